@@ -1,0 +1,42 @@
+"""charloom: small character-level recurrent language models of your own text.
+
+    >>> import charloom as cl                           # doctest: +SKIP
+    >>> model = cl.train("book.txt")                    # doctest: +SKIP
+    >>> print(model.generate("for thos", 400))          # doctest: +SKIP
+    >>> model.save("book.safetensors")                  # doctest: +SKIP
+    >>> model = cl.load("book.safetensors")             # doctest: +SKIP
+
+Names are resolved when they are first used, so that importing charloom loads no JAX.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from charloom.errors import CharloomError as CharloomError
+    from charloom.model import TextModel as TextModel
+    from charloom.model import load as load
+    from charloom.runs import train as train
+    from charloom.text import Vocabulary as Vocabulary
+
+_HOMES = {
+    "CharloomError": "charloom.errors",
+    "TextModel": "charloom.model",
+    "Vocabulary": "charloom.text",
+    "load": "charloom.model",
+    "train": "charloom.runs",
+}
+
+__all__ = ["CharloomError", "TextModel", "Vocabulary", "__version__", "load", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'charloom' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,5 @@
+"""`python -m charloom` is `charloom`."""
+
+from charloom.cli import main
+
+main()

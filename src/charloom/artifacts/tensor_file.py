@@ -1,0 +1,126 @@
+"""One safetensors file: tensors, and a JSON object under the metadata key `charloom`.
+
+Written to a temporary file beside the target, flushed to disk, and renamed: at every moment the
+target is the old file or the new one, whole. Nothing is ever unpickled.
+"""
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from charloom.errors import ModelFileError, OutputError
+
+METADATA_KEY = "charloom"
+
+
+def write_tensor_file(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
+    """Writes `tensors` and `metadata` to `path` in one step; the same input gives the same bytes.
+
+    Raises:
+        OutputError: the file cannot be written; what stood at `path` is as it was.
+    """
+    text = json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    data = save(
+        {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, {METADATA_KEY: text}
+    )
+    temporary = None
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's 0600 is for secrets
+        os.replace(temporary, path)
+        _flush_folder(path.parent)
+    except OSError as error:
+        raise OutputError(_cannot_write(path, error)) from error
+    finally:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def require_writable(path: Path) -> None:
+    """Makes sure that a model file can be written at `path`, before hours go into what should stand there.
+
+    Raises:
+        OutputError: the folder is missing or not writable, or what stands there is no model file.
+    """
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: it is a folder. Give a file, such as {path / 'model.safetensors'}.")
+    try:
+        if path.exists() and path.stat().st_size and not _looks_like_tensor_file(path):
+            raise OutputError(
+                f"{path} is no model file, and training would write over it. Give --out another name."
+            )
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(descriptor)
+        os.unlink(temporary)
+    except OSError as error:
+        raise OutputError(_cannot_write(path, error)) from error
+
+
+def read_tensor_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Returns the tensors and the metadata of the file at `path`.
+
+    Raises:
+        ModelFileError: the file is missing, unreadable, damaged, or has no metadata of charloom's.
+    """
+    try:
+        with open(path, "rb"):  # for the system's own words where it cannot be read
+            pass
+        with safe_open(path, framework="numpy") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+            text = (file.metadata() or {}).get(METADATA_KEY)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ModelFileError(f"cannot read {path}: {reason}. `charloom train` makes model files.") from error
+    except (SafetensorError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{path} is no model file, or a damaged one ({error}). Train it again, or copy it anew.") from error
+    if text is None:
+        raise ModelFileError(f"{path} is a safetensors file, but not charloom's: its metadata has no '{METADATA_KEY}'.")
+    try:
+        metadata = json.loads(text)
+    except ValueError as error:
+        raise ModelFileError(f"{path} is damaged: its metadata is no JSON ({error}).") from error
+    if not isinstance(metadata, dict):
+        raise ModelFileError(f"{path} is damaged: its metadata is no JSON object.")
+    return tensors, metadata
+
+
+def _looks_like_tensor_file(path: Path) -> bool:
+    # The format begins with the length of a header that is a JSON object.
+    with open(path, "rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+def _cannot_write(path: Path, error: OSError) -> str:
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return f"cannot write {path}: {path.parent} is no folder. Make it first, or give --out another place."
+    if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        return f"cannot write {path}: {error.strerror}. Free some space, or give --out another place."
+    return f"cannot write {path}: {error.strerror or error}. Give --out another place."
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name == "nt":
+        return  # folders cannot be opened there, and a rename needs no flush
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

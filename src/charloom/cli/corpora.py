@@ -1,0 +1,46 @@
+"""`charloom corpora`."""
+
+import json
+from typing import Any
+
+import click
+
+from charloom.cli.options import json_option
+from charloom.errors import SourceError
+from charloom.text import CATALOG, local_copy, read_catalog_bytes, unknown_name
+
+
+@click.command()
+@click.argument("name", required=False)
+@json_option
+def corpora(name: str | None, as_json: bool) -> None:
+    """List the texts that train takes by name; with NAME, fetch that one and say where it is.
+
+    Each is downloaded once, and checked. CHARLOOM_DATA may name a folder that is looked in first.
+
+    \b
+    charloom corpora
+    charloom corpora nietzsche
+    """
+    if name is not None:
+        if name not in CATALOG:
+            raise SourceError(unknown_name(name))
+        read_catalog_bytes(name)
+    for each in [name] if name is not None else CATALOG:
+        facts = _facts(each)
+        if as_json:
+            click.echo(json.dumps(facts))
+        else:
+            where = facts["path"] or ("comes with Python" if facts["url"] is None else "not downloaded yet")
+            click.echo(f"{each:<18}{facts['description']}; {where}")
+
+
+def _facts(name: str) -> dict[str, Any]:
+    entry, path = CATALOG[name], local_copy(name)
+    return {
+        "name": name,
+        "description": entry.description,
+        "url": entry.url,
+        "sha256": entry.sha256,
+        "path": None if path is None else str(path),
+    }

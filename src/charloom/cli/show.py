@@ -1,0 +1,91 @@
+"""`charloom show`."""
+
+import json
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from charloom import __version__
+from charloom.cli.options import json_option
+from charloom.units import bits_from_nats
+
+if TYPE_CHECKING:
+    from charloom.model import TextModel
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path), required=False)
+@json_option
+def show(model: Path | None, as_json: bool) -> None:
+    """Show what is in MODEL, or without one what charloom computes with on this machine.
+
+    \b
+    charloom show
+    charloom show book.safetensors --json
+    """
+    if model is None:
+        facts = _machine()
+    else:
+        from charloom.model import load
+
+        loaded = load(model)
+        facts = _model(loaded) if as_json else _described(loaded)
+    if as_json:
+        click.echo(json.dumps(facts, ensure_ascii=False))
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        click.echo(f"{name:<{width}}  {value}")
+
+
+def _machine() -> dict[str, Any]:
+    from charloom.machine import available_cores, jax_facts, processor_name, threads
+
+    return {
+        "charloom": __version__,
+        "python": platform.python_version(),
+        **jax_facts(),
+        "processor": processor_name(),
+        "cores": available_cores(),
+        "threads": threads(),
+    }
+
+
+def _model(model: "TextModel") -> dict[str, Any]:
+    vocabulary = model.vocabulary
+    return {
+        "format_version": model.format_version,
+        "cell": model.settings.cell,
+        "layers": model.settings.layers,
+        "hidden": model.settings.hidden,
+        "embedding": model.settings.embedding,
+        "parameters": model.network.parameters,
+        "vocabulary": vocabulary.characters if vocabulary.units == "chars" else None,
+        "units": vocabulary.units,
+        "trained_on": dict(model.trained_on),
+    }
+
+
+def _described(model: "TextModel") -> dict[str, str]:
+    settings, vocabulary, on, training = model.settings, model.vocabulary, model.trained_on, model.training
+    facts = {
+        "model": f"{settings.cell}, {settings.layers} × {settings.hidden}, embedding {settings.embedding}, "
+        f"{model.network.parameters:,} parameters",
+        "vocabulary": f"{vocabulary.size:,} {'characters' if vocabulary.units == 'chars' else 'bytes'}"
+        + (f": {vocabulary.characters!r}" if 0 < len(vocabulary.characters) <= 200 else "")
+        + (", lower-cased" if model.lowercase else ""),
+    }
+    if on:
+        facts["trained on"] = f"{on.get('name')}, {on.get('characters'):,} characters"
+        facts["SHA-256"] = str(on.get("sha256"))
+    if "kept_update" in training:
+        facts["kept"] = f"update {training['kept_update']:,} of {training.get('updates'):,}"
+    if "validation_nats_per_char" in training:
+        nats = training["validation_nats_per_char"]
+        facts["validation"] = (
+            f"{bits_from_nats(nats):.3f} bits ({nats:.4f} nats) per character on "
+            f"{training.get('validation_chars'):,} held-out characters"
+        )
+    return facts

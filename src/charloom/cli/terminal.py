@@ -1,0 +1,81 @@
+"""How a run looks while it goes on: bars and samples on a terminal, plain lines elsewhere."""
+
+import sys
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from charloom.training import Evaluation, Event, Notice, Sample, Stopped
+from charloom.training import Progress as TrainingProgress
+from charloom.units import bits_from_nats, format_seconds
+
+_SMOOTHING = 0.9
+
+
+def say(line: str) -> None:
+    """Prints a line on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+class TrainingDisplay:
+    """Shows the events of a training run on standard error."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._bars = Progress(
+            BarColumn(),
+            TextColumn("{task.fields[state]}"),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._train_nats: float | None = None
+        self._validation_nats: float | None = None
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def show(self, event: Event) -> None:
+        """Shows one event."""
+        if isinstance(event, Notice):
+            self.print(event.text)
+        elif isinstance(event, TrainingProgress):
+            self._advance(event)
+        elif isinstance(event, Evaluation):
+            self._validation_nats = event.validation_nats_per_char
+            mark = "" if event.improved else " (not better than before)"
+            self.print(
+                f"epoch {event.epoch:6.2f}   training {bits_from_nats(event.train_nats_per_char):.3f}   "
+                f"validation {bits_from_nats(event.validation_nats_per_char):.3f} bits per character{mark}"
+            )
+        elif isinstance(event, Sample):
+            self._console.print(event.text.strip(), style="italic", markup=False)
+        elif isinstance(event, Stopped):
+            self._bars.stop()
+
+    def print(self, line: str) -> None:
+        """Prints a line above the bar."""
+        self._console.print(line, markup=False)
+
+    def _advance(self, event: TrainingProgress) -> None:
+        nats = event.train_nats_per_char
+        self._train_nats = (
+            nats if self._train_nats is None else _SMOOTHING * self._train_nats + (1 - _SMOOTHING) * nats
+        )
+        state = [f"{bits_from_nats(self._train_nats):.3f} bits per character"]
+        if event.chars_per_second:
+            state.append(f"{event.chars_per_second:,.0f} characters a second")
+        if event.seconds_left is not None:
+            state.append(f"{format_seconds(event.seconds_left)} left")
+        if self._task is None:
+            self._task = self._bars.add_task("", total=event.updates, state="")
+        self._bars.update(self._task, completed=event.update, state=" · ".join(state))

@@ -1,0 +1,195 @@
+"""`charloom train`."""
+
+import json
+import os
+import shlex
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+
+from charloom.cli.options import json_option, threads_option
+from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
+from charloom.units import bits_from_nats, format_seconds
+
+if TYPE_CHECKING:
+    from charloom.runs import TrainingResult
+
+_INTERRUPTED = 130
+
+
+def _setting(settings: type, name: str, flag: str, kind: Any, text: str) -> Any:
+    """Returns the option `flag` for the field `name`, with its default from there."""
+    default = next(field.default for field in fields(settings) if field.name == name)
+    return click.option(flag, name, type=kind, default=default, show_default=default is not None, help=text)
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="MODEL",
+    help="The model file, written at each improvement.  [default: SOURCE's name, with .safetensors]",
+)
+@_setting(NetworkSettings, "hidden", "--hidden", int, "Units of each layer.")
+@_setting(NetworkSettings, "layers", "--layers", int, "LSTM layers.")
+@_setting(NetworkSettings, "embedding", "--embedding", int, "Width of the character embedding.")
+@_setting(TrainingSettings, "lanes", "--lanes", int, "Places of the text that are read side by side.")
+@_setting(TrainingSettings, "unroll_length", "--unroll", int, "Characters a lane reads in one update.")
+@_setting(TrainingSettings, "dropout", "--dropout", float, "Share of each layer's outputs to zero.")
+@_setting(TrainingSettings, "learning_rate", "--learning-rate", float, "Highest rate; it falls to zero.")
+@_setting(
+    TrainingSettings,
+    "epochs",
+    "--epochs",
+    float,
+    "Passes over the text.  [default: 10, within 1,000 to 10,000 updates]",
+)
+@_setting(TrainingSettings, "updates", "--updates", int, "Optimizer steps, instead of --epochs.")
+@_setting(
+    TrainingSettings,
+    "validation",
+    "--validation",
+    float,
+    "Text to hold out at the end: a share below 1, or a count of characters.  [default: 0.1]",
+)
+@click.option("--lowercase", is_flag=True, help="Lower-case the text.")
+@click.option("--bytes", "as_bytes", is_flag=True, help="Model raw bytes instead of characters.")
+@_setting(TextSettings, "encoding", "--encoding", str, "The text's encoding.")
+@_setting(TrainingSettings, "seed", "--seed", int, "Of the first weights and of dropout.")
+@threads_option
+@json_option
+def train(
+    sources: tuple[str, ...],
+    out: Path | None,
+    lowercase: bool,
+    as_bytes: bool,
+    encoding: str,
+    threads: int | None,
+    as_json: bool,
+    **values: Any,
+) -> int:
+    """Train a model on a text.
+
+    SOURCE is a file, a folder, a glob pattern, - for standard input, or a name from `charloom corpora`.
+    The end of the text is held out; the model kept is the best on it. Ctrl-C stops and keeps that model.
+
+    \b
+    charloom train book.txt
+    charloom train tinyshakespeare --out play.safetensors --epochs 4
+    charloom train notes/ "essays/*.md" --out mine.safetensors --hidden 512 --dropout 0.3
+    """
+    begin = time.perf_counter()
+    text = TextSettings(units="bytes" if as_bytes else "chars", lowercase=lowercase, encoding=encoding)
+    network = NetworkSettings(**_of(NetworkSettings, values))
+    training = TrainingSettings(**_of(TrainingSettings, values))
+
+    from charloom.machine import use_threads
+
+    use_threads(threads)
+
+    from charloom.cli.terminal import TrainingDisplay
+    from charloom.runs import RunSettings, run_training
+    from charloom.training import Progress
+
+    settings = RunSettings(
+        sources=sources,
+        out=out or _default_out(sources[0]),
+        text=text,
+        network=network,
+        training=training,
+        samples=True,
+    )
+    with TrainingDisplay() as display, _Interrupt(display.print) as interrupt:
+        run = run_training(settings, should_stop=lambda: interrupt.came)
+        while True:
+            try:
+                event = next(run)
+            except StopIteration as finished:
+                result: TrainingResult = finished.value
+                break
+            interrupt.armed = interrupt.armed or isinstance(event, Progress)
+            display.show(event)
+    seconds = time.perf_counter() - begin
+    if as_json:
+        click.echo(json.dumps(_report(settings.out, result, seconds)))
+    else:
+        _print_summary(settings.out, result, seconds)
+    return _INTERRUPTED if result.stopped.reason == "interrupted" else 0
+
+
+class _Interrupt:
+    """Turns the first Ctrl-C of a training run into a wish to stop; before and after, it ends the command.
+
+    Attributes:
+        armed: whether there is training to stop and a model to keep.
+        came: whether Ctrl-C came.
+    """
+
+    def __init__(self, say: Callable[[str], None]):
+        self.armed = False
+        self.came = False
+        self._say = say
+        self._before: Any = None
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.came or not self.armed:
+            raise KeyboardInterrupt
+        self.came = True
+        self._say("stopping: the model is validated and saved (Ctrl-C once more quits at once)")
+
+
+def _of(settings: type, values: dict[str, Any]) -> dict[str, Any]:
+    return {field.name: values[field.name] for field in fields(settings) if field.name in values}
+
+
+def _default_out(source: str) -> Path:
+    if source == "-":
+        return Path("model.safetensors")
+    if any(character in source for character in "*?["):
+        return Path("model.safetensors")
+    return Path(f"{Path(os.path.abspath(source)).stem}.safetensors")
+
+
+def _report(out: Path, result: "TrainingResult", seconds: float) -> dict[str, Any]:
+    model, stopped = result.model, result.stopped
+    return {
+        "model": str(out),
+        "parameters": model.network.parameters,
+        "vocab_size": model.vocabulary.size,
+        "train_chars": result.train_chars,
+        "validation_chars": result.validation_chars,
+        "epochs": stopped.epoch,
+        "updates": stopped.update,
+        "seconds": seconds,
+        "chars_per_second": stopped.chars_per_second,
+        "train_nats_per_char": result.train_nats_per_char,
+        "validation_nats_per_char": result.validation_nats_per_char,
+        "validation_bits_per_char": bits_from_nats(result.validation_nats_per_char),
+        "stopped": stopped.reason,
+    }
+
+
+def _print_summary(out: Path, result: "TrainingResult", seconds: float) -> None:
+    nats = result.validation_nats_per_char
+    click.echo(
+        f"{out}: {bits_from_nats(nats):.3f} bits ({nats:.4f} nats) per character on {result.validation_chars:,} "
+        f"held-out characters, after {format_seconds(seconds)} at "
+        f"{result.stopped.chars_per_second:,.0f} characters a second"
+    )
+    click.echo(f"Next: charloom generate {shlex.quote(str(out))}")

@@ -1,0 +1,52 @@
+"""A token stream: the ids of documents laid end to end, and where each begins."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int64, Integer
+
+
+@dataclass(frozen=True)
+class TokenStream:
+    """Documents end to end, in memory or memory-mapped; positions are Python ints.
+
+    Attributes:
+        token_ids: in any integer type.
+        starts: the positions where documents begin, ascending, the first of them 0.
+    """
+
+    token_ids: Integer[np.ndarray, " tokens"]
+    starts: Int64[np.ndarray, " documents"]
+
+    @classmethod
+    def of_documents(cls, documents: Iterable[Integer[np.ndarray, " time"]]) -> "TokenStream":
+        """Returns the stream of `documents`, of which empty ones leave no trace."""
+        parts = [document for document in documents if len(document)]
+        lengths = np.array([len(part) for part in parts], dtype=np.int64)
+        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)[:-1]])
+        return cls(np.concatenate(parts), starts)
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    def split(self, position: int) -> tuple["TokenStream", "TokenStream"]:
+        """Returns the streams before and from `position`; the second begins as a document there."""
+        after = self.starts[self.starts > position] - position
+        return (
+            TokenStream(self.token_ids[:position], self.starts[self.starts < position]),
+            TokenStream(self.token_ids[position:], np.concatenate([np.zeros(1, np.int64), after])),
+        )
+
+    def circular(self, position: int, count: int) -> Integer[np.ndarray, " count"]:
+        """Returns `count` ids from `position` on, which may be -1; after the last comes the first."""
+        position %= len(self)
+        if position + count <= len(self):
+            return self.token_ids[position : position + count]
+        return np.take(self.token_ids, np.arange(position, position + count), mode="wrap")
+
+    def circular_starts(self, position: int, count: int) -> Bool[np.ndarray, " count"]:
+        """Returns where documents begin among `count` positions from `position` on."""
+        positions = np.arange(position, position + count) % len(self)
+        found = np.searchsorted(self.starts, positions)
+        return self.starts[np.minimum(found, len(self.starts) - 1)] == positions

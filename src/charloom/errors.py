@@ -1,0 +1,39 @@
+"""Everything that a user can put right: one line each, saying what was wrong, where, and what to do."""
+
+
+class CharloomError(Exception):
+    """Base of every error that a user, not a developer, can mend."""
+
+
+class SettingError(CharloomError, ValueError):
+    """A setting is out of its range or does not fit another; known without opening any file.
+
+    Attributes:
+        setting: the setting's name, which the command line turns into its option.
+        problem: what is wrong with it, to be read after the name.
+    """
+
+    def __init__(self, setting: str, problem: str):
+        super().__init__(f"{setting} {problem}")
+        self.setting = setting
+        self.problem = problem
+
+
+class SourceError(CharloomError):
+    """A text cannot be had: missing, unreadable, empty, binary, or in another encoding."""
+
+
+class TooShortError(CharloomError, ValueError):
+    """The text is too short for what was asked of it."""
+
+
+class UnknownCharacterError(CharloomError, ValueError):
+    """A text has a character that the vocabulary has not."""
+
+
+class ModelFileError(CharloomError):
+    """A model file is missing, damaged, or from another version."""
+
+
+class OutputError(CharloomError):
+    """A file cannot be written where it was asked for."""

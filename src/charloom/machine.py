@@ -1,0 +1,82 @@
+"""This machine: the cores that this process may use, and JAX set up for small programs on them.
+
+Imported before JAX by whatever computes: JAX reads the number of threads and the level of its
+chatter when it is first loaded.
+"""
+
+import logging
+import math
+import os
+import platform
+from pathlib import Path
+
+from charloom.settings import require_count
+
+_CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+# What XLA's CPU client takes for the size of its thread pool.
+_XLA_THREADS = "NPROC"
+
+
+def available_cores() -> int:
+    """Returns how many cores this process may use: the machine's, less what affinity or a cgroup's quota takes."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    try:
+        quota, period = _CGROUP_QUOTA.read_text().split()
+        if quota != "max":
+            cores = min(cores, max(1, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):
+        pass  # no cgroup, or one without a quota
+    return cores
+
+
+def threads() -> int:
+    """Returns how many threads computations use: what `use_threads` set, else the available cores."""
+    chosen = os.environ.get(_XLA_THREADS, "")
+    return int(chosen) if chosen.isdigit() and int(chosen) > 0 else available_cores()
+
+
+def use_threads(count: int | None) -> None:
+    """Makes computations of this process use `count` threads; None means the available cores.
+
+    Takes effect only before the first computation.
+    """
+    if count is not None:
+        require_count("threads", count)
+    os.environ[_XLA_THREADS] = str(count or available_cores())
+
+
+def processor_name() -> str:
+    """Returns the processor's name as the system gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def set_up_jax() -> None:
+    """Quiets JAX and keeps what it compiles, unless the user's own settings say otherwise."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault(_XLA_THREADS, str(available_cores()))
+    import jax
+    from platformdirs import user_cache_path
+
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
+    logging.getLogger("jax._src.compiler").setLevel(logging.ERROR)
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(user_cache_path("charloom") / "jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def jax_facts() -> dict[str, str]:
+    """Returns JAX's version and the device that it computes on; loads JAX."""
+    set_up_jax()
+    import jax
+
+    return {"jax": jax.__version__, "device": str(jax.devices()[0])}

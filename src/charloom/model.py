@@ -1,0 +1,283 @@
+"""TextModel: a network with its vocabulary. What a user holds, and what a model file is."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from charloom import __version__
+from charloom.artifacts import read_tensor_file, write_tensor_file
+from charloom.errors import ModelFileError, SettingError
+from charloom.inference import Stream, read_prompt, write
+from charloom.models import Network
+from charloom.settings import (
+    NetworkSettings,
+    SamplingSettings,
+    TextSettings,
+    UnknownPolicy,
+    require_count,
+    require_seed,
+)
+from charloom.text import IncrementalDecoder, Vocabulary, normalize
+
+FORMAT_VERSION = 1
+"""The model file's version. A reader refuses every other."""
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """A trained model of a text.
+
+    Attributes:
+        network: the weights.
+        vocabulary: which characters or bytes its ids stand for.
+        settings: the network's shape.
+        lowercase: whether texts are lower-cased before the model sees them.
+        trained_on: `name`, `sha256` and `characters` of the text.
+        training: how it was trained and what came of it, as JSON values.
+    """
+
+    network: Network = field(repr=False)
+    vocabulary: Vocabulary = field(repr=False)
+    settings: NetworkSettings
+    lowercase: bool = False
+    trained_on: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def format_version(self) -> int:
+        """The version of the file that `save` writes."""
+        return FORMAT_VERSION
+
+    def generate(
+        self,
+        prompt: str = "",
+        length: int = 400,
+        *,
+        temperature: float = SamplingSettings.temperature,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+        stop: str | None = None,
+        unknown: UnknownPolicy = "error",
+    ) -> str:
+        """Returns `prompt` and up to `length` new characters after it.
+
+        The text begins as if after a newline, so that an empty prompt is allowed. The same arguments
+        give the same text on the same machine.
+
+        Args:
+            temperature: below 1 safer, above 1 bolder, 0 always the most likely character.
+            top_k: choose among the k most likely characters only.
+            top_p: choose among the fewest characters whose probabilities reach p together.
+            seed: of the choices.
+            stop: end before the first occurrence of this text.
+            unknown: what becomes of characters of the prompt that the model does not know.
+
+        Raises:
+            SettingError: an argument is out of its range.
+            UnknownCharacterError: the prompt has an unknown character and `unknown` is "error".
+        """
+        settings = SamplingSettings(temperature=temperature, top_k=top_k, top_p=top_p)
+        written = self.prepare(prompt, unknown).write(length, settings, seed=seed, stop=stop)
+        return self.normalize_prompt(prompt, unknown) + "".join(written)
+
+    def prepare(self, prompt: str, unknown: UnknownPolicy = "error") -> "Prepared":
+        """Returns the model after it has read `prompt`, ready to write any number of texts from there."""
+        token_ids = self.vocabulary.encode(self._seen(prompt), unknown)
+        return Prepared(self, read_prompt(self.network, token_ids))
+
+    def normalize_prompt(self, prompt: str, unknown: UnknownPolicy = "error") -> str:
+        """Returns `prompt` as the model reads it: newlines as \\n, lower-cased if it was trained so, unknowns as `unknown` says."""
+        return self.vocabulary.decode(self.vocabulary.encode(self._seen(prompt), unknown))
+
+    def unknown_characters(self, prompt: str) -> list[str]:
+        """Returns the characters of `prompt` that the model does not know, in order."""
+        return self.vocabulary.unknown_characters(self._seen(prompt))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the model file, in one step: at every moment `path` is the old file or the new one, whole.
+
+        Raises:
+            OutputError: the file cannot be written; what stood there is as it was.
+        """
+        units = self.vocabulary.units
+        metadata = {
+            "format_version": FORMAT_VERSION,
+            "charloom_version": __version__,
+            "model": asdict(self.settings),
+            "vocabulary": {"units": units, "characters": self.vocabulary.characters}
+            if units == "chars"
+            else {"units": units},
+            "text": {"lowercase": self.lowercase},
+            "trained_on": dict(self.trained_on),
+            "training": dict(self.training),
+        }
+        write_tensor_file(Path(path), _tensors(self.network), metadata)
+
+    def _seen(self, text: str) -> str:
+        if self.vocabulary.units == "bytes":
+            return text
+        return normalize(text, TextSettings(lowercase=self.lowercase))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model that has read a prompt."""
+
+    model: TextModel
+    stream: Stream = field(repr=False)
+
+    def write(
+        self,
+        length: int,
+        settings: SamplingSettings,
+        *,
+        seed: int,
+        stream_index: int = 0,
+        stop: str | None = None,
+    ) -> "Writing":
+        """Returns an iterator over up to `length` new characters, in small pieces as they come.
+
+        Args:
+            seed: of the choices.
+            stream_index: tells texts apart that are written with the same seed.
+            stop: end before the first occurrence of this text.
+        """
+        require_count("length", length)
+        require_seed(seed)
+        if stop == "":
+            raise SettingError("stop", "must not be empty")
+        blocks = write(self.model.network, self.stream, length, settings, seed, stream_index)
+        return Writing(blocks, self.model.vocabulary.decoder(), stop)
+
+
+class Writing:
+    """An iterator over the pieces of a text as it is written.
+
+    Attributes:
+        stopped: why the text ended, once it has: "length", or "stop" for the text given to stop at.
+    """
+
+    def __init__(
+        self, blocks: Iterator[np.ndarray], decode: IncrementalDecoder, stop: str | None = None
+    ):
+        self.stopped: Literal["length", "stop"] | None = None
+        self._pieces = self._until(stop, self._decoded(blocks, decode))
+
+    def __iter__(self) -> Iterator[str]:
+        return self._pieces
+
+    def _decoded(self, blocks: Iterator[np.ndarray], decode: IncrementalDecoder) -> Iterator[str]:
+        for token_ids in blocks:
+            yield decode(token_ids)
+        yield decode(np.zeros(0, np.int32), final=True)
+
+    def _until(self, stop: str | None, pieces: Iterator[str]) -> Iterator[str]:
+        held = ""
+        for piece in pieces:
+            held += piece
+            if stop is not None and stop in held:
+                self.stopped = "stop"
+                yield held[: held.index(stop)]
+                return
+            # What may be the beginning of `stop` has to wait for the next piece.
+            ready = len(held) - _overlap(held, stop or "")
+            if ready:
+                yield held[:ready]
+            held = held[ready:]
+        self.stopped = "length"
+        if held:
+            yield held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Returns the length of the longest end of `text` that `stop`, longer than it, begins with."""
+    longest = min(len(stop) - 1, len(text))
+    return next((count for count in range(longest, 0, -1) if text.endswith(stop[:count])), 0)
+
+
+def load(path: str | os.PathLike[str]) -> TextModel:
+    """Returns the model in the file at `path`.
+
+    Raises:
+        ModelFileError: the file is missing, damaged, not charloom's, or of a version that this one does
+            not read.
+    """
+    path = Path(path)
+    tensors, metadata = read_tensor_file(path)
+    version = metadata.get("format_version")
+    if version != FORMAT_VERSION:
+        made_by = metadata.get("charloom_version", "another charloom")
+        raise ModelFileError(
+            f"{path} has format version {version!r}, made by {made_by}; charloom {__version__} reads version "
+            f"{FORMAT_VERSION}. Install the charloom that made it, or train again."
+        )
+    try:
+        settings = NetworkSettings.from_mapping(_section(metadata, "model"))
+        vocabulary = _vocabulary(_section(metadata, "vocabulary"))
+        lowercase = _section(metadata, "text").get("lowercase", False)
+        if not isinstance(lowercase, bool):
+            raise SettingError("lowercase", "is neither true nor false")
+        trained_on, training = _section(metadata, "trained_on"), _section(metadata, "training")
+    except SettingError as error:
+        raise ModelFileError(f"{path}: its metadata is not as it was written: {error}.") from error
+    network = _network(path, settings, vocabulary, tensors)
+    return TextModel(network, vocabulary, settings, lowercase, trained_on, training)
+
+
+def _section(metadata: Mapping[str, Any], name: str) -> dict[str, Any]:
+    section = metadata.get(name)
+    if not isinstance(section, dict):
+        raise SettingError(name, "is missing")
+    return section
+
+
+def _vocabulary(section: Mapping[str, Any]) -> Vocabulary:
+    if section.get("units") == "bytes":
+        return Vocabulary.of_bytes()
+    characters = section.get("characters")
+    if section.get("units") != "chars" or not isinstance(characters, str) or not characters:
+        raise SettingError("vocabulary", "has neither characters nor bytes")
+    if sorted(set(characters)) != list(characters):
+        raise SettingError("vocabulary", "is not sorted, or has a character twice")
+    return Vocabulary("chars", characters)
+
+
+def _network(
+    path: Path, settings: NetworkSettings, vocabulary: Vocabulary, tensors: Mapping[str, np.ndarray]
+) -> Network:
+    # Shapes only: a file that promises a giant must not make us build one.
+    wanted = jax.eval_shape(
+        lambda: Network.init(settings, vocabulary.size, vocabulary.start_id, jax.random.key(0))
+    )
+    leaves, structure = jax.tree_util.tree_flatten_with_path(wanted)
+    named = {_tensor_name(keys): leaf for keys, leaf in leaves}
+    for name in named:
+        if name not in tensors:
+            raise ModelFileError(f"{path}: tensor '{name}' is missing. The file was changed after it was written.")
+    for name, tensor in tensors.items():
+        if name not in named:
+            raise ModelFileError(
+                f"{path}: tensor '{name}' does not belong to this model. The file was changed after it was written."
+            )
+        if tensor.shape != named[name].shape or tensor.dtype != named[name].dtype:
+            raise ModelFileError(
+                f"{path}: '{name}' is {tensor.dtype} of shape {tensor.shape}, its config says "
+                f"{named[name].dtype} of {named[name].shape}. The file was changed after it was written."
+            )
+    return jax.tree.unflatten(structure, [jax.numpy.asarray(tensors[name]) for name in named])
+
+
+def _tensors(network: Network) -> dict[str, np.ndarray]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(network)
+    return {_tensor_name(keys): np.asarray(leaf) for keys, leaf in leaves}
+
+
+def _tensor_name(keys: Sequence[Any]) -> str:
+    return jax.tree_util.keystr(tuple(keys), simple=True, separator=".")
+

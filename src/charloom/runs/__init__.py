@@ -1,0 +1,5 @@
+"""Runs: from a corpus to a model file."""
+
+from charloom.runs.train import RunSettings, TrainingResult, run_training, train
+
+__all__ = ["RunSettings", "TrainingResult", "run_training", "train"]

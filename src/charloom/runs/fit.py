@@ -1,0 +1,65 @@
+"""Settings made to fit the text that there is; whatever changes is said."""
+
+from dataclasses import replace
+
+from charloom.data import TokenStream
+from charloom.errors import TooShortError
+from charloom.settings import TrainingSettings
+
+_DEFAULT_VALIDATION = 0.1
+_MOST_DEFAULT_VALIDATION = 500_000
+_LEAST_VALIDATION = 10
+"""Fewer characters tell nothing about a model."""
+
+
+def split_validation(
+    stream: TokenStream, validation: float | None
+) -> tuple[TokenStream, TokenStream, list[str]]:
+    """Returns the training part, the validation part (the text's tail), and notices.
+
+    Args:
+        validation: below 1 a share, of which floor(N (1 - validation)) characters are left to train on; from 1
+            a count of characters; None for a tenth, at most 500,000 characters.
+
+    Raises:
+        TooShortError: a part would be too small.
+    """
+    share = _DEFAULT_VALIDATION if validation is None else validation
+    # Rounded first: 1 - 0.1 is a hair below 0.9, and the floor of ten times it would lose a character.
+    held_out = len(stream) - int(round(len(stream) * (1 - share), 6)) if share < 1 else int(share)
+    notices = []
+    if validation is None and held_out > _MOST_DEFAULT_VALIDATION:
+        notices.append(
+            f"validation: the last {_MOST_DEFAULT_VALIDATION:,} characters instead of a tenth of the text "
+            f"({held_out:,}): more would only take time. --validation sets it"
+        )
+        held_out = _MOST_DEFAULT_VALIDATION
+    if held_out < _LEAST_VALIDATION:
+        raise TooShortError(
+            f"validation {share:g} leaves {held_out} of {len(stream):,} characters to validate on, and at least "
+            f"{_LEAST_VALIDATION} are needed. Pass --validation {_LEAST_VALIDATION} or more, or give a longer text."
+        )
+    if len(stream) - held_out < 2:
+        raise TooShortError(
+            f"validation {share:g} leaves {max(0, len(stream) - held_out)} of {len(stream):,} characters to train "
+            "on. Pass a smaller --validation, or give a longer text."
+        )
+    return *stream.split(len(stream) - held_out), notices
+
+
+def fit_lanes(settings: TrainingSettings, characters: int) -> tuple[TrainingSettings, list[str]]:
+    """Returns `settings` with fewer lanes, and then a shorter unroll, where the text has not enough for them."""
+    unroll_length = min(settings.unroll_length, characters)
+    lanes = max(1, min(settings.lanes, characters // unroll_length))
+    changes = [
+        f"{name} {now} instead of {was}"
+        for name, was, now in (
+            ("lanes", settings.lanes, lanes),
+            ("unroll", settings.unroll_length, unroll_length),
+        )
+        if was != now
+    ]
+    if not changes:
+        return settings, []
+    notice = f"{' and '.join(changes)}: the text has only {characters:,} characters to train on"
+    return replace(settings, lanes=lanes, unroll_length=unroll_length), [notice]

@@ -1,0 +1,203 @@
+"""Every setting, its default and its range: frozen dataclasses, checked when built.
+
+The command line, Python and the model file all take their words and defaults from here. Nothing
+here imports JAX, so that help pages and refusals come at once.
+"""
+
+import codecs
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self, get_args
+
+from charloom.errors import SettingError
+
+Units = Literal["chars", "bytes"]
+Schedule = Literal["constant", "cosine"]
+UnknownPolicy = Literal["error", "skip", "replace"]
+CellName = Literal["lstm"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSettings:
+    """How a text is read: as characters or bytes, lower-cased or not, in which encoding."""
+
+    units: Units = "chars"
+    lowercase: bool = False
+    encoding: str = "utf-8"
+
+    def __post_init__(self) -> None:
+        _require_choice(self, "units", get_args(Units))
+        try:
+            "".encode(self.encoding)
+            codecs.lookup(self.encoding)
+        except LookupError:
+            raise SettingError(
+                "encoding", f"names no text encoding: {self.encoding!r}; try utf-8, cp1252 or utf-16"
+            ) from None
+        if self.units == "bytes":
+            if self.lowercase:
+                raise SettingError("lowercase", "changes characters; it does not go with bytes")
+            if self.encoding != "utf-8":
+                raise SettingError("encoding", "is for characters; it does not go with bytes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """The network's shape: which cell, how many layers of how many units, how wide an embedding."""
+
+    cell: CellName = "lstm"
+    layers: int = 1
+    hidden: int = 256
+    embedding: int = 64
+
+    def __post_init__(self) -> None:
+        _require_choice(self, "cell", get_args(CellName))
+        for name in ("layers", "hidden", "embedding"):
+            _require_count(self, name)
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
+        """Returns the settings in `mapping`, which has exactly the fields' names.
+
+        Raises:
+            SettingError: a key is unknown or missing, or a value is of the wrong type or range.
+        """
+        names = [field.name for field in fields(cls)]
+        for key in mapping:
+            if key not in names:
+                raise SettingError(str(key), "is not a setting that this version knows")
+        for name in names:
+            if name not in mapping:
+                raise SettingError(name, "is missing")
+        return cls(**mapping)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How the network is trained.
+
+    Attributes:
+        lanes: streams of the text that are read side by side.
+        unroll_length: characters a lane reads in one update (the truncated-BPTT span).
+        dropout: share of each layer's outputs that is zeroed during training.
+        learning_rate: the highest rate of the schedule.
+        schedule: "cosine" falls to zero at the last update, "constant" stays.
+        warmup: share of the updates over which the rate first rises from zero.
+        clip_norm: gradients with a larger global norm are scaled down to it.
+        cold_starts: share of a lane's updates before which its state is zeroed. A lane reads on for the whole
+            run; a network that had only ever seen a warm state would be lost at the beginning of a text.
+        epochs: passes over the training part; may be a fraction of one.
+        updates: optimizer steps. At most one of `epochs` and `updates`; neither means the default
+            of `default_updates`.
+        validation: below 1 a share of the text, from 1 a count of characters; None means 0.1, and
+            at most 500,000 characters.
+        seed: of the initial weights and of dropout.
+    """
+
+    lanes: int = 32
+    unroll_length: int = 64
+    dropout: float = 0.1
+    learning_rate: float = 0.004
+    schedule: Schedule = "cosine"
+    warmup: float = 0.05
+    clip_norm: float = 1.0
+    cold_starts: float = 0.01
+    epochs: float | None = None
+    updates: int | None = None
+    validation: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("lanes", "unroll_length"):
+            _require_count(self, name)
+        _require_choice(self, "schedule", get_args(Schedule))
+        _require_number(self, "dropout", least=0.0, below=1.0)
+        _require_number(self, "learning_rate", above=0.0)
+        _require_number(self, "cold_starts", least=0.0, below=1.0)
+        _require_number(self, "warmup", least=0.0, below=1.0)
+        _require_number(self, "clip_norm", above=0.0)
+        if self.epochs is not None:
+            _require_number(self, "epochs", above=0.0)
+        if self.updates is not None:
+            _require_count(self, "updates")
+            if self.epochs is not None:
+                raise SettingError("updates", "and epochs both say how long to train: give one")
+        if self.validation is not None:
+            _require_number(self, "validation", above=0.0)
+            if self.validation >= 1 and self.validation != int(self.validation):
+                raise SettingError(
+                    "validation",
+                    f"is a share below 1 or a whole count of characters, got {self.validation:g}",
+                )
+        require_seed(self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingSettings:
+    """How the next character is chosen from the model's distribution.
+
+    Attributes:
+        temperature: divides the logits; 0 takes the most likely character (greedy).
+        top_k: choose among the k most likely characters only.
+        top_p: choose among the fewest characters whose probabilities reach p together.
+    """
+
+    temperature: float = 0.8
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self) -> None:
+        _require_number(self, "temperature", least=0.0)
+        if self.top_k is not None:
+            _require_count(self, "top_k")
+        if self.top_p is not None:
+            _require_number(self, "top_p", above=0.0, most=1.0)
+
+
+def require_seed(seed: int) -> None:
+    """Raises `SettingError` unless `seed` is a whole number from 0 to 2**63 - 1."""
+    if not _is_int(seed) or not 0 <= seed < 2**63:
+        raise SettingError("seed", f"must be a whole number from 0 to 2**63 - 1, got {seed!r}")
+
+
+def require_count(name: str, value: object) -> None:
+    """Raises `SettingError` unless `value` is a whole number of at least 1."""
+    if not _is_int(value) or not 1 <= value < 2**31:  # type: ignore[operator]  # _is_int narrows it
+        raise SettingError(name, f"must be a whole number of at least 1, got {value!r}")
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _require_count(settings: object, name: str) -> None:
+    require_count(name, getattr(settings, name))
+
+
+def _require_choice(settings: object, name: str, choices: tuple[str, ...]) -> None:
+    value = getattr(settings, name)
+    if value not in choices:
+        raise SettingError(name, f"must be {' or '.join(choices)}, got {value!r}")
+
+
+def _require_number(
+    settings: object,
+    name: str,
+    *,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+    most: float = math.inf,
+) -> None:
+    value = getattr(settings, name)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # NaN fails the first comparison, and infinities the last.
+    if number and least <= value <= most and above < value < below and math.isfinite(value):
+        return
+    bounds = [
+        f"{words} {bound:g}"
+        for words, bound in (("at least", least), ("above", above), ("below", below), ("at most", most))
+        if math.isfinite(bound)
+    ]
+    raise SettingError(name, f"must be a finite number, {' and '.join(bounds)}, got {value!r}")

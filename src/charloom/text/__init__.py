@@ -1,0 +1,19 @@
+"""Texts and their vocabularies: what a source holds, and the integers that stand for it."""
+
+from charloom.text.catalog import CATALOG, CatalogEntry, local_copy, read_catalog_bytes, unknown_name
+from charloom.text.corpus import Corpus, normalize, read_corpus
+from charloom.text.vocabulary import IncrementalDecoder, Vocabulary, describe_characters
+
+__all__ = [
+    "CATALOG",
+    "CatalogEntry",
+    "Corpus",
+    "IncrementalDecoder",
+    "Vocabulary",
+    "describe_characters",
+    "local_copy",
+    "normalize",
+    "read_catalog_bytes",
+    "read_corpus",
+    "unknown_name",
+]

@@ -1,0 +1,164 @@
+"""A corpus: the documents that the given sources hold, read, decoded and normalized.
+
+A source is a file, a folder, a glob pattern, `-` for standard input, or a name of the catalog.
+"""
+
+import codecs
+import glob
+import hashlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import AnyStr
+
+from charloom.errors import SourceError
+from charloom.settings import TextSettings
+from charloom.text.catalog import CATALOG, read_catalog_bytes, unknown_name
+
+_BYTE_ORDER_MARK = codecs.BOM_UTF8
+_GLOB_CHARACTERS = "*?["
+_SNIFFED_BYTES = 8192
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents of text to learn from; each begins anew.
+
+    Attributes:
+        name: the sources' base names.
+        documents: each document as characters, or as bytes where the settings say so.
+        sha256: of all the documents' bytes as they were read, one after another; for a single
+            file what `sha256sum` prints.
+        notices: a line for each thing about the sources that a user would want to know.
+    """
+
+    name: str
+    documents: tuple[str, ...] | tuple[bytes, ...]
+    sha256: str
+    notices: tuple[str, ...] = ()
+
+    @property
+    def characters(self) -> int:
+        """How many characters (or bytes) the documents have together."""
+        return sum(map(len, self.documents))
+
+
+def read_corpus(sources: Sequence[str | os.PathLike[str]], settings: TextSettings) -> Corpus:
+    """Returns the corpus that `sources` hold together, in the order given (folders and globs sorted).
+
+    In a folder or a glob, binary files are left out and a notice says so; hidden files are not looked at.
+
+    Raises:
+        SourceError: a source is missing, unreadable, empty, binary, or in another encoding.
+    """
+    documents: list[str] | list[bytes] = []
+    sha256 = hashlib.sha256()
+    skipped: list[str] = []
+    for source in sources:
+        for name, data, chosen_by_name in _files_of(os.fspath(source)):
+            if settings.units == "chars" and not chosen_by_name and b"\0" in data[:_SNIFFED_BYTES]:
+                if codecs.lookup(settings.encoding).name == "utf-8":
+                    skipped.append(name)
+                    continue
+            document = data if settings.units == "bytes" else _decode(data, name, settings.encoding)
+            sha256.update(data)
+            if document:
+                documents.append(normalize(document, settings))  # type: ignore[arg-type]
+    shown = ", ".join(os.fspath(source) for source in sources)
+    if not documents:
+        if skipped:
+            raise SourceError(f"{shown}: no text, only binary files. Pass --bytes to model raw bytes.")
+        raise SourceError(f"{shown}: empty. Give a text to learn from.")
+    return Corpus(
+        name=", ".join(_base_name(os.fspath(source)) for source in sources),
+        documents=tuple(documents),  # type: ignore[arg-type]  # all str or all bytes
+        sha256=sha256.hexdigest(),
+        notices=(_skipped_notice(skipped),) if skipped else (),
+    )
+
+
+def normalize(text: AnyStr, settings: TextSettings) -> AnyStr:
+    """Returns `text` as a model with these settings sees it: newlines as \\n, lower-cased if so set.
+
+    Bytes are left as they are.
+    """
+    if isinstance(text, bytes):
+        return text
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.lower() if settings.lowercase else text
+
+
+def _files_of(source: str) -> Iterator[tuple[str, bytes, bool]]:
+    """Yields (name, bytes, whether the user named this very file) for each file of `source`."""
+    if source == "-":
+        yield "standard input", sys.stdin.buffer.read(), True
+    elif os.path.isdir(source):
+        paths = list(_walk(source))
+        if not paths:
+            raise SourceError(f"{source}: no files in this folder. Give a folder that has text files.")
+        for path in paths:
+            yield path, _read(path), False
+    elif os.path.lexists(source):
+        yield source, _read(source), True
+    elif any(character in source for character in _GLOB_CHARACTERS):
+        paths = [path for path in sorted(glob.glob(source, recursive=True)) if os.path.isfile(path)]
+        if not paths:
+            raise SourceError(f"{source}: no file matches this pattern.")
+        for path in paths:
+            yield path, _read(path), False
+    elif source in CATALOG:
+        yield source, read_catalog_bytes(source), True
+    else:
+        raise SourceError(_not_found(source))
+
+
+def _walk(folder: str) -> Iterator[str]:
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            path = os.path.join(parent, name)
+            if not name.startswith(".") and os.path.isfile(path):
+                yield path
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror or error}.") from error
+
+
+def _decode(data: bytes, name: str, encoding: str) -> str:
+    utf8 = codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
+    if utf8 and b"\0" in data:
+        raise SourceError(
+            f"{name} is binary, not text: a zero byte at offset {data.index(0)}. "
+            "Pass --bytes to model raw bytes, or --encoding (utf-16, say) if it is text."
+        )
+    # Cut off by hand, so that the offsets in errors count from the file's first byte.
+    skipped = len(_BYTE_ORDER_MARK) if utf8 and data.startswith(_BYTE_ORDER_MARK) else 0
+    try:
+        return data[skipped:].decode("utf-8" if utf8 else encoding)
+    except UnicodeDecodeError as error:
+        offset = skipped + error.start
+        raise SourceError(
+            f"cannot decode {name} as {encoding}: byte 0x{data[offset]:02x} at offset {offset}. "
+            "Pass --encoding (cp1252 is common), or --bytes to model raw bytes."
+        ) from error
+
+
+def _not_found(source: str) -> str:
+    if os.path.basename(source) == source and not os.path.splitext(source)[1]:
+        return f"no file or folder is named {source}, and {unknown_name(source)}"
+    return f"no file or folder is named {source}. Check the path; `charloom corpora` lists texts that need none."
+
+
+def _base_name(source: str) -> str:
+    return "standard input" if source == "-" else os.path.basename(os.path.abspath(source))
+
+
+def _skipped_notice(skipped: Sequence[str]) -> str:
+    names = ", ".join(map(os.path.basename, skipped[:3])) + (", …" if len(skipped) > 3 else "")
+    return f"left out {len(skipped)} binary {'file' if len(skipped) == 1 else 'files'}: {names}"

@@ -1,0 +1,92 @@
+"""What a training run tells of itself, for a terminal, a log or a notebook to show."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from charloom.models import Network
+
+StopReason = Literal["finished", "interrupted", "diverged"]
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A line that a user would want to read, such as a setting changed to fit the text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A dispatch of updates is done.
+
+    Attributes:
+        update: updates made so far, of `updates`.
+        epoch: passes over the training part so far.
+        train_nats_per_char: mean over the dispatch's characters, while the weights moved.
+        chars_per_second: training characters over time inside dispatches after the first; 0 until
+            the second.
+        seconds_left: at that speed, training alone; None until it is known.
+    """
+
+    update: int
+    updates: int
+    epoch: float
+    train_nats_per_char: float
+    chars_per_second: float
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The validation part was scored.
+
+    Attributes:
+        train_nats_per_char: mean over the characters read since the evaluation before, with
+            dropout, while the weights moved.
+        validation_nats_per_char: in lanes, each primed; see `charloom.data.evaluation_pass`.
+        improved: whether it is the lowest so far.
+        network: the weights that were scored, good for as long as anyone holds them.
+    """
+
+    update: int
+    epoch: float
+    train_nats_per_char: float
+    validation_nats_per_char: float
+    improved: bool
+    network: Network = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A short text that the model just wrote."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The best model so far is in the file."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The run is over.
+
+    Attributes:
+        reason: "finished" for all updates made, "interrupted" for a user's wish, "diverged" for a loss
+            that is no number.
+        update: the updates made, not those of the kept model.
+        epoch: passes over the training part.
+        chars_per_second: as in `Progress`.
+    """
+
+    reason: StopReason
+    update: int
+    epoch: float
+    chars_per_second: float
+
+
+Event = Notice | Progress | Evaluation | Sample | Saved | Stopped
