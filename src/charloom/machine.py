@@ -9,6 +9,7 @@ import math
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 from charloom.settings import require_count
 
@@ -19,10 +20,7 @@ _XLA_THREADS = "NPROC"
 
 def available_cores() -> int:
     """Returns how many cores this process may use: the machine's, less what affinity or a cgroup's quota takes."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = _CGROUP_QUOTA.read_text().split()
         if quota != "max":
@@ -68,10 +66,11 @@ def set_up_jax() -> None:
 
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
     logging.getLogger("jax._src.compiler").setLevel(logging.ERROR)
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(user_cache_path("charloom") / "jax"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    config: Any = jax.config  # untyped
+    if config.jax_compilation_cache_dir is None:
+        config.update("jax_compilation_cache_dir", str(user_cache_path("charloom") / "jax"))
+        config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def jax_facts() -> dict[str, str]:

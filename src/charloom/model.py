@@ -92,7 +92,7 @@ class TextModel:
         return Prepared(self, read_prompt(self.network, token_ids))
 
     def normalize_prompt(self, prompt: str, unknown: UnknownPolicy = "error") -> str:
-        """Returns `prompt` as the model reads it: newlines as \\n, lower-cased if it was trained so, unknowns as `unknown` says."""
+        """Returns `prompt` as the model reads it, with newlines, case and unknown characters as it knows them."""
         return self.vocabulary.decode(self.vocabulary.encode(self._seen(prompt), unknown))
 
     def unknown_characters(self, prompt: str) -> list[str]:
@@ -163,9 +163,7 @@ class Writing:
         stopped: why the text ended, once it has: "length", or "stop" for the text given to stop at.
     """
 
-    def __init__(
-        self, blocks: Iterator[np.ndarray], decode: IncrementalDecoder, stop: str | None = None
-    ):
+    def __init__(self, blocks: Iterator[np.ndarray], decode: IncrementalDecoder, stop: str | None = None):
         self.stopped: Literal["length", "stop"] | None = None
         self._pieces = self._until(stop, self._decoded(blocks, decode))
 
@@ -252,9 +250,7 @@ def _network(
     path: Path, settings: NetworkSettings, vocabulary: Vocabulary, tensors: Mapping[str, np.ndarray]
 ) -> Network:
     # Shapes only: a file that promises a giant must not make us build one.
-    wanted = jax.eval_shape(
-        lambda: Network.init(settings, vocabulary.size, vocabulary.start_id, jax.random.key(0))
-    )
+    wanted = jax.eval_shape(lambda: Network.init(settings, vocabulary.size, vocabulary.start_id, jax.random.key(0)))
     leaves, structure = jax.tree_util.tree_flatten_with_path(wanted)
     named = {_tensor_name(keys): leaf for keys, leaf in leaves}
     for name in named:
@@ -280,4 +276,3 @@ def _tensors(network: Network) -> dict[str, np.ndarray]:
 
 def _tensor_name(keys: Sequence[Any]) -> str:
     return jax.tree_util.keystr(tuple(keys), simple=True, separator=".")
-

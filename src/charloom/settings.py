@@ -8,7 +8,7 @@ import codecs
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 from charloom.errors import SettingError
 
@@ -44,7 +44,10 @@ class TextSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings:
-    """The network's shape: which cell, how many layers of how many units, how wide an embedding."""
+    """The network's shape: which cell, how many layers (at most 100) of how many units, how wide an embedding.
+
+    Units and width are at most 16,384, so that a kernel's elements are counted in 32 bits.
+    """
 
     cell: CellName = "lstm"
     layers: int = 1
@@ -53,11 +56,12 @@ class NetworkSettings:
 
     def __post_init__(self) -> None:
         _require_choice(self, "cell", get_args(CellName))
-        for name in ("layers", "hidden", "embedding"):
-            _require_count(self, name)
+        _require_count(self, "layers", most=100)
+        _require_count(self, "hidden", most=16_384)
+        _require_count(self, "embedding", most=16_384)
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> "NetworkSettings":
         """Returns the settings in `mapping`, which has exactly the fields' names.
 
         Raises:
@@ -95,10 +99,10 @@ class TrainingSettings:
         seed: of the initial weights and of dropout.
     """
 
-    lanes: int = 32
+    lanes: int = 16
     unroll_length: int = 64
     dropout: float = 0.1
-    learning_rate: float = 0.004
+    learning_rate: float = 0.006
     schedule: Schedule = "cosine"
     warmup: float = 0.05
     clip_norm: float = 1.0
@@ -157,22 +161,18 @@ class SamplingSettings:
 
 def require_seed(seed: int) -> None:
     """Raises `SettingError` unless `seed` is a whole number from 0 to 2**63 - 1."""
-    if not _is_int(seed) or not 0 <= seed < 2**63:
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
         raise SettingError("seed", f"must be a whole number from 0 to 2**63 - 1, got {seed!r}")
 
 
-def require_count(name: str, value: object) -> None:
-    """Raises `SettingError` unless `value` is a whole number of at least 1."""
-    if not _is_int(value) or not 1 <= value < 2**31:  # type: ignore[operator]  # _is_int narrows it
-        raise SettingError(name, f"must be a whole number of at least 1, got {value!r}")
+def require_count(name: str, value: object, most: int = 2**31 - 1) -> None:
+    """Raises `SettingError` unless `value` is a whole number from 1 to `most`."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise SettingError(name, f"must be a whole number from 1 to {most:,}, got {value!r}")
 
 
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _require_count(settings: object, name: str) -> None:
-    require_count(name, getattr(settings, name))
+def _require_count(settings: object, name: str, most: int = 2**31 - 1) -> None:
+    require_count(name, getattr(settings, name), most)
 
 
 def _require_choice(settings: object, name: str, choices: tuple[str, ...]) -> None:

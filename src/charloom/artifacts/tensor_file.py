@@ -28,9 +28,7 @@ def write_tensor_file(path: Path, tensors: Mapping[str, np.ndarray], metadata: M
         OutputError: the file cannot be written; what stood at `path` is as it was.
     """
     text = json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    data = save(
-        {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, {METADATA_KEY: text}
-    )
+    data = save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, {METADATA_KEY: text})
     temporary = None
     try:
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -58,9 +56,7 @@ def require_writable(path: Path) -> None:
         raise OutputError(f"cannot write {path}: it is a folder. Give a file, such as {path / 'model.safetensors'}.")
     try:
         if path.exists() and path.stat().st_size and not _looks_like_tensor_file(path):
-            raise OutputError(
-                f"{path} is no model file, and training would write over it. Give --out another name."
-            )
+            raise OutputError(f"{path} is no model file, and training would write over it. Give --out another name.")
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         os.close(descriptor)
         os.unlink(temporary)
@@ -84,7 +80,9 @@ def read_tensor_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]
         reason = error.strerror or str(error)
         raise ModelFileError(f"cannot read {path}: {reason}. `charloom train` makes model files.") from error
     except (SafetensorError, TypeError, ValueError) as error:
-        raise ModelFileError(f"{path} is no model file, or a damaged one ({error}). Train it again, or copy it anew.") from error
+        raise ModelFileError(
+            f"{path} is no model file, or a damaged one ({error}). Train it again, or copy it anew."
+        ) from error
     if text is None:
         raise ModelFileError(f"{path} is a safetensors file, but not charloom's: its metadata has no '{METADATA_KEY}'.")
     try:

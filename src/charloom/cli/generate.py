@@ -24,9 +24,7 @@ from charloom.settings import SamplingSettings, UnknownPolicy, require_count, re
     help="Below 1 safer, above 1 bolder; 0 always takes the most likely character.",
 )
 @click.option("--top-k", type=int, metavar="K", help="Choose among the K most likely characters only.")
-@click.option(
-    "--top-p", type=float, metavar="P", help="Choose among the fewest characters that reach probability P."
-)
+@click.option("--top-p", type=float, metavar="P", help="Choose among the fewest characters that reach probability P.")
 @click.option("--seed", type=int, help="Of the choices; the same seed writes the same text.  [default: drawn]")
 @click.option("--count", type=int, default=1, show_default=True, help="How many texts.")
 @click.option("--stop", metavar="TEXT", help="End a text before the first TEXT.")

@@ -40,9 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """Returns the exit status of the command line `arguments`."""
     try:
-        status = charloom.main(args=list(arguments) or ["--help"], prog_name="charloom", standalone_mode=False)
+        # Not charloom.main: it has its own way with interrupts and closed pipes.
+        with charloom.make_context("charloom", list(arguments) or ["--help"]) as context:
+            status: int | None = charloom.invoke(context)
         sys.stdout.flush()
         return status or 0
+    except click.exceptions.Exit as finished:
+        return finished.exit_code
     except click.UsageError as error:
         return _refused(error.ctx, error.format_message())
     except SettingError as error:

@@ -2,7 +2,6 @@
 
 import sys
 from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -35,7 +34,7 @@ class TrainingDisplay:
         self._train_nats: float | None = None
         self._validation_nats: float | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "TrainingDisplay":
         self._bars.start()
         return self
 
@@ -68,9 +67,7 @@ class TrainingDisplay:
 
     def _advance(self, event: TrainingProgress) -> None:
         nats = event.train_nats_per_char
-        self._train_nats = (
-            nats if self._train_nats is None else _SMOOTHING * self._train_nats + (1 - _SMOOTHING) * nats
-        )
+        self._train_nats = nats if self._train_nats is None else _SMOOTHING * self._train_nats + (1 - _SMOOTHING) * nats
         state = [f"{bits_from_nats(self._train_nats):.3f} bits per character"]
         if event.chars_per_second:
             state.append(f"{event.chars_per_second:,.0f} characters a second")

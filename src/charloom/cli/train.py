@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from charloom.cli.options import json_option, threads_option
+from charloom.cli.options import Decorator, json_option, threads_option
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
 from charloom.units import bits_from_nats, format_seconds
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _INTERRUPTED = 130
 
 
-def _setting(settings: type, name: str, flag: str, kind: Any, text: str) -> Any:
+def _setting(settings: type, name: str, flag: str, kind: type, text: str) -> Decorator:
     """Returns the option `flag` for the field `name`, with its default from there."""
     default = next(field.default for field in fields(settings) if field.name == name)
     return click.option(flag, name, type=kind, default=default, show_default=default is not None, help=text)
@@ -98,9 +98,10 @@ def train(
     from charloom.runs import RunSettings, run_training
     from charloom.training import Progress
 
+    out = out or _default_out(sources[0])
     settings = RunSettings(
         sources=sources,
-        out=out or _default_out(sources[0]),
+        out=out,
         text=text,
         network=network,
         training=training,
@@ -118,9 +119,9 @@ def train(
             display.show(event)
     seconds = time.perf_counter() - begin
     if as_json:
-        click.echo(json.dumps(_report(settings.out, result, seconds)))
+        click.echo(json.dumps(_report(out, result, seconds)))
     else:
-        _print_summary(settings.out, result, seconds)
+        _print_summary(out, result, seconds)
     return _INTERRUPTED if result.stopped.reason == "interrupted" else 0
 
 
@@ -138,7 +139,7 @@ class _Interrupt:
         self._say = say
         self._before: Any = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "_Interrupt":
         self._before = signal.signal(signal.SIGINT, self._handle)
         return self
 

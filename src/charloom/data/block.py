@@ -18,7 +18,7 @@ class Block:
         updates: how many of the leading unrolls are filled; the rest is left alone.
     """
 
-    token_ids: Int32[np.ndarray, "capacity lanes unroll+1"]
+    token_ids: Int32[np.ndarray, "capacity lanes unroll_plus_1"]
     resets: Bool[np.ndarray, "capacity lanes unroll"]
     scored: Bool[np.ndarray, "capacity lanes unroll"]
     updates: int
@@ -36,7 +36,7 @@ class Block:
     def fill_lane(
         self,
         lane: int,
-        token_ids: Integer[np.ndarray, " steps+1"],
+        token_ids: Integer[np.ndarray, " steps_plus_1"],
         resets: Bool[np.ndarray, " steps"],
         scored: Bool[np.ndarray, " steps"] | bool = True,
     ) -> None:

@@ -7,8 +7,6 @@ and is reset exactly where a document begins, the text's own beginning among the
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from charloom.data.block import Block
 from charloom.data.stream import TokenStream
 from charloom.errors import TooShortError

@@ -20,7 +20,7 @@ class TokenStream:
     starts: Int64[np.ndarray, " documents"]
 
     @classmethod
-    def of_documents(cls, documents: Iterable[Integer[np.ndarray, " time"]]) -> "TokenStream":
+    def of_documents(cls, documents: Iterable[Integer[np.ndarray, " _"]]) -> "TokenStream":
         """Returns the stream of `documents`, of which empty ones leave no trace."""
         parts = [document for document in documents if len(document)]
         lengths = np.array([len(part) for part in parts], dtype=np.int64)

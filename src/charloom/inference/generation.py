@@ -75,9 +75,7 @@ def _table(network: Network) -> Float[Array, "rows gates"]:
 
 
 @jax.jit
-def _read(
-    network: Network, stream: Stream, rows: Int32[Array, " block"], count: Int32[Array, ""]
-) -> Stream:
+def _read(network: Network, stream: Stream, rows: Int32[Array, " block"], count: Int32[Array, ""]) -> Stream:
     def step(index: Int32[Array, ""], stream: Stream) -> Stream:
         return _advanced(network, stream, rows[index])
 

@@ -50,9 +50,7 @@ class SamplingRule(NamedTuple):
         )
 
 
-def choose(
-    logits: Float[Array, " vocab"], uniform: Float[Array, ""], rule: SamplingRule
-) -> Int32[Array, ""]:
+def choose(logits: Float[Array, " vocab"], uniform: Float[Array, ""], rule: SamplingRule) -> Int32[Array, ""]:
     """Returns the token that `uniform` falls on when the tokens that are left share [0, 1) by their probabilities.
 
     The temperature divides the logits; then `top_k`, then `top_p` thin the tokens out. Of equal logits

@@ -31,7 +31,7 @@ def mean_nats(network: Network, blocks: Iterable[Block]) -> float:
 @jax.jit
 def _block_nats(
     network: Network,
-    token_ids: Int32[Array, "capacity lanes unroll+1"],
+    token_ids: Int32[Array, "capacity lanes unroll_plus_1"],
     resets: Bool[Array, "capacity lanes unroll"],
     scored: Bool[Array, "capacity lanes unroll"],
     updates: Int32[Array, ""],

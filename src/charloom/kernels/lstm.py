@@ -152,9 +152,7 @@ def _step(
     carry: LSTMCarry,
 ) -> tuple[LSTMCarry, _Gates]:
     input_, forget, candidate, output = jnp.split(projected + carry.hidden @ recurrent_kernel, 4, axis=-1)
-    gates = _Gates(
-        jax.nn.sigmoid(input_), jax.nn.sigmoid(forget), jnp.tanh(candidate), jax.nn.sigmoid(output)
-    )
+    gates = _Gates(jax.nn.sigmoid(input_), jax.nn.sigmoid(forget), jnp.tanh(candidate), jax.nn.sigmoid(output))
     cell = gates.forget * carry.cell + gates.input * gates.candidate
     return LSTMCarry(gates.output * jnp.tanh(cell), cell), gates
 

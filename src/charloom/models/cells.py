@@ -4,7 +4,7 @@ A cell owns its kernels; the arithmetic over time is in `charloom.kernels`.
 """
 
 from abc import abstractmethod
-from typing import Any, Self
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -31,7 +31,7 @@ class Cell(eqx.Module):
 
     @classmethod
     @abstractmethod
-    def init(cls, input_size: int, hidden: int, key: Key[Array, ""]) -> Self:
+    def init(cls, input_size: int, hidden: int, key: Key[Array, ""]) -> "Cell":
         """Returns a cell with fresh weights."""
 
     @abstractmethod
@@ -69,7 +69,7 @@ class LSTMCell(Cell):
     bias: Float[Array, " gates"]
 
     @classmethod
-    def init(cls, input_size: int, hidden: int, key: Key[Array, ""]) -> Self:
+    def init(cls, input_size: int, hidden: int, key: Key[Array, ""]) -> "LSTMCell":
         kernel_key, recurrent_key = jax.random.split(key)
         return cls(
             kernel=glorot_uniform()(kernel_key, (input_size, 4 * hidden)),

@@ -45,17 +45,13 @@ class Network(eqx.Module):
     start_id: int | None = eqx.field(static=True)
 
     @classmethod
-    def init(
-        cls, settings: NetworkSettings, vocab_size: int, start_id: int | None, key: Key[Array, ""]
-    ) -> "Network":
+    def init(cls, settings: NetworkSettings, vocab_size: int, start_id: int | None, key: Key[Array, ""]) -> "Network":
         """Returns a network with fresh weights, initialized as Keras initializes them."""
         embedding_key, head_key, *cell_keys = jax.random.split(key, 2 + settings.layers)
         input_sizes = [settings.embedding] + [settings.hidden] * (settings.layers - 1)
         cell = CELLS[settings.cell]
         return cls(
-            embedding=jax.random.uniform(
-                embedding_key, (vocab_size, settings.embedding), minval=-0.05, maxval=0.05
-            ),
+            embedding=jax.random.uniform(embedding_key, (vocab_size, settings.embedding), minval=-0.05, maxval=0.05),
             cells=tuple(
                 cell.init(size, settings.hidden, cell_key)
                 for size, cell_key in zip(input_sizes, cell_keys, strict=True)
@@ -112,26 +108,26 @@ class Network(eqx.Module):
         # Rows are in bounds by construction; clipping is the mode that costs nothing to check.
         projected = jnp.take(self.projection_table(), rows, axis=0, mode="clip")
         last = []
-        for index, cell in enumerate(self.cells):
-            if index > 0:
-                projected = cell.project(hidden)
-            hidden, cell_carry = cell.sequence(projected, carry[index], resets)
-            last.append(cell_carry)
+        for layer, cell in enumerate(self.cells):
+            hidden, cell_carry = cell.sequence(projected, carry[layer], resets)
             if dropout_masks is not None:
-                hidden = hidden * dropout_masks[index]
+                hidden = hidden * dropout_masks[layer]
+            last.append(cell_carry)
+            if layer + 1 < len(self.cells):
+                projected = self.cells[layer + 1].project(hidden)
         return self.head(hidden), tuple(last)
 
     def step(
         self, table: Float[Array, "rows gates"], rows: Int32[Array, " lanes"], carry: Carry
     ) -> tuple[Float[Array, "lanes vocab"], Carry]:
-        """Returns the logits and the carry after one step, given the `projection_table` and the rows looked up in it."""
+        """Returns the logits and the carry after one step, whose inputs are `rows` of the `projection_table`."""
         projected = table[rows]
         last = []
-        for index, cell in enumerate(self.cells):
-            if index > 0:
-                projected = cell.project(hidden)
-            hidden, cell_carry = cell.step(projected, carry[index])
+        for layer, cell in enumerate(self.cells):
+            hidden, cell_carry = cell.step(projected, carry[layer])
             last.append(cell_carry)
+            if layer + 1 < len(self.cells):
+                projected = self.cells[layer + 1].project(hidden)
         return self.head(hidden), tuple(last)
 
 

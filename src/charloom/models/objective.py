@@ -5,9 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32
 
 
-def cross_entropy(
-    logits: Float[Array, "*batch vocab"], targets: Int32[Array, "*batch"]
-) -> Float[Array, "*batch"]:
+def cross_entropy(logits: Float[Array, "*batch vocab"], targets: Int32[Array, "*batch"]) -> Float[Array, "*batch"]:
     """Returns the nats that each target costs: log(sum(exp(logits))) - logits[target]."""
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     return jax.nn.logsumexp(logits, axis=-1) - chosen

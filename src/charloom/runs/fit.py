@@ -12,9 +12,7 @@ _LEAST_VALIDATION = 10
 """Fewer characters tell nothing about a model."""
 
 
-def split_validation(
-    stream: TokenStream, validation: float | None
-) -> tuple[TokenStream, TokenStream, list[str]]:
+def split_validation(stream: TokenStream, validation: float | None) -> tuple[TokenStream, TokenStream, list[str]]:
     """Returns the training part, the validation part (the text's tail), and notices.
 
     Args:

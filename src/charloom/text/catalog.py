@@ -105,7 +105,8 @@ def _download(name: str, entry: CatalogEntry) -> Path:
     import requests
     from filelock import FileLock
 
-    assert entry.url and entry.file_name  # of every entry that does not come with Python
+    assert entry.url is not None  # as of every entry that does not come with Python
+    assert entry.file_name is not None
     folder = _cache_folder()
     pooch.get_logger().setLevel("ERROR")
     try:

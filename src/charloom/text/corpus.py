@@ -20,6 +20,7 @@ from charloom.text.catalog import CATALOG, read_catalog_bytes, unknown_name
 _BYTE_ORDER_MARK = codecs.BOM_UTF8
 _GLOB_CHARACTERS = "*?["
 _SNIFFED_BYTES = 8192
+_UTF8 = ("utf-8", "utf-8-sig")
 
 
 @dataclass(frozen=True)
@@ -53,20 +54,21 @@ def read_corpus(sources: Sequence[str | os.PathLike[str]], settings: TextSetting
     Raises:
         SourceError: a source is missing, unreadable, empty, binary, or in another encoding.
     """
-    documents: list[str] | list[bytes] = []
+    documents: list[str | bytes] = []
     sha256 = hashlib.sha256()
     skipped: list[str] = []
     for source in sources:
         for name, data, chosen_by_name in _files_of(os.fspath(source)):
-            if settings.units == "chars" and not chosen_by_name and b"\0" in data[:_SNIFFED_BYTES]:
-                if codecs.lookup(settings.encoding).name == "utf-8":
-                    skipped.append(name)
-                    continue
-            document = data if settings.units == "bytes" else _decode(data, name, settings.encoding)
+            if not chosen_by_name and _is_binary(data, settings):
+                skipped.append(name)
+                continue
             sha256.update(data)
-            if document:
-                documents.append(normalize(document, settings))  # type: ignore[arg-type]
+            if settings.units == "bytes":
+                documents.append(data)
+            else:
+                documents.append(normalize(_decode(data, name, settings.encoding), settings))
     shown = ", ".join(os.fspath(source) for source in sources)
+    documents = [document for document in documents if document]
     if not documents:
         if skipped:
             raise SourceError(f"{shown}: no text, only binary files. Pass --bytes to model raw bytes.")
@@ -130,8 +132,13 @@ def _read(path: str) -> bytes:
         raise SourceError(f"cannot read {path}: {error.strerror or error}.") from error
 
 
+def _is_binary(data: bytes, settings: TextSettings) -> bool:
+    utf8 = codecs.lookup(settings.encoding).name in _UTF8
+    return settings.units == "chars" and utf8 and b"\0" in data[:_SNIFFED_BYTES]
+
+
 def _decode(data: bytes, name: str, encoding: str) -> str:
-    utf8 = codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
+    utf8 = codecs.lookup(encoding).name in _UTF8
     if utf8 and b"\0" in data:
         raise SourceError(
             f"{name} is binary, not text: a zero byte at offset {data.index(0)}. "

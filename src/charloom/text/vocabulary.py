@@ -4,19 +4,20 @@ import codecs
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32, Integer
 
 from charloom.errors import UnknownCharacterError
-from charloom.settings import UnknownPolicy, Units
+from charloom.settings import Units, UnknownPolicy
 
 _CODE_POINTS = 0x110000
 _ENCODE_CHUNK = 1 << 20
 _NEWLINE = "\n"
 
 
+@runtime_checkable
 class IncrementalDecoder(Protocol):
     """Turns token ids into text piece by piece."""
 
@@ -72,9 +73,7 @@ class Vocabulary:
         """The smallest unsigned integer type that holds every id."""
         return np.min_scalar_type(self.size - 1)
 
-    def encode(
-        self, text: str | bytes, unknown: UnknownPolicy = "error"
-    ) -> Integer[np.ndarray, " time"]:
+    def encode(self, text: str | bytes, unknown: UnknownPolicy = "error") -> Integer[np.ndarray, " time"]:
         """Returns the ids of `text`, in the smallest unsigned integer type that holds them.
 
         Characters that the vocabulary has not are refused, left out, or (`replace`) become
@@ -113,11 +112,7 @@ class Vocabulary:
         """Returns the characters of `text` that the vocabulary has not, each occurrence, in order."""
         if self.units == "bytes":
             return []
-        return [
-            chr(point)
-            for points in _code_points(text)
-            for point in points[self._id_of_code_point[points] < 0]
-        ]
+        return [chr(point) for points in _code_points(text) for point in points[self._id_of_code_point[points] < 0]]
 
     @property
     def replacement(self) -> str:
@@ -133,9 +128,7 @@ class Vocabulary:
         if self.units == "chars":
             return lambda token_ids, final=False: "".join(self.characters[i] for i in token_ids)
         utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        return lambda token_ids, final=False: utf8.decode(
-            np.asarray(token_ids, dtype=np.uint8).tobytes(), final
-        )
+        return lambda token_ids, final=False: utf8.decode(np.asarray(token_ids, dtype=np.uint8).tobytes(), final)
 
     @cached_property
     def _id_of_code_point(self) -> Int32[np.ndarray, " code_points"]:

@@ -33,7 +33,7 @@ def make_optimizer(clip_norm: float) -> optax.GradientTransformation:
 @partial(jax.jit, static_argnames=("dropout", "cold_starts", "clip_norm"), donate_argnames="state")
 def run_block(
     state: TrainingState,
-    token_ids: Int32[Array, "capacity lanes unroll+1"],
+    token_ids: Int32[Array, "capacity lanes unroll_plus_1"],
     resets: Bool[Array, "capacity lanes unroll"],
     scored: Bool[Array, "capacity lanes unroll"],
     rates: Float[Array, " capacity"],
@@ -53,9 +53,7 @@ def run_block(
     optimizer = make_optimizer(clip_norm)
     lanes = token_ids.shape[1]
 
-    def loss(
-        network: Network, index: Int32[Array, ""], carry: Carry
-    ) -> tuple[Float[Array, ""], Carry]:
+    def loss(network: Network, index: Int32[Array, ""], carry: Carry) -> tuple[Float[Array, ""], Carry]:
         ids = token_ids[index].T
         dropout_key, start_key = jax.random.split(jax.random.fold_in(key, first_update + index))
         masks = draw_dropout_masks(network, dropout, lanes, dropout_key)

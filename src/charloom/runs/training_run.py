@@ -79,7 +79,7 @@ def train(
     *sources: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
     lowercase: bool = TextSettings.lowercase,
-    bytes: bool = False,
+    bytes: bool = False,  # noqa: A002  # the command line's word
     encoding: str = TextSettings.encoding,
     hidden: int = NetworkSettings.hidden,
     layers: int = NetworkSettings.layers,
@@ -195,7 +195,12 @@ class _Keeper:
     """Remembers the best evaluation, and makes the model of it."""
 
     def __init__(
-        self, settings: RunSettings, fitted: TrainingSettings, corpus: Corpus, vocabulary: Vocabulary, updates: int
+        self,
+        settings: RunSettings,
+        fitted: TrainingSettings,
+        corpus: Corpus,
+        vocabulary: Vocabulary,
+        updates: int,
     ):
         self.settings = settings
         self.best: Evaluation | None = None
@@ -224,7 +229,7 @@ class _Keeper:
             settings=self.settings.network,
             lowercase=self.settings.text.lowercase,
             trained_on=self._trained_on,
-            training=self._training | {"kept_update": self.best.update, "history": list(self._history)} | outcome,
+            training=self._training | {"kept_update": self.best.update, "history": list(self._history)} | dict(outcome),
         )
 
 

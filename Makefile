@@ -1,0 +1,56 @@
+# Everything a person does here. CI calls the same targets.
+
+PYTHON ?= python3
+BIN := .venv/bin
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+# The versions that were tested with this Python; with one that is newer than all of them, the newest.
+CONSTRAINTS := $(firstword $(wildcard constraints/python$(VERSION).txt) $(lastword $(sort $(wildcard constraints/python*.txt))))
+
+.PHONY: help install demo test check format bench constraints clean
+
+help:  ## Say what can be made.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(BIN)/charloom  ## Make .venv with charloom in it, and nothing that only developers need.
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "charloom needs Python 3.11 or newer; $(PYTHON) is $(VERSION). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+$(BIN)/charloom: $(BIN)/python pyproject.toml $(CONSTRAINTS)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable .
+	@touch $@
+
+.venv/dev: $(BIN)/charloom
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[dev]'
+	@touch $@
+
+.venv/bench: $(BIN)/charloom
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[bench]'
+	@touch $@
+
+demo: install  ## Train on a real book for about a minute, and read what the model writes.
+	@scripts/demo
+
+test: .venv/dev  ## Run the whole test suite.
+	$(BIN)/python -m pytest
+
+check: .venv/dev  ## Check style, types and the floors that imports must keep to.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/dev  ## Put the code into its style.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/bench  ## Measure speed, start-up and size beside the tutorial's code; several minutes.
+	$(BIN)/python -m benchmarks
+
+constraints:  ## Refresh the pinned versions, for each Python that is here.
+	scripts/refresh-constraints
+
+clean:  ## Remove what these targets made.
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

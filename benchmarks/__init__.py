@@ -1,0 +1,1 @@
+"""Benchmarks: figures that the documents quote, each printed by the command beside it."""

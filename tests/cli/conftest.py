@@ -1,0 +1,58 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+TEXT = "the quick brown fox\njumps over the lazy dog\n" * 60
+QUICK = ("--hidden", "32", "--embedding", "8", "--lanes", "4", "--unroll", "16")
+
+Command = Callable[..., subprocess.CompletedProcess]
+
+
+@pytest.fixture(scope="session")
+def charloom() -> Command:
+    """Runs the command line in a process of its own, as a user does."""
+
+    def run(*arguments, stdin=None, cwd=None, file_size_limit=None, **environment):
+        command = [sys.executable, "-m", "charloom", *map(str, arguments)]
+        if file_size_limit is not None:  # in blocks of 512 bytes
+            command = ["sh", "-c", f'ulimit -f {file_size_limit}; exec "$@"', "sh", *command]
+        return subprocess.run(
+            command,
+            input=stdin,
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, **environment},
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def book(tmp_path_factory):
+    path = tmp_path_factory.mktemp("texts") / "book.txt"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture(scope="session")
+def model_file(charloom, book, tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "book.safetensors"
+    done = charloom("train", book, "--out", path, "--updates", 600, "--learning-rate", 0.01, *QUICK)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def assert_refused(done, status, *words):
+    """One line on standard error, the status, nothing on standard output, no traceback."""
+    assert done.returncode == status, done.stderr
+    assert done.stdout == ""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("charloom: ")]
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in lines[0]

@@ -1,0 +1,174 @@
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli.conftest import assert_refused
+
+
+def test_a_pipe_gets_prompt_and_text_only(charloom, model_file):
+    done = charloom("generate", model_file, "--prompt", "the qui", "--length", 40, "--seed", 3)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert done.stdout.startswith("the qui")
+    assert len(done.stdout) == 7 + 40 + 1
+    again = charloom("generate", model_file, "--prompt", "the qui", "--length", 40, "--seed", 3)
+    assert again.stdout == done.stdout
+
+
+def test_greedy_text_follows_the_book(charloom, model_file):
+    done = charloom("generate", model_file, "--prompt", "the quick br", "--length", 8, "--temperature", 0, "--seed", 0)
+    assert done.stdout == "the quick brown fox\n\n"[:21]
+
+
+def test_a_seed_is_drawn_and_shown(charloom, model_file):
+    first, second = (charloom("generate", model_file, "--temperature", 2) for _ in range(2))
+    assert first.stderr.startswith("seed ")
+    assert first.stdout != second.stdout
+    seed = first.stderr.split()[1]
+    assert charloom("generate", model_file, "--temperature", 2, "--seed", seed).stdout == first.stdout
+
+
+def test_several_texts_are_those_of_one_at_a_time(charloom, model_file):
+    options = ("--seed", 4, "--length", 30, "--temperature", 1.5)
+    many = charloom("generate", model_file, "--count", 3, "--json", *options)
+    texts = [json.loads(line) for line in many.stdout.splitlines()]
+    assert [set(text) for text in texts] == [{"prompt", "text", "seed", "stopped"}] * 3
+    assert len({text["text"] for text in texts}) == 3
+    one = charloom("generate", model_file, *options)
+    assert one.stdout == texts[0]["text"] + "\n"
+    plain = charloom("generate", model_file, "--count", 3, *options)
+    assert plain.stdout == "\n".join(text["text"] + "\n" for text in texts)
+
+
+def test_json_tells_why_a_text_ended(charloom, model_file):
+    done = charloom("generate", model_file, "--prompt", "the", "--stop", "x", "--length", 500, "--seed", 1, "--json")
+    text = json.loads(done.stdout)
+    assert text["stopped"] == "stop"
+    assert text["prompt"] == "the"
+    assert "x" not in text["text"]
+    done = charloom("generate", model_file, "--length", 5, "--seed", 1, "--json")
+    assert json.loads(done.stdout)["stopped"] == "length"
+
+
+def test_an_empty_prompt_is_a_beginning(charloom, model_file):
+    done = charloom("generate", model_file, "--prompt", "", "--temperature", 0, "--length", 3, "--seed", 0)
+    assert done.returncode == 0
+    assert done.stdout in ("the\n", "jum\n")  # what follows a newline in the book
+
+
+def test_unknown_characters(charloom, model_file):
+    options = ("--prompt", "thé", "--seed", 1, "--length", 5)
+    assert_refused(
+        charloom("generate", model_file, *options),
+        1,
+        "'é' (U+00E9) at character 2",
+        "28 characters",
+        "--unknown replace",
+    )
+    skipped = charloom("generate", model_file, *options, "--unknown", "skip")
+    assert skipped.stdout.startswith("th")
+    assert "left out, as the model does not know it: 'é' (U+00E9)" in skipped.stderr
+    replaced = charloom("generate", model_file, *options, "--unknown", "replace")
+    assert replaced.stdout.startswith("th ")
+    assert "replaced with ' '" in replaced.stderr
+
+
+def test_a_prompt_that_is_no_utf8(charloom, model_file):
+    done = charloom("generate", model_file, "--prompt", "th\udce9", "--seed", 1)
+    assert_refused(done, 1, "cannot encode", "at character 2")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--temperature", "-1"), ["--temperature must be a finite number, at least 0, got -1.0"]),
+        (("--temperature", "nan"), ["--temperature must be", "got nan"]),
+        (("--temperature", "inf"), ["--temperature must be", "got inf"]),
+        (("--length", "0"), ["--length must be a whole number from 1"]),
+        (("--count", "0"), ["--count must be"]),
+        (("--top-k", "0"), ["--top-k must be"]),
+        (("--top-p", "0"), ["--top-p must be", "above 0"]),
+        (("--top-p", "1.5"), ["--top-p must be", "at most 1"]),
+        (("--stop", ""), ["--stop must not be empty"]),
+        (("--seed", str(2**63)), ["--seed must be"]),
+        (("--unknown", "guess"), ["'guess' is not one of"]),
+        (("--cell", "gru"), ["no such option"]),
+    ],
+)
+def test_wrong_words(charloom, options, words):
+    assert_refused(charloom("generate", "no-such-model", *options), 2, *words)
+
+
+def damage(data, kind):
+    if kind == "truncated":
+        return data[: len(data) // 2]
+    if kind == "text":
+        return b"once upon a time " * 20
+    changes = {
+        "version": (b'\\"format_version\\":1', b'\\"format_version\\":9'),
+        "missing": (b'"head.bias"', b'"head.bios"'),
+        "shape": (b'\\"hidden\\":32', b'\\"hidden\\":33'),
+        "cell": (b'\\"cell\\":\\"lstm\\"', b'\\"cell\\":\\"lstn\\"'),
+        "type": (b'\\"hidden\\":32', b'\\"hidden\\":{}'),
+    }
+    old, new = changes[kind]
+    assert data.count(old) == 1
+    return data.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("truncated", "no model file, or a damaged one"),
+        ("text", "no model file, or a damaged one"),
+        ("version", "has format version 9"),
+        ("missing", "tensor 'head.bias' is missing"),
+        ("shape", "its config says"),
+        ("cell", "cell must be lstm, got 'lstn'"),
+        ("type", "hidden must be a whole number"),
+    ],
+)
+def test_damaged_models(charloom, model_file, tmp_path, kind, words):
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(damage(model_file.read_bytes(), kind))
+    assert_refused(charloom("generate", path), 1, str(path), words)
+    assert_refused(charloom("show", path), 1, str(path), words)
+
+
+def test_no_model(charloom, tmp_path):
+    assert_refused(charloom("generate", tmp_path / "none.safetensors"), 1, "No such file", "charloom train")
+    assert_refused(charloom("generate"), 2, "missing argument 'MODEL'")
+
+
+def writing(model_file, length):
+    return subprocess.Popen(
+        [sys.executable, "-m", "charloom", "generate", str(model_file), "--length", str(length), "--seed", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_a_reader_that_has_enough_ends_it_quietly(model_file):
+    with writing(model_file, 300_000) as process:
+        assert process.stdout.read(100)
+        process.stdout.close()
+        assert process.wait(timeout=60) == 0
+        assert process.stderr.read() == b""
+
+
+def test_text_comes_while_it_is_written(model_file):
+    with writing(model_file, 100_000_000) as process:  # which would take an hour
+        assert len(process.stdout.read(1000)) == 1000
+        process.kill()
+
+
+def test_ctrl_c_ends_it_quietly(model_file):
+    with writing(model_file, 100_000_000) as process:
+        assert process.stdout.read(100)
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.wait(timeout=60) == 130
+        assert process.stderr.read() == b""

@@ -1,0 +1,216 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from charloom.model import load
+from tests.cli.conftest import QUICK, TEXT, assert_refused
+
+
+def train(charloom, *arguments, **options):
+    return charloom("train", *QUICK, *arguments, **options)
+
+
+def test_json_is_one_object_on_standard_output(charloom, book, tmp_path):
+    out = tmp_path / "m.safetensors"
+    done = train(charloom, book, "--out", out, "--updates", 40, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert set(report) == {
+        "model", "parameters", "vocab_size", "train_chars", "validation_chars", "epochs", "updates", "seconds",
+        "chars_per_second", "train_nats_per_char", "validation_nats_per_char", "validation_bits_per_char", "stopped",
+    }  # fmt: skip
+    assert report["model"] == str(out)
+    assert report["train_chars"] == int(len(TEXT) * 0.9)
+    assert report["train_chars"] + report["validation_chars"] == len(TEXT)
+    assert report["vocab_size"] == 28
+    assert report["updates"] == 40
+    assert report["epochs"] == pytest.approx(40 * 64 / report["train_chars"])
+    assert report["stopped"] == "finished"
+    assert 0 < report["validation_bits_per_char"] < 4.8  # log2 of 28
+    assert report["chars_per_second"] > 0
+    loaded = load(out)
+    assert loaded.network.parameters == report["parameters"]
+    assert loaded.training["validation_nats_per_char"] == report["validation_nats_per_char"]
+    assert "\x1b" not in done.stderr  # no colors where nobody sees them
+
+
+def test_the_same_run_gives_the_same_file_whatever_the_threads(charloom, book, tmp_path):
+    files = []
+    for index, threads in enumerate((1, 2, 2)):
+        out = tmp_path / f"{index}.safetensors"
+        options = ("--layers", 2, "--epochs", 2, "--dropout", 0.2, "--threads", threads)
+        assert train(charloom, book, "--out", out, *options).returncode == 0
+        files.append(out.read_bytes())
+    assert files[0] == files[1] == files[2]
+    out = tmp_path / "other.safetensors"
+    assert train(charloom, book, "--out", out, "--layers", 2, "--epochs", 2, "--seed", 5).returncode == 0
+    assert out.read_bytes() != files[0]
+
+
+def test_a_pipe_and_the_default_name(charloom, tmp_path):
+    done = train(charloom, "-", "--updates", 5, stdin=TEXT, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("model.safetensors: ")
+    assert load(tmp_path / "model.safetensors").trained_on["name"] == "standard input"
+
+
+def test_a_folder_in_bytes_or_lower_case(charloom, tmp_path):
+    (tmp_path / "Words").mkdir()
+    (tmp_path / "Words" / "a.txt").write_text("Quite Some Words\n" * 40)
+    (tmp_path / "Words" / "b.bin").write_bytes(bytes(range(256)) * 2)
+    done = train(charloom, "Words", "--updates", 5, "--lowercase", cwd=tmp_path)
+    assert "left out 1 binary file: b.bin" in done.stderr
+    model = load(tmp_path / "Words.safetensors")
+    assert model.lowercase
+    assert model.vocabulary.characters == "\n deimoqrstuw"
+    assert train(charloom, "Words", "--updates", 5, "--bytes", cwd=tmp_path).returncode == 0
+    assert load(tmp_path / "Words.safetensors").vocabulary.units == "bytes"
+
+
+def test_settings_shrink_to_a_short_text_and_a_line_says_so(charloom, tmp_path):
+    (tmp_path / "short.txt").write_text("to be or not to be, " * 6)
+    done = charloom("train", tmp_path / "short.txt", "--out", tmp_path / "m.safetensors", "--updates", 20)
+    assert done.returncode == 0, done.stderr
+    assert "lanes 1 instead of " in done.stderr
+    assert "the text has only 108 characters to train on" in done.stderr
+    done = train(charloom, tmp_path / "short.txt", "--out", tmp_path / "m.safetensors", "--unroll", 512, "--updates", 9)
+    assert done.returncode == 0, done.stderr
+    assert "lanes 1 instead of 4 and unroll 108 instead of 512: the text has only 108 characters" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "words"),
+    [
+        (b"", (), ["text.txt: empty"]),
+        (b"a", (), ["validation 0.1 leaves 1 of 1 characters", "at least 10"]),
+        (
+            b"some words " * 100,
+            ("--validation", "0.001"),
+            ["validation 0.001 leaves 2 of 1,100 characters", "--validation 10"],
+        ),
+        (b"some words " * 100, ("--validation", "1100"), ["leaves 0 of 1,100 characters to train on"]),
+        (b"caf\xe9" * 100, (), ["cannot decode", "text.txt as utf-8: byte 0xe9 at offset 3", "--encoding"]),
+        (b"\x00\x01" * 100, (), ["binary, not text", "Pass --bytes"]),
+    ],
+)
+def test_texts_that_cannot_be_learnt(charloom, tmp_path, content, options, words):
+    (tmp_path / "text.txt").write_bytes(content)
+    done = train(charloom, tmp_path / "text.txt", "--out", tmp_path / "m.safetensors", *options)
+    assert_refused(done, 1, *words)
+    assert not (tmp_path / "m.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("none.txt", ["no file or folder is named none.txt"]),
+        ("nietzche", ["Did you mean nietzsche?"]),
+        ("folder", ["folder: no files in this folder"]),
+        ("pictures", ["only binary files"]),
+        ("*.nothing", ["no file matches"]),
+    ],
+)
+def test_sources_that_are_not_there(charloom, tmp_path, source, words):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "x.png").write_bytes(b"\x00" * 9)
+    assert_refused(train(charloom, source, cwd=tmp_path), 1, *words)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--hidden", "0"), ["--hidden must be a whole number from 1 to 16,384, got 0"]),
+        (("--dropout", "1"), ["--dropout must be", "below 1, got 1.0"]),
+        (("--learning-rate", "nan"), ["--learning-rate must be", "got nan"]),
+        (("--validation", "-1"), ["--validation must be"]),
+        (("--validation", "10.5"), ["--validation is a share below 1 or a whole count"]),
+        (("--epochs", "2", "--updates", "9"), ["--updates and epochs both say how long"]),
+        (("--threads", "0"), ["--threads must be"]),
+        (("--seed", "-3"), ["--seed must be"]),
+        (("--encoding", "klingon"), ["--encoding names no text encoding: 'klingon'"]),
+        (("--bytes", "--lowercase"), ["--lowercase changes characters"]),
+        (("--hiden", "3"), ["--hidden", "See charloom train --help"]),
+        (("--hidden", "many"), ["'many' is not a valid integer"]),
+    ],
+)
+def test_wrong_words_are_refused_without_opening_a_file(charloom, options, words):
+    assert_refused(charloom("train", "there-is-no-such-file", *options), 2, *words)
+
+
+def test_no_source_is_refused(charloom):
+    assert_refused(charloom("train"), 2, "missing argument")
+
+
+def test_an_output_that_cannot_be_is_found_out_before_training(charloom, book, tmp_path):
+    for out, words in {
+        tmp_path / "none" / "m.safetensors": "is no folder. Make it first",
+        book / "m.safetensors": "is no folder",
+        tmp_path: "it is a folder",
+        book: "is the text to train on",
+    }.items():
+        done = train(charloom, book, "--out", out, "--epochs", 1000)
+        assert_refused(done, 1, words)
+    (tmp_path / "notes.txt").write_text("precious")
+    assert_refused(train(charloom, book, "--out", tmp_path / "notes.txt"), 1, "is no model file")
+    assert (tmp_path / "notes.txt").read_text() == "precious"
+
+
+def test_a_full_disk_leaves_the_old_model(charloom, book, model_file, tmp_path):
+    out = tmp_path / "m.safetensors"
+    out.write_bytes(model_file.read_bytes())
+    done = train(charloom, book, "--out", out, "--updates", 40, file_size_limit=40)
+    assert_refused(done, 1, "cannot write", "File too large. Free some space")
+    assert "Training goes on" in done.stderr
+    assert out.read_bytes() == model_file.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+def test_a_loss_that_is_no_number_is_told(charloom, book, tmp_path):
+    done = train(charloom, book, "--out", tmp_path / "m.safetensors", "--learning-rate", "3e38")
+    assert_refused(done, 1, "training diverged", "Lower --learning-rate")
+
+
+def interrupted(book, out, signals):
+    """Sends Ctrl-C as many times as `signals` once the first line about progress is there."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "charloom", "train", book, "--out", out, "--updates", "1000000", *QUICK],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    )
+    assert process.stderr is not None
+    lines = [process.stderr.readline()]
+    time.sleep(4)  # compiled, and well into the updates
+    for _ in range(signals):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.01)
+    stdout, rest = process.communicate(timeout=60)
+    return process.returncode, stdout, "".join(lines) + rest
+
+
+def test_ctrl_c_stops_validates_and_saves(book, tmp_path):
+    out = tmp_path / "m.safetensors"
+    status, stdout, stderr = interrupted(book, out, 1)
+    assert status == 130
+    assert "Traceback" not in stderr
+    assert "stopping" in stderr
+    assert stdout.startswith(f"{out}: ")
+    assert load(out).training["validation_nats_per_char"] > 0
+
+
+def test_ctrl_c_while_reading_quits_quietly(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "charloom", "train", "-", "--out", tmp_path / "m.safetensors"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout, stderr) == (130, "", "")

@@ -1,0 +1,23 @@
+"""Before charloom is imported: types checked at run time, and a cache folder of the tests' own."""
+
+import os
+import tempfile
+
+import pytest
+from jaxtyping import install_import_hook
+
+from tests import typechecker
+
+_cache = tempfile.TemporaryDirectory(prefix="charloom-tests-")
+os.environ["XDG_CACHE_HOME"] = _cache.name
+
+install_import_hook("charloom", f"{typechecker.__name__}.check")
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> str:
+    """The folder of corpora that CHARLOOM_DATA names."""
+    folder = os.environ.get("CHARLOOM_DATA")
+    if not folder:
+        pytest.skip("CHARLOOM_DATA names no folder with the corpora")
+    return folder

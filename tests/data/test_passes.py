@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from charloom.data import TokenStream, evaluation_pass, ordered_pass
+
+
+def scored_targets(blocks):
+    found = []
+    for block in blocks:
+        targets = block.token_ids[: block.updates, :, 1:]
+        found.append(targets[block.scored[: block.updates]])
+        assert block.characters == len(found[-1])
+    return np.concatenate(found)
+
+
+@given(st.integers(1, 9000))
+@settings(max_examples=40, deadline=None)
+def test_each_character_is_scored_exactly_once(length):
+    stream = TokenStream(np.arange(length, dtype=np.uint16), np.zeros(1, np.int64))
+    assert scored_targets(ordered_pass(stream)).tolist() == list(range(length))
+    assert sorted(scored_targets(evaluation_pass(stream)).tolist()) == list(range(length))
+
+
+@pytest.mark.parametrize("length", [513, 5000, 40000, 70001])
+def test_lanes_read_512_characters_before_they_score(length):
+    stream = TokenStream(np.arange(length, dtype=np.int32), np.zeros(1, np.int64))
+    blocks = list(evaluation_pass(stream))
+    lanes = blocks[0].resets.shape[1]
+    assert lanes == max(1, min(64, length // 512))
+    targets = np.concatenate([b.token_ids[: b.updates, :, 1:].transpose(1, 0, 2).reshape(lanes, -1) for b in blocks], 1)
+    scored = np.concatenate([b.scored[: b.updates].transpose(1, 0, 2).reshape(lanes, -1) for b in blocks], 1)
+    resets = np.concatenate([b.resets[: b.updates].transpose(1, 0, 2).reshape(lanes, -1) for b in blocks], 1)
+    assert resets[0, 0]  # the first lane begins the text
+    assert scored[0, 0]
+    for lane in range(1, lanes):
+        first = int(scored[lane].argmax())
+        assert first == min(512, targets[lane, first])  # that many characters read first
+        assert not resets[lane, : length // lanes].any()
+    # Steps follow one another within a lane.
+    inputs = np.concatenate([b.token_ids[: b.updates, :, :-1].transpose(1, 0, 2).reshape(lanes, -1) for b in blocks], 1)
+    np.testing.assert_array_equal(inputs[:, 1:], targets[:, :-1])
+
+
+def test_documents_reset_the_state_in_a_pass_too():
+    stream = TokenStream.of_documents([np.arange(5), np.arange(3)])
+    (block,) = ordered_pass(stream)
+    assert np.flatnonzero(block.resets[0, 0][:8]).tolist() == [0, 5]
+
+
+def test_a_stream_splits_with_its_documents():
+    stream = TokenStream.of_documents([np.arange(5), np.zeros(0, int), np.arange(3), np.arange(4)])
+    assert stream.starts.tolist() == [0, 5, 8]
+    before, after = stream.split(6)
+    assert before.starts.tolist() == [0, 5]
+    assert after.starts.tolist() == [0, 2]
+    assert len(before) + len(after) == 12
+    assert stream.split(8)[1].starts.tolist() == [0]

@@ -1,0 +1,112 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from charloom.inference.sampling import SamplingRule, choose, uniforms
+from charloom.settings import SamplingSettings
+
+LOGITS = jnp.array([0.0, 2.0, -1.0, 2.0, 1.0])
+
+
+def frequencies(logits, rule_settings, count=20_000):
+    rule = SamplingRule.of(rule_settings)
+    draws = jnp.arange(count) / count + 0.5 / count  # evenly over [0, 1)
+    tokens = jax.vmap(lambda draw: choose(logits, draw, rule))(draws)
+    return np.bincount(np.asarray(tokens), minlength=len(logits)) / count
+
+
+def draws_of(seed, stream, positions):
+    return np.asarray(uniforms(jnp.array(seed, jnp.uint32), jnp.uint32(stream), jnp.array(positions, jnp.uint32)))
+
+
+def softmax(logits):
+    exps = np.exp(np.asarray(logits, np.float64) - np.max(logits))
+    return exps / exps.sum()
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 5.0])
+def test_tokens_come_as_often_as_the_softmax_says(temperature):
+    got = frequencies(LOGITS, SamplingSettings(temperature=temperature))
+    np.testing.assert_allclose(got, softmax(np.asarray(LOGITS) / temperature), atol=2e-4)
+
+
+def test_temperature_zero_takes_the_first_of_the_largest():
+    assert frequencies(LOGITS, SamplingSettings(temperature=0)).tolist() == [0, 1, 0, 0, 0]
+
+
+def test_a_tiny_temperature_neither_overflows_nor_strays():
+    got = frequencies(jnp.array([1e3, 2e3, -1e3]), SamplingSettings(temperature=1e-30))
+    assert got.tolist() == [0, 1, 0]
+
+
+def test_top_k_keeps_exactly_k():
+    got = frequencies(LOGITS, SamplingSettings(temperature=1, top_k=1))
+    assert got.tolist() == [0, 1, 0, 0, 0]  # of two equal ones the lower
+    got = frequencies(LOGITS, SamplingSettings(temperature=1, top_k=3))
+    np.testing.assert_allclose(got[[1, 3, 4]], softmax([2, 2, 1]), atol=2e-4)
+    assert got[[0, 2]].tolist() == [0, 0]
+    np.testing.assert_array_equal(
+        frequencies(LOGITS, SamplingSettings(temperature=1, top_k=99)),
+        frequencies(LOGITS, SamplingSettings(temperature=1)),
+    )
+
+
+def test_top_p_keeps_the_fewest_that_reach_p():
+    probabilities = softmax(LOGITS)  # 0.05 0.37 0.02 0.37 0.14... descending: 1, 3, 4, 0, 2
+    got = frequencies(LOGITS, SamplingSettings(temperature=1, top_p=float(probabilities[1]) + 0.01))
+    np.testing.assert_allclose(got, [0, 0.5, 0, 0.5, 0], atol=2e-4)
+    got = frequencies(LOGITS, SamplingSettings(temperature=1, top_p=1e-9))
+    assert got.tolist() == [0, 1, 0, 0, 0]
+    got = frequencies(LOGITS, SamplingSettings(temperature=1, top_p=1.0))
+    np.testing.assert_allclose(got, probabilities, atol=2e-4)
+
+
+@given(
+    st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=40),
+    st.one_of(st.sampled_from([0.0, 1 - 2**-24]), st.floats(0, 1, exclude_max=True, width=32)),
+    st.one_of(st.none(), st.integers(1, 5)),
+    st.one_of(st.none(), st.floats(0.01, 1.0)),
+)
+@settings(max_examples=150, deadline=None)
+def test_a_choice_is_always_a_token_that_is_left(logits, draw, top_k, top_p):
+    rule = SamplingRule.of(SamplingSettings(temperature=0.7, top_k=top_k, top_p=top_p))
+    token = int(choose(jnp.array(logits, jnp.float32), jnp.float32(draw), rule))
+    assert 0 <= token < len(logits)
+    rank = sum(other > logits[token] for other in logits)
+    assert rank < (top_k or len(logits))
+
+
+def test_the_counter_decides_and_nothing_else():
+    whole = draws_of([0, 7], 3, range(100))
+    np.testing.assert_array_equal(whole[40:60], draws_of([0, 7], 3, range(40, 60)))
+    assert not np.array_equal(whole, draws_of([0, 7], 4, range(100)))
+    assert not np.array_equal(whole, draws_of([1, 7], 3, range(100)))
+
+
+def threefry_2x32(key, counter):
+    """Salmon et al., 2011, in Python integers."""
+    mask = 2**32 - 1
+    keys = [*key, 0x1BD11BDA ^ key[0] ^ key[1]]
+    x0, x1 = (counter[0] + keys[0]) & mask, (counter[1] + keys[1]) & mask
+    for group in range(5):
+        for rotation in ((13, 15, 26, 6), (17, 29, 16, 24))[group % 2]:
+            x0 = (x0 + x1) & mask
+            x1 = ((x1 << rotation | x1 >> (32 - rotation)) & mask) ^ x0
+        x0 = (x0 + keys[(group + 1) % 3]) & mask
+        x1 = (x1 + keys[(group + 2) % 3] + group + 1) & mask
+    return x0, x1
+
+
+def test_the_numbers_are_threefry():
+    assert threefry_2x32((0, 0), (0, 0)) == (0x6B200159, 0x99BA4EFE)  # the authors' known answer
+    got = draws_of([5, 9], 2, range(4))
+    assert got.tolist() == [(threefry_2x32((5, 9), (2, p))[0] >> 8) / 2**24 for p in range(4)]
+
+
+def test_the_numbers_are_uniform():
+    draws = draws_of([0, 0], 0, range(100_000))
+    counts, _ = np.histogram(draws, bins=20, range=(0, 1))
+    assert ((counts - 5000) ** 2 / 5000).sum() < 43.8  # chi-squared, 19 degrees of freedom, p = 0.001

@@ -1,0 +1,128 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from charloom.models import CELLS, Network, cross_entropy, draw_dropout_masks, masked_sum
+from charloom.settings import NetworkSettings
+from tests.reference import NumpyNetwork
+
+
+def make(layers=2, start_id=0, vocab=9, hidden=6, embedding=5, seed=0):
+    settings = NetworkSettings(layers=layers, hidden=hidden, embedding=embedding)
+    return Network.init(settings, vocab, start_id, jax.random.key(seed))
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("start_id", [0, 4, None])
+def test_logits_agree_with_numpy(layers, start_id):
+    network = jax.tree.map(lambda weight: weight * 3, make(layers, start_id))  # far from linear
+    ids = np.random.default_rng(0).integers(0, 9, (12, 2)).astype(np.int32)
+    resets = np.zeros((12, 2), bool)
+    resets[0] = True
+    resets[5, 1] = True
+    logits, _ = network(jnp.asarray(ids), jnp.asarray(resets), network.zero_carry(2))
+    for lane in range(2):
+        reference = NumpyNetwork(network)
+        for time in range(12):
+            if resets[time, lane]:
+                reference.reset()
+            wanted = reference.step(None if resets[time, lane] else ids[time, lane])
+            np.testing.assert_allclose(logits[time, lane], wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("start_id", [3, None])
+def test_steps_are_the_sequence(start_id):
+    network = make(2, start_id)
+    ids = np.random.default_rng(1).integers(0, 9, (7, 1)).astype(np.int32)
+    resets = np.zeros((7, 1), bool)
+    resets[0] = True
+    logits, last = network(jnp.asarray(ids), jnp.asarray(resets), network.zero_carry(1))
+    table, carry = network.projection_table(), network.zero_carry(1)
+    for time in range(7):
+        row = network.start_row if time == 0 else ids[time, 0]
+        step_logits, carry = network.step(table, jnp.array([row], jnp.int32), carry)
+        np.testing.assert_allclose(step_logits, logits[time], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(carry[1].cell, last[1].cell, rtol=1e-5, atol=1e-6)
+
+
+def test_folding_the_embedding_changes_no_gradient():
+    network = make(1, 2)
+    ids = jnp.asarray(np.random.default_rng(2).integers(0, 9, (6, 3)), jnp.int32)
+    resets = jnp.zeros((6, 3), bool)
+
+    def folded(network):
+        logits, _ = network(ids, resets, network.zero_carry(3))
+        return cross_entropy(logits, ids).sum()
+
+    def unfolded(network):
+        cell = network.cells[0]
+        outputs, _ = cell.sequence(cell.project(network.embedding[ids]), cell.zero_carry(3), resets)
+        return cross_entropy(network.head(outputs), ids).sum()
+
+    for a, b in zip(*(jax.tree.leaves(jax.grad(f)(network)) for f in (folded, unfolded)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_parameters_are_counted():
+    # 57 x 42, 4 x 512 x (42 + 512 + 1), 512 x 57 + 57: the published LSTM's 1,168,275.
+    settings = NetworkSettings(layers=1, hidden=512, embedding=42)
+    shapes = jax.eval_shape(lambda: Network.init(settings, 57, 0, jax.random.key(0)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 1_168_275
+    assert make(1, 0, vocab=3, hidden=2, embedding=2).parameters == 3 * 2 + 4 * 2 * (2 + 2 + 1) + 2 * 3 + 3
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_weights_begin_as_keras_begins_them(name):
+    cell = CELLS[name].init(20, 32, jax.random.key(3))
+    limit = np.sqrt(6 / (20 + 4 * 32))
+    assert float(jnp.abs(cell.kernel).max()) <= limit
+    assert float(cell.kernel.std()) == pytest.approx(limit / np.sqrt(3), rel=0.05)
+    np.testing.assert_allclose(cell.recurrent_kernel @ cell.recurrent_kernel.T, np.eye(32), atol=1e-5)
+    np.testing.assert_array_equal(cell.bias[32:64], 1)
+    np.testing.assert_array_equal(jnp.delete(cell.bias, slice(32, 64)), 0)
+    embedding = make(vocab=200, embedding=50).embedding
+    assert 0.049 < float(jnp.abs(embedding).max()) <= 0.05
+    assert float(jnp.abs(make().head.bias).max()) == 0
+
+
+def test_seeds_make_weights():
+    assert jnp.array_equal(make(seed=1).head.kernel, make(seed=1).head.kernel)
+    assert not jnp.array_equal(make(seed=1).head.kernel, make(seed=2).head.kernel)
+
+
+def test_cross_entropy_agrees_with_numpy_even_for_large_logits():
+    logits = np.array([[1e4, 0.0, -1e4], [0.0, 0.0, 0.0], [-3.0, 1.0, 2.0]], np.float32)
+    nats = cross_entropy(jnp.asarray(logits), jnp.array([1, 2, 0], jnp.int32))
+    np.testing.assert_allclose(nats, [1e4, np.log(3), np.log(np.exp([-3, 1, 2]).sum()) + 3], rtol=1e-6)
+
+
+def test_a_uniform_model_costs_the_logarithm_of_the_vocabulary():
+    network = jax.tree.map(jnp.zeros_like, make())
+    logits, _ = network(jnp.zeros((4, 2), jnp.int32), jnp.ones((4, 2), bool), network.zero_carry(2))
+    np.testing.assert_allclose(cross_entropy(logits, jnp.ones((4, 2), jnp.int32)), np.log(9), rtol=1e-6)
+
+
+def test_only_scored_values_are_summed_even_beside_nan():
+    values = jnp.array([1.0, jnp.nan, 2.0])
+    assert float(masked_sum(values, jnp.array([True, False, True]))) == 3.0
+
+
+def test_dropout_keeps_the_mean_and_holds_for_an_unroll():
+    network = make(2, hidden=500)
+    masks = draw_dropout_masks(network, 0.4, 20, jax.random.key(0))
+    assert masks is not None
+    assert [mask.shape for mask in masks] == [(20, 500)] * 2
+    for mask in masks:
+        assert set(np.unique(mask).tolist()) == {0.0, float(np.float32(1 / 0.6))}
+        assert float(mask.mean()) == pytest.approx(1, abs=0.03)
+    assert not jnp.array_equal(masks[0], masks[1])
+    assert draw_dropout_masks(network, 0.0, 20, jax.random.key(0)) is None
+
+
+def test_dropped_outputs_do_not_reach_the_logits():
+    network = make(1)
+    ids, resets = jnp.ones((3, 1), jnp.int32), jnp.zeros((3, 1), bool)
+    nothing = (jnp.zeros((1, 6)),)
+    logits, _ = network(ids, resets, network.zero_carry(1), nothing)
+    np.testing.assert_allclose(logits, jnp.broadcast_to(network.head.bias, logits.shape))

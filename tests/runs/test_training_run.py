@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import charloom as cl
+from charloom.data import TokenStream
+from charloom.errors import OutputError, TooShortError
+from charloom.runs.fit import fit_lanes, split_validation
+from charloom.settings import TrainingSettings
+from charloom.training import Evaluation, Notice, Saved, Stopped
+
+TEXT = "a man a plan a canal panama\n" * 100
+QUICK = {"hidden": 24, "embedding": 8, "lanes": 4, "unroll": 16}
+
+
+@pytest.fixture
+def book(tmp_path):
+    (tmp_path / "book.txt").write_text(TEXT)
+    return tmp_path / "book.txt"
+
+
+def test_python_trains_generates_saves_and_loads(book, tmp_path):
+    model = cl.train(book, updates=500, learning_rate=0.01, **QUICK)
+    text = model.generate("a man a", 40, temperature=0)
+    assert text.startswith("a man a plan a canal panama\n")
+    model.save(tmp_path / "m.safetensors")
+    assert cl.load(tmp_path / "m.safetensors").generate("a man a", 40, temperature=0) == text
+    assert model.trained_on["characters"] == len(TEXT)
+    history = model.training["history"]
+    assert history[-1]["update"] == 500
+    assert model.training["validation_nats_per_char"] == pytest.approx(
+        min(entry["validation_nats_per_char"] for entry in history), abs=1e-4
+    )
+
+
+def test_the_file_is_there_from_the_first_improvement_on(book, tmp_path):
+    out, seen = tmp_path / "m.safetensors", []
+
+    def on_event(event):
+        seen.append(type(event))
+        if isinstance(event, Saved):
+            assert cl.load(out).training["kept_update"] > 0
+
+    cl.train(book, out=out, updates=60, on_event=on_event, **QUICK)
+    assert seen[0] is Notice
+    assert seen.index(Saved) == seen.index(Evaluation) + 1
+    assert seen[-2:] == [Stopped, Saved]
+
+
+def test_the_model_kept_is_the_best_on_validation(tmp_path):
+    # Noise is learnt by heart and then no better on what was held out.
+    rng = np.random.default_rng(0)
+    (tmp_path / "noise.txt").write_text("".join(rng.choice(list("abcdefgh"), 700)))
+    found = []
+    model = cl.train(
+        tmp_path / "noise.txt", updates=600, learning_rate=0.02, dropout=0, on_event=found.append,
+        hidden=64, embedding=8, lanes=4, unroll=16,
+    )  # fmt: skip
+    evaluations = [event for event in found if isinstance(event, Evaluation)]
+    best = min(evaluations, key=lambda event: event.validation_nats_per_char)
+    assert best.update < 600
+    assert model.training["kept_update"] == best.update
+    assert model.training["validation_nats_per_char"] == pytest.approx(best.validation_nats_per_char, abs=1e-4)
+    assert evaluations[-1].validation_nats_per_char > best.validation_nats_per_char
+
+
+def test_the_text_itself_is_no_place_for_the_model(book):
+    with pytest.raises(OutputError, match="is the text to train on"):
+        cl.train(book, out=book)
+    assert book.read_text() == TEXT
+
+
+@given(st.integers(100, 10**6), st.floats(0.01, 0.9))
+def test_the_training_part_is_the_floor_of_its_share(length, share):
+    if length * share < 11:
+        return
+    stream = TokenStream(np.broadcast_to(np.uint8(0), length), np.zeros(1, np.int64))
+    training, validation, notices = split_validation(stream, share)
+    assert len(training) + len(validation) == length
+    assert len(training) <= length * (1 - share) + 1e-6
+    assert len(training) > length * (1 - share) - 1 - 1e-6
+    assert notices == []
+
+
+def stream_of(length):
+    return TokenStream(np.broadcast_to(np.uint8(0), length), np.zeros(1, np.int64))
+
+
+def test_the_published_splits():
+    assert len(split_validation(stream_of(1_115_394), 0.1)[0]) == 1_003_854
+    assert len(split_validation(stream_of(600_893), None)[0]) == 540_803
+    assert len(split_validation(stream_of(1000), None)[0]) == 900  # not 899, whatever 1 - 0.1 is in binary
+    assert len(split_validation(stream_of(99_993), 1025)[1]) == 1025
+
+
+def test_a_long_text_holds_out_half_a_million_and_says_so():
+    _, validation, notices = split_validation(stream_of(20_000_000), None)
+    assert len(validation) == 500_000
+    assert "500,000 characters instead of a tenth of the text (2,000,000)" in notices[0]
+    assert len(split_validation(stream_of(20_000_000), 0.1)[1]) == 2_000_000
+
+
+@pytest.mark.parametrize(("length", "share"), [(5, None), (90, None), (1000, 0.001), (1000, 9)])
+def test_too_small_a_part_to_validate_on(length, share):
+    with pytest.raises(TooShortError, match="at least 10 are needed"):
+        split_validation(stream_of(length), share)
+
+
+def test_a_hundred_characters_will_do():
+    training, validation, _ = split_validation(stream_of(100), None)
+    fitted, notices = fit_lanes(TrainingSettings(), len(training))
+    assert (len(validation), fitted.lanes, fitted.unroll_length) == (10, 1, 64)
+    assert len(notices) == 1
+
+
+@given(st.integers(2, 10**5), st.integers(1, 100), st.integers(1, 600))
+def test_fitted_lanes_always_fit(characters, lanes, unroll):
+    fitted, notices = fit_lanes(TrainingSettings(lanes=lanes, unroll_length=unroll), characters)
+    assert fitted.unroll_length <= characters // fitted.lanes
+    assert bool(notices) == ((fitted.lanes, fitted.unroll_length) != (lanes, unroll))
+    assert (fitted.lanes, fitted.unroll_length) == (lanes, unroll) or unroll > characters // lanes

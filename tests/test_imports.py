@@ -1,0 +1,39 @@
+"""What comes with what: quick commands must not load JAX."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import charloom",
+        "import charloom.text",
+        "from charloom import Vocabulary, CharloomError",
+        "import charloom.artifacts",
+        "from charloom.cli.main import run; run(['--help'])",
+        "from charloom.cli.main import run; run(['train', '--help'])",
+        "from charloom.cli.main import run; run(['generate', 'x', '--temperature', 'nan'])",
+        "from charloom.cli.main import run; run(['corpora'])",
+    ],
+)
+def test_without_jax(code):
+    check = "import sys; sys.exit('jax' in sys.modules or 'optax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", f"{code}; {check}"], capture_output=True).returncode == 0
+
+
+def test_a_model_that_writes_needs_no_optimizer():
+    code = "import sys, charloom; charloom.load; sys.exit('optax' in sys.modules or 'charloom.training' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_public_names():
+    import charloom
+
+    for name in charloom.__all__:
+        assert getattr(charloom, name) is not None
+    assert set(charloom.__all__) <= set(dir(charloom))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        charloom.nothing  # noqa: B018

@@ -1,0 +1,155 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charloom.artifacts import read_tensor_file, write_tensor_file
+from charloom.errors import ModelFileError, SettingError, UnknownCharacterError
+from charloom.model import FORMAT_VERSION, TextModel, Writing, load
+from charloom.models import Network
+from charloom.settings import NetworkSettings, SamplingSettings
+from charloom.text import Vocabulary
+
+
+def make(text="abc \nABC", lowercase=False, vocabulary=None, **settings):
+    vocabulary = vocabulary or Vocabulary.of_texts([text])
+    shape = NetworkSettings(**{"hidden": 8, "embedding": 4} | settings)
+    network = Network.init(shape, vocabulary.size, vocabulary.start_id, jax.random.key(0))
+    network = jax.tree.map(lambda weight: weight * 5, network)
+    return TextModel(
+        network, vocabulary, shape, lowercase, {"name": "t", "sha256": "0", "characters": 7}, {"updates": 3}
+    )
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "m.safetensors"
+    make(layers=2).save(path)
+    return path
+
+
+def rewrite(path, change):
+    tensors, metadata = read_tensor_file(path)
+    change(tensors, metadata)
+    write_tensor_file(path, tensors, metadata)
+
+
+@pytest.mark.parametrize(
+    "vocabulary", [Vocabulary.of_texts(["äöü\n"]), Vocabulary.of_texts(["xyz"]), Vocabulary.of_bytes()]
+)
+def test_a_model_loads_as_it_was_saved(tmp_path, vocabulary):
+    model = make(vocabulary=vocabulary, lowercase=True, layers=2)
+    model.save(tmp_path / "m.safetensors")
+    loaded = load(tmp_path / "m.safetensors")
+    assert (loaded.vocabulary, loaded.settings, loaded.lowercase) == (vocabulary, model.settings, True)
+    assert (loaded.trained_on, loaded.training) == (model.trained_on, model.training)
+    assert jax.tree.structure(loaded.network) == jax.tree.structure(model.network)
+    for a, b in zip(jax.tree.leaves(loaded.network), jax.tree.leaves(model.network), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert loaded.generate(length=50, seed=3) == model.generate(length=50, seed=3)
+    loaded.save(tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "m.safetensors").read_bytes()
+
+
+def test_the_file_is_as_the_design_says(saved):
+    tensors, metadata = read_tensor_file(saved)
+    assert set(tensors) == {
+        "embedding",
+        *(f"cells.{i}.{name}" for i in (0, 1) for name in ("kernel", "recurrent_kernel", "bias")),
+        "head.kernel",
+        "head.bias",
+    }
+    assert set(metadata) == {
+        "format_version", "charloom_version", "model", "vocabulary", "text", "trained_on", "training"
+    }  # fmt: skip
+    assert metadata["format_version"] == FORMAT_VERSION
+    assert metadata["model"] == {"cell": "lstm", "layers": 2, "hidden": 8, "embedding": 4}
+    assert metadata["vocabulary"] == {"units": "chars", "characters": "\n ABCabc"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t, m: t.pop("cells.1.bias"), "tensor 'cells.1.bias' is missing"),
+        (lambda t, m: t.update(extra=np.zeros(1, np.float32)), "'extra' does not belong"),
+        (
+            lambda t, m: t.update({"head.bias": np.zeros(5, np.float32)}),
+            r"'head.bias' is float32 of shape \(5,\), its config says .* \(8,\)",
+        ),
+        (lambda t, m: t.update({"head.bias": np.zeros(8, np.float64)}), "'head.bias' is float64"),
+        (lambda t, m: m.update(format_version=99), "has format version 99, made by .* reads version 1"),
+        (lambda t, m: m.pop("format_version"), "has format version None"),
+        (lambda t, m: m["model"].update(hidden=16_384, layers=100), "its config says|is missing"),
+        (lambda t, m: m["model"].update(hidden=10**9), "hidden must be a whole number from 1 to 16,384"),
+        (lambda t, m: m["model"].update(hidden=-1), "hidden must be a whole number from 1 to 16,384"),
+        (lambda t, m: m["model"].update(new=1), "new is not a setting that this version knows"),
+        (lambda t, m: m["model"].pop("layers"), "layers is missing"),
+        (lambda t, m: m.pop("model"), "model is missing"),
+        (lambda t, m: m.update(vocabulary=3), "vocabulary is missing"),
+        (lambda t, m: m["vocabulary"].update(characters="ba"), "not sorted"),
+        (lambda t, m: m["vocabulary"].update(characters="aa"), "not sorted, or has a character twice"),
+        (lambda t, m: m["vocabulary"].update(units="words"), "neither characters nor bytes"),
+        (lambda t, m: m["text"].update(lowercase="yes"), "lowercase is neither true nor false"),
+    ],
+)
+def test_a_changed_file_is_refused_in_a_line(saved, change, words):
+    rewrite(saved, change)
+    with pytest.raises(ModelFileError, match=words) as caught:
+        load(saved)
+    assert str(saved) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_prompt_is_read_as_the_text_was():
+    model = make("abc\n", lowercase=True)
+    assert model.generate("AB\r\n", 5).startswith("ab\n")
+    assert model.unknown_characters("AXB") == ["x"]
+    with pytest.raises(UnknownCharacterError, match=r"'x' \(U\+0078\) at character 1"):
+        model.generate("AXB", 5)
+    assert model.generate("AXB", 5, unknown="skip") == model.generate("AB", 5)
+
+
+def test_the_length_is_that_of_the_new_text():
+    model = make()
+    assert len(model.generate("ab", 130)) == 132
+    assert len(model.generate("", 1)) == 1
+    with pytest.raises(SettingError, match="length must be"):
+        model.generate("", 0)
+
+
+def test_bytes_become_text_even_where_they_are_no_utf8():
+    text = make(vocabulary=Vocabulary.of_bytes()).generate("é", 200, temperature=2.0)
+    assert text.startswith("é")
+    text.encode()
+
+
+@given(st.text("ab", max_size=40), st.text("ab", min_size=1, max_size=4), st.integers(1, 7))
+def test_a_text_ends_before_its_stop_wherever_the_pieces_are_cut(text, stop, size):
+    vocabulary = Vocabulary.of_texts(["ab"])
+    ids = vocabulary.encode(text)
+    blocks = (ids[begin : begin + size] for begin in range(0, len(ids), size))
+    writing = Writing(blocks, vocabulary.decoder(), stop)
+    assert "".join(writing) == text.partition(stop)[0]
+    assert writing.stopped == ("stop" if stop in text else "length")
+
+
+def test_what_may_begin_the_stop_waits_and_the_rest_does_not():
+    vocabulary = Vocabulary.of_texts(["abc"])
+    pieces = list(Writing((vocabulary.encode(piece) for piece in ("aab", "ca", "b")), vocabulary.decoder(), "abb"))
+    assert pieces == ["a", "abc", "ab"]
+
+
+def test_many_texts_share_one_prompt():
+    prepared = make().prepare("ab")
+    settings = SamplingSettings(temperature=1.5)
+    texts = ["".join(prepared.write(80, settings, seed=1, stream_index=index)) for index in range(4)]
+    assert len(set(texts)) == 4
+    assert "".join(prepared.write(80, settings, seed=1, stream_index=2)) == texts[2]
+
+
+def test_the_metadata_is_json_without_surprises(saved):
+    _, metadata = read_tensor_file(saved)
+    assert json.loads(json.dumps(metadata)) == metadata

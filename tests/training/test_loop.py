@@ -1,0 +1,166 @@
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from charloom.data import Lanes, TokenStream
+from charloom.models import Network, cross_entropy
+from charloom.settings import NetworkSettings, TrainingSettings
+from charloom.training import Evaluation, Progress, Stopped, TrainingState, make_optimizer, run_block, train_network
+
+KEY = jax.random.key(0)
+TEXT = np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * 60, np.uint8) % 32
+STREAM = TokenStream.of_documents([TEXT[:2400]])
+VALIDATION = TokenStream.of_documents([TEXT[2400:]])
+PLAIN = {"dropout": 0.0, "cold_starts": 0.0, "clip_norm": 1e9}
+
+
+def make(hidden=16, layers=1):
+    return Network.init(NetworkSettings(hidden=hidden, embedding=8, layers=layers), 32, 10, jax.random.key(7))
+
+
+def run(lanes, rates, capacity=None, network=None, **options):
+    network = network or make()
+    state = TrainingState(
+        jax.tree.map(jnp.copy, network), make_optimizer(1e9).init(network), network.zero_carry(lanes.lanes)
+    )
+    capacity = capacity or len(rates)
+    losses, done = [], 0
+    while done < len(rates):
+        count = min(capacity, len(rates) - done)
+        block = lanes.block(done, count, capacity)
+        padded = np.zeros(capacity, np.float32)
+        padded[:count] = rates[done : done + count]
+        state, nats = run_block(
+            state, block.token_ids, block.resets, block.scored, padded, count, done, KEY, **{**PLAIN, **options}
+        )
+        losses += np.asarray(nats)[:count].tolist()
+        done += count
+    return state, losses
+
+
+def leaves(tree):
+    return jax.tree.leaves(tree)
+
+
+def test_updates_are_adams_by_the_book():
+    lanes = Lanes(STREAM, 2, 10)
+    rates = np.array([0.01, 0.02, 0.005], np.float32)
+    state, losses = run(lanes, rates)
+
+    # The same in NumPy: Adam (Kingma and Ba, 2015), with gradients of the loss written afresh.
+    network, carry = make(), make().zero_carry(2)
+    first = [np.zeros(leaf.shape) for leaf in leaves(network)]
+    second = [np.zeros(leaf.shape) for leaf in leaves(network)]
+    for update, rate in enumerate(rates):
+        block = lanes.block(update, 1, 1)
+        ids, resets = jnp.asarray(block.token_ids[0].T), jnp.asarray(block.resets[0].T)
+
+        def loss(network, ids=ids, resets=resets, carry=carry):
+            logits, after = network(ids[:-1], resets, carry)
+            return cross_entropy(logits, ids[1:]).mean(), after
+
+        (value, carry), gradient = jax.value_and_grad(loss, has_aux=True)(network)
+        assert losses[update] == pytest.approx(float(value), rel=1e-6)
+        weights = []
+        for index, (weight, g) in enumerate(zip(leaves(network), leaves(gradient), strict=True)):
+            g = np.asarray(g, np.float64)
+            first[index] = 0.9 * first[index] + 0.1 * g
+            second[index] = 0.999 * second[index] + 0.001 * g**2
+            mean, square = first[index] / (1 - 0.9 ** (update + 1)), second[index] / (1 - 0.999 ** (update + 1))
+            weights.append(jnp.asarray(weight - rate * mean / (np.sqrt(square) + 1e-7), jnp.float32))
+        network = jax.tree.unflatten(jax.tree.structure(network), weights)
+    for got, wanted in zip(leaves(state.network), leaves(network), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(state.carry[0].cell, carry[0].cell, rtol=1e-4, atol=1e-6)
+
+
+def test_results_do_not_depend_on_how_updates_are_grouped():
+    lanes, rates = Lanes(STREAM, 3, 7), np.full(11, 0.01, np.float32)
+    whole, losses = run(lanes, rates, dropout=0.3, cold_starts=0.2)
+    for capacity in (1, 4):
+        part, part_losses = run(lanes, rates, capacity, dropout=0.3, cold_starts=0.2)
+        assert part_losses == losses
+        for a, b in zip(leaves(whole), leaves(part), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_dropout_and_cold_starts_change_the_course():
+    lanes, rates = Lanes(STREAM, 3, 7), np.full(6, 0.01, np.float32)
+    plain = run(lanes, rates)[1]
+    assert plain != run(lanes, rates, dropout=0.3)[1]
+    assert plain[1:] != run(lanes, rates, cold_starts=0.9)[1][1:]
+
+
+def test_a_large_gradient_is_scaled_down_to_the_norm():
+    gradient = {"a": jnp.array([3.0, 4.0])}  # norm 5
+    optimizer = make_optimizer(0.5)
+    step, _ = optimizer.update(gradient, optimizer.init(gradient))
+    wanted, _ = make_optimizer(1e9).update({"a": jnp.array([0.3, 0.4])}, make_optimizer(1e9).init(gradient))
+    np.testing.assert_allclose(step["a"], wanted["a"], rtol=1e-6)
+
+
+def events_of(settings, updates=60, should_stop=lambda: False, hidden=32):
+    lanes = Lanes(STREAM, settings.lanes, settings.unroll_length)
+    return list(train_network(make(hidden), lanes, VALIDATION, settings, updates, KEY, should_stop))
+
+
+SETTINGS = TrainingSettings(lanes=4, unroll_length=16, learning_rate=0.01, dropout=0.05)
+
+
+def test_a_tiny_text_is_learnt_by_heart():
+    events = events_of(SETTINGS, updates=400, hidden=64)
+    last = [event for event in events if isinstance(event, Evaluation)][-1]
+    assert last.validation_nats_per_char < 0.05  # the held-out part repeats the text
+    assert last.update == 400
+
+
+def test_events_tell_the_run():
+    events = events_of(SETTINGS)
+    assert isinstance(events[-1], Stopped)
+    assert (events[-1].reason, events[-1].update) == ("finished", 60)
+    evaluations = [event for event in events if isinstance(event, Evaluation)]
+    assert [event.update for event in evaluations] == [16, 32, 48, 60]
+    lowest = float("inf")
+    for event in evaluations:
+        assert event.improved == (event.validation_nats_per_char < lowest)
+        lowest = min(lowest, event.validation_nats_per_char)
+    progress = [event for event in events if isinstance(event, Progress)]
+    assert progress[-1].update == 60
+    assert progress[-1].seconds_left == 0
+    assert progress[-1].epoch == pytest.approx(60 * 64 / 2400)
+
+
+def test_the_same_seed_gives_the_same_run():
+    losses = [
+        [event.validation_nats_per_char for event in events_of(SETTINGS) if isinstance(event, Evaluation)]
+        for _ in range(2)
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_a_wish_to_stop_is_followed_by_an_evaluation():
+    events = events_of(SETTINGS, updates=10_000, should_stop=lambda: True)
+    assert [type(event) for event in events] == [Progress, Evaluation, Stopped]
+    assert events[-1].reason == "interrupted"
+
+
+def test_a_loss_that_is_no_number_ends_the_run():
+    settings = TrainingSettings(lanes=4, unroll_length=16, learning_rate=3e38, warmup=0)
+    events = events_of(settings, updates=10_000)
+    assert events[-1].reason == "diverged"
+    assert events[-1].update < 10_000
+    assert not any(
+        event.improved
+        for event in events
+        if isinstance(event, Evaluation) and not np.isfinite(event.validation_nats_per_char)
+    )
+
+
+def test_weights_of_an_evaluation_stay_good():
+    evaluations = [event for event in events_of(SETTINGS, updates=96) if isinstance(event, Evaluation)]
+    assert len(evaluations) == 6
+    kernels = [np.asarray(event.network.head.kernel) for event in evaluations]
+    assert all(not np.array_equal(a, b) for a, b in itertools.pairwise(kernels))
