@@ -142,6 +142,12 @@ def test_what_may_begin_the_stop_waits_and_the_rest_does_not():
     assert pieces == ["a", "abc", "ab"]
 
 
+def test_a_stop_is_read_as_the_text_was():
+    model = make("abc", lowercase=True)
+    assert model.generate("", 200, seed=1, stop="A") == model.generate("", 200, seed=1, stop="a")
+    assert "a" not in model.generate("", 200, seed=1, stop="A")
+
+
 def test_many_texts_share_one_prompt():
     prepared = make().prepare("ab")
     settings = SamplingSettings(temperature=1.5)

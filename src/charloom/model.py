@@ -83,21 +83,23 @@ class TextModel:
             UnknownCharacterError: the prompt has an unknown character and `unknown` is "error".
         """
         settings = SamplingSettings(temperature=temperature, top_k=top_k, top_p=top_p)
-        written = self.prepare(prompt, unknown).write(length, settings, seed=seed, stop=stop)
-        return self.normalize_prompt(prompt, unknown) + "".join(written)
+        prepared = self.prepare(prompt, unknown)
+        return prepared.prompt + "".join(prepared.write(length, settings, seed=seed, stop=stop))
 
     def prepare(self, prompt: str, unknown: UnknownPolicy = "error") -> "Prepared":
         """Returns the model after it has read `prompt`, ready to write any number of texts from there."""
-        token_ids = self.vocabulary.encode(self._seen(prompt), unknown)
-        return Prepared(self, read_prompt(self.network, token_ids))
+        token_ids = self.vocabulary.encode(self.seen(prompt), unknown)
+        return Prepared(self, self.vocabulary.decode(token_ids), read_prompt(self.network, token_ids))
 
-    def normalize_prompt(self, prompt: str, unknown: UnknownPolicy = "error") -> str:
-        """Returns `prompt` as the model reads it, with newlines, case and unknown characters as it knows them."""
-        return self.vocabulary.decode(self.vocabulary.encode(self._seen(prompt), unknown))
+    def seen(self, text: str) -> str:
+        """Returns `text` with newlines and case as in the text that the model was trained on."""
+        if self.vocabulary.units == "bytes":
+            return text
+        return normalize(text, TextSettings(lowercase=self.lowercase))
 
     def unknown_characters(self, prompt: str) -> list[str]:
         """Returns the characters of `prompt` that the model does not know, in order."""
-        return self.vocabulary.unknown_characters(self._seen(prompt))
+        return self.vocabulary.unknown_characters(self.seen(prompt))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the model file, in one step: at every moment `path` is the old file or the new one, whole.
@@ -119,17 +121,19 @@ class TextModel:
         }
         write_tensor_file(Path(path), _tensors(self.network), metadata)
 
-    def _seen(self, text: str) -> str:
-        if self.vocabulary.units == "bytes":
-            return text
-        return normalize(text, TextSettings(lowercase=self.lowercase))
-
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model that has read a prompt."""
+    """A model that has read a prompt.
+
+    Attributes:
+        model: the model.
+        prompt: as the model read it, with newlines, case and unknown characters as it knows them.
+        stream: the network's state after it.
+    """
 
     model: TextModel
+    prompt: str
     stream: Stream = field(repr=False)
 
     def write(
@@ -152,6 +156,7 @@ class Prepared:
         require_seed(seed)
         if stop == "":
             raise SettingError("stop", "must not be empty")
+        stop = self.model.seen(stop) if stop else None  # in the model's own letters
         blocks = write(self.model.network, self.stream, length, settings, seed, stream_index)
         return Writing(blocks, self.model.vocabulary.decoder(), stop)
 

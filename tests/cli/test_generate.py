@@ -165,6 +165,20 @@ def test_text_comes_while_it_is_written(model_file):
         process.kill()
 
 
+def test_a_full_disk_is_told_in_a_line(model_file):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "charloom", "generate", model_file, "--seed", "1"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "charloom: No space left on device.\n")
+
+
+def test_letters_that_the_terminal_has_not(charloom, model_file):
+    options = ("--prompt", "thé", "--unknown", "skip", "--seed", 1, "--length", 5)
+    done = charloom("generate", model_file, *options, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0
+    assert "'\\xe9' (U+00E9)" in done.stderr
+
+
 def test_ctrl_c_ends_it_quietly(model_file):
     with writing(model_file, 100_000_000) as process:
         assert process.stdout.read(100)

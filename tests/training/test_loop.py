@@ -122,7 +122,7 @@ def test_events_tell_the_run():
     assert isinstance(events[-1], Stopped)
     assert (events[-1].reason, events[-1].update) == ("finished", 60)
     evaluations = [event for event in events if isinstance(event, Evaluation)]
-    assert [event.update for event in evaluations] == [16, 32, 48, 60]
+    assert [event.update for event in evaluations] == [20, 40, 60]
     lowest = float("inf")
     for event in evaluations:
         assert event.improved == (event.validation_nats_per_char < lowest)

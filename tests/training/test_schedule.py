@@ -36,4 +36,5 @@ def test_evaluations_are_few_and_cheap():
     assert evaluation_interval(1000, 2048, 100) == 50  # twenty
     interval = evaluation_interval(1000, 2048, 111_540)
     assert 111_540 / 3 / (interval * 2048) < 0.101  # a tenth of the time
+    assert evaluation_interval(1000, 64, 10**9) == 1000  # one at the end, whatever it costs
     assert evaluation_interval(1, 2048, 10) == 1

@@ -76,7 +76,6 @@ def generate(
 
     loaded = load(model)
     prepared = loaded.prepare(prompt, unknown)
-    seen = loaded.normalize_prompt(prompt, unknown)
     unknowns = loaded.unknown_characters(prompt)
     if unknowns:
         done = "left out" if unknown == "skip" else f"replaced with {loaded.vocabulary.replacement!r}"
@@ -88,11 +87,11 @@ def generate(
         writing = prepared.write(length, settings, seed=seed, stream_index=index, stop=stop)
         if as_json:
             text = "".join(writing)
-            click.echo(json.dumps({"prompt": seen, "text": text, "seed": seed, "stopped": writing.stopped}))
+            click.echo(json.dumps({"prompt": prepared.prompt, "text": text, "seed": seed, "stopped": writing.stopped}))
             continue
         if index > 0:
             sys.stdout.write("\n")
-        sys.stdout.write(seen)
+        sys.stdout.write(prepared.prompt)
         for piece in writing:
             sys.stdout.write(piece)
             sys.stdout.flush()

@@ -1,5 +1,6 @@
 """The `charloom` command: its commands, and how whatever goes wrong becomes one line and an exit status."""
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -39,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def run(arguments: Sequence[str]) -> int:
     """Returns the exit status of the command line `arguments`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a text may have letters that the locale has not
+            stream.reconfigure(errors="backslashreplace")
     try:
         # Not charloom.main: it has its own way with interrupts and closed pipes.
         with charloom.make_context("charloom", list(arguments) or ["--help"]) as context:
@@ -57,14 +61,17 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
     except BrokenPipeError:
-        # Whoever read has had enough. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()  # whoever read has had enough
         return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _say(f"{where}{error.strerror or error}.")
+        _forget_output()
         return _WRONG_DATA
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        # JAX has no class of its own for memory that is not there.
+        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
         _say("out of memory. Use a smaller --hidden, fewer --lanes, or a shorter text.")
         return _WRONG_DATA
 
@@ -82,6 +89,11 @@ def _refused(context: click.Context | None, problem: str) -> int:
     command = context.command_path if context else "charloom"
     _say(f"{problem[0].lower()}{problem[1:]} See {command} --help.")
     return _WRONG_WORDS
+
+
+def _forget_output() -> None:
+    # What could not be written would be tried, and complained of, once more when Python exits.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(line: str) -> None:

@@ -20,13 +20,14 @@ def default_updates(updates_an_epoch: int) -> int:
 
 
 def evaluation_interval(updates: int, characters_per_update: int, validation_characters: int) -> int:
-    """Returns the updates between two evaluations.
+    """Returns the updates between two evaluations, the last of which is at the end.
 
     At most 20 evaluations, and at most about a tenth of the training's time. By counts and not by the
     clock, so that the same run keeps the same model.
     """
     cost_in_updates = validation_characters / _TRAINING_COST / characters_per_update
-    return max(1, -(-updates // _MOST_EVALUATIONS), round(cost_in_updates / _EVALUATION_SHARE))
+    affordable = int(_EVALUATION_SHARE * updates / cost_in_updates)
+    return -(-updates // max(1, min(_MOST_EVALUATIONS, affordable)))
 
 
 def learning_rates(

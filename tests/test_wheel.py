@@ -1,0 +1,41 @@
+"""The wheel, as a user gets it: built, installed without anything that only developers need, and used."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """An environment of its own with only the wheel and what it depends on."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "build", "--wheel", "--outdir", folder, ROOT]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = folder.glob("charloom-*.whl")
+    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+    constraints = ROOT / "constraints" / f"python{sys.version_info[0]}.{sys.version_info[1]}.txt"
+    pinned = ["--constraint", constraints] if constraints.exists() else []
+    subprocess.run([folder / "venv" / "bin" / "pip", "install", "--quiet", *pinned, wheel], check=True)
+    return folder / "venv" / "bin"
+
+
+def test_the_wheel_trains_and_writes(installed, tmp_path):
+    (tmp_path / "book.txt").write_text("all work and no play makes jack a dull boy\n" * 60)
+    train = [installed / "charloom", "train", "book.txt", "--updates", "20", "--hidden", "16"]
+    done = subprocess.run(train, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    generate = [installed / "charloom", "generate", "book.safetensors", "--seed", "1", "--length", "20"]
+    done = subprocess.run(generate, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout) == 21
+
+
+def test_nothing_for_developers_comes_with_it(installed):
+    listed = subprocess.run([installed / "pip", "list", "--format=freeze"], capture_output=True, text=True, check=True)
+    names = {line.partition("==")[0].lower() for line in listed.stdout.splitlines()}
+    assert "jax" in names
+    assert not names & {"pytest", "mypy", "ruff", "hypothesis", "beartype", "keras", "tensorflow_cpu", "torch"}
