@@ -6,7 +6,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 # The versions that were tested with this Python; with one that is newer than all of them, the newest.
 CONSTRAINTS := $(firstword $(wildcard constraints/python$(VERSION).txt) $(lastword $(sort $(wildcard constraints/python*.txt))))
 
-.PHONY: help install demo test check format bench constraints clean
+.PHONY: help install demo test check format bench picture constraints clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,9 @@ format: .venv/dev  ## Put the code into its style.
 
 bench: .venv/bench  ## Measure speed, start-up and size beside the tutorial's code; several minutes.
 	$(BIN)/python -m benchmarks
+
+picture: install  ## Run the demo and draw it as docs/demo.svg.
+	$(BIN)/python scripts/picture
 
 constraints:  ## Refresh the pinned versions, for each Python that is here.
 	scripts/refresh-constraints

@@ -58,8 +58,8 @@ class TrainingDisplay:
             )
         elif isinstance(event, Sample):
             self._console.print(event.text.strip(), style="italic", markup=False)
-        elif isinstance(event, Stopped):
-            self._bars.stop()
+        elif isinstance(event, Stopped) and self._task is not None:
+            self._bars.update(self._task, state="scoring the held-out text")
 
     def print(self, line: str) -> None:
         """Prints a line above the bar."""

@@ -96,7 +96,7 @@ def train(
 
     from charloom.cli.terminal import TrainingDisplay
     from charloom.runs import RunSettings, run_training
-    from charloom.training import Progress
+    from charloom.training import Event, Progress, follow
 
     out = out or _default_out(sources[0])
     settings = RunSettings(
@@ -108,15 +108,12 @@ def train(
         samples=True,
     )
     with TrainingDisplay() as display, _Interrupt(display.print) as interrupt:
-        run = run_training(settings, should_stop=lambda: interrupt.came)
-        while True:
-            try:
-                event = next(run)
-            except StopIteration as finished:
-                result: TrainingResult = finished.value
-                break
+
+        def on_event(event: Event) -> None:
             interrupt.armed = interrupt.armed or isinstance(event, Progress)
             display.show(event)
+
+        result = follow(run_training(settings, should_stop=lambda: interrupt.came), on_event)
     seconds = time.perf_counter() - begin
     if as_json:
         click.echo(json.dumps(_report(out, result, seconds)))

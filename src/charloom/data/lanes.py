@@ -19,6 +19,7 @@ class Lanes:
     Raises:
         TooShortError: the lanes would not have an unroll of their own each.
 
+    >>> import numpy as np
     >>> stream = TokenStream.of_documents([np.arange(8)])
     >>> block = Lanes(stream, lanes=2, unroll_length=2).block(first_update=1, updates=1, capacity=1)
     >>> block.token_ids[0].tolist(), block.resets[0].tolist()

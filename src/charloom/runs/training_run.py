@@ -26,6 +26,7 @@ from charloom.training import (
     Saved,
     Stopped,
     default_updates,
+    follow,
     train_network,
 )
 
@@ -121,13 +122,7 @@ def train(
             seed=seed,
         ),
     )
-    run = run_training(settings)
-    while True:
-        try:
-            on_event(next(run))
-        except StopIteration as finished:
-            result: TrainingResult = finished.value
-            return result.model
+    return follow(run_training(settings), on_event).model
 
 
 def run_training(

@@ -1,8 +1,9 @@
 """What a training run tells of itself, for a terminal, a log or a notebook to show."""
 
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from charloom.models import Network
 
@@ -90,3 +91,16 @@ class Stopped:
 
 
 Event = Notice | Progress | Evaluation | Sample | Saved | Stopped
+
+Result = TypeVar("Result")
+
+
+def follow(run: Generator[Event, None, Result], on_event: Callable[[Event], None]) -> Result:
+    """Calls `on_event` with each event of `run` and returns what the run returns."""
+    while True:
+        try:
+            event = next(run)
+        except StopIteration as finished:
+            result: Result = finished.value
+            return result
+        on_event(event)
