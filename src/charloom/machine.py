@@ -15,7 +15,10 @@ from charloom.settings import require_count
 
 _CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 # What XLA's CPU client takes for the size of its thread pool.
-_XLA_THREADS = "NPROC"
+_XLA_POOL = "NPROC"
+# With one thread XLA sums matrix products in another order than with several, and every result would depend on it.
+# So one core has a pool of two; see docs/design/threads.md.
+_SMALLEST_POOL = 2
 
 
 def available_cores() -> int:
@@ -30,20 +33,18 @@ def available_cores() -> int:
     return cores
 
 
-def threads() -> int:
-    """Returns how many threads computations use: what `use_threads` set, else the available cores."""
-    chosen = os.environ.get(_XLA_THREADS, "")
-    return int(chosen) if chosen.isdigit() and int(chosen) > 0 else available_cores()
-
-
 def use_threads(count: int | None) -> None:
-    """Makes computations of this process use `count` threads; None means the available cores.
+    """Makes computations of this process use `count` threads; None means as many as the available cores.
 
-    Takes effect only before the first computation.
+    Fewer than the available cores leave the others alone, where the system can be told so. Takes effect only before
+    the first computation.
     """
-    if count is not None:
-        require_count("threads", count)
-    os.environ[_XLA_THREADS] = str(count or available_cores())
+    if count is None:
+        count = available_cores()
+    require_count("threads", count)
+    os.environ[_XLA_POOL] = str(max(count, _SMALLEST_POOL))
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
 
 
 def processor_name() -> str:
@@ -60,7 +61,9 @@ def processor_name() -> str:
 def set_up_jax() -> None:
     """Quiets JAX and keeps what it compiles, unless the user's own settings say otherwise."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault(_XLA_THREADS, str(available_cores()))
+    os.environ.setdefault(_XLA_POOL, str(max(available_cores(), _SMALLEST_POOL)))
+    # LAPACK makes the orthogonal first weights; they must not depend on the number of cores either.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import jax
     from platformdirs import user_cache_path
 

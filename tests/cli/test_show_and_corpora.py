@@ -29,7 +29,7 @@ def test_show_a_model(charloom, model_file):
 def test_show_the_machine(charloom):
     facts = json.loads(charloom("show", "--json").stdout)
     assert facts["device"].startswith(("cpu", "TFRT_CPU", "cuda"))
-    assert facts["threads"] >= 1
+    assert facts["cores"] >= 1
     assert "processor" in charloom("show").stdout
 
 

@@ -41,7 +41,7 @@ def show(model: Path | None, as_json: bool) -> None:
 
 
 def _machine() -> dict[str, Any]:
-    from charloom.machine import available_cores, jax_facts, processor_name, threads
+    from charloom.machine import available_cores, jax_facts, processor_name
 
     return {
         "charloom": __version__,
@@ -49,7 +49,6 @@ def _machine() -> dict[str, Any]:
         **jax_facts(),
         "processor": processor_name(),
         "cores": available_cores(),
-        "threads": threads(),
     }
 
 
