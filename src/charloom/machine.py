@@ -34,14 +34,14 @@ def available_cores() -> int:
 
 
 def use_threads(count: int | None) -> None:
-    """Makes computations of this process use `count` threads; None means as many as the available cores.
+    """Makes computations of this process use `count` threads, at most and by default as many as the available cores.
 
     Fewer than the available cores leave the others alone, where the system can be told so. Takes effect only before
     the first computation.
     """
-    if count is None:
-        count = available_cores()
-    require_count("threads", count)
+    if count is not None:
+        require_count("threads", count)
+    count = min(count or available_cores(), available_cores())
     os.environ[_XLA_POOL] = str(max(count, _SMALLEST_POOL))
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
