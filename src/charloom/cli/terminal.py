@@ -1,6 +1,7 @@
 """How a run looks while it goes on: bars and samples on a terminal, plain lines elsewhere."""
 
 import sys
+from textwrap import indent
 from types import TracebackType
 
 from rich.console import Console
@@ -57,7 +58,7 @@ class TrainingDisplay:
                 f"validation {bits_from_nats(event.validation_nats_per_char):.3f} bits per character{mark}"
             )
         elif isinstance(event, Sample):
-            self._console.print(event.text.strip(), style="italic", markup=False)
+            self._console.print(indent(event.text.strip(), "    "), style="italic", markup=False)
         elif isinstance(event, Stopped) and self._task is not None:
             self._bars.update(self._task, state="scoring the held-out text")
 
