@@ -1,10 +1,10 @@
-"""charloom: small character-level recurrent language models of your own text.
+"""charloom: small character-level recurrent language models of your own text::
 
-    >>> import charloom as cl                           # doctest: +SKIP
-    >>> model = cl.train("book.txt")                    # doctest: +SKIP
-    >>> print(model.generate("for thos", 400))          # doctest: +SKIP
-    >>> model.save("book.safetensors")                  # doctest: +SKIP
-    >>> model = cl.load("book.safetensors")             # doctest: +SKIP
+    import charloom as cl
+    model = cl.train("book.txt")
+    print(model.generate("for thos", 400))
+    model.save("book.safetensors")
+    model = cl.load("book.safetensors")
 
 Names are resolved when they are first used, so that importing charloom loads no JAX.
 """
