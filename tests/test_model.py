@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -93,6 +95,8 @@ def test_the_file_is_as_the_design_says(saved):
         (lambda t, m: m["vocabulary"].update(characters="aa"), "not sorted, or has a character twice"),
         (lambda t, m: m["vocabulary"].update(units="words"), "neither characters nor bytes"),
         (lambda t, m: m["text"].update(lowercase="yes"), "lowercase is neither true nor false"),
+        (lambda t, m: m["trained_on"].update(characters="many"), "characters is 'many'"),
+        (lambda t, m: m["training"].update(validation_nats_per_char=None), "validation_nats_per_char is None"),
     ],
 )
 def test_a_changed_file_is_refused_in_a_line(saved, change, words):
@@ -146,6 +150,13 @@ def test_a_stop_is_read_as_the_text_was():
     model = make("abc", lowercase=True)
     assert model.generate("", 200, seed=1, stop="A") == model.generate("", 200, seed=1, stop="a")
     assert "a" not in model.generate("", 200, seed=1, stop="A")
+
+
+def test_an_unknown_policy_is_refused():
+    # In a process without the type checker of the tests, which would be first to refuse it.
+    code = "import charloom; charloom.Vocabulary.of_texts(['a']).encode('b', unknown='ignore')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "SettingError: unknown must be error or skip or replace, got 'ignore'" in done.stderr
 
 
 def test_many_texts_share_one_prompt():

@@ -1,4 +1,4 @@
-"""charloom: small character-level recurrent language models of your own text::
+"""charloom: small character-level recurrent language models of your own text.
 
     import charloom as cl
     model = cl.train("book.txt")
@@ -9,8 +9,12 @@
 Names are resolved when they are first used, so that importing charloom loads no JAX.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# XLA reads it when it is first loaded, by whatever imports JAX first.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 __version__ = "0.1.0"
 

@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import platform
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +34,21 @@ def available_cores() -> int:
     return cores
 
 
-def use_threads(count: int | None) -> None:
-    """Makes computations of this process use `count` threads, at most and by default as many as the available cores.
+def use_threads(count: int | None) -> int:
+    """Makes computations of this process use `count` threads, and returns how many it will be.
 
-    Fewer than the available cores leave the others alone, where the system can be told so. Takes effect only before
-    the first computation.
+    At most and by default as many as the available cores. Fewer leave the other cores alone, where the system
+    can be told so. Takes effect only before the first computation.
     """
     if count is not None:
         require_count("threads", count)
     count = min(count or available_cores(), available_cores())
     os.environ[_XLA_POOL] = str(max(count, _SMALLEST_POOL))
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+        cores = sorted(os.sched_getaffinity(0))
+        first = os.getpid() % len(cores)  # so that processes of one thread do not all meet on the first core
+        os.sched_setaffinity(0, (cores[first:] + cores[:first])[:count])
+    return count
 
 
 def processor_name() -> str:
@@ -69,6 +73,8 @@ def set_up_jax() -> None:
 
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
     logging.getLogger("jax._src.compiler").setLevel(logging.ERROR)
+    # A cache that cannot be used costs time, and is no user's business.
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
     config: Any = jax.config  # untyped
     if config.jax_compilation_cache_dir is None:
         config.update("jax_compilation_cache_dir", str(user_cache_path("charloom") / "jax"))

@@ -227,6 +227,11 @@ def load(path: str | os.PathLike[str]) -> TextModel:
         if not isinstance(lowercase, bool):
             raise SettingError("lowercase", "is neither true nor false")
         trained_on, training = _section(metadata, "trained_on"), _section(metadata, "training")
+        _require_types(trained_on, {"name": str, "sha256": str, "characters": int})
+        _require_types(
+            training,
+            {"updates": int, "kept_update": int, "validation_chars": int, "validation_nats_per_char": (int, float)},
+        )
     except SettingError as error:
         raise ModelFileError(f"{path}: its metadata is not as it was written: {error}.") from error
     network = _network(path, settings, vocabulary, tensors)
@@ -238,6 +243,12 @@ def _section(metadata: Mapping[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(section, dict):
         raise SettingError(name, "is missing")
     return section
+
+
+def _require_types(section: Mapping[str, Any], types: Mapping[str, type | tuple[type, ...]]) -> None:
+    for name, wanted in types.items():
+        if name in section and (isinstance(section[name], bool) or not isinstance(section[name], wanted)):
+            raise SettingError(name, f"is {section[name]!r}")
 
 
 def _vocabulary(section: Mapping[str, Any]) -> Vocabulary:

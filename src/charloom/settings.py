@@ -31,7 +31,7 @@ class TextSettings:
         try:
             "".encode(self.encoding)
             codecs.lookup(self.encoding)
-        except LookupError:
+        except (LookupError, UnicodeError):
             raise SettingError(
                 "encoding", f"names no text encoding: {self.encoding!r}; try utf-8, cp1252 or utf-16"
             ) from None
@@ -117,12 +117,12 @@ class TrainingSettings:
             _require_count(self, name)
         _require_choice(self, "schedule", get_args(Schedule))
         _require_number(self, "dropout", least=0.0, below=1.0)
-        _require_number(self, "learning_rate", above=0.0)
+        _require_number(self, "learning_rate", above=0.0, most=1e38)
         _require_number(self, "cold_starts", least=0.0, below=1.0)
         _require_number(self, "warmup", least=0.0, below=1.0)
-        _require_number(self, "clip_norm", above=0.0)
+        _require_number(self, "clip_norm", above=0.0, most=1e38)
         if self.epochs is not None:
-            _require_number(self, "epochs", above=0.0)
+            _require_number(self, "epochs", above=0.0, most=1e9)
         if self.updates is not None:
             _require_count(self, "updates")
             if self.epochs is not None:
@@ -152,7 +152,7 @@ class SamplingSettings:
     top_p: float | None = None
 
     def __post_init__(self) -> None:
-        _require_number(self, "temperature", least=0.0)
+        _require_number(self, "temperature", least=0.0, most=1e6)
         if self.top_k is not None:
             _require_count(self, "top_k")
         if self.top_p is not None:

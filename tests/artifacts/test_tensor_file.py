@@ -1,5 +1,7 @@
 import json
+import os
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,6 +76,23 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
 
 
+def test_a_link_stays_a_link_and_a_private_file_private(tmp_path):
+    path = tmp_path / "x.safetensors"
+    write_tensor_file(path, {}, {"old": 1})
+    path.chmod(0o600)
+    (tmp_path / "link").symlink_to(path)
+    write_tensor_file(tmp_path / "link", {}, {"new": 1})
+    assert (tmp_path / "link").is_symlink()
+    assert read_tensor_file(path)[1] == {"new": 1}
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_pipe_is_no_model_and_does_not_block(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ModelFileError, match="is no file"):
+        read_tensor_file(tmp_path / "pipe")
+
+
 @pytest.mark.parametrize("keep", [0, 4, 8, 20, -1])
 def test_a_truncated_file_is_refused(tmp_path, keep):
     path = tmp_path / "x.safetensors"
@@ -98,7 +117,7 @@ def test_other_files_are_refused(tmp_path, data, words):
         read_tensor_file(tmp_path / "x")
 
 
-@pytest.mark.parametrize("text", ["not json", "[1]", "{"])
+@pytest.mark.parametrize("text", ["not json", "[1]", "{", "[" * 200_000])
 def test_metadata_that_is_no_json_object_is_refused(tmp_path, text):
     from safetensors.numpy import save
 
@@ -118,8 +137,13 @@ def test_whether_a_file_can_be_written_is_found_out_early(tmp_path):
     require_writable(tmp_path / "new.safetensors")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "notes.txt").write_text("precious words")
-    with pytest.raises(OutputError, match="is no model file, and training would write over it"):
+    with pytest.raises(OutputError, match="is no model file, and would be written over"):
         require_writable(tmp_path / "notes.txt")
+    (tmp_path / "app.js").write_text("const x={answer:42}")  # the ninth byte alone does not make a model
+    with pytest.raises(OutputError, match="is no model file"):
+        require_writable(tmp_path / "app.js")
+    with pytest.raises(OutputError, match="is no model file"):
+        require_writable(Path("/dev/null"))
     with pytest.raises(OutputError, match="is a folder"):
         require_writable(tmp_path)
     with pytest.raises(OutputError, match=r"none is no folder\. Make it first"):

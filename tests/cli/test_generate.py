@@ -88,7 +88,10 @@ def test_a_prompt_that_is_no_utf8(charloom, model_file):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--temperature", "-1"), ["--temperature must be a finite number, at least 0, got -1.0"]),
+        (
+            ("--temperature", "-1"),
+            ["--temperature must be a finite number, at least 0", "got -1.0. See charloom generate --help"],
+        ),
         (("--temperature", "nan"), ["--temperature must be", "got nan"]),
         (("--temperature", "inf"), ["--temperature must be", "got inf"]),
         (("--length", "0"), ["--length must be a whole number from 1"]),

@@ -65,7 +65,7 @@ def test_a_folder_in_bytes_or_lower_case(charloom, tmp_path):
     (tmp_path / "Words" / "a.txt").write_text("Quite Some Words\n" * 40)
     (tmp_path / "Words" / "b.bin").write_bytes(bytes(range(256)) * 2)
     done = train(charloom, "Words", "--updates", 5, "--lowercase", cwd=tmp_path)
-    assert "left out 1 binary file: b.bin" in done.stderr
+    assert "left out 1 binary files: b.bin" in done.stderr
     model = load(tmp_path / "Words.safetensors")
     assert model.lowercase
     assert model.vocabulary.characters == "\n deimoqrstuw"
@@ -134,6 +134,8 @@ def test_sources_that_are_not_there(charloom, tmp_path, source, words):
         (("--epochs", "2", "--updates", "9"), ["--updates and epochs both say how long"]),
         (("--threads", "0"), ["--threads must be"]),
         (("--seed", "-3"), ["--seed must be"]),
+        (("--epochs", "1e300"), ["--epochs must be"]),
+        (("--encoding", "undefined"), ["--encoding names no text encoding"]),
         (("--encoding", "klingon"), ["--encoding names no text encoding: 'klingon'"]),
         (("--bytes", "--lowercase"), ["--lowercase changes characters"]),
         (("--hiden", "3"), ["--hidden", "See charloom train --help"]),
@@ -153,7 +155,7 @@ def test_an_output_that_cannot_be_is_found_out_before_training(charloom, book, t
         tmp_path / "none" / "m.safetensors": "is no folder. Make it first",
         book / "m.safetensors": "is no folder",
         tmp_path: "it is a folder",
-        book: "is the text to train on",
+        book: "is no model file",
     }.items():
         done = train(charloom, book, "--out", out, "--epochs", 1000)
         assert_refused(done, 1, words)
@@ -173,8 +175,27 @@ def test_a_full_disk_leaves_the_old_model(charloom, book, model_file, tmp_path):
 
 
 def test_a_loss_that_is_no_number_is_told(charloom, book, tmp_path):
-    done = train(charloom, book, "--out", tmp_path / "m.safetensors", "--learning-rate", "3e38")
-    assert_refused(done, 1, "training diverged", "Lower --learning-rate")
+    done = train(charloom, book, "--out", tmp_path / "m.safetensors", "--learning-rate", "1e38")
+    assert done.returncode == 1
+    assert "training diverged" in done.stderr
+    assert "Lower --learning-rate" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_model_is_not_written_over_a_text(charloom, book, model_file, tmp_path):
+    (tmp_path / "a.txt").write_bytes(book.read_bytes())
+    out = tmp_path / "m.safetensors"
+    out.write_bytes(model_file.read_bytes())
+    assert_refused(train(charloom, tmp_path, "--bytes", "--out", out), 1, "is among the texts to train on")
+    assert out.read_bytes() == model_file.read_bytes()
+
+
+def test_closed_standard_streams(book, model_file, tmp_path):
+    for command in (f"train {book} --out {tmp_path}/m.safetensors --updates 2 >&-", f"generate {model_file} >&-"):
+        done = subprocess.run(f"{sys.executable} -m charloom {command}", shell=True, capture_output=True, text=True)
+        assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    done = subprocess.run(f"{sys.executable} -m charloom train - <&-", shell=True, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "charloom: there is no standard input to read.\n")
 
 
 def interrupted(book, out, signals):

@@ -40,6 +40,21 @@ def test_temperature_zero_takes_the_first_of_the_largest():
 def test_a_tiny_temperature_neither_overflows_nor_strays():
     got = frequencies(jnp.array([1e3, 2e3, -1e3]), SamplingSettings(temperature=1e-30))
     assert got.tolist() == [0, 1, 0]
+    for tiny in ({"temperature": 1e-300}, {"temperature": 1.0, "top_p": 1e-300}):
+        assert frequencies(LOGITS, SamplingSettings(**tiny)).tolist() == [0, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("top_k", [20, 100])
+def test_what_is_left_out_of_a_large_vocabulary_never_comes(top_k):
+    logits = np.random.default_rng(0).normal(size=1000).astype(np.float32) * 3
+    rule = SamplingRule.of(SamplingSettings(temperature=1.0, top_k=top_k))
+    left = set(np.argsort(-logits, kind="stable")[:top_k].tolist())
+    # Just where one token's share ends and another's begins.
+    edges = np.cumsum(np.where(np.isin(np.arange(1000), list(left)), np.exp(logits), 0))
+    draws = np.concatenate([np.float32(edges / edges[-1]) + step * 2.0**-24 for step in range(-6, 7)])
+    draws = jnp.asarray(draws.clip(0, 1 - 2.0**-24), jnp.float32)
+    tokens = jax.jit(jax.vmap(lambda draw: choose(jnp.asarray(logits), draw, rule)))(draws)
+    assert set(np.asarray(tokens).tolist()) <= left
 
 
 def test_top_k_keeps_exactly_k():

@@ -48,6 +48,11 @@ def test_the_file_is_there_from_the_first_improvement_on(book, tmp_path):
     assert seen[-2:] == [Stopped, Saved]
 
 
+def test_seeds_beyond_32_bits_are_seeds_of_their_own(book):
+    kernels = [cl.train(book, updates=1, seed=seed, **QUICK).network.head.kernel for seed in (3, 3 + 2**32)]
+    assert not np.array_equal(*kernels)
+
+
 def test_the_model_kept_is_the_best_on_validation(tmp_path):
     # Noise is learnt by heart and then no better on what was held out.
     rng = np.random.default_rng(0)
@@ -66,7 +71,7 @@ def test_the_model_kept_is_the_best_on_validation(tmp_path):
 
 
 def test_the_text_itself_is_no_place_for_the_model(book):
-    with pytest.raises(OutputError, match="is the text to train on"):
+    with pytest.raises(OutputError, match="is no model file"):
         cl.train(book, out=book)
     assert book.read_text() == TEXT
 

@@ -1,5 +1,6 @@
 import hashlib
 import io
+import os
 import sys
 
 import pytest
@@ -59,9 +60,26 @@ def test_a_folder_is_walked_in_order_without_binary_and_hidden_files(tmp_path):
         (tmp_path / name).write_bytes(data)
     corpus = read_corpus([tmp_path], CHARS)
     assert corpus.documents == ("first", "second", "third")
-    assert corpus.notices == ("left out 1 binary file: z.png",)
+    assert corpus.notices == ("left out 1 binary files: z.png",)
     assert corpus.name == tmp_path.name
     assert read_corpus([str(tmp_path / "*.txt"), tmp_path / "sub"], CHARS).documents == ("first", "second", "third")
+
+
+def test_a_text_given_twice_is_read_once(tmp_path):
+    (tmp_path / "a.txt").write_text("words")
+    corpus = read_corpus([tmp_path, tmp_path / "a.txt", str(tmp_path / "*.txt")], CHARS)
+    assert corpus.documents == ("words",)
+    assert corpus.notices == ("left out 2 files given twice: a.txt, a.txt",)
+    assert corpus.paths == {str(tmp_path / "a.txt")}
+
+
+def test_names_and_texts_that_are_no_unicode(tmp_path):
+    path = os.path.join(os.fsencode(tmp_path), b"caf\xe9.txt")
+    with open(path, "wb") as file:
+        file.write(b"words+2AA-")
+    assert read_corpus([os.fsdecode(path)], CHARS).name == "caf\ufffd.txt"
+    with pytest.raises(SourceError, match=r"cannot decode .* as utf-7"):
+        read_corpus([os.fsdecode(path)], TextSettings(encoding="utf-7"))
 
 
 def test_standard_input(monkeypatch):
@@ -78,6 +96,7 @@ def test_standard_input(monkeypatch):
         (lambda folder: "tinyshakespear", "Did you mean tinyshakespeare"),
         (lambda folder: "qqqq", "The catalog has nietzsche, "),
         (lambda folder: str(folder / "*.none"), "no file matches"),
+        (lambda folder: "", "a source's name is empty"),
         (lambda folder: folder / "empty", "no files in this folder"),
         (lambda folder: folder / "empty.txt", "empty"),
         (lambda folder: folder / "binary.bin", "binary, not text: a zero byte at offset 1"),

@@ -148,7 +148,7 @@ def test_a_wish_to_stop_is_followed_by_an_evaluation():
 
 
 def test_a_loss_that_is_no_number_ends_the_run():
-    settings = TrainingSettings(lanes=4, unroll_length=16, learning_rate=3e38, warmup=0)
+    settings = TrainingSettings(lanes=4, unroll_length=16, learning_rate=1e38, warmup=0)
     events = events_of(settings, updates=10_000)
     assert events[-1].reason == "diverged"
     assert events[-1].update < 10_000

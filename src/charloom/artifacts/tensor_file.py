@@ -7,6 +7,8 @@ target is the old file or the new one, whole. Nothing is ever unpickled.
 import errno
 import json
 import os
+import stat
+import struct
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +22,10 @@ from charloom.errors import ModelFileError, OutputError
 
 METADATA_KEY = "charloom"
 
+# Asked for by setting it, and therefore once, before there are threads.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
 
 def write_tensor_file(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
     """Writes `tensors` and `metadata` to `path` in one step; the same input gives the same bytes.
@@ -30,13 +36,15 @@ def write_tensor_file(path: Path, tensors: Mapping[str, np.ndarray], metadata: M
     text = json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     data = save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, {METADATA_KEY: text})
     temporary = None
+    path = Path(os.path.realpath(path))  # a link stays one
     try:
+        mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_UMASK
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's 0600 is for secrets
+        os.chmod(temporary, mode)  # mkstemp's 0600 is for secrets
         os.replace(temporary, path)
         _flush_folder(path.parent)
     except OSError as error:
@@ -55,8 +63,8 @@ def require_writable(path: Path) -> None:
     if path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder. Give a file, such as {path / 'model.safetensors'}.")
     try:
-        if path.exists() and path.stat().st_size and not _looks_like_tensor_file(path):
-            raise OutputError(f"{path} is no model file, and training would write over it. Give --out another name.")
+        if path.exists() and not (path.is_file() and _looks_like_tensor_file(path)):
+            raise OutputError(f"{path} is no model file, and would be written over. Give another name.")
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         os.close(descriptor)
         os.unlink(temporary)
@@ -71,6 +79,8 @@ def read_tensor_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]
         ModelFileError: the file is missing, unreadable, damaged, or has no metadata of charloom's.
     """
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ModelFileError(f"{path} is no file. `charloom train` makes model files.")
         with open(path, "rb"):  # for the system's own words where it cannot be read
             pass
         with safe_open(path, framework="numpy") as file:
@@ -79,7 +89,7 @@ def read_tensor_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]
     except OSError as error:
         reason = error.strerror or str(error)
         raise ModelFileError(f"cannot read {path}: {reason}. `charloom train` makes model files.") from error
-    except (SafetensorError, TypeError, ValueError) as error:
+    except (SafetensorError, AttributeError, TypeError, ValueError) as error:
         raise ModelFileError(
             f"{path} is no model file, or a damaged one ({error}). Train it again, or copy it anew."
         ) from error
@@ -87,7 +97,7 @@ def read_tensor_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]
         raise ModelFileError(f"{path} is a safetensors file, but not charloom's: its metadata has no '{METADATA_KEY}'.")
     try:
         metadata = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{path} is damaged: its metadata is no JSON ({error}).") from error
     if not isinstance(metadata, dict):
         raise ModelFileError(f"{path} is damaged: its metadata is no JSON object.")
@@ -95,23 +105,20 @@ def read_tensor_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]
 
 
 def _looks_like_tensor_file(path: Path) -> bool:
-    # The format begins with the length of a header that is a JSON object.
+    # Eight bytes with the length of a header, which is a JSON object and no longer than the file.
     with open(path, "rb") as file:
-        return file.read(9)[8:] == b"{"
+        beginning = file.read(9)
+    if len(beginning) < 9:
+        return not beginning  # an empty file holds nothing to lose
+    return beginning[8:] == b"{" and struct.unpack("<Q", beginning[:8])[0] + 8 <= path.stat().st_size
 
 
 def _cannot_write(path: Path, error: OSError) -> str:
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return f"cannot write {path}: {path.parent} is no folder. Make it first, or give --out another place."
+        return f"cannot write {path}: {path.parent} is no folder. Make it first, or give another place."
     if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-        return f"cannot write {path}: {error.strerror}. Free some space, or give --out another place."
-    return f"cannot write {path}: {error.strerror or error}. Give --out another place."
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        return f"cannot write {path}: {error.strerror}. Free some space, or give another place."
+    return f"cannot write {path}: {error.strerror or error}. Give another place."
 
 
 def _flush_folder(folder: Path) -> None:

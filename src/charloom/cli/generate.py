@@ -8,7 +8,7 @@ from typing import get_args
 
 import click
 
-from charloom.cli.options import json_option, threads_option
+from charloom.cli.options import json_option, set_threads, threads_option
 from charloom.settings import SamplingSettings, UnknownPolicy, require_count, require_seed
 
 
@@ -53,7 +53,8 @@ def generate(
 ) -> None:
     """Write text with MODEL, a file that `charloom train` made.
 
-    Standard output has the prompt and what follows it; several texts have an empty line between them.
+    Standard output has the prompt and what follows it; several texts are written in turn, with an empty line
+    between them.
 
     \b
     charloom generate book.safetensors --prompt "for thos" --length 400
@@ -67,9 +68,7 @@ def generate(
     if seed is not None:
         require_seed(seed)
 
-    from charloom.machine import use_threads
-
-    use_threads(threads)
+    set_threads(threads)
 
     from charloom.model import load
     from charloom.text import describe_characters

@@ -11,11 +11,10 @@ import click
 from charloom import __version__
 from charloom.cli.corpora import corpora
 from charloom.cli.generate import generate
+from charloom.cli.options import INTERRUPTED, WRONG_DATA, WRONG_WORDS, one_line
 from charloom.cli.show import show
 from charloom.cli.train import train
 from charloom.errors import CharloomError, SettingError
-
-_WRONG_WORDS, _WRONG_DATA, _INTERRUPTED = 2, 1, 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def run(arguments: Sequence[str]) -> int:
     """Returns the exit status of the command line `arguments`."""
+    # A stream that the caller closed swallows what is written to it.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # for as long as the process
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a text may have letters that the locale has not
             stream.reconfigure(errors="backslashreplace")
@@ -52,14 +54,15 @@ def run(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as finished:
         return finished.exit_code
     except click.UsageError as error:
-        return _refused(error.ctx, error.format_message())
+        return _refused(error.ctx.info_name if error.ctx and error.ctx.parent else None, error.format_message())
     except SettingError as error:
-        return _refused(None, f"{_option_of(error.setting)} {error.problem}.")
+        named = next((word for word in arguments if word in charloom.commands), None)
+        return _refused(named, f"{_option_of(error.setting)} {error.problem}.")
     except CharloomError as error:
         _say(str(error))
-        return _WRONG_DATA
+        return WRONG_DATA
     except (click.Abort, KeyboardInterrupt):
-        return _INTERRUPTED
+        return INTERRUPTED
     except BrokenPipeError:
         _forget_output()  # whoever read has had enough
         return 0
@@ -67,13 +70,13 @@ def run(arguments: Sequence[str]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         _say(f"{where}{error.strerror or error}.")
         _forget_output()
-        return _WRONG_DATA
+        return WRONG_DATA
     except (MemoryError, RuntimeError) as error:
         # JAX has no class of its own for memory that is not there.
         if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
         _say("out of memory. Use a smaller --hidden, fewer --lanes, or a shorter text.")
-        return _WRONG_DATA
+        return WRONG_DATA
 
 
 def _option_of(setting: str) -> str:
@@ -85,10 +88,10 @@ def _option_of(setting: str) -> str:
     return setting
 
 
-def _refused(context: click.Context | None, problem: str) -> int:
-    command = context.command_path if context else "charloom"
-    _say(f"{problem[0].lower()}{problem[1:]} See {command} --help.")
-    return _WRONG_WORDS
+def _refused(command: str | None, problem: str) -> int:
+    help_page = f"charloom {command} --help" if command else "charloom --help"
+    _say(f"{problem[0].lower()}{problem[1:]} See {help_page}.")
+    return WRONG_WORDS
 
 
 def _forget_output() -> None:
@@ -97,4 +100,4 @@ def _forget_output() -> None:
 
 
 def _say(line: str) -> None:
-    print(f"charloom: {line}", file=sys.stderr)
+    print(f"charloom: {one_line(line)}", file=sys.stderr)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charloom import __version__
-from charloom.cli.options import json_option
+from charloom.cli.options import json_option, one_line
 from charloom.units import bits_from_nats
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def show(model: Path | None, as_json: bool) -> None:
         loaded = load(model)
         facts = _model(loaded) if as_json else _described(loaded)
     if as_json:
-        click.echo(json.dumps(facts, ensure_ascii=False))
+        click.echo(json.dumps(facts))
         return
     width = max(map(len, facts))
     for name, value in facts.items():
@@ -76,15 +76,16 @@ def _described(model: "TextModel") -> dict[str, str]:
         + (f": {vocabulary.characters!r}" if 0 < len(vocabulary.characters) <= 200 else "")
         + (", lower-cased" if model.lowercase else ""),
     }
-    if on:
-        facts["trained on"] = f"{on.get('name')}, {on.get('characters'):,} characters"
-        facts["SHA-256"] = str(on.get("sha256"))
-    if "kept_update" in training:
-        facts["kept"] = f"update {training['kept_update']:,} of {training.get('updates'):,}"
-    if "validation_nats_per_char" in training:
+    if on.keys() >= {"name", "characters"}:
+        facts["trained on"] = f"{one_line(on['name'])}, {on['characters']:,} characters"
+    if "sha256" in on:
+        facts["SHA-256"] = one_line(on["sha256"])
+    if training.keys() >= {"kept_update", "updates"}:
+        facts["kept"] = f"update {training['kept_update']:,} of {training['updates']:,}"
+    if training.keys() >= {"validation_nats_per_char", "validation_chars"}:
         nats = training["validation_nats_per_char"]
         facts["validation"] = (
             f"{bits_from_nats(nats):.3f} bits ({nats:.4f} nats) per character on "
-            f"{training.get('validation_chars'):,} held-out characters"
+            f"{training['validation_chars']:,} held-out characters"
         )
     return facts

@@ -1,6 +1,5 @@
 """How a run looks while it goes on: bars and samples on a terminal, plain lines elsewhere."""
 
-import sys
 from textwrap import indent
 from types import TracebackType
 
@@ -12,11 +11,6 @@ from charloom.training import Progress as TrainingProgress
 from charloom.units import bits_from_nats, format_seconds
 
 _SMOOTHING = 0.9
-
-
-def say(line: str) -> None:
-    """Prints a line on standard error."""
-    print(line, file=sys.stderr, flush=True)
 
 
 class TrainingDisplay:
@@ -33,7 +27,6 @@ class TrainingDisplay:
         )
         self._task: TaskID | None = None
         self._train_nats: float | None = None
-        self._validation_nats: float | None = None
 
     def __enter__(self) -> "TrainingDisplay":
         self._bars.start()
@@ -51,7 +44,6 @@ class TrainingDisplay:
         elif isinstance(event, TrainingProgress):
             self._advance(event)
         elif isinstance(event, Evaluation):
-            self._validation_nats = event.validation_nats_per_char
             mark = "" if event.improved else " (not better than before)"
             self.print(
                 f"epoch {event.epoch:6.2f}   training {bits_from_nats(event.train_nats_per_char):.3f}   "

@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charloom.cli.options import Decorator, json_option, threads_option
+from charloom.cli.options import INTERRUPTED, WRONG_DATA, Decorator, json_option, set_threads, threads_option
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
 from charloom.units import bits_from_nats, format_seconds
 
 if TYPE_CHECKING:
     from charloom.runs import TrainingResult
-
-_INTERRUPTED = 130
 
 
 def _setting(settings: type, name: str, flag: str, kind: type, text: str) -> Decorator:
@@ -90,13 +88,11 @@ def train(
     network = NetworkSettings(**_of(NetworkSettings, values))
     training = TrainingSettings(**_of(TrainingSettings, values))
 
-    from charloom.machine import use_threads
-
-    use_threads(threads)
+    set_threads(threads)
 
     from charloom.cli.terminal import TrainingDisplay
     from charloom.runs import RunSettings, run_training
-    from charloom.training import Event, Progress, follow
+    from charloom.training import Event, follow
 
     out = out or _default_out(sources[0])
     settings = RunSettings(
@@ -110,7 +106,7 @@ def train(
     with TrainingDisplay() as display, _Interrupt(display.print) as interrupt:
 
         def on_event(event: Event) -> None:
-            interrupt.armed = interrupt.armed or isinstance(event, Progress)
+            interrupt.armed = True  # the sources are read: from here on there will be a model to keep
             display.show(event)
 
         result = follow(run_training(settings, should_stop=lambda: interrupt.came), on_event)
@@ -119,7 +115,9 @@ def train(
         click.echo(json.dumps(_report(out, result, seconds)))
     else:
         _print_summary(out, result, seconds)
-    return _INTERRUPTED if result.stopped.reason == "interrupted" else 0
+    if interrupt.came:
+        return INTERRUPTED
+    return WRONG_DATA if result.stopped.reason == "diverged" else 0
 
 
 class _Interrupt:
@@ -157,9 +155,7 @@ def _of(settings: type, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _default_out(source: str) -> Path:
-    if source == "-":
-        return Path("model.safetensors")
-    if any(character in source for character in "*?["):
+    if source == "-" or (not os.path.lexists(source) and any(character in source for character in "*?[")):
         return Path("model.safetensors")
     return Path(f"{Path(os.path.abspath(source)).stem}.safetensors")
 
@@ -184,10 +180,10 @@ def _report(out: Path, result: "TrainingResult", seconds: float) -> dict[str, An
 
 
 def _print_summary(out: Path, result: "TrainingResult", seconds: float) -> None:
-    nats = result.validation_nats_per_char
+    nats, speed = result.validation_nats_per_char, result.stopped.chars_per_second
     click.echo(
         f"{out}: {bits_from_nats(nats):.3f} bits ({nats:.4f} nats) per character on {result.validation_chars:,} "
-        f"held-out characters, after {format_seconds(seconds)} at "
-        f"{result.stopped.chars_per_second:,.0f} characters a second"
+        f"held-out characters, after {format_seconds(seconds)}"
+        + (f" at {speed:,.0f} characters a second" if speed else "")
     )
     click.echo(f"Next: charloom generate {shlex.quote(str(out))}")

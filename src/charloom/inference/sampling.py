@@ -25,6 +25,9 @@ def uniforms(
     return (words >> 8).astype(jnp.float32) * 2.0**-24
 
 
+_GREEDY_BELOW = 1e-30  # what float32 cannot divide by is as good as zero
+
+
 class SamplingRule(NamedTuple):
     """`SamplingSettings` as a compiled program takes them: another number compiles nothing new.
 
@@ -41,7 +44,7 @@ class SamplingRule(NamedTuple):
     @classmethod
     def of(cls, settings: SamplingSettings) -> "SamplingRule":
         """Returns the rule that `settings` ask for."""
-        if settings.temperature == 0:
+        if settings.temperature < _GREEDY_BELOW:
             return cls(None, None, None)
         return cls(
             jnp.float32(settings.temperature),
@@ -60,11 +63,14 @@ def choose(logits: Float[Array, " vocab"], uniform: Float[Array, ""], rule: Samp
         return jnp.argmax(logits).astype(jnp.int32)
     # The largest becomes 0 before the division, so that a small temperature cannot overflow.
     logits = (logits - logits.max()) / rule.temperature
-    cumulative = jnp.cumsum(jax.nn.softmax(_thinned(logits, rule)))
-    total = cumulative[-1]
-    # Rounding must not lift the threshold to the total: the count would run past the last token.
+    probabilities = jax.nn.softmax(_thinned(logits, rule))
+    left = probabilities > 0
+    # XLA's cumulative sum need not be monotonic to the last bit, nor flat where nothing is added: only tokens that are
+    # left may be chosen, and the threshold must stay below the largest of their sums.
+    cumulative = jnp.where(left, jnp.cumsum(probabilities), 0)
+    total = cumulative.max()
     threshold = jnp.minimum(uniform * total, jnp.nextafter(total, 0))
-    return jnp.sum(cumulative <= threshold, dtype=jnp.int32)
+    return jnp.argmax(left & (cumulative > threshold)).astype(jnp.int32)
 
 
 def _thinned(logits: Float[Array, " vocab"], rule: SamplingRule) -> Float[Array, " vocab"]:
@@ -76,6 +82,7 @@ def _thinned(logits: Float[Array, " vocab"], rule: SamplingRule) -> Float[Array,
         kept = kept & (jnp.arange(logits.shape[0]) < rule.top_k)
     if rule.top_p is not None:
         probabilities = jax.nn.softmax(jnp.where(kept, logits[order], -jnp.inf))
-        # Kept while those before it do not reach p, so that the first always is.
+        # Kept while those before it do not reach p; the first always, however small p is in float32.
         kept = kept & (jnp.cumsum(probabilities) - probabilities < rule.top_p)
+        kept = kept.at[0].set(True)
     return jnp.where(jnp.zeros_like(kept).at[order].set(kept), logits, -jnp.inf)

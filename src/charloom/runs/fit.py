@@ -34,12 +34,12 @@ def split_validation(stream: TokenStream, validation: float | None) -> tuple[Tok
         held_out = _MOST_DEFAULT_VALIDATION
     if held_out < _LEAST_VALIDATION:
         raise TooShortError(
-            f"validation {share:g} leaves {held_out} of {len(stream):,} characters to validate on, and at least "
+            f"validation {share:.10g} leaves {held_out} of {len(stream):,} characters to validate on, and at least "
             f"{_LEAST_VALIDATION} are needed. Pass --validation {_LEAST_VALIDATION} or more, or give a longer text."
         )
     if len(stream) - held_out < 2:
         raise TooShortError(
-            f"validation {share:g} leaves {max(0, len(stream) - held_out)} of {len(stream):,} characters to train "
+            f"validation {share:.10g} leaves {max(0, len(stream) - held_out)} of {len(stream):,} characters to train "
             "on. Pass a smaller --validation, or give a longer text."
         )
     return *stream.split(len(stream) - held_out), notices

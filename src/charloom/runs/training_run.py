@@ -1,17 +1,19 @@
 """A training run: sources in, events on the way, the best model in a file at the end."""
 
+import math
 import os
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 import jax
+from jaxtyping import Array, Key
 
 from charloom.artifacts import require_writable
 from charloom.data import Lanes, TokenStream, ordered_pass
-from charloom.errors import CharloomError, OutputError
+from charloom.errors import CharloomError, OutputError, SettingError
 from charloom.inference import mean_nats
 from charloom.model import TextModel
 from charloom.models import Network
@@ -136,9 +138,12 @@ def run_training(
         CharloomError: a source or the output is not as it should be; found out before training where it can be.
     """
     if settings.out is not None:
-        _require_no_source(settings.out, settings.sources)
         require_writable(settings.out)
     corpus = read_corpus(settings.sources, settings.text)
+    if settings.out is not None and os.path.realpath(settings.out) in corpus.paths:
+        raise OutputError(
+            f"{settings.out} is among the texts to train on, and would be written over. Give another name."
+        )
     yield from map(Notice, corpus.notices)
     vocabulary = _vocabulary_of(corpus)
     stream = TokenStream.of_documents(map(vocabulary.encode, corpus.documents))
@@ -150,7 +155,9 @@ def run_training(
     updates = training.updates or (
         lanes.updates_in(training.epochs) if training.epochs else default_updates(lanes.updates_in(1))
     )
-    init_key, training_key = jax.random.split(jax.random.key(training.seed))
+    if updates >= 2**31:
+        raise SettingError("epochs", f"ask for {updates:,} updates of this text, more than a run can count")
+    init_key, training_key = jax.random.split(_key(training.seed))
     network = Network.init(settings.network, vocabulary.size, vocabulary.start_id, init_key)
     yield Notice(
         f"{corpus.name}: {len(train_stream):,} characters to train on, {len(validation_stream):,} to validate "
@@ -164,6 +171,11 @@ def run_training(
     if keeper.best is None:
         raise CharloomError(
             "training diverged: the loss is not a number, and no model was worth keeping. Lower --learning-rate."
+        )
+    if stopped.reason == "diverged":
+        yield Notice(
+            f"training diverged: at update {stopped.update:,} the loss was no number. "
+            "The best model before that is kept. Lower --learning-rate"
         )
     validation_nats = mean_nats(keeper.best.network, ordered_pass(validation_stream))
     model = keeper.model(
@@ -202,14 +214,14 @@ class _Keeper:
         self._vocabulary = vocabulary
         self._trained_on = {"name": corpus.name, "sha256": corpus.sha256, "characters": corpus.characters}
         self._training = asdict(fitted) | {"updates": updates}
-        self._history: list[dict[str, float]] = []
+        self._history: list[dict[str, float | None]] = []
 
     def add(self, evaluation: Evaluation) -> None:
         self._history.append(
             {
                 "update": evaluation.update,
-                "train_nats_per_char": evaluation.train_nats_per_char,
-                "validation_nats_per_char": evaluation.validation_nats_per_char,
+                "train_nats_per_char": _finite(evaluation.train_nats_per_char),
+                "validation_nats_per_char": _finite(evaluation.validation_nats_per_char),
             }
         )
         if evaluation.improved:
@@ -228,17 +240,14 @@ class _Keeper:
         )
 
 
-def _kept(training: Generator[Event, None, Stopped], keeper: _Keeper) -> Generator[Event, None, Stopped]:
+def _kept(training: Iterator[Event], keeper: _Keeper) -> Generator[Event, None, Stopped]:
     """Passes the events of `training` on; saves what improves, and writes a sample now and then."""
     out = keeper.settings.out
     last_sample = time.monotonic()
-    while True:
-        try:
-            event = next(training)
-        except StopIteration as finished:
-            stopped: Stopped = finished.value
-            return stopped
+    for event in training:
         yield event
+        if isinstance(event, Stopped):
+            return event
         if not isinstance(event, Evaluation):
             continue
         keeper.add(event)
@@ -251,14 +260,19 @@ def _kept(training: Generator[Event, None, Stopped], keeper: _Keeper) -> Generat
         if keeper.best and keeper.settings.samples and time.monotonic() - last_sample > _SAMPLE_SECONDS:
             yield Sample(keeper.model().generate("", _SAMPLE_LENGTH, seed=keeper.settings.training.seed))
             last_sample = time.monotonic()
+    raise AssertionError("training ends with Stopped")
+
+
+def _finite(nats: float) -> float | None:
+    return nats if math.isfinite(nats) else None  # JSON has no NaN
+
+
+def _key(seed: int) -> Key[Array, ""]:
+    # A JAX key takes 32 bits of a seed; the others are folded in, so that every seed is one of its own.
+    key = jax.random.key(seed & 0xFFFFFFFF)
+    return jax.random.fold_in(key, seed >> 32) if seed >> 32 else key
 
 
 def _vocabulary_of(corpus: Corpus) -> Vocabulary:
     texts = [document for document in corpus.documents if isinstance(document, str)]
     return Vocabulary.of_texts(texts) if texts else Vocabulary.of_bytes()
-
-
-def _require_no_source(out: Path, sources: Sequence[str | os.PathLike[str]]) -> None:
-    for source in sources:
-        if os.path.isfile(source) and out.exists() and os.path.samefile(source, out):
-            raise OutputError(f"{out} is the text to train on, and would be written over. Give --out another name.")

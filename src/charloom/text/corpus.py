@@ -19,7 +19,6 @@ from charloom.text.catalog import CATALOG, read_catalog_bytes, unknown_name
 
 _BYTE_ORDER_MARK = codecs.BOM_UTF8
 _GLOB_CHARACTERS = "*?["
-_SNIFFED_BYTES = 8192
 _UTF8 = ("utf-8", "utf-8-sig")
 
 
@@ -32,12 +31,14 @@ class Corpus:
         documents: each document as characters, or as bytes where the settings say so.
         sha256: of all the documents' bytes as they were read, one after another; for a single
             file what `sha256sum` prints.
+        paths: the files that were read, with links resolved.
         notices: a line for each thing about the sources that a user would want to know.
     """
 
     name: str
     documents: tuple[str, ...] | tuple[bytes, ...]
     sha256: str
+    paths: frozenset[str] = frozenset()
     notices: tuple[str, ...] = ()
 
     @property
@@ -57,8 +58,15 @@ def read_corpus(sources: Sequence[str | os.PathLike[str]], settings: TextSetting
     documents: list[str | bytes] = []
     sha256 = hashlib.sha256()
     skipped: list[str] = []
+    repeated: list[str] = []
+    paths: set[str] = set()
     for source in sources:
         for name, data, chosen_by_name in _files_of(os.fspath(source)):
+            # A text given twice would be learnt from and held out at once.
+            if (path := os.path.realpath(name)) in paths:
+                repeated.append(name)
+                continue
+            paths.add(path)
             if not chosen_by_name and _is_binary(data, settings):
                 skipped.append(name)
                 continue
@@ -67,7 +75,7 @@ def read_corpus(sources: Sequence[str | os.PathLike[str]], settings: TextSetting
                 documents.append(data)
             else:
                 documents.append(normalize(_decode(data, name, settings.encoding), settings))
-    shown = ", ".join(os.fspath(source) for source in sources)
+    shown = ", ".join(os.fspath(source) for source in sources) or "no source given"
     documents = [document for document in documents if document]
     if not documents:
         if skipped:
@@ -77,7 +85,12 @@ def read_corpus(sources: Sequence[str | os.PathLike[str]], settings: TextSetting
         name=", ".join(_base_name(os.fspath(source)) for source in sources),
         documents=tuple(documents),  # type: ignore[arg-type]  # all str or all bytes
         sha256=sha256.hexdigest(),
-        notices=(_skipped_notice(skipped),) if skipped else (),
+        paths=frozenset(paths),
+        notices=tuple(
+            f"left out {len(names)} {what}: {_few(names)}"
+            for what, names in (("binary files", skipped), ("files given twice", repeated))
+            if names
+        ),
     )
 
 
@@ -94,7 +107,11 @@ def normalize(text: AnyStr, settings: TextSettings) -> AnyStr:
 
 def _files_of(source: str) -> Iterator[tuple[str, bytes, bool]]:
     """Yields (name, bytes, whether the user named this very file) for each file of `source`."""
+    if not source:
+        raise SourceError("a source's name is empty. Give a file, a folder, a pattern or a text of the catalog.")
     if source == "-":
+        if sys.stdin is None:
+            raise SourceError("there is no standard input to read.")
         yield "standard input", sys.stdin.buffer.read(), True
     elif os.path.isdir(source):
         paths = list(_walk(source))
@@ -133,13 +150,16 @@ def _read(path: str) -> bytes:
 
 
 def _is_binary(data: bytes, settings: TextSettings) -> bool:
-    utf8 = codecs.lookup(settings.encoding).name in _UTF8
-    return settings.units == "chars" and utf8 and b"\0" in data[:_SNIFFED_BYTES]
+    return settings.units == "chars" and _has_no_zero_bytes(settings.encoding) and b"\0" in data
+
+
+def _has_no_zero_bytes(encoding: str) -> bool:
+    return not codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
 
 
 def _decode(data: bytes, name: str, encoding: str) -> str:
     utf8 = codecs.lookup(encoding).name in _UTF8
-    if utf8 and b"\0" in data:
+    if _has_no_zero_bytes(encoding) and b"\0" in data:
         raise SourceError(
             f"{name} is binary, not text: a zero byte at offset {data.index(0)}. "
             "Pass --bytes to model raw bytes, or --encoding (utf-16, say) if it is text."
@@ -147,11 +167,17 @@ def _decode(data: bytes, name: str, encoding: str) -> str:
     # Cut off by hand, so that the offsets in errors count from the file's first byte.
     skipped = len(_BYTE_ORDER_MARK) if utf8 and data.startswith(_BYTE_ORDER_MARK) else 0
     try:
-        return data[skipped:].decode("utf-8" if utf8 else encoding)
-    except UnicodeDecodeError as error:
-        offset = skipped + error.start
+        text = data[skipped:].decode("utf-8" if utf8 else encoding)
+        if not utf8:
+            text.encode()  # some encodings let lone surrogates through, which are no characters
+        return text
+    except UnicodeError as error:
+        where = ""
+        if isinstance(error, UnicodeDecodeError):
+            offset = skipped + error.start
+            where = f": byte 0x{data[offset]:02x} at offset {offset}"
         raise SourceError(
-            f"cannot decode {name} as {encoding}: byte 0x{data[offset]:02x} at offset {offset}. "
+            f"cannot decode {name} as {encoding}{where}. "
             "Pass --encoding (cp1252 is common), or --bytes to model raw bytes."
         ) from error
 
@@ -163,9 +189,11 @@ def _not_found(source: str) -> str:
 
 
 def _base_name(source: str) -> str:
-    return "standard input" if source == "-" else os.path.basename(os.path.abspath(source))
+    if source == "-":
+        return "standard input"
+    # A name that is no UTF-8 is kept as far as it is.
+    return os.fsencode(os.path.basename(os.path.abspath(source))).decode("utf-8", "replace")
 
 
-def _skipped_notice(skipped: Sequence[str]) -> str:
-    names = ", ".join(map(os.path.basename, skipped[:3])) + (", …" if len(skipped) > 3 else "")
-    return f"left out {len(skipped)} binary {'file' if len(skipped) == 1 else 'files'}: {names}"
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(map(_base_name, names[:3])) + (", …" if len(names) > 3 else "")

@@ -4,12 +4,12 @@ import codecs
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Protocol, get_args, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32, Integer
 
-from charloom.errors import UnknownCharacterError
+from charloom.errors import SettingError, UnknownCharacterError
 from charloom.settings import Units, UnknownPolicy
 
 _CODE_POINTS = 0x110000
@@ -82,6 +82,8 @@ class Vocabulary:
         Raises:
             UnknownCharacterError: a character is unknown and `unknown` is "error".
         """
+        if unknown not in get_args(UnknownPolicy):
+            raise SettingError("unknown", f"must be {' or '.join(get_args(UnknownPolicy))}, got {unknown!r}")
         if self.units == "bytes":
             data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
             return np.frombuffer(data, dtype=np.uint8)

@@ -74,7 +74,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class Stopped:
-    """The run is over.
+    """Training is over; what is left is to score the kept model and to save it.
 
     Attributes:
         reason: "finished" for all updates made, "interrupted" for a user's wish, "diverged" for a loss

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -35,8 +35,8 @@ def train_network(
     updates: int,
     key: Key[Array, ""],
     should_stop: Callable[[], bool] = lambda: False,
-) -> Generator[Event, None, Stopped]:
-    """Yields Progress and Evaluation events, and at the end Stopped, which it also returns.
+) -> Iterator[Event]:
+    """Yields Progress and Evaluation events, and at the end Stopped.
 
     The weights after the last update are always evaluated. Results depend on counts and the key alone, not
     on timing, unless `should_stop` ends the run; it is asked between dispatches, of about a fifth of a second.
@@ -107,7 +107,6 @@ def train_network(
             reason = "interrupted"
     stopped = Stopped(reason, update, update * lanes.characters_per_update / len(lanes.stream), clock.chars_per_second)
     yield stopped
-    return stopped
 
 
 @dataclass
