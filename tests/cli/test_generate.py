@@ -90,7 +90,7 @@ def test_a_prompt_that_is_no_utf8(charloom, model_file):
     [
         (
             ("--temperature", "-1"),
-            ["--temperature must be a finite number, at least 0", "got -1.0. See charloom generate --help"],
+            ["--temperature must be a finite number, at least 0", "got -1.0. See charloom generate"],
         ),
         (("--temperature", "nan"), ["--temperature must be", "got nan"]),
         (("--temperature", "inf"), ["--temperature must be", "got inf"]),

@@ -60,7 +60,7 @@ def test_a_folder_is_walked_in_order_without_binary_and_hidden_files(tmp_path):
         (tmp_path / name).write_bytes(data)
     corpus = read_corpus([tmp_path], CHARS)
     assert corpus.documents == ("first", "second", "third")
-    assert corpus.notices == ("left out 1 binary files: z.png",)
+    assert corpus.notices == ("left out as binary: z.png",)
     assert corpus.name == tmp_path.name
     assert read_corpus([str(tmp_path / "*.txt"), tmp_path / "sub"], CHARS).documents == ("first", "second", "third")
 
@@ -69,7 +69,7 @@ def test_a_text_given_twice_is_read_once(tmp_path):
     (tmp_path / "a.txt").write_text("words")
     corpus = read_corpus([tmp_path, tmp_path / "a.txt", str(tmp_path / "*.txt")], CHARS)
     assert corpus.documents == ("words",)
-    assert corpus.notices == ("left out 2 files given twice: a.txt, a.txt",)
+    assert corpus.notices == ("left out as given twice: a.txt, a.txt",)
     assert corpus.paths == {str(tmp_path / "a.txt")}
 
 

@@ -90,6 +90,7 @@ def _option_of(setting: str) -> str:
 
 def _refused(command: str | None, problem: str) -> int:
     help_page = f"charloom {command} --help" if command else "charloom --help"
+    problem = problem if problem.endswith((".", "?", "!")) else f"{problem}."
     _say(f"{problem[0].lower()}{problem[1:]} See {help_page}.")
     return WRONG_WORDS
 

@@ -87,8 +87,8 @@ def read_corpus(sources: Sequence[str | os.PathLike[str]], settings: TextSetting
         sha256=sha256.hexdigest(),
         paths=frozenset(paths),
         notices=tuple(
-            f"left out {len(names)} {what}: {_few(names)}"
-            for what, names in (("binary files", skipped), ("files given twice", repeated))
+            f"left out as {why}: {_few(names)}"
+            for why, names in (("binary", skipped), ("given twice", repeated))
             if names
         ),
     )
@@ -196,4 +196,4 @@ def _base_name(source: str) -> str:
 
 
 def _few(names: Sequence[str]) -> str:
-    return ", ".join(map(_base_name, names[:3])) + (", …" if len(names) > 3 else "")
+    return ", ".join(map(_base_name, names[:3])) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
