@@ -61,6 +61,7 @@ def test_a_folder_is_walked_in_order_without_binary_and_hidden_files(tmp_path):
     corpus = read_corpus([tmp_path], CHARS)
     assert corpus.documents == ("first", "second", "third")
     assert corpus.notices == ("left out as binary: z.png",)
+    assert str(tmp_path / "z.png") not in corpus.paths
     assert corpus.name == tmp_path.name
     assert read_corpus([str(tmp_path / "*.txt"), tmp_path / "sub"], CHARS).documents == ("first", "second", "third")
 

@@ -50,7 +50,8 @@ class Corpus:
 def read_corpus(sources: Sequence[str | os.PathLike[str]], settings: TextSettings) -> Corpus:
     """Returns the corpus that `sources` hold together, in the order given (folders and globs sorted).
 
-    In a folder or a glob, binary files are left out and a notice says so; hidden files are not looked at.
+    In a folder or a glob, binary files are left out; so is a file that was read before. A notice says so. Hidden files
+    are not looked at.
 
     Raises:
         SourceError: a source is missing, unreadable, empty, binary, or in another encoding.
@@ -62,14 +63,14 @@ def read_corpus(sources: Sequence[str | os.PathLike[str]], settings: TextSetting
     paths: set[str] = set()
     for source in sources:
         for name, data, chosen_by_name in _files_of(os.fspath(source)):
+            if not chosen_by_name and _is_binary(data, settings):
+                skipped.append(name)
+                continue
             # A text given twice would be learnt from and held out at once.
             if (path := os.path.realpath(name)) in paths:
                 repeated.append(name)
                 continue
             paths.add(path)
-            if not chosen_by_name and _is_binary(data, settings):
-                skipped.append(name)
-                continue
             sha256.update(data)
             if settings.units == "bytes":
                 documents.append(data)
