@@ -5,7 +5,7 @@ import itertools
 import jax
 
 from charloom.data import Lanes, TokenStream, evaluation_pass
-from charloom.inference import mean_nats
+from charloom.inference import score_blocks
 from charloom.models import Network
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
 from charloom.text import Vocabulary, read_corpus
@@ -32,7 +32,7 @@ def main() -> None:
             network = Network.init(NetworkSettings(), vocabulary.size, vocabulary.start_id, init_key)
             events = train_network(network, lanes, validation, settings, lanes.updates_in(1), training_key)
             last = [event for event in events if isinstance(event, Evaluation)][-1].network
-            nats.append(mean_nats(last, evaluation_pass(validation)))
+            nats.append(score_blocks(last, evaluation_pass(validation)).nats_per_char)
         print(f"| {lane_count}, {rate:g} | {share:g} | {' '.join(f'{n:.3f}' for n in sorted(nats))} |", flush=True)
 
 

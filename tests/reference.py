@@ -1,45 +1,83 @@
-"""A slow LSTM network in float64 NumPy, written from the equations and not from charloom's code."""
+"""Slow networks in float64 NumPy, written from the equations and not from charloom's code."""
 
+import jax
 import numpy as np
+
+from charloom.models import CELLS, Dense, LogitsHead
 
 
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def lstm_step(x, h, c, kernel, recurrent_kernel, bias):
+GATES = {"sigmoid": sigmoid, "hard_sigmoid": lambda x: np.minimum(np.maximum(0.2 * x + 0.5, 0), 1)}
+
+
+def softmax(x):
+    return np.exp(x - x.max()) / np.exp(x - x.max()).sum()
+
+
+SQUASHES = {"tanh": np.tanh, "relu": lambda x: np.maximum(x, 0), "softmax": softmax}
+
+
+def lstm_step(projected, state, cell):
     """One step of one layer for one stream; gates in the order i, f, g, o."""
-    pre = x @ kernel + h @ recurrent_kernel + bias
-    i, f, g, o = np.split(pre, 4)
-    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-    return sigmoid(o) * np.tanh(c), c
+    gate, squash = GATES[cell.gate_activation], SQUASHES[cell.cell_activation]
+    h, c = state
+    i, f, g, o = np.split(projected + h @ cell.recurrent_kernel, 4)
+    c = gate(f) * c + gate(i) * squash(g)
+    return gate(o) * squash(c), c
+
+
+def gru_step(projected, state, cell):
+    """Gates in the order z, r, n; the reset gate acts on the recurrent product."""
+    gate, squash = GATES[cell.gate_activation], SQUASHES[cell.cell_activation]
+    (h,) = state
+    pz, pr, pn = np.split(projected, 3)
+    hz, hr, hn = np.split(h @ cell.recurrent_kernel + cell.recurrent_bias, 3)
+    z = gate(pz + hz)
+    return (z * h + (1 - z) * squash(pn + gate(pr + hr) * hn),)
+
+
+def elman_step(projected, state, cell):
+    return (SQUASHES[cell.cell_activation](projected + state[0] @ cell.recurrent_kernel),)
+
+
+CELL_STEPS = {"lstm": lstm_step, "gru": gru_step, "elman": elman_step}
 
 
 class NumpyNetwork:
     """Logits of a network for one stream, a step at a time."""
 
     def __init__(self, network):
-        self.embedding = np.asarray(network.embedding, np.float64)
-        self.layers = [
-            [np.asarray(w, np.float64) for w in (cell.kernel, cell.recurrent_kernel, cell.bias)]
-            for cell in network.cells
-        ]
-        self.head = [np.asarray(w, np.float64) for w in (network.head.kernel, network.head.bias)]
-        self.start_id = network.start_id
+        self.network = jax.tree.map(lambda weight: np.asarray(weight, np.float64), network)
+        self.zeros = [[np.zeros(cell.hidden) for _ in jax.tree.leaves(cell.zero_carry(1))] for cell in network.cells]
         self.reset()
 
     def reset(self):
-        self.state = [(np.zeros(len(u)), np.zeros(len(u))) for _, u, _ in self.layers]
+        self.state = list(self.zeros)
+
+    def input_of(self, token_id):
+        """The first layer's input for a token; zeros for None."""
+        network = self.network
+        size = network.cells[0].kernel.shape[0]
+        if token_id is None:
+            return np.zeros(size)
+        if network.inputs == "embedding":
+            return network.embedding[token_id]
+        return np.eye(size)[token_id] if network.inputs == "one-hot" else np.array([token_id / network.vocab_size])
 
     def step(self, token_id):
         """Reads a token, or the start input for None; returns logits."""
-        if token_id is None:
-            token_id = self.start_id
-        x = np.zeros(self.embedding.shape[1]) if token_id is None else self.embedding[token_id]
-        for index, weights in enumerate(self.layers):
-            self.state[index] = lstm_step(x, *self.state[index], *weights)
+        x = self.input_of(self.network.start_id if token_id is None else token_id)
+        for index, cell in enumerate(self.network.cells):
+            step_once = next(step for name, step in CELL_STEPS.items() if CELLS[name] is type(cell))
+            self.state[index] = step_once(x @ cell.kernel + cell.bias, self.state[index], cell)
             x = self.state[index][0]
-        return x @ self.head[0] + self.head[1]
+        head = self.network.head
+        if isinstance(head, Dense):
+            return x @ head.kernel + head.bias
+        return x if isinstance(head, LogitsHead) else np.log(np.clip(x / x.sum(), 1e-7, 1 - 1e-7))
 
     def nats(self, token_ids):
         """The nats that each token of a text costs, which begins after the start input."""

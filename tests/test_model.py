@@ -68,7 +68,17 @@ def test_the_file_is_as_the_design_says(saved):
         "format_version", "charloom_version", "model", "vocabulary", "text", "trained_on", "training"
     }  # fmt: skip
     assert metadata["format_version"] == FORMAT_VERSION
-    assert metadata["model"] == {"cell": "lstm", "layers": 2, "hidden": 8, "embedding": 4}
+    assert metadata["model"] == {
+        "cell": "lstm",
+        "layers": 2,
+        "hidden": 8,
+        "embedding": 4,
+        "inputs": "embedding",
+        "gate_activation": "sigmoid",
+        "cell_activation": "tanh",
+        "last_cell_activation": None,
+        "head": "dense",
+    }
     assert metadata["vocabulary"] == {"units": "chars", "characters": "\n ABCabc"}
 
 
@@ -82,7 +92,7 @@ def test_the_file_is_as_the_design_says(saved):
             r"'head.bias' is float32 of shape \(5,\), its config says .* \(8,\)",
         ),
         (lambda t, m: t.update({"head.bias": np.zeros(8, np.float64)}), "'head.bias' is float64"),
-        (lambda t, m: m.update(format_version=99), "has format version 99, made by .* reads version 1"),
+        (lambda t, m: m.update(format_version=99), "has format version 99, made by .* reads versions up to 2"),
         (lambda t, m: m.pop("format_version"), "has format version None"),
         (lambda t, m: m["model"].update(hidden=16_384, layers=100), "its config says|is missing"),
         (lambda t, m: m["model"].update(hidden=10**9), "hidden must be a whole number from 1 to 16,384"),
@@ -96,6 +106,9 @@ def test_the_file_is_as_the_design_says(saved):
         (lambda t, m: m["vocabulary"].update(units="words"), "neither characters nor bytes"),
         (lambda t, m: m["text"].update(lowercase="yes"), "lowercase is neither true nor false"),
         (lambda t, m: m["trained_on"].update(characters="many"), "characters is 'many'"),
+        (lambda t, m: m["training"].update(window=0), "window must be a whole number from 1"),
+        (lambda t, m: m["training"].update(window="all"), "window must be a whole number from 1"),
+        (lambda t, m: m["model"].update(head="logits"), "'head.kernel' does not belong"),
         (lambda t, m: m["training"].update(validation_nats_per_char=None), "validation_nats_per_char is None"),
     ],
 )
@@ -105,6 +118,20 @@ def test_a_changed_file_is_refused_in_a_line(saved, change, words):
         load(saved)
     assert str(saved) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_version_1_is_read_as_what_it_was(saved):
+    model = load(saved)
+
+    def age(tensors, metadata):
+        metadata["format_version"] = 1
+        for name in ("inputs", "gate_activation", "cell_activation", "last_cell_activation", "head"):
+            del metadata["model"][name]
+
+    rewrite(saved, age)
+    old = load(saved)
+    assert old.settings == model.settings
+    assert old.generate("ab", 30) == model.generate("ab", 30)
 
 
 def test_a_prompt_is_read_as_the_text_was():

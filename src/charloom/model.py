@@ -1,7 +1,7 @@
 """TextModel: a network with its vocabulary. What a user holds, and what a model file is."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,9 +11,9 @@ import numpy as np
 
 from charloom import __version__
 from charloom.artifacts import read_tensor_file, write_tensor_file
-from charloom.errors import ModelFileError, SettingError
+from charloom.errors import ModelFileError, SettingError, TooShortError
 from charloom.inference import Stream, read_prompt, write
-from charloom.models import Network
+from charloom.models import Network, named_tensors, restored
 from charloom.settings import (
     NetworkSettings,
     SamplingSettings,
@@ -24,8 +24,16 @@ from charloom.settings import (
 )
 from charloom.text import IncrementalDecoder, Vocabulary, normalize
 
-FORMAT_VERSION = 1
-"""The model file's version. A reader refuses every other."""
+FORMAT_VERSION = 2
+"""The version of the model files that are written. Version 1 is read as well; every other is refused."""
+
+_ADDED_IN_VERSION_2 = {
+    "inputs": "embedding",
+    "gate_activation": "sigmoid",
+    "cell_activation": "tanh",
+    "last_cell_activation": None,
+    "head": "dense",
+}
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,7 @@ class TextModel:
         seed: int = 0,
         stop: str | None = None,
         unknown: UnknownPolicy = "error",
+        window: int | None = None,
     ) -> str:
         """Returns `prompt` and up to `length` new characters after it.
 
@@ -77,19 +86,35 @@ class TextModel:
             seed: of the choices.
             stop: end before the first occurrence of this text.
             unknown: what becomes of characters of the prompt that the model does not know.
+            window: read the last `window` characters anew for each character, from a zero state, instead of carrying
+                the state on; None for what the model was trained with.
 
         Raises:
             SettingError: an argument is out of its range.
             UnknownCharacterError: the prompt has an unknown character and `unknown` is "error".
+            TooShortError: the prompt does not fill the window.
         """
         settings = SamplingSettings(temperature=temperature, top_k=top_k, top_p=top_p)
-        prepared = self.prepare(prompt, unknown)
+        prepared = self.prepare(prompt, unknown, window)
         return prepared.prompt + "".join(prepared.write(length, settings, seed=seed, stop=stop))
 
-    def prepare(self, prompt: str, unknown: UnknownPolicy = "error") -> "Prepared":
+    @property
+    def window(self) -> int | None:
+        """The length of the windows that the model was trained on; None for a text read on and on."""
+        return self.training.get("window")
+
+    def prepare(self, prompt: str, unknown: UnknownPolicy = "error", window: int | None = None) -> "Prepared":
         """Returns the model after it has read `prompt`, ready to write any number of texts from there."""
+        if window is not None:
+            require_count("window", window)
+        window = window or self.window
         token_ids = self.vocabulary.encode(self.seen(prompt), unknown)
-        return Prepared(self, self.vocabulary.decode(token_ids), read_prompt(self.network, token_ids))
+        if window is not None and len(token_ids) < window:
+            raise TooShortError(
+                f"the prompt has {len(token_ids)} characters, and windows of {window} are to be filled: a shorter text "
+                "is none that the model was trained on. Give a longer prompt."
+            )
+        return Prepared(self, self.vocabulary.decode(token_ids), read_prompt(self.network, token_ids, window))
 
     def seen(self, text: str) -> str:
         """Returns `text` with newlines and case as in the text that the model was trained on."""
@@ -119,7 +144,8 @@ class TextModel:
             "trained_on": dict(self.trained_on),
             "training": dict(self.training),
         }
-        write_tensor_file(Path(path), _tensors(self.network), metadata)
+        tensors = {name: np.asarray(tensor) for name, tensor in named_tensors(self.network).items()}
+        write_tensor_file(Path(path), tensors, metadata)
 
 
 @dataclass(frozen=True)
@@ -214,14 +240,15 @@ def load(path: str | os.PathLike[str]) -> TextModel:
     path = Path(path)
     tensors, metadata = read_tensor_file(path)
     version = metadata.get("format_version")
-    if version != FORMAT_VERSION:
+    if version not in (1, FORMAT_VERSION):
         made_by = metadata.get("charloom_version", "another charloom")
         raise ModelFileError(
-            f"{path} has format version {version!r}, made by {made_by}; charloom {__version__} reads version "
+            f"{path} has format version {version!r}, made by {made_by}; charloom {__version__} reads versions up to "
             f"{FORMAT_VERSION}. Install the charloom that made it, or train again."
         )
     try:
-        settings = NetworkSettings.from_mapping(_section(metadata, "model"))
+        added = _ADDED_IN_VERSION_2 if version == 1 else {}
+        settings = NetworkSettings.from_mapping(added | _section(metadata, "model"))
         vocabulary = _vocabulary(_section(metadata, "vocabulary"))
         lowercase = _section(metadata, "text").get("lowercase", False)
         if not isinstance(lowercase, bool):
@@ -230,7 +257,13 @@ def load(path: str | os.PathLike[str]) -> TextModel:
         _require_types(trained_on, {"name": str, "sha256": str, "characters": int})
         _require_types(
             training,
-            {"updates": int, "kept_update": int, "validation_chars": int, "validation_nats_per_char": (int, float)},
+            {
+                "updates": int,
+                "kept_update": int,
+                "window": int,
+                "validation_chars": int,
+                "validation_nats_per_char": (int, float),
+            },
         )
     except SettingError as error:
         raise ModelFileError(f"{path}: its metadata is not as it was written: {error}.") from error
@@ -267,28 +300,4 @@ def _network(
 ) -> Network:
     # Shapes only: a file that promises a giant must not make us build one.
     wanted = jax.eval_shape(lambda: Network.init(settings, vocabulary.size, vocabulary.start_id, jax.random.key(0)))
-    leaves, structure = jax.tree_util.tree_flatten_with_path(wanted)
-    named = {_tensor_name(keys): leaf for keys, leaf in leaves}
-    for name in named:
-        if name not in tensors:
-            raise ModelFileError(f"{path}: tensor '{name}' is missing. The file was changed after it was written.")
-    for name, tensor in tensors.items():
-        if name not in named:
-            raise ModelFileError(
-                f"{path}: tensor '{name}' does not belong to this model. The file was changed after it was written."
-            )
-        if tensor.shape != named[name].shape or tensor.dtype != named[name].dtype:
-            raise ModelFileError(
-                f"{path}: '{name}' is {tensor.dtype} of shape {tensor.shape}, its config says "
-                f"{named[name].dtype} of {named[name].shape}. The file was changed after it was written."
-            )
-    return jax.tree.unflatten(structure, [jax.numpy.asarray(tensors[name]) for name in named])
-
-
-def _tensors(network: Network) -> dict[str, np.ndarray]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(network)
-    return {_tensor_name(keys): np.asarray(leaf) for keys, leaf in leaves}
-
-
-def _tensor_name(keys: Sequence[Any]) -> str:
-    return jax.tree_util.keystr(tuple(keys), simple=True, separator=".")
+    return restored(wanted, tensors, path)

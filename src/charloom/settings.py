@@ -15,7 +15,11 @@ from charloom.errors import SettingError
 Units = Literal["chars", "bytes"]
 Schedule = Literal["constant", "cosine"]
 UnknownPolicy = Literal["error", "skip", "replace"]
-CellName = Literal["lstm"]
+CellName = Literal["lstm", "gru", "elman"]
+GateActivation = Literal["sigmoid", "hard_sigmoid"]
+CellActivation = Literal["tanh", "relu", "softmax"]
+Inputs = Literal["embedding", "one-hot", "scalar"]
+HeadName = Literal["dense", "logits", "probabilities"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,21 +48,50 @@ class TextSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings:
-    """The network's shape: which cell, how many layers (at most 100) of how many units, how wide an embedding.
+    """The network's shape. Units and widths are at most 16,384, so that a kernel's elements are counted in 32 bits.
 
-    Units and width are at most 16,384, so that a kernel's elements are counted in 32 bits.
+    Attributes:
+        cell: "lstm", "gru" or "elman" (Keras's SimpleRNN).
+        layers: how many recurrent layers, at most 100.
+        hidden: units of each layer.
+        embedding: width of the character embedding; used where `inputs` is "embedding".
+        inputs: what the first layer reads of a token: its row of a trained embedding, its one-hot vector,
+            or one number, its id over the vocabulary's size.
+        gate_activation: of the gates; Keras before 2.3 had "hard_sigmoid", clip(0.2 x + 0.5, 0, 1).
+        cell_activation: of the candidate and the output.
+        last_cell_activation: that of the last layer, where it is another one.
+        head: what becomes of the last layer's outputs: "dense" maps them to logits; "logits" takes them for
+            logits as they are, and "probabilities" for probabilities that may not sum to one. For
+            both of these `hidden` is the vocabulary's size.
     """
 
     cell: CellName = "lstm"
     layers: int = 1
     hidden: int = 256
     embedding: int = 64
+    inputs: Inputs = "embedding"
+    gate_activation: GateActivation = "sigmoid"
+    cell_activation: CellActivation = "tanh"
+    last_cell_activation: CellActivation | None = None
+    head: HeadName = "dense"
 
     def __post_init__(self) -> None:
         _require_choice(self, "cell", get_args(CellName))
         _require_count(self, "layers", most=100)
         _require_count(self, "hidden", most=16_384)
         _require_count(self, "embedding", most=16_384)
+        _require_choice(self, "inputs", get_args(Inputs))
+        _require_choice(self, "gate_activation", get_args(GateActivation))
+        _require_choice(self, "cell_activation", get_args(CellActivation))
+        if self.last_cell_activation is not None:
+            _require_choice(self, "last_cell_activation", get_args(CellActivation))
+        _require_choice(self, "head", get_args(HeadName))
+
+    @property
+    def cell_activations(self) -> tuple[CellActivation, ...]:
+        """The cell activation of each layer."""
+        last = self.last_cell_activation or self.cell_activation
+        return (self.cell_activation,) * (self.layers - 1) + (last,)
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> "NetworkSettings":

@@ -38,3 +38,8 @@ def format_seconds(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def finite_or_none(number: float) -> float | None:
+    """Returns `number`, or None where it is infinite or none at all: JSON has no such thing."""
+    return number if math.isfinite(number) else None

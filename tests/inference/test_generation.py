@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from charloom.data import TokenStream, evaluation_pass, ordered_pass
-from charloom.inference import mean_nats, read_prompt, write
+from charloom.inference import read_prompt, score_blocks, write
 from charloom.inference.generation import BLOCK
 from charloom.models import Network
 from charloom.settings import NetworkSettings, SamplingSettings
@@ -66,8 +66,8 @@ def test_scores_are_numpys():
     ids = np.random.default_rng(0).integers(0, 11, 700).astype(np.uint8)
     wanted = NumpyNetwork(network).nats(ids).mean()
     stream = TokenStream.of_documents([ids])
-    assert mean_nats(network, ordered_pass(stream)) == pytest.approx(wanted, abs=1e-5)
-    assert mean_nats(network, evaluation_pass(stream)) == pytest.approx(wanted, abs=1e-5)
+    assert score_blocks(network, ordered_pass(stream)).nats_per_char == pytest.approx(wanted, abs=1e-5)
+    assert score_blocks(network, evaluation_pass(stream)).nats_per_char == pytest.approx(wanted, abs=1e-5)
 
 
 def test_documents_are_scored_from_their_own_beginnings():
@@ -76,13 +76,13 @@ def test_documents_are_scored_from_their_own_beginnings():
     first, second = (rng.integers(0, 11, size).astype(np.uint8) for size in (90, 33))
     reference = NumpyNetwork(network)
     wanted = (reference.nats(first).sum() + reference.nats(second).sum()) / 123
-    got = mean_nats(network, ordered_pass(TokenStream.of_documents([first, second])))
+    got = score_blocks(network, ordered_pass(TokenStream.of_documents([first, second]))).nats_per_char
     assert got == pytest.approx(wanted, abs=1e-5)
 
 
 def test_many_lanes_score_as_one_lane_does():
     network = jax.tree.map(lambda weight: weight / 4, make())  # forgets within the priming
     stream = TokenStream.of_documents([np.random.default_rng(3).integers(0, 11, 5000).astype(np.uint8)])
-    assert mean_nats(network, evaluation_pass(stream)) == pytest.approx(
-        mean_nats(network, ordered_pass(stream)), abs=1e-5
+    assert score_blocks(network, evaluation_pass(stream)).nats_per_char == pytest.approx(
+        score_blocks(network, ordered_pass(stream)).nats_per_char, abs=1e-5
     )

@@ -1,13 +1,7 @@
-"""One safetensors file: tensors, and a JSON object under the metadata key `charloom`.
+"""One safetensors file: tensors, and a JSON object under the metadata key `charloom`. Nothing is ever unpickled."""
 
-Written to a temporary file beside the target, flushed to disk, and renamed: at every moment the
-target is the old file or the new one, whole. Nothing is ever unpickled.
-"""
-
-import errno
 import json
 import os
-import stat
 import struct
 import tempfile
 from collections.abc import Mapping
@@ -18,13 +12,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from charloom.artifacts.files import cannot_write, write_bytes
 from charloom.errors import ModelFileError, OutputError
 
 METADATA_KEY = "charloom"
-
-# Asked for by setting it, and therefore once, before there are threads.
-_UMASK = os.umask(0)
-os.umask(_UMASK)
 
 
 def write_tensor_file(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
@@ -34,24 +25,8 @@ def write_tensor_file(path: Path, tensors: Mapping[str, np.ndarray], metadata: M
         OutputError: the file cannot be written; what stood at `path` is as it was.
     """
     text = json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    data = save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, {METADATA_KEY: text})
-    temporary = None
-    path = Path(os.path.realpath(path))  # a link stays one
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_UMASK
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, mode)  # mkstemp's 0600 is for secrets
-        os.replace(temporary, path)
-        _flush_folder(path.parent)
-    except OSError as error:
-        raise OutputError(_cannot_write(path, error)) from error
-    finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+    data = save({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, {METADATA_KEY: text})
+    write_bytes(path, data)
 
 
 def require_writable(path: Path) -> None:
@@ -69,7 +44,7 @@ def require_writable(path: Path) -> None:
         os.close(descriptor)
         os.unlink(temporary)
     except OSError as error:
-        raise OutputError(_cannot_write(path, error)) from error
+        raise OutputError(cannot_write(path, error)) from error
 
 
 def read_tensor_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -111,21 +86,3 @@ def _looks_like_tensor_file(path: Path) -> bool:
     if len(beginning) < 9:
         return not beginning  # an empty file holds nothing to lose
     return beginning[8:] == b"{" and struct.unpack("<Q", beginning[:8])[0] + 8 <= path.stat().st_size
-
-
-def _cannot_write(path: Path, error: OSError) -> str:
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return f"cannot write {path}: {path.parent} is no folder. Make it first, or give another place."
-    if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-        return f"cannot write {path}: {error.strerror}. Free some space, or give another place."
-    return f"cannot write {path}: {error.strerror or error}. Give another place."
-
-
-def _flush_folder(folder: Path) -> None:
-    if os.name == "nt":
-        return  # folders cannot be opened there, and a rename needs no flush
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

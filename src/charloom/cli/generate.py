@@ -29,6 +29,12 @@ from charloom.settings import SamplingSettings, UnknownPolicy, require_count, re
 @click.option("--count", type=int, default=1, show_default=True, help="How many texts.")
 @click.option("--stop", metavar="TEXT", help="End a text before the first TEXT.")
 @click.option(
+    "--window",
+    type=int,
+    metavar="N",
+    help="Read the last N characters anew for each new one.  [default: as the model was trained]",
+)
+@click.option(
     "--unknown",
     type=click.Choice(get_args(UnknownPolicy)),
     default="error",
@@ -47,6 +53,7 @@ def generate(
     seed: int | None,
     count: int,
     stop: str | None,
+    window: int | None,
     unknown: UnknownPolicy,
     threads: int | None,
     as_json: bool,
@@ -65,6 +72,8 @@ def generate(
     require_count("count", count)
     if stop == "":
         raise click.UsageError("--stop must not be empty.")
+    if window is not None:
+        require_count("window", window)
     if seed is not None:
         require_seed(seed)
 
@@ -74,7 +83,7 @@ def generate(
     from charloom.text import describe_characters
 
     loaded = load(model)
-    prepared = loaded.prepare(prompt, unknown)
+    prepared = loaded.prepare(prompt, unknown, window)
     unknowns = loaded.unknown_characters(prompt)
     if unknowns:
         done = "left out" if unknown == "skip" else f"replaced with {loaded.vocabulary.replacement!r}"

@@ -12,6 +12,7 @@ from charloom import __version__
 from charloom.cli.corpora import corpora
 from charloom.cli.generate import generate
 from charloom.cli.options import INTERRUPTED, WRONG_DATA, WRONG_WORDS, one_line
+from charloom.cli.reproduce import reproduce
 from charloom.cli.show import show
 from charloom.cli.train import train
 from charloom.errors import CharloomError, SettingError
@@ -28,7 +29,7 @@ def charloom() -> None:
     """
 
 
-for _command in (train, generate, show, corpora):
+for _command in (train, generate, show, reproduce, corpora):
     charloom.add_command(_command)
 
 
@@ -41,7 +42,7 @@ def run(arguments: Sequence[str]) -> int:
     """Returns the exit status of the command line `arguments`."""
     # A stream that the caller closed swallows what is written to it.
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # for as long as the process
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115  # likewise
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a text may have letters that the locale has not
             stream.reconfigure(errors="backslashreplace")

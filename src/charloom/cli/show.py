@@ -13,6 +13,7 @@ from charloom.units import bits_from_nats
 
 if TYPE_CHECKING:
     from charloom.model import TextModel
+    from charloom.settings import NetworkSettings
 
 
 @click.command()
@@ -70,8 +71,8 @@ def _model(model: "TextModel") -> dict[str, Any]:
 def _described(model: "TextModel") -> dict[str, str]:
     settings, vocabulary, on, training = model.settings, model.vocabulary, model.trained_on, model.training
     facts = {
-        "model": f"{settings.cell}, {settings.layers} × {settings.hidden}, embedding {settings.embedding}, "
-        f"{model.network.parameters:,} parameters",
+        "model": f"{settings.cell}, {settings.layers} × {settings.hidden}, "
+        f"{_inputs(settings)}{_unusual(settings)}, {model.network.parameters:,} parameters",
         "vocabulary": f"{vocabulary.size:,} {'characters' if vocabulary.units == 'chars' else 'bytes'}"
         + (f": {vocabulary.characters!r}" if 0 < len(vocabulary.characters) <= 200 else "")
         + (", lower-cased" if model.lowercase else ""),
@@ -80,6 +81,8 @@ def _described(model: "TextModel") -> dict[str, str]:
         facts["trained on"] = f"{one_line(on['name'])}, {on['characters']:,} characters"
     if "sha256" in on:
         facts["SHA-256"] = one_line(on["sha256"])
+    if model.window is not None:
+        facts["window"] = f"{model.window} characters, read anew for each one that is written"
     if training.keys() >= {"kept_update", "updates"}:
         facts["kept"] = f"update {training['kept_update']:,} of {training['updates']:,}"
     if training.keys() >= {"validation_nats_per_char", "validation_chars"}:
@@ -89,3 +92,19 @@ def _described(model: "TextModel") -> dict[str, str]:
             f"{training['validation_chars']:,} held-out characters"
         )
     return facts
+
+
+def _inputs(settings: "NetworkSettings") -> str:
+    return f"embedding {settings.embedding}" if settings.inputs == "embedding" else f"{settings.inputs} inputs"
+
+
+def _unusual(settings: "NetworkSettings") -> str:
+    """Returns what is other than it mostly is, each with a comma before it."""
+    gates, last = settings.gate_activation.replace("_", " "), settings.cell_activations[-1]
+    remarks = [
+        (settings.gate_activation != "sigmoid", f"{gates} gates"),
+        (settings.cell_activation != "tanh", f"{settings.cell_activation} cells"),
+        (last != settings.cell_activation, f"{last} in the last cell"),
+        (settings.head != "dense", f"whose outputs are {settings.head}"),
+    ]
+    return "".join(f", {remark}" for unusual, remark in remarks if unusual)

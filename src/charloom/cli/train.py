@@ -3,18 +3,16 @@
 import json
 import os
 import shlex
-import signal
 import time
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from charloom.cli.interrupt import Interrupt
 from charloom.cli.options import INTERRUPTED, WRONG_DATA, Decorator, json_option, set_threads, threads_option
-from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
+from charloom.settings import CellName, NetworkSettings, TextSettings, TrainingSettings
 from charloom.units import bits_from_nats, format_seconds
 
 if TYPE_CHECKING:
@@ -35,8 +33,15 @@ def _setting(settings: type, name: str, flag: str, kind: type, text: str) -> Dec
     metavar="MODEL",
     help="The model file, written at each improvement.  [default: SOURCE's name, with .safetensors]",
 )
+@click.option(
+    "--cell",
+    type=click.Choice(get_args(CellName)),
+    default=NetworkSettings.cell,
+    show_default=True,
+    help="Kind of the recurrent layers.",
+)
 @_setting(NetworkSettings, "hidden", "--hidden", int, "Units of each layer.")
-@_setting(NetworkSettings, "layers", "--layers", int, "LSTM layers.")
+@_setting(NetworkSettings, "layers", "--layers", int, "Recurrent layers.")
 @_setting(NetworkSettings, "embedding", "--embedding", int, "Width of the character embedding.")
 @_setting(TrainingSettings, "lanes", "--lanes", int, "Places of the text that are read side by side.")
 @_setting(TrainingSettings, "unroll_length", "--unroll", int, "Characters a lane reads in one update.")
@@ -103,7 +108,7 @@ def train(
         training=training,
         samples=True,
     )
-    with TrainingDisplay() as display, _Interrupt(display.print) as interrupt:
+    with TrainingDisplay() as display, Interrupt(display.print, "the model is validated and saved") as interrupt:
 
         def on_event(event: Event) -> None:
             interrupt.armed = True  # the sources are read: from here on there will be a model to keep
@@ -118,36 +123,6 @@ def train(
     if interrupt.came:
         return INTERRUPTED
     return WRONG_DATA if result.stopped.reason == "diverged" else 0
-
-
-class _Interrupt:
-    """Turns the first Ctrl-C of a training run into a wish to stop; before and after, it ends the command.
-
-    Attributes:
-        armed: whether there is training to stop and a model to keep.
-        came: whether Ctrl-C came.
-    """
-
-    def __init__(self, say: Callable[[str], None]):
-        self.armed = False
-        self.came = False
-        self._say = say
-        self._before: Any = None
-
-    def __enter__(self) -> "_Interrupt":
-        self._before = signal.signal(signal.SIGINT, self._handle)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.came or not self.armed:
-            raise KeyboardInterrupt
-        self.came = True
-        self._say("stopping: the model is validated and saved (Ctrl-C once more quits at once)")
 
 
 def _of(settings: type, values: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,20 @@
 """The data path: token ids on the host, and the blocks that compiled calls consume."""
 
-from charloom.data.block import Block
+from charloom.data.block import Block, BlockProducer
 from charloom.data.lanes import Lanes
 from charloom.data.passes import evaluation_pass, ordered_pass
 from charloom.data.stream import TokenStream
+from charloom.data.windows import Windows, lane_rows, left_padded, sliding
 
-__all__ = ["Block", "Lanes", "TokenStream", "evaluation_pass", "ordered_pass"]
+__all__ = [
+    "Block",
+    "BlockProducer",
+    "Lanes",
+    "TokenStream",
+    "Windows",
+    "evaluation_pass",
+    "lane_rows",
+    "left_padded",
+    "ordered_pass",
+    "sliding",
+]

@@ -1,11 +1,14 @@
 """Lanes: one long text read at many places at once, with the state carried from block to block.
 
-Lane l begins at the l-th of equal parts of the text and reads on, without end: past the text's last
-character comes its first. So every lane's state is always that of a text read from some beginning,
+Lane l begins at the l-th of equal parts of the text (or where it is told to) and reads on, without end: past the
+text's last character comes its first. So every lane's state is always that of a text read from some beginning,
 and is reset exactly where a document begins, the text's own beginning among them.
 """
 
 from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int64
 
 from charloom.data.block import Block
 from charloom.data.stream import TokenStream
@@ -14,7 +17,13 @@ from charloom.errors import TooShortError
 
 @dataclass(frozen=True)
 class Lanes:
-    """A producer of training blocks. Its cursor is the number of updates made, a Python int.
+    """A producer of training blocks.
+
+    Attributes:
+        stream: the text.
+        lanes: how many places of it are read side by side.
+        unroll_length: characters a lane reads in one update.
+        offsets: where each lane begins, any positions; None for equal parts.
 
     Raises:
         TooShortError: the lanes would not have an unroll of their own each.
@@ -29,6 +38,7 @@ class Lanes:
     stream: TokenStream
     lanes: int
     unroll_length: int
+    offsets: Int64[np.ndarray, " lanes"] | None = None
 
     def __post_init__(self) -> None:
         a_lane = len(self.stream) // self.lanes
@@ -54,7 +64,8 @@ class Lanes:
         block = Block.empty(capacity, self.lanes, self.unroll_length, updates)
         steps = updates * self.unroll_length
         for lane in range(self.lanes):
-            position = lane * len(self.stream) // self.lanes + first_update * self.unroll_length
+            begin = lane * len(self.stream) // self.lanes if self.offsets is None else int(self.offsets[lane])
+            position = begin + first_update * self.unroll_length
             block.fill_lane(
                 lane,
                 self.stream.circular(position - 1, steps + 1),

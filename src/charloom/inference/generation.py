@@ -27,16 +27,24 @@ class Stream(NamedTuple):
     Attributes:
         table: the network's projection table, made once.
         logits: of the next token.
-        carry: the state to go on from, of one lane.
+        carry: the state to go on from, of one lane; always zero for a window.
+        window: the tokens that are read anew for each one that is written; None for a state that is carried on.
     """
 
     table: Float[Array, "rows gates"]
     logits: Float[Array, " vocab"]
     carry: Carry
+    window: Int32[Array, " window"] | None = None
 
 
-def read_prompt(network: Network, prompt: Integer[np.ndarray, " time"]) -> Stream:
-    """Returns the stream that has read the start input and then `prompt`, which may be empty."""
+def read_prompt(network: Network, prompt: Integer[np.ndarray, " time"], window: int | None = None) -> Stream:
+    """Returns the stream that has read the start input and then `prompt`, which may be empty.
+
+    With a window it has read the last `window` tokens of the prompt alone, and will do so for each token after it.
+    """
+    if window is not None:
+        ids = jnp.asarray(prompt[-window:], jnp.int32)
+        return _read_window(network, Stream(_table(network), jnp.zeros(network.vocab_size), network.zero_carry(1), ids))
     rows = np.concatenate([[network.start_row], prompt]).astype(np.int32)
     stream = Stream(_table(network), jnp.zeros(network.vocab_size), network.zero_carry(1))
     for first in range(0, len(rows), BLOCK):
@@ -105,5 +113,16 @@ def _write(
 
 
 def _advanced(network: Network, stream: Stream, row: Int32[Array, ""]) -> Stream:
+    if stream.window is not None:
+        shifted = jnp.concatenate([stream.window[1:], row[None]])
+        return _read_window(network, stream._replace(window=shifted))
     logits, carry = network.step(stream.table, row[None], stream.carry)
     return Stream(stream.table, logits[0], carry)
+
+
+@jax.jit
+def _read_window(network: Network, stream: Stream) -> Stream:
+    ids = stream.window
+    assert ids is not None  # callers have one
+    logits, _ = network(ids[:, None], jnp.zeros((len(ids), 1), bool), stream.carry, last_only=True)
+    return stream._replace(logits=logits[0, 0])

@@ -1,49 +1,76 @@
-"""Scoring: the nats that a text costs a network."""
+"""Scoring: what a text costs a network, and how often the network would have guessed it."""
 
 from collections.abc import Iterable
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int32
+from jaxtyping import Array, Bool, Int32
 
 from charloom.data import Block
-from charloom.models import Carry, Network, cross_entropy, masked_sum
+from charloom.models import Carry, SequenceModel, Totals, unroll_totals
 
 
-def mean_nats(network: Network, blocks: Iterable[Block]) -> float:
-    """Returns the mean nats per scored character of `blocks`, which follow one another.
+class Score(NamedTuple):
+    """Means over scored characters.
+
+    Attributes:
+        nats_per_char: what a character cost.
+        accuracy: share of the characters that were the most likely ones.
+    """
+
+    nats_per_char: float
+    accuracy: float
+
+
+def score_blocks(network: SequenceModel, blocks: Iterable[Block], last_only: bool = False) -> Score:
+    """Returns the means over the scored characters of `blocks`, which follow one another.
 
     Sums are float32 within an unroll and float64 beyond.
+
+    Args:
+        network: what predicts.
+        blocks: what it reads.
+        last_only: whether only an unroll's last step predicts.
     """
     carry = None
-    total_nats, characters = 0.0, 0
+    nats, correct, characters = 0.0, 0.0, 0
     for block in blocks:
         if carry is None:
             carry = network.zero_carry(block.resets.shape[1])
-        nats, carry = _block_nats(network, block.token_ids, block.resets, block.scored, block.updates, carry)
-        total_nats += float(np.asarray(nats, dtype=np.float64).sum())
+        totals, carry = score_block(
+            network, block.token_ids, block.resets, block.scored, block.cold, block.updates, carry, last_only=last_only
+        )
+        nats += float(np.asarray(totals.nats, dtype=np.float64).sum())
+        correct += float(np.asarray(totals.correct, dtype=np.float64).sum())
         characters += block.characters
-    return total_nats / characters
+    return Score(nats / characters, correct / characters)
 
 
-@jax.jit
-def _block_nats(
-    network: Network,
+@partial(jax.jit, static_argnames="last_only")
+def score_block(
+    network: SequenceModel,
     token_ids: Int32[Array, "capacity lanes unroll_plus_1"],
     resets: Bool[Array, "capacity lanes unroll"],
     scored: Bool[Array, "capacity lanes unroll"],
+    cold: Bool[Array, "capacity lanes"],
     updates: Int32[Array, ""],
     carry: Carry,
-) -> tuple[Float[Array, " capacity"], Carry]:
-    def unroll(
-        index: Int32[Array, ""], state: tuple[Float[Array, " capacity"], Carry]
-    ) -> tuple[Float[Array, " capacity"], Carry]:
-        nats, carry = state
-        ids = token_ids[index].T
-        logits, carry = network(ids[:-1], resets[index].T, carry)
-        unroll_nats = masked_sum(cross_entropy(logits, ids[1:]), scored[index].T)
-        return nats.at[index].set(unroll_nats), carry
+    *,
+    last_only: bool = False,
+) -> tuple[Totals, Carry]:
+    """Returns the totals of each unroll of a block, and the carry after it."""
 
-    return lax.fori_loop(0, updates, unroll, (jnp.zeros(token_ids.shape[0]), carry))
+    def unroll(index: Int32[Array, ""], state: tuple[Totals, Carry]) -> tuple[Totals, Carry]:
+        totals, carry = state
+        ids = token_ids[index].T
+        carry = jax.tree.map(lambda state: jnp.where(cold[index][:, None], 0, state), carry)
+        logits, carry = network(ids[:-1], resets[index].T, carry, last_only=last_only)
+        of_unroll = unroll_totals(logits, ids, scored[index].T)
+        return jax.tree.map(lambda sums, one: sums.at[index].set(one), totals, of_unroll), carry
+
+    zeros = jnp.zeros(token_ids.shape[0])
+    return lax.fori_loop(0, updates, unroll, (Totals(zeros, zeros), carry))

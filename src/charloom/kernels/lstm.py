@@ -8,12 +8,16 @@ Gates stand in the order input, forget, candidate, output, as in Keras.
 Source: Hochreiter and Schmidhuber, 1997; forget gate: Gers, Schmidhuber and Cummins, 2000.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float
+
+from charloom.kernels.activations import CELL_ACTIVATIONS, GATE_ACTIVATIONS
+from charloom.kernels.scan import scan_steps, zeroed
+from charloom.settings import CellActivation, GateActivation
 
 
 class LSTMCarry(NamedTuple):
@@ -43,6 +47,8 @@ def lstm_step(
     projected: Float[Array, "lanes gates"],
     recurrent_kernel: Float[Array, "hidden gates"],
     carry: LSTMCarry,
+    gate_activation: GateActivation = "sigmoid",
+    cell_activation: CellActivation = "tanh",
 ) -> LSTMCarry:
     """Returns the carry after one step; its `hidden` is the step's output.
 
@@ -52,16 +58,20 @@ def lstm_step(
         projected: the step's input after the input kernel and the bias, p = x W + b.
         recurrent_kernel: U.
         carry: h and c.
+        gate_activation: what stands in the place of sigmoid.
+        cell_activation: what stands in the place of tanh, both times.
     """
-    return _step(projected, recurrent_kernel, carry)[0]
+    return _step(projected, recurrent_kernel, carry, gate_activation, cell_activation)[0]
 
 
-@jax.custom_vjp
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def lstm_sequence(
     projected: Float[Array, "time lanes gates"],
     recurrent_kernel: Float[Array, "hidden gates"],
     carry: LSTMCarry,
     resets: Bool[Array, "time lanes"],
+    gate_activation: GateActivation = "sigmoid",
+    cell_activation: CellActivation = "tanh",
 ) -> tuple[Float[Array, "time lanes hidden"], LSTMCarry]:
     """Returns the outputs of all steps and the last carry.
 
@@ -70,6 +80,8 @@ def lstm_sequence(
         recurrent_kernel: the kernel of the recurrent product.
         carry: the state before the first step.
         resets: where True, the lane's state is zero before the step.
+        gate_activation: see `lstm_step`.
+        cell_activation: see `lstm_step`.
 
     Differentiable in the first three.
     """
@@ -78,10 +90,10 @@ def lstm_sequence(
         carry: LSTMCarry, inputs: tuple[Float[Array, "lanes gates"], Bool[Array, " lanes"]]
     ) -> tuple[LSTMCarry, Float[Array, "lanes hidden"]]:
         projected, resets = inputs
-        carry = lstm_step(projected, recurrent_kernel, _reset(carry, resets))
+        carry = lstm_step(projected, recurrent_kernel, _reset(carry, resets), gate_activation, cell_activation)
         return carry, carry.hidden
 
-    carry, hidden = lax.scan(step, carry, (projected, resets))
+    carry, hidden = scan_steps(step, carry, (projected, resets))
     return hidden, carry
 
 
@@ -90,21 +102,26 @@ def _forward(
     recurrent_kernel: Float[Array, "hidden gates"],
     carry: LSTMCarry,
     resets: Bool[Array, "time lanes"],
+    gate_activation: GateActivation,
+    cell_activation: CellActivation,
 ) -> tuple[tuple[Float[Array, "time lanes hidden"], LSTMCarry], _Residuals]:
     def step(
         carry: LSTMCarry, inputs: tuple[Float[Array, "lanes gates"], Bool[Array, " lanes"]]
     ) -> tuple[LSTMCarry, tuple[LSTMCarry, _Gates]]:
         projected, resets = inputs
-        carry, gates = _step(projected, recurrent_kernel, _reset(carry, resets))
+        carry, gates = _step(projected, recurrent_kernel, _reset(carry, resets), gate_activation, cell_activation)
         return carry, (carry, gates)
 
-    last, (carries, gates) = lax.scan(step, carry, (projected, resets))
+    last, (carries, gates) = scan_steps(step, carry, (projected, resets))
     residuals = _Residuals(recurrent_kernel, carry, resets, carries.hidden, carries.cell, gates)
     return (carries.hidden, last), residuals
 
 
 def _backward(
-    residuals: _Residuals, cotangents: tuple[Float[Array, "time lanes hidden"], LSTMCarry]
+    gate_activation: GateActivation,
+    cell_activation: CellActivation,
+    residuals: _Residuals,
+    cotangents: tuple[Float[Array, "time lanes hidden"], LSTMCarry],
 ) -> tuple[Float[Array, "time lanes gates"], Float[Array, "hidden gates"], LSTMCarry, None]:
     recurrent_kernel, start, resets, hidden, cell, gates = residuals
     hidden_cotangents, last_cotangent = cotangents
@@ -116,27 +133,29 @@ def _backward(
         resets,
     )
     transposed = recurrent_kernel.T
+    gate_backward = GATE_ACTIVATIONS[gate_activation].backward
+    squash, squash_backward = CELL_ACTIVATIONS[cell_activation]
 
     def step(
         carry: LSTMCarry, inputs: tuple[Array, Array, Array, Array, _Gates]
     ) -> tuple[LSTMCarry, Float[Array, "lanes gates"]]:
         hidden_cotangent, resets, cell, previous_cell, gate = inputs
         d_hidden = carry.hidden + hidden_cotangent
-        squashed = jnp.tanh(cell)
-        d_cell = carry.cell + d_hidden * gate.output * (1 - squashed**2)
+        squashed = squash(cell)
+        d_cell = carry.cell + squash_backward(squashed, d_hidden * gate.output)
         d_projected = jnp.concatenate(
             [
-                d_cell * gate.candidate * gate.input * (1 - gate.input),
-                d_cell * previous_cell * gate.forget * (1 - gate.forget),
-                d_cell * gate.input * (1 - gate.candidate**2),
-                d_hidden * squashed * gate.output * (1 - gate.output),
+                gate_backward(gate.input, d_cell * gate.candidate),
+                gate_backward(gate.forget, d_cell * previous_cell),
+                squash_backward(gate.candidate, d_cell * gate.input),
+                gate_backward(gate.output, d_hidden * squashed),
             ],
             axis=-1,
         )
         before = LSTMCarry(d_projected @ transposed, d_cell * gate.forget)
         return _reset(before, resets), d_projected
 
-    d_start, d_projected = lax.scan(
+    d_start, d_projected = scan_steps(
         step, last_cotangent, (hidden_cotangents, resets, cell, previous.cell, gates), reverse=True
     )
     d_recurrent_kernel = jnp.einsum("tlh,tlg->hg", previous.hidden, d_projected)
@@ -150,13 +169,15 @@ def _step(
     projected: Float[Array, "lanes gates"],
     recurrent_kernel: Float[Array, "hidden gates"],
     carry: LSTMCarry,
+    gate_activation: GateActivation,
+    cell_activation: CellActivation,
 ) -> tuple[LSTMCarry, _Gates]:
+    gate, squash = GATE_ACTIVATIONS[gate_activation].apply, CELL_ACTIVATIONS[cell_activation].apply
     input_, forget, candidate, output = jnp.split(projected + carry.hidden @ recurrent_kernel, 4, axis=-1)
-    gates = _Gates(jax.nn.sigmoid(input_), jax.nn.sigmoid(forget), jnp.tanh(candidate), jax.nn.sigmoid(output))
+    gates = _Gates(gate(input_), gate(forget), squash(candidate), gate(output))
     cell = gates.forget * carry.cell + gates.input * gates.candidate
-    return LSTMCarry(gates.output * jnp.tanh(cell), cell), gates
+    return LSTMCarry(gates.output * squash(cell), cell), gates
 
 
 def _reset(carry: LSTMCarry, resets: Bool[Array, "*lanes"]) -> LSTMCarry:
-    # A choice, not a product with 0: a reset must clear a state that has become NaN, too.
-    return LSTMCarry(*(jnp.where(resets[..., None], 0, state) for state in carry))
+    return LSTMCarry(*(zeroed(state, resets) for state in carry))

@@ -1,17 +1,28 @@
 """Models: recurrent networks over token ids, as plain pytrees."""
 
-from charloom.models.cells import CELLS, Cell, LSTMCell
-from charloom.models.network import Carry, Head, Network, draw_dropout_masks
-from charloom.models.objective import cross_entropy, masked_sum
+from charloom.models.cells import CELLS, Cell, ElmanCell, GRUCell, LSTMCell
+from charloom.models.network import Dense, LogitsHead, Network, ProbabilitiesHead
+from charloom.models.objective import Totals, cross_entropy, unroll_totals
+from charloom.models.sequence_model import Carry, DropoutMasks, SequenceModel, draw_dropout_masks
+from charloom.models.tensors import named_tensors, restored
 
 __all__ = [
     "CELLS",
     "Carry",
     "Cell",
-    "Head",
+    "Dense",
+    "DropoutMasks",
+    "ElmanCell",
+    "GRUCell",
     "LSTMCell",
+    "LogitsHead",
     "Network",
+    "ProbabilitiesHead",
+    "SequenceModel",
+    "Totals",
     "cross_entropy",
     "draw_dropout_masks",
-    "masked_sum",
+    "named_tensors",
+    "restored",
+    "unroll_totals",
 ]

@@ -12,31 +12,46 @@ import jax.numpy as jnp
 from jax.nn.initializers import glorot_uniform, orthogonal
 from jaxtyping import Array, Bool, Float, Key
 
-from charloom.kernels import LSTMCarry, lstm_sequence, lstm_step
-from charloom.settings import CellName
+from charloom.kernels import (
+    LSTMCarry,
+    elman_sequence,
+    elman_step,
+    gru_sequence,
+    gru_step,
+    lstm_sequence,
+    lstm_step,
+)
+from charloom.settings import CellActivation, CellName, GateActivation
 
 
 class Cell(eqx.Module):
-    """One recurrent layer.
+    """One recurrent layer. Kernels start Glorot-uniform, recurrent kernels orthogonal, as in Keras.
 
     Attributes:
         kernel: of the input product.
         recurrent_kernel: of the recurrent product.
         bias: added to both; `gates` is a multiple of `hidden`.
+        gate_activation: of the gates, for cells that have any.
+        cell_activation: of what a step computes anew.
     """
 
     kernel: eqx.AbstractVar[Float[Array, "input gates"]]
     recurrent_kernel: eqx.AbstractVar[Float[Array, "hidden gates"]]
     bias: eqx.AbstractVar[Float[Array, " gates"]]
+    gate_activation: eqx.AbstractVar[GateActivation]
+    cell_activation: eqx.AbstractVar[CellActivation]
 
     @classmethod
     @abstractmethod
-    def init(cls, input_size: int, hidden: int, key: Key[Array, ""]) -> "Cell":
+    def init(
+        cls,
+        input_size: int,
+        hidden: int,
+        key: Key[Array, ""],
+        gate_activation: GateActivation = "sigmoid",
+        cell_activation: CellActivation = "tanh",
+    ) -> "Cell":
         """Returns a cell with fresh weights."""
-
-    @abstractmethod
-    def zero_carry(self, lanes: int) -> Any:
-        """Returns the state before a text begins, a row of zeros for each lane."""
 
     @abstractmethod
     def step(self, projected: Float[Array, "lanes gates"], carry: Any) -> tuple[Float[Array, "lanes hidden"], Any]:
@@ -51,41 +66,63 @@ class Cell(eqx.Module):
     ) -> tuple[Float[Array, "time lanes hidden"], Any]:
         """Returns the outputs of all steps and the last carry; the state is zeroed before marked steps."""
 
+    @property
+    def hidden(self) -> int:
+        """How many units the layer has."""
+        return self.recurrent_kernel.shape[0]
+
+    def zero_carry(self, lanes: int) -> Any:
+        """Returns the state before a text begins, a row of zeros for each lane."""
+        return jnp.zeros((lanes, self.hidden), self.bias.dtype)
+
     def project(self, inputs: Float[Array, "*batch input"]) -> Float[Array, "*batch gates"]:
         """Returns `inputs` after the input kernel and the bias."""
         return inputs @ self.kernel + self.bias
 
 
+def _kernels(
+    input_size: int, hidden: int, gates: int, key: Key[Array, ""]
+) -> tuple[Float[Array, "input gates"], Float[Array, "hidden gates"]]:
+    kernel_key, recurrent_key = jax.random.split(key)
+    return (
+        glorot_uniform()(kernel_key, (input_size, gates * hidden)),
+        orthogonal()(recurrent_key, (hidden, gates * hidden)),
+    )
+
+
 class LSTMCell(Cell):
     """Long short-term memory; gates in the order input, forget, candidate, output, as in Keras.
 
-    Kernels start Glorot-uniform, recurrent kernels orthogonal, biases zero but for the forget
-    gate's, which start at one.
+    Biases start at zero but for the forget gate's, which start at one.
     Source: Jozefowicz, Zaremba and Sutskever, 2015 (the forget bias).
     """
 
     kernel: Float[Array, "input gates"]
     recurrent_kernel: Float[Array, "hidden gates"]
     bias: Float[Array, " gates"]
+    gate_activation: GateActivation = eqx.field(static=True)
+    cell_activation: CellActivation = eqx.field(static=True)
 
     @classmethod
-    def init(cls, input_size: int, hidden: int, key: Key[Array, ""]) -> "LSTMCell":
-        kernel_key, recurrent_key = jax.random.split(key)
-        return cls(
-            kernel=glorot_uniform()(kernel_key, (input_size, 4 * hidden)),
-            recurrent_kernel=orthogonal()(recurrent_key, (hidden, 4 * hidden)),
-            bias=jnp.zeros(4 * hidden).at[hidden : 2 * hidden].set(1.0),
-        )
+    def init(
+        cls,
+        input_size: int,
+        hidden: int,
+        key: Key[Array, ""],
+        gate_activation: GateActivation = "sigmoid",
+        cell_activation: CellActivation = "tanh",
+    ) -> "LSTMCell":
+        bias = jnp.zeros(4 * hidden).at[hidden : 2 * hidden].set(1.0)
+        return cls(*_kernels(input_size, hidden, 4, key), bias, gate_activation, cell_activation)
 
     def zero_carry(self, lanes: int) -> LSTMCarry:
-        hidden = self.recurrent_kernel.shape[0]
         # Two arrays, not one twice: a donated buffer may be handed over only once.
-        return LSTMCarry(*(jnp.zeros((lanes, hidden), self.bias.dtype) for _ in range(2)))
+        return LSTMCarry(super().zero_carry(lanes), super().zero_carry(lanes))
 
     def step(
         self, projected: Float[Array, "lanes gates"], carry: LSTMCarry
     ) -> tuple[Float[Array, "lanes hidden"], LSTMCarry]:
-        carry = lstm_step(projected, self.recurrent_kernel, carry)
+        carry = lstm_step(projected, self.recurrent_kernel, carry, self.gate_activation, self.cell_activation)
         return carry.hidden, carry
 
     def sequence(
@@ -94,7 +131,103 @@ class LSTMCell(Cell):
         carry: LSTMCarry,
         resets: Bool[Array, "time lanes"],
     ) -> tuple[Float[Array, "time lanes hidden"], LSTMCarry]:
-        return lstm_sequence(projected, self.recurrent_kernel, carry, resets)
+        return lstm_sequence(
+            projected, self.recurrent_kernel, carry, resets, self.gate_activation, self.cell_activation
+        )
 
 
-CELLS: dict[CellName, type[Cell]] = {"lstm": LSTMCell}
+class GRUCell(Cell):
+    """Gated recurrent unit; gates in the order update, reset, candidate, as in Keras. Biases start at zero.
+
+    Attributes:
+        recurrent_bias: added to the recurrent product, before the reset gate.
+    """
+
+    kernel: Float[Array, "input gates"]
+    recurrent_kernel: Float[Array, "hidden gates"]
+    bias: Float[Array, " gates"]
+    recurrent_bias: Float[Array, " gates"]
+    gate_activation: GateActivation = eqx.field(static=True)
+    cell_activation: CellActivation = eqx.field(static=True)
+
+    @classmethod
+    def init(
+        cls,
+        input_size: int,
+        hidden: int,
+        key: Key[Array, ""],
+        gate_activation: GateActivation = "sigmoid",
+        cell_activation: CellActivation = "tanh",
+    ) -> "GRUCell":
+        kernel, recurrent_kernel = _kernels(input_size, hidden, 3, key)
+        bias, recurrent_bias = jnp.zeros(3 * hidden), jnp.zeros(3 * hidden)
+        return cls(
+            kernel=kernel,
+            recurrent_kernel=recurrent_kernel,
+            bias=bias,
+            recurrent_bias=recurrent_bias,
+            gate_activation=gate_activation,
+            cell_activation=cell_activation,
+        )
+
+    def step(
+        self, projected: Float[Array, "lanes gates"], carry: Float[Array, "lanes hidden"]
+    ) -> tuple[Float[Array, "lanes hidden"], Float[Array, "lanes hidden"]]:
+        carry = gru_step(
+            projected, self.recurrent_kernel, self.recurrent_bias, carry, self.gate_activation, self.cell_activation
+        )
+        return carry, carry
+
+    def sequence(
+        self,
+        projected: Float[Array, "time lanes gates"],
+        carry: Float[Array, "lanes hidden"],
+        resets: Bool[Array, "time lanes"],
+    ) -> tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]]:
+        return gru_sequence(
+            projected,
+            self.recurrent_kernel,
+            self.recurrent_bias,
+            carry,
+            resets,
+            self.gate_activation,
+            self.cell_activation,
+        )
+
+
+class ElmanCell(Cell):
+    """Elman's network, Keras's SimpleRNN: no gates. Biases start at zero."""
+
+    kernel: Float[Array, "input gates"]
+    recurrent_kernel: Float[Array, "hidden gates"]
+    bias: Float[Array, " gates"]
+    gate_activation: GateActivation = eqx.field(static=True)
+    cell_activation: CellActivation = eqx.field(static=True)
+
+    @classmethod
+    def init(
+        cls,
+        input_size: int,
+        hidden: int,
+        key: Key[Array, ""],
+        gate_activation: GateActivation = "sigmoid",
+        cell_activation: CellActivation = "tanh",
+    ) -> "ElmanCell":
+        return cls(*_kernels(input_size, hidden, 1, key), jnp.zeros(hidden), gate_activation, cell_activation)
+
+    def step(
+        self, projected: Float[Array, "lanes gates"], carry: Float[Array, "lanes hidden"]
+    ) -> tuple[Float[Array, "lanes hidden"], Float[Array, "lanes hidden"]]:
+        carry = elman_step(projected, self.recurrent_kernel, carry, self.cell_activation)
+        return carry, carry
+
+    def sequence(
+        self,
+        projected: Float[Array, "time lanes gates"],
+        carry: Float[Array, "lanes hidden"],
+        resets: Bool[Array, "time lanes"],
+    ) -> tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]]:
+        return elman_sequence(projected, self.recurrent_kernel, carry, resets, self.cell_activation)
+
+
+CELLS: dict[CellName, type[Cell]] = {"lstm": LSTMCell, "gru": GRUCell, "elman": ElmanCell}

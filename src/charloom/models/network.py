@@ -1,10 +1,9 @@
 """The network: an embedding, recurrent layers, and a head whose outputs are logits.
 
-The embedding is folded into the first layer's input projection: their product is a table with a row
-for each token, so that a step looks its projection up and the table's gradient is a segment sum.
+The embedding, or what stands in for it (a one-hot vector, a number), is folded into the first layer's input
+projection: their product is a table with a row for each token, so that a step looks its projection up and the
+table's gradient is a segment sum.
 """
-
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,68 +11,105 @@ import jax.numpy as jnp
 from jax.nn.initializers import glorot_uniform
 from jaxtyping import Array, Bool, Float, Int32, Key
 
+from charloom.errors import SettingError
 from charloom.models.cells import CELLS, Cell
-from charloom.settings import NetworkSettings
-
-Carry = tuple[Any, ...]
-"""The state of a network: each layer's carry, with a row for each lane."""
+from charloom.models.sequence_model import Carry, DropoutMasks, SequenceModel
+from charloom.settings import Inputs, NetworkSettings
 
 
-class Head(eqx.Module):
-    """The affine map from the last layer's outputs to logits."""
+class Dense(eqx.Module):
+    """An affine map: as a head, from the last layer's outputs to logits."""
 
-    kernel: Float[Array, "hidden vocab"]
-    bias: Float[Array, " vocab"]
+    kernel: Float[Array, "input output"]
+    bias: Float[Array, " output"]
 
-    def __call__(self, hidden: Float[Array, "*batch hidden"]) -> Float[Array, "*batch vocab"]:
-        return hidden @ self.kernel + self.bias
+    @classmethod
+    def init(cls, input_size: int, output_size: int, key: Key[Array, ""]) -> "Dense":
+        """Returns a map with a Glorot-uniform kernel and a zero bias."""
+        return cls(glorot_uniform()(key, (input_size, output_size)), jnp.zeros(output_size))
+
+    def __call__(self, inputs: Float[Array, "*batch input"]) -> Float[Array, "*batch output"]:
+        return inputs @ self.kernel + self.bias
 
 
-class Network(eqx.Module):
+class LogitsHead(eqx.Module):
+    """No map: the last layer's outputs are the logits."""
+
+    def __call__(self, hidden: Float[Array, "*batch vocab"]) -> Float[Array, "*batch vocab"]:
+        return hidden
+
+
+class ProbabilitiesHead(eqx.Module):
+    """No map: the last layer's outputs are taken for probabilities, whatever they sum to.
+
+    They are divided by their sum and clipped to [1e-7, 1 - 1e-7] before the logarithm, as Keras's
+    categorical cross-entropy does with the output of a softmax.
+    """
+
+    def __call__(self, hidden: Float[Array, "*batch vocab"]) -> Float[Array, "*batch vocab"]:
+        probabilities = hidden / hidden.sum(axis=-1, keepdims=True)
+        return jnp.log(jnp.clip(probabilities, 1e-7, 1 - 1e-7))
+
+
+Head = Dense | LogitsHead | ProbabilitiesHead
+
+
+class Network(SequenceModel):
     """A character model without its vocabulary: token ids in, logits of the next token out.
 
     Attributes:
-        embedding: a row for each token.
+        embedding: a row for each token; None where the inputs are one-hot or scalar.
         cells: the recurrent layers, first to last.
         head: from the last layer's outputs to logits.
+        inputs: what the first layer reads of a token.
+        vocab_size: how many tokens there are.
         start_id: the token that a text begins after; None for a zero vector.
     """
 
-    embedding: Float[Array, "vocab embed"]
+    embedding: Float[Array, "vocab embed"] | None
     cells: tuple[Cell, ...]
     head: Head
+    inputs: Inputs = eqx.field(static=True)
+    vocab_size: int = eqx.field(static=True)
     start_id: int | None = eqx.field(static=True)
 
     @classmethod
     def init(cls, settings: NetworkSettings, vocab_size: int, start_id: int | None, key: Key[Array, ""]) -> "Network":
-        """Returns a network with fresh weights, initialized as Keras initializes them."""
+        """Returns a network with fresh weights, initialized as Keras initializes them.
+
+        Raises:
+            SettingError: the last layer's outputs are to be logits or probabilities, and are not as many as there
+                are tokens.
+        """
+        if settings.head != "dense" and settings.hidden != vocab_size:
+            raise SettingError(
+                "hidden",
+                f"must be {vocab_size}, the size of the vocabulary, where the head is {settings.head!r}; "
+                f"got {settings.hidden}",
+            )
         embedding_key, head_key, *cell_keys = jax.random.split(key, 2 + settings.layers)
-        input_sizes = [settings.embedding] + [settings.hidden] * (settings.layers - 1)
-        cell = CELLS[settings.cell]
+        input_sizes = [_input_size(settings, vocab_size)] + [settings.hidden] * (settings.layers - 1)
         return cls(
-            embedding=jax.random.uniform(embedding_key, (vocab_size, settings.embedding), minval=-0.05, maxval=0.05),
+            embedding=jax.random.uniform(embedding_key, (vocab_size, settings.embedding), minval=-0.05, maxval=0.05)
+            if settings.inputs == "embedding"
+            else None,
             cells=tuple(
-                cell.init(size, settings.hidden, cell_key)
-                for size, cell_key in zip(input_sizes, cell_keys, strict=True)
+                CELLS[settings.cell].init(size, settings.hidden, cell_key, settings.gate_activation, cell_activation)
+                for size, cell_key, cell_activation in zip(
+                    input_sizes, cell_keys, settings.cell_activations, strict=True
+                )
             ),
-            head=Head(
-                kernel=glorot_uniform()(head_key, (settings.hidden, vocab_size)),
-                bias=jnp.zeros(vocab_size),
-            ),
+            head=_make_head(settings, vocab_size, head_key),
+            inputs=settings.inputs,
+            vocab_size=vocab_size,
             start_id=start_id,
         )
 
     @property
-    def vocab_size(self) -> int:
-        return self.embedding.shape[0]
-
-    @property
-    def parameters(self) -> int:
-        """The number of trained weights."""
-        return sum(array.size for array in jax.tree.leaves(self))
+    def layer_sizes(self) -> tuple[int, ...]:
+        return tuple(cell.hidden for cell in self.cells)
 
     def zero_carry(self, lanes: int) -> Carry:
-        """Returns the state before a text begins."""
         return tuple(cell.zero_carry(lanes) for cell in self.cells)
 
     @property
@@ -82,31 +118,34 @@ class Network(eqx.Module):
         return self.vocab_size if self.start_id is None else self.start_id
 
     def projection_table(self) -> Float[Array, "rows gates"]:
-        """Returns the first layer's projected input for each token; one more row where texts begin after zeros."""
-        embedding = self.embedding
-        if self.start_id is None:
-            embedding = jnp.concatenate([embedding, jnp.zeros_like(embedding[:1])])
-        return self.cells[0].project(embedding)
+        """Returns the first layer's projected input for each token; one more row where texts begin after zeros.
+
+        Of one-hot inputs the table is the kernel itself, of which a product would only pick rows.
+        """
+        cell = self.cells[0]
+        if self.embedding is not None:
+            table = cell.project(self.embedding)
+        elif self.inputs == "scalar":
+            table = cell.project(self._scalars(jnp.arange(self.vocab_size)))
+        else:
+            table = cell.kernel + cell.bias
+        return table if self.start_id is not None else jnp.concatenate([table, cell.bias[None]])
 
     def __call__(
         self,
         token_ids: Int32[Array, "time lanes"],
         resets: Bool[Array, "time lanes"],
         carry: Carry,
-        dropout_masks: tuple[Float[Array, "lanes hidden"], ...] | None = None,
-    ) -> tuple[Float[Array, "time lanes vocab"], Carry]:
-        """Returns the logits after each step and the last carry.
-
-        Args:
-            token_ids: the inputs, time first.
-            resets: where True a text begins: the state is zeroed, and the start input stands in
-                for the token given.
-            carry: the state before the first step.
-            dropout_masks: factors for each layer's outputs, the same for all steps.
-        """
+        dropout_masks: DropoutMasks = None,
+        *,
+        last_only: bool = False,
+    ) -> tuple[Float[Array, "predicted lanes vocab"], Carry]:
         rows = jnp.where(resets, self.start_row, token_ids)
-        # Rows are in bounds by construction; clipping is the mode that costs nothing to check.
-        projected = jnp.take(self.projection_table(), rows, axis=0, mode="clip")
+        if self.inputs == "scalar":
+            projected = self.cells[0].project(self._scalars(rows))  # cheaper than a table's gradient
+        else:
+            # Rows are in bounds by construction; clipping is the mode that costs nothing to check.
+            projected = jnp.take(self.projection_table(), rows, axis=0, mode="clip")
         last = []
         for layer, cell in enumerate(self.cells):
             hidden, cell_carry = cell.sequence(projected, carry[layer], resets)
@@ -115,7 +154,11 @@ class Network(eqx.Module):
             last.append(cell_carry)
             if layer + 1 < len(self.cells):
                 projected = self.cells[layer + 1].project(hidden)
-        return self.head(hidden), tuple(last)
+        return self.head(hidden[-1:] if last_only else hidden), tuple(last)
+
+    def _scalars(self, rows: Int32[Array, "*batch"]) -> Float[Array, "*batch 1"]:
+        # Ids are less than the vocabulary's size; the row beyond them is the start input, a zero.
+        return jnp.where(rows < self.vocab_size, rows / self.vocab_size, 0)[..., None]
 
     def step(
         self, table: Float[Array, "rows gates"], rows: Int32[Array, " lanes"], carry: Carry
@@ -131,18 +174,13 @@ class Network(eqx.Module):
         return self.head(hidden), tuple(last)
 
 
-def draw_dropout_masks(
-    network: Network, rate: float, lanes: int, key: Key[Array, ""]
-) -> tuple[Float[Array, "lanes hidden"], ...] | None:
-    """Returns a mask for each layer's outputs, 0 with probability `rate` and else 1 / (1 - rate).
+def _input_size(settings: NetworkSettings, vocab_size: int) -> int:
+    return {"embedding": settings.embedding, "one-hot": vocab_size, "scalar": 1}[settings.inputs]
 
-    A mask holds for a whole unroll: drawn a step, it would cost a small network as much as its arithmetic.
-    Source: Gal and Ghahramani, 2016. None where the rate is 0.
-    """
-    if rate == 0:
-        return None
-    keys = jax.random.split(key, len(network.cells))
-    return tuple(
-        jax.random.bernoulli(mask_key, 1 - rate, (lanes, cell.recurrent_kernel.shape[0])) / (1 - rate)
-        for mask_key, cell in zip(keys, network.cells, strict=True)
-    )
+
+def _make_head(settings: NetworkSettings, vocab_size: int, key: Key[Array, ""]) -> Head:
+    if settings.head == "logits":
+        return LogitsHead()
+    if settings.head == "probabilities":
+        return ProbabilitiesHead()
+    return Dense.init(settings.hidden, vocab_size, key)

@@ -1,8 +1,22 @@
 """The objective: cross-entropy in nats, from logits and the tokens that came."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32
+
+
+class Totals(NamedTuple):
+    """Sums over scored predictions.
+
+    Attributes:
+        nats: what the tokens that came cost.
+        correct: how often the token that came was the most likely one.
+    """
+
+    nats: Float[Array, "*batch"]
+    correct: Float[Array, "*batch"]
 
 
 def cross_entropy(logits: Float[Array, "*batch vocab"], targets: Int32[Array, "*batch"]) -> Float[Array, "*batch"]:
@@ -11,6 +25,16 @@ def cross_entropy(logits: Float[Array, "*batch vocab"], targets: Int32[Array, "*
     return jax.nn.logsumexp(logits, axis=-1) - chosen
 
 
-def masked_sum(values: Float[Array, "*batch"], scored: Bool[Array, "*batch"]) -> Float[Array, ""]:
-    """Returns the sum of the scored values."""
-    return jnp.sum(jnp.where(scored, values, 0))
+def unroll_totals(
+    logits: Float[Array, "predicted lanes vocab"],
+    token_ids: Int32[Array, "time_plus_1 lanes"],
+    scored: Bool[Array, "time lanes"],
+) -> Totals:
+    """Returns the totals of an unroll, whose logits may be those of its last steps only."""
+    predicted = logits.shape[0]
+    targets, scored = token_ids[-predicted:], scored[-predicted:]
+    hits = jnp.argmax(logits, axis=-1) == targets
+    return Totals(
+        jnp.sum(jnp.where(scored, cross_entropy(logits, targets), 0)),
+        jnp.sum(scored & hits, dtype=logits.dtype),
+    )

@@ -1,6 +1,5 @@
 """A training run: sources in, events on the way, the best model in a file at the end."""
 
-import math
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -9,16 +8,15 @@ from pathlib import Path
 from types import MappingProxyType
 
 import jax
-from jaxtyping import Array, Key
 
 from charloom.artifacts import require_writable
 from charloom.data import Lanes, TokenStream, ordered_pass
 from charloom.errors import CharloomError, OutputError, SettingError
-from charloom.inference import mean_nats
+from charloom.inference import score_blocks
 from charloom.model import TextModel
 from charloom.models import Network
 from charloom.runs.fit import fit_lanes, split_validation
-from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
+from charloom.settings import CellName, NetworkSettings, TextSettings, TrainingSettings
 from charloom.text import Corpus, Vocabulary, read_corpus
 from charloom.training import (
     Evaluation,
@@ -29,8 +27,10 @@ from charloom.training import (
     Stopped,
     default_updates,
     follow,
+    root_key,
     train_network,
 )
+from charloom.units import finite_or_none
 
 _SAMPLE_LENGTH = 160
 _SAMPLE_SECONDS = 15.0
@@ -84,6 +84,7 @@ def train(
     lowercase: bool = TextSettings.lowercase,
     bytes: bool = False,  # noqa: A002  # the command line's word
     encoding: str = TextSettings.encoding,
+    cell: CellName = NetworkSettings.cell,
     hidden: int = NetworkSettings.hidden,
     layers: int = NetworkSettings.layers,
     embedding: int = NetworkSettings.embedding,
@@ -112,7 +113,7 @@ def train(
         sources=sources,
         out=None if out is None else Path(out),
         text=TextSettings(units="bytes" if bytes else "chars", lowercase=lowercase, encoding=encoding),
-        network=NetworkSettings(hidden=hidden, layers=layers, embedding=embedding),
+        network=NetworkSettings(cell=cell, hidden=hidden, layers=layers, embedding=embedding),
         training=TrainingSettings(
             lanes=lanes,
             unroll_length=unroll,
@@ -157,7 +158,7 @@ def run_training(
     )
     if updates >= 2**31:
         raise SettingError("epochs", f"ask for {updates:,} updates of this text, more than a run can count")
-    init_key, training_key = jax.random.split(_key(training.seed))
+    init_key, training_key = jax.random.split(root_key(training.seed))
     network = Network.init(settings.network, vocabulary.size, vocabulary.start_id, init_key)
     yield Notice(
         f"{corpus.name}: {len(train_stream):,} characters to train on, {len(validation_stream):,} to validate "
@@ -177,7 +178,7 @@ def run_training(
             f"training diverged: at update {stopped.update:,} the loss was no number. "
             "The best model before that is kept. Lower --learning-rate"
         )
-    validation_nats = mean_nats(keeper.best.network, ordered_pass(validation_stream))
+    validation_nats = score_blocks(keeper.best.network, ordered_pass(validation_stream)).nats_per_char
     model = keeper.model(
         {
             "train_chars": len(train_stream),
@@ -220,8 +221,8 @@ class _Keeper:
         self._history.append(
             {
                 "update": evaluation.update,
-                "train_nats_per_char": _finite(evaluation.train_nats_per_char),
-                "validation_nats_per_char": _finite(evaluation.validation_nats_per_char),
+                "train_nats_per_char": finite_or_none(evaluation.train_nats_per_char),
+                "validation_nats_per_char": finite_or_none(evaluation.validation_nats_per_char),
             }
         )
         if evaluation.improved:
@@ -261,16 +262,6 @@ def _kept(training: Iterator[Event], keeper: _Keeper) -> Generator[Event, None, 
             yield Sample(keeper.model().generate("", _SAMPLE_LENGTH, seed=keeper.settings.training.seed))
             last_sample = time.monotonic()
     raise AssertionError("training ends with Stopped")
-
-
-def _finite(nats: float) -> float | None:
-    return nats if math.isfinite(nats) else None  # JSON has no NaN
-
-
-def _key(seed: int) -> Key[Array, ""]:
-    # A JAX key takes 32 bits of a seed; the others are folded in, so that every seed is one of its own.
-    key = jax.random.key(seed & 0xFFFFFFFF)
-    return jax.random.fold_in(key, seed >> 32) if seed >> 32 else key
 
 
 def _vocabulary_of(corpus: Corpus) -> Vocabulary:

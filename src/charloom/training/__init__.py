@@ -1,23 +1,42 @@
 """Training: a network's weights follow a producer of blocks; a generator of events reports it."""
 
-from charloom.training.events import Evaluation, Event, Notice, Progress, Sample, Saved, Stopped, follow
+from charloom.training.events import EpochEnd, Evaluation, Event, Notice, Progress, Sample, Saved, Stopped, follow
 from charloom.training.loop import train_network
+from charloom.training.phases import Phase, train_phases
 from charloom.training.schedule import default_updates, learning_rates
-from charloom.training.update import TrainingState, make_optimizer, run_block
+from charloom.training.trainer import Dispatch, Trainer
+from charloom.training.update import (
+    TrainingState,
+    UpdateRule,
+    block_updates,
+    initial_state,
+    make_optimizer,
+    root_key,
+    run_block,
+)
 
 __all__ = [
+    "Dispatch",
+    "EpochEnd",
     "Evaluation",
     "Event",
     "Notice",
+    "Phase",
     "Progress",
     "Sample",
     "Saved",
     "Stopped",
+    "Trainer",
     "TrainingState",
+    "UpdateRule",
+    "block_updates",
     "default_updates",
     "follow",
+    "initial_state",
     "learning_rates",
     "make_optimizer",
+    "root_key",
     "run_block",
     "train_network",
+    "train_phases",
 ]

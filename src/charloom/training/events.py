@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from charloom.inference import Score
 from charloom.models import Network
 
 StopReason = Literal["finished", "interrupted", "diverged"]
@@ -59,6 +60,25 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class EpochEnd:
+    """An epoch is over.
+
+    Attributes:
+        epoch: counted from 1.
+        loss_nats: mean over the epoch's predictions, while the weights moved, as Keras shows it.
+        accuracy: share of these predictions that were right.
+        seconds: of the epoch's updates; the first epoch's have compilation among them.
+        held_out: the score on text that is not trained on, where there is any.
+    """
+
+    epoch: int
+    loss_nats: float
+    accuracy: float
+    seconds: float
+    held_out: Score | None
+
+
+@dataclass(frozen=True)
 class Sample:
     """A short text that the model just wrote."""
 
@@ -90,12 +110,13 @@ class Stopped:
     chars_per_second: float
 
 
-Event = Notice | Progress | Evaluation | Sample | Saved | Stopped
+Event = Notice | Progress | Evaluation | EpochEnd | Sample | Saved | Stopped
 
+Told = TypeVar("Told")
 Result = TypeVar("Result")
 
 
-def follow(run: Generator[Event, None, Result], on_event: Callable[[Event], None]) -> Result:
+def follow(run: Generator[Told, None, Result], on_event: Callable[[Told], None]) -> Result:
     """Calls `on_event` with each event of `run` and returns what the run returns."""
     while True:
         try:

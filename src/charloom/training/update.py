@@ -1,5 +1,6 @@
 """The compiled call: a block of updates with no Python between them."""
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,67 +10,118 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int32, Key
 
-from charloom.models import Carry, Network, cross_entropy, draw_dropout_masks, masked_sum
+from charloom.models import Carry, SequenceModel, Totals, draw_dropout_masks, unroll_totals
 
-_ADAM_EPSILON = 1e-7
+_BETA_1, _BETA_2 = 0.9, 0.999
 
 
 class TrainingState(NamedTuple):
     """What an update reads and writes; donated to each call."""
 
-    network: Network
+    network: SequenceModel
     optimizer: Any
     carry: Carry
 
 
-def make_optimizer(clip_norm: float) -> optax.GradientTransformation:
+@dataclass(frozen=True, kw_only=True)
+class UpdateRule:
+    """What an update does with its unroll, its rate apart. A program is compiled for each rule.
+
+    Attributes:
+        dropout: share of each layer's outputs that is zeroed.
+        cold_starts: chance of a lane's state to be zeroed before the update.
+        clip_norm: gradients with a larger global norm are scaled down to it; None for no limit.
+        epsilon: Adam's, as Keras adds it.
+        last_only: whether only the unroll's last step predicts.
+    """
+
+    dropout: float = 0.0
+    cold_starts: float = 0.0
+    clip_norm: float | None = None
+    epsilon: float = 1e-7
+    last_only: bool = False
+
+
+def root_key(seed: int) -> Key[Array, ""]:
+    """Returns the key that all of a run's randomness comes from; every seed from 0 to 2**63 - 1 has its own."""
+    # A JAX key takes 32 bits of a seed; the others are folded in.
+    key = jax.random.key(seed & 0xFFFFFFFF)
+    return jax.random.fold_in(key, seed >> 32) if seed >> 32 else key
+
+
+def make_optimizer(rule: UpdateRule) -> optax.GradientTransformation:
     """Returns Adam behind a clip of the gradient's global norm; the rate is applied by `run_block`.
 
-    Source: Kingma and Ba, 2015, with Keras's epsilon; clipping: Pascanu, Mikolov and Bengio, 2013.
+    Source: Kingma and Ba, 2015; clipping: Pascanu, Mikolov and Bengio, 2013.
     """
-    return optax.chain(optax.clip_by_global_norm(clip_norm), optax.scale_by_adam(eps=_ADAM_EPSILON))
+    adam = _keras_adam(rule.epsilon)
+    return adam if rule.clip_norm is None else optax.chain(optax.clip_by_global_norm(rule.clip_norm), adam)
 
 
-@partial(jax.jit, static_argnames=("dropout", "cold_starts", "clip_norm"), donate_argnames="state")
-def run_block(
+def _keras_adam(epsilon: float) -> optax.GradientTransformation:
+    # Keras takes the form at the end of the paper's section 2, in which epsilon is added before the second moment's
+    # bias is corrected; Optax's adds it after. It also costs an element one division instead of three.
+    def update(
+        gradient: optax.Updates, state: optax.ScaleByAdamState, network: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.ScaleByAdamState]:
+        mean = optax.tree.update_moment(gradient, state.mu, _BETA_1, 1)
+        square = optax.tree.update_moment_per_elem_norm(gradient, state.nu, _BETA_2, 2)
+        count = state.count + 1
+        correction = jnp.sqrt(1 - _BETA_2**count) / (1 - _BETA_1**count)
+        direction = jax.tree.map(lambda m, v: correction * m / (jnp.sqrt(v) + epsilon), mean, square)
+        return direction, optax.ScaleByAdamState(count, mean, square)
+
+    return optax.GradientTransformation(optax.scale_by_adam().init, update)
+
+
+def initial_state(network: SequenceModel, lanes: int, rule: UpdateRule) -> TrainingState:
+    """Returns the state before the first update; its weights are a copy, for the state is donated."""
+    return TrainingState(jax.tree.map(jnp.copy, network), make_optimizer(rule).init(network), network.zero_carry(lanes))
+
+
+def block_updates(
     state: TrainingState,
     token_ids: Int32[Array, "capacity lanes unroll_plus_1"],
     resets: Bool[Array, "capacity lanes unroll"],
     scored: Bool[Array, "capacity lanes unroll"],
+    cold: Bool[Array, "capacity lanes"],
     rates: Float[Array, " capacity"],
     updates: Int32[Array, ""],
     first_update: Int32[Array, ""],
     key: Key[Array, ""],
-    *,
-    dropout: float,
-    cold_starts: float,
-    clip_norm: float,
-) -> tuple[TrainingState, Float[Array, " capacity"]]:
-    """Returns the state after the block's updates and the mean nats per character of each.
+    rule: UpdateRule,
+) -> tuple[TrainingState, Totals]:
+    """Returns the state after the block's updates and the totals of each, taken before it.
 
     The count of updates is dynamic: a short block runs in the same program. An update's randomness
     is `fold_in(key, update)`, so that it does not depend on how updates are grouped into blocks.
     """
-    optimizer = make_optimizer(clip_norm)
-    lanes = token_ids.shape[1]
+    optimizer = make_optimizer(rule)
+    capacity, lanes = cold.shape
 
-    def loss(network: Network, index: Int32[Array, ""], carry: Carry) -> tuple[Float[Array, ""], Carry]:
+    def loss(
+        network: SequenceModel, index: Int32[Array, ""], carry: Carry
+    ) -> tuple[Float[Array, ""], tuple[Totals, Carry]]:
         ids = token_ids[index].T
         dropout_key, start_key = jax.random.split(jax.random.fold_in(key, first_update + index))
-        masks = draw_dropout_masks(network, dropout, lanes, dropout_key)
-        cold = jax.random.bernoulli(start_key, cold_starts, (lanes, 1))
-        carry = jax.tree.map(lambda state: jnp.where(cold, 0, state), carry)
-        logits, carry = network(ids[:-1], resets[index].T, carry, masks)
-        nats = masked_sum(cross_entropy(logits, ids[1:]), scored[index].T)
-        return nats / jnp.maximum(1, scored[index].sum()), carry
+        masks = draw_dropout_masks(network, rule.dropout, lanes, dropout_key)
+        zeroed = cold[index]
+        if rule.cold_starts:
+            zeroed = zeroed | jax.random.bernoulli(start_key, rule.cold_starts, (lanes,))
+        carry = jax.tree.map(lambda state: jnp.where(zeroed[:, None], 0, state), carry)
+        logits, carry = network(ids[:-1], resets[index].T, carry, masks, last_only=rule.last_only)
+        totals = unroll_totals(logits, ids, scored[index].T)
+        return totals.nats / jnp.maximum(1, scored[index].sum()), (totals, carry)
 
-    def update(
-        index: Int32[Array, ""], progress: tuple[TrainingState, Float[Array, " capacity"]]
-    ) -> tuple[TrainingState, Float[Array, " capacity"]]:
-        (network, optimizer_state, carry), losses = progress
-        (nats, carry), gradient = jax.value_and_grad(loss, has_aux=True)(network, index, carry)
+    def update(index: Int32[Array, ""], progress: tuple[TrainingState, Totals]) -> tuple[TrainingState, Totals]:
+        (network, optimizer_state, carry), totals = progress
+        (_, (unroll, carry)), gradient = jax.value_and_grad(loss, has_aux=True)(network, index, carry)
         direction, optimizer_state = optimizer.update(gradient, optimizer_state, network)
         network = jax.tree.map(lambda weight, step: weight - rates[index] * step, network, direction)
-        return TrainingState(network, optimizer_state, carry), losses.at[index].set(nats)
+        totals = jax.tree.map(lambda sums, of_unroll: sums.at[index].set(of_unroll), totals, unroll)
+        return TrainingState(network, optimizer_state, carry), totals
 
-    return lax.fori_loop(0, updates, update, (state, jnp.zeros(token_ids.shape[0])))
+    return lax.fori_loop(0, updates, update, (state, Totals(jnp.zeros(capacity), jnp.zeros(capacity))))
+
+
+run_block = partial(jax.jit, static_argnames="rule", donate_argnames="state")(block_updates)

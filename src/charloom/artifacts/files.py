@@ -1,0 +1,71 @@
+"""Files written in one step: at every moment the target is the old file or the new one, whole."""
+
+import errno
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from charloom.errors import OutputError
+
+# Asked for by setting it, and therefore once, before there are threads.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes `data` to a temporary file beside `path`, flushes it to disk, and renames it.
+
+    Raises:
+        OutputError: the file cannot be written; what stood at `path` is as it was.
+    """
+    temporary = None
+    path = Path(os.path.realpath(path))  # a link stays one
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_UMASK
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, mode)  # mkstemp's 0600 is for secrets
+        os.replace(temporary, path)
+        _flush_folder(path.parent)
+    except OSError as error:
+        raise OutputError(cannot_write(path, error)) from error
+    finally:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def make_folder(path: Path) -> None:
+    """Makes the folder `path` and those above it, where they are not there yet.
+
+    Raises:
+        OutputError: it cannot be made, or something else stands there.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise OutputError(f"cannot write into {path}: it is no folder. Give another name.") from None
+    except OSError as error:
+        raise OutputError(cannot_write(path, error)) from error
+
+
+def cannot_write(path: Path, error: OSError) -> str:
+    """Returns what to say of a file that cannot be written."""
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return f"cannot write {path}: {path.parent} is no folder. Make it first, or give another place."
+    if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        return f"cannot write {path}: {error.strerror}. Free some space, or give another place."
+    return f"cannot write {path}: {error.strerror or error}. Give another place."
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name == "nt":
+        return  # folders cannot be opened there, and a rename needs no flush
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,70 @@
+"""`charloom reproduce`."""
+
+from pathlib import Path
+
+import click
+
+from charloom.cli.interrupt import Interrupt
+from charloom.cli.options import INTERRUPTED, WRONG_DATA, set_threads, threads_option
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[STUDY[/RUNG]]...")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("charloom-results"),
+    show_default=True,
+    metavar="DIR",
+    help="Folder of the results; what is done in it is not done again.",
+)
+@click.option("--quick", is_flag=True, help="A cut of each rung that still learns, in two minutes in all.")
+@click.option("--full", is_flag=True, help="All that was published, also where it takes hours.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the first weights and of what is shuffled.")
+@click.option("--force", is_flag=True, help="Throw away what DIR holds of another run.")
+@threads_option
+def reproduce(
+    names: tuple[str, ...],
+    out: Path,
+    quick: bool,
+    full: bool,
+    seed: int,
+    force: bool,
+    threads: int | None,
+) -> int:
+    """Rerun the experiments of four well-known tutorials, beside their published numbers.
+
+    The studies are nietzsche, alphabet, shakespeare-bytes and english-major; without a name, all of them. DIR gets
+    results.json, report.html, and each rung's model. Ctrl-C stops; the same command goes on.
+
+    \b
+    charloom reproduce --quick
+    charloom reproduce alphabet --out alphabet
+    charloom reproduce nietzsche/char_rnn nietzsche/char_stateful_rnn
+    """
+    if quick and full:
+        raise click.UsageError("--quick and --full exclude each other.")
+    set_threads(threads)
+
+    from charloom.cli.study_display import StudyDisplay
+    from charloom.studies.reproduce import REPORT_FILE, ReproduceSettings, StudyEvent
+    from charloom.studies.reproduce import reproduce as run
+    from charloom.training import follow
+
+    settings = ReproduceSettings(
+        names=names, out=out, mode="quick" if quick else "full" if full else "default", seed=seed, force=force
+    )
+    with StudyDisplay() as display, Interrupt(display.print, "the same command goes on from here") as interrupt:
+
+        def on_event(event: StudyEvent) -> None:
+            interrupt.armed = True
+            display.show(event)
+
+        problems = follow(run(settings, should_stop=lambda: interrupt.came), on_event)
+    if interrupt.came:
+        return INTERRUPTED
+    click.echo(f"{out / REPORT_FILE}: open it in a browser")
+    if problems:
+        click.echo(f"charloom: not done: {'; '.join(problems)}", err=True)
+        return WRONG_DATA
+    return 0

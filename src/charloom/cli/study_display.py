@@ -1,0 +1,97 @@
+"""How `charloom reproduce` looks while it goes on: bars on a terminal, and a line for each epoch and each rung."""
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+
+from charloom.studies.reproduce import RungEnd, RungStart, StudyEvent
+from charloom.training import EpochEnd, Notice, Stopped
+from charloom.training import Progress as TrainingProgress
+from charloom.units import format_seconds
+
+
+class StudyDisplay:
+    """Shows the events of `reproduce` on standard error."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._bars = Progress(
+            SpinnerColumn(),
+            BarColumn(),
+            TextColumn("{task.fields[state]}"),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._rung: RungStart | None = None
+
+    def __enter__(self) -> "StudyDisplay":
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def show(self, event: StudyEvent) -> None:
+        """Shows one event."""
+        if isinstance(event, RungStart):
+            self._begin(event)
+        elif isinstance(event, TrainingProgress) and self._task is not None:
+            left = "" if event.seconds_left is None else f" · {format_seconds(event.seconds_left)} left"
+            speed = f" · {event.chars_per_second:,.0f} characters a second" if event.chars_per_second else ""
+            state = f"loss {event.train_nats_per_char:.4f}{speed}{left}"
+            self._bars.update(self._task, total=event.updates, completed=event.update, state=state)
+        elif isinstance(event, EpochEnd):
+            self.print(self._epoch_line(event))
+        elif isinstance(event, Stopped) and self._task is not None:
+            self._bars.update(self._task, state="looking at what it learned")
+        elif isinstance(event, RungEnd):
+            self._end(event)
+        elif isinstance(event, Notice):
+            self.print(f"    {event.text}")
+
+    def print(self, line: str) -> None:
+        """Prints a line above the bar."""
+        self._console.print(line, markup=False)
+
+    def _begin(self, event: RungStart) -> None:
+        self._rung = event
+        self.print(f"{event.number}/{event.rungs} {event.name}" + (f": {event.cut}" if event.cut else ""))
+        self._drop_bar()
+        self._task = self._bars.add_task("", total=None, state="compiling")
+
+    def _epoch_line(self, event: EpochEnd) -> str:
+        assert self._rung is not None  # epochs are those of a rung
+        published = self._rung.published_losses
+        line = f"    epoch {event.epoch:>3} of {self._rung.epochs}   loss {event.loss_nats:.4f}"
+        if published and event.epoch <= len(published):
+            line += f" (published {published[event.epoch - 1]:.4f})"
+        if event.held_out is not None:
+            line += f"   held out {event.held_out.nats_per_char:.4f}"
+        return f"{line}   accuracy {event.accuracy:.3f}   {event.seconds:.1f} s"
+
+    def _end(self, event: RungEnd) -> None:
+        self._drop_bar()
+        if event.done_before:
+            self.print(f"{event.name}: done before")
+            return
+        figures = event.figures
+        parts = [f"{figures['parameters']:,} parameters", f"accuracy {figures['accuracy']:.3f}"]
+        if figures["losses"] and figures["losses"][-1] is not None:
+            parts.insert(1, f"loss {figures['losses'][-1]:.4f}")
+        if "accuracy_range" in figures:
+            low, high = figures["accuracy_range"]
+            parts[-1] = f"median accuracy {figures['accuracy']:.3f} ({low:.3f} to {high:.3f}, {figures['seeds']} seeds)"
+        parts.append(f"{format_seconds(figures['training_seconds'])} of training")
+        self.print(f"    done: {', '.join(parts)}")
+        for check in figures["checks"]:
+            self.print(f"    {'holds' if check['holds'] else 'DOES NOT HOLD'}: {check['check']}")
+
+    def _drop_bar(self) -> None:
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+            self._task = None

@@ -1,0 +1,105 @@
+"""Elman's network (Keras's SimpleRNN) over a whole unroll, with its gradient by hand, as in `lstm`.
+
+Source: Elman, 1990.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from charloom.kernels.activations import CELL_ACTIVATIONS
+from charloom.kernels.scan import scan_steps, zeroed
+from charloom.settings import CellActivation
+
+_Residuals = tuple[
+    Float[Array, "hidden hidden"],
+    Float[Array, "lanes hidden"],
+    Bool[Array, "time lanes"],
+    Float[Array, "time lanes hidden"],
+]
+
+
+def elman_step(
+    projected: Float[Array, "lanes hidden"],
+    recurrent_kernel: Float[Array, "hidden hidden"],
+    carry: Float[Array, "lanes hidden"],
+    cell_activation: CellActivation = "tanh",
+) -> Float[Array, "lanes hidden"]:
+    """Returns the carry after one step, which is the step's output: h' = tanh(p + h U).
+
+    Args:
+        projected: the step's input after the input kernel and the bias, p = x W + b.
+        recurrent_kernel: U.
+        carry: h.
+        cell_activation: what stands in the place of tanh.
+    """
+    return CELL_ACTIVATIONS[cell_activation].apply(projected + carry @ recurrent_kernel)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def elman_sequence(
+    projected: Float[Array, "time lanes hidden"],
+    recurrent_kernel: Float[Array, "hidden hidden"],
+    carry: Float[Array, "lanes hidden"],
+    resets: Bool[Array, "time lanes"],
+    cell_activation: CellActivation = "tanh",
+) -> tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]]:
+    """Returns the outputs of all steps and the last carry.
+
+    Args:
+        projected: the inputs after the input kernel and the bias, time first.
+        recurrent_kernel: the kernel of the recurrent product.
+        carry: the state before the first step.
+        resets: where True, the lane's state is zero before the step.
+        cell_activation: see `elman_step`.
+
+    Differentiable in the first three.
+    """
+
+    def step(
+        carry: Float[Array, "lanes hidden"], inputs: tuple[Float[Array, "lanes hidden"], Bool[Array, " lanes"]]
+    ) -> tuple[Float[Array, "lanes hidden"], Float[Array, "lanes hidden"]]:
+        projected, resets = inputs
+        carry = elman_step(projected, recurrent_kernel, zeroed(carry, resets), cell_activation)
+        return carry, carry
+
+    last, hidden = scan_steps(step, carry, (projected, resets))
+    return hidden, last
+
+
+def _forward(
+    projected: Float[Array, "time lanes hidden"],
+    recurrent_kernel: Float[Array, "hidden hidden"],
+    carry: Float[Array, "lanes hidden"],
+    resets: Bool[Array, "time lanes"],
+    cell_activation: CellActivation,
+) -> tuple[tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]], _Residuals]:
+    hidden, last = elman_sequence(projected, recurrent_kernel, carry, resets, cell_activation)
+    return (hidden, last), (recurrent_kernel, carry, resets, hidden)
+
+
+def _backward(
+    cell_activation: CellActivation,
+    residuals: _Residuals,
+    cotangents: tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]],
+) -> tuple[Float[Array, "time lanes hidden"], Float[Array, "hidden hidden"], Float[Array, "lanes hidden"], None]:
+    recurrent_kernel, start, resets, hidden = residuals
+    hidden_cotangents, last_cotangent = cotangents
+    previous = zeroed(jnp.concatenate([start[None], hidden[:-1]]), resets)
+    transposed = recurrent_kernel.T
+    backward = CELL_ACTIVATIONS[cell_activation].backward
+
+    def step(
+        d_carry: Float[Array, "lanes hidden"], inputs: tuple[Array, Array, Array]
+    ) -> tuple[Float[Array, "lanes hidden"], Float[Array, "lanes hidden"]]:
+        hidden_cotangent, resets, hidden = inputs
+        d_projected = backward(hidden, d_carry + hidden_cotangent)
+        return zeroed(d_projected @ transposed, resets), d_projected
+
+    d_start, d_projected = scan_steps(step, last_cotangent, (hidden_cotangents, resets, hidden), reverse=True)
+    return d_projected, jnp.einsum("tlh,tlg->hg", previous, d_projected), d_start, None
+
+
+elman_sequence.defvjp(_forward, _backward)

@@ -1,0 +1,161 @@
+"""The GRU over a whole unroll, with its gradient by hand, as in `lstm`.
+
+Gates stand in the order update, reset, candidate, as in Keras. The reset gate acts on the recurrent product
+(Keras's reset_after, cuDNN), which therefore has a bias of its own.
+Source: Cho et al., 2014; the reset after the product: Keras and cuDNN.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from charloom.kernels.activations import CELL_ACTIVATIONS, GATE_ACTIVATIONS
+from charloom.kernels.scan import scan_steps, zeroed
+from charloom.settings import CellActivation, GateActivation
+
+
+class _Gates(NamedTuple):
+    update: Float[Array, "*batch hidden"]
+    reset: Float[Array, "*batch hidden"]
+    candidate: Float[Array, "*batch hidden"]
+    remembered: Float[Array, "*batch hidden"]  # the candidate's recurrent product, before the reset gate
+
+
+class _Residuals(NamedTuple):
+    recurrent_kernel: Float[Array, "hidden gates"]
+    start: Float[Array, "lanes hidden"]
+    resets: Bool[Array, "time lanes"]
+    hidden: Float[Array, "time lanes hidden"]
+    gates: _Gates  # each with time as its first axis
+
+
+def gru_step(
+    projected: Float[Array, "lanes gates"],
+    recurrent_kernel: Float[Array, "hidden gates"],
+    recurrent_bias: Float[Array, " gates"],
+    carry: Float[Array, "lanes hidden"],
+    gate_activation: GateActivation = "sigmoid",
+    cell_activation: CellActivation = "tanh",
+) -> Float[Array, "lanes hidden"]:
+    """Returns the carry after one step, which is the step's output.
+
+        z, r = sigmoid(p + h U + d)   n = tanh(p + r (h U + d))   h' = z h + (1 - z) n
+
+    Args:
+        projected: the step's input after the input kernel and the bias, p = x W + b.
+        recurrent_kernel: U.
+        recurrent_bias: d.
+        carry: h.
+        gate_activation: what stands in the place of sigmoid.
+        cell_activation: what stands in the place of tanh.
+    """
+    return _step(projected, recurrent_kernel, recurrent_bias, carry, gate_activation, cell_activation)[0]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def gru_sequence(
+    projected: Float[Array, "time lanes gates"],
+    recurrent_kernel: Float[Array, "hidden gates"],
+    recurrent_bias: Float[Array, " gates"],
+    carry: Float[Array, "lanes hidden"],
+    resets: Bool[Array, "time lanes"],
+    gate_activation: GateActivation = "sigmoid",
+    cell_activation: CellActivation = "tanh",
+) -> tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]]:
+    """Returns the outputs of all steps and the last carry.
+
+    Args:
+        projected: the inputs after the input kernel and the bias, time first.
+        recurrent_kernel: the kernel of the recurrent product.
+        recurrent_bias: added to the recurrent product.
+        carry: the state before the first step.
+        resets: where True, the lane's state is zero before the step.
+        gate_activation: see `gru_step`.
+        cell_activation: see `gru_step`.
+
+    Differentiable in the first four.
+    """
+    return _forward(projected, recurrent_kernel, recurrent_bias, carry, resets, gate_activation, cell_activation)[0]
+
+
+def _forward(
+    projected: Float[Array, "time lanes gates"],
+    recurrent_kernel: Float[Array, "hidden gates"],
+    recurrent_bias: Float[Array, " gates"],
+    carry: Float[Array, "lanes hidden"],
+    resets: Bool[Array, "time lanes"],
+    gate_activation: GateActivation,
+    cell_activation: CellActivation,
+) -> tuple[tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]], _Residuals]:
+    def step(
+        carry: Float[Array, "lanes hidden"], inputs: tuple[Float[Array, "lanes gates"], Bool[Array, " lanes"]]
+    ) -> tuple[Float[Array, "lanes hidden"], tuple[Float[Array, "lanes hidden"], _Gates]]:
+        projected, resets = inputs
+        carry, gates = _step(
+            projected, recurrent_kernel, recurrent_bias, zeroed(carry, resets), gate_activation, cell_activation
+        )
+        return carry, (carry, gates)
+
+    last, (hidden, gates) = scan_steps(step, carry, (projected, resets))
+    return (hidden, last), _Residuals(recurrent_kernel, carry, resets, hidden, gates)
+
+
+def _backward(
+    gate_activation: GateActivation,
+    cell_activation: CellActivation,
+    residuals: _Residuals,
+    cotangents: tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]],
+) -> tuple[
+    Float[Array, "time lanes gates"],
+    Float[Array, "hidden gates"],
+    Float[Array, " gates"],
+    Float[Array, "lanes hidden"],
+    None,
+]:
+    recurrent_kernel, start, resets, hidden, gates = residuals
+    hidden_cotangents, last_cotangent = cotangents
+    previous = zeroed(jnp.concatenate([start[None], hidden[:-1]]), resets)
+    transposed = recurrent_kernel.T
+    gate_backward = GATE_ACTIVATIONS[gate_activation].backward
+    cell_backward = CELL_ACTIVATIONS[cell_activation].backward
+
+    def step(
+        d_carry: Float[Array, "lanes hidden"], inputs: tuple[Array, Array, Array, _Gates]
+    ) -> tuple[Float[Array, "lanes hidden"], tuple[Float[Array, "lanes gates"], Float[Array, "lanes gates"]]]:
+        hidden_cotangent, resets, previous, gate = inputs
+        d_hidden = d_carry + hidden_cotangent
+        d_candidate = cell_backward(gate.candidate, d_hidden * (1 - gate.update))
+        d_update = gate_backward(gate.update, d_hidden * (previous - gate.candidate))
+        d_reset = gate_backward(gate.reset, d_candidate * gate.remembered)
+        d_projected = jnp.concatenate([d_update, d_reset, d_candidate], axis=-1)
+        d_product = jnp.concatenate([d_update, d_reset, d_candidate * gate.reset], axis=-1)
+        before = d_hidden * gate.update + d_product @ transposed
+        return zeroed(before, resets), (d_projected, d_product)
+
+    d_start, (d_projected, d_product) = scan_steps(
+        step, last_cotangent, (hidden_cotangents, resets, previous, gates), reverse=True
+    )
+    d_recurrent_kernel = jnp.einsum("tlh,tlg->hg", previous, d_product)
+    return d_projected, d_recurrent_kernel, d_product.sum(axis=(0, 1)), d_start, None
+
+
+gru_sequence.defvjp(_forward, _backward)
+
+
+def _step(
+    projected: Float[Array, "lanes gates"],
+    recurrent_kernel: Float[Array, "hidden gates"],
+    recurrent_bias: Float[Array, " gates"],
+    carry: Float[Array, "lanes hidden"],
+    gate_activation: GateActivation,
+    cell_activation: CellActivation,
+) -> tuple[Float[Array, "lanes hidden"], _Gates]:
+    gate = GATE_ACTIVATIONS[gate_activation].apply
+    update_in, reset_in, candidate_in = jnp.split(projected, 3, axis=-1)
+    update, reset, remembered = jnp.split(carry @ recurrent_kernel + recurrent_bias, 3, axis=-1)
+    update, reset = gate(update_in + update), gate(reset_in + reset)
+    candidate = CELL_ACTIVATIONS[cell_activation].apply(candidate_in + reset * remembered)
+    return update * carry + (1 - update) * candidate, _Gates(update, reset, candidate, remembered)

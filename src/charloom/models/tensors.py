@@ -1,0 +1,48 @@
+"""Pytrees as named tensors, which is how they stand in files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from charloom.errors import ModelFileError
+
+Tree = TypeVar("Tree")
+
+
+def named_tensors(tree: Any) -> dict[str, Any]:
+    """Returns the arrays of `tree` by readable names, such as `cells.0.recurrent_kernel`."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(tuple(keys), simple=True, separator="."): leaf for keys, leaf in leaves}
+
+
+def restored(like: Tree, tensors: Mapping[str, np.ndarray], path: Path) -> Tree:
+    """Returns a tree of the structure of `like` with the values of `tensors`.
+
+    Args:
+        like: arrays, or their shapes and types alone.
+        tensors: exactly those that `named_tensors(like)` has.
+        path: the file that they come from.
+
+    Raises:
+        ModelFileError: a tensor is missing, surplus, or of another shape or type.
+    """
+    named = named_tensors(like)
+    for name in named:
+        if name not in tensors:
+            raise ModelFileError(f"{path}: tensor '{name}' is missing. The file was changed after it was written.")
+    for name, tensor in tensors.items():
+        if name not in named:
+            raise ModelFileError(
+                f"{path}: tensor '{name}' does not belong to this model. The file was changed after it was written."
+            )
+        if tensor.shape != named[name].shape or tensor.dtype != named[name].dtype:
+            raise ModelFileError(
+                f"{path}: '{name}' is {tensor.dtype} of shape {tensor.shape}, its config says "
+                f"{named[name].dtype} of {named[name].shape}. The file was changed after it was written."
+            )
+    leaves = [jax.numpy.asarray(tensors[name]) for name in named]
+    restored_tree: Tree = jax.tree.unflatten(jax.tree.structure(like), leaves)
+    return restored_tree

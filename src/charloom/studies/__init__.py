@@ -1,0 +1,17 @@
+"""Studies: four published experiments, declared as data, and what reruns them beside their published numbers."""
+
+from charloom.studies.alphabet import ALPHABET
+from charloom.studies.english_major import ENGLISH_MAJOR
+from charloom.studies.nietzsche import NIETZSCHE
+from charloom.studies.rung import Mode, Rung, Study
+from charloom.studies.shakespeare_bytes import SHAKESPEARE_BYTES
+
+STUDIES: dict[str, Study] = {
+    "nietzsche": NIETZSCHE,
+    "alphabet": ALPHABET,
+    "shakespeare-bytes": SHAKESPEARE_BYTES,
+    "english-major": ENGLISH_MAJOR,
+}
+"""Every study by name, in the order in which they run."""
+
+__all__ = ["STUDIES", "Mode", "Rung", "Study"]

@@ -1,0 +1,40 @@
+"""What an uncut run of a rung must come to, beside what was published of it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from charloom.studies.rung import Rung
+
+_LOSS_ABOVE_PUBLISHED = 0.03
+
+
+def checks_of(rung: Rung, figures: Mapping[str, Any], published: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns each check in words, and whether it holds.
+
+    Args:
+        rung: the experiment, all of it.
+        figures: what came of the run.
+        published: the published figures.
+    """
+    checks: list[dict[str, Any]] = []
+
+    def add(words: str, holds: bool) -> None:
+        checks.append({"check": words, "holds": holds})
+
+    if "parameters" in published:
+        add(f"{published['parameters']:,} parameters", figures["parameters"] == published["parameters"])
+    if "rows" in published:
+        add(f"{published['rows']:,} rows an epoch", figures["framing"]["rows"] == published["rows"])
+    if published.get("losses"):
+        limit = (1 + _LOSS_ABOVE_PUBLISHED) * published["losses"][-1]
+        last = figures["losses"][-1]
+        add(
+            f"the last epoch's loss at most {_LOSS_ABOVE_PUBLISHED:.0%} above the published {published['losses'][-1]}",
+            last is not None and last <= limit,
+        )
+    if rung.accuracy_at_least is not None:
+        add(
+            f"a median accuracy of at least {rung.accuracy_at_least:g}",
+            figures["accuracy"] >= rung.accuracy_at_least,
+        )
+    return checks

@@ -1,0 +1,280 @@
+"""What a study shows of a trained model: predictions and texts, each declared as data."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int32
+
+from charloom.model import TextModel
+from charloom.models import Network, SequenceModel
+from charloom.settings import NetworkSettings
+from charloom.studies.framing import PaddedPieces
+from charloom.studies.rung import Rung
+from charloom.text import Vocabulary
+
+Sample = dict[str, Any]
+"""`title`, `prompt` and `text`; `published` where the publication shows one, `note` where there is one to make."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model with what it was trained from.
+
+    Attributes:
+        model: the weights.
+        vocabulary: what its ids stand for.
+        rung: the experiment, as it was run.
+        figures: what was published of it.
+        seed: of the run.
+        kept: models of the checkpoints that are kept, by name, read when asked for.
+    """
+
+    model: SequenceModel
+    vocabulary: Vocabulary
+    rung: Rung
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    kept: Callable[[], Iterator[tuple[str, SequenceModel]]] = lambda: iter(())
+
+    @property
+    def text_model(self) -> TextModel:
+        """The model as a user holds it."""
+        assert isinstance(self.model, Network)
+        assert isinstance(self.rung.model, NetworkSettings)
+        text = self.rung.text
+        trained_on = {} if text.literal else {"name": text.source}
+        window = {"window": self.rung.framing.length} if self.rung.framing.last_only else {}
+        return TextModel(
+            network=self.model,
+            vocabulary=self.vocabulary,
+            settings=self.rung.model,
+            lowercase=text.settings.lowercase,
+            trained_on=trained_on,
+            training=window,
+        )
+
+
+class Demonstration(Protocol):
+    """Something to show of a trained model."""
+
+    def __call__(self, trained: Trained) -> list[Sample]:
+        """Returns the samples."""
+        ...
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The most likely character after each of some prompts, read from a zero state."""
+
+    prompts: Sequence[str]
+
+    def __call__(self, trained: Trained) -> list[Sample]:
+        published = trained.figures.get("predictions", {})
+        return [
+            {
+                "title": "prediction",
+                "prompt": prompt,
+                "text": trained.vocabulary.decode([_most_likely(trained, prompt)]),
+                "published": published.get(prompt),
+            }
+            for prompt in self.prompts
+        ]
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """The text that follows a prompt when the most likely character is always taken."""
+
+    prompt: str
+    length: int
+    published: bool = True
+
+    def __call__(self, trained: Trained) -> list[Sample]:
+        model = trained.text_model
+        way = f"windows of {model.window}" if model.window else "primed once, then with carried state"
+        return [
+            {
+                "title": f"greedy, {way}",
+                "prompt": self.prompt,
+                "text": model.generate(self.prompt, self.length, temperature=0),
+                "published": trained.figures.get("greedy") if self.published else None,
+            }
+        ]
+
+
+@dataclass(frozen=True)
+class SlidingOnCarriedState:
+    """The stateful tutorial's way: the last `window` characters again and again, on a state that is never reset."""
+
+    prompt: str
+    length: int
+    window: int
+
+    def __call__(self, trained: Trained) -> list[Sample]:
+        network = trained.model
+        assert isinstance(network, Network)
+        prompt = jnp.asarray(trained.vocabulary.encode(self.prompt)[-self.window :], jnp.int32)
+        written = _slide(network, prompt, self.length)
+        return [
+            {
+                "title": f"greedy, the last {self.window} characters fed again and again into a state never reset",
+                "prompt": self.prompt,
+                "text": self.prompt + trained.vocabulary.decode(np.asarray(written)),
+                "published": trained.figures.get("greedy"),
+                "note": "The tutorial's way, and a quirk: each character is read as often as the window is long, and "
+                "the state remembers every time.",
+            }
+        ]
+
+
+@dataclass(frozen=True)
+class Temperatures:
+    """The same prompt, from cautious to bold."""
+
+    prompt: str
+    length: int
+    temperatures: Sequence[float] = (0.2, 0.5, 0.8, 1.0, 1.2)
+
+    def __call__(self, trained: Trained) -> list[Sample]:
+        model = trained.text_model
+        return [
+            {
+                "title": f"temperature {temperature:g}",
+                "prompt": self.prompt,
+                "text": model.generate(self.prompt, self.length, temperature=temperature, seed=trained.seed),
+                "temperature": temperature,
+                "published": trained.figures.get("sample") if temperature == 1 else None,
+            }
+            for temperature in self.temperatures
+        ]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Letters fed back one by one from a first one, on a state that begins cold."""
+
+    start: str
+    length: int
+    title: str
+
+    def __call__(self, trained: Trained) -> list[Sample]:
+        network = trained.model
+        assert isinstance(network, Network)
+        first = jnp.asarray(trained.vocabulary.encode(self.start), jnp.int32)
+        letters = trained.vocabulary.decode(np.asarray(_walk(network, first[0], self.length)))
+        wanted = "".join(chr(ord(self.start) + 1 + index) for index in range(self.length))
+        return [{"title": self.title, "prompt": self.start, "text": letters, "right": letters == wanted}]
+
+
+@dataclass(frozen=True)
+class RandomPieces:
+    """What the model answers to some random pieces, drawn anew."""
+
+    count: int
+
+    def __call__(self, trained: Trained) -> list[Sample]:
+        framing = trained.rung.framing
+        assert isinstance(framing, PaddedPieces)
+        letters = trained.vocabulary.encode(trained.rung.text.source)
+        draw = np.random.default_rng([trained.seed, 1])
+        samples = []
+        for _ in range(self.count):
+            piece = framing.draw(letters, draw)
+            padded = np.concatenate([np.zeros(framing.length - len(piece) + 1, int), piece[:-1]])
+            answer = int(_logits_after(trained.model, jnp.asarray(padded, jnp.int32)).argmax())
+            samples.append(
+                {
+                    "title": "random piece",
+                    "prompt": trained.vocabulary.decode(piece[:-1]),
+                    "text": trained.vocabulary.decode([answer]),
+                    "right": answer == int(piece[-1]),
+                }
+            )
+        return samples
+
+
+@dataclass(frozen=True)
+class SpaceProbabilities:
+    """Greedy text after a prime and a first letter, with the probability of a space before each of its characters."""
+
+    prime: str
+    first: str
+    length: int
+
+    def __call__(self, trained: Trained) -> list[Sample]:
+        samples = [self._sample("last epoch", trained.model, trained)]
+        samples += [self._sample(f"checkpoint {name}", model, trained) for name, model in trained.kept()]
+        return samples
+
+    def _sample(self, title: str, model: SequenceModel, trained: Trained) -> Sample:
+        assert isinstance(model, Network)
+        ids = jnp.asarray(trained.vocabulary.encode(self.prime + self.first), jnp.int32)
+        space = int(trained.vocabulary.encode(" ")[0])
+        written, spaces = _prime_and_walk(model, ids, space, self.length)
+        return {
+            "title": f"greedy, {title}",
+            "prompt": self.first,
+            "text": self.first + trained.vocabulary.decode(np.asarray(written)),
+            "published": f"{trained.figures['greedy']!r}, then spaces" if "greedy" in trained.figures else None,
+            "space_probabilities": [round(float(chance), 4) for chance in spaces],
+        }
+
+
+def _most_likely(trained: Trained, prompt: str) -> int:
+    ids = jnp.asarray(trained.vocabulary.encode(prompt), jnp.int32)
+    return int(_logits_after(trained.model, ids).argmax())
+
+
+@jax.jit
+def _logits_after(model: SequenceModel, ids: Int32[Array, " time"]) -> Float[Array, " classes"]:
+    resets = jnp.zeros((len(ids), 1), bool)
+    logits, _ = model(ids[:, None], resets, model.zero_carry(1), last_only=True)
+    return logits[0, 0]
+
+
+@jax.jit(static_argnames="length")
+def _slide(network: Network, window: Int32[Array, " window"], length: int) -> Int32[Array, " length"]:
+    def step(state: Any, _: None) -> tuple[Any, Int32[Array, ""]]:
+        window, carry = state
+        logits, carry = network(window[:, None], jnp.zeros((len(window), 1), bool), carry, last_only=True)
+        chosen = jnp.argmax(logits[0, 0]).astype(jnp.int32)
+        return (jnp.concatenate([window[1:], chosen[None]]), carry), chosen
+
+    _, written = lax.scan(step, (window, network.zero_carry(1)), None, length)
+    return written
+
+
+@jax.jit(static_argnames="length")
+def _walk(network: Network, first: Int32[Array, ""], length: int) -> Int32[Array, " length"]:
+    return _continued(network, first, network.zero_carry(1), 0, length)[0]
+
+
+@jax.jit(static_argnames=("space", "length"))
+def _prime_and_walk(
+    network: Network, ids: Int32[Array, " time"], space: int, length: int
+) -> tuple[Int32[Array, " length"], Float[Array, " length"]]:
+    prime = ids[:-1, None]
+    _, carry = network(prime, jnp.zeros(prime.shape, bool), network.zero_carry(1), last_only=True)
+    return _continued(network, ids[-1], carry, space, length)
+
+
+def _continued(
+    network: Network, first: Int32[Array, ""], carry: Any, watched: int, length: int
+) -> tuple[Int32[Array, " length"], Float[Array, " length"]]:
+    """Returns the greedy tokens after `first`, and the probability of the token `watched` before each."""
+    table = network.projection_table()
+
+    def step(state: Any, _: None) -> tuple[Any, Any]:
+        row, carry = state
+        logits, carry = network.step(table, row[None], carry)
+        chosen = jnp.argmax(logits[0]).astype(jnp.int32)
+        return (chosen, carry), (chosen, jax.nn.softmax(logits[0])[watched])
+
+    _, written = lax.scan(step, (first, carry), None, length)
+    tokens: Int32[Array, " length"] = written[0]
+    return tokens, written[1]

@@ -1,0 +1,196 @@
+"""Framings: how a study cuts its text into what an update reads, declared as data."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Integer
+
+from charloom.data import (
+    Block,
+    BlockProducer,
+    Lanes,
+    TokenStream,
+    Windows,
+    evaluation_pass,
+    lane_rows,
+    left_padded,
+    sliding,
+)
+
+_SCORING_CAPACITY = 64
+
+
+@runtime_checkable
+class Framing(Protocol):
+    """What every framing can say of itself.
+
+    Attributes:
+        lanes: windows, or places of the text, that an update reads (the batch).
+        length: characters that each of them reads in one update.
+        last_only: whether only the last of these predicts.
+    """
+
+    @property
+    def lanes(self) -> int: ...
+
+    @property
+    def length(self) -> int: ...
+
+    @property
+    def last_only(self) -> bool: ...
+
+    def producer(self, stream: TokenStream, seed: int) -> BlockProducer:
+        """Returns the producer of the training part's blocks."""
+        ...
+
+    def in_order(self, stream: TokenStream) -> BlockProducer:
+        """Returns a producer of the same rows in the order of the text, to look at."""
+        ...
+
+    def updates_an_epoch(self, stream: TokenStream) -> int:
+        """Returns how many updates an epoch has."""
+        ...
+
+    def scoring(self, stream: TokenStream, seed: int) -> Iterator[Block]:
+        """Yields blocks that score `stream` as the model reads it; `seed` as for the producer, but in order."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShuffledWindows:
+    """Windows of `length`, `stride` apart, each a text of its own, in a new order every epoch."""
+
+    length: int
+    stride: int
+    lanes: int
+    drop_ragged: bool = False
+
+    last_only = True
+
+    def windows(self, stream: TokenStream, seed: int | None) -> Windows:
+        """Returns the windows of `stream`; in order where there is no seed."""
+        return Windows(
+            stream,
+            sliding(stream, self.length, self.stride),
+            self.length,
+            self.lanes,
+            shuffle_seed=seed,
+            drop_ragged=self.drop_ragged,
+        )
+
+    def producer(self, stream: TokenStream, seed: int) -> Windows:
+        return self.windows(stream, seed)
+
+    def in_order(self, stream: TokenStream) -> Windows:
+        return self.windows(stream, None)
+
+    def updates_an_epoch(self, stream: TokenStream) -> int:
+        return self.windows(stream, None).updates_an_epoch
+
+    def scoring(self, stream: TokenStream, seed: int) -> Iterator[Block]:
+        del seed
+        return self.windows(stream, None).epoch(_SCORING_CAPACITY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatefulRows:
+    """Rows of `length` side by side from equal parts of the text; the state is carried from row to row.
+
+    It is reset at each epoch's end. `lanes` of 1 and `length` of 1 read the text once an epoch, a character at a time.
+    """
+
+    length: int
+    lanes: int
+
+    last_only = False
+
+    def producer(self, stream: TokenStream, seed: int) -> Windows:
+        del seed  # the order is that of the text
+        starts = lane_rows(stream, self.length, self.lanes)
+        return Windows(stream, starts, self.length, self.lanes, last_only=False, carried=True)
+
+    def in_order(self, stream: TokenStream) -> Windows:
+        return self.producer(stream, 0)
+
+    def updates_an_epoch(self, stream: TokenStream) -> int:
+        return self.producer(stream, 0).updates_an_epoch
+
+    def scoring(self, stream: TokenStream, seed: int) -> Iterator[Block]:
+        return self.producer(stream, seed).epoch(_SCORING_CAPACITY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaddedPieces:
+    """Random pieces of 1 to `length` letters, filled up from the left with zeros, and the letter after them.
+
+    A piece starts anywhere in the text, and ends before the letter that leaves no letter after it.
+    """
+
+    length: int
+    pieces: int
+    lanes: int = 1
+
+    last_only = True
+
+    def draw(self, letters: Integer[np.ndarray, " letters"], draws: np.random.Generator) -> np.ndarray:
+        """Returns a random piece: its inputs, and the letter after them."""
+        start = int(draws.integers(0, len(letters) - 2))
+        end = int(draws.integers(start, min(start + self.length, len(letters) - 1)))
+        return letters[start : end + 2]
+
+    def windows(self, stream: TokenStream, seed: int, shuffled: bool) -> Windows:
+        """Returns the pieces that `seed` draws."""
+        draws = np.random.default_rng(seed)
+        pieces = [self.draw(stream.token_ids, draws) for _ in range(self.pieces)]
+        padded, starts = left_padded(pieces, self.length, pad_id=0)
+        return Windows(padded, starts, self.length, self.lanes, shuffle_seed=seed if shuffled else None)
+
+    def producer(self, stream: TokenStream, seed: int) -> Windows:
+        return self.windows(stream, seed, shuffled=True)
+
+    def in_order(self, stream: TokenStream) -> Windows:
+        return self.windows(stream, 0, shuffled=False)
+
+    def updates_an_epoch(self, stream: TokenStream) -> int:
+        del stream
+        return -(-self.pieces // self.lanes)
+
+    def scoring(self, stream: TokenStream, seed: int) -> Iterator[Block]:
+        return self.windows(stream, seed, shuffled=False).epoch(_SCORING_CAPACITY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingLanes:
+    """Places of the text that read on and on, the state carried; past the text's end comes its beginning.
+
+    Attributes:
+        epoch: updates that are called an epoch.
+        random_offsets: whether a lane begins anywhere; else the lanes share the text evenly.
+    """
+
+    length: int
+    lanes: int
+    epoch: int
+    random_offsets: bool = False
+
+    last_only = False
+
+    def producer(self, stream: TokenStream, seed: int) -> Lanes:
+        offsets = None
+        if self.random_offsets:
+            # Below the text's length: the published code could draw the length itself, and read past the end.
+            offsets = np.random.default_rng(seed).integers(0, len(stream), self.lanes)
+        return Lanes(stream, self.lanes, self.length, offsets)
+
+    def in_order(self, stream: TokenStream) -> Lanes:
+        return self.producer(stream, 0)
+
+    def updates_an_epoch(self, stream: TokenStream) -> int:
+        del stream
+        return self.epoch
+
+    def scoring(self, stream: TokenStream, seed: int) -> Iterator[Block]:
+        del seed
+        return evaluation_pass(stream)

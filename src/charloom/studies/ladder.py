@@ -1,0 +1,147 @@
+"""The ladder: a recurrent network being assembled, one model a step.
+
+Read from the top: three characters through shared layers, written out; any number of characters, the same as a
+loop; and a recurrent layer, which carries what it has read from one call to the next. Each takes and gives what
+`charloom.models.Network` does, so that the same training code trains them all.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import glorot_uniform, orthogonal
+from jaxtyping import Array, Bool, Float, Int32, Key
+
+from charloom.models import Carry, Dense, DropoutMasks, SequenceModel
+
+_EMBEDDING = 42
+_HIDDEN = 256
+
+
+class SharedLayers(SequenceModel):
+    """What the first two steps of the ladder share: they carry nothing, and only the last character predicts.
+
+    Attributes:
+        embedding: a row for each character.
+        read: from a character's embedding to hidden units; the same for every character.
+        mix: from hidden units to hidden units; the same after every character.
+        head: from hidden units to logits.
+    """
+
+    embedding: Float[Array, "vocab embed"]
+    read: Dense
+    mix: Dense
+    head: Dense
+
+    @classmethod
+    def init(cls, vocab_size: int, classes: int, key: Key[Array, ""]) -> "SharedLayers":
+        """Returns a model with fresh weights, as Keras initializes them."""
+        embedding_key, read_key, mix_key, head_key = jax.random.split(key, 4)
+        return cls(
+            embedding=jax.random.uniform(embedding_key, (vocab_size, _EMBEDDING), minval=-0.05, maxval=0.05),
+            read=Dense.init(_EMBEDDING, _HIDDEN, read_key),
+            mix=Dense.init(_HIDDEN, _HIDDEN, mix_key),
+            head=Dense.init(_HIDDEN, classes, head_key),
+        )
+
+    def characters(self, token_ids: Int32[Array, "time lanes"]) -> Float[Array, "time lanes hidden"]:
+        """Returns relu(read(embedding)) of each character.
+
+        Computed once for each of the vocabulary's, and then looked up.
+        """
+        return jnp.take(jax.nn.relu(self.read(self.embedding)), token_ids, axis=0, mode="clip")
+
+    def zero_carry(self, lanes: int) -> Carry:
+        """Returns nothing: there is no state."""
+        del lanes
+        return ()
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """None: the tutorial drops nothing out."""
+        return ()
+
+
+class ThreeCharacters(SharedLayers):
+    """The first step: three characters, one after another, through the same two layers."""
+
+    def __call__(
+        self,
+        token_ids: Int32[Array, "3 lanes"],
+        resets: Bool[Array, "3 lanes"],
+        carry: Carry,
+        dropout_masks: DropoutMasks = None,
+        *,
+        last_only: bool = True,
+    ) -> tuple[Float[Array, "1 lanes classes"], Carry]:
+        """Returns the logits after the third character; a model without state has no use for the rest."""
+        del resets, dropout_masks, last_only
+        first, second, third = self.characters(token_ids)
+        hidden = jnp.tanh(self.mix(first))
+        hidden = jnp.tanh(self.mix(hidden + second))
+        hidden = jnp.tanh(self.mix(hidden + third))
+        return self.head(hidden)[None], carry
+
+
+class CharacterLoop(SharedLayers):
+    """The second step: the same for any number of characters, as a loop."""
+
+    def __call__(
+        self,
+        token_ids: Int32[Array, "time lanes"],
+        resets: Bool[Array, "time lanes"],
+        carry: Carry,
+        dropout_masks: DropoutMasks = None,
+        *,
+        last_only: bool = True,
+    ) -> tuple[Float[Array, "1 lanes classes"], Carry]:
+        """Returns the logits after the last character; a model without state has no use for the rest."""
+        del resets, dropout_masks, last_only
+        first, *others = self.characters(token_ids)
+        hidden = jnp.tanh(self.mix(first))
+        for character in others:
+            hidden = jnp.tanh(self.mix(hidden + character))
+        return self.head(hidden)[None], carry
+
+
+class RecurrentLayer(eqx.Module):
+    """The third step: the loop is a layer, and what it has read so far is its state.
+
+    The layer adds two products where the loop mixed a sum: it has a kernel for the character and another one for
+    the state. From the same weights `charloom.models.Network` with an Elman cell computes the same, only faster: it
+    is what the rungs with recurrent layers train, and an LSTM in the cell's place is the ladder's last step.
+
+    Attributes:
+        embedding: a row for each character.
+        kernel: from a character's embedding to hidden units.
+        recurrent_kernel: from the state to hidden units.
+        bias: of the hidden units.
+        head: from hidden units to logits.
+    """
+
+    embedding: Float[Array, "vocab embed"]
+    kernel: Float[Array, "embed hidden"]
+    recurrent_kernel: Float[Array, "hidden hidden"]
+    bias: Float[Array, " hidden"]
+    head: Dense
+
+    @classmethod
+    def init(cls, vocab_size: int, key: Key[Array, ""]) -> "RecurrentLayer":
+        """Returns a model with fresh weights, as Keras initializes them."""
+        embedding_key, kernel_key, recurrent_key, head_key = jax.random.split(key, 4)
+        return cls(
+            embedding=jax.random.uniform(embedding_key, (vocab_size, _EMBEDDING), minval=-0.05, maxval=0.05),
+            kernel=glorot_uniform()(kernel_key, (_EMBEDDING, _HIDDEN)),
+            recurrent_kernel=orthogonal()(recurrent_key, (_HIDDEN, _HIDDEN)),
+            bias=jnp.zeros(_HIDDEN),
+            head=Dense.init(_HIDDEN, vocab_size, head_key),
+        )
+
+    def __call__(
+        self, token_ids: Int32[Array, "time lanes"], state: Float[Array, "lanes hidden"]
+    ) -> tuple[Float[Array, "time lanes vocab"], Float[Array, "lanes hidden"]]:
+        """Returns the logits after each character, and the state after the last."""
+        logits = []
+        for character in self.embedding[token_ids]:
+            state = jnp.tanh(character @ self.kernel + state @ self.recurrent_kernel + self.bias)
+            logits.append(self.head(state))
+        return jnp.stack(logits), state

@@ -1,0 +1,150 @@
+"""What a study and its rungs are: data, which one training code runs."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Literal
+
+from jaxtyping import Array, Key
+
+from charloom.models import Network, SequenceModel
+from charloom.runs.checkpoint import CheckpointRule
+from charloom.settings import NetworkSettings, TextSettings
+from charloom.studies.framing import Framing
+from charloom.studies.ladder import SharedLayers
+from charloom.text import Vocabulary, read_corpus
+from charloom.training import Phase
+
+if TYPE_CHECKING:
+    from charloom.studies.demonstrations import Demonstration
+
+Mode = Literal["quick", "default", "full"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyText:
+    """The text that a study learns from.
+
+    Attributes:
+        source: a name of the catalog, or where `literal` the text itself.
+        literal: whether `source` is the text.
+        settings: how it is read.
+        begin: the first character that is used.
+        characters: how many are used from there; None for all.
+        first: how many of these are left in a cut, with the vocabulary of all; None for all.
+        held_out: characters at the end that are not trained on; below 1 a share of the text.
+    """
+
+    source: str
+    literal: bool = False
+    settings: TextSettings = TextSettings()
+    begin: int = 0
+    characters: int | None = None
+    first: int | None = None
+    held_out: float = 0
+
+    def read(self) -> str | bytes:
+        """Returns the text.
+
+        Raises:
+            SourceError: the text cannot be had.
+        """
+        text = self.source if self.literal else read_corpus([self.source], self.settings).documents[0]
+        end = None if self.characters is None else self.begin + self.characters
+        return text[self.begin : end]
+
+    def held_out_characters(self, characters: int) -> int:
+        """Returns how many of the last of `characters` are held out."""
+        if self.held_out >= 1:
+            return int(self.held_out)
+        return characters - int(round(characters * (1 - self.held_out), 6))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """One experiment, as published.
+
+    Attributes:
+        summary: the model in a few words.
+        lesson: what the rung teaches, in a sentence.
+        text: what it learns from.
+        framing: how the text is cut into what an update reads.
+        model: the network's shape, or a class of the ladder's own models.
+        classes: outputs of a ladder's model where they are fewer than the characters.
+        adapt: changes a fresh network before it is trained.
+        phases: epochs and rates, with the optimizer's state kept between them.
+        epsilon: Adam's.
+        seeds: runs of the experiment, all in one compiled call where there are several.
+        checkpoints: what is kept of each epoch, beside what resuming needs.
+        demonstrations: what is shown of the trained model.
+        notes: what a reader should know of it, a sentence each.
+        accuracy_at_least: what the median accuracy of an uncut run should reach.
+        own: whether the rung is ours, and nothing was published.
+        quick: fields that are other in a quick run.
+        default: fields that are other unless the run is a full one.
+        variants: fields that are other in further runs of the rung, by name.
+    """
+
+    summary: str
+    lesson: str
+    text: StudyText
+    framing: Framing
+    model: NetworkSettings | type[SharedLayers]
+    classes: int | None = None
+    adapt: Callable[[Network], Network] | None = None
+    phases: tuple[Phase, ...]
+    epsilon: float = 1e-7
+    seeds: int = 1
+    checkpoints: tuple[CheckpointRule, ...] = ()
+    demonstrations: tuple["Demonstration", ...] = ()
+    notes: tuple[str, ...] = ()
+    accuracy_at_least: float | None = None
+    own: bool = False
+    quick: Mapping[str, Any] = field(default_factory=dict)
+    default: Mapping[str, Any] = field(default_factory=dict)
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def cut(self, mode: Mode) -> "Rung":
+        """Returns the rung as a run in `mode` runs it. A quick one has no variants."""
+        if mode == "full":
+            return self
+        return replace(self, **self.default) if mode == "default" else replace(self, **self.quick, variants={})
+
+    def variant(self, name: str) -> "Rung":
+        """Returns the variant `name`, itself without variants."""
+        return replace(self, **{"variants": {}, **self.variants[name]})
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all phases."""
+        return sum(phase.epochs for phase in self.phases)
+
+    def initial(self, vocabulary: Vocabulary, key: Key[Array, ""]) -> SequenceModel:
+        """Returns the model with fresh weights."""
+        if isinstance(self.model, NetworkSettings):
+            network = Network.init(self.model, vocabulary.size, vocabulary.start_id, key)
+            return self.adapt(network) if self.adapt else network
+        return self.model.init(vocabulary.size, self.classes or vocabulary.size, key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Experiments that were published together.
+
+    Attributes:
+        title: of the study.
+        rungs: the experiments by name, in the order of the publication.
+    """
+
+    title: str
+    rungs: Mapping[str, Rung]
+
+
+@cache
+def published() -> dict[str, Any]:
+    """Returns the published figures, by study and rung, with their sources."""
+    text = (files("charloom.studies") / "published.json").read_text("utf-8")
+    figures: dict[str, Any] = json.loads(text)
+    return figures

@@ -1,0 +1,80 @@
+"""Bytes of Shakespeare: a question, its answer, and what would have answered it better."""
+
+from charloom.runs.checkpoint import CheckpointRule
+from charloom.settings import NetworkSettings, TextSettings
+from charloom.studies.demonstrations import Greedy, SpaceProbabilities, Temperatures
+from charloom.studies.framing import ReadingLanes
+from charloom.studies.rung import Rung, Study, StudyText
+from charloom.training import Phase
+
+_BYTES = StudyText(source="tinyshakespeare", settings=TextSettings(units="bytes"), held_out=0.1)
+_CHARACTERS = StudyText(source="tinyshakespeare", held_out=0.1)
+_PRIME = "I grant thou wert not married to my muse\nAnd therefore mayst without attaint o'erlook"
+_STAND_IN = "The text stands in for the complete works that the question used, about 5 MB."
+_SMALL = NetworkSettings(layers=2, hidden=128, inputs="one-hot")
+
+SHAKESPEARE_BYTES = Study(
+    title="Bytes of Shakespeare: why does it learn nothing?",
+    rungs={
+        "question": Rung(
+            summary="one-hot bytes, LSTM 128, LSTM 128, softmax over 256; one step an update",
+            lesson="With one step an update, the gradient reaches back one step and never learns to store anything.",
+            text=_BYTES,
+            framing=ReadingLanes(length=1, lanes=32, epoch=10_000, random_offsets=True),
+            model=_SMALL,
+            phases=(Phase(0.001, 10),),
+            checkpoints=(
+                CheckpointRule(template="best_loss", monitor="loss", direction="min"),
+                CheckpointRule(template="best_accuracy", monitor="accuracy", direction="max"),
+                CheckpointRule(template="last"),
+            ),
+            demonstrations=(SpaceProbabilities(_PRIME, "T", 100), Temperatures("T", 200)),
+            notes=(
+                _STAND_IN,
+                "A lane that comes to the text's end begins it again, with its state reset; the published code "
+                "carried it over.",
+            ),
+            quick={
+                "framing": ReadingLanes(length=1, lanes=32, epoch=1_000, random_offsets=True),
+                "phases": (Phase(0.001, 2),),
+            },
+        ),
+        "answer": Rung(
+            summary="one-hot over the bytes that occur, three LSTM of 1,024, softmax; still one step an update",
+            lesson="Eighty times the weights and sampling instead of the arg max make the text lively, "
+            "for many times the work.",
+            text=_CHARACTERS,
+            framing=ReadingLanes(length=1, lanes=64, epoch=1_000),
+            model=NetworkSettings(layers=3, hidden=1024, inputs="one-hot"),
+            phases=(Phase(0.001, 30),),
+            demonstrations=(Greedy("T", 200, published=False), Temperatures("T", 300)),
+            notes=(
+                _STAND_IN,
+                "30,000 updates of 64 characters are under two passes over this text: overfitting, which its author "
+                "feared, would show between the train and the held-out bits.",
+            ),
+            quick={
+                "model": NetworkSettings(layers=3, hidden=256, inputs="one-hot"),
+                "framing": ReadingLanes(length=1, lanes=64, epoch=100),
+                "phases": (Phase(0.001, 3),),
+                "text": StudyText(source="tinyshakespeare", first=200_000, held_out=0.1),
+            },
+            default={"phases": (Phase(0.001, 6),)},
+        ),
+        "unrolled": Rung(
+            summary="the question's own network with an unroll of 64",
+            lesson="The question's network was large enough: what it lacked was a gradient that reaches back.",
+            text=_BYTES,
+            framing=ReadingLanes(length=64, lanes=16, epoch=1_000),
+            model=_SMALL,
+            phases=(Phase(0.003, 3), Phase(0.001, 1)),
+            demonstrations=(SpaceProbabilities(_PRIME, "T", 100), Temperatures("T", 300)),
+            own=True,
+            notes=("A rung of ours, for comparison.",),
+            quick={
+                "framing": ReadingLanes(length=64, lanes=16, epoch=100),
+                "phases": (Phase(0.003, 2), Phase(0.001, 1)),
+            },
+        ),
+    },
+)

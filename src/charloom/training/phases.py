@@ -1,0 +1,82 @@
+"""Training as the tutorials do it: epochs at a constant rate, one phase after another with the optimizer kept."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from charloom.inference import Score
+from charloom.models import SequenceModel
+from charloom.training.events import EpochEnd, Event, Progress, Stopped, StopReason
+from charloom.training.trainer import Dispatch, Trainer
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Epochs at one learning rate. The next phase goes on with the optimizer's moments as they are."""
+
+    learning_rate: float
+    epochs: int
+
+
+def train_phases(
+    trainer: Trainer,
+    phases: Sequence[Phase],
+    updates_an_epoch: int,
+    held_out: Callable[[SequenceModel], Score] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
+    """Yields Progress and an EpochEnd for each epoch, and at the end Stopped; a loss that is no number ends it.
+
+    A trainer that has made whole epochs goes on after them.
+
+    Args:
+        trainer: makes the updates.
+        phases: in their order.
+        updates_an_epoch: how many updates an epoch has.
+        held_out: scores text that is not trained on, after each epoch.
+        should_stop: is asked between dispatches; the epoch that it ends is not reported.
+    """
+    epoch_rates = np.repeat([phase.learning_rate for phase in phases], [phase.epochs for phase in phases]).astype(
+        np.float32
+    )
+    updates = len(epoch_rates) * updates_an_epoch
+
+    def rates(first: int, count: int) -> np.ndarray:
+        return epoch_rates[np.arange(first, first + count) // updates_an_epoch]
+
+    reason: StopReason = "finished"
+    while trainer.update < updates and reason == "finished":
+        epoch = trainer.update // updates_an_epoch + 1
+        done: list[Dispatch] = []
+        seconds = 0.0
+        while trainer.update < epoch * updates_an_epoch:
+            begin = time.perf_counter()
+            done.append(trainer.dispatch(epoch * updates_an_epoch, rates))
+            seconds += time.perf_counter() - begin
+            yield Progress(
+                update=trainer.update,
+                updates=updates,
+                epoch=trainer.update / updates_an_epoch,
+                train_nats_per_char=float(done[-1].nats.sum() / done[-1].characters.sum()),
+                chars_per_second=trainer.chars_per_second,
+                seconds_left=trainer.seconds_for(updates - trainer.update),
+            )
+            if should_stop():
+                reason = "interrupted"
+                break
+        else:
+            nats, correct, characters = (np.concatenate(sums).sum() for sums in zip(*done, strict=True))
+            loss_nats = float(nats / characters)
+            yield EpochEnd(
+                epoch=epoch,
+                loss_nats=loss_nats,
+                accuracy=float(correct / characters),
+                seconds=seconds,
+                held_out=held_out(trainer.state.network) if held_out else None,
+            )
+            if not math.isfinite(loss_nats):
+                reason = "diverged"
+    yield Stopped(reason, trainer.update, trainer.update / updates_an_epoch, trainer.chars_per_second)
