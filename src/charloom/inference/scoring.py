@@ -26,7 +26,9 @@ class Score(NamedTuple):
     accuracy: float
 
 
-def score_blocks(network: SequenceModel, blocks: Iterable[Block], last_only: bool = False) -> Score:
+def score_blocks(
+    network: SequenceModel, blocks: Iterable[Block], last_only: bool = False, carry: Carry | None = None
+) -> Score:
     """Returns the means over the scored characters of `blocks`, which follow one another.
 
     Sums are float32 within an unroll and float64 beyond.
@@ -35,8 +37,8 @@ def score_blocks(network: SequenceModel, blocks: Iterable[Block], last_only: boo
         network: what predicts.
         blocks: what it reads.
         last_only: whether only an unroll's last step predicts.
+        carry: the state before the first block; None for zeros.
     """
-    carry = None
     nats, correct, characters = 0.0, 0.0, 0
     for block in blocks:
         if carry is None:

@@ -4,6 +4,7 @@ Source: Elman, 1990.
 """
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +14,14 @@ from charloom.kernels.activations import CELL_ACTIVATIONS
 from charloom.kernels.scan import scan_steps, zeroed
 from charloom.settings import CellActivation
 
-_Residuals = tuple[
-    Float[Array, "hidden hidden"],
-    Float[Array, "lanes hidden"],
-    Bool[Array, "time lanes"],
-    Float[Array, "time lanes hidden"],
-]
+
+class ElmanResiduals(NamedTuple):
+    """What the forward pass keeps for the backward pass."""
+
+    recurrent_kernel: Float[Array, "hidden hidden"]
+    start: Float[Array, "lanes hidden"]
+    resets: Bool[Array, "time lanes"]
+    hidden: Float[Array, "time lanes hidden"]
 
 
 def elman_step(
@@ -69,22 +72,24 @@ def elman_sequence(
     return hidden, last
 
 
-def _forward(
+def elman_forward(
     projected: Float[Array, "time lanes hidden"],
     recurrent_kernel: Float[Array, "hidden hidden"],
     carry: Float[Array, "lanes hidden"],
     resets: Bool[Array, "time lanes"],
     cell_activation: CellActivation,
-) -> tuple[tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]], _Residuals]:
+) -> tuple[tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]], ElmanResiduals]:
+    """Returns `elman_sequence`, and what `elman_backward` needs."""
     hidden, last = elman_sequence(projected, recurrent_kernel, carry, resets, cell_activation)
-    return (hidden, last), (recurrent_kernel, carry, resets, hidden)
+    return (hidden, last), ElmanResiduals(recurrent_kernel, carry, resets, hidden)
 
 
-def _backward(
+def elman_backward(
     cell_activation: CellActivation,
-    residuals: _Residuals,
+    residuals: ElmanResiduals,
     cotangents: tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]],
 ) -> tuple[Float[Array, "time lanes hidden"], Float[Array, "hidden hidden"], Float[Array, "lanes hidden"], None]:
+    """Returns the cotangents of the differentiable arguments of `elman_sequence`."""
     recurrent_kernel, start, resets, hidden = residuals
     hidden_cotangents, last_cotangent = cotangents
     previous = zeroed(jnp.concatenate([start[None], hidden[:-1]]), resets)
@@ -102,4 +107,4 @@ def _backward(
     return d_projected, jnp.einsum("tlh,tlg->hg", previous, d_projected), d_start, None
 
 
-elman_sequence.defvjp(_forward, _backward)
+elman_sequence.defvjp(elman_forward, elman_backward)

@@ -34,7 +34,9 @@ class _Gates(NamedTuple):
     output: Float[Array, "lanes hidden"]
 
 
-class _Residuals(NamedTuple):
+class LSTMResiduals(NamedTuple):
+    """What the forward pass keeps for the backward pass."""
+
     recurrent_kernel: Float[Array, "hidden gates"]
     start: LSTMCarry
     resets: Bool[Array, "time lanes"]
@@ -97,14 +99,16 @@ def lstm_sequence(
     return hidden, carry
 
 
-def _forward(
+def lstm_forward(
     projected: Float[Array, "time lanes gates"],
     recurrent_kernel: Float[Array, "hidden gates"],
     carry: LSTMCarry,
     resets: Bool[Array, "time lanes"],
     gate_activation: GateActivation,
     cell_activation: CellActivation,
-) -> tuple[tuple[Float[Array, "time lanes hidden"], LSTMCarry], _Residuals]:
+) -> tuple[tuple[Float[Array, "time lanes hidden"], LSTMCarry], LSTMResiduals]:
+    """Returns `lstm_sequence`, and what `lstm_backward` needs."""
+
     def step(
         carry: LSTMCarry, inputs: tuple[Float[Array, "lanes gates"], Bool[Array, " lanes"]]
     ) -> tuple[LSTMCarry, tuple[LSTMCarry, _Gates]]:
@@ -113,16 +117,17 @@ def _forward(
         return carry, (carry, gates)
 
     last, (carries, gates) = scan_steps(step, carry, (projected, resets))
-    residuals = _Residuals(recurrent_kernel, carry, resets, carries.hidden, carries.cell, gates)
+    residuals = LSTMResiduals(recurrent_kernel, carry, resets, carries.hidden, carries.cell, gates)
     return (carries.hidden, last), residuals
 
 
-def _backward(
+def lstm_backward(
     gate_activation: GateActivation,
     cell_activation: CellActivation,
-    residuals: _Residuals,
+    residuals: LSTMResiduals,
     cotangents: tuple[Float[Array, "time lanes hidden"], LSTMCarry],
 ) -> tuple[Float[Array, "time lanes gates"], Float[Array, "hidden gates"], LSTMCarry, None]:
+    """Returns the cotangents of the differentiable arguments of `lstm_sequence`."""
     recurrent_kernel, start, resets, hidden, cell, gates = residuals
     hidden_cotangents, last_cotangent = cotangents
     previous = _reset(
@@ -162,7 +167,7 @@ def _backward(
     return d_projected, d_recurrent_kernel, d_start, None
 
 
-lstm_sequence.defvjp(_forward, _backward)
+lstm_sequence.defvjp(lstm_forward, lstm_backward)
 
 
 def _step(

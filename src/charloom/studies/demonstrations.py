@@ -11,11 +11,12 @@ from jax import lax
 from jaxtyping import Array, Float, Int32
 
 from charloom.model import TextModel
-from charloom.models import Network, SequenceModel
+from charloom.models import Carry, Network, SequenceModel
 from charloom.settings import NetworkSettings
 from charloom.studies.framing import PaddedPieces
 from charloom.studies.rung import Rung
 from charloom.text import Vocabulary
+from charloom.training import TrainingState
 
 Sample = dict[str, Any]
 """`title`, `prompt` and `text`; `published` where the publication shows one, `note` where there is one to make."""
@@ -31,7 +32,8 @@ class Trained:
         rung: the experiment, as it was run.
         figures: what was published of it.
         seed: of the run.
-        kept: models of the checkpoints that are kept, by name, read when asked for.
+        carry: the state that training left, a row for each lane; None where each window is a text of its own.
+        kept: the checkpoints that are the best of something, by name, read when asked for.
     """
 
     model: SequenceModel
@@ -39,7 +41,8 @@ class Trained:
     rung: Rung
     figures: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
-    kept: Callable[[], Iterator[tuple[str, SequenceModel]]] = lambda: iter(())
+    carry: Carry | None = None
+    kept: Callable[[], Iterator[tuple[str, TrainingState]]] = lambda: iter(())
 
     @property
     def text_model(self) -> TextModel:
@@ -200,22 +203,31 @@ class RandomPieces:
 
 @dataclass(frozen=True)
 class SpaceProbabilities:
-    """Greedy text after a prime and a first letter, with the probability of a space before each of its characters."""
+    """Greedy text after a prime and a first letter, with the probability of a space before each of its characters.
+
+    From a zero state, and from the state that training left in the first lane, as the published code has it.
+    """
 
     prime: str
     first: str
     length: int
 
     def __call__(self, trained: Trained) -> list[Sample]:
-        samples = [self._sample("last epoch", trained.model, trained)]
-        samples += [self._sample(f"checkpoint {name}", model, trained) for name, model in trained.kept()]
+        assert isinstance(trained.model, Network)
+        zeros = trained.model.zero_carry(1)
+        samples = [self._sample("from a zero state", trained.model, zeros, trained)]
+        if trained.carry is not None:
+            samples.append(self._sample("from training's state", trained.model, _first_lane(trained.carry), trained))
+        for name, state in trained.kept():
+            title = f"checkpoint {name}, from its training's state"
+            samples.append(self._sample(title, state.network, _first_lane(state.carry), trained))
         return samples
 
-    def _sample(self, title: str, model: SequenceModel, trained: Trained) -> Sample:
+    def _sample(self, title: str, model: SequenceModel, carry: Carry, trained: Trained) -> Sample:
         assert isinstance(model, Network)
         ids = jnp.asarray(trained.vocabulary.encode(self.prime + self.first), jnp.int32)
-        space = int(trained.vocabulary.encode(" ")[0])
-        written, spaces = _prime_and_walk(model, ids, space, self.length)
+        space = jnp.asarray(trained.vocabulary.encode(" "), jnp.int32)[0]
+        written, spaces = _prime_and_walk(model, ids, carry, space, self.length)
         return {
             "title": f"greedy, {title}",
             "prompt": self.first,
@@ -223,6 +235,11 @@ class SpaceProbabilities:
             "published": f"{trained.figures['greedy']!r}, then spaces" if "greedy" in trained.figures else None,
             "space_probabilities": [round(float(chance), 4) for chance in spaces],
         }
+
+
+def _first_lane(carry: Carry) -> Carry:
+    first: Carry = jax.tree.map(lambda state: state[:1], carry)
+    return first
 
 
 def _most_likely(trained: Trained, prompt: str) -> int:
@@ -251,20 +268,20 @@ def _slide(network: Network, window: Int32[Array, " window"], length: int) -> In
 
 @jax.jit(static_argnames="length")
 def _walk(network: Network, first: Int32[Array, ""], length: int) -> Int32[Array, " length"]:
-    return _continued(network, first, network.zero_carry(1), 0, length)[0]
+    return _continued(network, first, network.zero_carry(1), first, length)[0]
 
 
-@jax.jit(static_argnames=("space", "length"))
+@jax.jit(static_argnames="length")
 def _prime_and_walk(
-    network: Network, ids: Int32[Array, " time"], space: int, length: int
+    network: Network, ids: Int32[Array, " time"], carry: Carry, space: Int32[Array, ""], length: int
 ) -> tuple[Int32[Array, " length"], Float[Array, " length"]]:
     prime = ids[:-1, None]
-    _, carry = network(prime, jnp.zeros(prime.shape, bool), network.zero_carry(1), last_only=True)
+    _, carry = network(prime, jnp.zeros(prime.shape, bool), carry, last_only=True)
     return _continued(network, ids[-1], carry, space, length)
 
 
 def _continued(
-    network: Network, first: Int32[Array, ""], carry: Any, watched: int, length: int
+    network: Network, first: Int32[Array, ""], carry: Carry, watched: Int32[Array, ""], length: int
 ) -> tuple[Int32[Array, " length"], Float[Array, " length"]]:
     """Returns the greedy tokens after `first`, and the probability of the token `watched` before each."""
     table = network.projection_table()

@@ -1,7 +1,7 @@
 """Framings: how a study cuts its text into what an update reads, declared as data."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -20,6 +20,7 @@ from charloom.data import (
 )
 
 _SCORING_CAPACITY = 64
+_SCORING_LENGTH = 64
 
 
 @runtime_checkable
@@ -194,3 +195,11 @@ class ReadingLanes:
     def scoring(self, stream: TokenStream, seed: int) -> Iterator[Block]:
         del seed
         return evaluation_pass(stream)
+
+    def warm_scoring(self, stream: TokenStream) -> Iterator[Block]:
+        """Yields blocks of as many lanes as training has, to be read on from training's own carry.
+
+        A state that was never reset can hold what the network has come to rely on, and cannot build again.
+        """
+        for block in StatefulRows(length=_SCORING_LENGTH, lanes=self.lanes).scoring(stream, 0):
+            yield replace(block, cold=np.zeros_like(block.cold))

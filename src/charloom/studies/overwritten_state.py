@@ -1,35 +1,69 @@
-"""A hypothesis about the published losses of the stateful rungs: the Keras of the day trained on an overwritten state.
+"""A hypothesis about published losses: the Keras of the day trained on an overwritten state.
 
-A stateful layer kept its state in a variable that each batch assigned anew. Were the assignment to come
-before back-propagation reads the state that the batch began with, the recurrent kernel's gradient at the first step
-would be made with the state that the batch ended with. `overwrite` emulates that.
+A stateful layer kept its state in a variable that each batch assigned anew. Were the assignment to come before
+back-propagation reads the state that the batch began with, it would read the state that the batch ended with.
+`overwrite` emulates that: outputs are right, and the gradient at an unroll's first step is made with its last state.
 """
 
 import dataclasses
+from functools import partial
+from typing import Any
 
-from jax import lax
+import jax
 from jaxtyping import Array, Bool, Float
 
-from charloom.models import ElmanCell, Network
+from charloom.kernels.elman import elman_backward, elman_forward, elman_sequence
+from charloom.kernels.lstm import LSTMCarry, lstm_backward, lstm_forward, lstm_sequence
+from charloom.models import Cell, ElmanCell, LSTMCell, Network
 
 
-class OverwrittenElmanCell(ElmanCell):
-    """An Elman cell whose recurrent kernel's gradient takes the last state of an unroll for its first."""
+def overwrite(network: Network) -> Network:
+    """Returns `network`, whose cells are Elman's or LSTMs, with the mistake in their gradient."""
+    kinds: dict[type[Cell], type[Cell]] = {ElmanCell: _OverwrittenElmanCell, LSTMCell: _OverwrittenLSTMCell}
+    return dataclasses.replace(network, cells=tuple(kinds[type(cell)](**vars(cell)) for cell in network.cells))
 
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _elman(*arguments: Any) -> Any:
+    return elman_sequence(*arguments)
+
+
+def _elman_forward(*arguments: Any) -> Any:
+    (outputs, last), residuals = elman_forward(*arguments)
+    return (outputs, last), residuals._replace(start=last)
+
+
+_elman.defvjp(_elman_forward, elman_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _lstm(*arguments: Any) -> Any:
+    return lstm_sequence(*arguments)
+
+
+def _lstm_forward(*arguments: Any) -> Any:
+    (outputs, last), residuals = lstm_forward(*arguments)
+    return (outputs, last), residuals._replace(start=last)
+
+
+_lstm.defvjp(_lstm_forward, lstm_backward)
+
+
+class _OverwrittenElmanCell(ElmanCell):
     def sequence(
         self,
         projected: Float[Array, "time lanes gates"],
         carry: Float[Array, "lanes hidden"],
         resets: Bool[Array, "time lanes"],
     ) -> tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]]:
-        _, last = super().sequence(projected, carry, resets)
-        kernel = self.recurrent_kernel
-        # Zero in value; its gradient is the difference between the two products.
-        mistake = lax.stop_gradient(last - carry) @ (kernel - lax.stop_gradient(kernel))
-        return super().sequence(projected.at[0].add(mistake), carry, resets)
+        return _elman(projected, self.recurrent_kernel, carry, resets, self.cell_activation)
 
 
-def overwrite(network: Network) -> Network:
-    """Returns `network`, whose cells are Elman's, with the mistake in their gradient."""
-    cells = tuple(OverwrittenElmanCell(**vars(cell)) for cell in network.cells)
-    return dataclasses.replace(network, cells=cells)
+class _OverwrittenLSTMCell(LSTMCell):
+    def sequence(
+        self,
+        projected: Float[Array, "time lanes gates"],
+        carry: LSTMCarry,
+        resets: Bool[Array, "time lanes"],
+    ) -> tuple[Float[Array, "time lanes hidden"], LSTMCarry]:
+        return _lstm(projected, self.recurrent_kernel, carry, resets, self.gate_activation, self.cell_activation)

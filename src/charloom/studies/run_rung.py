@@ -17,6 +17,7 @@ from charloom.models import Network, SequenceModel
 from charloom.runs.checkpoint import CheckpointRule, read_checkpoint, write_checkpoint
 from charloom.studies.demonstrations import Trained
 from charloom.studies.description import framing_facts, layer_table, preview
+from charloom.studies.framing import ReadingLanes
 from charloom.studies.rung import Rung
 from charloom.text import Vocabulary
 from charloom.training import (
@@ -26,6 +27,7 @@ from charloom.training import (
     Saved,
     Stopped,
     Trainer,
+    TrainingState,
     UpdateRule,
     initial_state,
     root_key,
@@ -79,6 +81,13 @@ def update_rule(rung: Rung) -> UpdateRule:
     return UpdateRule(epsilon=rung.epsilon, last_only=rung.framing.last_only)
 
 
+def warm_score(state: TrainingState, rung: Rung, stream: TokenStream, seed: int) -> Score:
+    """Returns the score on `stream` read on from the state that training left, where there is one; else from zeros."""
+    if isinstance(rung.framing, ReadingLanes):
+        return score_blocks(state.network, rung.framing.warm_scoring(stream), carry=state.carry)
+    return score(state.network, rung, stream, seed)
+
+
 def score(network: SequenceModel, rung: Rung, stream: TokenStream, seed: int) -> Score:
     """Returns the score of `network` on `stream`, framed as the rung frames it; `seed` is that of the run."""
     return score_blocks(network, rung.framing.scoring(stream, seed), last_only=rung.framing.last_only)
@@ -123,7 +132,7 @@ def run_rung(
         trainer,
         rung.phases,
         updates_an_epoch,
-        held_out=None if held_out is None else lambda network: score(network, rung, held_out, seed),
+        held_out=None if held_out is None else lambda state: warm_score(state, rung, held_out, seed),
         should_stop=should_stop,
     )
     for event in training:
@@ -139,13 +148,14 @@ def run_rung(
         rung,
         published,
         seed,
-        kept=lambda: _kept_models(rung, folder, epochs, state=trainer.state),
+        carry=trainer.state.carry,
+        kept=lambda: _kept_states(rung, folder, epochs, like=trainer.state),
     )
     if isinstance(trained.model, Network):
         make_folder(folder)
         trained.text_model.save(folder / MODEL_FILE)
         yield Saved(folder / MODEL_FILE)
-    figures = _figures(rung, prepared, model, trained, epochs, seed)
+    figures = _figures(rung, prepared, model, trained, trainer.state, epochs, seed)
     _remove_resuming(folder)
     return figures
 
@@ -172,6 +182,7 @@ def _figures(
     prepared: Prepared,
     model: SequenceModel,
     trained: Trained,
+    state: TrainingState,
     epochs: list[Figures],
     seed: int,
 ) -> Figures:
@@ -191,9 +202,14 @@ def _figures(
         figures["held_out_accuracies"] = [epoch["val_accuracy"] for epoch in epochs]
         # As much of the training part as is held out, scored by the final weights.
         same_size = prepared.train.split(len(prepared.held_out))[0]
-        for name, stream in (("train", same_size), ("held_out", prepared.held_out)):
-            total = score(trained.model, rung, stream, seed)
-            figures[f"{name}_score"] = {"nats": finite_or_none(total.nats_per_char), "accuracy": total.accuracy}
+        scores = {
+            "train_score": warm_score(state, rung, same_size, seed),
+            "held_out_score": warm_score(state, rung, prepared.held_out, seed),
+        }
+        if isinstance(rung.framing, ReadingLanes):
+            scores["held_out_cold_score"] = score(state.network, rung, prepared.held_out, seed)
+        for name, total in scores.items():
+            figures[name] = {"nats": finite_or_none(total.nats_per_char), "accuracy": total.accuracy}
     if all(loss is not None for loss in figures["losses"]):
         figures["samples"] = [sample for show in rung.demonstrations for sample in show(trained)]
     else:
@@ -242,8 +258,8 @@ def _remove_resuming(folder: Path) -> None:
 
 
 def _newest_checkpoint(
-    folder: Path, like: Any, identity: Mapping[str, Any]
-) -> tuple[tuple[Any, list[Figures]] | None, list[str]]:
+    folder: Path, like: TrainingState, identity: Mapping[str, Any]
+) -> tuple[tuple[TrainingState, list[Figures]] | None, list[str]]:
     """Returns the state and the epochs of the newest good checkpoint in `folder`, and a line for each damaged one."""
     notices = []
     paths = [path for path in folder.glob("*.safetensors") if path.name != MODEL_FILE]
@@ -262,10 +278,12 @@ def _newest_checkpoint(
     return None, notices
 
 
-def _kept_models(rung: Rung, folder: Path, epochs: list[Figures], state: Any) -> Iterator[tuple[str, SequenceModel]]:
-    """Yields the models of the rung's own checkpoints that are the best of something."""
+def _kept_states(
+    rung: Rung, folder: Path, epochs: list[Figures], like: TrainingState
+) -> Iterator[tuple[str, TrainingState]]:
+    """Yields the states of the rung's own checkpoints that are the best of something."""
     for rule in rung.checkpoints:
         if rule.monitor is not None:
             path = folder / rule.name(epochs[-1])
-            kept, _ = read_checkpoint(path, state)
-            yield path.stem, kept.network
+            kept, _ = read_checkpoint(path, like)
+            yield path.stem, kept

@@ -4,6 +4,7 @@ from charloom.runs.checkpoint import CheckpointRule
 from charloom.settings import NetworkSettings, TextSettings
 from charloom.studies.demonstrations import Greedy, SpaceProbabilities, Temperatures
 from charloom.studies.framing import ReadingLanes
+from charloom.studies.overwritten_state import overwrite
 from charloom.studies.rung import Rung, Study, StudyText
 from charloom.training import Phase
 
@@ -38,6 +39,7 @@ SHAKESPEARE_BYTES = Study(
                 "framing": ReadingLanes(length=1, lanes=32, epoch=1_000, random_offsets=True),
                 "phases": (Phase(0.001, 2),),
             },
+            variants={"overwritten_state": {"adapt": overwrite, "checkpoints": ()}},
         ),
         "answer": Rung(
             summary="one-hot over the bytes that occur, three LSTM of 1,024, softmax; still one step an update",
@@ -62,18 +64,18 @@ SHAKESPEARE_BYTES = Study(
             default={"phases": (Phase(0.001, 6),)},
         ),
         "unrolled": Rung(
-            summary="the question's own network with an unroll of 64",
+            summary="the question's own network with an unroll of 32",
             lesson="The question's network was large enough: what it lacked was a gradient that reaches back.",
             text=_BYTES,
-            framing=ReadingLanes(length=64, lanes=16, epoch=1_000),
+            framing=ReadingLanes(length=32, lanes=16, epoch=2_000),
             model=_SMALL,
-            phases=(Phase(0.003, 3), Phase(0.001, 1)),
+            phases=(Phase(0.006, 2), Phase(0.001, 1)),
             demonstrations=(SpaceProbabilities(_PRIME, "T", 100), Temperatures("T", 300)),
             own=True,
             notes=("A rung of ours, for comparison.",),
             quick={
-                "framing": ReadingLanes(length=64, lanes=16, epoch=100),
-                "phases": (Phase(0.003, 2), Phase(0.001, 1)),
+                "framing": ReadingLanes(length=32, lanes=16, epoch=200),
+                "phases": (Phase(0.006, 2), Phase(0.001, 1)),
             },
         ),
     },

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from charloom.inference import Score
-from charloom.models import SequenceModel
 from charloom.training.events import EpochEnd, Event, Progress, Stopped, StopReason
 from charloom.training.trainer import Dispatch, Trainer
+from charloom.training.update import TrainingState
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ def train_phases(
     trainer: Trainer,
     phases: Sequence[Phase],
     updates_an_epoch: int,
-    held_out: Callable[[SequenceModel], Score] | None = None,
+    held_out: Callable[[TrainingState], Score] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
     """Yields Progress and an EpochEnd for each epoch, and at the end Stopped; a loss that is no number ends it.
@@ -75,7 +75,7 @@ def train_phases(
                 loss_nats=loss_nats,
                 accuracy=float(correct / characters),
                 seconds=seconds,
-                held_out=held_out(trainer.state.network) if held_out else None,
+                held_out=held_out(trainer.state) if held_out else None,
             )
             if not math.isfinite(loss_nats):
                 reason = "diverged"
