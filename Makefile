@@ -6,7 +6,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 # The versions that were tested with this Python; with one that is newer than all of them, the newest.
 CONSTRAINTS := $(firstword $(wildcard constraints/python$(VERSION).txt) $(lastword $(sort $(wildcard constraints/python*.txt))))
 
-.PHONY: help install demo test check format bench picture constraints clean
+.PHONY: help install demo test check format quick reproduce results bench picture constraints clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,15 @@ check: .venv/dev  ## Check style, types and the floors that imports must keep to
 format: .venv/dev  ## Put the code into its style.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+quick: install  ## Rerun a cut of every published experiment (or of STUDIES), in about two minutes.
+	$(BIN)/charloom reproduce $(STUDIES) --quick --force --out build/quick
+
+reproduce: install  ## Rerun every published experiment in full; hours, and it goes on where it was stopped.
+	$(BIN)/charloom reproduce --full --out build/full
+
+results: install  ## Write docs/results.md from docs/results.json; DIRS="..." takes more results in first.
+	$(BIN)/python scripts/results $(DIRS)
 
 bench: .venv/bench  ## Measure speed, start-up and size beside the tutorial's code; several minutes.
 	$(BIN)/python -m benchmarks

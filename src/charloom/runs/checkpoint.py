@@ -46,7 +46,7 @@ class CheckpointRule:
         if self.monitor is None:
             return True
         *before, last = (epoch[self.monitor] * (1 if self.direction == "min" else -1) for epoch in epochs)
-        return last < min(before, default=math.inf)
+        return last < min((value for value in before if not math.isnan(value)), default=math.inf)
 
 
 def write_checkpoint(path: Path, state: TrainingState, progress: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from charloom import __version__
 from charloom.artifacts import make_folder, write_bytes
 from charloom.errors import OutputError, SettingError, SourceError
 from charloom.machine import available_cores, jax_facts, processor_name
+from charloom.reports import study_report
 from charloom.settings import require_seed
 from charloom.studies import STUDIES
 from charloom.studies.checks import checks_of
@@ -137,9 +138,9 @@ def reproduce(
         if figures is None:
             break
         results["studies"].setdefault(study, {})[name] = figures
-        _write(settings.out, results)
+        _write_results(settings.out, results)
         yield RungEnd(f"{study}/{name}", figures, done_before=False)
-    _write(settings.out, results)
+    _write_report(settings.out, results)
     return problems
 
 
@@ -256,6 +257,12 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _write(folder: Path, results: Mapping[str, Any]) -> None:
+def _write_results(folder: Path, results: Mapping[str, Any]) -> None:
     text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
     write_bytes(folder / RESULTS_FILE, text.encode())
+
+
+def _write_report(folder: Path, results: Mapping[str, Any]) -> None:
+    titles = {name: study.title for name, study in STUDIES.items()}
+    sources = {name: figures["source"] for name, figures in published().items()}
+    write_bytes(folder / REPORT_FILE, study_report(results, titles, sources).encode())

@@ -1,0 +1,74 @@
+"""The stateful rungs of the Nietzsche ladder in today's Keras: do charloom's losses agree with Keras's own?
+
+`python -m benchmarks.keras_ladder RUNG [EPOCHS]` trains the rung as `charloom reproduce` declares it, with Keras 3 on
+TensorFlow, and keeps the loss of each epoch in docs/keras.json. Keras 3 has sigmoids in its gates.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+RESULTS = Path(__file__).parent.parent / "docs" / "keras.json"
+
+
+def losses_of(name: str, epochs: int) -> tuple[list[float], list[float]]:
+    """Returns the loss and the seconds of each of the first `epochs` epochs of the rung `name`."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    import keras
+
+    from charloom.settings import NetworkSettings
+    from charloom.studies import STUDIES
+    from charloom.studies.run_rung import Prepared
+
+    rung = STUDIES["nietzsche"].rungs[name]
+    assert isinstance(rung.model, NetworkSettings)
+    prepared = Prepared.of(rung)
+    lanes, length = rung.framing.lanes, rung.framing.length
+    updates = rung.framing.updates_an_epoch(prepared.train)
+    ids = rung.framing.in_order(prepared.train).block(0, updates, updates).token_ids.reshape(-1, length + 1)
+
+    keras.utils.set_random_seed(0)
+    layer = {"lstm": keras.layers.LSTM, "elman": keras.layers.SimpleRNN}[rung.model.cell]
+    model = keras.Sequential(
+        [
+            keras.Input(batch_shape=(lanes, length)),
+            keras.layers.Embedding(prepared.vocabulary.size, rung.model.embedding),
+            layer(rung.model.hidden, return_sequences=True, stateful=True),
+            keras.layers.Dense(prepared.vocabulary.size, activation="softmax"),
+        ]
+    )
+    model.compile(loss="sparse_categorical_crossentropy", optimizer=keras.optimizers.Adam())
+    rates = np.repeat([phase.learning_rate for phase in rung.phases], [phase.epochs for phase in rung.phases])
+    losses: list[float] = []
+    seconds: list[float] = []
+    for rate in rates[:epochs]:
+        model.optimizer.learning_rate = float(rate)
+        for stateful in model.layers:
+            if hasattr(stateful, "reset_states"):
+                stateful.reset_states()
+            elif hasattr(stateful, "reset_state"):
+                stateful.reset_state()
+        begin = time.perf_counter()
+        history = model.fit(ids[:, :-1], ids[:, 1:], batch_size=lanes, epochs=1, shuffle=False, verbose=0)
+        seconds.append(time.perf_counter() - begin)
+        losses.append(float(history.history["loss"][0]))
+        print(f"{name} epoch {len(losses)}: loss {losses[-1]:.4f}, {seconds[-1]:.1f} s", flush=True)
+    return losses, seconds
+
+
+def main() -> None:
+    """Runs the rung and the number of epochs that the command line names."""
+    name, *rest = sys.argv[1:]
+    losses, seconds = losses_of(name, int(rest[0]) if rest else 1_000)
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    kept[name] = {"losses": losses, "seconds_per_epoch": sorted(seconds)[len(seconds) // 2]}
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""Pictures as data URIs, each with a text that says what it shows."""
+
+import io
+import math
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from xml.sax.saxutils import escape
+
+_OURS, _PUBLISHED, _HELD_OUT, _OTHER = "#0b5394", "#c05600", "#38761d", "#7a7a7a"
+_COLORS = {"here": _OURS, "published": _PUBLISHED, "held out": _HELD_OUT}
+_BAR_LEAST = 0.01
+
+Values = Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image and its text alternative.
+
+    Attributes:
+        source: a data URI.
+        text: what the image shows, for those who do not see it.
+    """
+
+    source: str
+    text: str
+
+
+def loss_curves(title: str, curves: Mapping[str, Values]) -> Picture:
+    """Returns the loss of each epoch, in nats per character, one curve a name; epochs without a number are left out."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+    FigureCanvasSVG(figure)
+    axes = figure.subplots()
+    others = iter(("--", ":", "-."))
+    for name, values in curves.items():
+        epochs = [epoch for epoch, value in enumerate(values, 1) if value is not None]
+        losses = [value for value in values if value is not None]
+        style = "-" if name in _COLORS else next(others)
+        marker = "o" if len(losses) <= 12 else None  # so that one epoch shows, and forty stay a line
+        axes.plot(epochs, losses, style, color=_COLORS.get(name, _OTHER), marker=marker, markersize=3, label=name)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("nats per character")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return Picture(_svg_of(figure, title), f"{title}. {_in_words(curves)}")
+
+
+def probability_bars(title: str, letters: str, chances: Sequence[float]) -> Picture:
+    """Returns a bar for each of `letters`, as high as its probability."""
+    width, height = 6, 60
+    bars = "".join(
+        f'<rect x="{index * width}" y="{height - chance * height:.1f}" width="{width - 1}" '
+        f'height="{max(chance, _BAR_LEAST) * height:.1f}"/>'
+        for index, chance in enumerate(chances)
+    )
+    svg = _svg(len(chances) * width, height, f'<g fill="{_OURS}">{bars}</g>')
+    highest = max(range(len(chances)), key=chances.__getitem__)
+    words = (
+        f"{title}: on average {sum(chances) / len(chances):.2f}, "
+        f"highest {chances[highest]:.2f} before character {highest + 1}, {letters[highest]!r}."
+    )
+    return Picture(_data_uri(svg), words)
+
+
+def framing_diagram(framing: Mapping[str, Any], rows: Sequence[str], targets: Sequence[str]) -> Picture:
+    """Returns how the first updates cut the text: boxes that are read, and in color what is to be predicted."""
+    every = framing["targets"] == "every"
+    shown = min(framing["length"], 12)
+    carried = framing["kind"] in ("StatefulRows", "ReadingLanes")
+    box, left = 22, 64
+    parts = []
+    for number, (row, target) in enumerate(zip(rows[:3], targets[:3], strict=True)):
+        y = 10 + number * 46
+        parts.append(f'<text x="0" y="{y + 16}" class="side">row {number}</text>')
+        cells = [(character, False) for character in row[-shown:]]
+        if not every:
+            cells.append((target[-1:], True))
+        for column, (character, is_target) in enumerate(cells):
+            x = left + column * box + (10 if is_target else 0)
+            kind = "target" if is_target else "read"
+            parts.append(_box(x, y, box, kind, character))
+        if every:
+            for column, character in enumerate(target[-shown:]):
+                parts.append(
+                    f'<text x="{left + column * box + box / 2}" y="{y + 35}" class="below">{_glyph(character)}</text>'
+                )
+    width = left + (shown + 2) * box
+    svg = _svg(width, 150, f"<style>{_DIAGRAM_STYLE}</style>{''.join(parts)}")
+    words = (
+        f"The first three rows, each of {framing['length']} characters that are read"
+        + (f" (the last {shown} are drawn)" if shown < framing["length"] else "")
+        + (", with the one to predict under each" if every else ", and the one to predict after them")
+        + (
+            ". The state is carried on from a lane's row to its next."
+            if carried
+            else ". Each row is a text of its own."
+        )
+    )
+    return Picture(_data_uri(svg), words)
+
+
+_DIAGRAM_STYLE = (
+    "text{font-family:ui-monospace,monospace;font-size:13px;text-anchor:middle;fill:#222}"
+    ".side{text-anchor:start;font-size:12px}"
+    f".below{{fill:{_PUBLISHED}}}"
+    "rect{stroke:#222;stroke-width:1}.read{fill:#e8eef6}.target{fill:#fbe5d0}"
+)
+
+
+def _box(x: float, y: float, size: int, kind: str, character: str) -> str:
+    return (
+        f'<rect x="{x}" y="{y}" width="{size}" height="{size}" class="{kind}"/>'
+        f'<text x="{x + size / 2}" y="{y + 16}">{_glyph(character)}</text>'
+    )
+
+
+def _glyph(character: str) -> str:
+    return escape({"\n": "⏎", " ": "␣"}.get(character, character))
+
+
+def _in_words(curves: Mapping[str, Values]) -> str:
+    sentences = []
+    for name, values in curves.items():
+        losses = [value for value in values if value is not None and math.isfinite(value)]
+        if losses:
+            sentences.append(f"{name}: from {losses[0]:.3f} to {losses[-1]:.3f} in {len(losses)} epochs.")
+    return " ".join(sentences)
+
+
+def _svg_of(figure: Any, salt: str) -> str:
+    from matplotlib import rc_context
+
+    buffer = io.BytesIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": salt, "font.size": 11}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return _data_uri(buffer.getvalue().decode())
+
+
+def _svg(width: float, height: float, content: str) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}">{content}</svg>'
+    )
+
+
+def _data_uri(svg: str) -> str:
+    return f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}"

@@ -1,0 +1,207 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from charloom import __version__
+from charloom.model import load
+from charloom.studies import STUDIES
+from tests.cli.conftest import assert_refused
+
+NO_NETWORK = {"CHARLOOM_DATA": "", "HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+
+
+@pytest.fixture(scope="session")
+def alphabet(charloom, tmp_path_factory):
+    """A folder with the quick run of two rungs that need no corpus."""
+    out = tmp_path_factory.mktemp("results") / "alphabet"
+    done = charloom("reproduce", "--quick", "alphabet/stateful", "alphabet/three_to_one", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{out / 'report.html'}: open it in a browser\n"
+    return out
+
+
+@pytest.fixture
+def copy(alphabet, tmp_path):
+    return shutil.copytree(alphabet, tmp_path / "copy")
+
+
+def results_of(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_results_are_as_promised(alphabet):
+    results = results_of(alphabet)
+    assert results["version"] == __version__
+    assert results["machine"]["cores"] >= 1
+    assert list(results["studies"]) == ["alphabet"]
+    rungs = results["studies"]["alphabet"]
+    assert list(rungs) == ["three_to_one", "stateful"]  # in the publication's order
+    for rung in rungs.values():
+        promised = {"losses", "published_losses", "accuracy", "parameters", "seconds_per_epoch", "samples"}
+        assert promised <= set(rung)
+        assert 0 <= rung["accuracy"] <= 1
+        assert rung["losses"][-1] < 0.5 * rung["losses"][0]
+    assert len(rungs["stateful"]["losses"]) == 300
+    assert load(alphabet / "alphabet/stateful/model.safetensors").settings.hidden == 16
+
+
+class Page(HTMLParser):
+    """Collects a page's tags, and complains of those that are not closed."""
+
+    VOID = ("meta", "img", "br", "link", "input")
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open = [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_report_is_one_page_that_needs_nothing_else(alphabet):
+    page = Page((alphabet / "report.html").read_text())
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(images) == 4  # a curve and a diagram for each rung
+    for image in images:
+        assert image["src"].startswith("data:image/svg+xml;base64,")
+        assert len(image["alt"]) > 30
+    targets = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    for _, attributes in page.tags:
+        assert not {"onclick", "onload"} & set(attributes)
+        for name in ("href", "src"):
+            assert attributes.get(name, "#").startswith(("#", "data:"))
+        if attributes.get("href", "").startswith("#"):
+            assert attributes["href"][1:] in targets
+    assert not any(tag in ("script", "link", "iframe") for tag, _ in page.tags)
+
+
+def test_what_is_done_is_not_done_again(charloom, copy):
+    before = results_of(copy)
+    done = charloom("reproduce", "--quick", "alphabet/stateful", "alphabet/three_to_one", "--out", copy)
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == ["alphabet/three_to_one: done before", "alphabet/stateful: done before"]
+    assert results_of(copy) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("nietzshe",), ["'nietzshe' is unknown", "did you mean nietzsche?", "english-major (relu_logits"]),
+        (("alphabet/rnn",), ["has no rung 'rnn'", "one_to_one, three_to_one"]),
+        (("--quick", "--full"), ["--quick and --full exclude each other"]),
+        (("--seed", "-1"), ["--seed must be a whole number"]),
+        (("--threads", "0"), ["--threads must be"]),
+    ],
+)
+def test_wrong_words(charloom, tmp_path, arguments, words):
+    out = tmp_path / "out"
+    assert_refused(charloom("reproduce", *arguments, "--out", out), 2, *words, "charloom reproduce --help")
+    assert not out.exists()
+
+
+def change(folder, **values):
+    results = results_of(folder)
+    (folder / "results.json").write_text(json.dumps(results | values))
+
+
+def test_results_of_something_else_are_left_alone(charloom, copy):
+    before = (copy / "results.json").read_bytes()
+    arguments = ("reproduce", "alphabet/stateful", "--out", copy)
+    assert_refused(charloom(*arguments), 1, "another run (mode quick, seed 0)", "--force")
+    assert_refused(charloom(*arguments, "--quick", "--seed", 1), 1, "another run", "--force")
+    other = ("reproduce", "--quick", "nietzsche/char3", "--out", copy)
+    assert_refused(charloom(*other), 1, "another study, alphabet", "--force")
+    assert (copy / "results.json").read_bytes() == before
+    change(copy, version="0.0.1")
+    assert_refused(charloom(*arguments, "--quick"), 1, "results of charloom 0.0.1", "--force")
+    (copy / "results.json").write_text('{"studies": ')
+    assert_refused(charloom(*arguments, "--quick"), 1, "damaged", "--force")
+    file = copy / "file"
+    file.write_text("")
+    assert_refused(charloom("reproduce", "--out", file), 1, "it is no folder")
+
+
+def test_force_begins_anew(charloom, copy):
+    change(copy, version="0.0.1")
+    done = charloom("reproduce", "--quick", "alphabet/stateful", "--out", copy, "--force")
+    assert done.returncode == 0, done.stderr
+    assert list(results_of(copy)["studies"]["alphabet"]) == ["stateful"]
+    assert results_of(copy)["version"] == __version__
+
+
+def test_without_its_corpus_a_study_is_left_out_and_the_others_are_done(charloom, tmp_path):
+    out = tmp_path / "out"
+    done = charloom(
+        "reproduce", "--quick", "nietzsche/char3", "alphabet/stateful", "--out", out, **NO_NETWORK,
+        XDG_CACHE_HOME=str(tmp_path / "cache"),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("charloom: not done: nietzsche/char3: cannot download nietzsche")
+    assert "CHARLOOM_DATA" in last
+    assert list(results_of(out)["studies"]) == ["alphabet"]
+    assert (out / "report.html").exists()
+
+
+def test_ctrl_c_stops_and_the_same_command_goes_on(charloom, tmp_path, data_folder):
+    arguments = ["reproduce", "--quick", "nietzsche/char_loop", "--out", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "charloom", *arguments], stderr=subprocess.PIPE, text=True, env=os.environ
+    )
+    assert process.stderr is not None
+    lines = []
+    while not any("epoch   1 of 3" in line for line in lines):
+        lines.append(process.stderr.readline())
+        assert lines[-1], lines
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on from here" in rest
+    assert "Traceback" not in rest
+    again = charloom(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert "going on after epoch" in again.stderr
+    assert "epoch   1 of 3" not in again.stderr
+    rung = results_of(tmp_path)["studies"]["nietzsche"]["char_loop"]
+    assert len(rung["losses"]) == 3
+    assert [sample["prompt"] for sample in rung["samples"]] == ["for thos", "queens a"]
+    assert rung["parameters"] == 93_843
+
+
+def test_a_models_window_is_used_and_a_short_prompt_refused(charloom, tmp_path, data_folder):
+    done = charloom("reproduce", "--quick", "nietzsche/char_rnn", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    model = tmp_path / "nietzsche/char_rnn/model.safetensors"
+    shown = charloom("show", model)
+    assert "elman, 1 × 256, embedding 42, 93,587 parameters" in shown.stdout
+    assert "window" in shown.stdout
+    sample = results_of(tmp_path)["studies"]["nietzsche"]["char_rnn"]["samples"][1]
+    written = charloom("generate", model, "--prompt", "for thos", "--length", 40, "--temperature", 0, "--seed", 1)
+    assert written.stdout == sample["text"] + "\n"
+    again = charloom(
+        "generate", model, "--prompt", "for thos", "--length", 40, "--temperature", 0, "--seed", 1, "--window", 8
+    )
+    assert again.stdout == written.stdout
+    short = charloom("generate", model, "--prompt", "for", "--seed", 1)
+    assert_refused(short, 1, "the prompt has 3 characters, and windows of 8 are to be filled")
+    assert_refused(charloom("generate", model, "--window", 0), 2, "--window must be a whole number from 1")
+
+
+def test_help_names_the_studies(charloom):
+    page = charloom("reproduce", "--help").stdout
+    for study in STUDIES:
+        assert study in page

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charloom.data import TokenStream, Windows, lane_rows, left_padded, sliding
+from charloom.errors import TooShortError
+
+
+def stream_of(length):
+    return TokenStream.of_documents([np.arange(length)])
+
+
+def read(windows, epoch=0, piece=3):
+    """Returns the ids, which of them are scored, and the cold marks of an epoch, read in pieces."""
+    first, last = epoch * windows.updates_an_epoch, (epoch + 1) * windows.updates_an_epoch
+    blocks = [windows.block(start, min(piece, last - start), capacity=piece + 1) for start in range(first, last, piece)]
+    cut = [(b.token_ids[: b.updates], b.scored[: b.updates], b.cold[: b.updates]) for b in blocks]
+    return [np.concatenate(parts) for parts in zip(*cut, strict=True)]
+
+
+@given(st.integers(2, 60), st.integers(1, 6), st.integers(1, 4), st.integers(1, 5), st.booleans(), st.integers(0, 2))
+def test_an_epoch_has_every_window_once(length, size, stride, lanes, shuffled, epoch):
+    stream = stream_of(length)
+    starts = sliding(stream, size, stride)
+    if not len(starts):
+        return
+    windows = Windows(stream, starts, size, lanes, shuffle_seed=7 if shuffled else None)
+    ids, scored, cold = read(windows, epoch)
+    assert cold.all()
+    assert not scored[..., :-1].any()  # only the last prediction counts
+    counted = ids[scored[..., -1]]
+    assert sorted(counted[:, 0].tolist()) == starts.tolist()
+    for row in counted:
+        np.testing.assert_array_equal(row, np.arange(row[0], row[0] + size + 1))
+    if not shuffled:
+        assert counted[:, 0].tolist() == starts.tolist()
+
+
+def test_epochs_are_shuffled_each_in_its_own_way_and_the_same_for_a_seed():
+    stream = stream_of(200)
+    windows = Windows(stream, sliding(stream, 4, 1), 4, 8, shuffle_seed=1)
+    first, second = read(windows, 0)[0], read(windows, 1)[0]
+    assert (first != second).any()
+    np.testing.assert_array_equal(first, read(windows, 0, piece=7)[0])  # however it is cut into blocks
+    other = Windows(stream, sliding(stream, 4, 1), 4, 8, shuffle_seed=2)
+    assert (read(other)[0] != first).any()
+
+
+def test_a_ragged_last_update_can_be_dropped():
+    stream = stream_of(12)
+    starts = sliding(stream, 2, 1)
+    assert len(starts) == 10
+    kept = Windows(stream, starts, 2, 4)
+    assert kept.updates_an_epoch == 3
+    assert read(kept)[1].sum() == 10
+    dropped = Windows(stream, starts, 2, 4, drop_ragged=True)
+    assert dropped.updates_an_epoch == 2
+    assert read(dropped)[1].sum() == 8
+
+
+@given(st.integers(8, 200), st.integers(1, 5), st.integers(1, 4))
+def test_lane_rows_follow_one_another_in_each_lane(length, size, lanes):
+    stream = stream_of(length)
+    starts = lane_rows(stream, size, lanes)
+    if not len(starts):
+        return
+    windows = Windows(stream, starts, size, lanes, last_only=False, carried=True)
+    ids, scored, cold = read(windows, epoch=1)
+    assert scored.all()
+    assert cold[0].all()
+    assert not cold[1:].any()
+    for lane in range(lanes):
+        inputs = ids[:, lane, :-1].reshape(-1)
+        np.testing.assert_array_equal(inputs, np.arange(inputs[0], inputs[0] + len(inputs)))
+        assert inputs[0] == lane * (length // lanes)
+        np.testing.assert_array_equal(ids[:, lane, 1:].reshape(-1), inputs + 1)
+
+
+def test_no_window_is_an_error_in_a_line():
+    stream = stream_of(3)
+    with pytest.raises(TooShortError, match="3 characters give 0 windows of 8, fewer than the 1 that an update needs"):
+        Windows(stream, sliding(stream, 8, 1), 8, 2)
+    stream = stream_of(6)
+    with pytest.raises(TooShortError, match="4 windows of 2, fewer than the 5 that"):
+        Windows(stream, sliding(stream, 2, 1), 2, 5, drop_ragged=True)
+
+
+@given(st.lists(st.lists(st.integers(1, 9), min_size=2, max_size=9), min_size=1, max_size=6), st.integers(1, 6))
+def test_pieces_are_padded_from_the_left_and_cut_there(pieces, length):
+    stream, starts = left_padded([np.array(piece) for piece in pieces], length, pad_id=0)
+    for start, piece in zip(starts, pieces, strict=True):
+        row = stream.token_ids[start : start + length + 1].tolist()
+        kept = piece[-(length + 1) :]
+        assert row == [0] * (length + 1 - len(kept)) + kept

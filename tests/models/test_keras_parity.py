@@ -1,0 +1,100 @@
+"""The same weights give the same logits as Keras itself, and the same gradient the same weights."""
+
+import os
+
+os.environ["KERAS_BACKEND"] = "jax"
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import pytest
+
+from charloom.models import Network
+from charloom.settings import NetworkSettings
+from charloom.training import UpdateRule, make_optimizer
+
+LAYERS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "elman": keras.layers.SimpleRNN}
+VOCAB, LANES, TIME = 11, 3, 7
+
+
+def old_hard_sigmoid(values):
+    return keras.ops.clip(0.2 * values + 0.5, 0, 1)
+
+
+def twin(network, stateful):
+    """Returns the Keras model with the weights of `network`."""
+    gates = {"sigmoid": "sigmoid", "hard_sigmoid": old_hard_sigmoid}
+    model = keras.Sequential([keras.Input(batch_shape=(LANES, TIME))])
+    model.add(keras.layers.Embedding(*network.embedding.shape))
+    for cell in network.cells:
+        kind = next(LAYERS[name] for name in LAYERS if type(cell).__name__.lower() == f"{name}cell")
+        options = {} if kind is keras.layers.SimpleRNN else {"recurrent_activation": gates[cell.gate_activation]}
+        model.add(
+            kind(cell.hidden, activation=cell.cell_activation, return_sequences=True, stateful=stateful, **options)
+        )
+    model.add(keras.layers.Dense(VOCAB))
+    model.layers[0].set_weights([network.embedding])
+    for layer, cell in zip(model.layers[1:-1], network.cells, strict=True):
+        bias = jnp.stack([cell.bias, cell.recurrent_bias]) if hasattr(cell, "recurrent_bias") else cell.bias
+        layer.set_weights([cell.kernel, cell.recurrent_kernel, bias])
+    model.layers[-1].set_weights([network.head.kernel, network.head.bias])
+    return model
+
+
+def random_network(**settings):
+    network = Network.init(NetworkSettings(hidden=20, embedding=6, **settings), VOCAB, None, jax.random.key(0))
+    keys = iter(jax.random.split(jax.random.key(1), 100))
+    return jax.tree.map(lambda weight: 0.5 * jax.random.normal(next(keys), weight.shape), network)
+
+
+@pytest.mark.parametrize("stateful", [False, True])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"cell": "lstm"},
+        {"cell": "lstm", "gate_activation": "hard_sigmoid"},
+        {"cell": "lstm", "cell_activation": "relu"},
+        {"cell": "lstm", "cell_activation": "softmax"},
+        {"cell": "gru"},
+        {"cell": "elman"},
+    ],
+    ids=lambda settings: "-".join(settings.values()),
+)
+def test_logits_are_those_of_keras(settings, layers, stateful):
+    network = random_network(layers=layers, **settings)
+    model = twin(network, stateful)
+    carry = network.zero_carry(LANES)
+    ids = np.random.default_rng(0).integers(0, VOCAB, (2, LANES, TIME)).astype(np.int32)
+    no_resets = jnp.zeros((TIME, LANES), bool)
+    for batch in ids:
+        wanted = np.asarray(model(batch))
+        logits, after = network(jnp.asarray(batch.T), no_resets, carry)
+        np.testing.assert_allclose(np.asarray(logits).swapaxes(0, 1), wanted, rtol=1e-5, atol=1e-5)
+        carry = after if stateful else carry
+
+
+@pytest.mark.parametrize("epsilon", [1e-7, 1e-8])
+def test_updates_are_those_of_kerass_adam(epsilon):
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=40).astype(np.float32)
+    # From zero to large: where epsilon is added shows in the small ones.
+    gradients = rng.normal(size=(5, 40)) * 10.0 ** rng.integers(-9, 1, 40)
+    gradients[:, 0] = 0
+
+    variable = keras.Variable(weights)
+    adam = keras.optimizers.Adam(0.001, epsilon=epsilon)
+    optimizer = make_optimizer(UpdateRule(epsilon=epsilon))
+    ours, state = jnp.asarray(weights), optimizer.init(jnp.asarray(weights))
+    for gradient in gradients.astype(np.float32):
+        adam.apply([jnp.asarray(gradient)], [variable])
+        step, state = optimizer.update(jnp.asarray(gradient), state)
+        ours = ours - 0.001 * step
+        np.testing.assert_allclose(ours, np.asarray(variable.value), rtol=0, atol=1e-6)
+
+
+def test_parameters_are_counted_as_keras_counts_them():
+    for cell in LAYERS:
+        network = random_network(cell=cell, layers=2)
+        assert twin(network, False).count_params() == network.parameters

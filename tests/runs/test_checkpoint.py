@@ -1,0 +1,65 @@
+import jax
+import numpy as np
+import pytest
+
+from charloom.data import Lanes, TokenStream
+from charloom.errors import ModelFileError
+from charloom.models import Network
+from charloom.runs.checkpoint import CheckpointRule, read_checkpoint, write_checkpoint
+from charloom.settings import NetworkSettings
+from charloom.training import Trainer, UpdateRule, initial_state
+
+
+def make_state(hidden=8, trained=True):
+    rule = UpdateRule()
+    network = Network.init(NetworkSettings(hidden=hidden, embedding=4), 5, 0, jax.random.key(0))
+    lanes = Lanes(TokenStream.of_documents([np.arange(40) % 5]), 2, 4)
+    trainer = Trainer(initial_state(network, 2, rule), lanes, rule, jax.random.key(1))
+    if trained:
+        while trainer.update < 3:
+            trainer.dispatch(3, lambda first, count: np.full(count, 0.01, np.float32))
+    return trainer.state
+
+
+def test_a_state_comes_back_bit_for_bit(tmp_path):
+    state = make_state()
+    write_checkpoint(tmp_path / "a.safetensors", state, {"epoch": 3})
+    back, progress = read_checkpoint(tmp_path / "a.safetensors", make_state(trained=False))
+    assert progress == {"epoch": 3}
+    for got, wanted in zip(jax.tree.leaves(back), jax.tree.leaves(state), strict=True):
+        assert got.dtype == wanted.dtype
+        np.testing.assert_array_equal(got, wanted)
+    assert int(back.optimizer.count) == 3
+
+
+def test_what_is_no_checkpoint_of_this_model_is_refused_in_a_line(tmp_path):
+    path = tmp_path / "a.safetensors"
+    write_checkpoint(path, make_state(), {})
+    with pytest.raises(ModelFileError, match=r"'network.cells.0.kernel' is float32 of shape \(4, 32\)"):
+        read_checkpoint(path, make_state(hidden=9))
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ModelFileError, match="damaged") as caught:
+        read_checkpoint(path, make_state())
+    assert str(path) in str(caught.value)
+    with pytest.raises(ModelFileError, match="cannot read"):
+        read_checkpoint(tmp_path / "missing.safetensors", make_state())
+
+
+EPOCHS = [{"epoch": 1, "loss": 2.0, "accuracy": 0.3, "val_loss": 2.375}]
+
+
+def test_names_are_made_of_the_epochs_figures():
+    rule = CheckpointRule(template="weights.{epoch:02d}-{val_loss:.2f}")
+    assert rule.name(EPOCHS[0]) == "weights.01-2.38.safetensors"
+    assert rule.keeps(EPOCHS)
+
+
+@pytest.mark.parametrize(("direction", "values", "kept"), [
+    ("min", [3, 2, 2, 1, 4], [True, True, False, True, False]),
+    ("max", [3, 2, 2, 1, 4], [True, False, False, False, True]),
+    ("min", [float("nan"), 2, float("nan"), 1], [False, True, False, True]),
+])  # fmt: skip
+def test_only_what_is_better_than_all_before_is_kept(direction, values, kept):
+    rule = CheckpointRule(template="best", monitor="loss", direction=direction)
+    epochs = [{"loss": value} for value in values]
+    assert [rule.keeps(epochs[: count + 1]) for count in range(len(epochs))] == kept

@@ -1,0 +1,49 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from charloom.models import Network, cross_entropy
+from charloom.settings import NetworkSettings
+from charloom.studies.overwritten_state import overwrite
+
+
+def make(cell):
+    network = Network.init(NetworkSettings(cell=cell, hidden=9, embedding=4), 6, 0, jax.random.key(0))
+    rng = np.random.default_rng(0)
+    ids = jnp.asarray(rng.integers(0, 6, (4, 3)), jnp.int32)
+    carry = jax.tree.map(lambda zero: jnp.asarray(rng.normal(size=zero.shape), jnp.float32), network.zero_carry(3))
+    return network, ids, carry
+
+
+def loss(network, ids, carry):
+    logits, last = network(ids, jnp.zeros(ids.shape, bool), carry)
+    return cross_entropy(logits, ids).sum(), last
+
+
+@pytest.mark.parametrize("cell", ["elman", "lstm"])
+def test_outputs_are_right_and_the_first_steps_gradient_takes_the_last_state_for_the_first(cell):
+    network, ids, carry = make(cell)
+    (wanted, last), right = jax.value_and_grad(loss, has_aux=True)(network, ids, carry)
+    (got, _), wrong = jax.value_and_grad(loss, has_aux=True)(overwrite(network), ids, carry)
+    assert float(got) == pytest.approx(float(wanted))
+
+    # What each step's pre-activation adds to the loss, by a probe that is zero.
+    def probed(probe):
+        table, carried, total = network.projection_table(), carry, 0.0
+        for step in range(4):
+            output, layer = network.cells[0].step(table[ids[step]] + probe[step], carried[0])
+            carried = (layer,)
+            total = total + cross_entropy(network.head(output), ids[step]).sum()
+        return total
+
+    d_right = np.asarray(jax.grad(probed)(jnp.zeros((4, 3, network.cells[0].bias.shape[0]))))[0]
+    d_wrong, before, after = d_right.copy(), carry[0], last[0]
+    if cell == "lstm":
+        # The forget gate's gradient is made with the overwritten cell state, too: its cotangent is d c times c.
+        d_wrong[:, 9:18] *= np.asarray(after.cell / before.cell)
+        before, after = before.hidden, after.hidden
+    mistake = np.asarray(after).T @ d_wrong - np.asarray(before).T @ d_right
+    difference = np.asarray(wrong.cells[0].recurrent_kernel - right.cells[0].recurrent_kernel)
+    np.testing.assert_allclose(difference, mistake, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(wrong.head.kernel, right.head.kernel, rtol=1e-6)
