@@ -53,7 +53,7 @@ reproduce: install  ## Rerun every published experiment in full; hours, and it g
 	$(BIN)/charloom reproduce --full --out build/full
 
 results: install  ## Write docs/results.md from docs/results.json; DIRS="..." takes more results in first.
-	$(BIN)/python scripts/results $(DIRS)
+	$(BIN)/python scripts/results.py $(DIRS)
 
 bench: .venv/bench  ## Measure speed, start-up and size beside the tutorial's code; several minutes.
 	$(BIN)/python -m benchmarks

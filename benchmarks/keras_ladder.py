@@ -1,18 +1,20 @@
 """The stateful rungs of the Nietzsche ladder in today's Keras: do charloom's losses agree with Keras's own?
 
 `python -m benchmarks.keras_ladder RUNG [EPOCHS]` trains the rung as `charloom reproduce` declares it, with Keras 3 on
-TensorFlow, and keeps the loss of each epoch in docs/keras.json. Keras 3 has sigmoids in its gates.
+TensorFlow, and keeps the loss of each epoch in src/charloom/studies/keras.json. Keras 3 has sigmoids in its gates.
 """
 
 import json
 import os
+import statistics
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-RESULTS = Path(__file__).parent.parent / "docs" / "keras.json"
+RESULTS = Path(__file__).parent.parent / "src" / "charloom" / "studies" / "keras.json"
 
 
 def losses_of(name: str, epochs: int) -> tuple[list[float], list[float]]:
@@ -23,23 +25,23 @@ def losses_of(name: str, epochs: int) -> tuple[list[float], list[float]]:
 
     from charloom.settings import NetworkSettings
     from charloom.studies import STUDIES
-    from charloom.studies.run_rung import Prepared
+    from charloom.studies.study_data import StudyData
 
     rung = STUDIES["nietzsche"].rungs[name]
     assert isinstance(rung.model, NetworkSettings)
-    prepared = Prepared.of(rung)
+    data = StudyData.of(rung)
     lanes, length = rung.framing.lanes, rung.framing.length
-    updates = rung.framing.updates_an_epoch(prepared.train)
-    ids = rung.framing.in_order(prepared.train).block(0, updates, updates).token_ids.reshape(-1, length + 1)
+    updates = rung.framing.updates_an_epoch(data.train)
+    ids = rung.framing.unshuffled(data.train, 0).block(0, updates, updates).token_ids.reshape(-1, length + 1)
 
     keras.utils.set_random_seed(0)
     layer = {"lstm": keras.layers.LSTM, "elman": keras.layers.SimpleRNN}[rung.model.cell]
     model = keras.Sequential(
         [
             keras.Input(batch_shape=(lanes, length)),
-            keras.layers.Embedding(prepared.vocabulary.size, rung.model.embedding),
+            keras.layers.Embedding(data.vocabulary.size, rung.model.embedding),
             layer(rung.model.hidden, return_sequences=True, stateful=True),
-            keras.layers.Dense(prepared.vocabulary.size, activation="softmax"),
+            keras.layers.Dense(data.vocabulary.size, activation="softmax"),
         ]
     )
     model.compile(loss="sparse_categorical_crossentropy", optimizer=keras.optimizers.Adam())
@@ -49,9 +51,7 @@ def losses_of(name: str, epochs: int) -> tuple[list[float], list[float]]:
     for rate in rates[:epochs]:
         model.optimizer.learning_rate = float(rate)
         for stateful in model.layers:
-            if hasattr(stateful, "reset_states"):
-                stateful.reset_states()
-            elif hasattr(stateful, "reset_state"):
+            if hasattr(stateful, "reset_state"):
                 stateful.reset_state()
         begin = time.perf_counter()
         history = model.fit(ids[:, :-1], ids[:, 1:], batch_size=lanes, epochs=1, shuffle=False, verbose=0)
@@ -65,8 +65,9 @@ def main() -> None:
     """Runs the rung and the number of epochs that the command line names."""
     name, *rest = sys.argv[1:]
     losses, seconds = losses_of(name, int(rest[0]) if rest else 1_000)
-    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    kept[name] = {"losses": losses, "seconds_per_epoch": sorted(seconds)[len(seconds) // 2]}
+    kept = json.loads(RESULTS.read_text())
+    kept["keras"] = version("keras")
+    kept["rungs"][name] = {"losses": losses, "seconds_per_epoch": statistics.median(seconds)}
     RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
 
 

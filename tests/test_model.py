@@ -108,7 +108,7 @@ def test_the_file_is_as_the_design_says(saved):
         (lambda t, m: m["trained_on"].update(characters="many"), "characters is 'many'"),
         (lambda t, m: m["training"].update(window=0), "window must be a whole number from 1"),
         (lambda t, m: m["training"].update(window="all"), "window must be a whole number from 1"),
-        (lambda t, m: m["model"].update(head="logits"), "'head.kernel' does not belong"),
+        (lambda t, m: m["model"].update(head="logits"), "'head.bias' does not belong"),
         (lambda t, m: m["training"].update(validation_nats_per_char=None), "validation_nats_per_char is None"),
     ],
 )

@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import platform
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,16 @@ def processor_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def peak_memory_bytes() -> int | None:
+    """Returns the most memory that this process has held at a time; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def set_up_jax() -> None:

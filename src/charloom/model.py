@@ -47,6 +47,7 @@ class TextModel:
         lowercase: whether texts are lower-cased before the model sees them.
         trained_on: `name`, `sha256` and `characters` of the text.
         training: how it was trained and what came of it, as JSON values.
+        format_version: of the file that it was loaded from; `save` writes the newest.
     """
 
     network: Network = field(repr=False)
@@ -55,11 +56,7 @@ class TextModel:
     lowercase: bool = False
     trained_on: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-    @property
-    def format_version(self) -> int:
-        """The version of the file that `save` writes."""
-        return FORMAT_VERSION
+    format_version: int = FORMAT_VERSION
 
     def generate(
         self,
@@ -111,8 +108,8 @@ class TextModel:
         token_ids = self.vocabulary.encode(self.seen(prompt), unknown)
         if window is not None and len(token_ids) < window:
             raise TooShortError(
-                f"the prompt has {len(token_ids)} characters, and windows of {window} are to be filled: a shorter text "
-                "is none that the model was trained on. Give a longer prompt."
+                f"the prompt has {len(token_ids)} characters, and a window of {window} is read for each new one: what "
+                "is trained on windows has never seen a shorter text. Give a longer prompt."
             )
         return Prepared(self, self.vocabulary.decode(token_ids), read_prompt(self.network, token_ids, window))
 
@@ -240,6 +237,8 @@ def load(path: str | os.PathLike[str]) -> TextModel:
     path = Path(path)
     tensors, metadata = read_tensor_file(path)
     version = metadata.get("format_version")
+    if "checkpoint_version" in metadata:
+        raise ModelFileError(f"{path} is a checkpoint of training, not a model. Give the model file beside it.")
     if version not in (1, FORMAT_VERSION):
         made_by = metadata.get("charloom_version", "another charloom")
         raise ModelFileError(
@@ -260,15 +259,16 @@ def load(path: str | os.PathLike[str]) -> TextModel:
             {
                 "updates": int,
                 "kept_update": int,
-                "window": int,
                 "validation_chars": int,
                 "validation_nats_per_char": (int, float),
             },
         )
+        if "window" in training:
+            require_count("window", training["window"])
+        network = _network(path, settings, vocabulary, tensors)
     except SettingError as error:
         raise ModelFileError(f"{path}: its metadata is not as it was written: {error}.") from error
-    network = _network(path, settings, vocabulary, tensors)
-    return TextModel(network, vocabulary, settings, lowercase, trained_on, training)
+    return TextModel(network, vocabulary, settings, lowercase, trained_on, training, version)
 
 
 def _section(metadata: Mapping[str, Any], name: str) -> dict[str, Any]:

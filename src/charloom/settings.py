@@ -86,6 +86,8 @@ class NetworkSettings:
         if self.last_cell_activation is not None:
             _require_choice(self, "last_cell_activation", get_args(CellActivation))
         _require_choice(self, "head", get_args(HeadName))
+        if self.cell == "elman" and self.gate_activation != "sigmoid":
+            raise SettingError("gate_activation", "is for cells with gates; Elman's has none")
 
     @property
     def cell_activations(self) -> tuple[CellActivation, ...]:

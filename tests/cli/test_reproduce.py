@@ -7,6 +7,7 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
+from filelock import FileLock
 
 from charloom import __version__
 from charloom.model import load
@@ -92,7 +93,7 @@ def test_what_is_done_is_not_done_again(charloom, copy):
     before = results_of(copy)
     done = charloom("reproduce", "--quick", "alphabet/stateful", "alphabet/three_to_one", "--out", copy)
     assert done.returncode == 0
-    assert done.stderr.splitlines() == ["alphabet/three_to_one: done before", "alphabet/stateful: done before"]
+    assert done.stderr.splitlines() == ["    alphabet/three_to_one: done before", "    alphabet/stateful: done before"]
     assert results_of(copy) == before
 
 
@@ -100,7 +101,7 @@ def test_what_is_done_is_not_done_again(charloom, copy):
     ("arguments", "words"),
     [
         (("nietzshe",), ["'nietzshe' is unknown", "did you mean nietzsche?", "english-major (relu_logits"]),
-        (("alphabet/rnn",), ["has no rung 'rnn'", "one_to_one, three_to_one"]),
+        (("alphabet/rnn",), ["alphabet has no rung 'rnn'", "one_to_one, three_to_one"]),
         (("--quick", "--full"), ["--quick and --full exclude each other"]),
         (("--seed", "-1"), ["--seed must be a whole number"]),
         (("--threads", "0"), ["--threads must be"]),
@@ -125,8 +126,13 @@ def test_results_of_something_else_are_left_alone(charloom, copy):
     other = ("reproduce", "--quick", "nietzsche/char3", "--out", copy)
     assert_refused(charloom(*other), 1, "another study, alphabet", "--force")
     assert (copy / "results.json").read_bytes() == before
-    change(copy, version="0.0.1")
-    assert_refused(charloom(*arguments, "--quick"), 1, "results of charloom 0.0.1", "--force")
+    for changed in ({"version": "0.0.1"}, {"results_version": 0}):
+        change(copy, **changed)
+        assert_refused(charloom(*arguments, "--quick"), 1, "results of another charloom", "--force")
+    for broken in ({"studies": []}, {"run": 3}, {"studies": {"alphabet": 3}}, {"studies": {"novels": {}}}):
+        (copy / "results.json").write_bytes(before)
+        change(copy, **broken)
+        assert_refused(charloom(*arguments, "--quick"), 1, "damaged", "--force")
     (copy / "results.json").write_text('{"studies": ')
     assert_refused(charloom(*arguments, "--quick"), 1, "damaged", "--force")
     file = copy / "file"
@@ -134,7 +140,17 @@ def test_results_of_something_else_are_left_alone(charloom, copy):
     assert_refused(charloom("reproduce", "--out", file), 1, "it is no folder")
 
 
-def test_force_begins_anew(charloom, copy):
+def test_force_does_what_is_named_anew_and_keeps_the_rest_of_the_run(charloom, copy):
+    before = results_of(copy)["studies"]["alphabet"]
+    done = charloom("reproduce", "--quick", "alphabet/stateful", "--out", copy, "--force")
+    assert done.returncode == 0, done.stderr
+    after = results_of(copy)["studies"]["alphabet"]
+    assert after["three_to_one"] == before["three_to_one"]
+    assert after["stateful"]["seconds_per_epoch"] != before["stateful"]["seconds_per_epoch"]
+    assert after["stateful"]["losses"] == before["stateful"]["losses"]  # the same seed
+
+
+def test_force_throws_another_runs_results_away(charloom, copy):
     change(copy, version="0.0.1")
     done = charloom("reproduce", "--quick", "alphabet/stateful", "--out", copy, "--force")
     assert done.returncode == 0, done.stderr
@@ -144,17 +160,22 @@ def test_force_begins_anew(charloom, copy):
 
 def test_without_its_corpus_a_study_is_left_out_and_the_others_are_done(charloom, tmp_path):
     out = tmp_path / "out"
-    done = charloom(
-        "reproduce", "--quick", "nietzsche/char3", "alphabet/stateful", "--out", out, **NO_NETWORK,
-        XDG_CACHE_HOME=str(tmp_path / "cache"),
-    )  # fmt: skip
+    rungs = ("nietzsche/char3", "nietzsche/char_loop", "alphabet/stateful")
+    elsewhere = {**NO_NETWORK, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = charloom("reproduce", "--quick", *rungs, "--out", out, **elsewhere)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("charloom: not done: nietzsche/char3: cannot download nietzsche")
+    assert last.startswith("charloom: not done: nietzsche/char3, nietzsche/char_loop: cannot download nietzsche")
     assert "CHARLOOM_DATA" in last
     assert list(results_of(out)["studies"]) == ["alphabet"]
     assert (out / "report.html").exists()
+
+
+def test_two_at_a_time_do_not_write_into_one_folder(charloom, copy):
+    with FileLock(copy / ".lock"):
+        done = charloom("reproduce", "--quick", "alphabet/stateful", "--out", copy)
+    assert_refused(done, 1, "another charloom is at work in")
 
 
 def test_ctrl_c_stops_and_the_same_command_goes_on(charloom, tmp_path, data_folder):
@@ -197,7 +218,7 @@ def test_a_models_window_is_used_and_a_short_prompt_refused(charloom, tmp_path, 
     )
     assert again.stdout == written.stdout
     short = charloom("generate", model, "--prompt", "for", "--seed", 1)
-    assert_refused(short, 1, "the prompt has 3 characters, and windows of 8 are to be filled")
+    assert_refused(short, 1, "the prompt has 3 characters, and a window of 8 is read")
     assert_refused(charloom("generate", model, "--window", 0), 2, "--window must be a whole number from 1")
 
 

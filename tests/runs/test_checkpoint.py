@@ -4,9 +4,11 @@ import pytest
 
 from charloom.data import Lanes, TokenStream
 from charloom.errors import ModelFileError
+from charloom.model import TextModel, load
 from charloom.models import Network
-from charloom.runs.checkpoint import CheckpointRule, read_checkpoint, write_checkpoint
+from charloom.runs.checkpoint import CheckpointRule, read_progress, read_state, write_checkpoint
 from charloom.settings import NetworkSettings
+from charloom.text import Vocabulary
 from charloom.training import Trainer, UpdateRule, initial_state
 
 
@@ -24,8 +26,8 @@ def make_state(hidden=8, trained=True):
 def test_a_state_comes_back_bit_for_bit(tmp_path):
     state = make_state()
     write_checkpoint(tmp_path / "a.safetensors", state, {"epoch": 3})
-    back, progress = read_checkpoint(tmp_path / "a.safetensors", make_state(trained=False))
-    assert progress == {"epoch": 3}
+    back = read_state(tmp_path / "a.safetensors", make_state(trained=False))
+    assert read_progress(tmp_path / "a.safetensors") == {"epoch": 3}
     for got, wanted in zip(jax.tree.leaves(back), jax.tree.leaves(state), strict=True):
         assert got.dtype == wanted.dtype
         np.testing.assert_array_equal(got, wanted)
@@ -35,14 +37,26 @@ def test_a_state_comes_back_bit_for_bit(tmp_path):
 def test_what_is_no_checkpoint_of_this_model_is_refused_in_a_line(tmp_path):
     path = tmp_path / "a.safetensors"
     write_checkpoint(path, make_state(), {})
-    with pytest.raises(ModelFileError, match=r"'network.cells.0.kernel' is float32 of shape \(4, 32\)"):
-        read_checkpoint(path, make_state(hidden=9))
+    with pytest.raises(ModelFileError, match=r"'carry.0.cell' is float32 of shape \(2, 8\)"):
+        read_state(path, make_state(hidden=9))
     path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(ModelFileError, match="damaged") as caught:
-        read_checkpoint(path, make_state())
-    assert str(path) in str(caught.value)
-    with pytest.raises(ModelFileError, match="cannot read"):
-        read_checkpoint(tmp_path / "missing.safetensors", make_state())
+    for read in (read_progress, lambda path: read_state(path, make_state())):
+        with pytest.raises(ModelFileError, match="damaged") as caught:
+            read(path)
+        assert str(path) in str(caught.value)
+        with pytest.raises(ModelFileError, match="cannot read"):
+            read(tmp_path / "missing.safetensors")
+
+
+def test_a_checkpoint_is_not_taken_for_a_model_nor_a_model_for_a_checkpoint(tmp_path):
+    state = make_state()
+    write_checkpoint(tmp_path / "a.safetensors", state, {})
+    with pytest.raises(ModelFileError, match="a checkpoint of training, not a model"):
+        load(tmp_path / "a.safetensors")
+    model = TextModel(state.network, Vocabulary.of_texts(["\nabcd"]), NetworkSettings(hidden=8, embedding=4))
+    model.save(tmp_path / "b.safetensors")
+    with pytest.raises(ModelFileError, match="no checkpoint that this version can go on from"):
+        read_progress(tmp_path / "b.safetensors")
 
 
 EPOCHS = [{"epoch": 1, "loss": 2.0, "accuracy": 0.3, "val_loss": 2.375}]
@@ -51,15 +65,18 @@ EPOCHS = [{"epoch": 1, "loss": 2.0, "accuracy": 0.3, "val_loss": 2.375}]
 def test_names_are_made_of_the_epochs_figures():
     rule = CheckpointRule(template="weights.{epoch:02d}-{val_loss:.2f}")
     assert rule.name(EPOCHS[0]) == "weights.01-2.38.safetensors"
-    assert rule.keeps(EPOCHS)
+    assert rule.kept(EPOCHS) == 0
 
 
-@pytest.mark.parametrize(("direction", "values", "kept"), [
-    ("min", [3, 2, 2, 1, 4], [True, True, False, True, False]),
-    ("max", [3, 2, 2, 1, 4], [True, False, False, False, True]),
-    ("min", [float("nan"), 2, float("nan"), 1], [False, True, False, True]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("direction", "values", "kept"),
+    [
+        ("min", [3, 2, 2, 1, 4], [0, 1, 1, 3, 3]),
+        ("max", [3, 2, 2, 1, 4], [0, 0, 0, 0, 4]),
+        ("min", [float("nan"), 2, float("nan"), 1], [-1, 1, 1, 3]),
+    ],
+)
 def test_only_what_is_better_than_all_before_is_kept(direction, values, kept):
     rule = CheckpointRule(template="best", monitor="loss", direction=direction)
     epochs = [{"loss": value} for value in values]
-    assert [rule.keeps(epochs[: count + 1]) for count in range(len(epochs))] == kept
+    assert [rule.kept(epochs[: count + 1]) for count in range(len(epochs))] == kept

@@ -1,18 +1,17 @@
 from dataclasses import replace
 
-import jax
 import numpy as np
 import pytest
 
-from charloom.artifacts import read_tensor_file
 from charloom.model import load
-from charloom.runs.checkpoint import CheckpointRule
+from charloom.runs.checkpoint import CheckpointRule, read_progress
 from charloom.settings import NetworkSettings
 from charloom.studies.demonstrations import Greedy, Predictions, SlidingOnCarriedState, SpaceProbabilities, Temperatures
 from charloom.studies.framing import ReadingLanes, ShuffledWindows, StatefulRows
+from charloom.studies.resuming import remove_spent
 from charloom.studies.run_rung import run_rung
 from charloom.studies.rung import Rung, StudyText
-from charloom.training import Notice, Phase, follow
+from charloom.training import EpochEnd, Notice, Phase, follow
 
 TEXT = StudyText(source="the cat sat on the mat, and the rat sat on the hat.\n" * 6, literal=True)
 RUNG = Rung(
@@ -50,6 +49,7 @@ def test_a_rung_learns_and_tells_what_came_of_it(tmp_path):
     assert figures["framing"]["rows"] == 4 * (len(TEXT.source) // 4 // 5)
     greedy = load(tmp_path / "model.safetensors").generate("the ", 20, temperature=0)
     assert [sample["text"] for sample in figures["samples"]][1] == greedy
+    remove_spent(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.safetensors"]
 
 
@@ -57,10 +57,9 @@ def test_a_stopped_rung_goes_on_and_comes_to_the_same(tmp_path):
     whole, _ = run(RUNG, tmp_path / "whole")
     stopped, events = run(RUNG, tmp_path / "parts", stop_after=4)
     assert stopped is None
-    kept = list((tmp_path / "parts").glob("epoch-*.safetensors"))
-    assert kept
+    assert 0 < sum(isinstance(event, EpochEnd) for event in events) < 4
     resumed, events = run(RUNG, tmp_path / "parts")
-    assert any(isinstance(event, Notice) and "going on after epoch" in event.text for event in events)
+    assert notices_of(events)[0].startswith("going on after epoch")
     assert without_times(resumed) == without_times(whole)
     assert (tmp_path / "parts/model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
 
@@ -69,6 +68,7 @@ def checkpointed(tmp_path):
     """Returns a folder with a checkpoint of every epoch but the model, and the figures of the whole run."""
     rung = replace(RUNG, checkpoints=(CheckpointRule(template="weights.{epoch:02d}-{loss:.2f}"),))
     figures, _ = run(rung, tmp_path)
+    remove_spent(tmp_path)
     paths = sorted(tmp_path.glob("weights.*.safetensors"))
     assert [path.name for path in paths] == [
         f"weights.{epoch:02d}-{loss:.2f}.safetensors" for epoch, loss in enumerate(figures["losses"], 1)
@@ -76,13 +76,17 @@ def checkpointed(tmp_path):
     return rung, paths, figures
 
 
-@pytest.mark.parametrize("kept", [1, 2, 3])
+def notices_of(events):
+    return [event.text for event in events if isinstance(event, Notice)]
+
+
+@pytest.mark.parametrize("kept", [1, 2, 4])
 def test_any_kept_checkpoint_can_be_gone_on_from(tmp_path, kept):
     rung, paths, whole = checkpointed(tmp_path)
     for path in paths[kept:]:
         path.unlink()
     resumed, events = run(rung, tmp_path)
-    assert f"going on after epoch {kept}" in [event.text for event in events if isinstance(event, Notice)]
+    assert notices_of(events) == [f"going on after epoch {kept}"]
     assert without_times(resumed) == without_times(whole)
 
 
@@ -91,19 +95,32 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path):
     paths[3].unlink()
     paths[2].write_bytes(paths[2].read_bytes()[:-100])
     resumed, events = run(rung, tmp_path)
-    notices = [event.text for event in events if isinstance(event, Notice)]
-    assert paths[2].name in notices[0]
-    assert "The checkpoint before it is used" in notices[0]
-    assert "\n" not in notices[0]
-    assert notices[1] == "going on after epoch 2"
+    damaged, going_on = notices_of(events)
+    assert paths[2].name in damaged
+    assert "The one before it is used" in damaged
+    assert "\n" not in damaged
+    assert going_on == "going on after epoch 2"
     assert without_times(resumed) == without_times(whole)
 
 
-def test_another_runs_checkpoints_are_left_alone(tmp_path):
-    rung, _, whole = checkpointed(tmp_path)
-    again, events = run(rung, tmp_path, identity={"rung": "test", "mode": "other"})
-    assert not [event for event in events if isinstance(event, Notice)]
+def test_where_every_checkpoint_is_damaged_training_begins_anew(tmp_path):
+    whole, _ = run(RUNG, tmp_path)
+    for path in tmp_path.glob("epoch-*"):
+        path.write_bytes(b"what once was a checkpoint")
+    again, events = run(RUNG, tmp_path)
+    assert len(notices_of(events)) == 2
+    assert all("Training begins anew" in notice for notice in notices_of(events))
     assert without_times(again) == without_times(whole)
+
+
+def test_another_runs_checkpoints_are_not_gone_on_from_and_not_in_the_way(tmp_path):
+    run(RUNG, tmp_path, identity={"rung": "test", "mode": "other"})
+    assert len(list(tmp_path.glob("epoch-*"))) == 2  # epochs 3 and 4
+    stopped, events = run(RUNG, tmp_path, stop_after=4)
+    assert stopped is None
+    assert notices_of(events) == []
+    _, events = run(RUNG, tmp_path)
+    assert notices_of(events)[0].startswith("going on after epoch")
 
 
 def test_the_best_of_a_monitor_is_kept(tmp_path):
@@ -113,14 +130,26 @@ def test_the_best_of_a_monitor_is_kept(tmp_path):
         CheckpointRule(template="last"),
     )
     figures, _ = run(replace(RUNG, checkpoints=rules), tmp_path)
-    epochs = {rule.template: len(read_progress(tmp_path / f"{rule.template}.safetensors")) for rule in rules}
+    paths = {rule.template: tmp_path / f"{rule.template}.safetensors" for rule in rules}
+    epochs = {name: len(read_progress(path)["epochs"]) for name, path in paths.items()}
     assert epochs["last"] == 4
     assert figures["losses"].index(min(figures["losses"])) + 1 == epochs["best_loss"]
     assert figures["accuracies"].index(max(figures["accuracies"])) + 1 == epochs["best_accuracy"]
 
 
-def read_progress(path):
-    return read_tensor_file(path)[1]["progress"]["epochs"]
+def test_a_best_checkpoint_that_is_damaged_is_named_and_costs_nothing_else(tmp_path):
+    rung = replace(
+        RUNG,
+        framing=ReadingLanes(length=2, lanes=4, epoch=30),
+        checkpoints=(CheckpointRule(template="best_loss", monitor="loss"),),
+        demonstrations=(SpaceProbabilities("on the mat,", "t", 5),),
+    )
+    whole, _ = run(rung, tmp_path)
+    (tmp_path / "best_loss.safetensors").write_bytes(b"damaged")
+    again, events = run(rung, tmp_path)
+    assert any("best_loss" in notice and "Nothing is shown of it" in notice for notice in notices_of(events))
+    assert again["losses"] == whole["losses"]
+    assert len(again["samples"]) == len(whole["samples"]) - 1
 
 
 def test_windows_are_written_with_as_they_were_read(tmp_path):
@@ -162,21 +191,16 @@ def test_lanes_that_read_on_are_scored_from_their_own_state_and_from_zeros(tmp_p
     for sample in figures["samples"]:
         assert len(sample["space_probabilities"]) == 12
         assert all(0 <= chance <= 1 for chance in sample["space_probabilities"])
-        # Where a space is written, it was the most likely of all.
-        for chance, letter in zip(sample["space_probabilities"], sample["text"][1:], strict=True):
-            assert chance >= 1 / 20 or letter != " "
-
-
-def test_a_prediction_after_a_prompt_is_the_greedy_one(tmp_path):
-    figures, _ = run(RUNG, tmp_path)
-    prediction, greedy = figures["samples"][:2]
-    # Read from zeros without a start input: not quite what generating does, but the same for a trained model.
-    assert prediction["prompt"] == "the "
-    assert prediction["text"] == greedy["text"][4]
+    # A space comes where it was the most likely of all, which it then is by at least one in as many as there are.
+    chances = [chance for sample in figures["samples"] for chance in sample["space_probabilities"]]
+    letters = [letter for sample in figures["samples"] for letter in sample["text"][1:]]
+    assert min(chance for chance, letter in zip(chances, letters, strict=True) if letter == " ") > 0.1
+    assert all(chance <= 0.5 for chance, letter in zip(chances, letters, strict=True) if letter != " ")
 
 
 def test_a_loss_that_is_no_number_is_reported_as_none(tmp_path):
-    figures, _ = run(replace(RUNG, phases=(Phase(1e30, 3),)), tmp_path)
+    figures, _ = run(replace(RUNG, phases=(Phase(1e38, 3),)), tmp_path)
     assert figures["losses"][-1] is None
     assert figures["samples"] == []
-    assert jax.tree.leaves(figures)
+    again, _ = run(replace(RUNG, phases=(Phase(1e38, 3),)), tmp_path)  # over already
+    assert again["losses"] == figures["losses"]

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from charloom.studies import STUDIES
-from charloom.studies.run_rung import Prepared, run_rung
+from charloom.studies.run_rung import run_rung
 from charloom.studies.run_seeds import run_seeds
+from charloom.studies.study_data import StudyData
 from charloom.training import Phase, follow
 
 ALPHABET = STUDIES["alphabet"].rungs
@@ -42,8 +43,8 @@ def test_the_accuracy_is_the_median_of_the_trained_models(tmp_path):
 
 def test_random_pieces_are_what_the_notebook_draws():
     rung = ALPHABET["variable_length"]
-    prepared = Prepared.of(rung)
-    block = rung.framing.windows(prepared.train, seed=3, shuffled=False).block(0, 1000, 1000)
+    data = StudyData.of(rung)
+    block = rung.framing.windows(data.train, seed=3, shuffled=False).block(0, 1000, 1000)
     rows = block.token_ids[:, 0]
     assert rows.shape == (1000, 6)
     lengths = []

@@ -1,6 +1,21 @@
 """Artifacts: files written in one step, and named tensors with JSON in one of them. Knows nothing of networks."""
 
-from charloom.artifacts.files import make_folder, write_bytes
-from charloom.artifacts.tensor_file import METADATA_KEY, read_tensor_file, require_writable, write_tensor_file
+from charloom.artifacts.files import cannot_write, make_folder, write_bytes
+from charloom.artifacts.tensor_file import (
+    METADATA_KEY,
+    read_metadata,
+    read_tensor_file,
+    require_writable,
+    write_tensor_file,
+)
 
-__all__ = ["METADATA_KEY", "make_folder", "read_tensor_file", "require_writable", "write_bytes", "write_tensor_file"]
+__all__ = [
+    "METADATA_KEY",
+    "cannot_write",
+    "make_folder",
+    "read_metadata",
+    "read_tensor_file",
+    "require_writable",
+    "write_bytes",
+    "write_tensor_file",
+]

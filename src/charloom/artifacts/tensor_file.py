@@ -4,7 +4,8 @@ import json
 import os
 import struct
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,32 @@ def read_tensor_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]
     Raises:
         ModelFileError: the file is missing, unreadable, damaged, or has no metadata of charloom's.
     """
+    with _opened(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+        text = (file.metadata() or {}).get(METADATA_KEY)
+    return tensors, _parsed(path, text)
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Returns the metadata of the file at `path`, without reading its tensors.
+
+    Raises:
+        ModelFileError: as of `read_tensor_file`; what is wrong inside a tensor is not looked for.
+    """
+    with _opened(path) as file:
+        text = (file.metadata() or {}).get(METADATA_KEY)
+    return _parsed(path, text)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
             raise ModelFileError(f"{path} is no file. `charloom train` makes model files.")
         with open(path, "rb"):  # for the system's own words where it cannot be read
             pass
         with safe_open(path, framework="numpy") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-            text = (file.metadata() or {}).get(METADATA_KEY)
+            yield file
     except OSError as error:
         reason = error.strerror or str(error)
         raise ModelFileError(f"cannot read {path}: {reason}. `charloom train` makes model files.") from error
@@ -68,6 +87,9 @@ def read_tensor_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]
         raise ModelFileError(
             f"{path} is no model file, or a damaged one ({error}). Train it again, or copy it anew."
         ) from error
+
+
+def _parsed(path: Path, text: str | None) -> dict[str, Any]:
     if text is None:
         raise ModelFileError(f"{path} is a safetensors file, but not charloom's: its metadata has no '{METADATA_KEY}'.")
     try:
@@ -76,7 +98,7 @@ def read_tensor_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]
         raise ModelFileError(f"{path} is damaged: its metadata is no JSON ({error}).") from error
     if not isinstance(metadata, dict):
         raise ModelFileError(f"{path} is damaged: its metadata is no JSON object.")
-    return tensors, metadata
+    return metadata
 
 
 def _looks_like_tensor_file(path: Path) -> bool:

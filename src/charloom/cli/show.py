@@ -60,7 +60,7 @@ def _model(model: "TextModel") -> dict[str, Any]:
         "cell": model.settings.cell,
         "layers": model.settings.layers,
         "hidden": model.settings.hidden,
-        "embedding": model.settings.embedding,
+        "embedding": model.settings.embedding if model.settings.inputs == "embedding" else None,
         "parameters": model.network.parameters,
         "vocabulary": vocabulary.characters if vocabulary.units == "chars" else None,
         "units": vocabulary.units,

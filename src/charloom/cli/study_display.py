@@ -5,6 +5,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
+from charloom.reports.study_figures import accuracy_text, loss_text
 from charloom.studies.reproduce import RungEnd, RungStart, StudyEvent
 from charloom.training import EpochEnd, Notice, Stopped
 from charloom.training import Progress as TrainingProgress
@@ -60,9 +61,10 @@ class StudyDisplay:
 
     def _begin(self, event: RungStart) -> None:
         self._rung = event
-        self.print(f"{event.number}/{event.rungs} {event.name}" + (f": {event.cut}" if event.cut else ""))
+        number, rungs = event.place
+        self.print(f"{number}/{rungs} {event.name}" + (f": {event.cut}" if event.cut else ""))
         self._drop_bar()
-        self._task = self._bars.add_task("", total=None, state="compiling")
+        self._task = self._bars.add_task("", total=None, state="compiling, then at work")
 
     def _epoch_line(self, event: EpochEnd) -> str:
         assert self._rung is not None  # epochs are those of a rung
@@ -76,16 +78,12 @@ class StudyDisplay:
 
     def _end(self, event: RungEnd) -> None:
         self._drop_bar()
-        if event.done_before:
-            self.print(f"{event.name}: done before")
-            return
         figures = event.figures
-        parts = [f"{figures['parameters']:,} parameters", f"accuracy {figures['accuracy']:.3f}"]
-        if figures["losses"] and figures["losses"][-1] is not None:
-            parts.insert(1, f"loss {figures['losses'][-1]:.4f}")
-        if "accuracy_range" in figures:
-            low, high = figures["accuracy_range"]
-            parts[-1] = f"median accuracy {figures['accuracy']:.3f} ({low:.3f} to {high:.3f}, {figures['seeds']} seeds)"
+        parts = [
+            f"{figures['parameters']:,} parameters",
+            f"loss {loss_text(figures['losses'][-1])}",
+            f"accuracy {accuracy_text(figures)}",
+        ]
         parts.append(f"{format_seconds(figures['training_seconds'])} of training")
         self.print(f"    done: {', '.join(parts)}")
         for check in figures["checks"]:

@@ -55,10 +55,10 @@ def loss_curves(title: str, curves: Mapping[str, Values]) -> Picture:
 def probability_bars(title: str, letters: str, chances: Sequence[float]) -> Picture:
     """Returns a bar for each of `letters`, as high as its probability."""
     width, height = 6, 60
+    heights = [max(chance, _BAR_LEAST) * height for chance in chances]
     bars = "".join(
-        f'<rect x="{index * width}" y="{height - chance * height:.1f}" width="{width - 1}" '
-        f'height="{max(chance, _BAR_LEAST) * height:.1f}"/>'
-        for index, chance in enumerate(chances)
+        f'<rect x="{index * width}" y="{height - bar:.1f}" width="{width - 1}" height="{bar:.1f}"/>'
+        for index, bar in enumerate(heights)
     )
     svg = _svg(len(chances) * width, height, f'<g fill="{_OURS}">{bars}</g>')
     highest = max(range(len(chances)), key=chances.__getitem__)

@@ -3,33 +3,83 @@
 from collections.abc import Mapping
 from typing import Any
 
-from charloom.units import bits_from_nats
+from charloom.units import bits_from_nats, format_seconds
 
 _HOLDS_WITHIN = 0.03
 _HYPOTHESIS = (
     "Hypothesis: the Keras of the day overwrote the carried state before back-propagation read it. Emulated here, that"
 )
 
+Figures = Mapping[str, Any]
 
-def overwritten_state_sentence(figures: Mapping[str, Any], of: Mapping[str, Any]) -> str:
-    """Returns whether training on an overwritten state explains what was published."""
+
+def sentences(name: str, rungs: Mapping[str, Figures]) -> list[str]:
+    """Returns what the figures of the rung `name` say beside the published ones and its neighbors'."""
+    figures = rungs[name]
+    said = []
+    if "overwritten_state" in figures["variants"]:
+        said.append(_overwritten_state(figures["variants"]["overwritten_state"], figures))
+    if "nan_after_about_epoch" in figures["published"]:
+        said.append(_not_a_number(figures))
+    for other in figures["beats"]:
+        if other in rungs:
+            said.append(_beats(name, figures, other, rungs[other]))
+    return said
+
+
+def accuracy_text(figures: Figures) -> str:
+    """Returns the accuracy, of several seeds with its range."""
+    if "accuracy_range" not in figures:
+        return f"{figures['accuracy']:.3f}"
+    low, high = figures["accuracy_range"]
+    return f"{figures['accuracy']:.3f} ({low:.3f} to {high:.3f}, {figures['seeds']} seeds)"
+
+
+def loss_text(loss: float | None) -> str:
+    """Returns a loss in nats as people read it."""
+    return "no number" if loss is None else f"{loss:.4f}"
+
+
+def _overwritten_state(variant: Figures, of: Figures) -> str:
     published = of["published_losses"]
     if not published:
-        stalled = of["published"]["accuracy"]
+        stalled, correct, here = of["published"]["accuracy"], of["accuracy"], variant["accuracy"]
+        nearer = abs(here - stalled) < abs(correct - stalled)
+        verdict = "holds in kind: like the published run it stalls" if nearer else "does not hold here"
         return (
-            f"{_HYPOTHESIS} ends at an accuracy of {figures['accuracy']:.2f}; the published run stalled at about "
-            f"{stalled:.2f}, and correct training reaches {of['accuracy']:.2f}."
+            f"{_HYPOTHESIS} ends at an accuracy of {here:.2f}; the published run stalled at about {stalled:.2f}, and "
+            f"correct training reaches {correct:.2f}. The hypothesis {verdict}."
         )
-    pairs = zip(figures["losses"], published, strict=False)
-    apart = max(abs(here - there) / there for here, there in pairs if here is not None)
+    pairs = list(zip(variant["losses"], published, strict=False))
+    if any(here is None for here, _ in pairs):
+        return f"{_HYPOTHESIS} ends in a loss that is no number: the hypothesis does not hold here."
+    apart = max(abs(here - there) / there for here, there in pairs)
     verdict = "holds" if apart <= _HOLDS_WITHIN else "does not hold"
     return (
         f"{_HYPOTHESIS} gives the published losses within {apart:.1%} at every epoch: the hypothesis {verdict} here. "
-        f"Correct training ends at {of['losses'][-1]:.4f}; {published[-1]:.4f} was published."
+        f"Correct training ends at {loss_text(of['losses'][-1])}; {published[-1]:.4f} was published."
     )
 
 
-def bits_table(rungs: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _not_a_number(figures: Figures) -> str:
+    published, losses = figures["published"]["nan_after_about_epoch"], figures["losses"]
+    here = (
+        f"no number after epoch {losses.index(None) + 1}"
+        if None in losses
+        else f"{losses[-1]:.4f} after {len(losses)} epochs"
+    )
+    return f"The published loss was no number after about {published} epochs; here it is {here}."
+
+
+def _beats(name: str, figures: Figures, other: str, others: Figures) -> str:
+    ours, theirs = (bits_from_nats(one["held_out_score"]["nats"]) for one in (figures, others))
+    times = format_seconds(figures["training_seconds"]), format_seconds(others["training_seconds"])
+    wins = ours < theirs and figures["training_seconds"] < others["training_seconds"]
+    verdict = "beats" if wins else "does not beat"
+    return f"{name} {verdict} {other}: {ours:.3f} bits held out in {times[0]}, against {theirs:.3f} in {times[1]}."
+
+
+def bits_table(rungs: Mapping[str, Figures]) -> list[dict[str, Any]]:
     """Returns accuracy and bits per byte of the rungs that hold text out, and of their variants; in their order."""
     rows = []
     for name, figures in rungs.items():

@@ -5,19 +5,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from charloom.reports.pictures import Picture, framing_diagram, loss_curves, probability_bars
-from charloom.reports.study_figures import bits_table, overwritten_state_sentence
+from charloom.reports.study_figures import accuracy_text, bits_table, loss_text, sentences
 from charloom.units import format_seconds
 
 _PREVIEW_COLUMNS = ("texts", "inputs", "target_texts", "targets")
 
 
-def study_report(results: Mapping[str, Any], titles: Mapping[str, str], sources: Mapping[str, str]) -> str:
+def study_report(results: Mapping[str, Any], about: Mapping[str, Mapping[str, str]]) -> str:
     """Returns a self-contained HTML page.
 
     Args:
         results: what `results.json` holds.
-        titles: of the studies, by name.
-        sources: where each was published.
+        about: of each study, by name, its `title`, a `note`, and the `source` where it was published.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -31,16 +30,16 @@ def study_report(results: Mapping[str, Any], titles: Mapping[str, str], sources:
     environment.filters |= {
         "seconds": format_seconds,
         "visible": _visible,
-        "nats": _nats,
+        "nats": loss_text,
+        "accuracy": accuracy_text,
         "ids": _ids,
         "quoted": repr,
     }
     studies = [
         {
             "name": name,
-            "title": titles[name],
-            "source": sources[name],
-            "rungs": [_rung(name, rung, figures) for rung, figures in rungs.items()],
+            **about[name],
+            "rungs": [_rung(name, rung, rungs) for rung in rungs],
             "bits": bits_table(rungs),
         }
         for name, rungs in results["studies"].items()
@@ -51,33 +50,45 @@ def study_report(results: Mapping[str, Any], titles: Mapping[str, str], sources:
     return page
 
 
-def _rung(study: str, name: str, figures: Mapping[str, Any]) -> dict[str, Any]:
+def _rung(study: str, name: str, rungs: Mapping[str, Any]) -> dict[str, Any]:
+    figures = rungs[name]
     preview, samples = figures["preview"], figures["samples"]
     return {
         "id": f"{study}-{name}",
         "name": name,
         "figures": figures,
+        "published_loss": _published_loss(figures),
+        "sentences": sentences(name, rungs),
         "facts": list(_facts(figures)),
         "diagram": framing_diagram(figures["framing"], preview["texts"], preview["target_texts"]),
         "curves": _curves(f"{study}/{name}", figures),
         "rows": list(zip(*(preview[part] for part in _PREVIEW_COLUMNS), strict=True)),
-        "predictions": [sample for sample in samples if sample["title"] == "prediction"],
-        "pieces": [sample for sample in samples if sample["title"] == "random piece"],
-        "temperatures": [_with_bars(sample) for sample in samples if "temperature" in sample],
-        "texts": [_with_bars(sample) for sample in samples if _is_text(sample)],
-        "variants": [_variant(variant, figures) for variant in figures["variants"].items()],
+        "predictions": [sample for sample in samples if sample["kind"] == "prediction"],
+        "pieces": [sample for sample in samples if sample["kind"] == "piece"],
+        "temperatures": [sample for sample in samples if sample["kind"] == "temperature"],
+        "texts": _texts(samples),
+        "variants": [
+            {"name": variant.replace("_", " "), "figures": one, "texts": _texts(one["samples"])}
+            for variant, one in figures["variants"].items()
+        ],
     }
 
 
-def _is_text(sample: Mapping[str, Any]) -> bool:
-    return sample["title"] not in ("prediction", "random piece") and "temperature" not in sample
+def _published_loss(figures: Mapping[str, Any]) -> str:
+    """Returns the published loss of the epoch that the run ends with."""
+    published, epochs = figures["published_losses"], len(figures["losses"])
+    return loss_text(published[epochs - 1]) if published and epochs <= len(published) else ""
+
+
+def _texts(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [_with_bars(sample) for sample in samples if sample["kind"] == "text"]
 
 
 def _with_bars(sample: Mapping[str, Any]) -> dict[str, Any]:
-    chances = sample.get("space_probabilities")
-    if not chances:
-        return dict(sample, bars=None)
-    return dict(sample, bars=probability_bars("probability of a space", sample["text"][1:], chances))
+    if "space_probabilities" not in sample:
+        return dict(sample)
+    bars = probability_bars("Probability of a space", sample["text"][1:], sample["space_probabilities"])
+    return dict(sample, bars=bars)
 
 
 def _facts(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -96,25 +107,19 @@ def _facts(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     if "rows" in framing:
         yield "rows an epoch", f"{framing['rows']:,}", beside(published.get("rows"))
     yield "updates an epoch", f"{framing['updates_per_epoch']:,}", ""
-    losses, published_losses = figures["losses"], figures["published_losses"]
-    yield (
-        f"training loss, epoch {len(losses)}",
-        _nats(losses[-1]),
-        _nats(published_losses[len(losses) - 1]) if published_losses and len(losses) <= len(published_losses) else "",
-    )
+    losses = figures["losses"]
+    yield f"training loss, epoch {len(losses)}", loss_text(losses[-1]), _published_loss(figures)
     if figures["held_out_characters"]:
         heard = published.get("held_out_loss")
         yield (
             f"held-out loss, epoch {len(losses)}",
-            _nats(figures["held_out_losses"][-1]),
+            loss_text(figures["held_out_losses"][-1]),
             f"{heard['loss']} after epoch {heard['epoch']}" if heard else "",
         )
-    if "accuracy_range" in figures:
-        low, high = figures["accuracy_range"]
-        here = f"{figures['accuracy']:.3f} ({low:.3f} to {high:.3f}, {figures['seeds']} seeds)"
-        yield "median accuracy", here, beside(published.get("accuracy"), ".2f")
-    else:
-        yield "training accuracy", f"{figures['accuracy']:.3f}", beside(published.get("accuracy"), ".2f")
+    which = "median accuracy" if "seeds" in figures else "training accuracy"
+    yield which, accuracy_text(figures), beside(published.get("accuracy"), ".2f")
+    if "accuracy" in published and len(figures.get("accuracies", ())) > 1:
+        yield "training accuracy by epoch", " ".join(f"{one:.2f}" for one in figures["accuracies"]), ""
     seconds = published.get("seconds_per_epoch")
     yield (
         "seconds an epoch",
@@ -122,37 +127,22 @@ def _facts(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         f"{statistics.median(seconds):g}" if seconds else "",
     )
     yield "training, in all", format_seconds(figures["training_seconds"]), ""
+    if figures["peak_memory_bytes"] is not None:
+        yield "most memory so far", f"{figures['peak_memory_bytes'] / 1e6:,.0f} MB", ""
 
 
 def _curves(title: str, figures: Mapping[str, Any]) -> Picture | None:
     curves = {"here": figures["losses"]}
     if figures["published_losses"]:
         curves["published"] = figures["published_losses"]
+    if figures["keras"]:
+        curves["Keras 3"] = figures["keras"]["losses"]
     if figures["held_out_characters"]:
         curves["held out"] = figures["held_out_losses"]
     curves |= {name.replace("_", " "): variant["losses"] for name, variant in figures["variants"].items()}
     if not any(value is not None for values in curves.values() for value in values):
         return None
     return loss_curves(f"Loss of {title} by epoch", curves)
-
-
-def _variant(item: tuple[str, Mapping[str, Any]], of: Mapping[str, Any]) -> dict[str, Any]:
-    name, figures = item
-    published = of["published_losses"]
-    sentence = ""
-    if name == "overwritten_state":
-        sentence = overwritten_state_sentence(figures, of)
-    return {
-        "name": name.replace("_", " "),
-        "figures": figures,
-        "sentence": sentence,
-        "published": published,
-        "texts": [_with_bars(sample) for sample in figures["samples"] if _is_text(sample)],
-    }
-
-
-def _nats(loss: float | None) -> str:
-    return "no number" if loss is None else f"{loss:.4f}"
 
 
 def _visible(text: str) -> str:

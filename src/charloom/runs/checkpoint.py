@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from charloom.artifacts import read_tensor_file, write_tensor_file
+from charloom.artifacts import read_metadata, read_tensor_file, write_tensor_file
 from charloom.errors import ModelFileError
 from charloom.models import named_tensors, restored
 from charloom.training import TrainingState
@@ -29,8 +29,8 @@ class CheckpointRule:
         direction: whether lower or higher is better.
 
     >>> rule = CheckpointRule(template="best", monitor="loss", direction="min")
-    >>> rule.keeps([{"loss": 2.0}, {"loss": 1.5}]), rule.keeps([{"loss": 2.0}, {"loss": 2.5}])
-    (True, False)
+    >>> rule.kept([{"loss": 2.0}, {"loss": 1.5}, {"loss": 1.7}])
+    1
     """
 
     template: str
@@ -41,12 +41,17 @@ class CheckpointRule:
         """Returns the name of an epoch's file."""
         return f"{self.template.format(**epoch)}.safetensors"
 
-    def keeps(self, epochs: Sequence[Mapping[str, float]]) -> bool:
-        """Returns whether the last of `epochs` is kept; the first of equal ones is."""
+    def kept(self, epochs: Sequence[Mapping[str, float]]) -> int:
+        """Returns which of `epochs` is kept last, from 0: the last one, or the first of the best ones; -1 for none."""
         if self.monitor is None:
-            return True
-        *before, last = (epoch[self.monitor] * (1 if self.direction == "min" else -1) for epoch in epochs)
-        return last < min((value for value in before if not math.isnan(value)), default=math.inf)
+            return len(epochs) - 1
+        sign = 1 if self.direction == "min" else -1
+        best = -1
+        lowest = math.inf
+        for index, epoch in enumerate(epochs):
+            if sign * epoch[self.monitor] < lowest:  # never true of what is no number
+                best, lowest = index, sign * epoch[self.monitor]
+        return best
 
 
 def write_checkpoint(path: Path, state: TrainingState, progress: Mapping[str, Any]) -> None:
@@ -59,18 +64,28 @@ def write_checkpoint(path: Path, state: TrainingState, progress: Mapping[str, An
     write_tensor_file(path, tensors, {"checkpoint_version": CHECKPOINT_VERSION, "progress": dict(progress)})
 
 
-def read_checkpoint(path: Path, like: TrainingState) -> tuple[TrainingState, dict[str, Any]]:
-    """Returns the state and the progress in the file at `path`.
+def read_progress(path: Path) -> dict[str, Any]:
+    """Returns what was written beside a checkpoint's state, without reading the state.
+
+    Raises:
+        ModelFileError: the file is missing, damaged, or no checkpoint.
+    """
+    metadata = read_metadata(path)
+    progress = metadata.get("progress")
+    if metadata.get("checkpoint_version") != CHECKPOINT_VERSION or not isinstance(progress, dict):
+        raise ModelFileError(f"{path} is no checkpoint that this version can go on from.")
+    return progress
+
+
+def read_state(path: Path, like: TrainingState) -> TrainingState:
+    """Returns the state in a checkpoint.
 
     Args:
         path: the file.
         like: a state of the same structure and shapes, whatever its values.
 
     Raises:
-        ModelFileError: the file is missing, damaged, no checkpoint, or one of another model.
+        ModelFileError: the file is missing, damaged, or a checkpoint of another model.
     """
-    tensors, metadata = read_tensor_file(path)
-    progress = metadata.get("progress")
-    if metadata.get("checkpoint_version") != CHECKPOINT_VERSION or not isinstance(progress, dict):
-        raise ModelFileError(f"{path} is no checkpoint that this version can go on from.")
-    return restored(like, tensors, path), progress
+    tensors, _ = read_tensor_file(path)
+    return restored(like, tensors, path)

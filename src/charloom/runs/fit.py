@@ -12,6 +12,20 @@ _LEAST_VALIDATION = 10
 """Fewer characters tell nothing about a model."""
 
 
+def held_out_characters(characters: int, share: float) -> int:
+    """Returns how many characters at the end of `characters` are held out: all but floor(N (1 - share)) of them.
+
+    Args:
+        characters: N.
+        share: below 1 a share of them, from 1 a count.
+
+    >>> held_out_characters(10, 0.1), held_out_characters(10, 3)
+    (1, 3)
+    """
+    # Rounded first: 1 - 0.1 is a hair below 0.9, and the floor of ten times it would lose a character.
+    return characters - int(round(characters * (1 - share), 6)) if share < 1 else int(share)
+
+
 def split_validation(stream: TokenStream, validation: float | None) -> tuple[TokenStream, TokenStream, list[str]]:
     """Returns the training part, the validation part (the text's tail), and notices.
 
@@ -23,8 +37,7 @@ def split_validation(stream: TokenStream, validation: float | None) -> tuple[Tok
         TooShortError: a part would be too small.
     """
     share = _DEFAULT_VALIDATION if validation is None else validation
-    # Rounded first: 1 - 0.1 is a hair below 0.9, and the floor of ten times it would lose a character.
-    held_out = len(stream) - int(round(len(stream) * (1 - share), 6)) if share < 1 else int(share)
+    held_out = held_out_characters(len(stream), share)
     notices = []
     if validation is None and held_out > _MOST_DEFAULT_VALIDATION:
         notices.append(

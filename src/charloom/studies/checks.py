@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from charloom.studies.rung import Rung
+from charloom.studies.rung import Rung, keras_figures
 
 _LOSS_ABOVE_PUBLISHED = 0.03
+_LOSS_BESIDE_KERAS = 0.02
 
 
 def checks_of(rung: Rung, figures: Mapping[str, Any], published: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -31,6 +32,14 @@ def checks_of(rung: Rung, figures: Mapping[str, Any], published: Mapping[str, An
         add(
             f"the last epoch's loss at most {_LOSS_ABOVE_PUBLISHED:.0%} above the published {published['losses'][-1]}",
             last is not None and last <= limit,
+        )
+    if rung.keras in (keras := keras_figures()["rungs"]):
+        theirs = keras[rung.keras]["losses"]
+        ours = figures["losses"][: len(theirs)][-1]
+        add(
+            f"after epoch {len(theirs)} within {_LOSS_BESIDE_KERAS:.0%} of the {theirs[-1]:.4f} of Keras "
+            f"{keras_figures()['keras']} on the same rung",
+            ours is not None and abs(ours - theirs[-1]) <= _LOSS_BESIDE_KERAS * theirs[-1],
         )
     if rung.accuracy_at_least is not None:
         add(

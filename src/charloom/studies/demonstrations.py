@@ -1,6 +1,6 @@
 """What a study shows of a trained model: predictions and texts, each declared as data."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,13 +13,13 @@ from jaxtyping import Array, Float, Int32
 from charloom.model import TextModel
 from charloom.models import Carry, Network, SequenceModel
 from charloom.settings import NetworkSettings
-from charloom.studies.framing import PaddedPieces
+from charloom.studies.framing import PaddedPieces, ShuffledWindows
 from charloom.studies.rung import Rung
 from charloom.text import Vocabulary
 from charloom.training import TrainingState
 
 Sample = dict[str, Any]
-"""`title`, `prompt` and `text`; `published` where the publication shows one, `note` where there is one to make."""
+"""`kind` ("prediction", "piece", "temperature" or "text"), `title`, `prompt`, `text`; maybe `published` and `note`."""
 
 
 @dataclass(frozen=True)
@@ -30,35 +30,35 @@ class Trained:
         model: the weights.
         vocabulary: what its ids stand for.
         rung: the experiment, as it was run.
-        figures: what was published of it.
+        published: what was published of it.
+        trained_on: the text's name, SHA-256 and length.
         seed: of the run.
         carry: the state that training left, a row for each lane; None where each window is a text of its own.
-        kept: the checkpoints that are the best of something, by name, read when asked for.
+        kept: the checkpoints that are the best of something, by name.
     """
 
     model: SequenceModel
     vocabulary: Vocabulary
     rung: Rung
-    figures: Mapping[str, Any] = field(default_factory=dict)
+    published: Mapping[str, Any] = field(default_factory=dict)
+    trained_on: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     carry: Carry | None = None
-    kept: Callable[[], Iterator[tuple[str, TrainingState]]] = lambda: iter(())
+    kept: Sequence[tuple[str, TrainingState]] = ()
 
     @property
     def text_model(self) -> TextModel:
         """The model as a user holds it."""
         assert isinstance(self.model, Network)
         assert isinstance(self.rung.model, NetworkSettings)
-        text = self.rung.text
-        trained_on = {} if text.literal else {"name": text.source}
-        window = {"window": self.rung.framing.length} if self.rung.framing.last_only else {}
+        framing = self.rung.framing
         return TextModel(
             network=self.model,
             vocabulary=self.vocabulary,
             settings=self.rung.model,
-            lowercase=text.settings.lowercase,
-            trained_on=trained_on,
-            training=window,
+            lowercase=self.rung.text.settings.lowercase,
+            trained_on=self.trained_on,
+            training={"window": framing.length} if isinstance(framing, ShuffledWindows) else {},
         )
 
 
@@ -77,9 +77,10 @@ class Predictions:
     prompts: Sequence[str]
 
     def __call__(self, trained: Trained) -> list[Sample]:
-        published = trained.figures.get("predictions", {})
+        published = trained.published.get("predictions", {})
         return [
             {
+                "kind": "prediction",
                 "title": "prediction",
                 "prompt": prompt,
                 "text": trained.vocabulary.decode([_most_likely(trained, prompt)]),
@@ -102,10 +103,11 @@ class Greedy:
         way = f"windows of {model.window}" if model.window else "primed once, then with carried state"
         return [
             {
+                "kind": "text",
                 "title": f"greedy, {way}",
                 "prompt": self.prompt,
                 "text": model.generate(self.prompt, self.length, temperature=0),
-                "published": trained.figures.get("greedy") if self.published else None,
+                "published": trained.published.get("greedy") if self.published else None,
             }
         ]
 
@@ -125,10 +127,11 @@ class SlidingOnCarriedState:
         written = _slide(network, prompt, self.length)
         return [
             {
+                "kind": "text",
                 "title": f"greedy, the last {self.window} characters fed again and again into a state never reset",
                 "prompt": self.prompt,
                 "text": self.prompt + trained.vocabulary.decode(np.asarray(written)),
-                "published": trained.figures.get("greedy"),
+                "published": trained.published.get("greedy"),
                 "note": "The tutorial's way, and a quirk: each character is read as often as the window is long, and "
                 "the state remembers every time.",
             }
@@ -147,11 +150,12 @@ class Temperatures:
         model = trained.text_model
         return [
             {
+                "kind": "temperature",
                 "title": f"temperature {temperature:g}",
                 "prompt": self.prompt,
                 "text": model.generate(self.prompt, self.length, temperature=temperature, seed=trained.seed),
                 "temperature": temperature,
-                "published": trained.figures.get("sample") if temperature == 1 else None,
+                "published": trained.published.get("sample") if temperature == 1 else None,
             }
             for temperature in self.temperatures
         ]
@@ -171,7 +175,9 @@ class Walk:
         first = jnp.asarray(trained.vocabulary.encode(self.start), jnp.int32)
         letters = trained.vocabulary.decode(np.asarray(_walk(network, first[0], self.length)))
         wanted = "".join(chr(ord(self.start) + 1 + index) for index in range(self.length))
-        return [{"title": self.title, "prompt": self.start, "text": letters, "right": letters == wanted}]
+        return [
+            {"kind": "text", "title": self.title, "prompt": self.start, "text": letters, "right": letters == wanted}
+        ]
 
 
 @dataclass(frozen=True)
@@ -192,6 +198,7 @@ class RandomPieces:
             answer = int(_logits_after(trained.model, jnp.asarray(padded, jnp.int32)).argmax())
             samples.append(
                 {
+                    "kind": "piece",
                     "title": "random piece",
                     "prompt": trained.vocabulary.decode(piece[:-1]),
                     "text": trained.vocabulary.decode([answer]),
@@ -218,7 +225,7 @@ class SpaceProbabilities:
         samples = [self._sample("from a zero state", trained.model, zeros, trained)]
         if trained.carry is not None:
             samples.append(self._sample("from training's state", trained.model, _first_lane(trained.carry), trained))
-        for name, state in trained.kept():
+        for name, state in trained.kept:
             title = f"checkpoint {name}, from its training's state"
             samples.append(self._sample(title, state.network, _first_lane(state.carry), trained))
         return samples
@@ -229,10 +236,11 @@ class SpaceProbabilities:
         space = jnp.asarray(trained.vocabulary.encode(" "), jnp.int32)[0]
         written, spaces = _prime_and_walk(model, ids, carry, space, self.length)
         return {
+            "kind": "text",
             "title": f"greedy, {title}",
             "prompt": self.first,
             "text": self.first + trained.vocabulary.decode(np.asarray(written)),
-            "published": f"{trained.figures['greedy']!r}, then spaces" if "greedy" in trained.figures else None,
+            "published": f"{trained.published['greedy']!r}, then spaces" if "greedy" in trained.published else None,
             "space_probabilities": [round(float(chance), 4) for chance in spaces],
         }
 

@@ -8,7 +8,7 @@ from charloom.data import TokenStream
 from charloom.models import CELLS, Cell, Dense, Network, SequenceModel
 from charloom.studies.framing import Framing, PaddedPieces, ReadingLanes, ShuffledWindows, StatefulRows
 from charloom.studies.ladder import SharedLayers
-from charloom.text import Vocabulary
+from charloom.studies.study_data import StudyData
 
 _KERAS_NAMES = {"lstm": "LSTM", "gru": "GRU", "elman": "SimpleRNN"}
 _ROWS = 8
@@ -56,28 +56,32 @@ def _cell_name(cell: Cell) -> str:
     return f"{name} ({', '.join(unusual)})" if unusual else name
 
 
-def preview(framing: Framing, vocabulary: Vocabulary, text: str | bytes, stream: TokenStream) -> dict[str, Any]:
+def preview(framing: Framing, data: StudyData, seed: int) -> dict[str, Any]:
     """Returns the first rows as ids and as text, and a round trip of the text's beginning through the vocabulary.
 
     Where lanes carry their state, also that the first lane's rows follow one another: rows 0, 64 and 128 of 64 lanes.
     """
-    lanes, length = framing.lanes, framing.length
-    producer = framing.in_order(stream)
-    rows = producer.block(0, 3 * -(-_ROWS // lanes), 3 * -(-_ROWS // lanes)).token_ids.reshape(-1, length + 1)
+    vocabulary, lanes = data.vocabulary, framing.lanes
+    updates = 3 * -(-_ROWS // lanes)
+    block = framing.unshuffled(data.train, seed).block(0, updates, updates)
+    rows = block.token_ids.reshape(-1, framing.length + 1)
+    inputs = rows[:, :-1].copy()
+    if vocabulary.start_id is not None:
+        inputs[block.resets.reshape(inputs.shape)] = vocabulary.start_id  # what is read where a text begins
     targets = rows[:_ROWS, -1:] if framing.last_only else rows[:_ROWS, 1:]
-    beginning = text[:_ROUND_TRIP]
-    ids = vocabulary.encode(beginning)
+    ids = vocabulary.encode(data.text[:_ROUND_TRIP])
+    beginning = vocabulary.decode(ids)
     shown: dict[str, Any] = {
-        "inputs": rows[:_ROWS, :-1].tolist(),
+        "inputs": inputs[:_ROWS].tolist(),
         "targets": targets.tolist(),
-        "texts": [vocabulary.decode(row[:-1]) for row in rows[:_ROWS]],
+        "texts": [vocabulary.decode(row) for row in inputs[:_ROWS]],
         "target_texts": [vocabulary.decode(row) for row in targets],
-        "beginning": vocabulary.decode(ids),
+        "beginning": beginning,
         "beginning_ids": ids[:20].tolist(),
-        "round_trip": bool((vocabulary.encode(vocabulary.decode(ids)) == ids).all()),
+        "round_trip": bool((vocabulary.encode(beginning) == ids).all()),
     }
     if isinstance(framing, StatefulRows):
-        shown["continuity"] = [{"row": row, "text": vocabulary.decode(rows[row, :-1])} for row in (0, lanes, 2 * lanes)]
+        shown["continuity"] = [{"row": row, "text": vocabulary.decode(inputs[row])} for row in (0, lanes, 2 * lanes)]
     return shown
 
 

@@ -46,8 +46,8 @@ class Framing(Protocol):
         """Returns the producer of the training part's blocks."""
         ...
 
-    def in_order(self, stream: TokenStream) -> BlockProducer:
-        """Returns a producer of the same rows in the order of the text, to look at."""
+    def unshuffled(self, stream: TokenStream, seed: int) -> BlockProducer:
+        """Returns a producer of the same rows, not shuffled, to look at."""
         ...
 
     def updates_an_epoch(self, stream: TokenStream) -> int:
@@ -84,7 +84,8 @@ class ShuffledWindows:
     def producer(self, stream: TokenStream, seed: int) -> Windows:
         return self.windows(stream, seed)
 
-    def in_order(self, stream: TokenStream) -> Windows:
+    def unshuffled(self, stream: TokenStream, seed: int) -> Windows:
+        del seed
         return self.windows(stream, None)
 
     def updates_an_epoch(self, stream: TokenStream) -> int:
@@ -112,8 +113,8 @@ class StatefulRows:
         starts = lane_rows(stream, self.length, self.lanes)
         return Windows(stream, starts, self.length, self.lanes, last_only=False, carried=True)
 
-    def in_order(self, stream: TokenStream) -> Windows:
-        return self.producer(stream, 0)
+    def unshuffled(self, stream: TokenStream, seed: int) -> Windows:
+        return self.producer(stream, seed)
 
     def updates_an_epoch(self, stream: TokenStream) -> int:
         return self.producer(stream, 0).updates_an_epoch
@@ -151,8 +152,8 @@ class PaddedPieces:
     def producer(self, stream: TokenStream, seed: int) -> Windows:
         return self.windows(stream, seed, shuffled=True)
 
-    def in_order(self, stream: TokenStream) -> Windows:
-        return self.windows(stream, 0, shuffled=False)
+    def unshuffled(self, stream: TokenStream, seed: int) -> Windows:
+        return self.windows(stream, seed, shuffled=False)
 
     def updates_an_epoch(self, stream: TokenStream) -> int:
         del stream
@@ -185,8 +186,8 @@ class ReadingLanes:
             offsets = np.random.default_rng(seed).integers(0, len(stream), self.lanes)
         return Lanes(stream, self.lanes, self.length, offsets)
 
-    def in_order(self, stream: TokenStream) -> Lanes:
-        return self.producer(stream, 0)
+    def unshuffled(self, stream: TokenStream, seed: int) -> Lanes:
+        return self.producer(stream, seed)
 
     def updates_an_epoch(self, stream: TokenStream) -> int:
         del stream
@@ -201,5 +202,6 @@ class ReadingLanes:
 
         A state that was never reset can hold what the network has come to rely on, and cannot build again.
         """
-        for block in StatefulRows(length=_SCORING_LENGTH, lanes=self.lanes).scoring(stream, 0):
+        length = min(_SCORING_LENGTH, (len(stream) - 1) // self.lanes)
+        for block in StatefulRows(length=length, lanes=self.lanes).scoring(stream, 0):
             yield replace(block, cold=np.zeros_like(block.cold))

@@ -1,5 +1,7 @@
 """The Nietzsche ladder: five models of one text, each a small step from the one before."""
 
+from dataclasses import replace
+
 from charloom.settings import NetworkSettings, TextSettings
 from charloom.studies.demonstrations import Greedy, Predictions, SlidingOnCarriedState, Temperatures
 from charloom.studies.framing import ShuffledWindows, StatefulRows
@@ -9,13 +11,20 @@ from charloom.studies.rung import Rung, Study, StudyText
 from charloom.training import Phase
 
 _TEXT = StudyText(source="nietzsche", settings=TextSettings(lowercase=True))
-_QUICK_TEXT = StudyText(source="nietzsche", settings=TextSettings(lowercase=True), first=60_000)
+_QUICK_TEXT = replace(_TEXT, first=60_000)
 _PROMPT = "for thos"
 
 _ELMAN = NetworkSettings(cell="elman", embedding=42, hidden=256)
 _LSTM = NetworkSettings(cell="lstm", embedding=42, hidden=512, gate_activation="hard_sigmoid")
 _STATEFUL = StatefulRows(length=8, lanes=64)
 _TWO_WAYS = (Greedy(_PROMPT, 400), SlidingOnCarriedState(_PROMPT, 400, window=8), Temperatures(_PROMPT, 200))
+
+_SIGMOID_GATES = {
+    "keras": "char_stateful_lstm",
+    "model": NetworkSettings(cell="lstm", embedding=42, hidden=512),
+    "demonstrations": (Greedy(_PROMPT, 400, published=False),),
+    "notes": (),
+}
 
 NIETZSCHE = Study(
     title="The Nietzsche ladder: a recurrent network assembled in five steps",
@@ -68,7 +77,8 @@ NIETZSCHE = Study(
             phases=(Phase(0.001, 8), Phase(0.0001, 3)),
             demonstrations=(Predictions((_PROMPT,)), Greedy(_PROMPT, 40), *_TWO_WAYS[1:]),
             quick={"text": _QUICK_TEXT, "phases": (Phase(0.001, 4), Phase(0.0001, 2))},
-            variants={"overwritten_state": {"adapt": overwrite, "demonstrations": ()}},
+            keras="char_stateful_rnn",
+            variants={"overwritten_state": {"adapt": overwrite, "demonstrations": (), "keras": None}},
         ),
         "char_stateful_lstm": Rung(
             summary="an LSTM of 512 in its place",
@@ -83,12 +93,10 @@ NIETZSCHE = Study(
                 "sigmoids, as Keras has them now, in the variant.",
             ),
             quick={"text": _QUICK_TEXT, "phases": (Phase(0.001, 3), Phase(0.0001, 1))},
+            default={"variants": {"sigmoid_gates": _SIGMOID_GATES}},
             variants={
-                "sigmoid_gates": {
-                    "model": NetworkSettings(cell="lstm", embedding=42, hidden=512),
-                    "demonstrations": (Greedy(_PROMPT, 400, published=False),),
-                    "notes": (),
-                }
+                "sigmoid_gates": _SIGMOID_GATES,
+                "overwritten_state": {"adapt": overwrite, "demonstrations": ()},
             },
         ),
     },

@@ -2,27 +2,40 @@
 
 import json
 import platform
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
 
 from charloom import __version__
-from charloom.artifacts import make_folder, write_bytes
+from charloom.artifacts import cannot_write, make_folder, write_bytes
 from charloom.errors import OutputError, SettingError, SourceError
-from charloom.machine import available_cores, jax_facts, processor_name
+from charloom.machine import available_cores, jax_facts, peak_memory_bytes, processor_name
 from charloom.reports import study_report
 from charloom.settings import require_seed
 from charloom.studies import STUDIES
 from charloom.studies.checks import checks_of
+from charloom.studies.resuming import remove_spent
 from charloom.studies.run_rung import Figures, run_rung
 from charloom.studies.run_seeds import run_seeds
-from charloom.studies.rung import Mode, Rung, published
+from charloom.studies.rung import Mode, Rung, keras_figures, published
 from charloom.training import Event, Notice
 
 RESULTS_FILE = "results.json"
 REPORT_FILE = "report.html"
+RESULTS_VERSION = 1
+"""Of what a rung's figures hold; raised when the report needs others."""
+
+
+class RungPlace(NamedTuple):
+    """Which rung it is, counted from 1, of how many."""
+
+    number: int
+    rungs: int
 
 
 @dataclass(frozen=True)
@@ -31,15 +44,14 @@ class RungStart:
 
     Attributes:
         name: study/rung, with the variant's name in brackets.
-        number: counted from 1, of `rungs`.
+        place: of the rung among those that are asked for.
         epochs: how many it has.
         published_losses: of each epoch; None where there are none.
         cut: what the run leaves out, in words; None where it is all there.
     """
 
     name: str
-    number: int
-    rungs: int
+    place: RungPlace
     epochs: int
     published_losses: Sequence[float] | None
     cut: str | None
@@ -47,17 +59,15 @@ class RungStart:
 
 @dataclass(frozen=True)
 class RungEnd:
-    """A rung is done: its figures are in the results.
+    """A rung is done, or a variant of one: its figures are in the results.
 
     Attributes:
-        name: study/rung.
+        name: as of its start.
         figures: as in `results.json`.
-        done_before: whether the figures are those of an earlier run.
     """
 
     name: str
     figures: Figures
-    done_before: bool
 
 
 StudyEvent = Event | RungStart | RungEnd
@@ -85,11 +95,11 @@ def chosen_rungs(names: Sequence[str]) -> list[tuple[str, str]]:
 def _unknown(name: str, everything: Sequence[tuple[str, str]]) -> str:
     study = name.partition("/")[0]
     if study in STUDIES and "/" in name:
-        return f"has no rung {name!r}: {study} has {', '.join(STUDIES[study].rungs)}"
+        return f"{study} has no rung {name.partition('/')[2]!r}: it has {', '.join(STUDIES[study].rungs)}"
     nearest = get_close_matches(name, [*STUDIES, *("/".join(pair) for pair in everything)], n=1)
-    hint = f"; did you mean {nearest[0]}?" if nearest else ""
+    hint = f"did you mean {nearest[0]}? " if nearest else ""
     listed = "; ".join(f"{study} ({', '.join(contents.rungs)})" for study, contents in STUDIES.items())
-    return f"{name!r} is unknown{hint} There are {listed}" if hint else f"{name!r} is unknown: there are {listed}"
+    return f"{name!r} is unknown: {hint}there are {listed}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,71 +124,82 @@ class ReproduceSettings:
 def reproduce(
     settings: ReproduceSettings, should_stop: Callable[[], bool] = lambda: False
 ) -> Generator[StudyEvent, None, list[str]]:
-    """Yields the run's events, and returns a line for each rung that could not be done.
+    """Yields the run's events, and returns a line for each text that could not be had, with the rungs left out.
 
     Raises:
         SettingError: a name or the seed is wrong.
-        OutputError: the folder cannot be written to, or holds what another run made.
+        OutputError: the folder cannot be written to, is in use, or holds what another run made.
     """
     chosen = chosen_rungs(settings.names)
     require_seed(settings.seed)
-    results = _opened(settings, chosen)
-    problems: list[str] = []
-    for number, (study, name) in enumerate(chosen, 1):
-        done = results["studies"].get(study, {}).get(name)
-        if done is not None:
-            yield RungEnd(f"{study}/{name}", done, done_before=True)
-            continue
-        try:
-            figures = yield from _rung_and_variants(settings, study, name, number, len(chosen), should_stop)
-        except SourceError as error:
-            problems.append(f"{study}/{name}: {error}")
-            yield Notice(problems[-1])
-            continue
-        if figures is None:
-            break
-        results["studies"].setdefault(study, {})[name] = figures
-        _write_results(settings.out, results)
-        yield RungEnd(f"{study}/{name}", figures, done_before=False)
-    _write_report(settings.out, results)
-    return problems
+    make_folder(settings.out)
+    missing: dict[str, tuple[str, list[str]]] = {}
+    with _alone_in(settings.out):
+        results = _opened(settings, chosen)
+        for number, (study, name) in enumerate(chosen, 1):
+            if should_stop():
+                break
+            source = STUDIES[study].rungs[name].text.source
+            try:
+                if source not in missing:
+                    yield from _rung(settings, study, name, RungPlace(number, len(chosen)), results, should_stop)
+            except SourceError as error:
+                missing[source] = str(error), []
+            if source in missing:
+                missing[source][1].append(f"{study}/{name}")
+        _write_report(settings.out, results)
+    return [f"{', '.join(names)}: {problem}" for problem, names in missing.values()]
 
 
-def _rung_and_variants(
+def _rung(
     settings: ReproduceSettings,
     study: str,
     name: str,
-    number: int,
-    rungs: int,
+    place: RungPlace,
+    results: dict[str, Any],
     should_stop: Callable[[], bool],
-) -> Generator[StudyEvent, None, Figures | None]:
-    """Yields the events of a rung and of its variants, and returns the figures of all; None where it was stopped."""
+) -> Generator[StudyEvent, None, None]:
+    """Yields the events of what is left of a rung, and keeps its figures, those of each variant as it is done."""
     declared = STUDIES[study].rungs[name]
     rung = declared.cut(settings.mode)
-    cut = _cut(declared, rung)
+    cut = cut_in_words(declared, rung)
     figures_published = published()[study]["rungs"].get(name, {})
     losses = figures_published.get("losses")
-    yield RungStart(f"{study}/{name}", number, rungs, rung.epochs, losses, cut)
-    figures = yield from _one(settings, study, name, rung, figures_published, should_stop)
+    figures = results["studies"].get(study, {}).get(name)
     if figures is None:
-        return None
-    figures |= {
-        "own": rung.own,
-        "cut": cut,
-        "published": dict(figures_published),
-        "published_losses": losses,
-        "checks": [] if cut else checks_of(rung, figures, figures_published),
-        "variants": {},
-    }
+        yield RungStart(f"{study}/{name}", place, rung.epochs, losses, cut)
+        figures = yield from _one(settings, study, name, rung, figures_published, should_stop)
+        if figures is None:
+            return
+        figures |= {
+            "own": rung.own,
+            "cut": cut,
+            "keras": keras_figures()["rungs"].get(name),
+            "beats": list(rung.beats),
+            "published": dict(figures_published),
+            "published_losses": losses,
+            "checks": [] if cut else checks_of(rung, figures, figures_published),
+            "variants": {},
+        }
+        results["studies"].setdefault(study, {})[name] = figures
+        _write_results(settings.out, results)
+        remove_spent(settings.out / study / name)
+        yield RungEnd(f"{study}/{name}", figures)
+    elif not rung.variants.keys() - figures["variants"].keys():
+        yield Notice(f"{study}/{name}: done before")
     for variant in rung.variants:
+        if variant in figures["variants"] or should_stop():
+            continue
         changed = rung.variant(variant)
-        variant_name = f"{study}/{name} ({variant.replace('_', ' ')})"
-        yield RungStart(variant_name, number, rungs, changed.epochs, losses, cut)
-        of_variant = yield from _one(settings, study, f"{name}.{variant}", changed, {}, should_stop)
+        variant_name, folder_name = f"{study}/{name} ({variant.replace('_', ' ')})", f"{name}.{variant}"
+        yield RungStart(variant_name, place, changed.epochs, losses, cut)
+        of_variant = yield from _one(settings, study, folder_name, changed, {}, should_stop)
         if of_variant is None:
-            return None
+            return
         figures["variants"][variant] = of_variant | {"checks": checks_of(changed, of_variant, {})}
-    return figures
+        _write_results(settings.out, results)
+        remove_spent(settings.out / study / folder_name)
+        yield RungEnd(variant_name, figures["variants"][variant])
 
 
 def _one(
@@ -190,61 +211,90 @@ def _one(
     should_stop: Callable[[], bool],
 ) -> Generator[StudyEvent, None, Figures | None]:
     folder = settings.out / study / name
-    if rung.seeds > 1:
-        return (yield from run_seeds(rung, figures, settings.seed, folder, should_stop))
     identity = {"version": __version__, "rung": f"{study}/{name}", "mode": settings.mode, "seed": settings.seed}
-    return (yield from run_rung(rung, figures, settings.seed, folder, identity, should_stop))
+    came: Figures | None
+    if rung.seeds > 1:
+        came = yield from run_seeds(rung, figures, settings.seed, folder)
+    else:
+        came = yield from run_rung(rung, figures, settings.seed, folder, identity, should_stop)
+    return None if came is None else came | {"peak_memory_bytes": peak_memory_bytes()}
 
 
-def _cut(declared: Rung, rung: Rung) -> str | None:
-    """Returns in words what a run leaves out of what was published; None where it is all there."""
+def cut_in_words(declared: Rung, rung: Rung) -> str | None:
+    """Returns what a run of `rung` leaves out of what is `declared`; None where it is all there."""
     parts = []
     if rung.text != declared.text:
         parts.append(f"the first {rung.text.first:,} characters")
     if rung.model != declared.model:
         parts.append("a smaller network")
     if rung.framing != declared.framing or rung.epochs != declared.epochs:
-        updates = getattr(rung.framing, "epoch", None)
-        whole = getattr(declared.framing, "epoch", None)
-        if updates and whole:
-            parts.append(f"{rung.epochs * updates:,} of {declared.epochs * whole:,} updates")
-        else:
-            parts.append(f"{rung.epochs} of {declared.epochs} epochs")
+        updates, of = (getattr(one.framing, "epoch", 0) * one.epochs for one in (rung, declared))
+        parts.append(f"{updates:,} of {of:,} updates" if of else f"{rung.epochs} of {declared.epochs} epochs")
     if rung.seeds != declared.seeds:
         parts.append(f"{rung.seeds} of {declared.seeds} seeds")
     return ", ".join(parts) or None
 
 
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise OutputError(f"another charloom is at work in {folder}. Wait for it, or give another --out.") from None
+    except OSError as error:
+        raise OutputError(cannot_write(folder, error)) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _opened(settings: ReproduceSettings, chosen: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Returns the results that the folder holds and that are to be gone on with, or those of a run that begins."""
-    make_folder(settings.out)
-    asked = {"mode": settings.mode, "seed": settings.seed}
-    fresh = {"machine": _machine(), "version": __version__, "run": asked, "studies": {}}
+    """Returns the results in the folder that are to be gone on with, or none where a run begins."""
+    run = {"mode": settings.mode, "seed": settings.seed}
+    fresh = {
+        "results_version": RESULTS_VERSION,
+        "version": __version__,
+        "run": run,
+        "machine": _machine(),
+        "studies": {},
+    }
     path = settings.out / RESULTS_FILE
-    if settings.force:
-        for study, rung in chosen:
-            for checkpoint in (settings.out / study).glob(f"{rung}*/*.safetensors"):
-                checkpoint.unlink()
-        return fresh
-    if not path.exists():
-        return fresh
+    problem: str | None = None
+    held: dict[str, Any] = fresh
+    if path.exists():
+        held, problem = _held(path, run, chosen)
+    if problem is not None and not settings.force:
+        raise OutputError(f"{path} {problem}. Give another --out, or --force to throw that away.")
+    if not settings.force:
+        return held
+    results: dict[str, Any] = fresh if problem is not None else held
+    for study, rung in chosen:
+        results["studies"].get(study, {}).pop(rung, None)
+        for checkpoint in (settings.out / study).glob(f"{rung}*/*.safetensors"):
+            checkpoint.unlink()
+    results["studies"] = {study: rungs for study, rungs in results["studies"].items() if rungs}
+    _write_results(settings.out, results)
+    return results
+
+
+def _held(path: Path, run: Mapping[str, Any], chosen: Sequence[tuple[str, str]]) -> tuple[dict[str, Any], str | None]:
+    """Returns the results at `path`, and in words why they cannot be gone on with."""
     try:
         held = json.loads(path.read_text("utf-8"))
-        studies, version, run = held["studies"], held["version"], held["run"]
-        others = [study for study in studies if study not in {study for study, _ in chosen}]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"{path} is damaged, or none of charloom's. {_ELSEWHERE}") from error
-    if version != __version__:
-        raise OutputError(f"{path} holds results of charloom {version}, and this is {__version__}. {_ELSEWHERE}")
-    if others:
-        raise OutputError(f"{path} holds results of another study, {', '.join(others)}. {_ELSEWHERE}")
-    if run != asked:
-        was = ", ".join(f"{name} {value}" for name, value in run.items())
-        raise OutputError(f"{path} holds results of another run ({was}). {_ELSEWHERE}")
-    return held
-
-
-_ELSEWHERE = "Give another --out, or --force to throw them away."
+        known = {study: set(rungs) <= set(STUDIES[study].rungs) for study, rungs in held["studies"].items()}
+        version, results_version, held_run = held["version"], held.get("results_version"), dict(held["run"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}, "is damaged, or none of charloom's"
+    others = [study for study in known if study not in {study for study, _ in chosen}]
+    if version != __version__ or results_version != RESULTS_VERSION:
+        return {}, f"holds results of another charloom ({version}), and this is {__version__}"
+    if held_run != run:
+        return {}, f"holds results of another run ({', '.join(f'{name} {value}' for name, value in held_run.items())})"
+    if not all(known.values()):
+        return {}, "has rungs that this version does not know"
+    return held, f"holds results of another study, {', '.join(others)}" if others else None
 
 
 def _machine() -> dict[str, Any]:
@@ -257,12 +307,20 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _write_results(folder: Path, results: Mapping[str, Any]) -> None:
+def _write_results(folder: Path, results: dict[str, Any]) -> None:
+    # In the order of the publications, whatever was run first.
+    results["studies"] = {
+        study: {rung: results["studies"][study][rung] for rung in contents.rungs if rung in results["studies"][study]}
+        for study, contents in STUDIES.items()
+        if study in results["studies"]
+    }
     text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
     write_bytes(folder / RESULTS_FILE, text.encode())
 
 
 def _write_report(folder: Path, results: Mapping[str, Any]) -> None:
-    titles = {name: study.title for name, study in STUDIES.items()}
-    sources = {name: figures["source"] for name, figures in published().items()}
-    write_bytes(folder / REPORT_FILE, study_report(results, titles, sources).encode())
+    about = {
+        name: {"title": study.title, "note": study.note, "source": published()[name]["source"]}
+        for name, study in STUDIES.items()
+    }
+    write_bytes(folder / REPORT_FILE, study_report(results, about).encode())

@@ -1,11 +1,11 @@
-"""A small rung with many seeds: every update of all of them in one compiled program.
+"""A small rung with many seeds, side by side: all updates of four of them are one call of a compiled program.
 
 A tutorial shows one lucky run; the median of several and their range say what to expect.
 """
 
 import statistics
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,10 @@ from charloom.artifacts import make_folder
 from charloom.machine import available_cores
 from charloom.models import Network
 from charloom.studies.demonstrations import Sample, Trained, Walk
-from charloom.studies.run_rung import MODEL_FILE, Figures, Prepared, describe, score, update_rule
+from charloom.studies.resuming import MODEL_FILE
+from charloom.studies.run_rung import Figures, describe, score, update_rule
 from charloom.studies.rung import Rung
+from charloom.studies.study_data import StudyData
 from charloom.training import Event, Notice, TrainingState, block_updates, initial_state, root_key
 from charloom.units import finite_or_none
 
@@ -32,42 +34,35 @@ def run_seeds(
     published: Mapping[str, Any],
     seed: int,
     folder: Path,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> Generator[Event, None, Figures | None]:
-    """Yields the run's events and returns its figures; None where `should_stop` was true at the end.
+) -> Generator[Event, None, Figures]:
+    """Yields the run's events and returns its figures.
 
     Args:
         rung: the experiment, already cut.
         published: what was published of it.
         seed: the first of `rung.seeds` seeds.
         folder: for the first seed's model.
-        should_stop: is asked once.
     """
-    prepared = Prepared.of(rung)
+    data = StudyData.of(rung)
     seeds = range(seed, seed + rung.seeds)
-    updates = rung.epochs * rung.framing.updates_an_epoch(prepared.train)
-    yield Notice(f"{updates:,} updates of {len(seeds)} seeds, in one compiled call for {_SEEDS_TOGETHER} of them")
+    updates = rung.epochs * rung.framing.updates_an_epoch(data.train)
+    yield Notice(f"{updates:,} updates of {len(seeds)} seeds, {_SEEDS_TOGETHER} seeds in one compiled call")
     groups = [seeds[first : first + _SEEDS_TOGETHER] for first in range(0, len(seeds), _SEEDS_TOGETHER)]
     begin = time.perf_counter()
     with ThreadPoolExecutor(max_workers=available_cores()) as pool:
-        trained_groups = list(pool.map(partial(_train, rung, prepared), groups))
+        trained_groups = list(pool.map(partial(_train, rung, data), groups))
     seconds = time.perf_counter() - begin
-    if should_stop():
-        return None
-
     networks = [network for group in trained_groups for network in group[0]]
-    nats = np.concatenate([group[1] for group in trained_groups])
-    accuracies = [
-        score(network, rung, prepared.train, one).accuracy for network, one in zip(networks, seeds, strict=True)
-    ]
-    losses = np.median(nats.reshape(len(seeds), rung.epochs, -1).mean(axis=2), axis=0)
+    losses_of_seeds = np.concatenate([group[1] for group in trained_groups])
+    accuracies = [score(network, rung, data.train, one).accuracy for network, one in zip(networks, seeds, strict=True)]
+    losses = np.median(losses_of_seeds, axis=0)
     trained = [
-        Trained(network, prepared.vocabulary, rung, published, one)
+        Trained(network, data.vocabulary, rung, published=published, trained_on=data.trained_on, seed=one)
         for network, one in zip(networks, seeds, strict=True)
     ]
     make_folder(folder)
     trained[0].text_model.save(folder / MODEL_FILE)
-    return describe(rung, prepared, networks[0]) | {
+    return describe(rung, data, networks[0], seed) | {
         "losses": [finite_or_none(loss) for loss in losses.tolist()],
         "accuracy": statistics.median(accuracies),
         "accuracy_range": [min(accuracies), max(accuracies)],
@@ -75,18 +70,17 @@ def run_seeds(
         # All seeds together, compilation among it.
         "seconds_per_epoch": seconds / rung.epochs,
         "training_seconds": seconds,
-        "seed": seed,
         "seeds": len(seeds),
         "samples": _samples(rung, trained),
     }
 
 
-def _train(rung: Rung, prepared: Prepared, seeds: range) -> tuple[list[Network], np.ndarray]:
-    """Returns the networks of `seeds` after all updates, and the nats of each update, a row a seed."""
+def _train(rung: Rung, data: StudyData, seeds: range) -> tuple[list[Network], np.ndarray]:
+    """Returns the networks of `seeds` after all updates, and the loss of each epoch, a row a seed."""
     rule = update_rule(rung)
-    updates = rung.epochs * rung.framing.updates_an_epoch(prepared.train)
-    states = [_initial(rung, prepared, seed) for seed in seeds]
-    blocks = [rung.framing.producer(prepared.train, seed).block(0, updates, updates) for seed in seeds]
+    updates = rung.epochs * rung.framing.updates_an_epoch(data.train)
+    states = [_initial(rung, data, seed) for seed in seeds]
+    blocks = [rung.framing.producer(data.train, seed).block(0, updates, updates) for seed in seeds]
     rates = np.repeat(
         np.array([phase.learning_rate for phase in rung.phases], np.float32),
         [phase.epochs * updates // rung.epochs for phase in rung.phases],
@@ -101,7 +95,9 @@ def _train(rung: Rung, prepared: Prepared, seeds: range) -> tuple[list[Network],
         rule=rule,
     )
     networks = [jax.tree.map(lambda leaf, row=row: leaf[row], state.network) for row in range(len(seeds))]
-    return networks, np.asarray(totals.nats, dtype=np.float64)
+    nats, characters = np.asarray(totals.nats, dtype=np.float64), np.stack([block.scored for block in blocks])
+    of_epochs = (len(seeds), rung.epochs, -1)
+    return networks, nats.reshape(of_epochs).sum(axis=2) / characters.reshape(of_epochs).sum(axis=2)
 
 
 _BLOCK_ARRAYS = ("token_ids", "resets", "scored", "cold")
@@ -113,9 +109,9 @@ def _block_of_seeds(states: TrainingState, *arguments: Any, rule: Any) -> Any:
     return jax.vmap(partial(block_updates, rule=rule), in_axes=each + shared)(states, *arguments)
 
 
-def _initial(rung: Rung, prepared: Prepared, seed: int) -> TrainingState:
+def _initial(rung: Rung, data: StudyData, seed: int) -> TrainingState:
     init_key, _ = jax.random.split(root_key(seed))
-    return initial_state(rung.initial(prepared.vocabulary, init_key), rung.framing.lanes, update_rule(rung))
+    return initial_state(rung.initial(data.vocabulary, init_key), rung.framing.lanes, update_rule(rung))
 
 
 def _samples(rung: Rung, trained: list[Trained]) -> list[Sample]:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Key
 
 from charloom.models import Network, SequenceModel
 from charloom.runs.checkpoint import CheckpointRule
+from charloom.runs.fit import held_out_characters
 from charloom.settings import NetworkSettings, TextSettings
 from charloom.studies.framing import Framing
 from charloom.studies.ladder import SharedLayers
@@ -45,21 +46,22 @@ class StudyText:
     first: int | None = None
     held_out: float = 0
 
-    def read(self) -> str | bytes:
-        """Returns the text.
+    def read(self) -> tuple[str | bytes, dict[str, Any]]:
+        """Returns the text, and its name, SHA-256 and length as a model file keeps them.
 
         Raises:
             SourceError: the text cannot be had.
         """
-        text = self.source if self.literal else read_corpus([self.source], self.settings).documents[0]
+        if self.literal:
+            return self.source, {}
+        corpus = read_corpus([self.source], self.settings)
         end = None if self.characters is None else self.begin + self.characters
-        return text[self.begin : end]
+        known = {"name": corpus.name, "sha256": corpus.sha256, "characters": corpus.characters}
+        return corpus.documents[0][self.begin : end], known
 
-    def held_out_characters(self, characters: int) -> int:
+    def held_out_of(self, characters: int) -> int:
         """Returns how many of the last of `characters` are held out."""
-        if self.held_out >= 1:
-            return int(self.held_out)
-        return characters - int(round(characters * (1 - self.held_out), 6))
+        return held_out_characters(characters, self.held_out) if self.held_out else 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +78,13 @@ class Rung:
         adapt: changes a fresh network before it is trained.
         phases: epochs and rates, with the optimizer's state kept between them.
         epsilon: Adam's.
-        seeds: runs of the experiment, all in one compiled call where there are several.
+        seeds: runs of the experiment, side by side in one compiled program where there are several.
         checkpoints: what is kept of each epoch, beside what resuming needs.
         demonstrations: what is shown of the trained model.
         notes: what a reader should know of it, a sentence each.
         accuracy_at_least: what the median accuracy of an uncut run should reach.
+        keras: the entry of `keras.json` that the losses should agree with: Keras 3's on the same rung.
+        beats: rungs of the study that this one should beat on held-out text, in less time.
         own: whether the rung is ours, and nothing was published.
         quick: fields that are other in a quick run.
         default: fields that are other unless the run is a full one.
@@ -101,6 +105,8 @@ class Rung:
     demonstrations: tuple["Demonstration", ...] = ()
     notes: tuple[str, ...] = ()
     accuracy_at_least: float | None = None
+    keras: str | None = None
+    beats: tuple[str, ...] = ()
     own: bool = False
     quick: Mapping[str, Any] = field(default_factory=dict)
     default: Mapping[str, Any] = field(default_factory=dict)
@@ -135,16 +141,27 @@ class Study:
 
     Attributes:
         title: of the study.
+        note: what a reader should know of all its rungs.
         rungs: the experiments by name, in the order of the publication.
     """
 
     title: str
+    note: str = ""
     rungs: Mapping[str, Rung]
 
 
 @cache
 def published() -> dict[str, Any]:
     """Returns the published figures, by study and rung, with their sources."""
-    text = (files("charloom.studies") / "published.json").read_text("utf-8")
-    figures: dict[str, Any] = json.loads(text)
+    return _read_json("published.json")
+
+
+@cache
+def keras_figures() -> dict[str, Any]:
+    """Returns what today's Keras came to on some rungs, as `python -m benchmarks.keras_ladder` measured it."""
+    return _read_json("keras.json")
+
+
+def _read_json(name: str) -> dict[str, Any]:
+    figures: dict[str, Any] = json.loads((files("charloom.studies") / name).read_text("utf-8"))
     return figures

@@ -11,15 +11,15 @@ from charloom.training import Phase
 _BYTES = StudyText(source="tinyshakespeare", settings=TextSettings(units="bytes"), held_out=0.1)
 _CHARACTERS = StudyText(source="tinyshakespeare", held_out=0.1)
 _PRIME = "I grant thou wert not married to my muse\nAnd therefore mayst without attaint o'erlook"
-_STAND_IN = "The text stands in for the complete works that the question used, about 5 MB."
 _SMALL = NetworkSettings(layers=2, hidden=128, inputs="one-hot")
 
 SHAKESPEARE_BYTES = Study(
-    title="Bytes of Shakespeare: why does it learn nothing?",
+    title="Bytes of Shakespeare: a question, its answer, and what was missing",
+    note="tinyshakespeare stands in for the complete works of the question, about 5 MB.",
     rungs={
         "question": Rung(
             summary="one-hot bytes, LSTM 128, LSTM 128, softmax over 256; one step an update",
-            lesson="With one step an update, the gradient reaches back one step and never learns to store anything.",
+            lesson="With one step an update no gradient says what the state should keep: it learns less than it could.",
             text=_BYTES,
             framing=ReadingLanes(length=1, lanes=32, epoch=10_000, random_offsets=True),
             model=_SMALL,
@@ -31,7 +31,6 @@ SHAKESPEARE_BYTES = Study(
             ),
             demonstrations=(SpaceProbabilities(_PRIME, "T", 100), Temperatures("T", 200)),
             notes=(
-                _STAND_IN,
                 "A lane that comes to the text's end begins it again, with its state reset; the published code "
                 "carried it over.",
             ),
@@ -51,7 +50,6 @@ SHAKESPEARE_BYTES = Study(
             phases=(Phase(0.001, 30),),
             demonstrations=(Greedy("T", 200, published=False), Temperatures("T", 300)),
             notes=(
-                _STAND_IN,
                 "30,000 updates of 64 characters are under two passes over this text: overfitting, which its author "
                 "feared, would show between the train and the held-out bits.",
             ),
@@ -61,11 +59,11 @@ SHAKESPEARE_BYTES = Study(
                 "phases": (Phase(0.001, 3),),
                 "text": StudyText(source="tinyshakespeare", first=200_000, held_out=0.1),
             },
-            default={"phases": (Phase(0.001, 6),)},
         ),
         "unrolled": Rung(
             summary="the question's own network with an unroll of 32",
             lesson="The question's network was large enough: what it lacked was a gradient that reaches back.",
+            beats=("question", "answer"),
             text=_BYTES,
             framing=ReadingLanes(length=32, lanes=16, epoch=2_000),
             model=_SMALL,

@@ -68,7 +68,10 @@ def read_catalog_bytes(name: str) -> bytes:
     path = local_copy(name)
     if path is None:
         path = _download(name, entry)
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror or error}.") from error
     if hashlib.sha256(data).hexdigest() != entry.sha256:
         raise SourceError(
             f"{path} is not the catalog's {name}: its SHA-256 differs. Delete it, and it is fetched again."

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Gathers results into docs/results.json, and writes docs/results.md from it.
 
-`scripts/results DIR...` first takes the rungs of each DIR/results.json (as `charloom reproduce` left it) into
+`scripts/results.py DIR...` first takes the rungs of each DIR/results.json (as `charloom reproduce` left it) into
 docs/results.json; without DIR the page alone is written again.
 """
 
@@ -12,30 +12,35 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from charloom.reports.study_figures import bits_table, overwritten_state_sentence
+from charloom.artifacts import write_bytes
+from charloom.reports.study_figures import accuracy_text, bits_table, loss_text, sentences
 from charloom.studies import STUDIES
 from charloom.units import format_seconds
 
 DOCS = Path(__file__).parent.parent / "docs"
-RESULTS, KERAS, PAGE = DOCS / "results.json", DOCS / "keras.json", DOCS / "results.md"
+RESULTS, PAGE = DOCS / "results.json", DOCS / "results.md"
 
 Json = dict[str, Any]
 
 
 def main() -> None:
     """Gathers, and writes the page."""
-    kept: Json = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    kept: Json = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
     for folder in sys.argv[1:]:
-        kept = joined(kept, json.loads((Path(folder) / "results.json").read_text()))
-    RESULTS.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
-    keras: Json = json.loads(KERAS.read_text()) if KERAS.exists() else {}
-    PAGE.write_text("\n".join(page(kept, keras)) + "\n")
+        kept = joined(kept, json.loads((Path(folder) / "results.json").read_text("utf-8")), folder)
+    if not kept:
+        sys.exit("no results yet: name a folder that `charloom reproduce --full` made")
+    write_bytes(RESULTS, (json.dumps(kept, indent=1, ensure_ascii=False) + "\n").encode())
+    write_bytes(PAGE, ("\n".join(page(kept)) + "\n").encode())
 
 
-def joined(kept: Json, more: Json) -> Json:
-    """Returns `kept` with the rungs of `more`, which come from the same version; studies and rungs in their order."""
-    if kept and kept["version"] != more["version"]:
-        sys.exit(f"results of {more['version']} do not go with those of {kept['version']}")
+def joined(kept: Json, more: Json, folder: str) -> Json:
+    """Returns `kept` with the rungs of `more`, a full run of the same version and seed, all in their order."""
+    if more["run"]["mode"] != "full":
+        sys.exit(f"{folder} holds a {more['run']['mode']} run, no full one")
+    for what in ("version", "results_version", "run", "machine"):
+        if kept and kept[what] != more[what]:
+            sys.exit(f"{folder} has another {what} than {RESULTS}")
     found = {name: {**kept.get("studies", {}).get(name, {}), **more["studies"].get(name, {})} for name in STUDIES}
     studies = {
         name: {rung: found[name][rung] for rung in study.rungs if rung in found[name]}
@@ -45,7 +50,7 @@ def joined(kept: Json, more: Json) -> Json:
     return {**more, "studies": studies}
 
 
-def page(results: Json, keras: Json) -> Iterator[str]:
+def page(results: Json) -> Iterator[str]:
     """Yields the page's lines."""
     machine = results["machine"]
     yield "# The experiments, rerun"
@@ -60,6 +65,9 @@ def page(results: Json, keras: Json) -> Iterator[str]:
         yield ""
         yield f"## {STUDIES[name].title}"
         yield ""
+        if STUDIES[name].note:
+            yield STUDIES[name].note
+            yield ""
         yield "| rung | parameters | epochs | loss | published | accuracy | s an epoch | published |"
         yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
         for rung, figures in rungs.items():
@@ -67,34 +75,27 @@ def page(results: Json, keras: Json) -> Iterator[str]:
             for variant, of_variant in figures["variants"].items():
                 yield row(f"{rung}, {variant.replace('_', ' ')}", of_variant, figures)
         yield from bits(rungs)
-        yield from sentences(name, rungs, keras)
+        yield ""
+        for rung, figures in rungs.items():
+            yield from (f"- `{rung}`: {sentence}" for sentence in remarks(rung, figures, rungs))
 
 
 def row(name: str, figures: Json, rung: Json) -> str:
     """Returns a rung's line of the table."""
     published = rung["published"]
     losses, published_losses = figures["losses"], rung["published_losses"]
-    accuracy = f"{figures['accuracy']:.3f}"
-    if "accuracy_range" in figures:
-        low, high = figures["accuracy_range"]
-        accuracy = f"{accuracy} ({low:.3f} to {high:.3f}, {figures['seeds']} seeds)"
     seconds = published.get("seconds_per_epoch")
     cells = [
         name,
         f"{figures['parameters']:,}",
         len(losses),
-        number(losses[-1]),
-        number(published_losses[-1]) if published_losses else "",
-        accuracy,
+        loss_text(losses[-1]),
+        loss_text(published_losses[-1]) if published_losses else "",
+        accuracy_text(figures),
         f"{figures['seconds_per_epoch']:.3g}",
         f"{statistics.median(seconds):g}" if seconds else "",
     ]
     return f"| {' | '.join(map(str, cells))} |"
-
-
-def number(loss: float | None) -> str:
-    """Returns a loss as the page shows it."""
-    return "no number" if loss is None else f"{loss:.4f}"
 
 
 def bits(rungs: Json) -> Iterator[str]:
@@ -115,30 +116,16 @@ def bits(rungs: Json) -> Iterator[str]:
         )
 
 
-def sentences(study: str, rungs: Json, keras: Json) -> Iterator[str]:
-    """Yields what the figures say of each rung, a line each."""
-    lines = []
-    for rung, figures in rungs.items():
-        for check in figures["checks"]:
-            if not check["holds"]:
-                lines.append(f"- `{rung}`: **does not hold**: {check['check']}.")
-        if figures["cut"]:
-            lines.append(f"- `{rung}` is a cut: {figures['cut']}.")
-        if "overwritten_state" in figures["variants"]:
-            sentence = overwritten_state_sentence(figures["variants"]["overwritten_state"], figures)
-            lines.append(f"- `{rung}`: {sentence}")
-        if study == "nietzsche" and rung in keras:
-            theirs = keras[rung]["losses"]
-            ours = figures["variants"].get("sigmoid_gates", figures)["losses"][: len(theirs)]
-            apart = [abs(a - b) / b for a, b in zip(ours, theirs, strict=True)]
-            lines.append(
-                f"- `{rung}`: Keras 3 here (`python -m benchmarks.keras_ladder {rung}`) is at {theirs[-1]:.4f} after "
-                f"epoch {len(theirs)}, charloom with the same gates at {ours[-1]:.4f}: {apart[-1]:.1%} apart, and "
-                f"at most {max(apart):.1%} at any epoch; {keras[rung]['seconds_per_epoch']:.1f} s an epoch."
-            )
-    if lines:
-        yield ""
-        yield from lines
+def remarks(name: str, figures: Json, rungs: Json) -> Iterator[str]:
+    """Yields what the figures of the rung `name` say, a sentence each."""
+    yield figures["lesson"]
+    if figures["cut"]:
+        yield f"A cut: {figures['cut']}."
+    for label, one in {"": figures, **figures["variants"]}.items():
+        for check in one["checks"]:
+            verdict = "holds" if check["holds"] else "**does not hold**"
+            yield f"{label.replace('_', ' ')}{': ' if label else ''}{check['check']}: {verdict}."
+    yield from sentences(name, rungs)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,115 @@
+"""Which checkpoint of a rung is gone on from, and which are no longer needed."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from charloom.errors import ModelFileError
+from charloom.runs.checkpoint import CheckpointRule, read_progress, read_state, write_checkpoint
+from charloom.training import TrainingState
+from charloom.units import finite_or_none
+
+MODEL_FILE = "model.safetensors"
+
+Epoch = dict[str, float]
+"""An epoch's figures: `epoch`, `loss`, `accuracy`, `seconds`, and `val_loss` and `val_accuracy` of what is held out."""
+
+_EVERY_EPOCH = CheckpointRule(template="epoch-{epoch:04d}")
+_EVERY_EPOCH_FILES = "epoch-*.safetensors"
+_KEPT = 2
+
+
+def write_checkpoints(
+    folder: Path,
+    rules: Sequence[CheckpointRule],
+    state: TrainingState,
+    epochs: Sequence[Epoch],
+    identity: Mapping[str, Any],
+) -> list[Path]:
+    """Writes the last epoch's checkpoint, and those that `rules` keep of it; returns their paths.
+
+    Two of every epoch's are kept, for going on; `remove_spent` removes them.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    progress = {
+        "identity": dict(identity),
+        "epochs": [{name: finite_or_none(value) for name, value in epoch.items()} for epoch in epochs],
+    }
+    last = len(epochs) - 1
+    paths = [folder / rule.name(epochs[last]) for rule in (_EVERY_EPOCH, *rules) if rule.kept(epochs) == last]
+    for path in paths:
+        write_checkpoint(path, state, progress)
+    for old in sorted(folder.glob(_EVERY_EPOCH_FILES))[:-_KEPT]:
+        old.unlink()
+    return paths
+
+
+def remove_spent(folder: Path) -> None:
+    """Removes the checkpoints that only served going on."""
+    for path in folder.glob(_EVERY_EPOCH_FILES):
+        path.unlink()
+
+
+def newest_checkpoint(
+    folder: Path, like: TrainingState, identity: Mapping[str, Any]
+) -> tuple[tuple[TrainingState, list[Epoch]] | None, list[str]]:
+    """Returns the state and the epochs of the furthest good checkpoint in `folder`, and a line for each damaged one.
+
+    Checkpoints of every epoch that are damaged or of another identity are removed: they would stand in the way.
+    """
+    found: list[tuple[list[Epoch], Path]] = []
+    damaged: list[str] = []
+
+    def spent(path: Path) -> None:
+        if path.match(_EVERY_EPOCH_FILES):
+            path.unlink()
+
+    for path in sorted(folder.glob("*.safetensors")):
+        if path.name == MODEL_FILE:
+            continue
+        try:
+            progress = read_progress(path)
+        except ModelFileError as error:
+            damaged.append(str(error))
+            spent(path)
+            continue
+        if progress.get("identity") == dict(identity):
+            found.append((_epochs_of(progress), path))
+        else:
+            spent(path)
+    result = None
+    for epochs, path in sorted(found, key=lambda pair: len(pair[0]), reverse=True):
+        try:
+            result = read_state(path, like), epochs
+            break
+        except ModelFileError as error:
+            damaged.append(str(error))
+            spent(path)
+    instead = "Training begins anew" if result is None else "The one before it is used"
+    return result, [f"{line} {instead}" for line in damaged]
+
+
+def _epochs_of(progress: Mapping[str, Any]) -> list[Epoch]:
+    return [
+        {name: math.nan if value is None else value for name, value in epoch.items()} for epoch in progress["epochs"]
+    ]
+
+
+def best_states(
+    folder: Path, rules: Sequence[CheckpointRule], epochs: Sequence[Epoch], like: TrainingState
+) -> tuple[list[tuple[str, TrainingState]], list[str]]:
+    """Returns the states that `rules` keep as the best of something, by name, and a line for each damaged one."""
+    states: list[tuple[str, TrainingState]] = []
+    damaged: list[str] = []
+    for rule in rules:
+        if rule.monitor is None or rule.kept(epochs) < 0:
+            continue
+        path = folder / rule.name(epochs[rule.kept(epochs)])
+        try:
+            states.append((path.stem, read_state(path, like)))
+        except ModelFileError as error:
+            damaged.append(f"{error} Nothing is shown of it")
+    return states, damaged
