@@ -1,10 +1,8 @@
 """How `charloom reproduce` looks while it goes on: bars on a terminal, and a line for each epoch and each rung."""
 
-from types import TracebackType
+from rich.progress import SpinnerColumn
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
-
+from charloom.cli.terminal import Display
 from charloom.reports.study_figures import accuracy_text, loss_text
 from charloom.studies.reproduce import RungEnd, RungStart, StudyEvent
 from charloom.training import EpochEnd, Notice, Stopped
@@ -12,30 +10,12 @@ from charloom.training import Progress as TrainingProgress
 from charloom.units import format_seconds
 
 
-class StudyDisplay:
-    """Shows the events of `reproduce` on standard error."""
+class StudyDisplay(Display):
+    """Shows the events of `reproduce`."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._bars = Progress(
-            SpinnerColumn(),
-            BarColumn(),
-            TextColumn("{task.fields[state]}"),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        self._task: TaskID | None = None
+        super().__init__(SpinnerColumn())
         self._rung: RungStart | None = None
-
-    def __enter__(self) -> "StudyDisplay":
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bars.stop()
 
     def show(self, event: StudyEvent) -> None:
         """Shows one event."""
@@ -54,10 +34,6 @@ class StudyDisplay:
             self._end(event)
         elif isinstance(event, Notice):
             self.print(f"    {event.text}")
-
-    def print(self, line: str) -> None:
-        """Prints a line above the bar."""
-        self._console.print(line, markup=False)
 
     def _begin(self, event: RungStart) -> None:
         self._rung = event

@@ -2,9 +2,10 @@
 
 from textwrap import indent
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn
 
 from charloom.training import Evaluation, Event, Notice, Sample, Stopped
 from charloom.training import Progress as TrainingProgress
@@ -13,12 +14,13 @@ from charloom.units import bits_from_nats, format_seconds
 _SMOOTHING = 0.9
 
 
-class TrainingDisplay:
-    """Shows the events of a training run on standard error."""
+class Display:
+    """A bar at the bottom of a terminal, and lines above it on standard error; without a terminal the lines alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, *columns: ProgressColumn) -> None:
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._bars = Progress(
+            *columns,
             BarColumn(),
             TextColumn("{task.fields[state]}"),
             console=self._console,
@@ -26,9 +28,8 @@ class TrainingDisplay:
             disable=not self._console.is_terminal,
         )
         self._task: TaskID | None = None
-        self._train_nats: float | None = None
 
-    def __enter__(self) -> "TrainingDisplay":
+    def __enter__(self) -> Self:
         self._bars.start()
         return self
 
@@ -36,6 +37,18 @@ class TrainingDisplay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bars.stop()
+
+    def print(self, line: str) -> None:
+        """Prints a line above the bar."""
+        self._console.print(line, markup=False)
+
+
+class TrainingDisplay(Display):
+    """Shows the events of a training run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._train_nats: float | None = None
 
     def show(self, event: Event) -> None:
         """Shows one event."""
@@ -53,10 +66,6 @@ class TrainingDisplay:
             self._console.print(indent(event.text.strip(), "    "), style="italic", markup=False)
         elif isinstance(event, Stopped) and self._task is not None:
             self._bars.update(self._task, state="scoring the held-out text")
-
-    def print(self, line: str) -> None:
-        """Prints a line above the bar."""
-        self._console.print(line, markup=False)
 
     def _advance(self, event: TrainingProgress) -> None:
         nats = event.train_nats_per_char

@@ -4,7 +4,7 @@ A cell owns its kernels; the arithmetic over time is in `charloom.kernels`.
 """
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -25,7 +25,7 @@ from charloom.settings import CellActivation, CellName, GateActivation
 
 
 class Cell(eqx.Module):
-    """One recurrent layer. Kernels start Glorot-uniform, recurrent kernels orthogonal, as in Keras.
+    """One recurrent layer. Kernels start Glorot-uniform, recurrent kernels orthogonal, biases zero, as in Keras.
 
     Attributes:
         kernel: of the input product.
@@ -33,16 +33,18 @@ class Cell(eqx.Module):
         bias: added to both; `gates` is a multiple of `hidden`.
         gate_activation: of the gates, for cells that have any.
         cell_activation: of what a step computes anew.
+        parts: how many pre-activations a unit has.
     """
 
-    kernel: eqx.AbstractVar[Float[Array, "input gates"]]
-    recurrent_kernel: eqx.AbstractVar[Float[Array, "hidden gates"]]
-    bias: eqx.AbstractVar[Float[Array, " gates"]]
-    gate_activation: eqx.AbstractVar[GateActivation]
-    cell_activation: eqx.AbstractVar[CellActivation]
+    kernel: Float[Array, "input gates"]
+    recurrent_kernel: Float[Array, "hidden gates"]
+    bias: Float[Array, " gates"]
+    gate_activation: GateActivation = eqx.field(static=True)
+    cell_activation: CellActivation = eqx.field(static=True)
+
+    parts: ClassVar[int]
 
     @classmethod
-    @abstractmethod
     def init(
         cls,
         input_size: int,
@@ -52,6 +54,19 @@ class Cell(eqx.Module):
         cell_activation: CellActivation = "tanh",
     ) -> "Cell":
         """Returns a cell with fresh weights."""
+        kernel_key, recurrent_key = jax.random.split(key)
+        return cls(
+            kernel=glorot_uniform()(kernel_key, (input_size, cls.parts * hidden)),
+            recurrent_kernel=orthogonal()(recurrent_key, (hidden, cls.parts * hidden)),
+            gate_activation=gate_activation,
+            cell_activation=cell_activation,
+            **cls.initial_biases(hidden),
+        )
+
+    @classmethod
+    def initial_biases(cls, hidden: int) -> dict[str, Float[Array, " gates"]]:
+        """Returns the fresh biases by their fields' names."""
+        return {"bias": jnp.zeros(cls.parts * hidden)}
 
     @abstractmethod
     def step(self, projected: Float[Array, "lanes gates"], carry: Any) -> tuple[Float[Array, "lanes hidden"], Any]:
@@ -59,10 +74,7 @@ class Cell(eqx.Module):
 
     @abstractmethod
     def sequence(
-        self,
-        projected: Float[Array, "time lanes gates"],
-        carry: Any,
-        resets: Bool[Array, "time lanes"],
+        self, projected: Float[Array, "time lanes gates"], carry: Any, resets: Bool[Array, "time lanes"]
     ) -> tuple[Float[Array, "time lanes hidden"], Any]:
         """Returns the outputs of all steps and the last carry; the state is zeroed before marked steps."""
 
@@ -80,40 +92,18 @@ class Cell(eqx.Module):
         return inputs @ self.kernel + self.bias
 
 
-def _kernels(
-    input_size: int, hidden: int, gates: int, key: Key[Array, ""]
-) -> tuple[Float[Array, "input gates"], Float[Array, "hidden gates"]]:
-    kernel_key, recurrent_key = jax.random.split(key)
-    return (
-        glorot_uniform()(kernel_key, (input_size, gates * hidden)),
-        orthogonal()(recurrent_key, (hidden, gates * hidden)),
-    )
-
-
 class LSTMCell(Cell):
     """Long short-term memory; gates in the order input, forget, candidate, output, as in Keras.
 
-    Biases start at zero but for the forget gate's, which start at one.
+    The forget gate's bias starts at one.
     Source: Jozefowicz, Zaremba and Sutskever, 2015 (the forget bias).
     """
 
-    kernel: Float[Array, "input gates"]
-    recurrent_kernel: Float[Array, "hidden gates"]
-    bias: Float[Array, " gates"]
-    gate_activation: GateActivation = eqx.field(static=True)
-    cell_activation: CellActivation = eqx.field(static=True)
+    parts = 4
 
     @classmethod
-    def init(
-        cls,
-        input_size: int,
-        hidden: int,
-        key: Key[Array, ""],
-        gate_activation: GateActivation = "sigmoid",
-        cell_activation: CellActivation = "tanh",
-    ) -> "LSTMCell":
-        bias = jnp.zeros(4 * hidden).at[hidden : 2 * hidden].set(1.0)
-        return cls(*_kernels(input_size, hidden, 4, key), bias, gate_activation, cell_activation)
+    def initial_biases(cls, hidden: int) -> dict[str, Float[Array, " gates"]]:
+        return {"bias": jnp.zeros(4 * hidden).at[hidden : 2 * hidden].set(1.0)}
 
     def zero_carry(self, lanes: int) -> LSTMCarry:
         # Two arrays, not one twice: a donated buffer may be handed over only once.
@@ -126,56 +116,32 @@ class LSTMCell(Cell):
         return carry.hidden, carry
 
     def sequence(
-        self,
-        projected: Float[Array, "time lanes gates"],
-        carry: LSTMCarry,
-        resets: Bool[Array, "time lanes"],
+        self, projected: Float[Array, "time lanes gates"], carry: LSTMCarry, resets: Bool[Array, "time lanes"]
     ) -> tuple[Float[Array, "time lanes hidden"], LSTMCarry]:
-        return lstm_sequence(
-            projected, self.recurrent_kernel, carry, resets, self.gate_activation, self.cell_activation
-        )
+        activations = self.gate_activation, self.cell_activation
+        return lstm_sequence(projected, self.recurrent_kernel, carry, resets, *activations)
 
 
 class GRUCell(Cell):
-    """Gated recurrent unit; gates in the order update, reset, candidate, as in Keras. Biases start at zero.
+    """Gated recurrent unit; gates in the order update, reset, candidate, as in Keras.
 
     Attributes:
         recurrent_bias: added to the recurrent product, before the reset gate.
     """
 
-    kernel: Float[Array, "input gates"]
-    recurrent_kernel: Float[Array, "hidden gates"]
-    bias: Float[Array, " gates"]
     recurrent_bias: Float[Array, " gates"]
-    gate_activation: GateActivation = eqx.field(static=True)
-    cell_activation: CellActivation = eqx.field(static=True)
+
+    parts = 3
 
     @classmethod
-    def init(
-        cls,
-        input_size: int,
-        hidden: int,
-        key: Key[Array, ""],
-        gate_activation: GateActivation = "sigmoid",
-        cell_activation: CellActivation = "tanh",
-    ) -> "GRUCell":
-        kernel, recurrent_kernel = _kernels(input_size, hidden, 3, key)
-        bias, recurrent_bias = jnp.zeros(3 * hidden), jnp.zeros(3 * hidden)
-        return cls(
-            kernel=kernel,
-            recurrent_kernel=recurrent_kernel,
-            bias=bias,
-            recurrent_bias=recurrent_bias,
-            gate_activation=gate_activation,
-            cell_activation=cell_activation,
-        )
+    def initial_biases(cls, hidden: int) -> dict[str, Float[Array, " gates"]]:
+        return {name: jnp.zeros(3 * hidden) for name in ("bias", "recurrent_bias")}
 
     def step(
         self, projected: Float[Array, "lanes gates"], carry: Float[Array, "lanes hidden"]
     ) -> tuple[Float[Array, "lanes hidden"], Float[Array, "lanes hidden"]]:
-        carry = gru_step(
-            projected, self.recurrent_kernel, self.recurrent_bias, carry, self.gate_activation, self.cell_activation
-        )
+        activations = self.gate_activation, self.cell_activation
+        carry = gru_step(projected, self.recurrent_kernel, self.recurrent_bias, carry, *activations)
         return carry, carry
 
     def sequence(
@@ -184,36 +150,14 @@ class GRUCell(Cell):
         carry: Float[Array, "lanes hidden"],
         resets: Bool[Array, "time lanes"],
     ) -> tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]]:
-        return gru_sequence(
-            projected,
-            self.recurrent_kernel,
-            self.recurrent_bias,
-            carry,
-            resets,
-            self.gate_activation,
-            self.cell_activation,
-        )
+        activations = self.gate_activation, self.cell_activation
+        return gru_sequence(projected, self.recurrent_kernel, self.recurrent_bias, carry, resets, *activations)
 
 
 class ElmanCell(Cell):
-    """Elman's network, Keras's SimpleRNN: no gates. Biases start at zero."""
+    """Elman's network, Keras's SimpleRNN: no gates."""
 
-    kernel: Float[Array, "input gates"]
-    recurrent_kernel: Float[Array, "hidden gates"]
-    bias: Float[Array, " gates"]
-    gate_activation: GateActivation = eqx.field(static=True)
-    cell_activation: CellActivation = eqx.field(static=True)
-
-    @classmethod
-    def init(
-        cls,
-        input_size: int,
-        hidden: int,
-        key: Key[Array, ""],
-        gate_activation: GateActivation = "sigmoid",
-        cell_activation: CellActivation = "tanh",
-    ) -> "ElmanCell":
-        return cls(*_kernels(input_size, hidden, 1, key), jnp.zeros(hidden), gate_activation, cell_activation)
+    parts = 1
 
     def step(
         self, projected: Float[Array, "lanes gates"], carry: Float[Array, "lanes hidden"]

@@ -16,7 +16,7 @@ _PROMPTS = (
     "Parting is such sweet sorrow.\nThy",
 )
 _RELU_LOGITS = NetworkSettings(layers=2, hidden=62, inputs="one-hot", last_cell_activation="relu", head="logits")
-_QUICK = {"text": replace(_TEXT, first=25_000), "phases": (Phase(0.001, 4),)}
+_QUICK = {"text": replace(_TEXT, first=15_000), "phases": (Phase(0.001, 4),)}
 
 ENGLISH_MAJOR = Study(
     title="An English major: softmax inside the loss, and a checkpoint an epoch",

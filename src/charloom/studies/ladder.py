@@ -5,6 +5,8 @@ loop; and a recurrent layer, which carries what it has read from one call to the
 `charloom.models.Network` does, so that the same training code trains them all.
 """
 
+from abc import abstractmethod
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -50,6 +52,25 @@ class SharedLayers(SequenceModel):
         """
         return jnp.take(jax.nn.relu(self.read(self.embedding)), token_ids, axis=0, mode="clip")
 
+    def __call__(
+        self,
+        token_ids: Int32[Array, "time lanes"],
+        resets: Bool[Array, "time lanes"],
+        carry: Carry,
+        dropout_masks: DropoutMasks = None,
+        *,
+        last_only: bool = True,
+    ) -> tuple[Float[Array, "1 lanes classes"], Carry]:
+        """Returns the logits after the last character; a model without state has no use for the rest."""
+        del resets, dropout_masks, last_only
+        # Computed once for each character of the vocabulary, and then looked up.
+        characters = jnp.take(jax.nn.relu(self.read(self.embedding)), token_ids, axis=0, mode="clip")
+        return self.head(self.hidden_after(characters))[None], carry
+
+    @abstractmethod
+    def hidden_after(self, characters: Float[Array, "time lanes hidden"]) -> Float[Array, "lanes hidden"]:
+        """Returns the hidden units after the last of the characters that were read."""
+
     def zero_carry(self, lanes: int) -> Carry:
         """Returns nothing: there is no state."""
         del lanes
@@ -64,43 +85,22 @@ class SharedLayers(SequenceModel):
 class ThreeCharacters(SharedLayers):
     """The first step: three characters, one after another, through the same two layers."""
 
-    def __call__(
-        self,
-        token_ids: Int32[Array, "3 lanes"],
-        resets: Bool[Array, "3 lanes"],
-        carry: Carry,
-        dropout_masks: DropoutMasks = None,
-        *,
-        last_only: bool = True,
-    ) -> tuple[Float[Array, "1 lanes classes"], Carry]:
-        """Returns the logits after the third character; a model without state has no use for the rest."""
-        del resets, dropout_masks, last_only
-        first, second, third = self.characters(token_ids)
+    def hidden_after(self, characters: Float[Array, "3 lanes hidden"]) -> Float[Array, "lanes hidden"]:
+        first, second, third = characters
         hidden = jnp.tanh(self.mix(first))
         hidden = jnp.tanh(self.mix(hidden + second))
-        hidden = jnp.tanh(self.mix(hidden + third))
-        return self.head(hidden)[None], carry
+        return jnp.tanh(self.mix(hidden + third))
 
 
 class CharacterLoop(SharedLayers):
     """The second step: the same for any number of characters, as a loop."""
 
-    def __call__(
-        self,
-        token_ids: Int32[Array, "time lanes"],
-        resets: Bool[Array, "time lanes"],
-        carry: Carry,
-        dropout_masks: DropoutMasks = None,
-        *,
-        last_only: bool = True,
-    ) -> tuple[Float[Array, "1 lanes classes"], Carry]:
-        """Returns the logits after the last character; a model without state has no use for the rest."""
-        del resets, dropout_masks, last_only
-        first, *others = self.characters(token_ids)
+    def hidden_after(self, characters: Float[Array, "time lanes hidden"]) -> Float[Array, "lanes hidden"]:
+        first, *others = characters
         hidden = jnp.tanh(self.mix(first))
         for character in others:
             hidden = jnp.tanh(self.mix(hidden + character))
-        return self.head(hidden)[None], carry
+        return hidden
 
 
 class RecurrentLayer(eqx.Module):

@@ -17,7 +17,11 @@ _PROMPT = "for thos"
 _ELMAN = NetworkSettings(cell="elman", embedding=42, hidden=256)
 _LSTM = NetworkSettings(cell="lstm", embedding=42, hidden=512, gate_activation="hard_sigmoid")
 _STATEFUL = StatefulRows(length=8, lanes=64)
-_TWO_WAYS = (Greedy(_PROMPT, 400), SlidingOnCarriedState(_PROMPT, 400, window=8), Temperatures(_PROMPT, 200))
+_TWO_WAYS = (
+    Greedy(_PROMPT, 400, published=False),
+    SlidingOnCarriedState(_PROMPT, 400, window=8),
+    Temperatures(_PROMPT, 200),
+)
 
 _SIGMOID_GATES = {
     "keras": "char_stateful_lstm",
@@ -75,7 +79,7 @@ NIETZSCHE = Study(
             framing=_STATEFUL,
             model=_ELMAN,
             phases=(Phase(0.001, 8), Phase(0.0001, 3)),
-            demonstrations=(Predictions((_PROMPT,)), Greedy(_PROMPT, 40), *_TWO_WAYS[1:]),
+            demonstrations=(Predictions((_PROMPT,)), *_TWO_WAYS),
             quick={"text": _QUICK_TEXT, "phases": (Phase(0.001, 4), Phase(0.0001, 2))},
             keras="char_stateful_rnn",
             variants={"overwritten_state": {"adapt": overwrite, "demonstrations": (), "keras": None}},

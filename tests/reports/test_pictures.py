@@ -1,0 +1,59 @@
+from base64 import b64decode
+from xml.etree import ElementTree
+
+from charloom.reports.pictures import framing_diagram, loss_curves, probability_bars
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def parsed(picture):
+    kind, data = picture.source.split(",", 1)
+    assert kind == "data:image/svg+xml;base64"
+    return ElementTree.fromstring(b64decode(data).decode())
+
+
+def test_every_bar_is_in_the_picture_and_as_high_as_its_chance():
+    chances = [0.0, 0.001, 0.5, 1.0]
+    picture = probability_bars("Probability of a space", "ab d", chances)
+    root = parsed(picture)
+    width, height = (float(root.get(name)) for name in ("width", "height"))
+    bars = root.findall(f".//{SVG}rect")
+    assert len(bars) == 4
+    for bar, chance in zip(bars, chances, strict=True):
+        x, y, wide, high = (float(bar.get(name)) for name in ("x", "y", "width", "height"))
+        assert 0 <= x < x + wide <= width
+        assert y >= 0
+        assert y + high == height
+        assert high == max(0.01, chance) * height
+    assert "highest 1.00 before character 4, 'd'" in picture.text
+
+
+def test_curves_leave_out_what_is_no_number_and_say_what_they_show():
+    picture = loss_curves("Loss of a/b by epoch", {"here": [3.0, 2.0, None], "published": [2.5, 1.5]})
+    root = parsed(picture)
+    words = "".join(root.itertext())
+    for label in ("here", "published", "epoch", "nats per character"):
+        assert label in words
+    assert picture.text == (
+        "Loss of a/b by epoch. here: from 3.000 to 2.000 in 2 epochs. published: from 2.500 to 1.500 in 2 epochs."
+    )
+
+
+def test_the_same_figures_give_the_same_picture():
+    assert loss_curves("a", {"here": [1.0, 2.0]}) == loss_curves("a", {"here": [1.0, 2.0]})
+
+
+def test_diagrams_show_what_is_read_and_what_is_predicted():
+    framing = {"kind": "ShuffledWindows", "length": 3, "targets": "last"}
+    picture = framing_diagram(framing, ["ab\n", "b d", "<&>"], ["c", "e", "f"])
+    root = parsed(picture)
+    boxes = root.findall(f"{SVG}rect")
+    assert [box.get("class") for box in boxes] == ["read", "read", "read", "target"] * 3
+    glyphs = [text.text for text in root.findall(f"{SVG}text")]
+    assert glyphs[:5] == ["row 0", "a", "b", "⏎", "c"]
+    assert "␣" in glyphs
+    assert glyphs[-4:] == ["<", "&", ">", "f"]
+    assert "Each row is a text of its own" in picture.text
+    carried = framing_diagram({"kind": "StatefulRows", "length": 3, "targets": "every"}, ["abc"] * 3, ["bcd"] * 3)
+    assert len(parsed(carried).findall(f"{SVG}rect")) == 9
+    assert "The state goes on" in carried.text or "The state is carried on" in carried.text

@@ -1,0 +1,74 @@
+import math
+
+import pytest
+
+from charloom.reports.study_figures import accuracy_text, bits_table, loss_text, sentences
+
+
+def rung(losses=(2.0, 1.5), **values):
+    figures = {
+        "losses": list(losses),
+        "published_losses": None,
+        "published": {},
+        "accuracy": 0.5,
+        "training_seconds": 60.0,
+        "variants": {},
+        "beats": [],
+    }
+    return figures | values
+
+
+@pytest.mark.parametrize(
+    ("losses", "words"),
+    [
+        ([2.04, 1.5], "within 2.0% at every epoch: the hypothesis holds here"),
+        ([2.1, 1.5], "within 5.0% at every epoch: the hypothesis does not hold here"),
+        ([2.0, None], "no number: the hypothesis does not hold here"),
+    ],
+)
+def test_the_hypothesis_is_judged_by_every_epoch(losses, words):
+    figures = rung([1.9, 1.3], published_losses=[2.0, 1.5], variants={"overwritten_state": rung(losses)})
+    (sentence,) = sentences("a", {"a": figures})
+    assert words in sentence
+
+
+@pytest.mark.parametrize(("accuracy", "verdict"), [(0.25, "holds in kind"), (0.5, "does not hold")])
+def test_without_published_losses_it_is_judged_by_where_it_stalls(accuracy, verdict):
+    variant = rung(accuracy=accuracy)
+    figures = rung(accuracy=0.45, published={"accuracy": 0.3}, variants={"overwritten_state": variant})
+    (sentence,) = sentences("a", {"a": figures})
+    assert verdict in sentence
+    assert "about 0.30" in sentence
+
+
+@pytest.mark.parametrize(
+    ("nats", "seconds", "verdict"), [(1.0, 30.0, "beats"), (1.0, 90.0, "does not beat"), (1.3, 30.0, "does not beat")]
+)
+def test_a_rung_beats_another_on_held_out_text_in_less_time(nats, seconds, verdict):
+    ours = rung(beats=["b", "missing"], held_out_score={"nats": nats, "accuracy": 0.6}, training_seconds=seconds)
+    theirs = rung(held_out_score={"nats": 1.2, "accuracy": 0.5})
+    (sentence,) = sentences("a", {"a": ours, "b": theirs})
+    assert sentence.startswith(f"a {verdict} b: {nats / math.log(2):.3f} bits")
+
+
+def test_what_became_of_a_loss():
+    published = {"nan_after_about_epoch": 12}
+    assert "here it is 1.5000 after 2 epochs" in sentences("a", {"a": rung(published=published)})[0]
+    assert "here it is no number after epoch 3" in sentences("a", {"a": rung([2, 1, None], published=published)})[0]
+
+
+def test_bits_are_of_all_that_hold_text_out():
+    score = {"nats": math.log(4), "accuracy": 0.5}
+    scored = rung(train_score=score, held_out_score={"nats": math.log(8), "accuracy": 0.4})
+    diverged = rung(train_score={"nats": None, "accuracy": 0}, held_out_score={"nats": None, "accuracy": 0})
+    rows = bits_table({"a": scored | {"variants": {"other_way": scored}}, "b": diverged, "c": rung()})
+    assert [row["name"] for row in rows] == ["a", "a, other way"]
+    assert (rows[0]["train_bits"], rows[0]["bits"]) == pytest.approx((2, 3))
+    assert rows[0]["cold_bits"] is None
+
+
+def test_figures_as_people_read_them():
+    assert loss_text(None) == "no number"
+    assert loss_text(1.23456) == "1.2346"
+    assert accuracy_text({"accuracy": 0.5}) == "0.500"
+    assert accuracy_text({"accuracy": 0.5, "accuracy_range": [0.1, 1], "seeds": 8}) == "0.500 (0.100 to 1.000, 8 seeds)"
