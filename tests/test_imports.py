@@ -14,7 +14,9 @@ import pytest
         "from charloom import Vocabulary, CharloomError",
         "import charloom.artifacts",
         "from charloom.cli.main import run; run(['--help'])",
+        "import charloom.reports",
         "from charloom.cli.main import run; run(['train', '--help'])",
+        "from charloom.cli.main import run; run(['reproduce', '--help'])",
         "from charloom.cli.main import run; run(['generate', 'x', '--temperature', 'nan'])",
         "from charloom.cli.main import run; run(['corpora'])",
     ],
@@ -36,4 +38,4 @@ def test_public_names():
         assert getattr(charloom, name) is not None
     assert set(charloom.__all__) <= set(dir(charloom))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        charloom.nothing  # noqa: B018
+        assert charloom.nothing

@@ -134,7 +134,7 @@ def damage(data, kind):
         ("version", "has format version 9"),
         ("missing", "tensor 'head.bias' is missing"),
         ("shape", "its config says"),
-        ("cell", "cell must be lstm, got 'lstn'"),
+        ("cell", "cell must be lstm or gru or elman, got 'lstn'"),
         ("type", "hidden must be a whole number"),
     ],
 )

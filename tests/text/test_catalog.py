@@ -52,7 +52,7 @@ def test_without_a_network_one_line_says_what_to_do(own_entry):
 @pytest.mark.parametrize("content", [b"tiny", b"something else"])
 def test_a_download_is_checked_and_kept(own_entry, monkeypatch, content):
     class Response:
-        headers = {}  # noqa: RUF012
+        headers = MappingProxyType({})
 
         def raise_for_status(self): ...
         def iter_content(self, chunk_size):

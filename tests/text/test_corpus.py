@@ -116,7 +116,7 @@ def test_what_cannot_be_read(tmp_path, make, words):
 
 def test_nietzsche_has_the_published_vocabulary(data_folder):
     corpus = read_corpus(["nietzsche"], TextSettings(lowercase=True))
-    vocabulary = Vocabulary.of_texts(corpus.documents)  # type: ignore[arg-type]
+    vocabulary = Vocabulary.of_texts(corpus.documents)
     assert corpus.characters == 600_893
     assert vocabulary.characters == "\n !\"'(),-.0123456789:;=?[]_abcdefghijklmnopqrstuvwxyzäæéë"
     assert vocabulary.size == 57

@@ -35,12 +35,12 @@ def reproduce(
     """Rerun the experiments of four well-known tutorials, beside their published numbers.
 
     The studies are nietzsche, alphabet, shakespeare-bytes and english-major; without a name, all of them. DIR gets
-    results.json, report.html, and each rung's model. Ctrl-C stops; the same command goes on.
+    results.json, report.html, and the models. Ctrl-C stops; the same command goes on.
 
     \b
-    charloom reproduce --quick
+    charloom reproduce --quick --out quick
     charloom reproduce alphabet --out alphabet
-    charloom reproduce nietzsche/char_rnn nietzsche/char_stateful_rnn
+    charloom reproduce nietzsche/char_rnn nietzsche/char_stateful_rnn --out ladder
     """
     if quick and full:
         raise click.UsageError("--quick and --full exclude each other.")
@@ -54,7 +54,8 @@ def reproduce(
     settings = ReproduceSettings(
         names=names, out=out, mode="quick" if quick else "full" if full else "default", seed=seed, force=force
     )
-    with StudyDisplay() as display, Interrupt(display.print, "the same command goes on from here") as interrupt:
+    going_on = f"{'without --force, ' if force else ''}the same command goes on from here"
+    with StudyDisplay() as display, Interrupt(display.print, going_on) as interrupt:
 
         def on_event(event: StudyEvent) -> None:
             interrupt.armed = True

@@ -2,7 +2,7 @@
 
 from textwrap import indent
 from types import TracebackType
-from typing import Self
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn
@@ -12,6 +12,9 @@ from charloom.training import Progress as TrainingProgress
 from charloom.units import bits_from_nats, format_seconds
 
 _SMOOTHING = 0.9
+
+
+Shown = TypeVar("Shown", bound="Display")
 
 
 class Display:
@@ -29,7 +32,7 @@ class Display:
         )
         self._task: TaskID | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self: Shown) -> Shown:
         self._bars.start()
         return self
 

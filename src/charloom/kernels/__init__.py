@@ -4,10 +4,10 @@ from charloom.machine import set_up_jax
 
 set_up_jax()
 
-from charloom.kernels.activations import hard_sigmoid  # noqa: E402  # JAX comes set up
-from charloom.kernels.elman import elman_sequence, elman_step  # noqa: E402
-from charloom.kernels.gru import gru_sequence, gru_step  # noqa: E402
-from charloom.kernels.lstm import LSTMCarry, lstm_sequence, lstm_step  # noqa: E402
+from charloom.kernels.activations import hard_sigmoid
+from charloom.kernels.elman import elman_sequence, elman_step
+from charloom.kernels.gru import gru_sequence, gru_step
+from charloom.kernels.lstm import LSTMCarry, lstm_sequence, lstm_step
 
 __all__ = [
     "LSTMCarry",

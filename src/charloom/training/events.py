@@ -87,7 +87,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Saved:
-    """The best model so far is in the file."""
+    """A file was written: the best model so far, or a checkpoint."""
 
     path: Path
 
