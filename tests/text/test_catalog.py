@@ -1,4 +1,5 @@
 import hashlib
+from types import MappingProxyType
 
 import pytest
 import requests
