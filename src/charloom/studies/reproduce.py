@@ -147,6 +147,7 @@ def reproduce(
                 missing[source] = str(error), []
             if source in missing:
                 missing[source][1].append(f"{study}/{name}")
+        _write_results(settings.out, results)
         _write_report(settings.out, results)
     return [f"{', '.join(names)}: {problem}" for problem, names in missing.values()]
 
