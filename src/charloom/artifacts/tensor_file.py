@@ -55,7 +55,8 @@ def read_tensor_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]
         ModelFileError: the file is missing, unreadable, damaged, or has no metadata of charloom's.
     """
     with _opened(path) as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+        names = file.keys()  # of the tensors; the file is no mapping
+        tensors = {name: file.get_tensor(name) for name in names}
         text = (file.metadata() or {}).get(METADATA_KEY)
     return tensors, _parsed(path, text)
 

@@ -4,7 +4,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
@@ -41,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """Returns the exit status of the command line `arguments`."""
     # A stream that the caller closed swallows what is written to it.
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # for as long as the process
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115  # likewise
+    sys.stdout = sys.stdout or _nowhere()
+    sys.stderr = sys.stderr or _nowhere()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a text may have letters that the locale has not
             stream.reconfigure(errors="backslashreplace")
@@ -78,6 +78,10 @@ def run(arguments: Sequence[str]) -> int:
             raise
         _say("out of memory. Use a smaller --hidden, fewer --lanes, or a shorter text.")
         return WRONG_DATA
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w")
 
 
 def _option_of(setting: str) -> str:

@@ -43,7 +43,7 @@ def score_blocks(
     for block in blocks:
         if carry is None:
             carry = network.zero_carry(block.resets.shape[1])
-        totals, carry = score_block(
+        totals, carry = _score_block(
             network, block.token_ids, block.resets, block.scored, block.cold, block.updates, carry, last_only=last_only
         )
         nats += float(np.asarray(totals.nats, dtype=np.float64).sum())
@@ -53,7 +53,7 @@ def score_blocks(
 
 
 @partial(jax.jit, static_argnames="last_only")
-def score_block(
+def _score_block(
     network: SequenceModel,
     token_ids: Int32[Array, "capacity lanes unroll_plus_1"],
     resets: Bool[Array, "capacity lanes unroll"],

@@ -4,7 +4,6 @@ from charloom.machine import set_up_jax
 
 set_up_jax()
 
-from charloom.kernels.activations import hard_sigmoid
 from charloom.kernels.elman import elman_sequence, elman_step
 from charloom.kernels.gru import gru_sequence, gru_step
 from charloom.kernels.lstm import LSTMCarry, lstm_sequence, lstm_step
@@ -15,7 +14,6 @@ __all__ = [
     "elman_step",
     "gru_sequence",
     "gru_step",
-    "hard_sigmoid",
     "lstm_sequence",
     "lstm_step",
 ]
