@@ -7,7 +7,7 @@ import pytest
 
 from charloom.errors import SourceError
 from charloom.settings import TextSettings
-from charloom.text import Vocabulary, read_corpus
+from charloom.text import Vocabulary, read_catalog_corpus, read_corpus
 
 CHARS = TextSettings()
 
@@ -123,3 +123,13 @@ def test_nietzsche_has_the_published_vocabulary(data_folder):
     assert vocabulary.encode(corpus.documents[0])[:20].tolist() == [
         *(42, 44, 31, 32, 27, 29, 31, 0, 0, 0, 45, 47, 42, 42, 41, 45, 35, 40, 33, 1)
     ]
+
+
+def test_a_text_of_the_catalog_is_that_whatever_the_working_folder_has(tmp_path, monkeypatch):
+    (tmp_path / "python-reference").mkdir()
+    (tmp_path / "python-reference" / "a.txt").write_text("another text")
+    monkeypatch.chdir(tmp_path)
+    assert read_corpus(["python-reference"], CHARS).documents == ("another text",)
+    corpus = read_catalog_corpus("python-reference", CHARS)
+    assert corpus.name == "python-reference"
+    assert len(corpus.documents[0]) > 100_000

@@ -64,6 +64,8 @@ class StudyDisplay(Display):
         self.print(f"    done: {', '.join(parts)}")
         for check in figures["checks"]:
             self.print(f"    {'holds' if check['holds'] else 'DOES NOT HOLD'}: {check['check']}")
+        if left_out := figures.get("variants_left_out"):
+            self.print(f"    left for --full: {', '.join(left_out).replace('_', ' ')}")
 
     def _drop_bar(self) -> None:
         if self._task is not None:

@@ -74,6 +74,7 @@ ALPHABET = Study(
             demonstrations=(RandomPieces(20),),
             notes=("A zero that fills up is also the number of the letter A; only its place tells the two apart.",),
             quick={"phases": (Phase(0.001, 20),), "seeds": 4},
+            default={"variants": {}},
             variants={"epochs_500": {"phases": (Phase(0.001, 500),), "accuracy_at_least": 0.93}},
         ),
     },

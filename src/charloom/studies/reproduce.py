@@ -27,7 +27,7 @@ from charloom.training import Event, Notice
 
 RESULTS_FILE = "results.json"
 REPORT_FILE = "report.html"
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 """Of what a rung's figures hold; raised when the report needs others."""
 
 
@@ -181,6 +181,7 @@ def _rung(
             "published_losses": losses,
             "checks": [] if cut else checks_of(rung, figures, figures_published),
             "variants": {},
+            "variants_left_out": [variant for variant in declared.variants if variant not in rung.variants],
         }
         results["studies"].setdefault(study, {})[name] = figures
         _write_results(settings.out, results)

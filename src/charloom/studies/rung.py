@@ -15,7 +15,7 @@ from charloom.runs.fit import held_out_characters
 from charloom.settings import NetworkSettings, TextSettings
 from charloom.studies.framing import Framing
 from charloom.studies.ladder import SharedLayers
-from charloom.text import Vocabulary, read_corpus
+from charloom.text import Vocabulary, read_catalog_corpus
 from charloom.training import Phase
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class StudyText:
         """
         if self.literal:
             return self.source, {}
-        corpus = read_corpus([self.source], self.settings)
+        corpus = read_catalog_corpus(self.source, self.settings)
         end = None if self.characters is None else self.begin + self.characters
         known = {"name": corpus.name, "sha256": corpus.sha256, "characters": corpus.characters}
         return corpus.documents[0][self.begin : end], known

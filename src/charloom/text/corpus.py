@@ -72,10 +72,7 @@ def read_corpus(sources: Sequence[str | os.PathLike[str]], settings: TextSetting
                 continue
             paths.add(path)
             sha256.update(data)
-            if settings.units == "bytes":
-                documents.append(data)
-            else:
-                documents.append(normalize(_decode(data, name, settings.encoding), settings))
+            documents.append(_document(data, name, settings))
     shown = ", ".join(os.fspath(source) for source in sources) or "no source given"
     documents = [document for document in documents if document]
     if not documents:
@@ -95,6 +92,16 @@ def read_corpus(sources: Sequence[str | os.PathLike[str]], settings: TextSetting
     )
 
 
+def read_catalog_corpus(name: str, settings: TextSettings) -> Corpus:
+    """Returns the text `name` of the catalog, whatever else the working folder has by that name.
+
+    Raises:
+        SourceError: it cannot be had.
+    """
+    data = read_catalog_bytes(name)
+    return Corpus(name, (_document(data, name, settings),), hashlib.sha256(data).hexdigest())  # type: ignore[arg-type]
+
+
 def normalize(text: AnyStr, settings: TextSettings) -> AnyStr:
     """Returns `text` as a model with these settings sees it: newlines as \\n, lower-cased if so set.
 
@@ -104,6 +111,10 @@ def normalize(text: AnyStr, settings: TextSettings) -> AnyStr:
         return text
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return text.lower() if settings.lowercase else text
+
+
+def _document(data: bytes, name: str, settings: TextSettings) -> str | bytes:
+    return data if settings.units == "bytes" else normalize(_decode(data, name, settings.encoding), settings)
 
 
 def _files_of(source: str) -> Iterator[tuple[str, bytes, bool]]:
