@@ -2,7 +2,7 @@
 """Gathers results into docs/results.json, and writes docs/results.md from it.
 
 `scripts/results.py DIR...` first takes the rungs of each DIR/results.json (as `charloom reproduce` left it) into
-docs/results.json; without DIR the page alone is written again.
+docs/results.json; without DIR the page alone is written again. Rungs may come from several machines, and keep theirs.
 """
 
 import json
@@ -35,10 +35,13 @@ def main() -> None:
 
 
 def joined(kept: Json, more: Json, folder: str) -> Json:
-    """Returns `kept` with the rungs of `more`, a full run of the same version and seed, all in their order."""
+    """Returns `kept` with the rungs of `more`, a full run of the same version and seed, all in their order.
+
+    The machine of the whole is that of `more`; each rung has its own.
+    """
     if more["run"]["mode"] != "full":
         sys.exit(f"{folder} holds a {more['run']['mode']} run, no full one")
-    for what in ("version", "results_version", "run", "machine"):
+    for what in ("version", "results_version", "run"):
         if kept and kept[what] != more[what]:
             sys.exit(f"{folder} has another {what} than {RESULTS}")
     found = {name: {**kept.get("studies", {}).get(name, {}), **more["studies"].get(name, {})} for name in STUDIES}
@@ -52,14 +55,12 @@ def joined(kept: Json, more: Json, folder: str) -> Json:
 
 def page(results: Json) -> Iterator[str]:
     """Yields the page's lines."""
-    machine = results["machine"]
     yield "# The experiments, rerun"
     yield ""
     yield (
-        f"Made by `make results` from `docs/results.json`: charloom {results['version']}, {machine['processor']}, "
-        f"{machine['cores']} cores, JAX {machine['jax']}, seed {results['run']['seed']}, each rung by "
-        "`charloom reproduce STUDY/RUNG --full`. Losses are in nats per character, a mean over an epoch while the "
-        "weights move, as Keras shows it. `charloom reproduce` writes the whole report: layers, data, texts and curves."
+        f"Made by `make results` from `docs/results.json`: charloom {results['version']}, seed "
+        f"{results['run']['seed']}, each rung by `charloom reproduce STUDY/RUNG --full`. Losses are in nats per "
+        "character, a mean over an epoch while the weights move, as Keras shows it. `charloom reproduce` writes the whole report: layers, data, texts and curves."
     )
     for name, rungs in results["studies"].items():
         yield ""
@@ -68,6 +69,8 @@ def page(results: Json) -> Iterator[str]:
         if STUDIES[name].note:
             yield STUDIES[name].note
             yield ""
+        yield from machines(rungs)
+        yield ""
         yield "| rung | parameters | epochs | loss | published | accuracy | s an epoch | published |"
         yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
         for rung, figures in rungs.items():
@@ -78,6 +81,18 @@ def page(results: Json) -> Iterator[str]:
         yield ""
         for rung, figures in rungs.items():
             yield from (f"- `{rung}`: {sentence}" for sentence in remarks(rung, figures, rungs))
+
+
+def machines(rungs: Json) -> Iterator[str]:
+    """Yields a line for each machine that the rungs ran on, with their names where there are several."""
+    by_machine: dict[str, list[str]] = {}
+    for rung, figures in rungs.items():
+        machine = figures["machine"]
+        words = f"{machine['processor']}, {machine['cores']} cores, JAX {machine['jax']}"
+        by_machine.setdefault(words, []).append(rung)
+    for words, names in by_machine.items():
+        which = f" ({', '.join(names)})" if len(by_machine) > 1 else ""
+        yield f"Machine{which}: {words}."
 
 
 def row(name: str, figures: Json, rung: Json) -> str:

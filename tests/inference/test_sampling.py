@@ -79,8 +79,12 @@ def test_top_p_keeps_the_fewest_that_reach_p():
     np.testing.assert_allclose(got, probabilities, atol=2e-4)
 
 
+EIGHTHS = st.integers(-400, 400).map(lambda eighths: eighths / 8)
+
+
 @given(
-    st.lists(st.integers(-400, 400).map(lambda eighths: eighths / 8), min_size=1, max_size=40),
+    # Of a few sizes: each is compiled.
+    st.sampled_from([1, 2, 40]).flatmap(lambda size: st.lists(EIGHTHS, min_size=size, max_size=size)),
     st.one_of(st.sampled_from([0.0, 1 - 2**-24]), st.floats(0, 1, exclude_max=True, width=32)),
     st.one_of(st.none(), st.integers(1, 5)),
     st.one_of(st.none(), st.floats(0.01, 1.0)),
@@ -88,7 +92,7 @@ def test_top_p_keeps_the_fewest_that_reach_p():
 @settings(max_examples=100, deadline=None)
 def test_a_choice_is_always_a_token_that_is_left(logits, draw, top_k, top_p):
     rule = SamplingRule.of(SamplingSettings(temperature=0.7, top_k=top_k, top_p=top_p))
-    token = int(choose(jnp.array(logits, jnp.float32), jnp.float32(draw), rule))
+    token = int(jax.jit(choose)(jnp.array(logits, jnp.float32), jnp.float32(draw), rule))
     assert 0 <= token < len(logits)
     rank = sum(other > logits[token] for other in logits)
     assert rank < (top_k or len(logits))

@@ -21,8 +21,8 @@ def rung(losses=(2.0, 1.5), **values):
 @pytest.mark.parametrize(
     ("losses", "words"),
     [
-        ([2.04, 1.5], "within 2.0% at every epoch: the hypothesis holds here"),
-        ([2.1, 1.5], "within 5.0% at every epoch: the hypothesis does not hold here"),
+        ([2.04, 1.5], "within 2.0% at each of 2 epochs: the hypothesis holds here"),
+        ([2.1, 1.5], "within 5.0% at each of 2 epochs: the hypothesis does not hold here"),
         ([2.0, None], "no number: the hypothesis does not hold here"),
     ],
 )

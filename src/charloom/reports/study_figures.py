@@ -56,7 +56,8 @@ def _overwritten_state(variant: Figures, of: Figures) -> str:
     apart = max(abs(here - there) / there for here, there in pairs)
     verdict = "holds" if apart <= _HOLDS_WITHIN else "does not hold"
     return (
-        f"{_HYPOTHESIS} gives the published losses within {apart:.1%} at every epoch: the hypothesis {verdict} here. "
+        f"{_HYPOTHESIS} gives the published losses within {apart:.1%} at each of {len(pairs)} epochs: the hypothesis "
+        f"{verdict} here. "
         f"Correct training ends at {loss_text(of['losses'][-1])}; {published[-1]:.4f} was published."
     )
 

@@ -100,7 +100,8 @@ NIETZSCHE = Study(
             default={"variants": {"sigmoid_gates": _SIGMOID_GATES}},
             variants={
                 "sigmoid_gates": _SIGMOID_GATES,
-                "overwritten_state": {"adapt": overwrite, "demonstrations": ()},
+                # Enough epochs to tell.
+                "overwritten_state": {"adapt": overwrite, "demonstrations": (), "phases": (Phase(0.001, 10),)},
             },
         ),
     },

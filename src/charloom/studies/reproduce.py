@@ -173,6 +173,7 @@ def _rung(
         if figures is None:
             return
         figures |= {
+            "machine": results["machine"],
             "own": rung.own,
             "cut": cut,
             "keras": keras_figures()["rungs"].get(name),
