@@ -23,6 +23,14 @@ VARIANTS = [
 ]
 SHAPES = [(1, 1, 1), (33, 3, 5)]  # hidden, lanes, time
 
+
+@pytest.fixture(params=["native", "reference"])
+def kernels(request, monkeypatch):
+    """Both kinds of kernels. In float64, and of softmax, there are only the reference's."""
+    monkeypatch.setenv("CHARLOOM_KERNELS", request.param)
+    return request.param
+
+
 every_variant = pytest.mark.parametrize("variant", VARIANTS, ids="-".join)
 
 
@@ -43,6 +51,7 @@ def make(variant, hidden, lanes, time, dtype=np.float32, seed=0):
 
 @every_variant
 @pytest.mark.parametrize(("hidden", "lanes", "time"), SHAPES)
+@pytest.mark.usefixtures("kernels")
 def test_agrees_with_numpy_in_float64(variant, hidden, lanes, time):
     cell, projected, carry, resets = make(variant, hidden, lanes, time)
     outputs, last = cell.sequence(projected, carry, resets)
@@ -76,6 +85,7 @@ def test_gradient_agrees_with_finite_differences_in_float64(variant, time):
 
 
 @every_variant
+@pytest.mark.usefixtures("kernels")
 def test_two_short_unrolls_are_one_long(variant):
     cell, projected, carry, resets = make(variant, 7, 3, 20)  # long enough not to be unrolled
     whole, last = cell.sequence(projected, carry, resets)
@@ -87,6 +97,7 @@ def test_two_short_unrolls_are_one_long(variant):
 
 
 @every_variant
+@pytest.mark.usefixtures("kernels")
 def test_compiled_agrees_with_eager(variant):
     cell, *arguments = make(variant, 33, 2, 5)
     eager, _ = cell.sequence(*arguments)
@@ -95,6 +106,7 @@ def test_compiled_agrees_with_eager(variant):
 
 
 @every_variant
+@pytest.mark.usefixtures("kernels")
 def test_a_reset_clears_even_a_state_that_is_no_number(variant):
     cell, projected, carry, _ = make(variant, 4, 2, 3)
     broken = jax.tree.map(lambda state: state.at[0].set(jnp.nan), carry)

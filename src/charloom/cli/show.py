@@ -42,14 +42,17 @@ def show(model: Path | None, as_json: bool) -> None:
 
 
 def _machine() -> dict[str, Any]:
+    from charloom.kernels import kernels_in_use
     from charloom.machine import available_cores, jax_facts, processor_name
 
+    kernels = kernels_in_use()
     return {
         "charloom": __version__,
         "python": platform.python_version(),
         **jax_facts(),
         "processor": processor_name(),
         "cores": available_cores(),
+        "kernels": f"{kernels.name}: {kernels.why}",
     }
 
 
@@ -70,6 +73,8 @@ def _model(model: "TextModel") -> dict[str, Any]:
 
 def _described(model: "TextModel") -> dict[str, str]:
     settings, vocabulary, on, training = model.settings, model.vocabulary, model.trained_on, model.training
+    from charloom.kernels import RUN_NATIVELY
+
     facts = {
         "model": f"{settings.cell}, {settings.layers} × {settings.hidden}, "
         f"{_inputs(settings)}{_unusual(settings)}, {model.network.parameters:,} parameters",
@@ -77,6 +82,8 @@ def _described(model: "TextModel") -> dict[str, str]:
         + (f": {vocabulary.characters!r}" if 0 < len(vocabulary.characters) <= 200 else "")
         + (", lower-cased" if model.lowercase else ""),
     }
+    if unusual := [name for name in settings.cell_activations if name not in RUN_NATIVELY]:
+        facts["kernels"] = f"reference, where cells are {' and '.join(sorted(set(unusual)))}"
     if on.keys() >= {"name", "characters"}:
         facts["trained on"] = f"{one_line(on['name'])}, {on['characters']:,} characters"
     if "sha256" in on:

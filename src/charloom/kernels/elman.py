@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from charloom.kernels import native
 from charloom.kernels.activations import CELL_ACTIVATIONS
 from charloom.kernels.scan import scan_steps, zeroed
 from charloom.settings import CellActivation
@@ -41,7 +42,6 @@ def elman_step(
     return CELL_ACTIVATIONS[cell_activation].apply(projected + carry @ recurrent_kernel)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
 def elman_sequence(
     projected: Float[Array, "time lanes hidden"],
     recurrent_kernel: Float[Array, "hidden hidden"],
@@ -60,7 +60,20 @@ def elman_sequence(
 
     Differentiable in the first three.
     """
+    if native.runs_natively(projected, cell_activation):
+        activations = native.Activations("sigmoid", cell_activation)  # it has no gates
+        return native.elman_sequence(projected, recurrent_kernel, carry, resets, activations)
+    return _reference(projected, recurrent_kernel, carry, resets, cell_activation)
 
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _reference(
+    projected: Float[Array, "time lanes hidden"],
+    recurrent_kernel: Float[Array, "hidden hidden"],
+    carry: Float[Array, "lanes hidden"],
+    resets: Bool[Array, "time lanes"],
+    cell_activation: CellActivation,
+) -> tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]]:
     def step(
         carry: Float[Array, "lanes hidden"], inputs: tuple[Float[Array, "lanes hidden"], Bool[Array, " lanes"]]
     ) -> tuple[Float[Array, "lanes hidden"], Float[Array, "lanes hidden"]]:
@@ -80,7 +93,7 @@ def elman_forward(
     cell_activation: CellActivation,
 ) -> tuple[tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]], ElmanResiduals]:
     """Returns `elman_sequence`, and what `elman_backward` needs."""
-    hidden, last = elman_sequence(projected, recurrent_kernel, carry, resets, cell_activation)
+    hidden, last = _reference(projected, recurrent_kernel, carry, resets, cell_activation)
     return (hidden, last), ElmanResiduals(recurrent_kernel, carry, resets, hidden)
 
 
@@ -107,4 +120,4 @@ def elman_backward(
     return d_projected, jnp.einsum("tlh,tlg->hg", previous, d_projected), d_start, None
 
 
-elman_sequence.defvjp(elman_forward, elman_backward)
+_reference.defvjp(elman_forward, elman_backward)

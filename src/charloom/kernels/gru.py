@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from charloom.kernels import native
 from charloom.kernels.activations import CELL_ACTIVATIONS, GATE_ACTIVATIONS
 from charloom.kernels.scan import scan_steps, zeroed
 from charloom.settings import CellActivation, GateActivation
@@ -55,7 +56,6 @@ def gru_step(
     return _step(projected, recurrent_kernel, recurrent_bias, carry, gate_activation, cell_activation)[0]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(5, 6))
 def gru_sequence(
     projected: Float[Array, "time lanes gates"],
     recurrent_kernel: Float[Array, "hidden gates"],
@@ -78,6 +78,22 @@ def gru_sequence(
 
     Differentiable in the first four.
     """
+    if native.runs_natively(projected, cell_activation):
+        activations = native.Activations(gate_activation, cell_activation)
+        return native.gru_sequence(projected, recurrent_kernel, recurrent_bias, carry, resets, activations)
+    return _reference(projected, recurrent_kernel, recurrent_bias, carry, resets, gate_activation, cell_activation)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def _reference(
+    projected: Float[Array, "time lanes gates"],
+    recurrent_kernel: Float[Array, "hidden gates"],
+    recurrent_bias: Float[Array, " gates"],
+    carry: Float[Array, "lanes hidden"],
+    resets: Bool[Array, "time lanes"],
+    gate_activation: GateActivation,
+    cell_activation: CellActivation,
+) -> tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]]:
     return _forward(projected, recurrent_kernel, recurrent_bias, carry, resets, gate_activation, cell_activation)[0]
 
 
@@ -142,7 +158,7 @@ def _backward(
     return d_projected, d_recurrent_kernel, d_product.sum(axis=(0, 1)), d_start, None
 
 
-gru_sequence.defvjp(_forward, _backward)
+_reference.defvjp(_forward, _backward)
 
 
 def _step(

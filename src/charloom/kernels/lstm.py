@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from charloom.kernels import native
 from charloom.kernels.activations import CELL_ACTIVATIONS, GATE_ACTIVATIONS
 from charloom.kernels.scan import scan_steps, zeroed
 from charloom.settings import CellActivation, GateActivation
@@ -66,7 +67,6 @@ def lstm_step(
     return _step(projected, recurrent_kernel, carry, gate_activation, cell_activation)[0]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def lstm_sequence(
     projected: Float[Array, "time lanes gates"],
     recurrent_kernel: Float[Array, "hidden gates"],
@@ -87,7 +87,22 @@ def lstm_sequence(
 
     Differentiable in the first three.
     """
+    if native.runs_natively(projected, cell_activation):
+        activations = native.Activations(gate_activation, cell_activation)
+        outputs, last = native.lstm_sequence(projected, recurrent_kernel, tuple(carry), resets, activations)
+        return outputs, LSTMCarry(*last)
+    return _reference(projected, recurrent_kernel, carry, resets, gate_activation, cell_activation)
 
+
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _reference(
+    projected: Float[Array, "time lanes gates"],
+    recurrent_kernel: Float[Array, "hidden gates"],
+    carry: LSTMCarry,
+    resets: Bool[Array, "time lanes"],
+    gate_activation: GateActivation,
+    cell_activation: CellActivation,
+) -> tuple[Float[Array, "time lanes hidden"], LSTMCarry]:
     def step(
         carry: LSTMCarry, inputs: tuple[Float[Array, "lanes gates"], Bool[Array, " lanes"]]
     ) -> tuple[LSTMCarry, Float[Array, "lanes hidden"]]:
@@ -167,7 +182,7 @@ def lstm_backward(
     return d_projected, d_recurrent_kernel, d_start, None
 
 
-lstm_sequence.defvjp(lstm_forward, lstm_backward)
+_reference.defvjp(lstm_forward, lstm_backward)
 
 
 def _step(

@@ -1,0 +1,143 @@
+"""The native kernels' library: compiled once for this processor, and kept in the user's cache.
+
+A library that others could have written is never loaded: its folder and the file must be this user's own, be no
+links, and be closed to the writing of others.
+"""
+
+import hashlib
+import logging
+import os
+import platform
+import shlex
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from charloom.units import format_seconds
+
+logger = logging.getLogger("charloom")
+
+_SOURCES = ("vectors.h", "threads.h", "product.h", "cells.h", "sequence.h", "handlers.cc")
+_FLAGS = ("-std=c++20", "-O3", "-fPIC", "-shared", "-pthread")
+_NAMES = ("c++", "g++", "clang++")
+_SECONDS = 300
+
+
+class KernelsUnavailableError(Exception):
+    """Why there is no library, in a few words."""
+
+
+def library_path() -> Path:
+    """Returns the path of the library for this processor, compiled where it is not there yet.
+
+    Raises:
+        KernelsUnavailableError: it cannot be had; the message says why.
+    """
+    if sys.platform not in ("linux", "darwin"):
+        raise KernelsUnavailableError(f"none for {platform.system()}")
+    compiler = _compiler()
+    import jax
+    from jaxlib.version import __version__ as jaxlib_version
+
+    sources = {name: (files("charloom.kernels") / "cpp" / name).read_bytes() for name in _SOURCES}
+    command = [*compiler, *_FLAGS, _architecture_flag(), "-isystem", jax.ffi.include_dir()]
+    executable = Path(compiler[0])
+    key = hashlib.sha256()
+    for part in (
+        *sources.values(),
+        *command,
+        executable.stat().st_mtime_ns,
+        executable.stat().st_size,
+        jaxlib_version,
+        _processor(),
+    ):
+        key.update(part if isinstance(part, bytes) else str(part).encode())
+        key.update(b"\0")
+    folder = _folder()
+    path = folder / f"kernels-{key.hexdigest()[:16]}.so"
+    if not _is_safe(path, stat.S_ISREG):
+        _compile(command, sources, path)
+    return path
+
+
+def _compiler() -> list[str]:
+    """Returns the compiler's full path, and what `CXX` says after its name."""
+    chosen = shlex.split(os.environ.get("CXX", ""))
+    for name, *options in [chosen] if chosen else [[name] for name in _NAMES]:
+        if found := shutil.which(name):
+            return [os.path.realpath(found) if not options else found, *options]
+    raise KernelsUnavailableError(f"no C++ compiler: {', '.join(chosen[:1] or _NAMES)} not found")
+
+
+def _architecture_flag() -> str:
+    return "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
+
+
+def _processor() -> str:
+    """Returns what tells this processor's instructions from another's: the cache may be on a shared disk."""
+    wanted = ("model name", "flags", "Features", "CPU part")
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        return "\n".join(line for line in lines if line.startswith(wanted))
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+
+
+def _folder() -> Path:
+    from platformdirs import user_cache_path
+
+    folder = user_cache_path("charloom") / "kernels"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise KernelsUnavailableError(f"cannot make {folder}: {error.strerror or error}") from error
+    if not _is_safe(folder, stat.S_ISDIR):
+        raise KernelsUnavailableError(f"{folder} is not this user's alone. Remove it")
+    return folder
+
+
+def _is_safe(path: Path, is_kind: Callable[[int], bool]) -> bool:
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return is_kind(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _compile(command: Sequence[str], sources: dict[str, bytes], path: Path) -> None:
+    """Compiles into a folder beside `path`, and moves the library there whole."""
+    from filelock import FileLock
+
+    try:
+        with FileLock(path.with_suffix(".lock")):
+            if _is_safe(path, stat.S_ISREG):  # another process was at it
+                return
+            logger.warning("compiling charloom's kernels for this processor, once; some seconds")
+            begin = time.perf_counter()
+            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                for name, source in sources.items():
+                    (Path(folder) / name).write_bytes(source)
+                made = Path(folder) / "kernels.so"
+                done = subprocess.run(
+                    [*command, str(Path(folder) / "handlers.cc"), "-o", str(made)],
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    timeout=_SECONDS,
+                )
+                if done.returncode:
+                    said = next((line for line in done.stderr.splitlines() if "error" in line), "no reason given")
+                    raise KernelsUnavailableError(f"{command[0]} failed: {said[:200]}")
+                made.chmod(0o700)
+                made.replace(path)
+            logger.info("compiled in %s", format_seconds(time.perf_counter() - begin))
+    except subprocess.TimeoutExpired:
+        raise KernelsUnavailableError(f"{command[0]} took more than {_SECONDS} s") from None
+    except OSError as error:
+        raise KernelsUnavailableError(f"cannot write {path}: {error.strerror or error}") from error

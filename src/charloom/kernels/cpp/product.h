@@ -1,0 +1,101 @@
+// Sums of products: some lanes' rows times a panel of columns.
+//
+// Every sum is one chain of additions in the order of `depth`, in one thread. It is therefore the same whatever the
+// lanes beside it, and however many threads there are.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <utility>
+
+#include "vectors.h"
+
+namespace charloom {
+
+constexpr int kLine = 16;  // floats in a cache line
+constexpr int kPanel = 4;  // vectors in a panel, at most
+
+// sums[r][v] += sum over k of rows[r * row_stride + k * depth_stride] * panel[k][v].
+// Meanwhile `depth` cache lines from `ahead` on are asked for.
+struct Product {
+  const float* rows;
+  ptrdiff_t row_stride;
+  ptrdiff_t depth_stride;
+  const float* panel;  // its rows follow one another
+  int depth;
+  const float* ahead;
+  Vector* sums;
+};
+
+template <int Value>
+struct Constant {
+  static constexpr int value = Value;
+};
+
+// Calls body(Constant<0>) to body(Constant<Count - 1>), written out: arrays that are indexed so stay in registers.
+template <int Count, class Body>
+[[gnu::always_inline]] inline void unrolled(const Body& body) {
+  if constexpr (Count > 0) {
+    unrolled<Count - 1>(body);
+    body(Constant<Count - 1>{});
+  }
+}
+
+template <int Rows, int Vectors>
+void multiply(const Product& product) {
+  Vector sums[Rows][Vectors];
+  unrolled<Rows * Vectors>([&](auto i) [[gnu::always_inline]] {
+    sums[i.value / Vectors][i.value % Vectors] = product.sums[i.value];
+  });
+  const float* rows = product.rows;
+  const float* panel = product.panel;
+  const float* ahead = product.ahead;
+  const ptrdiff_t row_stride = product.row_stride, depth_stride = product.depth_stride;
+  for (int k = product.depth; k > 0; --k) {
+    Vector columns[Vectors];
+    unrolled<Vectors>([&](auto v) [[gnu::always_inline]] { columns[v.value] = load(panel + v.value * kWidth); });
+    unrolled<Rows>([&](auto r) [[gnu::always_inline]] {
+      const Vector factor = all(rows[r.value * row_stride]);
+      unrolled<Vectors>([&](auto v) [[gnu::always_inline]] { sums[r.value][v.value] += factor * columns[v.value]; });
+    });
+    __builtin_prefetch(ahead, 0, 2);
+    ahead += kLine;
+    panel += Vectors * kWidth;
+    rows += depth_stride;
+  }
+  unrolled<Rows * Vectors>([&](auto i) [[gnu::always_inline]] {
+    product.sums[i.value] = sums[i.value / Vectors][i.value % Vectors];
+  });
+}
+
+// The same for a number of rows, from 1 to kRows, and of vectors, from 1 to kPanel, that is known only now.
+inline void multiply(const Product& product, int rows, int vectors) {
+  static constexpr auto kinds = []<int... Kind>(std::integer_sequence<int, Kind...>) {
+    return std::array{&multiply<Kind / kPanel + 1, Kind % kPanel + 1>...};
+  }(std::make_integer_sequence<int, kRows * kPanel>{});
+  kinds[(rows - 1) * kPanel + vectors - 1](product);
+}
+
+// Calls body(first, rows) for groups of up to kRows of `count` rows, as even as can be.
+template <class Body>
+inline void for_each_group(int count, const Body& body) {
+  int groups = (count + kRows - 1) / kRows;
+  for (int first = 0; groups > 0; --groups) {
+    const int rows = (count - first) / groups;
+    body(first, rows);
+    first += rows;
+  }
+}
+
+// Calls body(first, vectors) for panels of up to `most` of the vectors from `first` to `last`.
+template <class Body>
+inline void for_each_panel(int first, int last, int most, const Body& body) {
+  for (; first < last; first += most) body(first, last - first < most ? last - first : most);
+}
+
+constexpr int vectors_of(int floats) { return (floats + kWidth - 1) / kWidth; }
+
+// How many floats of the vector that begins at `unit` of `units` there are.
+inline int valid(int unit, int units) { return units - unit < kWidth ? units - unit : kWidth; }
+
+}  // namespace charloom

@@ -1,0 +1,227 @@
+// A team of threads that is kept between calls, parked when there is nothing to do.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#if !defined(_WIN32)
+#include <unistd.h>
+#endif
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace charloom {
+
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// Waits until `value` is no longer `old`: briefly at work, for what comes soon, then asleep. Whoever is not running
+// because there are more threads than cores gets a core then.
+inline uint32_t wait_while(const std::atomic<uint32_t>& value, uint32_t old) {
+  constexpr int kSpins = 2000;
+  for (int spin = 0; spin < kSpins; ++spin) {
+    if (const uint32_t now = value.load(std::memory_order_acquire); now != old) return now;
+    pause();
+  }
+  for (;;) {
+    if (const uint32_t now = value.load(std::memory_order_acquire); now != old) return now;
+    value.wait(old, std::memory_order_acquire);
+  }
+}
+
+// Where the members of a team meet.
+class Barrier {
+ public:
+  void wait(int members) {
+    const uint32_t phase = phase_.load(std::memory_order_relaxed);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == members) {
+      arrived_.store(0, std::memory_order_relaxed);
+      phase_.store(phase + 1, std::memory_order_release);
+      phase_.notify_all();
+    } else {
+      wait_while(phase_, phase);
+    }
+  }
+
+ private:
+  alignas(64) std::atomic<int> arrived_{0};
+  alignas(64) std::atomic<uint32_t> phase_{0};
+};
+
+// One thread's part in a piece of work.
+struct Member {
+  int index;
+  int members;
+  Barrier* barrier;
+
+  void wait() const {
+    if (members > 1) barrier->wait(members);
+  }
+
+  // This member's share of `count` things: from first to last, which is not in it.
+  int first(int count) const { return static_cast<int>(static_cast<int64_t>(count) * index / members); }
+  int last(int count) const { return static_cast<int>(static_cast<int64_t>(count) * (index + 1) / members); }
+};
+
+// Memory that one call works in, and the next one again: the system would zero fresh memory every time.
+class Arena {
+ public:
+  Arena() = default;
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  ~Arena() { std::free(memory_); }
+
+  // Room for `floats`, at the beginning of a cache line; what was there before is lost.
+  float* reserve(size_t floats) {
+    if (floats > size_) {
+      std::free(memory_);
+      size_ = 0;
+      const size_t bytes = (floats * sizeof(float) + kPage - 1) / kPage * kPage;
+      memory_ = static_cast<float*>(std::aligned_alloc(kPage, bytes));
+      if (memory_ == nullptr) throw std::bad_alloc();
+#if defined(__linux__)
+      // Panels are read from end to end at every step; with small pages the time goes into looking them up.
+      madvise(memory_, bytes, MADV_HUGEPAGE);
+#endif
+      size_ = floats;
+    }
+    return memory_;
+  }
+
+ private:
+  static constexpr size_t kPage = size_t{1} << 21;  // a large page
+  float* memory_ = nullptr;
+  size_t size_ = 0;
+};
+
+// Hands out parts of a call's memory; every member's hands out the same.
+class Scratch {
+ public:
+  explicit Scratch(float* memory) : next_(memory) {}
+
+  float* take(size_t floats) {
+    float* taken = next_;
+    next_ += rounded(floats);
+    return taken;
+  }
+
+  // To whole cache lines, so that no two parts share one.
+  static constexpr size_t rounded(size_t floats) { return (floats + 15) / 16 * 16; }
+
+ private:
+  float* next_;
+};
+
+class Team {
+ public:
+  // This process's team. A forked child has none of its parent's threads, and gets a team of its own.
+  static Team& of_process() {
+    static std::atomic<Team*> current{nullptr};
+    Team* team = current.load(std::memory_order_acquire);
+    if (team != nullptr && team->is_of_this_process()) return *team;
+    Team* fresh = new Team();
+    if (current.compare_exchange_strong(team, fresh, std::memory_order_acq_rel)) return *fresh;  // the parent's is left alone
+    delete fresh;
+    return *team;
+  }
+
+  // Calls work(member, scratch) on up to `threads` threads, of which the caller's is one; on it alone while another
+  // call is at work. Results must not depend on how many they are. `floats` is how much memory they share.
+  template <class Work>
+  void run(int threads, size_t floats, const Work& work) {
+    if (threads <= 1) {
+      static thread_local Arena arena;
+      work(Member{0, 1, nullptr}, Scratch(arena.reserve(floats)));
+      return;
+    }
+    if (busy_.exchange(true, std::memory_order_acquire)) {
+      Arena arena;
+      work(Member{0, 1, nullptr}, Scratch(arena.reserve(floats)));
+      return;
+    }
+    struct Free {
+      std::atomic<bool>& busy;
+      ~Free() { busy.store(false, std::memory_order_release); }
+    } free{busy_};
+    scratch_ = arena_.reserve(floats);
+    grow(threads - 1);
+    members_ = std::min(threads, static_cast<int>(workers_.size()) + 1);
+    work_ = &work;
+    call_ = [](const void* any, Member member, float* scratch) {
+      (*static_cast<const Work*>(any))(member, Scratch(scratch));
+    };
+    left_.store(static_cast<uint32_t>(workers_.size()), std::memory_order_relaxed);
+    round_.fetch_add(1, std::memory_order_release);
+    round_.notify_all();
+    work(Member{0, members_, &barrier_}, Scratch(scratch_));
+    for (uint32_t left; (left = left_.load(std::memory_order_acquire)) != 0;) wait_while(left_, left);
+  }
+
+  // Ends the threads; for tools that look for what is left over.
+  void dismiss() {
+    ending_.store(true, std::memory_order_relaxed);
+    round_.fetch_add(1, std::memory_order_release);
+    round_.notify_all();
+    for (std::thread& worker : workers_) worker.join();
+    workers_.clear();
+    ending_.store(false, std::memory_order_relaxed);
+  }
+
+ private:
+  bool is_of_this_process() const {
+#if defined(_WIN32)
+    return true;
+#else
+    return process_ == getpid();
+#endif
+  }
+
+  // Where the system gives no more threads, the work is done by fewer.
+  void grow(int workers) {
+    try {
+      while (static_cast<int>(workers_.size()) < workers) {
+        const int index = static_cast<int>(workers_.size()) + 1;
+        workers_.emplace_back(&Team::work, this, index, round_.load(std::memory_order_relaxed));
+      }
+    } catch (const std::system_error&) {
+    }
+  }
+
+  void work(int index, uint32_t round) {
+    for (;;) {
+      round = wait_while(round_, round);
+      if (ending_.load(std::memory_order_relaxed)) return;
+      if (index < members_) call_(work_, Member{index, members_, &barrier_}, scratch_);
+      if (left_.fetch_sub(1, std::memory_order_acq_rel) == 1) left_.notify_all();
+    }
+  }
+
+#if !defined(_WIN32)
+  const pid_t process_ = getpid();
+#endif
+  std::vector<std::thread> workers_;
+  std::atomic<bool> busy_{false};
+  std::atomic<bool> ending_{false};
+  std::atomic<uint32_t> round_{0};
+  std::atomic<uint32_t> left_{0};
+  Barrier barrier_;
+  int members_ = 0;
+  const void* work_ = nullptr;
+  void (*call_)(const void*, Member, float*) = nullptr;
+  Arena arena_;
+  float* scratch_ = nullptr;
+};
+
+}  // namespace charloom

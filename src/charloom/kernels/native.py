@@ -1,0 +1,254 @@
+"""The native kernels: whole unrolls in C++, by the same rules as the reference, which stays the definition.
+
+`CHARLOOM_KERNELS` chooses: `native`, `reference`, or `auto` (the default), which is native where that can be had.
+See docs/design/kernels.md.
+"""
+
+import ctypes
+import logging
+import os
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from charloom.errors import CharloomError
+from charloom.kernels.build import KernelsUnavailableError, library_path
+from charloom.machine import available_cores
+from charloom.settings import CellActivation, GateActivation
+
+logger = logging.getLogger("charloom")
+
+_HANDLERS = tuple(f"{cell}_{direction}" for cell in ("lstm", "gru", "elman") for direction in ("forward", "backward"))
+_CHOICES = ("native", "reference", "auto")
+RUN_NATIVELY: tuple[CellActivation, ...] = ("tanh", "relu")
+"""The cell activations that native kernels know: those under which a unit needs no other."""
+
+_State = Float[Array, "lanes hidden"]
+_Outputs = Float[Array, "time lanes hidden"]
+_Resets = Bool[Array, "time lanes"]
+
+
+class Kernels(NamedTuple):
+    """Which kernels run.
+
+    Attributes:
+        name: `native` or `reference`.
+        why: why it is these, in a few words.
+        suffix: of the names by which XLA knows the native ones.
+    """
+
+    name: str
+    why: str
+    suffix: str = ""
+
+
+def kernels_in_use() -> Kernels:
+    """Returns the kernels that usual cells run on in this process; compiles the native ones where that is due.
+
+    Raises:
+        CharloomError: `CHARLOOM_KERNELS` asks for what is not there.
+    """
+    return _chosen(os.environ.get("CHARLOOM_KERNELS", "auto"))
+
+
+def runs_natively(projected: Float[Array, "time lanes gates"], cell_activation: CellActivation) -> bool:
+    """Returns whether the native kernels run a layer."""
+    return (
+        projected.dtype == jnp.float32
+        and cell_activation in RUN_NATIVELY
+        and projected.size > 0
+        and kernels_in_use().name == "native"
+    )
+
+
+@cache
+def _chosen(choice: str) -> Kernels:
+    if choice not in _CHOICES:
+        raise CharloomError(f"CHARLOOM_KERNELS is one of {', '.join(_CHOICES)}; got {choice!r}.")
+    if choice == "reference":
+        return Kernels("reference", "CHARLOOM_KERNELS says so")
+    try:
+        suffix = _load()
+    except KernelsUnavailableError as problem:
+        if choice == "native":
+            raise CharloomError(f"CHARLOOM_KERNELS says native, and there are none: {problem}.") from None
+        logger.warning("without native kernels, the slower reference runs: %s", problem)
+        return Kernels("reference", str(problem))
+    return Kernels("native", "compiled for this processor", suffix)
+
+
+@cache
+def _load() -> str:
+    """Loads the library, tells XLA of its handlers, and returns the suffix of their names."""
+    if jax.default_backend() != "cpu":
+        raise KernelsUnavailableError(f"they are for the CPU, and this computes on {jax.default_backend()}")
+    path = library_path()
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise KernelsUnavailableError(f"cannot load {path}: {error}") from error
+    # Programs that JAX keeps between processes know handlers by their names: another source has other names.
+    suffix = path.stem.removeprefix("kernels-")
+    for handler in _HANDLERS:
+        function = jax.ffi.pycapsule(getattr(library, f"charloom_{handler}"))  # type: ignore[no-untyped-call]
+        jax.ffi.register_ffi_target(f"charloom_{handler}_{suffix}", function, platform="cpu")
+    library.charloom_use_threads(available_cores())
+    return suffix
+
+
+class Activations(NamedTuple):
+    """A layer's activations."""
+
+    gate: GateActivation
+    cell: CellActivation
+
+
+def _call(
+    handler: str, results: tuple[tuple[int, ...], ...], activations: Activations, *arguments: Array
+) -> tuple[Array, ...]:
+    """Returns the float32 arrays of the shapes `results` that a handler makes."""
+    shapes = tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in results)  # type: ignore[no-untyped-call]
+    target = f"charloom_{handler}_{kernels_in_use().suffix}"
+    made = jax.ffi.ffi_call(target, shapes, vmap_method="sequential")(
+        *arguments,
+        hard_gates=np.int32(activations.gate == "hard_sigmoid"),
+        relu=np.int32(activations.cell == "relu"),
+    )
+    return tuple(made)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def lstm_sequence(
+    projected: Float[Array, "time lanes gates"],
+    recurrent_kernel: Float[Array, "hidden gates"],
+    carry: tuple[_State, _State],
+    resets: _Resets,
+    activations: Activations,
+) -> tuple[_Outputs, tuple[_State, _State]]:
+    """Returns what `charloom.kernels.lstm_sequence` does; `carry` is (h, c)."""
+    outputs, cells, _ = _lstm(projected, recurrent_kernel, carry, resets, activations, kept=False)
+    return outputs, (outputs[-1], cells[-1])
+
+
+def _lstm(
+    projected: Array,
+    recurrent_kernel: Array,
+    carry: tuple[Array, Array],
+    resets: Array,
+    activations: Activations,
+    *,
+    kept: bool,
+) -> Any:
+    time, lanes, gates = projected.shape
+    shape = (lanes, recurrent_kernel.shape[0])
+    # A gradient needs the gates, and c after each step; else one c is enough.
+    shapes = (time, *shape), (time if kept else 1, *shape), (time, lanes, gates) if kept else (0,)
+    return _call("lstm_forward", shapes, activations, projected, recurrent_kernel, *carry, resets)
+
+
+def _lstm_forward(
+    projected: Array,
+    recurrent_kernel: Array,
+    carry: tuple[Array, Array],
+    resets: Array,
+    activations: Activations,
+) -> Any:
+    outputs, cells, gates = _lstm(projected, recurrent_kernel, carry, resets, activations, kept=True)
+    return (outputs, (outputs[-1], cells[-1])), (recurrent_kernel, *carry, resets, outputs, cells, gates)
+
+
+def _lstm_backward(activations: Activations, residuals: tuple[Array, ...], cotangents: Any) -> Any:
+    kernel, start, start_cell, *_, gates = residuals
+    d_outputs, d_last = cotangents
+    shapes = gates.shape, kernel.shape, start.shape, start_cell.shape
+    d_projected, d_kernel, *d_carry = _call("lstm_backward", shapes, activations, *residuals, d_outputs, *d_last)
+    return d_projected, d_kernel, tuple(d_carry), None
+
+
+lstm_sequence.defvjp(_lstm_forward, _lstm_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(5,))
+def gru_sequence(
+    projected: Float[Array, "time lanes gates"],
+    recurrent_kernel: Float[Array, "hidden gates"],
+    recurrent_bias: Float[Array, " gates"],
+    carry: _State,
+    resets: _Resets,
+    activations: Activations,
+) -> tuple[_Outputs, _State]:
+    """Returns what `charloom.kernels.gru_sequence` does."""
+    outputs, _ = _gru(projected, recurrent_kernel, recurrent_bias, carry, resets, activations, kept=False)
+    return outputs, outputs[-1]
+
+
+def _gru(
+    projected: Array,
+    recurrent_kernel: Array,
+    recurrent_bias: Array,
+    carry: Array,
+    resets: Array,
+    activations: Activations,
+    *,
+    kept: bool,
+) -> Any:
+    time = len(projected)
+    lanes, hidden = carry.shape
+    shapes = (time, lanes, hidden), (time, lanes, 4 * hidden) if kept else (0,)
+    return _call("gru_forward", shapes, activations, projected, recurrent_kernel, recurrent_bias, carry, resets)
+
+
+def _gru_forward(
+    projected: Array,
+    recurrent_kernel: Array,
+    recurrent_bias: Array,
+    carry: Array,
+    resets: Array,
+    activations: Activations,
+) -> Any:
+    outputs, gates = _gru(projected, recurrent_kernel, recurrent_bias, carry, resets, activations, kept=True)
+    return (outputs, outputs[-1]), (recurrent_kernel, carry, resets, outputs, gates)
+
+
+def _gru_backward(activations: Activations, residuals: tuple[Array, ...], cotangents: tuple[Array, Array]) -> Any:
+    kernel, start, _, outputs, _ = residuals
+    projected = (*outputs.shape[:2], kernel.shape[1])
+    shapes = projected, projected, kernel.shape, start.shape
+    d_projected, d_product, d_kernel, d_start = _call("gru_backward", shapes, activations, *residuals, *cotangents)
+    return d_projected, d_kernel, d_product.sum(axis=(0, 1)), d_start, None
+
+
+gru_sequence.defvjp(_gru_forward, _gru_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def elman_sequence(
+    projected: Float[Array, "time lanes hidden"],
+    recurrent_kernel: Float[Array, "hidden hidden"],
+    carry: _State,
+    resets: _Resets,
+    activations: Activations,
+) -> tuple[_Outputs, _State]:
+    """Returns what `charloom.kernels.elman_sequence` does."""
+    (outputs,) = _call("elman_forward", (projected.shape,), activations, projected, recurrent_kernel, carry, resets)
+    return outputs, outputs[-1]
+
+
+def _elman_forward(
+    projected: Array, recurrent_kernel: Array, carry: Array, resets: Array, activations: Activations
+) -> Any:
+    outputs, last = elman_sequence(projected, recurrent_kernel, carry, resets, activations)
+    return (outputs, last), (recurrent_kernel, carry, resets, outputs)
+
+
+def _elman_backward(activations: Activations, residuals: tuple[Array, ...], cotangents: tuple[Array, Array]) -> Any:
+    kernel, start, _, outputs = residuals
+    shapes = outputs.shape, kernel.shape, start.shape
+    return *_call("elman_backward", shapes, activations, *residuals, *cotangents), None
+
+
+elman_sequence.defvjp(_elman_forward, _elman_backward)

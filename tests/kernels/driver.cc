@@ -1,0 +1,331 @@
+// The native kernels beside slow loops in double precision, without XLA; what the sanitizers run on.
+//
+// Prints a line for each thing that is wrong, and at the end how much was checked.
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <random>
+#include <string>
+
+#include "sequence.h"
+
+namespace {
+
+using namespace charloom;
+using Floats = std::vector<float>;
+using Doubles = std::vector<double>;
+
+int wrong = 0;
+int checked = 0;
+
+void check(bool holds, const std::string& what) {
+  ++checked;
+  if (holds) return;
+  ++wrong;
+  std::printf("wrong: %s\n", what.c_str());
+}
+
+struct Problem {
+  int cell, parts, kept, hidden, lanes, time;
+  Activations with{};
+  Floats projected, kernel, bias, start, start_cell, d_outputs, d_last, d_last_cell;
+  std::unique_ptr<bool[]> resets;
+
+  std::string name() const {
+    static const char* const cells[] = {"lstm", "gru", "elman"};
+    return std::string(cells[cell]) + " hidden " + std::to_string(hidden) + " lanes " + std::to_string(lanes) +
+           " unroll " + std::to_string(time) + (with.hard_gates ? " hard gates" : "") + (with.relu ? " relu" : "");
+  }
+};
+
+Problem make(int cell, int hidden, int lanes, int time, unsigned seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  const auto draw = [&](size_t count, double scale) {
+    Floats values(count);
+    for (float& value : values) value = static_cast<float>(scale * normal(random));
+    return values;
+  };
+  Problem p{};
+  p.cell = cell, p.hidden = hidden, p.lanes = lanes, p.time = time;
+  p.parts = cell == 0 ? 4 : cell == 1 ? 3 : 1;
+  p.kept = cell == 2 ? 0 : 4;
+  const size_t state = static_cast<size_t>(lanes) * hidden;
+  p.projected = draw(time * state * p.parts, 1);
+  p.kernel = draw(static_cast<size_t>(hidden) * hidden * p.parts, 0.7 / std::sqrt(hidden));
+  p.bias = draw(static_cast<size_t>(hidden) * p.parts, 0.3);
+  p.start = draw(state, 0.5), p.start_cell = draw(state, 0.5);
+  p.d_outputs = draw(time * state, 1), p.d_last = draw(state, 1), p.d_last_cell = draw(state, 1);
+  p.resets.reset(new bool[static_cast<size_t>(time) * lanes]);
+  for (int i = 0; i < time * lanes; ++i) p.resets[i] = random() % 5 == 0;
+  return p;
+}
+
+// Everything that comes out of a problem.
+template <class Number>
+struct Answer {
+  std::vector<Number> outputs, cells, gates, d_projected, d_product, d_kernel, d_start, d_start_cell;
+  std::vector<Number> kernel_scale;  // sums of the sizes of what d_kernel adds up
+
+  explicit Answer(const Problem& p) {
+    const size_t state = static_cast<size_t>(p.lanes) * p.hidden;
+    outputs.resize(p.time * state), cells.resize(p.time * state), gates.resize(p.time * state * p.kept);
+    d_projected.resize(p.time * state * p.parts), d_product.resize(d_projected.size());
+    d_kernel.resize(p.kernel.size()), kernel_scale.resize(p.kernel.size());
+    d_start.resize(state), d_start_cell.resize(state);
+  }
+};
+
+template <class Cell>
+Answer<float> run(const Problem& p, int threads) {
+  Answer<float> a(p);
+  Forward f{};
+  f.time = p.time, f.lanes = p.lanes, f.hidden = p.hidden, f.with = p.with;
+  f.projected = p.projected.data(), f.kernel = p.kernel.data(), f.recurrent_bias = p.bias.data();
+  f.start = p.start.data(), f.start_cell = p.start_cell.data(), f.resets = p.resets.get();
+  f.outputs = a.outputs.data(), f.cells = a.cells.data(), f.gates = a.gates.data();
+  Backward b{};
+  b.time = p.time, b.lanes = p.lanes, b.hidden = p.hidden, b.with = p.with;
+  b.kernel = p.kernel.data(), b.start = p.start.data(), b.start_cell = p.start_cell.data();
+  b.resets = p.resets.get(), b.outputs = a.outputs.data(), b.cells = a.cells.data(), b.gates = a.gates.data();
+  b.d_outputs = p.d_outputs.data(), b.d_last = p.d_last.data(), b.d_last_cell = p.d_last_cell.data();
+  b.d_projected = a.d_projected.data();
+  b.d_product = std::is_same_v<Cell, GRU> ? a.d_product.data() : a.d_projected.data();
+  b.d_kernel = a.d_kernel.data(), b.d_start = a.d_start.data(), b.d_start_cell = a.d_start_cell.data();
+  run_forward<Cell>(f, threads);
+  run_backward<Cell>(b, threads);
+  return a;
+}
+
+Answer<float> run(const Problem& p, int threads) {
+  return p.cell == 0 ? run<LSTM>(p, threads) : p.cell == 1 ? run<GRU>(p, threads) : run<Elman>(p, threads);
+}
+
+// The same from the equations, a unit at a time.
+struct Slow {
+  const Problem& p;
+
+  double gate(double x) const { return p.with.hard_gates ? std::fmin(std::fmax(0.2 * x + 0.5, 0), 1) : 1 / (1 + std::exp(-x)); }
+  double d_gate(double y) const { return p.with.hard_gates ? (y > 0 && y < 1 ? 0.2 : 0) : y * (1 - y); }
+  double squash(double x) const { return p.with.relu ? std::fmax(x, 0) : std::tanh(x); }
+  double d_squash(double y) const { return p.with.relu ? (y > 0 ? 1 : 0) : 1 - y * y; }
+
+  Answer<double> run() const {
+    Answer<double> a(p);
+    for (int lane = 0; lane < p.lanes; ++lane) run(a, lane);
+    return a;
+  }
+
+  void run(Answer<double>& a, int lane) const {
+    const int H = p.hidden, G = p.parts * H;
+    const auto row = [&](int t) { return static_cast<size_t>(t) * p.lanes + lane; };
+    std::vector<Doubles> h(p.time + 1, Doubles(H)), c(p.time + 1, Doubles(H));
+    std::vector<Doubles> h_before(p.time), c_before(p.time), product(p.time);
+    for (int j = 0; j < H; ++j) h[0][j] = p.start[lane * H + j], c[0][j] = p.start_cell[lane * H + j];
+    for (int t = 0; t < p.time; ++t) {
+      const bool reset = p.resets[row(t)];
+      h_before[t] = reset ? Doubles(H) : h[t], c_before[t] = reset ? Doubles(H) : c[t];
+      Doubles sums(G);
+      for (int k = 0; k < H; ++k)
+        for (int g = 0; g < G; ++g) sums[g] += h_before[t][k] * p.kernel[static_cast<size_t>(k) * G + g];
+      const float* x = p.projected.data() + row(t) * G;
+      double* kept = a.gates.data() + row(t) * p.kept * H;
+      for (int j = 0; j < H; ++j) {
+        if (p.cell == 0) {
+          const double i = gate(x[j] + sums[j]), f = gate(x[H + j] + sums[H + j]);
+          const double g = squash(x[2 * H + j] + sums[2 * H + j]), o = gate(x[3 * H + j] + sums[3 * H + j]);
+          c[t + 1][j] = f * c_before[t][j] + i * g;
+          h[t + 1][j] = o * squash(c[t + 1][j]);
+          kept[j] = i, kept[H + j] = f, kept[2 * H + j] = g, kept[3 * H + j] = o;
+          a.cells[row(t) * H + j] = c[t + 1][j];
+        } else if (p.cell == 1) {
+          const double z = gate(x[j] + sums[j] + p.bias[j]), r = gate(x[H + j] + sums[H + j] + p.bias[H + j]);
+          const double m = sums[2 * H + j] + p.bias[2 * H + j], n = squash(x[2 * H + j] + r * m);
+          h[t + 1][j] = z * h_before[t][j] + (1 - z) * n;
+          kept[j] = z, kept[H + j] = r, kept[2 * H + j] = n, kept[3 * H + j] = m;
+        } else {
+          h[t + 1][j] = squash(x[j] + sums[j]);
+        }
+        a.outputs[row(t) * H + j] = h[t + 1][j];
+      }
+    }
+    Doubles d_h(H), d_c(H);
+    for (int j = 0; j < H; ++j) d_h[j] = p.d_last[lane * H + j], d_c[j] = p.d_last_cell[lane * H + j];
+    for (int t = p.time - 1; t >= 0; --t) {
+      double* d_x = a.d_projected.data() + row(t) * G;
+      double* d_sums = a.d_product.data() + row(t) * G;
+      const double* kept = a.gates.data() + row(t) * p.kept * H;
+      Doubles past(H);
+      for (int j = 0; j < H; ++j) {
+        const double d = d_h[j] + p.d_outputs[row(t) * H + j];
+        if (p.cell == 0) {
+          const double i = kept[j], f = kept[H + j], g = kept[2 * H + j], o = kept[3 * H + j], s = squash(c[t + 1][j]);
+          const double dc = d_c[j] + d * o * d_squash(s);
+          d_x[j] = dc * g * d_gate(i), d_x[H + j] = dc * c_before[t][j] * d_gate(f);
+          d_x[2 * H + j] = dc * i * d_squash(g), d_x[3 * H + j] = d * s * d_gate(o);
+          d_c[j] = dc * f;
+        } else if (p.cell == 1) {
+          const double z = kept[j], r = kept[H + j], n = kept[2 * H + j], m = kept[3 * H + j];
+          const double dn = d * (1 - z) * d_squash(n);
+          d_x[j] = d * (h_before[t][j] - n) * d_gate(z), d_x[H + j] = dn * m * d_gate(r), d_x[2 * H + j] = dn;
+          past[j] = d * z;
+        } else {
+          d_x[j] = d * d_squash(h[t + 1][j]);
+        }
+        for (int part = 0; part < p.parts; ++part) d_sums[part * H + j] = d_x[part * H + j];
+        if (p.cell == 1) d_sums[2 * H + j] *= kept[H + j];
+      }
+      const bool reset = p.resets[row(t)];
+      for (int k = 0; k < H; ++k) {
+        double d = past[k];
+        for (int g = 0; g < G; ++g) {
+          const size_t at = static_cast<size_t>(k) * G + g;
+          d += d_sums[g] * p.kernel[at];
+          a.d_kernel[at] += h_before[t][k] * d_sums[g];
+          a.kernel_scale[at] += std::fabs(h_before[t][k] * d_sums[g]);
+        }
+        d_h[k] = reset ? 0 : d;
+        if (reset) d_c[k] = 0;
+      }
+    }
+    for (int j = 0; j < H; ++j) a.d_start[lane * H + j] = d_h[j], a.d_start_cell[lane * H + j] = p.cell == 0 ? d_c[j] : 0;
+  }
+};
+
+double largest(const Doubles& values) {
+  double most = 0;
+  for (double value : values) most = std::fmax(most, std::fabs(value));
+  return most;
+}
+
+void compare(const Floats& got, const Doubles& wanted, double scale, const std::string& what) {
+  double apart = 0;
+  for (size_t i = 0; i < got.size(); ++i) apart = std::fmax(apart, std::isfinite(got[i]) ? std::fabs(got[i] - wanted[i]) : 1e30);
+  check(apart <= 1e-5 * scale, what + " is " + std::to_string(apart / scale) + " off");
+}
+
+bool same(const Floats& a, const Floats& b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
+}
+
+bool same(const Answer<float>& a, const Answer<float>& b) {
+  return same(a.outputs, b.outputs) && same(a.d_projected, b.d_projected) && same(a.d_kernel, b.d_kernel) &&
+         same(a.d_start, b.d_start) && same(a.d_start_cell, b.d_start_cell);
+}
+
+void check_problem(const Problem& p) {
+  const Answer<float> got = run(p, 1);
+  const Answer<double> wanted = Slow{p}.run();
+  compare(got.outputs, wanted.outputs, largest(wanted.outputs), p.name() + ": outputs");
+  compare(got.d_projected, wanted.d_projected, largest(wanted.d_projected), p.name() + ": d_projected");
+  compare(got.d_kernel, wanted.d_kernel, largest(wanted.kernel_scale), p.name() + ": d_kernel");
+  // A start that no gradient comes back to is compared with what its lane's outputs got.
+  const double scale = std::fmax(largest(wanted.d_start), 1);
+  compare(got.d_start, wanted.d_start, scale, p.name() + ": d_start");
+  if (p.cell == 0) compare(got.d_start_cell, wanted.d_start_cell, std::fmax(largest(wanted.d_start_cell), 1), p.name() + ": d_start_cell");
+  for (int threads : {2, 4}) check(same(got, run(p, threads)), p.name() + ": another answer with " + std::to_string(threads) + " threads");
+}
+
+// The first lane of many gives the same alone.
+void check_company(int cell) {
+  const Problem p = make(cell, 33, 7, 9, 5);
+  Problem alone = make(cell, 33, 1, 9, 5);
+  const auto first_lane = [&](const Floats& from, int width, int steps) {
+    Floats of_lane;
+    for (int t = 0; t < steps; ++t) of_lane.insert(of_lane.end(), from.begin() + t * 7 * width, from.begin() + t * 7 * width + width);
+    return of_lane;
+  };
+  alone.kernel = p.kernel, alone.bias = p.bias;
+  alone.projected = first_lane(p.projected, 33 * p.parts, 9), alone.d_outputs = first_lane(p.d_outputs, 33, 9);
+  alone.start = first_lane(p.start, 33, 1), alone.start_cell = first_lane(p.start_cell, 33, 1);
+  alone.d_last = first_lane(p.d_last, 33, 1), alone.d_last_cell = first_lane(p.d_last_cell, 33, 1);
+  for (int t = 0; t < 9; ++t) alone.resets[t] = p.resets[t * 7];
+  const Answer<float> many = run(p, 2), one = run(alone, 2);
+  check(same(first_lane(many.outputs, 33, 9), one.outputs), p.name() + ": a lane's outputs depend on its company");
+  check(same(first_lane(many.d_projected, 33 * p.parts, 9), one.d_projected), p.name() + ": a lane's gradients depend on its company");
+}
+
+// What is no number stays none, in its lane only, until a reset.
+void check_not_a_number(int cell, float poison) {
+  Problem p = make(cell, 20, 3, 4, 6);
+  std::fill_n(p.resets.get(), 12, false);
+  p.resets[2 * 3 + 1] = true;
+  p.start[20] = poison;  // of the second lane
+  const Answer<float> a = run(p, 2);
+  bool before = true, after = true, others = true;
+  for (int t = 0; t < 4; ++t)
+    for (int lane = 0; lane < 3; ++lane)
+      for (int j = 0; j < 20; ++j) {
+        const bool number = std::isfinite(a.outputs[(t * 3 + lane) * 20 + j]);
+        if (lane != 1) others = others && number;
+        else if (t >= 2) after = after && number;
+        else if (std::isnan(poison)) before = before && !number;
+      }
+  check(before, p.name() + ": a NaN got lost");
+  check(after, p.name() + ": a reset leaves what is no number");
+  check(others, p.name() + ": a NaN reached another lane");
+}
+
+void check_at_the_same_time() {
+  const Problem p = make(0, 128, 16, 8, 7);
+  const Answer<float> wanted = run(p, 1);
+  std::atomic<int> others{0};
+  std::vector<std::thread> callers;
+  for (int caller = 0; caller < 4; ++caller)
+    callers.emplace_back([&] {
+      for (int time = 0; time < 20; ++time) others += !same(wanted, run(p, 3));
+    });
+  for (std::thread& caller : callers) caller.join();
+  check(others == 0, "calls at the same time give other answers");
+}
+
+void check_fork() {
+  const Problem p = make(1, 128, 16, 8, 8);
+  const Answer<float> wanted = run(p, 2);
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(20);  // a child that waits for its parent's threads would wait forever
+    _exit(same(wanted, run(p, 2)) ? 0 : 1);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  check(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a forked child does not come to its parent's answer");
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  const bool brief = count > 1 && std::string(arguments[1]) == "brief";  // for tools that make everything slow
+  const bool may_fork = !(count > 2 && std::string(arguments[2]) == "nofork");
+  const int hiddens[] = {1, 7, 33, 62, 128, 512, 513, 1024}, lanes[] = {1, 2, 3, 16, 64, 100}, times[] = {1, 2, 8, 65};
+  for (int cell = 0; cell < 3; ++cell) {
+    for (int i = 0; i < 8; ++i)
+      for (int j = 0; j < 6; ++j) {
+        int time = times[(i + j + cell) % 4];
+        const double work = 1.0 * hiddens[i] * hiddens[i] * lanes[j];
+        if (work * time > (brief ? 1e6 : 4e7)) time = 2;
+        if (work * time > (brief ? 2e6 : 4e7)) continue;
+        check_problem(make(cell, hiddens[i], lanes[j], time, 100 * i + j));
+      }
+    for (int hard = 0; hard < 2; ++hard)
+      for (int relu = 0; relu < 2; ++relu) {
+        Problem p = make(cell, 33, 5, 6, 3);
+        p.with = {hard == 1, relu == 1};
+        check_problem(p);
+      }
+    check_company(cell);
+    check_not_a_number(cell, std::numeric_limits<float>::quiet_NaN());
+    check_not_a_number(cell, std::numeric_limits<float>::infinity());
+  }
+  check_at_the_same_time();
+  if (may_fork) check_fork();
+  Team::of_process().dismiss();
+  std::printf("%d of %d checks hold\n", checked - wrong, checked);
+  return wrong != 0;
+}

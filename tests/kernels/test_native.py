@@ -1,0 +1,163 @@
+"""The native kernels: against the reference, through JAX, and how their library is made."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from charloom.kernels import kernels_in_use
+from charloom.kernels.build import KernelsUnavailableError, library_path
+from tests.kernels.test_sequences import make
+
+CPP = Path(__file__).parents[2] / "src/charloom/kernels/cpp"
+CELLS = [("lstm", "sigmoid", "tanh"), ("gru", "sigmoid", "tanh"), ("elman", "sigmoid", "tanh")]
+
+every_cell = pytest.mark.parametrize("variant", CELLS, ids=lambda variant: variant[0])
+
+
+def outputs_and_gradients(variant, hidden, lanes, time, kernels, monkeypatch):
+    monkeypatch.setenv("CHARLOOM_KERNELS", kernels)
+    *arguments, resets = make(variant, hidden, lanes, time)
+
+    def loss(cell, projected, carry):
+        outputs, last = cell.sequence(projected, carry, resets)
+        weights = jnp.cos(jnp.arange(outputs.size)).reshape(outputs.shape)
+        return (outputs * weights).sum() + sum((part**2).sum() for part in jax.tree.leaves(last)), (outputs, last)
+
+    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(*arguments)
+
+
+@every_cell
+@pytest.mark.parametrize(("hidden", "lanes", "time"), [(1, 1, 1), (62, 3, 65), (513, 16, 2)])
+def test_agrees_with_the_reference(variant, hidden, lanes, time, monkeypatch):
+    native = outputs_and_gradients(variant, hidden, lanes, time, "native", monkeypatch)
+    reference = outputs_and_gradients(variant, hidden, lanes, time, "reference", monkeypatch)
+    for got, wanted in zip(jax.tree.leaves(native), jax.tree.leaves(reference), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5 * max(1, float(np.abs(wanted).max())))
+
+
+@every_cell
+def test_a_map_over_models_gives_what_each_gives_alone(variant):
+    models = [make(variant, 20, 3, 5, seed=seed) for seed in range(3)]
+    stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *models)
+
+    def gradient(cell, projected, carry, resets):
+        return jax.grad(lambda cell: jnp.sum(cell.sequence(projected, carry, resets)[0] ** 2))(cell)
+
+    together = jax.jit(jax.vmap(gradient))(*stacked)
+    for index, model in enumerate(models):
+        alone = jax.jit(gradient)(*model)
+        for got, wanted in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+            np.testing.assert_array_equal(got[index], wanted)
+
+
+def test_arithmetic_threads_and_forks_without_xla(tmp_path):
+    compiler = os.environ.get("CXX", "c++")
+    driver = tmp_path / "driver"
+    flags = ["-std=c++20", "-O2", "-march=native", "-pthread", f"-I{CPP}"]
+    subprocess.run([compiler, *flags, str(Path(__file__).parent / "driver.cc"), "-o", str(driver)], check=True)
+    done = subprocess.run([driver], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def charloom(cache, *arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "charloom", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "XDG_CACHE_HOME": str(cache), **environment},
+    )
+
+
+def test_they_are_in_use_where_there_is_a_compiler():
+    assert kernels_in_use().name == "native"
+
+
+def test_without_a_compiler_the_reference_runs_and_says_so(tmp_path):
+    done = charloom(tmp_path, "show", CXX="there-is-no-such-compiler")
+    assert done.returncode == 0
+    why = "no C++ compiler: there-is-no-such-compiler not found"
+    assert done.stderr == f"without native kernels, the slower reference runs: {why}\n"
+    assert f"reference: {why}" in done.stdout
+    asked = charloom(tmp_path, "show", CXX="there-is-no-such-compiler", CHARLOOM_KERNELS="reference")
+    assert asked.stderr == ""
+    assert "reference: CHARLOOM_KERNELS says so" in asked.stdout
+    for choice, words in (
+        ("native", f"there are none: {why}"),
+        ("fast", "is one of native, reference, auto; got 'fast'"),
+    ):
+        refused = charloom(tmp_path, "show", CXX="there-is-no-such-compiler", CHARLOOM_KERNELS=choice)
+        assert refused.returncode == 1
+        assert refused.stderr.startswith("charloom: CHARLOOM_KERNELS ")
+        assert words in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+
+
+def test_a_compiler_that_fails_leaves_the_reference(tmp_path):
+    compiler = tmp_path / "compiler"
+    compiler.write_text("#!/bin/sh\necho 'kernels.h:1: error: not today' >&2\nexit 3\n")
+    compiler.chmod(0o755)
+    done = charloom(tmp_path / "cache", "show", CXX=str(compiler))
+    assert done.returncode == 0
+    assert "failed: kernels.h:1: error: not today" in done.stderr.splitlines()[-1]
+    assert not list((tmp_path / "cache").rglob("*.so"))
+
+
+@pytest.fixture
+def copying_compiler(tmp_path, monkeypatch):
+    """A compiler that copies the library that there is; it writes a line to a file each time it runs."""
+    made = library_path()
+    compiler, runs = tmp_path / "compiler", tmp_path / "runs"
+    compiler.write_text(f'#!/bin/sh\necho run >> {runs}\nwhile [ "$1" != -o ]; do shift; done\ncp {made} "$2"\n')
+    compiler.chmod(0o755)
+    runs.touch()
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return lambda: len(runs.read_text().splitlines())
+
+
+def test_compiled_once_into_a_folder_that_is_the_users_alone(copying_compiler):
+    path = library_path()
+    assert library_path() == path
+    assert copying_compiler() == 1
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert sorted(file.suffix for file in path.parent.iterdir()) in ([".lock", ".so"], [".so"])
+
+
+def test_a_library_that_others_could_have_written_is_made_again(copying_compiler, tmp_path):
+    path = library_path()
+    path.chmod(0o722)
+    assert library_path() == path
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    path.unlink()
+    path.symlink_to(tmp_path / "elsewhere.so")
+    assert library_path() == path
+    assert not path.is_symlink()
+    assert copying_compiler() == 3
+
+
+def test_a_folder_that_others_could_write_is_refused(copying_compiler):
+    folder = library_path().parent
+    folder.chmod(0o777)
+    with pytest.raises(KernelsUnavailableError, match="not this user's alone"):
+        library_path()
+    folder.chmod(0o700)
+    moved = folder.rename(folder.with_name("moved"))
+    folder.symlink_to(moved)
+    with pytest.raises(KernelsUnavailableError, match="not this user's alone"):
+        library_path()
+
+
+def test_two_processes_that_start_together_compile_once(copying_compiler):
+    code = "from charloom.kernels.build import library_path; print(library_path())"
+    started = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    paths = {process.communicate()[0] for process in started}
+    assert len(paths) == 1
+    assert copying_compiler() == 1
