@@ -13,6 +13,7 @@ import pytest
 
 from charloom.kernels import kernels_in_use
 from charloom.kernels.build import KernelsUnavailableError, library_path
+from charloom.kernels.native import runs_natively
 from tests.kernels.test_sequences import make
 
 CPP = Path(__file__).parents[2] / "src/charloom/kernels/cpp"
@@ -43,7 +44,8 @@ def test_agrees_with_the_reference(variant, hidden, lanes, time, monkeypatch):
 
 
 @every_cell
-def test_a_map_over_models_gives_what_each_gives_alone(variant):
+def test_a_map_over_models_gives_what_each_gives_alone(variant, monkeypatch):
+    monkeypatch.setenv("CHARLOOM_KERNELS", "native")
     models = [make(variant, 20, 3, 5, seed=seed) for seed in range(3)]
     stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *models)
 
@@ -161,3 +163,14 @@ def test_two_processes_that_start_together_compile_once(copying_compiler):
     paths = {process.communicate()[0] for process in started}
     assert len(paths) == 1
     assert copying_compiler() == 1
+
+
+@pytest.mark.parametrize(
+    ("choice", "hidden", "natively"),
+    [("auto", 63, False), ("auto", 64, True), ("native", 1, True), ("reference", 64, False)],
+)
+def test_small_layers_take_the_reference_unless_native_is_asked_for(choice, hidden, natively, monkeypatch):
+    monkeypatch.setenv("CHARLOOM_KERNELS", choice)
+    cell, projected, *_ = make(CELLS[0], hidden, 1, 1)
+    assert runs_natively(projected, cell.recurrent_kernel, "tanh") is natively
+    assert not runs_natively(projected, cell.recurrent_kernel, "softmax")

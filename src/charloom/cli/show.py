@@ -73,7 +73,7 @@ def _model(model: "TextModel") -> dict[str, Any]:
 
 def _described(model: "TextModel") -> dict[str, str]:
     settings, vocabulary, on, training = model.settings, model.vocabulary, model.trained_on, model.training
-    from charloom.kernels import RUN_NATIVELY
+    from charloom.kernels import FEWEST_UNITS, RUN_NATIVELY
 
     facts = {
         "model": f"{settings.cell}, {settings.layers} × {settings.hidden}, "
@@ -82,8 +82,10 @@ def _described(model: "TextModel") -> dict[str, str]:
         + (f": {vocabulary.characters!r}" if 0 < len(vocabulary.characters) <= 200 else "")
         + (", lower-cased" if model.lowercase else ""),
     }
-    if unusual := [name for name in settings.cell_activations if name not in RUN_NATIVELY]:
-        facts["kernels"] = f"reference, where cells are {' and '.join(sorted(set(unusual)))}"
+    if settings.hidden < FEWEST_UNITS:
+        facts["kernels"] = f"reference: fewer than {FEWEST_UNITS} units"
+    elif unusual := sorted(set(settings.cell_activations) - set(RUN_NATIVELY)):
+        facts["kernels"] = f"reference where cells are {' and '.join(unusual)}"
     if on.keys() >= {"name", "characters"}:
         facts["trained on"] = f"{one_line(on['name'])}, {on['characters']:,} characters"
     if "sha256" in on:

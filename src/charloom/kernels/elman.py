@@ -60,7 +60,7 @@ def elman_sequence(
 
     Differentiable in the first three.
     """
-    if native.runs_natively(projected, cell_activation):
+    if native.runs_natively(projected, recurrent_kernel, cell_activation):
         activations = native.Activations("sigmoid", cell_activation)  # it has no gates
         return native.elman_sequence(projected, recurrent_kernel, carry, resets, activations)
     return _reference(projected, recurrent_kernel, carry, resets, cell_activation)

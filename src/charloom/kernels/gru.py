@@ -78,7 +78,7 @@ def gru_sequence(
 
     Differentiable in the first four.
     """
-    if native.runs_natively(projected, cell_activation):
+    if native.runs_natively(projected, recurrent_kernel, cell_activation):
         activations = native.Activations(gate_activation, cell_activation)
         return native.gru_sequence(projected, recurrent_kernel, recurrent_bias, carry, resets, activations)
     return _reference(projected, recurrent_kernel, recurrent_bias, carry, resets, gate_activation, cell_activation)

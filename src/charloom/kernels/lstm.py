@@ -87,7 +87,7 @@ def lstm_sequence(
 
     Differentiable in the first three.
     """
-    if native.runs_natively(projected, cell_activation):
+    if native.runs_natively(projected, recurrent_kernel, cell_activation):
         activations = native.Activations(gate_activation, cell_activation)
         outputs, last = native.lstm_sequence(projected, recurrent_kernel, tuple(carry), resets, activations)
         return outputs, LSTMCarry(*last)

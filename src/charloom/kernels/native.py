@@ -26,6 +26,8 @@ _HANDLERS = tuple(f"{cell}_{direction}" for cell in ("lstm", "gru", "elman") for
 _CHOICES = ("native", "reference", "auto")
 RUN_NATIVELY: tuple[CellActivation, ...] = ("tanh", "relu")
 """The cell activations that native kernels know: those under which a unit needs no other."""
+FEWEST_UNITS = 64
+"""Smaller layers run on the reference unless `native` is asked for: XLA fuses them into the rest of an update."""
 
 _State = Float[Array, "lanes hidden"]
 _Outputs = Float[Array, "time lanes hidden"]
@@ -52,17 +54,26 @@ def kernels_in_use() -> Kernels:
     Raises:
         CharloomError: `CHARLOOM_KERNELS` asks for what is not there.
     """
-    return _chosen(os.environ.get("CHARLOOM_KERNELS", "auto"))
+    return _chosen(_choice())
 
 
-def runs_natively(projected: Float[Array, "time lanes gates"], cell_activation: CellActivation) -> bool:
-    """Returns whether the native kernels run a layer."""
+def runs_natively(
+    projected: Float[Array, "time lanes gates"],
+    recurrent_kernel: Float[Array, "hidden gates"],
+    cell_activation: CellActivation,
+) -> bool:
+    """Returns whether the native kernels run a layer. That depends on nothing that a lane's company changes."""
     return (
         projected.dtype == jnp.float32
         and cell_activation in RUN_NATIVELY
         and projected.size > 0
+        and (len(recurrent_kernel) >= FEWEST_UNITS or _choice() == "native")
         and kernels_in_use().name == "native"
     )
+
+
+def _choice() -> str:
+    return os.environ.get("CHARLOOM_KERNELS", "auto")
 
 
 @cache
@@ -78,7 +89,8 @@ def _chosen(choice: str) -> Kernels:
             raise CharloomError(f"CHARLOOM_KERNELS says native, and there are none: {problem}.") from None
         logger.warning("without native kernels, the slower reference runs: %s", problem)
         return Kernels("reference", str(problem))
-    return Kernels("native", "compiled for this processor", suffix)
+    sizes = "" if choice == "native" else f"; layers of fewer than {FEWEST_UNITS} units take the reference"
+    return Kernels("native", f"compiled for this processor{sizes}", suffix)
 
 
 @cache
