@@ -6,7 +6,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 # The versions that were tested with this Python; with one that is newer than all of them, the newest.
 CONSTRAINTS := $(firstword $(wildcard constraints/python$(VERSION).txt) $(lastword $(sort $(wildcard constraints/python*.txt))))
 
-.PHONY: help install demo test check format quick reproduce results bench picture constraints clean
+.PHONY: help install demo test check kernels format quick reproduce results bench picture constraints clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,13 +34,16 @@ demo: install  ## Train on a real book for about a minute, and read what the mod
 	@scripts/demo
 
 test: .venv/dev  ## Run the whole test suite.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 check: .venv/dev  ## Check style, types and the floors that imports must keep to.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+kernels:  ## Run the native kernels' own checks: other processors, and the sanitizers.
+	@scripts/check-kernels
 
 format: .venv/dev  ## Put the code into its style.
 	$(BIN)/ruff format .

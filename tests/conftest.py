@@ -1,12 +1,16 @@
 """Before charloom is imported: types checked at run time, and a cache folder of the tests' own."""
 
 import os
+import signal
 import tempfile
 
 import pytest
 from jaxtyping import install_import_hook
 
 from tests import typechecker
+
+# Workers of pytest-xdist ignore Ctrl-C, and so would the commands that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _cache = tempfile.TemporaryDirectory(prefix="charloom-tests-")
 os.environ["XDG_CACHE_HOME"] = _cache.name

@@ -195,3 +195,21 @@ def test_ctrl_c_ends_it_quietly(model_file):
         process.stdout.read()
         assert process.wait(timeout=60) == 130
         assert process.stderr.read() == b""
+
+
+def test_a_models_window_is_used_and_a_short_prompt_refused(charloom, tmp_path):
+    vocabulary = Vocabulary.of_texts(["the quick brown fox\n"])
+    settings = NetworkSettings(cell="elman", hidden=12, embedding=4)
+    network = Network.init(settings, vocabulary.size, vocabulary.start_id, jax.random.key(0))
+    network = jax.tree.map(lambda weight: 5 * weight, network)  # so that what it reads shows
+    path = tmp_path / "windows.safetensors"
+    TextModel(network, vocabulary, settings, training={"window": 8}).save(path)
+    assert "window" in charloom("show", path).stdout
+    arguments = ("generate", path, "--prompt", "the quick", "--length", 40, "--temperature", 1, "--seed", 1)
+    written = charloom(*arguments)
+    assert written.returncode == 0, written.stderr
+    assert charloom(*arguments, "--window", 8).stdout == written.stdout
+    assert charloom(*arguments, "--window", 9).stdout != written.stdout
+    short = charloom("generate", path, "--prompt", "the", "--seed", 1)
+    assert_refused(short, 1, "the prompt has 3 characters, and a window of 8 is read")
+    assert_refused(charloom("generate", path, "--window", 0), 2, "--window must be a whole number from 1")

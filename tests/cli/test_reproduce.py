@@ -10,8 +10,10 @@ import pytest
 from filelock import FileLock
 
 from charloom import __version__
+from charloom.errors import OutputError
 from charloom.model import load
 from charloom.studies import STUDIES
+from charloom.studies.reproduce import ReproduceSettings, reproduce
 from tests.cli.conftest import assert_refused
 
 NO_NETWORK = {"CHARLOOM_DATA": "", "HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
@@ -126,18 +128,32 @@ def test_results_of_something_else_are_left_alone(charloom, copy):
     other = ("reproduce", "--quick", "nietzsche/char3", "--out", copy)
     assert_refused(charloom(*other), 1, "another study, alphabet", "--force")
     assert (copy / "results.json").read_bytes() == before
-    for changed in ({"version": "0.0.1"}, {"results_version": 0}):
-        change(copy, **changed)
-        assert_refused(charloom(*arguments, "--quick"), 1, "results of another charloom", "--force")
-    for broken in ({"studies": []}, {"run": 3}, {"studies": {"alphabet": 3}}, {"studies": {"novels": {}}}):
-        (copy / "results.json").write_bytes(before)
-        change(copy, **broken)
-        assert_refused(charloom(*arguments, "--quick"), 1, "damaged", "--force")
-    (copy / "results.json").write_text('{"studies": ')
-    assert_refused(charloom(*arguments, "--quick"), 1, "damaged", "--force")
+    change(copy, version="0.0.1")
+    assert_refused(charloom(*arguments, "--quick"), 1, "results of another charloom", "--force")
     file = copy / "file"
     file.write_text("")
     assert_refused(charloom("reproduce", "--out", file), 1, "it is no folder")
+
+
+@pytest.mark.parametrize(
+    "broken", [{"studies": []}, {"run": 3}, {"studies": {"alphabet": 3}}, {"studies": {"novels": {}}}, None]
+)
+def test_damaged_results_are_left_alone(copy, broken):
+    if broken is None:
+        (copy / "results.json").write_text('{"studies": ')
+    else:
+        change(copy, **broken)
+    before = (copy / "results.json").read_bytes()
+    settings = ReproduceSettings(names=["alphabet/stateful"], out=copy, mode="quick")
+    with pytest.raises(OutputError, match="is damaged, or none of charloom"):
+        list(reproduce(settings))
+    assert (copy / "results.json").read_bytes() == before
+
+
+def test_results_of_another_kind_are_left_alone(copy):
+    change(copy, results_version=0)
+    with pytest.raises(OutputError, match="results of another charloom"):
+        list(reproduce(ReproduceSettings(names=["alphabet/stateful"], out=copy, mode="quick")))
 
 
 def test_force_does_what_is_named_anew_and_keeps_the_rest_of_the_run(charloom, copy):
@@ -201,25 +217,6 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(charloom, tmp_path, data_fold
     assert len(rung["losses"]) == 3
     assert [sample["prompt"] for sample in rung["samples"]] == ["for thos", "queens a"]
     assert rung["parameters"] == 93_843
-
-
-def test_a_models_window_is_used_and_a_short_prompt_refused(charloom, tmp_path, data_folder):
-    done = charloom("reproduce", "--quick", "nietzsche/char_rnn", "--out", tmp_path)
-    assert done.returncode == 0, done.stderr
-    model = tmp_path / "nietzsche/char_rnn/model.safetensors"
-    shown = charloom("show", model)
-    assert "elman, 1 × 256, embedding 42, 93,587 parameters" in shown.stdout
-    assert "window" in shown.stdout
-    sample = results_of(tmp_path)["studies"]["nietzsche"]["char_rnn"]["samples"][1]
-    written = charloom("generate", model, "--prompt", "for thos", "--length", 40, "--temperature", 0, "--seed", 1)
-    assert written.stdout == sample["text"] + "\n"
-    again = charloom(
-        "generate", model, "--prompt", "for thos", "--length", 40, "--temperature", 0, "--seed", 1, "--window", 8
-    )
-    assert again.stdout == written.stdout
-    short = charloom("generate", model, "--prompt", "for", "--seed", 1)
-    assert_refused(short, 1, "the prompt has 3 characters, and a window of 8 is read")
-    assert_refused(charloom("generate", model, "--window", 0), 2, "--window must be a whole number from 1")
 
 
 def test_help_names_the_studies(charloom):

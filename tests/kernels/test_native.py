@@ -64,7 +64,7 @@ def test_arithmetic_threads_and_forks_without_xla(tmp_path):
     driver = tmp_path / "driver"
     flags = ["-std=c++20", "-O2", "-march=native", "-pthread", f"-I{CPP}"]
     subprocess.run([compiler, *flags, str(Path(__file__).parent / "driver.cc"), "-o", str(driver)], check=True)
-    done = subprocess.run([driver], capture_output=True, text=True)
+    done = subprocess.run([driver, "brief"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
@@ -171,6 +171,6 @@ def test_two_processes_that_start_together_compile_once(copying_compiler):
 )
 def test_small_layers_take_the_reference_unless_native_is_asked_for(choice, hidden, natively, monkeypatch):
     monkeypatch.setenv("CHARLOOM_KERNELS", choice)
-    cell, projected, *_ = make(CELLS[0], hidden, 1, 1)
+    cell, projected, *_ = make(CELLS[0], hidden, 1, 2)
     assert runs_natively(projected, cell.recurrent_kernel, "tanh") is natively
     assert not runs_natively(projected, cell.recurrent_kernel, "softmax")

@@ -46,7 +46,7 @@ def library_path() -> Path:
     from jaxlib.version import __version__ as jaxlib_version
 
     sources = {name: (files("charloom.kernels") / "cpp" / name).read_bytes() for name in _SOURCES}
-    command = [*compiler, *_FLAGS, _architecture_flag(), "-isystem", jax.ffi.include_dir()]
+    command = [*compiler, *_FLAGS, _architecture_flag()]
     executable = Path(compiler[0])
     key = hashlib.sha256()
     for part in (
@@ -62,7 +62,7 @@ def library_path() -> Path:
     folder = _folder()
     path = folder / f"kernels-{key.hexdigest()[:16]}.so"
     if not _is_safe(path, stat.S_ISREG):
-        _compile(command, sources, path)
+        _compile([*command, "-isystem", jax.ffi.include_dir()], sources, path)
     return path
 
 

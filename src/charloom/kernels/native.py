@@ -67,7 +67,8 @@ def runs_natively(
         projected.dtype == jnp.float32
         and cell_activation in RUN_NATIVELY
         and projected.size > 0
-        and (len(recurrent_kernel) >= FEWEST_UNITS or _choice() == "native")
+        # One step has nothing to keep packed weights for.
+        and ((len(recurrent_kernel) >= FEWEST_UNITS and len(projected) > 1) or _choice() == "native")
         and kernels_in_use().name == "native"
     )
 
