@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from charloom.inference import sampling
 from charloom.inference.sampling import SamplingRule, choose, uniforms
 from charloom.settings import SamplingSettings
 
@@ -96,6 +97,50 @@ def test_a_choice_is_always_a_token_that_is_left(logits, draw, top_k, top_p):
     assert 0 <= token < len(logits)
     rank = sum(other > logits[token] for other in logits)
     assert rank < (top_k or len(logits))
+
+
+def choice_in_whole_numbers(logits, draw, temperature, top_k, top_p):
+    """The same in Python's integers, from the same tables."""
+    logits = [np.float32(logit) for logit in logits]
+    weights = []
+    for logit in logits:
+        distance = np.float32(np.float32(max(logits) - logit) / np.float32(temperature)) * sampling._STEPS_A_NAT
+        steps = int(min(distance, np.float32(31 << 22)))
+        coarse, fine = int(sampling._COARSE[steps >> 11 & 2047]), int(sampling._FINE[steps & 2047])
+        weights.append((coarse * fine >> 32) >> (steps >> 22))
+    halvings = max(0, (sum(weight >> 16 for weight in weights) + len(logits)).bit_length() - 16)
+    weights = [weight >> halvings for weight in weights]
+    order = sorted(range(len(logits)), key=lambda token: -logits[token])
+    kept = order[: top_k or len(order)]
+    if top_p not in (None, 1):
+        share = sum(weights[token] for token in kept) * (int(np.float32(top_p) * np.float32(2**24)) << 8) >> 32
+        kept = [kept[0]] + [t for at, t in enumerate(kept) if at and sum(weights[k] for k in kept[:at]) < share]
+    left = [weight if token in kept else 0 for token, weight in enumerate(weights)]
+    point = sum(left) * (int(draw * 2**24) << 8) >> 32
+    return next(token for token in range(len(left)) if sum(left[: token + 1]) > point)
+
+
+@given(
+    st.lists(st.floats(-60, 60, width=32), min_size=30, max_size=30),
+    st.integers(0, 2**24 - 1),
+    st.sampled_from([0.01, 0.5, 0.8, 1.0, 3.0]),
+    st.one_of(st.none(), st.integers(1, 31)),
+    st.one_of(st.none(), st.floats(0.01, 1.0)),
+)
+@settings(max_examples=200, deadline=None)
+def test_choices_are_exactly_those_of_whole_numbers(logits, draw, temperature, top_k, top_p):
+    rule = SamplingRule.of(SamplingSettings(temperature=temperature, top_k=top_k, top_p=top_p))
+    token = jax.jit(choose)(jnp.array(logits, jnp.float32), jnp.float32(draw / 2**24), rule)
+    assert int(token) == choice_in_whole_numbers(logits, draw / 2**24, temperature, top_k, top_p)
+
+
+def test_weights_are_the_softmax_and_add_up_to_32_bits():
+    for size in (1, 2, 3, 57, 256, 70_000):
+        logits = jnp.asarray(np.random.default_rng(size).normal(size=size) * 4, jnp.float32)
+        for of in (logits, jnp.zeros(size)):
+            weights = np.asarray(sampling._weights(of, jnp.float32(1.0)), np.float64)
+            assert weights.sum() < 2**32
+            np.testing.assert_allclose(weights / weights.sum(), softmax(of), rtol=1e-3, atol=1e-8)
 
 
 def test_the_counter_decides_and_nothing_else():

@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jax.extend.random import threefry_2x32
 from jaxtyping import Array, Float, Int32, UInt32
 
@@ -49,7 +50,7 @@ class SamplingRule(NamedTuple):
         return cls(
             jnp.float32(settings.temperature),
             None if settings.top_k is None else jnp.int32(settings.top_k),
-            None if settings.top_p is None else jnp.float32(settings.top_p),
+            None if settings.top_p in (None, 1) else jnp.float32(settings.top_p),
         )
 
 
@@ -57,32 +58,67 @@ def choose(logits: Float[Array, " vocab"], uniform: Float[Array, ""], rule: Samp
     """Returns the token that `uniform` falls on when the tokens that are left share [0, 1) by their probabilities.
 
     The temperature divides the logits; then `top_k`, then `top_p` thin the tokens out. Of equal logits
-    the lower token comes first.
+    the lower token comes first. `uniform` is a multiple of 2**-24.
     """
     if rule.temperature is None:
         return jnp.argmax(logits).astype(jnp.int32)
-    # The largest becomes 0 before the division, so that a small temperature cannot overflow.
-    logits = (logits - logits.max()) / rule.temperature
-    probabilities = jax.nn.softmax(_thinned(logits, rule))
-    left = probabilities > 0
-    # XLA's cumulative sum need not be monotonic to the last bit, nor flat where nothing is added: only tokens that are
-    # left may be chosen, and the threshold must stay below the largest of their sums.
-    cumulative = jnp.where(left, jnp.cumsum(probabilities), 0)
-    total = cumulative.max()
-    threshold = jnp.minimum(uniform * total, jnp.nextafter(total, 0))
-    return jnp.argmax(left & (cumulative > threshold)).astype(jnp.int32)
+    cumulative = jnp.cumsum(_thinned(_weights(logits, rule.temperature), logits, rule))
+    point = _high_product(cumulative[-1], _fixed_point(uniform))
+    return jnp.argmax(cumulative > point).astype(jnp.int32)
 
 
-def _thinned(logits: Float[Array, " vocab"], rule: SamplingRule) -> Float[Array, " vocab"]:
+# Weights are whole numbers, so that every program that makes them from the same logits makes the same ones, and their
+# sums are exact: 2**30 times two to the power of the distance from the largest logit, in steps of 2**-22.
+_STEP_BITS = 22
+_TABLE_BITS = _STEP_BITS // 2
+_STEPS_A_NAT = np.float32(2**_STEP_BITS / np.log(2))
+_NO_STEPS = 31 << _STEP_BITS  # from there on a weight is zero
+_COARSE, _FINE = (
+    np.round(2.0**31 * 2.0 ** -(np.arange(2**_TABLE_BITS) / 2.0**bits)).astype(np.uint32)
+    for bits in (_TABLE_BITS, _STEP_BITS)
+)
+
+
+def _weights(logits: Float[Array, " vocab"], temperature: Float[Array, ""]) -> UInt32[Array, " vocab"]:
+    """Returns the tokens' weights, proportional to the softmax. What is no number weighs nothing.
+
+    They are halved as often as it takes for their sum to fit 32 bits.
+    """
+    distance = (logits.max() - logits) / temperature * _STEPS_A_NAT
+    steps = jnp.where(distance < _NO_STEPS, distance, _NO_STEPS).astype(jnp.uint32)
+    mask = 2**_TABLE_BITS - 1
+    coarse, fine = jnp.asarray(_COARSE)[(steps >> _TABLE_BITS) & mask], jnp.asarray(_FINE)[steps & mask]
+    weights = _high_product(coarse, fine) >> (steps >> _STEP_BITS)
+    upper_halves = (weights >> 16).sum(dtype=jnp.uint32) + len(logits)
+    return weights >> jnp.maximum(16, 32 - lax.clz(upper_halves)).astype(jnp.uint32) - 16
+
+
+def _thinned(
+    weights: UInt32[Array, " vocab"], logits: Float[Array, " vocab"], rule: SamplingRule
+) -> UInt32[Array, " vocab"]:
+    """Returns the weights with zeros for tokens that the rule leaves out."""
     if rule.top_k is None and rule.top_p is None:
-        return logits
+        return weights
     order = jnp.argsort(-logits, stable=True)
-    kept = jnp.ones(logits.shape, bool)  # in descending order
+    descending = weights[order]
     if rule.top_k is not None:
-        kept = kept & (jnp.arange(logits.shape[0]) < rule.top_k)
+        descending = jnp.where(jnp.arange(len(order)) < rule.top_k, descending, 0)
     if rule.top_p is not None:
-        probabilities = jax.nn.softmax(jnp.where(kept, logits[order], -jnp.inf))
-        # Kept while those before it do not reach p; the first always, however small p is in float32.
-        kept = kept & (jnp.cumsum(probabilities) - probabilities < rule.top_p)
-        kept = kept.at[0].set(True)
-    return jnp.where(jnp.zeros_like(kept).at[order].set(kept), logits, -jnp.inf)
+        reached = jnp.cumsum(descending)
+        # Kept while those before it do not reach p; the first always, however small p is.
+        kept = reached - descending < _high_product(reached[-1], _fixed_point(rule.top_p))
+        descending = jnp.where(kept.at[0].set(True), descending, 0)
+    return jnp.zeros_like(weights).at[order].set(descending)
+
+
+def _fixed_point(share: Float[Array, ""]) -> UInt32[Array, ""]:
+    """Returns a share of [0, 1) as a multiple of 2**-32."""
+    return (share * 2**24).astype(jnp.uint32) << 8
+
+
+def _high_product(a: UInt32[Array, "*batch"], b: UInt32[Array, "*batch"]) -> UInt32[Array, "*batch"]:
+    """Returns the upper 32 bits of the product."""
+    a, b = jnp.asarray(a), jnp.asarray(b)
+    a_high, a_low, b_high, b_low = a >> 16, a & 0xFFFF, b >> 16, b & 0xFFFF
+    middle = (a_low * b_low >> 16) + (a_high * b_low & 0xFFFF) + (a_low * b_high & 0xFFFF)
+    return a_high * b_high + (a_high * b_low >> 16) + (a_low * b_high >> 16) + (middle >> 16)
