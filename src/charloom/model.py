@@ -12,7 +12,7 @@ import numpy as np
 from charloom import __version__
 from charloom.artifacts import read_tensor_file, write_tensor_file
 from charloom.errors import ModelFileError, SettingError, TooShortError
-from charloom.inference import Stream, read_prompt, write
+from charloom.inference import NativeStream, Stream, read_prompt, write
 from charloom.models import Network, named_tensors, restored
 from charloom.settings import (
     NetworkSettings,
@@ -157,7 +157,7 @@ class Prepared:
 
     model: TextModel
     prompt: str
-    stream: Stream = field(repr=False)
+    stream: Stream | NativeStream = field(repr=False)
 
     def write(
         self,

@@ -1,20 +1,23 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from charloom.data import TokenStream, evaluation_pass, ordered_pass
-from charloom.inference import read_prompt, score_blocks, write
+from charloom.inference import NativeStream, read_prompt, score_blocks, write, write_many
 from charloom.inference.generation import BLOCK
-from charloom.models import Network
+from charloom.inference.sampling import SamplingRule, choose, native_choices, uniforms
+from charloom.models import CELLS, Network
 from charloom.settings import NetworkSettings, SamplingSettings
 from tests.reference import NumpyNetwork
 
 
-def make(layers=1, start_id=0, vocab=11, hidden=16):
+def make(layers=1, start_id=0, vocab=11, hidden=16, **settings):
     network = Network.init(
-        NetworkSettings(layers=layers, hidden=hidden, embedding=8), vocab, start_id, jax.random.key(1)
+        NetworkSettings(layers=layers, hidden=hidden, embedding=8, **settings), vocab, start_id, jax.random.key(1)
     )
-    return jax.tree.map(lambda weight: weight * 4, network)  # opinions of its own
+    scale = 1.5 if settings.get("cell") == "elman" else 4  # opinions of its own, but no chaos
+    return jax.tree.map(lambda weight: weight * scale, network)
 
 
 def ids_of(network, prompt, length, settings, seed=0, stream_index=0):
@@ -22,14 +25,20 @@ def ids_of(network, prompt, length, settings, seed=0, stream_index=0):
     return np.concatenate(list(write(network, stream, length, settings, seed, stream_index))).tolist()
 
 
+@pytest.fixture(params=["native", "reference"])
+def kernels(request, monkeypatch):
+    monkeypatch.setenv("CHARLOOM_KERNELS", request.param)
+
+
 GREEDY = SamplingSettings(temperature=0)
 
 
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("start_id", [0, None])
-@pytest.mark.parametrize("prompt", [[], [3], list(range(11)) * 13])
-def test_greedy_text_is_numpys(layers, start_id, prompt):
-    network = make(layers, start_id)
+@pytest.mark.parametrize(("start_id", "prompt"), [(None, []), (0, [3]), (0, list(range(11)) * 13)])
+def test_greedy_text_is_numpys(cell, layers, start_id, prompt):
+    network = make(layers, start_id, cell=cell)
     reference = NumpyNetwork(network)
     logits = reference.step(None)
     for token_id in prompt:
@@ -41,6 +50,7 @@ def test_greedy_text_is_numpys(layers, start_id, prompt):
     assert ids_of(network, prompt, BLOCK + 10, GREEDY) == wanted
 
 
+@pytest.mark.usefixtures("kernels")
 def test_a_text_does_not_depend_on_its_length_or_company():
     network, settings = make(), SamplingSettings(temperature=1.2)
     alone = [ids_of(network, [1, 2], 150, settings, seed=5, stream_index=index) for index in range(3)]
@@ -51,8 +61,49 @@ def test_a_text_does_not_depend_on_its_length_or_company():
         for text, block in zip(together, blocks, strict=True):
             text += block.tolist()
     assert together == alone
+    at_once = np.concatenate(list(write_many(network, stream, 150, settings, 5, [2, 0, 1])), axis=1)
+    assert at_once.tolist() == [alone[2], alone[0], alone[1]]
     assert len({tuple(text) for text in alone}) == 3
     assert ids_of(network, [1, 2], 70, settings, seed=5) == alone[0][:70]
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        SamplingSettings(temperature=1.0),
+        SamplingSettings(temperature=0.3, top_k=4),
+        SamplingSettings(temperature=2.0, top_p=0.7),
+        SamplingSettings(temperature=1.5, top_k=6, top_p=0.9),
+        GREEDY,
+    ],
+)
+def test_native_streams_choose_as_the_reference_does_from_equal_logits(cell, settings, monkeypatch):
+    monkeypatch.setenv("CHARLOOM_KERNELS", "native")
+    network = make(cell=cell, hidden=37)
+    stream = read_prompt(network, np.array([1, 2], np.uint8))
+    assert isinstance(stream, NativeStream)
+    seed = 3 + (7 << 32)
+    draws = uniforms(jnp.array([7, 3], jnp.uint32), jnp.uint32(9), jnp.arange(300, dtype=jnp.uint32))
+    rule = SamplingRule.of(settings)
+    choose_once = jax.jit(choose)
+    state = jax.tree.map(np.copy, stream.state)
+    for position in range(300):
+        wanted = choose_once(state.logits[0], draws[position], rule)
+        (token,) = stream.generator.write(state, np.array([9], np.uint32), position, 1, native_choices(settings, seed))
+        assert token.tolist() == [int(wanted)]
+
+
+@pytest.mark.parametrize(
+    "options", [{"gate_activation": "hard_sigmoid"}, {"cell_activation": "relu", "head": "logits"}]
+)
+def test_unusual_networks_write_natively_what_the_reference_writes(options, monkeypatch):
+    network = make(layers=2, hidden=11, **options)
+    texts = []
+    for kernels in ("native", "reference"):
+        monkeypatch.setenv("CHARLOOM_KERNELS", kernels)
+        texts.append(ids_of(network, [1, 2], 100, SamplingSettings(temperature=1.0)))
+    assert texts[0] == texts[1]
 
 
 def test_large_seeds_are_seeds_too():

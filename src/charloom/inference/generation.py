@@ -1,10 +1,11 @@
-"""Generation: the prompt primes the state once, then each character is fed back, in one compiled loop.
+"""Generation: the prompt primes the state once, then each character is fed back, in one native or compiled loop.
 
-Every stream runs through the same program on its own: a matrix product rounds a row differently in
-company, and a stream's text must not depend on who else is written. See docs/design/generation.md.
+Every stream runs through the same compiled program on its own: XLA's matrix product rounds a row differently in
+company, and a stream's text must not depend on who else is written. The native product does not, and writes many
+streams at a time. See docs/design/generation.md.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,8 +14,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int32, Integer, UInt32
 
-from charloom.inference.sampling import SamplingRule, choose, uniforms
-from charloom.models import Carry, Network
+from charloom.inference.sampling import SamplingRule, choose, native_choices, uniforms
+from charloom.kernels import Activations, Choices, Generator, LayerWeights, Streams, takes_natively
+from charloom.models import CELLS, Carry, Dense, GRUCell, LogitsHead, Network
 from charloom.settings import SamplingSettings
 
 BLOCK = 64
@@ -37,7 +39,21 @@ class Stream(NamedTuple):
     window: Int32[Array, " window"] | None = None
 
 
-def read_prompt(network: Network, prompt: Integer[np.ndarray, " time"], window: int | None = None) -> Stream:
+class NativeStream(NamedTuple):
+    """A text being written natively, between two characters.
+
+    Attributes:
+        generator: the network, packed.
+        state: of the one stream; copied before it is gone on from.
+    """
+
+    generator: Generator
+    state: Streams
+
+
+def read_prompt(
+    network: Network, prompt: Integer[np.ndarray, " time"], window: int | None = None
+) -> Stream | NativeStream:
     """Returns the stream that has read the start input and then `prompt`, which may be empty.
 
     With a window it has read the last `window` tokens of the prompt alone, and will do so for each token after it.
@@ -46,6 +62,10 @@ def read_prompt(network: Network, prompt: Integer[np.ndarray, " time"], window: 
         ids = jnp.asarray(prompt[-window:], jnp.int32)
         return _read_window(network, Stream(_table(network), jnp.zeros(network.vocab_size), network.zero_carry(1), ids))
     rows = np.concatenate([[network.start_row], prompt]).astype(np.int32)
+    if (generator := _packed(network)) is not None:
+        state = generator.begin(1)
+        generator.read(state, rows[None])
+        return NativeStream(generator, state)
     stream = Stream(_table(network), jnp.zeros(network.vocab_size), network.zero_carry(1))
     for first in range(0, len(rows), BLOCK):
         piece = rows[first : first + BLOCK]
@@ -55,7 +75,7 @@ def read_prompt(network: Network, prompt: Integer[np.ndarray, " time"], window: 
 
 def write(
     network: Network,
-    stream: Stream,
+    stream: Stream | NativeStream,
     length: int,
     settings: SamplingSettings,
     seed: int,
@@ -64,17 +84,78 @@ def write(
     """Yields the next `length` token ids of `stream`, in blocks as they come.
 
     Args:
+        network: what `stream` was read with.
+        stream: where the text goes on; it stays as it is.
+        length: how many tokens.
+        settings: how they are chosen.
         seed: with the stream's index and the position, all that the random numbers depend on.
         stream_index: which of the texts written with this seed it is.
     """
+    return (block[0] for block in write_many(network, stream, length, settings, seed, [stream_index]))
+
+
+def write_many(
+    network: Network,
+    stream: Stream | NativeStream,
+    length: int,
+    settings: SamplingSettings,
+    seed: int,
+    stream_indexes: Sequence[int],
+) -> Iterator[Int32[np.ndarray, "streams block"]]:
+    """Yields the next `length` token ids of several texts that go on from `stream`, in blocks as they come.
+
+    Each is the text that `write` gives with its index, whatever the others.
+    """
+    if isinstance(stream, NativeStream):
+        yield from _write_natively(stream, length, native_choices(settings, seed), stream_indexes)
+        return
     rule = SamplingRule.of(settings)
     seed_words = np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32)
+    streams = [stream] * len(stream_indexes)
     for position in range(0, length, BLOCK):
         count = min(BLOCK, length - position)
-        token_ids, stream = _write(
-            network, stream, rule, seed_words, np.uint32(stream_index), np.uint32(position), count
+        blocks = []
+        for place, index in enumerate(stream_indexes):
+            token_ids, streams[place] = _write(
+                network, streams[place], rule, seed_words, np.uint32(index), np.uint32(position), count
+            )
+            blocks.append(token_ids)
+        yield np.stack([np.asarray(token_ids)[:count] for token_ids in blocks])
+
+
+def _write_natively(
+    stream: NativeStream, length: int, choices: Choices, stream_indexes: Sequence[int]
+) -> Iterator[Int32[np.ndarray, "streams block"]]:
+    hidden, cells, logits = stream.state
+    count = len(stream_indexes)
+    state = Streams(np.repeat(hidden, count, axis=1), np.repeat(cells, count, axis=1), np.repeat(logits, count, axis=0))
+    indexes = np.array(stream_indexes, np.uint32)
+    for position in range(0, length, BLOCK):
+        yield stream.generator.write(state, indexes, position, min(BLOCK, length - position), choices)
+
+
+def _packed(network: Network) -> Generator | None:
+    """Returns the network, packed for writing; None where the native kernels do not take it."""
+    cells = network.cells
+    if not all(takes_natively(cell.recurrent_kernel, cell.cell_activation) for cell in cells):
+        return None
+    head: tuple[np.ndarray, np.ndarray] | None = None
+    if isinstance(network.head, Dense):
+        head = np.asarray(network.head.kernel), np.asarray(network.head.bias)
+    elif not isinstance(network.head, LogitsHead):
+        return None
+    layers = [
+        LayerWeights(
+            np.asarray(cell.kernel),
+            np.asarray(cell.bias),
+            np.asarray(cell.recurrent_kernel),
+            np.asarray(cell.recurrent_bias) if isinstance(cell, GRUCell) else None,
+            Activations(cell.gate_activation, cell.cell_activation),
         )
-        yield np.asarray(token_ids)[:count]
+        for cell in cells
+    ]
+    name = next(name for name, kind in CELLS.items() if type(cells[0]) is kind)
+    return Generator(name, np.asarray(_table(network)), layers, head)
 
 
 @jax.jit

@@ -8,6 +8,7 @@ from jax import lax
 from jax.extend.random import threefry_2x32
 from jaxtyping import Array, Float, Int32, UInt32
 
+from charloom.kernels import Choices
 from charloom.settings import SamplingSettings
 
 
@@ -52,6 +53,21 @@ class SamplingRule(NamedTuple):
             None if settings.top_k is None else jnp.int32(settings.top_k),
             None if settings.top_p in (None, 1) else jnp.float32(settings.top_p),
         )
+
+
+def native_choices(settings: SamplingSettings, seed: int) -> Choices:
+    """Returns what makes native programs choose as `choose` does."""
+    rule = SamplingRule.of(settings)
+    top_p = 0 if rule.top_p is None else max(1, int(_fixed_point(rule.top_p)))
+    return Choices(
+        temperature=-1.0 if rule.temperature is None else float(rule.temperature),
+        top_k=0 if rule.top_k is None else int(rule.top_k),
+        top_p=top_p,
+        steps_a_nat=float(_STEPS_A_NAT),
+        coarse=_COARSE,
+        fine=_FINE,
+        seed=(seed >> 32, seed & 0xFFFFFFFF),
+    )
 
 
 def choose(logits: Float[Array, " vocab"], uniform: Float[Array, ""], rule: SamplingRule) -> Int32[Array, ""]:

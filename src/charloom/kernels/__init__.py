@@ -5,15 +5,28 @@ from charloom.machine import set_up_jax
 set_up_jax()
 
 from charloom.kernels.elman import elman_sequence, elman_step
+from charloom.kernels.generator import Choices, Generator, LayerWeights, Streams
 from charloom.kernels.gru import gru_sequence, gru_step
 from charloom.kernels.lstm import LSTMCarry, lstm_sequence, lstm_step
-from charloom.kernels.native import FEWEST_UNITS, RUN_NATIVELY, Kernels, kernels_in_use
+from charloom.kernels.native import (
+    FEWEST_UNITS,
+    RUN_NATIVELY,
+    Activations,
+    Kernels,
+    kernels_in_use,
+    takes_natively,
+)
 
 __all__ = [
     "FEWEST_UNITS",
     "RUN_NATIVELY",
+    "Activations",
+    "Choices",
+    "Generator",
     "Kernels",
     "LSTMCarry",
+    "LayerWeights",
+    "Streams",
     "elman_sequence",
     "elman_step",
     "gru_sequence",
@@ -21,4 +34,5 @@ __all__ = [
     "kernels_in_use",
     "lstm_sequence",
     "lstm_step",
+    "takes_natively",
 ]

@@ -23,7 +23,7 @@ from charloom.units import format_seconds
 
 logger = logging.getLogger("charloom")
 
-_SOURCES = ("vectors.h", "threads.h", "product.h", "cells.h", "sequence.h", "handlers.cc")
+_SOURCES = ("vectors.h", "threads.h", "product.h", "cells.h", "sequence.h", "sampling.h", "generator.h", "handlers.cc")
 _FLAGS = ("-std=c++20", "-O2", "-fPIC", "-shared", "-pthread")
 _NAMES = ("c++", "g++", "clang++")
 _SECONDS = 300

@@ -64,13 +64,26 @@ def runs_natively(
 ) -> bool:
     """Returns whether the native kernels run a layer. That depends on nothing that a lane's company changes."""
     return (
-        projected.dtype == jnp.float32
-        and cell_activation in RUN_NATIVELY
-        and projected.size > 0
+        projected.size > 0
         # One step has nothing to keep packed weights for.
-        and ((len(recurrent_kernel) >= FEWEST_UNITS and len(projected) > 1) or _choice() == "native")
+        and (len(projected) > 1 or _choice() == "native")
+        and takes_natively(recurrent_kernel, cell_activation)
+    )
+
+
+def takes_natively(recurrent_kernel: Float[Array, "hidden gates"], cell_activation: CellActivation) -> bool:
+    """Returns whether there are native kernels for such a layer, and they are in use."""
+    return (
+        recurrent_kernel.dtype == jnp.float32
+        and cell_activation in RUN_NATIVELY
+        and (len(recurrent_kernel) >= FEWEST_UNITS or _choice() == "native")
         and kernels_in_use().name == "native"
     )
+
+
+def loaded_library() -> ctypes.CDLL:
+    """Returns the library that `kernels_in_use` found."""
+    return _load()[0]
 
 
 def _choice() -> str:
@@ -84,7 +97,7 @@ def _chosen(choice: str) -> Kernels:
     if choice == "reference":
         return Kernels("reference", "CHARLOOM_KERNELS says so")
     try:
-        suffix = _load()
+        _, suffix = _load()
     except KernelsUnavailableError as problem:
         if choice == "native":
             raise CharloomError(f"CHARLOOM_KERNELS says native, and there are none: {problem}.") from None
@@ -95,8 +108,8 @@ def _chosen(choice: str) -> Kernels:
 
 
 @cache
-def _load() -> str:
-    """Loads the library, tells XLA of its handlers, and returns the suffix of their names."""
+def _load() -> tuple[ctypes.CDLL, str]:
+    """Returns the library and the suffix of the names that XLA has for its handlers."""
     if jax.default_backend() != "cpu":
         raise KernelsUnavailableError(f"they are for the CPU, and this computes on {jax.default_backend()}")
     path = library_path()
@@ -110,7 +123,7 @@ def _load() -> str:
         function = jax.ffi.pycapsule(getattr(library, f"charloom_{handler}"))  # type: ignore[no-untyped-call]
         jax.ffi.register_ffi_target(f"charloom_{handler}_{suffix}", function, platform="cpu")
     library.charloom_use_threads(available_cores())
-    return suffix
+    return library, suffix
 
 
 class Activations(NamedTuple):

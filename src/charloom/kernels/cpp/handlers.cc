@@ -3,7 +3,7 @@
 #include <atomic>
 #include <exception>
 
-#include "sequence.h"
+#include "generator.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace {
@@ -128,6 +128,35 @@ ffi::Error elman_backward(int32_t hard_gates, int32_t relu, Floats kernel, Float
 
 // How many threads a call may use. Results do not depend on it.
 extern "C" [[gnu::visibility("default")]] void charloom_use_threads(int count) { threads = count; }
+
+// A generator's memory is its holder's to give back. Null where there is not enough of it.
+extern "C" [[gnu::visibility("default")]] void* charloom_new_generator(int cell, const charloom::Weights* weights) {
+  try {
+    charloom::AnyGenerator* made = nullptr;
+    if (cell == 0) made = new charloom::Generator<charloom::LSTM>(*weights);
+    if (cell == 1) made = new charloom::Generator<charloom::GRU>(*weights);
+    if (cell == 2) made = new charloom::Generator<charloom::Elman>(*weights);
+    return made;
+  } catch (const std::exception&) {
+    return nullptr;
+  }
+}
+
+extern "C" [[gnu::visibility("default")]] void charloom_delete_generator(void* generator) {
+  delete static_cast<charloom::AnyGenerator*>(generator);
+}
+
+// Returns whether it was done; if not, there was not enough memory.
+extern "C" [[gnu::visibility("default")]] bool charloom_run_generator(const void* generator,
+                                                                      const charloom::Streams* streams,
+                                                                      const charloom::Task* task) {
+  try {
+    static_cast<const charloom::AnyGenerator*>(generator)->run(*streams, *task, threads);
+    return true;
+  } catch (const std::exception&) {
+    return false;
+  }
+}
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_lstm_forward, lstm_forward,
                               ffi::Ffi::Bind().Attr<int32_t>("hard_gates").Attr<int32_t>("relu").Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Bools>()

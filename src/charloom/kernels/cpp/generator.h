@@ -1,0 +1,244 @@
+// A network that writes: its weights packed once, and some streams of text at a time.
+//
+// Members own units as in `sequence.h`, and columns of the head; a stream's token is chosen by one member. A stream's
+// numbers are the same alone and in company.
+#pragma once
+
+#include <utility>
+#include <vector>
+
+#include "sampling.h"
+#include "sequence.h"
+
+namespace charloom {
+
+// A network's weights, as they come. Layers are of one size; all but the first have an input kernel and a bias.
+struct Weights {
+  int layers, hidden, vocab, rows;
+  const float* table;                    // [rows, parts * hidden]: the first layer's projected inputs
+  const float* const* input_kernels;     // [hidden, parts * hidden] of each layer, the first of which is not looked at
+  const float* const* biases;            // [parts * hidden]
+  const float* const* recurrent_kernels;
+  const float* const* recurrent_biases;  // of the GRU
+  const Activations* with;               // of each layer
+  const float* head_kernel;              // [hidden, vocab]; null where the last layer's outputs are the logits
+  const float* head_bias;
+};
+
+// Streams between two characters.
+struct Streams {
+  int count;
+  float* hidden;  // [layers, count, hidden]
+  float* cells;   // the same, of the LSTM
+  float* logits;  // [count, vocab], of the next token
+};
+
+// What is to be done: rows of the table to be read, or tokens to be written.
+struct Task {
+  int steps;
+  const int32_t* rows;      // [count, steps]; null where tokens are written
+  int32_t* tokens;          // [count, steps]
+  uint32_t seed[2];
+  const uint32_t* streams;  // [count]
+  uint32_t position;        // of the first token
+  SamplingRule rule;
+};
+
+class AnyGenerator {
+ public:
+  virtual ~AnyGenerator() = default;
+  virtual void run(const Streams& streams, const Task& task, int threads) const = 0;
+};
+
+template <class Cell>
+class Generator : public AnyGenerator {
+ public:
+  explicit Generator(const Weights& weights) : weights_(weights) {
+    const int hidden = weights.hidden, gates = Cell::parts * hidden;
+    const size_t kernel = packed_floats(gates, hidden);
+    const size_t head = weights.head_kernel ? packed_floats(hidden, weights.vocab) : 0;
+    float* next = packed_.reserve((2 * static_cast<size_t>(weights.layers) - 1) * kernel + head);
+    for (int layer = 0; layer < weights.layers; ++layer) {
+      recurrent_.push_back(next), next += kernel;
+      pack(weights.recurrent_kernels[layer], hidden, recurrent_[layer]);
+      input_.push_back(layer ? next : nullptr);
+      if (layer) pack(weights.input_kernels[layer], hidden, next), next += kernel;
+      with_.push_back(weights.with[layer]);
+      biases_.push_back(copy(layer ? weights.biases[layer] : nullptr, gates));
+      recurrent_biases_.push_back(copy(Cell::has_recurrent_bias ? weights.recurrent_biases[layer] : nullptr, gates));
+    }
+    table_ = copy(weights.table, static_cast<size_t>(weights.rows) * gates);
+    if (weights.head_kernel) {
+      head_ = next;
+      for_each_panel(0, vectors_of(weights.vocab), kPanel, [&](int vector, int vectors) {
+        float* panel = next + static_cast<size_t>(vector) * kWidth * hidden;
+        for (int k = 0; k < hidden; ++k)
+          for (int v = 0; v < vectors; ++v) {
+            const int column = (vector + v) * kWidth;
+            store(panel + (k * vectors + v) * kWidth,
+                  load(weights.head_kernel + static_cast<size_t>(k) * weights.vocab + column, valid(column, weights.vocab)));
+          }
+      });
+      head_bias_ = copy(weights.head_bias, weights.vocab);
+    }
+  }
+
+  void run(const Streams& streams, const Task& task, int threads) const override {
+    const size_t state = Scratch::rounded(static_cast<size_t>(streams.count) * weights_.hidden);
+    const size_t projected = Scratch::rounded(static_cast<size_t>(streams.count) * Cell::parts * weights_.hidden);
+    const double operations = 2.0 * Cell::parts * weights_.hidden * weights_.hidden * streams.count;
+    Team::of_process().run(operations < kAlone ? 1 : threads, weights_.layers * state + projected + Scratch::rounded(streams.count),
+                           [&](Member member, Scratch scratch) { run(streams, task, member, scratch); });
+  }
+
+ private:
+  static void pack(const float* kernel, int hidden, float* to) {
+    for_each_panel(0, vectors_of(hidden), Cell::units, [&](int vector, int vectors) {
+      pack_forward<Cell>(kernel, hidden, vector * kWidth, vectors,
+                           to + static_cast<size_t>(vector) * Cell::parts * hidden * kWidth);
+    });
+  }
+
+  static std::vector<float> copy(const float* from, size_t count) {
+    return from ? std::vector<float>(from, from + count) : std::vector<float>();
+  }
+
+  // A member's share of some vectors, in whole panels of `units`, as they were packed.
+  static std::pair<int, int> share(int vectors, int units, Member member) {
+    const int panels = (vectors + units - 1) / units;
+    return {member.first(panels) * units, std::min(member.last(panels) * units, vectors)};
+  }
+
+  void run(const Streams& streams, const Task& task, Member member, Scratch scratch) const {
+    const int count = streams.count, hidden = weights_.hidden, layers = weights_.layers, vocab = weights_.vocab;
+    const size_t state_size = static_cast<size_t>(count) * hidden;
+    // Each layer's state is read from one place and written to another, which then change their roles.
+    std::vector<float*> now(layers), next(layers);
+    for (int layer = 0; layer < layers; ++layer) {
+      now[layer] = streams.hidden + layer * state_size;
+      next[layer] = scratch.take(state_size);
+    }
+    float* projected = scratch.take(state_size * Cell::parts);
+    int32_t* rows = reinterpret_cast<int32_t*>(scratch.take(count));
+    Choice room;
+    for (int step = 0; step < task.steps; ++step) {
+      for (int stream = member.first(count); stream < member.last(count); ++stream) {
+        const size_t at = static_cast<size_t>(stream) * task.steps + step;
+        if (task.rows) {
+          rows[stream] = task.rows[at];
+        } else {
+          const uint32_t draw = threefry(task.seed, task.streams[stream], task.position + step);
+          rows[stream] = task.tokens[at] = choose(streams.logits + static_cast<size_t>(stream) * vocab, vocab, draw, task.rule, room);
+        }
+      }
+      member.wait();
+      for (int layer = 0; layer < layers; ++layer) {
+        advance(layer, streams, layer ? next[layer - 1] : nullptr, now[layer], next[layer], projected, rows, member);
+        member.wait();
+      }
+      for (int layer = 0; layer < layers; ++layer) std::swap(now[layer], next[layer]);
+      if (!task.rows || step + 1 == task.steps) {
+        predict(streams, now[layers - 1], member);
+        member.wait();
+      }
+    }
+    // After an odd number of steps the states lie in the other place.
+    if (task.steps % 2 == 1)
+      for (int layer = 0; layer < layers; ++layer) {
+        const size_t first = state_size * member.index / member.members, last = state_size * (member.index + 1) / member.members;
+        std::copy(now[layer] + first, now[layer] + last, next[layer] + first);
+      }
+  }
+
+  // One layer's step for all streams, of this member's units. `below` is the layer's input, null for the first.
+  void advance(int layer, const Streams& streams, const float* below, const float* now, float* next, float* projected,
+               const int32_t* rows_of, Member member) const {
+    const int count = streams.count, hidden = weights_.hidden, gates = Cell::parts * hidden;
+    const size_t panel_size = static_cast<size_t>(gates) * kWidth;
+    Forward call{};
+    call.lanes = count, call.hidden = hidden, call.with = with_[layer];
+    call.projected = layer ? projected : table_.data();
+    float* cells = streams.cells + (std::is_same_v<Cell, LSTM> ? layer * static_cast<size_t>(count) * hidden : 0);
+    const auto [first_vector, last_vector] = share(vectors_of(hidden), Cell::units, member);
+    for_each_panel(first_vector, last_vector, Cell::units, [&](int vector, int vectors) {
+      for_each_group(count, [&](int first, int rows) {
+        Vector sums[kRows * kPanel];
+        const auto multiply_into = [&](const float* inputs, const float* packed, const std::vector<float>& from) {
+          for (int u = 0; u < vectors; ++u)
+            for (int part = 0; part < Cell::parts; ++part) {
+              const int unit = (vector + u) * kWidth;
+              const Vector start = from.empty() ? Vector{} : load(from.data() + part * hidden + unit, valid(unit, hidden));
+              for (int r = 0; r < rows; ++r) sums[(r * vectors + u) * Cell::parts + part] = start;
+            }
+          const float* panel = packed + vector * panel_size;
+          multiply({inputs + static_cast<size_t>(first) * hidden, hidden, 1, panel, hidden, panel + vectors * panel_size, sums}, rows,
+                   vectors * Cell::parts);
+        };
+        if (layer) {
+          multiply_into(below, input_[layer], biases_[layer]);
+          for (int r = 0; r < rows; ++r)
+            for (int u = 0; u < vectors; ++u)
+              for (int part = 0; part < Cell::parts; ++part) {
+                const int unit = (vector + u) * kWidth;
+                store(projected + static_cast<size_t>(first + r) * gates + part * hidden + unit,
+                      sums[(r * vectors + u) * Cell::parts + part], valid(unit, hidden));
+              }
+        }
+        multiply_into(now, recurrent_[layer], recurrent_biases_[layer]);
+        for (int r = 0; r < rows; ++r)
+          for (int u = 0; u < vectors; ++u) {
+            const int lane = first + r, unit = (vector + u) * kWidth;
+            const size_t row_of_lane = static_cast<size_t>(lane) * hidden;
+            const Place at{static_cast<size_t>(layer ? lane : rows_of[lane]), unit, valid(unit, hidden)};
+            const Vector* of_unit = sums + (r * vectors + u) * Cell::parts;
+            Vector output;
+            if constexpr (std::is_same_v<Cell, LSTM>)
+              output = LSTM::forward(call, at, of_unit, cells + row_of_lane, cells + row_of_lane);
+            else if constexpr (std::is_same_v<Cell, GRU>)
+              output = GRU::forward(call, at, of_unit, load(now + row_of_lane + unit, at.count));
+            else
+              output = Elman::forward(call, at, of_unit);
+            store(next + row_of_lane + unit, output, at.count);
+          }
+      });
+    });
+  }
+
+  void predict(const Streams& streams, const float* outputs, Member member) const {
+    const int count = streams.count, hidden = weights_.hidden, vocab = weights_.vocab;
+    if (!head_) {
+      const size_t all = static_cast<size_t>(count) * vocab;
+      std::copy(outputs + all * member.index / member.members, outputs + all * (member.index + 1) / member.members,
+                streams.logits + all * member.index / member.members);
+      return;
+    }
+    const auto [first_vector, last_vector] = share(vectors_of(vocab), kPanel, member);
+    for_each_panel(first_vector, last_vector, kPanel, [&](int vector, int vectors) {
+      const float* panel = head_ + static_cast<size_t>(vector) * kWidth * hidden;
+      for_each_group(count, [&](int first_lane, int rows) {
+        Vector sums[kRows * kPanel];
+        for (int r = 0; r < rows; ++r)
+          for (int v = 0; v < vectors; ++v) {
+            const int column = (vector + v) * kWidth;
+            sums[r * vectors + v] = load(head_bias_.data() + column, valid(column, vocab));
+          }
+        multiply({outputs + static_cast<size_t>(first_lane) * hidden, hidden, 1, panel, hidden, panel, sums}, rows, vectors);
+        for (int r = 0; r < rows; ++r)
+          for (int v = 0; v < vectors; ++v) {
+            const int column = (vector + v) * kWidth;
+            store(streams.logits + static_cast<size_t>(first_lane + r) * vocab + column, sums[r * vectors + v], valid(column, vocab));
+          }
+      });
+    });
+  }
+
+  Weights weights_;  // of which only the sizes are looked at later
+  Arena packed_;
+  std::vector<float*> recurrent_, input_;
+  float* head_ = nullptr;
+  std::vector<Activations> with_;
+  std::vector<std::vector<float>> biases_, recurrent_biases_;
+  std::vector<float> table_, head_bias_;
+};
+
+}  // namespace charloom
