@@ -70,7 +70,7 @@ class Generator : public AnyGenerator {
     table_ = copy(weights.table, static_cast<size_t>(weights.rows) * gates);
     if (weights.head_kernel) {
       head_ = next;
-      for_each_panel(0, vectors_of(weights.vocab), kPanel, [&](int vector, int vectors) {
+      for_each_panel(0, vectors_of(weights.vocab), kPanel, false, [&](int vector, int vectors) {
         float* panel = next + static_cast<size_t>(vector) * kWidth * hidden;
         for (int k = 0; k < hidden; ++k)
           for (int v = 0; v < vectors; ++v) {
@@ -93,7 +93,7 @@ class Generator : public AnyGenerator {
 
  private:
   static void pack(const float* kernel, int hidden, float* to) {
-    for_each_panel(0, vectors_of(hidden), Cell::units, [&](int vector, int vectors) {
+    for_each_panel(0, vectors_of(hidden), Cell::units, false, [&](int vector, int vectors) {
       pack_forward<Cell>(kernel, hidden, vector * kWidth, vectors,
                            to + static_cast<size_t>(vector) * Cell::parts * hidden * kWidth);
     });
@@ -133,7 +133,8 @@ class Generator : public AnyGenerator {
       }
       member.wait();
       for (int layer = 0; layer < layers; ++layer) {
-        advance(layer, streams, layer ? next[layer - 1] : nullptr, now[layer], next[layer], projected, rows, member);
+        advance(layer, streams, layer ? next[layer - 1] : nullptr, now[layer], next[layer], projected, rows,
+                step % 2 == 1, member);
         member.wait();
       }
       for (int layer = 0; layer < layers; ++layer) std::swap(now[layer], next[layer]);
@@ -152,7 +153,7 @@ class Generator : public AnyGenerator {
 
   // One layer's step for all streams, of this member's units. `below` is the layer's input, null for the first.
   void advance(int layer, const Streams& streams, const float* below, const float* now, float* next, float* projected,
-               const int32_t* rows_of, Member member) const {
+               const int32_t* rows_of, bool backwards, Member member) const {
     const int count = streams.count, hidden = weights_.hidden, gates = Cell::parts * hidden;
     const size_t panel_size = static_cast<size_t>(gates) * kWidth;
     Forward call{};
@@ -160,7 +161,7 @@ class Generator : public AnyGenerator {
     call.projected = layer ? projected : table_.data();
     float* cells = streams.cells + (std::is_same_v<Cell, LSTM> ? layer * static_cast<size_t>(count) * hidden : 0);
     const auto [first_vector, last_vector] = share(vectors_of(hidden), Cell::units, member);
-    for_each_panel(first_vector, last_vector, Cell::units, [&](int vector, int vectors) {
+    for_each_panel(first_vector, last_vector, Cell::units, backwards, [&](int vector, int vectors) {
       for_each_group(count, [&](int first, int rows) {
         Vector sums[kRows * kPanel];
         const auto multiply_into = [&](const float* inputs, const float* packed, const std::vector<float>& from) {
@@ -213,7 +214,7 @@ class Generator : public AnyGenerator {
       return;
     }
     const auto [first_vector, last_vector] = share(vectors_of(vocab), kPanel, member);
-    for_each_panel(first_vector, last_vector, kPanel, [&](int vector, int vectors) {
+    for_each_panel(first_vector, last_vector, kPanel, false, [&](int vector, int vectors) {
       const float* panel = head_ + static_cast<size_t>(vector) * kWidth * hidden;
       for_each_group(count, [&](int first_lane, int rows) {
         Vector sums[kRows * kPanel];

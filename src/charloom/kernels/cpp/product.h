@@ -87,10 +87,16 @@ inline void for_each_group(int count, const Body& body) {
   }
 }
 
-// Calls body(first, vectors) for panels of up to `most` of the vectors from `first` to `last`.
+// Calls body(first, vectors) for panels of up to `most` of the vectors from `first` to `last`, in either direction.
+//
+// Steps that take turns in direction find the panels in the cache that the step before read last.
 template <class Body>
-inline void for_each_panel(int first, int last, int most, const Body& body) {
-  for (; first < last; first += most) body(first, last - first < most ? last - first : most);
+inline void for_each_panel(int first, int last, int most, bool backwards, const Body& body) {
+  const int panels = (last - first + most - 1) / most;
+  for (int turn = 0; turn < panels; ++turn) {
+    const int at = first + (backwards ? panels - 1 - turn : turn) * most;
+    body(at, last - at < most ? last - at : most);
+  }
 }
 
 constexpr int vectors_of(int floats) { return (floats + kWidth - 1) / kWidth; }

@@ -60,7 +60,7 @@ void forward(const Forward& call, Member member, Scratch scratch) {
   const int first = member.first(vectors_of(hidden)), last = member.last(vectors_of(hidden));
 
   const size_t panel_size = static_cast<size_t>(Cell::parts) * hidden * kWidth;  // of one vector of units
-  for_each_panel(first, last, Cell::units, [&](int vector, int vectors) {
+  for_each_panel(first, last, Cell::units, false, [&](int vector, int vectors) {
     pack_forward<Cell>(call.kernel, hidden, vector * kWidth, vectors, packed + vector * panel_size);
   });
   for (int lane = member.first(lanes); lane < member.last(lanes); ++lane) {
@@ -80,9 +80,10 @@ void forward(const Forward& call, Member member, Scratch scratch) {
     // Without gates to keep, c is written over what it was before.
     const float* cells_before = step == 0 ? call.start_cell : call.cells + (call.gates ? step - 1 : 0) * cells_size;
     float* cells_after = call.cells + (call.gates ? step : 0) * cells_size;
-    for_each_panel(first, last, Cell::units, [&](int vector, int vectors) {
+    const bool backwards = step % 2 == 1;
+    for_each_panel(first, last, Cell::units, backwards, [&](int vector, int vectors) {
       const float* panel = packed + vector * panel_size;
-      const float* next_panel = panel + vectors * panel_size;
+      const float* next_panel = backwards ? panel - Cell::units * panel_size : panel + vectors * panel_size;
       for_each_group(lanes, [&](int first_lane, int rows) {
         Vector sums[kRows * kPanel];
         for (int u = 0; u < vectors; ++u)
@@ -143,7 +144,7 @@ inline void kernel_gradient(const Backward& call, int columns, Member member, fl
   }
   member.wait();
   const int vectors = vectors_of(columns);
-  for_each_panel(member.first(vectors), member.last(vectors), kPanel, [&](int vector, int width) {
+  for_each_panel(member.first(vectors), member.last(vectors), kPanel, false, [&](int vector, int width) {
     for (int first = 0; first < depth; first += kChunk) {
       const int chunk = std::min(kChunk, depth - first);
       for (int k = 0; k < chunk; ++k)
@@ -184,7 +185,7 @@ void backward(const Backward& call, Member member, Scratch scratch) {
   const int first = member.first(vectors_of(hidden)), last = member.last(vectors_of(hidden));
 
   const size_t panel_size = static_cast<size_t>(depth) * kWidth;  // of one vector of units
-  for_each_panel(first, last, kPanel, [&](int vector, int vectors) {
+  for_each_panel(first, last, kPanel, false, [&](int vector, int vectors) {
     pack_backward(call.kernel, depth, hidden, vector * kWidth, vectors, packed + vector * panel_size);
   });
 
@@ -192,9 +193,10 @@ void backward(const Backward& call, Member member, Scratch scratch) {
   for (int step = call.time - 1; step >= -1; --step) {
     const bool is_last = step + 1 == call.time;
     const size_t later = static_cast<size_t>(step + 1) * lanes;
-    for_each_panel(first, last, kPanel, [&](int vector, int vectors) {
+    const bool backwards = step % 2 != 0;
+    for_each_panel(first, last, kPanel, backwards, [&](int vector, int vectors) {
       const float* panel = packed + vector * panel_size;
-      const float* next_panel = panel + vectors * panel_size;
+      const float* next_panel = backwards ? panel - kPanel * panel_size : panel + vectors * panel_size;
       for_each_group(lanes, [&](int first_lane, int rows) {
         Vector sums[kRows * kPanel];
         std::fill_n(sums, rows * vectors, Vector{});
