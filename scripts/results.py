@@ -63,6 +63,15 @@ def page(results: Json) -> Iterator[str]:
         "character, a mean over an epoch while the weights move, as Keras shows it. `charloom reproduce` writes the "
         "whole report: layers, data, texts and curves."
     )
+    missing = [
+        f"{name}/{rung}"
+        for name, study in STUDIES.items()
+        for rung in study.rungs
+        if rung not in results["studies"].get(name, {})
+    ]
+    if missing:
+        yield ""
+        yield f"Not here yet: {', '.join(missing)}."
     for name, rungs in results["studies"].items():
         yield ""
         yield f"## {STUDIES[name].title}"

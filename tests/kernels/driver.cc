@@ -1,5 +1,8 @@
 // The native kernels beside slow loops in double precision, without XLA; what the sanitizers run on.
 //
+// What is written is compared with what another number of threads and other company write; the values of a written
+// text are compared with the reference's from Python.
+//
 // Prints a line for each thing that is wrong, and at the end how much was checked.
 
 #include <sys/wait.h>
@@ -13,7 +16,7 @@
 #include <random>
 #include <string>
 
-#include "sequence.h"
+#include "generator.h"
 
 namespace {
 
@@ -298,6 +301,61 @@ void check_fork() {
   check(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a forked child does not come to its parent's answer");
 }
 
+template <class Cell>
+void check_generator(int layers, int hidden, int vocab, bool with_head, SamplingRule rule) {
+  std::mt19937 random(11);
+  std::normal_distribution<float> normal;
+  const auto draw = [&](size_t count, double scale) {
+    Floats values(count);
+    for (float& value : values) value = static_cast<float>(scale * normal(random));
+    return values;
+  };
+  const size_t gates = static_cast<size_t>(Cell::parts) * hidden;
+  const Floats table = draw(vocab * gates, 1), head = draw(static_cast<size_t>(hidden) * vocab, 1), head_bias = draw(vocab, 1);
+  std::vector<Floats> kernels, biases;
+  for (int i = 0; i < 2 * layers; ++i) kernels.push_back(draw(hidden * gates, 1 / std::sqrt(hidden))), biases.push_back(draw(gates, 1));
+  std::vector<const float*> input, recurrent, bias, recurrent_bias;
+  for (int i = 0; i < layers; ++i) {
+    input.push_back(kernels[2 * i].data()), recurrent.push_back(kernels[2 * i + 1].data());
+    bias.push_back(biases[2 * i].data()), recurrent_bias.push_back(biases[2 * i + 1].data());
+  }
+  const std::vector<Activations> with(layers);
+  const Generator<Cell> generator(Weights{layers, hidden, vocab, vocab, table.data(), input.data(), bias.data(), recurrent.data(),
+                                          recurrent_bias.data(), with.data(), with_head ? head.data() : nullptr,
+                                          with_head ? head_bias.data() : nullptr});
+  // Tables of any values will do here.
+  std::vector<uint32_t> coarse(2048), fine(2048);
+  for (int i = 0; i < 2048; ++i) {
+    coarse[i] = static_cast<uint32_t>(std::exp2(31 - i / 2048.0));
+    fine[i] = static_cast<uint32_t>(std::exp2(31 - i / 4194304.0));
+  }
+  rule.steps_a_nat = 6051101.6f, rule.coarse = coarse.data(), rule.fine = fine.data();
+
+  const auto write = [&](std::vector<uint32_t> indexes, int threads) {
+    const int count = static_cast<int>(indexes.size()), steps = 23;
+    Floats state(static_cast<size_t>(layers) * count * hidden), cells(state.size()), logits(static_cast<size_t>(count) * vocab);
+    std::vector<int32_t> rows(3 * count), tokens(static_cast<size_t>(steps) * count);
+    for (int i = 0; i < 3 * count; ++i) rows[i] = i % 3 % vocab;
+    const Streams streams{count, state.data(), cells.data(), logits.data()};
+    Task task{};
+    task.steps = 3, task.rows = rows.data();
+    generator.run(streams, task, threads);
+    task.steps = steps, task.rows = nullptr, task.tokens = tokens.data(), task.seed[0] = 1, task.seed[1] = 2;
+    task.streams = indexes.data(), task.position = 5, task.rule = rule;
+    generator.run(streams, task, threads);
+    return tokens;
+  };
+  const std::string name = "a generator of " + std::to_string(layers) + " layers of " + std::to_string(hidden) + " units";
+  const std::vector<uint32_t> indexes = {7, 0, 3, 9, 4, 1, 8};
+  const std::vector<int32_t> all = write(indexes, 1);
+  for (int threads : {2, 3}) check(all == write(indexes, threads), name + " writes another text with more threads");
+  for (size_t i = 0; i < indexes.size(); ++i) {
+    const std::vector<int32_t> alone = write({indexes[i]}, 2);
+    check(std::equal(alone.begin(), alone.end(), all.begin() + i * alone.size()), name + " writes another text in company");
+    for (int32_t token : alone) check(token >= 0 && token < vocab, name + " writes what is no token");
+  }
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -322,6 +380,13 @@ int main(int count, char** arguments) {
     check_company(cell);
     check_not_a_number(cell, std::numeric_limits<float>::quiet_NaN());
     check_not_a_number(cell, std::numeric_limits<float>::infinity());
+  }
+  for (const SamplingRule& rule : {SamplingRule{0.8f, 0, 0, 0, nullptr, nullptr}, SamplingRule{-1, 0, 0, 0, nullptr, nullptr},
+                                   SamplingRule{1.5f, 3, 0, 0, nullptr, nullptr},
+                                   SamplingRule{1.5f, 0, 3000000000u, 0, nullptr, nullptr}}) {
+    check_generator<LSTM>(2, 200, 19, true, rule);
+    check_generator<GRU>(3, 33, 130, true, rule);
+    check_generator<Elman>(1, 300, 300, false, rule);
   }
   check_at_the_same_time();
   if (may_fork) check_fork();

@@ -21,6 +21,7 @@ from charloom.settings import SamplingSettings
 
 BLOCK = 64
 """Characters a call: few enough to stream smoothly, enough that calls cost nothing."""
+_NATIVE_BLOCK = 256
 
 
 class Stream(NamedTuple):
@@ -130,8 +131,8 @@ def _write_natively(
     count = len(stream_indexes)
     state = Streams(np.repeat(hidden, count, axis=1), np.repeat(cells, count, axis=1), np.repeat(logits, count, axis=0))
     indexes = np.array(stream_indexes, np.uint32)
-    for position in range(0, length, BLOCK):
-        yield stream.generator.write(state, indexes, position, min(BLOCK, length - position), choices)
+    for position in range(0, length, _NATIVE_BLOCK):
+        yield stream.generator.write(state, indexes, position, min(_NATIVE_BLOCK, length - position), choices)
 
 
 def _packed(network: Network) -> Generator | None:
