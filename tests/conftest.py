@@ -3,6 +3,7 @@
 import os
 import signal
 import tempfile
+from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
@@ -25,3 +26,23 @@ def data_folder() -> str:
     if not folder:
         pytest.skip("CHARLOOM_DATA names no folder with the corpora")
     return folder
+
+
+@pytest.fixture(scope="session")
+def native_library() -> Path:
+    """The native kernels' library; without a compiler there is none."""
+    from charloom.kernels.build import KernelsUnavailableError, library_path
+
+    try:
+        return library_path()
+    except KernelsUnavailableError as problem:
+        pytest.skip(f"no native kernels: {problem}")
+
+
+@pytest.fixture(params=["native", "reference"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both kinds of kernels, for layers of any size."""
+    if request.param == "native":
+        request.getfixturevalue("native_library")
+    monkeypatch.setenv("CHARLOOM_KERNELS", request.param)
+    return str(request.param)

@@ -25,11 +25,6 @@ def ids_of(network, prompt, length, settings, seed=0, stream_index=0):
     return np.concatenate(list(write(network, stream, length, settings, seed, stream_index))).tolist()
 
 
-@pytest.fixture(params=["native", "reference"])
-def kernels(request, monkeypatch):
-    monkeypatch.setenv("CHARLOOM_KERNELS", request.param)
-
-
 GREEDY = SamplingSettings(temperature=0)
 
 
@@ -78,6 +73,7 @@ def test_a_text_does_not_depend_on_its_length_or_company():
         ("gru", GREEDY),
     ],
 )
+@pytest.mark.usefixtures("native_library")
 def test_native_streams_choose_as_the_reference_does_from_equal_logits(cell, settings, monkeypatch):
     monkeypatch.setenv("CHARLOOM_KERNELS", "native")
     network = make(cell=cell, hidden=37)
@@ -97,6 +93,7 @@ def test_native_streams_choose_as_the_reference_does_from_equal_logits(cell, set
 @pytest.mark.parametrize(
     "options", [{"gate_activation": "hard_sigmoid"}, {"cell_activation": "relu", "head": "logits"}]
 )
+@pytest.mark.usefixtures("native_library")
 def test_unusual_networks_write_natively_what_the_reference_writes(options, monkeypatch):
     network = make(layers=2, hidden=11, **options)
     texts = []

@@ -19,6 +19,8 @@ from tests.kernels.test_sequences import make
 CPP = Path(__file__).parents[2] / "src/charloom/kernels/cpp"
 CELLS = [("lstm", "sigmoid", "tanh"), ("gru", "sigmoid", "tanh"), ("elman", "sigmoid", "tanh")]
 
+pytestmark = pytest.mark.usefixtures("native_library")
+
 every_cell = pytest.mark.parametrize("variant", CELLS, ids=lambda variant: variant[0])
 
 

@@ -24,13 +24,6 @@ VARIANTS = [
 SHAPES = [(1, 1, 1), (33, 3, 5)]  # hidden, lanes, time
 
 
-@pytest.fixture(params=["native", "reference"])
-def kernels(request, monkeypatch):
-    """Both kinds of kernels. In float64, and of softmax, there are only the reference's."""
-    monkeypatch.setenv("CHARLOOM_KERNELS", request.param)
-    return request.param
-
-
 every_variant = pytest.mark.parametrize("variant", VARIANTS, ids="-".join)
 
 
