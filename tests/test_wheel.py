@@ -35,6 +35,13 @@ def test_the_wheel_trains_and_writes(installed, tmp_path):
     assert len(done.stdout) == 21
 
 
+@pytest.mark.usefixtures("native_library")
+def test_the_kernels_sources_come_with_it(installed):
+    done = subprocess.run([installed / "charloom", "show"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "native: compiled for this processor" in done.stdout
+
+
 def test_nothing_for_developers_comes_with_it(installed):
     listed = subprocess.run([installed / "pip", "list", "--format=freeze"], capture_output=True, text=True, check=True)
     names = {line.partition("==")[0].lower() for line in listed.stdout.splitlines()}
