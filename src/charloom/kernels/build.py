@@ -61,7 +61,7 @@ def library_path() -> Path:
         key.update(b"\0")
     folder = _folder()
     path = folder / f"kernels-{key.hexdigest()[:16]}.so"
-    if not _is_safe(path, stat.S_ISREG):
+    if not _is_whole(path):
         _compile([*command, "-isystem", jax.ffi.include_dir()], sources, path)
     return path
 
@@ -71,7 +71,7 @@ def _compiler() -> list[str]:
     chosen = shlex.split(os.environ.get("CXX", ""))
     for name, *options in [chosen] if chosen else [[name] for name in _NAMES]:
         if found := shutil.which(name):
-            return [os.path.realpath(found) if not options else found, *options]
+            return [found, *options]  # not where a link leads: ccache is told by the name what it stands for
     raise KernelsUnavailableError(f"no C++ compiler: {', '.join(chosen[:1] or _NAMES)} not found")
 
 
@@ -102,6 +102,16 @@ def _folder() -> Path:
     return folder
 
 
+def _is_whole(path: Path) -> bool:
+    """Returns whether the library is there, and as it was compiled: loading half of one would end the process."""
+    if not _is_safe(path, stat.S_ISREG):
+        return False
+    try:
+        return path.with_suffix(".sha256").read_text() == hashlib.sha256(path.read_bytes()).hexdigest()
+    except (OSError, ValueError):
+        return False
+
+
 def _is_safe(path: Path, is_kind: Callable[[int], bool]) -> bool:
     try:
         found = path.lstat()
@@ -116,7 +126,7 @@ def _compile(command: Sequence[str], sources: dict[str, bytes], path: Path) -> N
 
     try:
         with FileLock(path.with_suffix(".lock")):
-            if _is_safe(path, stat.S_ISREG):  # another process was at it
+            if _is_whole(path):  # another process was at it
                 return
             logger.warning("compiling charloom's kernels for this processor, once; some seconds")
             begin = time.perf_counter()
@@ -135,7 +145,10 @@ def _compile(command: Sequence[str], sources: dict[str, bytes], path: Path) -> N
                     said = next((line for line in done.stderr.splitlines() if "error" in line), "no reason given")
                     raise KernelsUnavailableError(f"{command[0]} failed: {said[:200]}")
                 made.chmod(0o700)
+                digest = Path(folder) / "digest"
+                digest.write_text(hashlib.sha256(made.read_bytes()).hexdigest())
                 made.replace(path)
+                digest.replace(path.with_suffix(".sha256"))
             logger.info("compiled in %s", format_seconds(time.perf_counter() - begin))
     except subprocess.TimeoutExpired:
         raise KernelsUnavailableError(f"{command[0]} took more than {_SECONDS} s") from None
