@@ -45,12 +45,20 @@ def joined(kept: Json, more: Json, folder: str) -> Json:
         if kept and kept[what] != more[what]:
             sys.exit(f"{folder} has another {what} than {RESULTS}")
     found = {name: {**kept.get("studies", {}).get(name, {}), **more["studies"].get(name, {})} for name in STUDIES}
+    # Previews show the corpora, whose texts are not the repository's.
     studies = {
-        name: {rung: found[name][rung] for rung in study.rungs if rung in found[name]}
+        name: {rung: without_previews(found[name][rung]) for rung in study.rungs if rung in found[name]}
         for name, study in STUDIES.items()
         if found[name]
     }
     return {**more, "studies": studies}
+
+
+def without_previews(figures: Json) -> Json:
+    """Returns a rung's figures, and its variants', without the preview of its data."""
+    variants = {name: without_previews(one) for name, one in figures.get("variants", {}).items()}
+    kept = {name: value for name, value in figures.items() if name != "preview"}
+    return kept | {"variants": variants} if variants else kept
 
 
 def page(results: Json) -> Iterator[str]:
