@@ -72,9 +72,9 @@ def _model(model: "TextModel") -> dict[str, Any]:
 
 
 def _described(model: "TextModel") -> dict[str, str]:
-    settings, vocabulary, on, training = model.settings, model.vocabulary, model.trained_on, model.training
     from charloom.kernels import FEWEST_UNITS, RUN_NATIVELY
 
+    settings, vocabulary, on, training = model.settings, model.vocabulary, model.trained_on, model.training
     facts = {
         "model": f"{settings.cell}, {settings.layers} × {settings.hidden}, "
         f"{_inputs(settings)}{_unusual(settings)}, {model.network.parameters:,} parameters",

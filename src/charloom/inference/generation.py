@@ -21,7 +21,7 @@ from charloom.settings import SamplingSettings
 
 BLOCK = 64
 """Characters a call: few enough to stream smoothly, enough that calls cost nothing."""
-_NATIVE_BLOCK = 256
+_NATIVE_BLOCK = 256  # a native call wakes threads, which 64 characters of a small network hardly pay for
 
 
 class Stream(NamedTuple):
@@ -65,7 +65,8 @@ def read_prompt(
     rows = np.concatenate([[network.start_row], prompt]).astype(np.int32)
     if (generator := _packed(network)) is not None:
         state = generator.begin(1)
-        generator.read(state, rows[None])
+        for first in range(0, len(rows), _NATIVE_BLOCK):  # between blocks Ctrl-C is heard
+            generator.read(state, rows[None, first : first + _NATIVE_BLOCK])
         return NativeStream(generator, state)
     stream = Stream(_table(network), jnp.zeros(network.vocab_size), network.zero_carry(1))
     for first in range(0, len(rows), BLOCK):

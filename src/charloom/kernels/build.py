@@ -14,12 +14,9 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
-
-from charloom.units import format_seconds
 
 logger = logging.getLogger("charloom")
 
@@ -129,7 +126,6 @@ def _compile(command: Sequence[str], sources: dict[str, bytes], path: Path) -> N
             if _is_whole(path):  # another process was at it
                 return
             logger.warning("compiling charloom's kernels for this processor, once; some seconds")
-            begin = time.perf_counter()
             with tempfile.TemporaryDirectory(dir=path.parent) as folder:
                 for name, source in sources.items():
                     (Path(folder) / name).write_bytes(source)
@@ -149,7 +145,6 @@ def _compile(command: Sequence[str], sources: dict[str, bytes], path: Path) -> N
                 digest.write_text(hashlib.sha256(made.read_bytes()).hexdigest())
                 made.replace(path)
                 digest.replace(path.with_suffix(".sha256"))
-            logger.info("compiled in %s", format_seconds(time.perf_counter() - begin))
     except subprocess.TimeoutExpired:
         raise KernelsUnavailableError(f"{command[0]} took more than {_SECONDS} s") from None
     except OSError as error:

@@ -99,7 +99,8 @@ def read_catalog_corpus(name: str, settings: TextSettings) -> Corpus:
         SourceError: it cannot be had.
     """
     data = read_catalog_bytes(name)
-    return Corpus(name, (_document(data, name, settings),), hashlib.sha256(data).hexdigest())  # type: ignore[arg-type]
+    documents = (_document(data, name, settings),)
+    return Corpus(name, documents, hashlib.sha256(data).hexdigest())  # type: ignore[arg-type]  # one is of one kind
 
 
 def normalize(text: AnyStr, settings: TextSettings) -> AnyStr:
