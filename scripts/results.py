@@ -89,8 +89,8 @@ def page(results: Json) -> Iterator[str]:
             yield ""
         yield from machines(rungs)
         yield ""
-        yield "| rung | parameters | epochs | loss | published | accuracy | s an epoch | published |"
-        yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
+        yield "| rung | parameters | epochs | loss | published | accuracy | s an epoch | published | kernels |"
+        yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
         for rung, figures in rungs.items():
             yield row(rung, figures, figures)
             for variant, of_variant in figures["variants"].items():
@@ -127,6 +127,7 @@ def row(name: str, figures: Json, rung: Json) -> str:
         accuracy_text(figures),
         f"{figures['seconds_per_epoch']:.3g}",
         f"{statistics.median(seconds):g}" if seconds else "",
+        " and ".join(sorted({layer["kernels"] for layer in figures["layers"] if layer["kernels"]})),
     ]
     return f"| {' | '.join(map(str, cells))} |"
 

@@ -72,7 +72,7 @@ def _model(model: "TextModel") -> dict[str, Any]:
 
 
 def _described(model: "TextModel") -> dict[str, str]:
-    from charloom.kernels import FEWEST_UNITS, RUN_NATIVELY
+    from charloom.kernels import reference_reason
 
     settings, vocabulary, on, training = model.settings, model.vocabulary, model.trained_on, model.training
     facts = {
@@ -82,10 +82,10 @@ def _described(model: "TextModel") -> dict[str, str]:
         + (f": {vocabulary.characters!r}" if 0 < len(vocabulary.characters) <= 200 else "")
         + (", lower-cased" if model.lowercase else ""),
     }
-    if settings.hidden < FEWEST_UNITS:
-        facts["kernels"] = f"reference: fewer than {FEWEST_UNITS} units"
-    elif unusual := sorted(set(settings.cell_activations) - set(RUN_NATIVELY)):
-        facts["kernels"] = f"reference where cells are {' and '.join(unusual)}"
+    by_layer = [reference_reason(settings.hidden, activation) for activation in settings.cell_activations]
+    if reasons := sorted({reason for reason in by_layer if reason}):
+        where = "" if all(by_layer) else " in some layers"
+        facts["kernels"] = f"reference{where}: {', '.join(reasons)}"
     if on.keys() >= {"name", "characters"}:
         facts["trained on"] = f"{one_line(on['name'])}, {on['characters']:,} characters"
     if "sha256" in on:

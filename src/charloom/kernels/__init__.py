@@ -9,17 +9,14 @@ from charloom.kernels.generator import Choices, Generator, LayerWeights, Streams
 from charloom.kernels.gru import gru_sequence, gru_step
 from charloom.kernels.lstm import LSTMCarry, lstm_sequence, lstm_step
 from charloom.kernels.native import (
-    FEWEST_UNITS,
-    RUN_NATIVELY,
     Activations,
     Kernels,
     kernels_in_use,
+    reference_reason,
     takes_natively,
 )
 
 __all__ = [
-    "FEWEST_UNITS",
-    "RUN_NATIVELY",
     "Activations",
     "Choices",
     "Generator",
@@ -34,5 +31,6 @@ __all__ = [
     "kernels_in_use",
     "lstm_sequence",
     "lstm_step",
+    "reference_reason",
     "takes_natively",
 ]

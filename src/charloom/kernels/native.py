@@ -23,11 +23,12 @@ from charloom.settings import CellActivation, GateActivation
 logger = logging.getLogger("charloom")
 
 _HANDLERS = tuple(f"{cell}_{direction}" for cell in ("lstm", "gru", "elman") for direction in ("forward", "backward"))
+_AS_ASKED = "CHARLOOM_KERNELS says so"
 _CHOICES = ("native", "reference", "auto")
-RUN_NATIVELY: tuple[CellActivation, ...] = ("tanh", "relu")
-"""The cell activations that native kernels know: those under which a unit needs no other."""
-FEWEST_UNITS = 64
-"""Smaller layers run on the reference unless `native` is asked for: XLA fuses them into the rest of an update."""
+# Those under which a unit needs no other.
+_NATIVE_CELLS: tuple[CellActivation, ...] = ("tanh", "relu")
+# XLA fuses smaller layers into the rest of an update.
+_FEWEST_UNITS = 64
 
 _State = Float[Array, "lanes hidden"]
 _Outputs = Float[Array, "time lanes hidden"]
@@ -63,22 +64,37 @@ def runs_natively(
     cell_activation: CellActivation,
 ) -> bool:
     """Returns whether the native kernels run a layer. That depends on nothing that a lane's company changes."""
-    return (
-        projected.size > 0
-        # One step has nothing to keep packed weights for.
-        and (len(projected) > 1 or _choice() == "native")
-        and takes_natively(recurrent_kernel, cell_activation)
-    )
+    return projected.size > 0 and takes_natively(recurrent_kernel, cell_activation, len(projected))
 
 
-def takes_natively(recurrent_kernel: Float[Array, "hidden gates"], cell_activation: CellActivation) -> bool:
+def takes_natively(
+    recurrent_kernel: Float[Array, "hidden gates"], cell_activation: CellActivation, steps: int | None = None
+) -> bool:
     """Returns whether there are native kernels for such a layer, and they are in use."""
     return (
         recurrent_kernel.dtype == jnp.float32
-        and cell_activation in RUN_NATIVELY
-        and (len(recurrent_kernel) >= FEWEST_UNITS or _choice() == "native")
+        and reference_reason(len(recurrent_kernel), cell_activation, steps) is None
         and kernels_in_use().name == "native"
     )
+
+
+def reference_reason(units: int, cell_activation: CellActivation, steps: int | None = None) -> str | None:
+    """Returns why a layer runs on the reference even where there are native kernels; None where it does not.
+
+    Args:
+        units: of the layer.
+        cell_activation: of the layer.
+        steps: of an unroll; None where the weights stay as they are from call to call.
+    """
+    choice = _choice()
+    if choice == "reference":
+        return _AS_ASKED
+    if cell_activation not in _NATIVE_CELLS:
+        return f"{cell_activation} cells"
+    if choice == "auto" and units < _FEWEST_UNITS:
+        return f"fewer than {_FEWEST_UNITS} units"
+    # One step has nothing to keep packed weights for.
+    return "one step an update" if choice == "auto" and steps == 1 else None
 
 
 def loaded_library() -> ctypes.CDLL:
@@ -95,7 +111,7 @@ def _chosen(choice: str) -> Kernels:
     if choice not in _CHOICES:
         raise CharloomError(f"CHARLOOM_KERNELS is one of {', '.join(_CHOICES)}; got {choice!r}.")
     if choice == "reference":
-        return Kernels("reference", "CHARLOOM_KERNELS says so")
+        return Kernels("reference", _AS_ASKED)
     try:
         _, suffix = _load()
     except KernelsUnavailableError as problem:
@@ -103,7 +119,7 @@ def _chosen(choice: str) -> Kernels:
             raise CharloomError(f"CHARLOOM_KERNELS says native, and there are none: {problem}.") from None
         logger.warning("without native kernels, the slower reference runs: %s", problem)
         return Kernels("reference", str(problem))
-    sizes = "" if choice == "native" else f"; layers of fewer than {FEWEST_UNITS} units take the reference"
+    sizes = "" if choice == "native" else f"; layers of fewer than {_FEWEST_UNITS} units take the reference"
     return Kernels("native", f"compiled for this processor{sizes}", suffix)
 
 

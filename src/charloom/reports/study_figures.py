@@ -21,6 +21,8 @@ def sentences(name: str, rungs: Mapping[str, Figures]) -> list[str]:
         said.append(_overwritten_state(figures["variants"]["overwritten_state"], figures))
     if "nan_after_about_epoch" in figures["published"]:
         said.append(_not_a_number(figures))
+    if "held_out_loss" in figures["published"]:
+        said.append(_best_epoch(figures))
     for other in figures["beats"]:
         if other in rungs:
             said.append(_beats(name, figures, other, rungs[other]))
@@ -70,6 +72,19 @@ def _not_a_number(figures: Figures) -> str:
         else f"{losses[-1]:.4f} after {len(losses)} epochs"
     )
     return f"The published loss was no number after about {published} epochs; here it is {here}."
+
+
+def _best_epoch(figures: Figures) -> str:
+    published, losses = figures["published"]["held_out_loss"], figures["held_out_losses"]
+    numbers = [(loss, epoch) for epoch, loss in enumerate(losses, 1) if loss is not None]
+    if not numbers:
+        return "The held-out loss is no number after any epoch."
+    said = [f"{published['loss']:.2f} held out was published after epoch {published['epoch']}"]
+    if published["epoch"] <= len(losses):
+        said.append(f"here it is {loss_text(losses[published['epoch'] - 1])}")
+    loss, epoch = min(numbers)
+    said.append(f"best {loss_text(loss)} after epoch {epoch}, {loss_text(losses[-1])} after epoch {len(losses)}")
+    return f"{', '.join(said)}."
 
 
 def _beats(name: str, figures: Figures, other: str, others: Figures) -> str:

@@ -49,11 +49,20 @@ class Trained:
     @property
     def text_model(self) -> TextModel:
         """The model as a user holds it."""
-        assert isinstance(self.model, Network)
+        return self._held(self.model)
+
+    def kept_model(self, checkpoint: str | None) -> TextModel | None:
+        """The model of a checkpoint in `kept`, or the last one for None; None where that checkpoint is gone."""
+        if checkpoint is None:
+            return self.text_model
+        return next((self._held(state.network) for name, state in self.kept if name == checkpoint), None)
+
+    def _held(self, network: SequenceModel) -> TextModel:
+        assert isinstance(network, Network)
         assert isinstance(self.rung.model, NetworkSettings)
         framing = self.rung.framing
         return TextModel(
-            network=self.model,
+            network=network,
             vocabulary=self.vocabulary,
             settings=self.rung.model,
             lowercase=self.rung.text.settings.lowercase,
@@ -92,19 +101,25 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Greedy:
-    """The text that follows a prompt when the most likely character is always taken."""
+    """The text that follows a prompt when the most likely character is always taken.
+
+    `checkpoint` names the kept one that writes; None the last weights.
+    """
 
     prompt: str
     length: int
     published: bool = True
+    checkpoint: str | None = None
 
     def __call__(self, trained: Trained) -> list[Sample]:
-        model = trained.text_model
+        model = trained.kept_model(self.checkpoint)
+        if model is None:
+            return []
         way = f"windows of {model.window}" if model.window else "primed once, then with carried state"
         return [
             {
                 "kind": "text",
-                "title": f"greedy, {way}",
+                "title": f"greedy, {way}{_whose(self.checkpoint)}",
                 "prompt": self.prompt,
                 "text": model.generate(self.prompt, self.length, temperature=0),
                 "published": trained.published.get("greedy") if self.published else None,
@@ -140,18 +155,21 @@ class SlidingOnCarriedState:
 
 @dataclass(frozen=True)
 class Temperatures:
-    """The same prompt, from cautious to bold."""
+    """The same prompt, from cautious to bold; `checkpoint` as in `Greedy`."""
 
     prompt: str
     length: int
     temperatures: Sequence[float] = (0.2, 0.5, 0.8, 1.0, 1.2)
+    checkpoint: str | None = None
 
     def __call__(self, trained: Trained) -> list[Sample]:
-        model = trained.text_model
+        model = trained.kept_model(self.checkpoint)
+        if model is None:
+            return []
         return [
             {
                 "kind": "temperature",
-                "title": f"temperature {temperature:g}",
+                "title": f"temperature {temperature:g}{_whose(self.checkpoint)}",
                 "prompt": self.prompt,
                 "text": model.generate(self.prompt, self.length, temperature=temperature, seed=trained.seed),
                 "temperature": temperature,
@@ -243,6 +261,10 @@ class SpaceProbabilities:
             "published": f"{trained.published['greedy']!r}, then spaces" if "greedy" in trained.published else None,
             "space_probabilities": [round(float(chance), 4) for chance in spaces],
         }
+
+
+def _whose(checkpoint: str | None) -> str:
+    return "" if checkpoint is None else f", checkpoint {checkpoint}"
 
 
 def _first_lane(carry: Carry) -> Carry:

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 
 from charloom.data import TokenStream
+from charloom.kernels import kernels_in_use, reference_reason
 from charloom.models import CELLS, Cell, Dense, Network, SequenceModel
 from charloom.studies.framing import Framing, PaddedPieces, ReadingLanes, ShuffledWindows, StatefulRows
 from charloom.studies.ladder import SharedLayers
@@ -16,7 +17,7 @@ _ROUND_TRIP = 100
 
 
 def layer_table(model: SequenceModel, framing: Framing) -> list[dict[str, Any]]:
-    """Returns a row for each layer: its name, the shape of its outputs in an update, and its parameters."""
+    """Returns a row for each layer: its name, the shape of its outputs in an update, its parameters, its kernels."""
     every = [framing.lanes, framing.length]
     last = every[:1] if framing.last_only else every
     if isinstance(model, SharedLayers):
@@ -38,14 +39,20 @@ def layer_table(model: SequenceModel, framing: Framing) -> list[dict[str, Any]]:
     ]
     for layer, cell in enumerate(model.cells):
         shape = last if layer + 1 == len(model.cells) else every
-        rows.append(_row(_cell_name(cell), [*shape, cell.hidden], cell))
+        rows.append(_row(_cell_name(cell), [*shape, cell.hidden], cell) | {"kernels": _kernels(cell, framing.length)})
     if isinstance(model.head, Dense):
         rows.append(_row("dense, logits", [*last, model.vocab_size], model.head))
     return rows
 
 
 def _row(name: str, shape: list[int], layer: Any) -> dict[str, Any]:
-    return {"name": name, "output_shape": shape, "parameters": sum(array.size for array in jax.tree.leaves(layer))}
+    parameters = sum(array.size for array in jax.tree.leaves(layer))
+    return {"name": name, "output_shape": shape, "parameters": parameters, "kernels": None}
+
+
+def _kernels(cell: Cell, steps: int) -> str:
+    reason = reference_reason(cell.hidden, cell.cell_activation, steps)
+    return kernels_in_use().name if reason is None else "reference"
 
 
 def _cell_name(cell: Cell) -> str:

@@ -29,11 +29,14 @@ ENGLISH_MAJOR = Study(
             framing=ShuffledWindows(length=32, stride=1, lanes=32, drop_ragged=True),
             model=_RELU_LOGITS,
             phases=(Phase(0.001, 256),),
-            checkpoints=(CheckpointRule(template="weights.{epoch:02d}-{val_loss:.2f}"),),
+            checkpoints=(
+                CheckpointRule(template="weights.{epoch:02d}-{val_loss:.2f}"),
+                CheckpointRule(template="best", monitor="val_loss", direction="min"),
+            ),
             demonstrations=(
-                Greedy(_PROMPTS[0], 81),
-                *(Greedy(prompt, 81, published=False) for prompt in _PROMPTS[1:]),
-                Temperatures(_PROMPTS[0], 200),
+                *(Greedy(prompt, 81, published=prompt == _PROMPTS[0], checkpoint="best") for prompt in _PROMPTS),
+                Greedy(_PROMPTS[0], 81, published=False),
+                Temperatures(_PROMPTS[0], 200, checkpoint="best"),
             ),
             notes=(
                 "Windows are gathered as indices from shuffled starts, so that an epoch's data costs a look-up: the "
