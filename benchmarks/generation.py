@@ -1,41 +1,37 @@
-"""Generation speed of an LSTM-512, one stream, after warm-up; the weights are untrained, which costs the same."""
+"""Writing speed of an LSTM beside its peers, after warm-up; the weights are untrained, which costs the same."""
 
 import json
-import time
 
-import numpy as np
+from benchmarks.workers import Figures, Row, in_turn, median, ratio, verdict
+from benchmarks.workloads import WRITING
 
-from benchmarks.workers import Figures, Rows, in_turn, median
-
-LENGTH = 20_000
-ROUNDS = 3
-
-
-def run() -> tuple[Figures, Rows]:
-    """Returns the figures of all rounds, and the table's rows."""
-    results = in_turn("benchmarks.generation", ["charloom"], ROUNDS)
-    speed = median(results["charloom"], "chars_per_second")
-    return {"rounds": results}, [("generating, LSTM-512, one stream", f"{speed:,.0f} chars/s", "8,000")]
+SECONDS = 2.0
+PEERS = {
+    "charloom": ["benchmarks.peers.charloom"],
+    "PyTorch": ["benchmarks.peers.pytorch"],
+    "Keras, TensorFlow": ["KERAS_BACKEND=tensorflow", "benchmarks.peers.keras"],
+}
 
 
-def charloom() -> dict[str, float]:
-    """Writes one long text."""
-    import jax
-
-    from charloom.inference import read_prompt, write
-    from charloom.models import Network
-    from charloom.settings import NetworkSettings, SamplingSettings
-
-    network = Network.init(NetworkSettings(hidden=512, embedding=42), 57, 0, jax.random.key(0))
-    stream = read_prompt(network, np.arange(8))
-    settings = SamplingSettings()
-    for _ in write(network, stream, 200, settings, seed=0):  # compiles
-        pass
-    begin = time.perf_counter()
-    for _ in write(network, stream, LENGTH, settings, seed=0):
-        pass
-    return {"chars_per_second": LENGTH / (time.perf_counter() - begin)}
-
-
-if __name__ == "__main__":
-    print(json.dumps(charloom()))
+def run(rounds: int) -> tuple[Figures, list[tuple[str, list[Row]]]]:
+    """Returns the figures of all rounds, and a table with its caption."""
+    rows: list[Row] = [("network", *PEERS, "", "× PyTorch", "", "× Keras", "")]
+    results = {}
+    for workload in WRITING:
+        task = ["write", json.dumps({"seconds": SECONDS, "hidden": workload.hidden, "streams": workload.streams})]
+        of = in_turn({peer: arguments + task for peer, arguments in PEERS.items()}, rounds)
+        results[workload.name] = of
+        speeds = [median(of[peer], "chars_per_second") for peer in PEERS]
+        times, times_keras = (ratio(of["charloom"], of[peer], "chars_per_second") for peer in list(PEERS)[1:])
+        rows.append(
+            (
+                workload.name,
+                *(f"{speed:,.0f}" for speed in speeds),
+                verdict(speeds[0], workload.wanted_speed),
+                f"{times:.1f}",
+                verdict(times, workload.wanted),
+                f"{times_keras:,.0f}",
+                verdict(times_keras, workload.wanted_of_keras),
+            )
+        )
+    return {"writing": results}, [("Writing, characters a second", rows)]

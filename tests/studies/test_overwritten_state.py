@@ -3,8 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from charloom.inference import read_prompt, write
 from charloom.models import Network, cross_entropy
-from charloom.settings import NetworkSettings
+from charloom.settings import NetworkSettings, SamplingSettings
 from charloom.studies.overwritten_state import overwrite
 
 
@@ -47,3 +48,13 @@ def test_outputs_are_right_and_the_first_steps_gradient_takes_the_last_state_for
     difference = np.asarray(wrong.cells[0].recurrent_kernel - right.cells[0].recurrent_kernel)
     np.testing.assert_allclose(difference, mistake, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(wrong.head.kernel, right.head.kernel, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("kernels")
+def test_it_writes_what_the_network_that_it_was_made_from_writes():
+    network, *_ = make("elman")
+    texts = [
+        np.concatenate(list(write(one, read_prompt(one, np.array([1, 2])), 30, SamplingSettings(), seed=0))).tolist()
+        for one in (network, overwrite(network))
+    ]
+    assert texts[0] == texts[1]

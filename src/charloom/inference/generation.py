@@ -139,8 +139,9 @@ def _write_natively(
 def _packed(network: Network) -> Generator | None:
     """Returns the network, packed for writing; None where the native kernels do not take it."""
     cells = network.cells
-    if not all(takes_natively(cell.recurrent_kernel, cell.cell_activation) for cell in cells):
-        return None
+    name = next((name for name, kind in CELLS.items() if type(cells[0]) is kind), None)
+    if name is None or not all(takes_natively(cell.recurrent_kernel, cell.cell_activation) for cell in cells):
+        return None  # a study may have cells of its own
     head: tuple[np.ndarray, np.ndarray] | None = None
     if isinstance(network.head, Dense):
         head = np.asarray(network.head.kernel), np.asarray(network.head.bias)
@@ -156,7 +157,6 @@ def _packed(network: Network) -> Generator | None:
         )
         for cell in cells
     ]
-    name = next(name for name, kind in CELLS.items() if type(cells[0]) is kind)
     return Generator(name, np.asarray(_table(network)), layers, head)
 
 

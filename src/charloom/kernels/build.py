@@ -21,7 +21,8 @@ from pathlib import Path
 logger = logging.getLogger("charloom")
 
 _SOURCES = ("vectors.h", "threads.h", "product.h", "cells.h", "sequence.h", "sampling.h", "generator.h", "handlers.cc")
-_FLAGS = ("-std=c++20", "-O2", "-fPIC", "-shared", "-pthread")
+_FLAGS = ("-std=c++20", "-O2", "-pthread")
+_SHARED = ("-fPIC", "-shared")
 _NAMES = ("c++", "g++", "clang++")
 _SECONDS = 300
 
@@ -38,13 +39,12 @@ def library_path() -> Path:
     """
     if sys.platform not in ("linux", "darwin"):
         raise KernelsUnavailableError(f"none for {platform.system()}")
-    compiler = _compiler()
     import jax
     from jaxlib.version import __version__ as jaxlib_version
 
     sources = {name: (files("charloom.kernels") / "cpp" / name).read_bytes() for name in _SOURCES}
-    command = [*compiler, *_FLAGS, _architecture_flag()]
-    executable = Path(compiler[0])
+    command = [*compile_command(), *_SHARED]
+    executable = Path(command[0])
     key = hashlib.sha256()
     for part in (
         *sources.values(),
@@ -63,8 +63,16 @@ def library_path() -> Path:
     return path
 
 
+def compile_command() -> list[str]:
+    """Returns the compiler's full path, what `CXX` says after its name, and the options of code for this processor.
+
+    Raises:
+        KernelsUnavailableError: there is none.
+    """
+    return [*_compiler(), *_FLAGS, _architecture_flag()]
+
+
 def _compiler() -> list[str]:
-    """Returns the compiler's full path, and what `CXX` says after its name."""
     chosen = shlex.split(os.environ.get("CXX", ""))
     for name, *options in [chosen] if chosen else [[name] for name in _NAMES]:
         if found := shutil.which(name):

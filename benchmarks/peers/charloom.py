@@ -1,0 +1,89 @@
+"""charloom itself; `CHARLOOM_KERNELS` says on which kernels."""
+
+import json
+import resource
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.workers import memory_bytes, random_ids
+from benchmarks.workloads import CHARACTERS, EMBEDDING, VOCABULARY
+from charloom.data import Lanes, TokenStream
+from charloom.inference import read_prompt, write_many
+from charloom.kernels import kernels_in_use
+from charloom.models import Network
+from charloom.settings import NetworkSettings, SamplingSettings
+from charloom.training import Trainer, UpdateRule, initial_state
+
+IMPORTED = memory_bytes()
+
+
+def train(seconds: float, cell: Any, layers: int, hidden: int, lanes: int, unroll: int) -> dict[str, float]:
+    """Trains as every command does, and reads the clock between dispatches, host work and all."""
+    kernels_in_use()  # compiled once for a machine, and not for each network
+    begin = time.perf_counter()
+    stream = TokenStream.of_documents([random_ids(CHARACTERS, VOCABULARY)])
+    settings = NetworkSettings(cell=cell, layers=layers, hidden=hidden, embedding=EMBEDDING)
+    network = Network.init(settings, VOCABULARY, 0, jax.random.key(0))
+    rule = UpdateRule()
+    trainer = Trainer(initial_state(network, lanes, rule), Lanes(stream, lanes, unroll), rule, jax.random.key(1))
+
+    def dispatch() -> None:
+        trainer.dispatch(1_000_000, lambda first, count: np.full(count, 0.001, np.float32))
+
+    dispatch()
+    warm = time.perf_counter()
+    dispatch()
+    first, timed = trainer.update, time.perf_counter()
+    while (elapsed := time.perf_counter() - timed) < seconds:
+        dispatch()
+    return {
+        "chars_per_second": (trainer.update - first) * lanes * unroll / elapsed,
+        "compile_seconds": warm - begin,
+        "memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - IMPORTED,
+    }
+
+
+def write(seconds: float, hidden: int, streams: int) -> dict[str, float]:
+    """Writes texts side by side, by temperature."""
+    settings = NetworkSettings(hidden=hidden, embedding=EMBEDDING)
+    network = Network.init(settings, VOCABULARY, 0, jax.random.key(0))
+    prompted = read_prompt(network, np.arange(8))
+    for warm in (True, False):
+        steps, begin = 0, time.perf_counter()
+        for block in write_many(network, prompted, 10_000_000, SamplingSettings(), 0, range(streams)):
+            steps += block.shape[1]
+            if (elapsed := time.perf_counter() - begin) > (0.3 if warm else seconds):
+                break
+    return {"chars_per_second": steps * streams / elapsed}
+
+
+def one_to_one(epochs: int) -> dict[str, float]:
+    """The alphabet's first rung, one seed of it."""
+    from charloom.studies import STUDIES
+    from charloom.studies.run_seeds import run_seeds
+    from charloom.training import Phase
+
+    rung = replace(STUDIES["alphabet"].rungs["one_to_one"], seeds=1, phases=(Phase(0.001, epochs),), demonstrations=())
+    times = []
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(2):
+            events = run_seeds(rung, {}, 0, Path(folder))
+            try:
+                while True:
+                    next(events)
+            except StopIteration as stopped:
+                times.append(stopped.value["training_seconds"])
+    return {"compilation included": times[0], "compilation apart": times[1]}
+
+
+if __name__ == "__main__":
+    print(
+        json.dumps({"train": train, "write": write, "one_to_one": one_to_one}[sys.argv[1]](**json.loads(sys.argv[2])))
+    )

@@ -1,0 +1,101 @@
+"""PyTorch: `nn.LSTM`, `nn.GRU` and `nn.RNN` with fused Adam, and its step loop for writing."""
+
+import json
+import resource
+import statistics
+import sys
+import time
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.workers import memory_bytes, random_ids
+from benchmarks.workloads import CHARACTERS, EMBEDDING, VOCABULARY
+
+IMPORTED = memory_bytes()
+LAYERS = {"lstm": nn.LSTM, "gru": nn.GRU, "elman": nn.RNN}
+
+
+class Model(nn.Module):
+    """Embedding, recurrent layers, logits; time first, which is the faster order."""
+
+    def __init__(self, cell: str, layers: int, hidden: int):
+        super().__init__()
+        self.embedding = nn.Embedding(VOCABULARY, EMBEDDING)
+        self.layers = LAYERS[cell](EMBEDDING, hidden, layers)
+        self.head = nn.Linear(hidden, VOCABULARY)
+
+    def forward(self, ids: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+        outputs, state = self.layers(self.embedding(ids), state)
+        return self.head(outputs), state
+
+
+def train(seconds: float, cell: str, layers: int, hidden: int, lanes: int, unroll: int) -> dict[str, float]:
+    """Trains on lanes that follow the text, with their state carried."""
+    begin = time.perf_counter()
+    model = Model(cell, layers, hidden)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.001, fused=True)
+    columns = (
+        torch.from_numpy(random_ids(CHARACTERS // lanes * lanes, VOCABULARY)).long().view(lanes, -1).T.contiguous()
+    )
+    state: Any = None
+    updates = 0
+
+    def update() -> None:
+        nonlocal state, updates
+        first = updates * unroll % (len(columns) - unroll - 1)
+        logits, state = model(columns[first : first + unroll], state)
+        loss = nn.functional.cross_entropy(logits.flatten(0, 1), columns[first + 1 : first + unroll + 1].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        state = tuple(one.detach() for one in state) if cell == "lstm" else state.detach()
+        updates += 1
+
+    update()
+    warm = time.perf_counter()
+    update()
+    updates, timed = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - timed) < seconds:
+        update()
+    return {
+        "chars_per_second": updates * lanes * unroll / elapsed,
+        "compile_seconds": warm - begin,
+        "memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - IMPORTED,
+    }
+
+
+def write(seconds: float, hidden: int, streams: int) -> dict[str, float]:
+    """Writes by temperature, a step of the network for each character of all streams."""
+    model = Model("lstm", 1, hidden).eval()
+    with torch.inference_mode():
+        ids = torch.zeros(1, streams, dtype=torch.long)
+        state: Any = None
+        for warm in (True, False):
+            steps, begin = 0, time.perf_counter()
+            while (elapsed := time.perf_counter() - begin) < (0.3 if warm else seconds):
+                logits, state = model(ids, state)
+                chances = torch.softmax(logits[0] / 0.8, dim=-1)
+                ids = torch.multinomial(chances, 1).view(1, streams)
+                steps += 1
+    return {"chars_per_second": steps * streams / elapsed}
+
+
+def matrix(size: int = 4096, rounds: int = 5) -> dict[str, float]:
+    """Multiplies two large matrices."""
+    one, other = torch.rand(size, size), torch.rand(size, size)
+    times = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        one @ other
+        times.append(time.perf_counter() - begin)
+    return {"gflops": 2 * size**3 / statistics.median(times) / 1e9}
+
+
+if __name__ == "__main__":
+    from charloom.machine import available_cores
+
+    torch.set_num_threads(available_cores())
+    torch.manual_seed(0)
+    print(json.dumps({"train": train, "write": write, "matrix": matrix}[sys.argv[1]](**json.loads(sys.argv[2]))))
