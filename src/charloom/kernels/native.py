@@ -7,7 +7,9 @@ See docs/design/kernels.md.
 import ctypes
 import logging
 import os
+from collections.abc import Mapping
 from functools import cache, partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -151,12 +153,20 @@ class Activations(NamedTuple):
 
 
 def _call(
-    handler: str, results: tuple[tuple[int, ...], ...], activations: Activations, *arguments: Array
+    handler: str,
+    results: tuple[tuple[int, ...], ...],
+    activations: Activations,
+    *arguments: Array,
+    in_place: Mapping[int, int] = MappingProxyType({}),
 ) -> tuple[Array, ...]:
-    """Returns the float32 arrays of the shapes `results` that a handler makes."""
+    """Returns the float32 arrays of the shapes `results` that a handler makes.
+
+    `in_place` maps arguments to the results that take their memory: each number is read before it is written over,
+    and the largest arrays of an update are one. Where an argument is still needed XLA copies it.
+    """
     shapes = tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in results)  # type: ignore[no-untyped-call]
     target = f"charloom_{handler}_{kernels_in_use().suffix}"
-    made = jax.ffi.ffi_call(target, shapes, vmap_method="sequential")(
+    made = jax.ffi.ffi_call(target, shapes, vmap_method="sequential", input_output_aliases=dict(in_place))(
         *arguments,
         hard_gates=np.int32(activations.gate == "hard_sigmoid"),
         relu=np.int32(activations.cell == "relu"),
@@ -190,7 +200,8 @@ def _lstm(
     shape = (lanes, recurrent_kernel.shape[0])
     # A gradient needs the gates, and c after each step; else one c is enough.
     shapes = (time, *shape), (time if kept else 1, *shape), (time, lanes, gates) if kept else (0,)
-    return _call("lstm_forward", shapes, activations, projected, recurrent_kernel, *carry, resets)
+    in_place = {0: 2} if kept else {}
+    return _call("lstm_forward", shapes, activations, projected, recurrent_kernel, *carry, resets, in_place=in_place)
 
 
 def _lstm_forward(
@@ -208,7 +219,8 @@ def _lstm_backward(activations: Activations, residuals: tuple[Array, ...], cotan
     kernel, start, start_cell, *_, gates = residuals
     d_outputs, d_last = cotangents
     shapes = gates.shape, kernel.shape, start.shape, start_cell.shape
-    d_projected, d_kernel, *d_carry = _call("lstm_backward", shapes, activations, *residuals, d_outputs, *d_last)
+    arguments = *residuals, d_outputs, *d_last
+    d_projected, d_kernel, *d_carry = _call("lstm_backward", shapes, activations, *arguments, in_place={6: 0})
     return d_projected, d_kernel, tuple(d_carry), None
 
 
@@ -277,7 +289,8 @@ def elman_sequence(
     activations: Activations,
 ) -> tuple[_Outputs, _State]:
     """Returns what `charloom.kernels.elman_sequence` does."""
-    (outputs,) = _call("elman_forward", (projected.shape,), activations, projected, recurrent_kernel, carry, resets)
+    arguments = projected, recurrent_kernel, carry, resets
+    (outputs,) = _call("elman_forward", (projected.shape,), activations, *arguments, in_place={0: 0})
     return outputs, outputs[-1]
 
 

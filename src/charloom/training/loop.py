@@ -30,7 +30,7 @@ def train_network(
     """Yields Progress and Evaluation events, and at the end Stopped.
 
     The weights after the last update are always evaluated. Results depend on counts and the key alone, not
-    on timing, unless `should_stop` ends the run; it is asked between dispatches, of about a fifth of a second.
+    on timing, unless `should_stop` ends the run; it is asked between dispatches, of about half a second.
     """
     rule = UpdateRule(dropout=settings.dropout, cold_starts=settings.cold_starts, clip_norm=settings.clip_norm)
     trainer = Trainer(initial_state(network, lanes.lanes, rule), lanes, rule, key)

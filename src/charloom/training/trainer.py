@@ -14,7 +14,7 @@ from charloom.training.update import TrainingState, UpdateRule, run_block
 Rates = Callable[[int, int], Float32[np.ndarray, " count"]]
 """The learning rates of `count` updates from a first one on."""
 
-_DISPATCH_SECONDS = 0.2
+_DISPATCH_SECONDS = 0.5
 _MOST_CAPACITY = 16_384
 _MOST_BLOCK_IDS = 4_000_000
 # Optimistic rates, of which a block's capacity is a few dispatches' worth.
@@ -37,7 +37,7 @@ class Dispatch(NamedTuple):
 
 
 class Trainer:
-    """Makes updates in dispatches of about a fifth of a second, whose length nothing else depends on.
+    """Makes updates in dispatches of about half a second, whose length nothing else depends on.
 
     Attributes:
         state: after the updates made so far.
