@@ -85,14 +85,18 @@ struct Answer {
   }
 };
 
+// `in_place` as XLA calls it: results in the memory of the arguments that they are made from, where shapes allow.
 template <class Cell>
-Answer<float> run(const Problem& p, int threads) {
+Answer<float> run(const Problem& p, int threads, bool in_place) {
+  constexpr bool is_lstm = std::is_same_v<Cell, LSTM>, is_elman = std::is_same_v<Cell, Elman>;
   Answer<float> a(p);
   Forward f{};
   f.time = p.time, f.lanes = p.lanes, f.hidden = p.hidden, f.with = p.with;
   f.projected = p.projected.data(), f.kernel = p.kernel.data(), f.recurrent_bias = p.bias.data();
   f.start = p.start.data(), f.start_cell = p.start_cell.data(), f.resets = p.resets.get();
   f.outputs = a.outputs.data(), f.cells = a.cells.data(), f.gates = a.gates.data();
+  if (in_place && is_lstm) a.gates = p.projected, f.projected = a.gates.data();
+  if (in_place && is_elman) a.outputs = p.projected, f.projected = a.outputs.data();
   Backward b{};
   b.time = p.time, b.lanes = p.lanes, b.hidden = p.hidden, b.with = p.with;
   b.kernel = p.kernel.data(), b.start = p.start.data(), b.start_cell = p.start_cell.data();
@@ -101,13 +105,17 @@ Answer<float> run(const Problem& p, int threads) {
   b.d_projected = a.d_projected.data();
   b.d_product = std::is_same_v<Cell, GRU> ? a.d_product.data() : a.d_projected.data();
   b.d_kernel = a.d_kernel.data(), b.d_start = a.d_start.data(), b.d_start_cell = a.d_start_cell.data();
+  if (in_place && is_lstm) b.d_projected = b.d_product = a.gates.data();
   run_forward<Cell>(f, threads);
   run_backward<Cell>(b, threads);
+  if (in_place && is_lstm) a.d_projected = a.gates;
   return a;
 }
 
-Answer<float> run(const Problem& p, int threads) {
-  return p.cell == 0 ? run<LSTM>(p, threads) : p.cell == 1 ? run<GRU>(p, threads) : run<Elman>(p, threads);
+Answer<float> run(const Problem& p, int threads, bool in_place = true) {
+  return p.cell == 0   ? run<LSTM>(p, threads, in_place)
+         : p.cell == 1 ? run<GRU>(p, threads, in_place)
+                       : run<Elman>(p, threads, in_place);
 }
 
 // The same from the equations, a unit at a time.
@@ -223,7 +231,7 @@ bool same(const Answer<float>& a, const Answer<float>& b) {
 }
 
 void check_problem(const Problem& p) {
-  const Answer<float> got = run(p, 1);
+  const Answer<float> got = run(p, 1, false);
   const Answer<double> wanted = Slow{p}.run();
   compare(got.outputs, wanted.outputs, largest(wanted.outputs), p.name() + ": outputs");
   compare(got.d_projected, wanted.d_projected, largest(wanted.d_projected), p.name() + ": d_projected");
