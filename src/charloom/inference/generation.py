@@ -8,14 +8,13 @@ streams at a time. See docs/design/generation.md.
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int32, Integer, UInt32
 
 from charloom.inference.sampling import SamplingRule, choose, native_choices, uniforms
-from charloom.kernels import Activations, Choices, Generator, LayerWeights, Streams, takes_natively
+from charloom.kernels import Activations, Choices, Generator, LayerWeights, Streams, compiled, takes_natively
 from charloom.models import CELLS, Carry, Dense, GRUCell, LogitsHead, Network
 from charloom.settings import SamplingSettings
 
@@ -160,12 +159,12 @@ def _packed(network: Network) -> Generator | None:
     return Generator(name, np.asarray(_table(network)), layers, head)
 
 
-@jax.jit
+@compiled
 def _table(network: Network) -> Float[Array, "rows gates"]:
     return network.projection_table()
 
 
-@jax.jit
+@compiled
 def _read(network: Network, stream: Stream, rows: Int32[Array, " block"], count: Int32[Array, ""]) -> Stream:
     def step(index: Int32[Array, ""], stream: Stream) -> Stream:
         return _advanced(network, stream, rows[index])
@@ -173,7 +172,7 @@ def _read(network: Network, stream: Stream, rows: Int32[Array, " block"], count:
     return lax.fori_loop(0, count, step, stream)
 
 
-@jax.jit
+@compiled
 def _write(
     network: Network,
     stream: Stream,
@@ -198,14 +197,16 @@ def _write(
 def _advanced(network: Network, stream: Stream, row: Int32[Array, ""]) -> Stream:
     if stream.window is not None:
         shifted = jnp.concatenate([stream.window[1:], row[None]])
-        return _read_window(network, stream._replace(window=shifted))
+        return _window_read(network, stream._replace(window=shifted))
     logits, carry = network.step(stream.table, row[None], stream.carry)
     return Stream(stream.table, logits[0], carry)
 
 
-@jax.jit
-def _read_window(network: Network, stream: Stream) -> Stream:
+def _window_read(network: Network, stream: Stream) -> Stream:
     ids = stream.window
     assert ids is not None  # callers have one
     logits, _ = network(ids[:, None], jnp.zeros((len(ids), 1), bool), stream.carry, last_only=True)
     return stream._replace(logits=logits[0, 0])
+
+
+_read_window = compiled(_window_read)

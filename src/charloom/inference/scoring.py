@@ -11,6 +11,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Int32
 
 from charloom.data import Block
+from charloom.kernels import compiled
 from charloom.models import Carry, SequenceModel, Totals, unroll_totals
 
 
@@ -52,7 +53,7 @@ def score_blocks(
     return Score(nats / characters, correct / characters)
 
 
-@partial(jax.jit, static_argnames="last_only")
+@partial(compiled, static_argnames="last_only")
 def _score_block(
     network: SequenceModel,
     token_ids: Int32[Array, "capacity lanes unroll_plus_1"],

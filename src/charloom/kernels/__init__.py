@@ -4,6 +4,7 @@ from charloom.machine import set_up_jax
 
 set_up_jax()
 
+from charloom.kernels.compiled import compiled
 from charloom.kernels.elman import elman_sequence, elman_step
 from charloom.kernels.generator import Choices, Generator, LayerWeights, Streams
 from charloom.kernels.gru import gru_sequence, gru_step
@@ -24,6 +25,7 @@ __all__ = [
     "LSTMCarry",
     "LayerWeights",
     "Streams",
+    "compiled",
     "elman_sequence",
     "elman_step",
     "gru_sequence",

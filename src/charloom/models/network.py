@@ -5,6 +5,8 @@ projection: their product is a table with a row for each token, so that a step l
 table's gradient is a segment sum.
 """
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -87,23 +89,7 @@ class Network(SequenceModel):
                 f"must be {vocab_size}, the size of the vocabulary, where the head is {settings.head!r}; "
                 f"got {settings.hidden}",
             )
-        embedding_key, head_key, *cell_keys = jax.random.split(key, 2 + settings.layers)
-        input_sizes = [_input_size(settings, vocab_size)] + [settings.hidden] * (settings.layers - 1)
-        return cls(
-            embedding=jax.random.uniform(embedding_key, (vocab_size, settings.embedding), minval=-0.05, maxval=0.05)
-            if settings.inputs == "embedding"
-            else None,
-            cells=tuple(
-                CELLS[settings.cell].init(size, settings.hidden, cell_key, settings.gate_activation, cell_activation)
-                for size, cell_key, cell_activation in zip(
-                    input_sizes, cell_keys, settings.cell_activations, strict=True
-                )
-            ),
-            head=_make_head(settings, vocab_size, head_key),
-            inputs=settings.inputs,
-            vocab_size=vocab_size,
-            start_id=start_id,
-        )
+        return _fresh(settings, vocab_size, start_id, key)
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
@@ -184,3 +170,24 @@ def _make_head(settings: NetworkSettings, vocab_size: int, key: Key[Array, ""]) 
     if settings.head == "probabilities":
         return ProbabilitiesHead()
     return Dense.init(settings.hidden, vocab_size, key)
+
+
+# One program for all weights: one for each kind would take as long to compile, each.
+@partial(jax.jit, static_argnames=("settings", "vocab_size", "start_id"))
+def _fresh(settings: NetworkSettings, vocab_size: int, start_id: int | None, key: Key[Array, ""]) -> Network:
+    embedding_key, head_key, *cell_keys = jax.random.split(key, 2 + settings.layers)
+    input_sizes = [_input_size(settings, vocab_size)] + [settings.hidden] * (settings.layers - 1)
+    cells = zip(input_sizes, cell_keys, settings.cell_activations, strict=True)
+    return Network(
+        embedding=jax.random.uniform(embedding_key, (vocab_size, settings.embedding), minval=-0.05, maxval=0.05)
+        if settings.inputs == "embedding"
+        else None,
+        cells=tuple(
+            CELLS[settings.cell].init(size, settings.hidden, cell_key, settings.gate_activation, cell_activation)
+            for size, cell_key, cell_activation in cells
+        ),
+        head=_make_head(settings, vocab_size, head_key),
+        inputs=settings.inputs,
+        vocab_size=vocab_size,
+        start_id=start_id,
+    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int32
 
+from charloom.kernels import compiled
 from charloom.model import TextModel
 from charloom.models import Carry, Network, SequenceModel
 from charloom.settings import NetworkSettings
@@ -277,14 +279,14 @@ def _most_likely(trained: Trained, prompt: str) -> int:
     return int(_logits_after(trained.model, ids).argmax())
 
 
-@jax.jit
+@compiled
 def _logits_after(model: SequenceModel, ids: Int32[Array, " time"]) -> Float[Array, " classes"]:
     resets = jnp.zeros((len(ids), 1), bool)
     logits, _ = model(ids[:, None], resets, model.zero_carry(1), last_only=True)
     return logits[0, 0]
 
 
-@jax.jit(static_argnames="length")
+@partial(compiled, static_argnames="length")
 def _slide(network: Network, window: Int32[Array, " window"], length: int) -> Int32[Array, " length"]:
     def step(state: Any, _: None) -> tuple[Any, Int32[Array, ""]]:
         window, carry = state
@@ -296,12 +298,12 @@ def _slide(network: Network, window: Int32[Array, " window"], length: int) -> In
     return written
 
 
-@jax.jit(static_argnames="length")
+@partial(compiled, static_argnames="length")
 def _walk(network: Network, first: Int32[Array, ""], length: int) -> Int32[Array, " length"]:
     return _continued(network, first, network.zero_carry(1), first, length)[0]
 
 
-@jax.jit(static_argnames="length")
+@partial(compiled, static_argnames="length")
 def _prime_and_walk(
     network: Network, ids: Int32[Array, " time"], carry: Carry, space: Int32[Array, ""], length: int
 ) -> tuple[Int32[Array, " length"], Float[Array, " length"]]:

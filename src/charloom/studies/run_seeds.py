@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from charloom.artifacts import make_folder
+from charloom.kernels import compiled
 from charloom.machine import available_cores
 from charloom.models import Network
 from charloom.studies.demonstrations import Sample, Trained, Walk
@@ -86,7 +87,7 @@ def _train(rung: Rung, data: StudyData, seeds: range) -> tuple[list[Network], np
         [phase.epochs * updates // rung.epochs for phase in rung.phases],
     )
     state, totals = _block_of_seeds(
-        jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *states),
+        jax.tree.map(lambda *leaves: np.stack(leaves), *states),
         *(np.stack([getattr(block, name) for block in blocks]) for name in _BLOCK_ARRAYS),
         rates,
         updates,
@@ -103,7 +104,7 @@ def _train(rung: Rung, data: StudyData, seeds: range) -> tuple[list[Network], np
 _BLOCK_ARRAYS = ("token_ids", "resets", "scored", "cold")
 
 
-@partial(jax.jit, static_argnames="rule")
+@partial(compiled, static_argnames="rule")
 def _block_of_seeds(states: TrainingState, *arguments: Any, rule: Any) -> Any:
     each, shared = (0,) * (1 + len(_BLOCK_ARRAYS)), (None,) * 4
     return jax.vmap(partial(block_updates, rule=rule), in_axes=each + shared)(states, *arguments)

@@ -10,6 +10,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int32, Key
 
+from charloom.kernels import compiled
 from charloom.models import Carry, SequenceModel, Totals, draw_dropout_masks, unroll_totals
 
 _BETA_1, _BETA_2 = 0.9, 0.999
@@ -74,6 +75,8 @@ def _keras_adam(epsilon: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(optax.scale_by_adam().init, update)
 
 
+# One program: copies and zeros of each shape, one by one, would take longer to compile.
+@partial(compiled, static_argnames=("lanes", "rule"))
 def initial_state(network: SequenceModel, lanes: int, rule: UpdateRule) -> TrainingState:
     """Returns the state before the first update; its weights are a copy, for the state is donated."""
     return TrainingState(jax.tree.map(jnp.copy, network), make_optimizer(rule).init(network), network.zero_carry(lanes))
@@ -124,4 +127,4 @@ def block_updates(
     return lax.fori_loop(0, updates, update, (state, Totals(jnp.zeros(capacity), jnp.zeros(capacity))))
 
 
-run_block = partial(jax.jit, static_argnames="rule", donate_argnames="state")(block_updates)
+run_block = compiled(block_updates, static_argnames="rule", donate_argnames="state")
