@@ -57,6 +57,18 @@ def test_what_became_of_a_loss():
     assert "here it is no number after epoch 3" in sentences("a", {"a": rung([2, 1, None], published=published)})[0]
 
 
+def test_the_best_epoch_is_told_and_where_training_diverged():
+    figures = rung(published={"held_out_loss": {"epoch": 2, "loss": 2.3}}, phases=[{"epochs": 3}])
+    wanted = (
+        "2.30 held out was published after epoch 2, here it is 1.9000, best 1.8000 after epoch 3, 1.8000 after epoch 3"
+    )
+    assert sentences("a", {"a": figures | {"held_out_losses": [2.5, 1.9, 1.8]}}) == [f"{wanted}."]
+    (diverged,) = sentences("a", {"a": figures | {"held_out_losses": [2.5, 700.0]}})
+    assert "best 2.5000 after epoch 1, 700.0000 after epoch 2, where the loss had left all bounds" in diverged
+    (lost,) = sentences("a", {"a": figures | {"held_out_losses": [None]}})
+    assert lost == "The held-out loss is no number after any epoch."
+
+
 def test_bits_are_of_all_that_hold_text_out():
     score = {"nats": math.log(4), "accuracy": 0.5}
     scored = rung(train_score=score, held_out_score={"nats": math.log(8), "accuracy": 0.4})

@@ -6,7 +6,17 @@ from charloom.data import TokenStream, Windows, sliding
 from charloom.inference import Score
 from charloom.models import Network
 from charloom.settings import NetworkSettings
-from charloom.training import EpochEnd, Phase, Progress, Stopped, Trainer, UpdateRule, initial_state, train_phases
+from charloom.training import (
+    EpochEnd,
+    Phase,
+    Progress,
+    Stopped,
+    Trainer,
+    UpdateRule,
+    has_diverged,
+    initial_state,
+    train_phases,
+)
 
 STREAM = TokenStream.of_documents([np.random.default_rng(0).integers(0, 6, 90)])
 RULE = UpdateRule(last_only=True)
@@ -85,6 +95,11 @@ def test_a_loss_that_is_no_number_ends_it():
     ends = [event for event in events if isinstance(event, EpochEnd)]
     assert len(ends) < 5
     assert not np.isfinite(ends[-1].loss_nats)
+
+
+@pytest.mark.parametrize(("loss", "over"), [(2.0, False), (14.0, False), (189.0, True), (np.inf, True), (np.nan, True)])
+def test_a_loss_from_which_nothing_comes_back_is_known(loss, over):
+    assert has_diverged(loss) is over
 
 
 def test_held_out_text_is_scored_after_each_epoch_by_its_weights():

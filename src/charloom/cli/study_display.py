@@ -29,6 +29,8 @@ class StudyDisplay(Display):
         elif isinstance(event, EpochEnd):
             self.print(self._epoch_line(event))
         elif isinstance(event, Stopped) and self._task is not None:
+            if event.reason == "diverged":
+                self.print("    the loss has left all bounds: training ends here")
             self._bars.update(self._task, state="looking at what it learned")
         elif isinstance(event, RungEnd):
             self._end(event)

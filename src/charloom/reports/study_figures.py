@@ -84,7 +84,8 @@ def _best_epoch(figures: Figures) -> str:
         said.append(f"here it is {loss_text(losses[published['epoch'] - 1])}")
     loss, epoch = min(numbers)
     said.append(f"best {loss_text(loss)} after epoch {epoch}, {loss_text(losses[-1])} after epoch {len(losses)}")
-    return f"{', '.join(said)}."
+    ended = len(losses) < sum(phase["epochs"] for phase in figures["phases"])
+    return f"{', '.join(said)}{', where the loss had left all bounds and training ended' if ended else ''}."
 
 
 def _beats(name: str, figures: Figures, other: str, others: Figures) -> str:

@@ -1,6 +1,5 @@
 """One rung, from its declaration to what came of it: the same code trains them all."""
 
-import math
 import statistics
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from charloom.training import (
     Trainer,
     TrainingState,
     UpdateRule,
+    has_diverged,
     initial_state,
     root_key,
     train_phases,
@@ -68,8 +68,8 @@ def run_rung(
     if found is not None:
         state, epochs = found
         yield Notice(f"going on after epoch {len(epochs)}")
-    # A run whose loss is no longer a number is over, also when it is gone on with.
-    if not epochs or math.isfinite(epochs[-1]["loss"]):
+    # A run that has diverged is over, also when it is gone on with.
+    if not epochs or not has_diverged(epochs[-1]["loss"]):
         made = len(epochs) * rung.framing.updates_an_epoch(data.train)
         producer = rung.framing.producer(data.train, seed)
         trainer = Trainer(state, producer, update_rule(rung), training_key, made)

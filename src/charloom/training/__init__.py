@@ -2,7 +2,7 @@
 
 from charloom.training.events import EpochEnd, Evaluation, Event, Notice, Progress, Sample, Saved, Stopped, follow
 from charloom.training.loop import train_network
-from charloom.training.phases import Phase, train_phases
+from charloom.training.phases import Phase, has_diverged, train_phases
 from charloom.training.schedule import default_updates, learning_rates
 from charloom.training.trainer import Dispatch, Trainer
 from charloom.training.update import (
@@ -32,6 +32,7 @@ __all__ = [
     "block_updates",
     "default_updates",
     "follow",
+    "has_diverged",
     "initial_state",
     "learning_rates",
     "make_optimizer",

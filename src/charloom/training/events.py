@@ -98,7 +98,7 @@ class Stopped:
 
     Attributes:
         reason: "finished" for all updates made, "interrupted" for a user's wish, "diverged" for a loss
-            that is no number.
+            that is no number, or a hopeless one.
         update: the updates made, not those of the kept model.
         epoch: passes over the training part.
         chars_per_second: as in `Progress`.

@@ -1,6 +1,5 @@
 """Training as the tutorials do it: epochs at a constant rate, one phase after another with the optimizer kept."""
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,10 @@ from charloom.training.events import EpochEnd, Event, Progress, Stopped, StopRea
 from charloom.training.trainer import Dispatch, Trainer
 from charloom.training.update import TrainingState
 
+# To guess evenly among a million characters costs 14 nats. Cells that bound nothing can go far beyond, and do not come
+# back: see docs/design/studies.md.
+_HOPELESS_NATS = 100.0
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -21,6 +24,11 @@ class Phase:
     epochs: int
 
 
+def has_diverged(loss_nats: float) -> bool:
+    """Returns whether an epoch's loss is no number, or one that says that nothing is left to train."""
+    return not loss_nats <= _HOPELESS_NATS
+
+
 def train_phases(
     trainer: Trainer,
     phases: Sequence[Phase],
@@ -28,7 +36,7 @@ def train_phases(
     held_out: Callable[[TrainingState], Score] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
-    """Yields Progress and an EpochEnd for each epoch, and at the end Stopped; a loss that is no number ends it.
+    """Yields Progress and an EpochEnd for each epoch, and at the end Stopped; an epoch that `has_diverged` ends it.
 
     A trainer that has made whole epochs goes on after them.
 
@@ -77,6 +85,6 @@ def train_phases(
                 seconds=seconds,
                 held_out=held_out(trainer.state) if held_out else None,
             )
-            if not math.isfinite(loss_nats):
+            if has_diverged(loss_nats):
                 reason = "diverged"
     yield Stopped(reason, trainer.update, trainer.update / updates_an_epoch, trainer.chars_per_second)
