@@ -58,7 +58,7 @@ reproduce: install  ## Rerun every published experiment in full; hours, and it g
 results: install  ## Write docs/results.md from docs/results.json; DIRS="..." takes more results in first.
 	$(BIN)/python scripts/results.py $(DIRS)
 
-bench: .venv/bench  ## Measure speed, start-up and size beside the tutorial's code; several minutes.
+bench: .venv/bench  ## Measure speed, memory, start-up and size beside PyTorch and Keras; half an hour.
 	$(BIN)/python -m benchmarks
 
 picture: install  ## Run the demo and draw it as docs/demo.svg.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Gathers results into docs/results.json, and writes docs/results.md from it.
 
-`scripts/results.py DIR...` first takes the rungs of each DIR/results.json (as `charloom reproduce` left it) into
+`scripts/results.py DIR...` first takes the rungs of each DIR/results.json (as `charloom reproduce --full` left it) into
 docs/results.json; without DIR the page alone is written again. Rungs may come from several machines, and keep theirs.
 """
 
@@ -127,7 +127,7 @@ def row(name: str, figures: Json, rung: Json) -> str:
         accuracy_text(figures),
         f"{figures['seconds_per_epoch']:.3g}",
         f"{statistics.median(seconds):g}" if seconds else "",
-        " and ".join(sorted({layer["kernels"] for layer in figures["layers"] if layer["kernels"]})),
+        " and ".join(sorted({layer["kernels"] for layer in figures["layers"]} - {None})),
     ]
     return f"| {' | '.join(map(str, cells))} |"
 

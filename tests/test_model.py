@@ -194,6 +194,19 @@ def test_many_texts_share_one_prompt():
     assert "".join(prepared.write(80, settings, seed=1, stream_index=2)) == texts[2]
 
 
+def test_texts_that_are_written_side_by_side_are_those_of_one_at_a_time_in_whatever_order_they_are_read():
+    prepared = make().prepare("ab")
+    settings = SamplingSettings(temperature=1.5)
+    stop = "".join(prepared.write(60, settings, seed=1))[40:44]
+    alone = [prepared.write(700, settings, seed=1, stream_index=index, stop=stop) for index in range(5)]
+    wanted = [("".join(writing), writing.stopped) for writing in alone]
+    together = prepared.write_many(700, settings, seed=1, stream_indexes=range(5), stop=stop)
+    got = {index: "".join(together[index]) for index in (3, 0, 4, 1, 2)}
+    assert [(got[index], together[index].stopped) for index in range(5)] == wanted
+    assert wanted[0][1] == "stop"
+    assert len({len(text) for text, _ in wanted}) > 1
+
+
 def test_the_metadata_is_json_without_surprises(saved):
     _, metadata = read_tensor_file(saved)
     assert json.loads(json.dumps(metadata)) == metadata

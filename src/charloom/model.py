@@ -1,7 +1,8 @@
 """TextModel: a network with its vocabulary. What a user holds, and what a model file is."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -175,13 +176,46 @@ class Prepared:
             stream_index: tells texts apart that are written with the same seed.
             stop: end before the first occurrence of this text.
         """
+        (writing,) = self.write_many(length, settings, seed=seed, stream_indexes=[stream_index], stop=stop)
+        return writing
+
+    def write_many(
+        self,
+        length: int,
+        settings: SamplingSettings,
+        *,
+        seed: int,
+        stream_indexes: Sequence[int],
+        stop: str | None = None,
+    ) -> list["Writing"]:
+        """Returns what `write` does for each of `stream_indexes`; the texts are written side by side, as any is read.
+
+        Each is the text that it would be alone.
+        """
         require_count("length", length)
         require_seed(seed)
         if stop == "":
             raise SettingError("stop", "must not be empty")
         stop = self.model.seen(stop) if stop else None  # in the model's own letters
-        blocks = write(self.model.network, self.stream, length, settings, seed, stream_index)
-        return Writing(blocks, self.model.vocabulary.decoder(), stop)
+        blocks = write(self.model.network, self.stream, length, settings, seed, stream_indexes)
+        return [Writing(lane, self.model.vocabulary.decoder(), stop) for lane in _lanes(blocks, len(stream_indexes))]
+
+
+def _lanes(blocks: Iterator[np.ndarray], count: int) -> list[Iterator[np.ndarray]]:
+    """Returns an iterator for each of the `count` rows of `blocks`; what one asks for is kept for the others."""
+    waiting: list[deque[np.ndarray]] = [deque() for _ in range(count)]
+
+    def lane(own: deque[np.ndarray]) -> Iterator[np.ndarray]:
+        while True:
+            if not own:
+                block = next(blocks, None)
+                if block is None:
+                    return
+                for row, ids in zip(waiting, block, strict=True):
+                    row.append(ids)
+            yield own.popleft()
+
+    return [lane(own) for own in waiting]
 
 
 class Writing:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from charloom.data import TokenStream, evaluation_pass, ordered_pass
-from charloom.inference import NativeStream, read_prompt, score_blocks, write, write_many
+from charloom.inference import NativeStream, read_prompt, score_blocks, write
 from charloom.inference.generation import BLOCK
 from charloom.inference.sampling import SamplingRule, choose, native_choices, uniforms
 from charloom.models import CELLS, Network
@@ -22,7 +22,7 @@ def make(layers=1, start_id=0, vocab=11, hidden=16, **settings):
 
 def ids_of(network, prompt, length, settings, seed=0, stream_index=0):
     stream = read_prompt(network, np.array(prompt, np.uint8))
-    return np.concatenate(list(write(network, stream, length, settings, seed, stream_index))).tolist()
+    return np.concatenate(list(write(network, stream, length, settings, seed, [stream_index])), axis=1)[0].tolist()
 
 
 GREEDY = SamplingSettings(temperature=0)
@@ -51,13 +51,13 @@ def test_a_text_does_not_depend_on_its_length_or_company():
     network, settings = make(), SamplingSettings(temperature=1.2)
     alone = [ids_of(network, [1, 2], 150, settings, seed=5, stream_index=index) for index in range(3)]
     stream = read_prompt(network, np.array([1, 2], np.uint8))
-    writers = [write(network, stream, 150, settings, 5, index) for index in range(3)]
+    writers = [write(network, stream, 150, settings, 5, [index]) for index in range(3)]
     together = [[], [], []]
     for blocks in zip(*writers, strict=True):
         for text, block in zip(together, blocks, strict=True):
-            text += block.tolist()
+            text += block[0].tolist()
     assert together == alone
-    at_once = np.concatenate(list(write_many(network, stream, 150, settings, 5, [2, 0, 1])), axis=1)
+    at_once = np.concatenate(list(write(network, stream, 150, settings, 5, [2, 0, 1])), axis=1)
     assert at_once.tolist() == [alone[2], alone[0], alone[1]]
     assert len({tuple(text) for text in alone}) == 3
     assert ids_of(network, [1, 2], 70, settings, seed=5) == alone[0][:70]

@@ -54,7 +54,9 @@ def test_outputs_are_right_and_the_first_steps_gradient_takes_the_last_state_for
 def test_it_writes_what_the_network_that_it_was_made_from_writes():
     network, *_ = make("elman")
     texts = [
-        np.concatenate(list(write(one, read_prompt(one, np.array([1, 2])), 30, SamplingSettings(), seed=0))).tolist()
+        np.concatenate(
+            list(write(one, read_prompt(one, np.array([1, 2])), 30, SamplingSettings(), 0, [0])), axis=1
+        ).tolist()
         for one in (network, overwrite(network))
     ]
     assert texts[0] == texts[1]

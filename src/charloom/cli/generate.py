@@ -11,6 +11,9 @@ import click
 from charloom.cli.options import json_option, set_threads, threads_option
 from charloom.settings import SamplingSettings, UnknownPolicy, require_count, require_seed
 
+# Texts that are written side by side, several times as fast as one after another.
+_TOGETHER = 64
+
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
@@ -91,16 +94,19 @@ def generate(
     if seed is None:
         seed = secrets.randbelow(2**32)
         click.echo(f"seed {seed}", err=True)
-    for index in range(count):
-        writing = prepared.write(length, settings, seed=seed, stream_index=index, stop=stop)
-        if as_json:
-            text = "".join(writing)
-            click.echo(json.dumps({"prompt": prepared.prompt, "text": text, "seed": seed, "stopped": writing.stopped}))
-            continue
-        if index > 0:
+    for first in range(0, count, _TOGETHER):
+        indexes = range(first, min(first + _TOGETHER, count))
+        writings = prepared.write_many(length, settings, seed=seed, stream_indexes=indexes, stop=stop)
+        for index, writing in zip(indexes, writings, strict=True):
+            if as_json:
+                text = "".join(writing)
+                facts = {"prompt": prepared.prompt, "text": text, "seed": seed, "stopped": writing.stopped}
+                click.echo(json.dumps(facts))
+                continue
+            if index > 0:
+                sys.stdout.write("\n")
+            sys.stdout.write(prepared.prompt)
+            for piece in writing:
+                sys.stdout.write(piece)
+                sys.stdout.flush()
             sys.stdout.write("\n")
-        sys.stdout.write(prepared.prompt)
-        for piece in writing:
-            sys.stdout.write(piece)
-            sys.stdout.flush()
-        sys.stdout.write("\n")

@@ -80,32 +80,17 @@ def write(
     length: int,
     settings: SamplingSettings,
     seed: int,
-    stream_index: int = 0,
-) -> Iterator[Int32[np.ndarray, " block"]]:
-    """Yields the next `length` token ids of `stream`, in blocks as they come.
+    stream_indexes: Sequence[int],
+) -> Iterator[Int32[np.ndarray, "streams block"]]:
+    """Yields the next `length` token ids of texts that go on from `stream`, side by side, in blocks as they come.
 
     Args:
         network: what `stream` was read with.
-        stream: where the text goes on; it stays as it is.
+        stream: where the texts go on; it stays as it is.
         length: how many tokens.
         settings: how they are chosen.
-        seed: with the stream's index and the position, all that the random numbers depend on.
-        stream_index: which of the texts written with this seed it is.
-    """
-    return (block[0] for block in write_many(network, stream, length, settings, seed, [stream_index]))
-
-
-def write_many(
-    network: Network,
-    stream: Stream | NativeStream,
-    length: int,
-    settings: SamplingSettings,
-    seed: int,
-    stream_indexes: Sequence[int],
-) -> Iterator[Int32[np.ndarray, "streams block"]]:
-    """Yields the next `length` token ids of several texts that go on from `stream`, in blocks as they come.
-
-    Each is the text that `write` gives with its index, whatever the others.
+        seed: with a text's index and the position, all that its random numbers depend on.
+        stream_indexes: which of the texts that are written with this seed they are. Each is what it would be alone.
     """
     if isinstance(stream, NativeStream):
         yield from _write_natively(stream, length, native_choices(settings, seed), stream_indexes)
