@@ -13,8 +13,9 @@ from tests import typechecker
 # Workers of pytest-xdist ignore Ctrl-C, and so would the commands that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-_cache = tempfile.TemporaryDirectory(prefix="charloom-tests-")
-os.environ["XDG_CACHE_HOME"] = _cache.name
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers have the folder of the process that they work for
+    _cache = tempfile.TemporaryDirectory(prefix="charloom-tests-")
+    os.environ["XDG_CACHE_HOME"] = _cache.name
 
 install_import_hook("charloom", f"{typechecker.__name__}.check")
 
