@@ -51,10 +51,11 @@ def leaves(tree):
     return jax.tree.leaves(tree)
 
 
-def test_updates_are_adams_by_the_book():
+@pytest.mark.parametrize("clip_norm", [None, 0.05])
+def test_updates_are_adams_by_the_book(clip_norm):
     lanes = Lanes(STREAM, 2, 10)
     rates = np.array([0.01, 0.02, 0.005], np.float32)
-    state, losses = run(lanes, rates)
+    state, losses = run(lanes, rates, clip_norm=clip_norm)
 
     # The same in NumPy: Adam (Kingma and Ba, 2015, end of section 2), with gradients of the loss written afresh.
     network, carry = make(), make().zero_carry(2)
@@ -71,8 +72,10 @@ def test_updates_are_adams_by_the_book():
         (value, carry), gradient = jax.value_and_grad(loss, has_aux=True)(network)
         assert losses[update] == pytest.approx(float(value), rel=1e-6)
         weights = []
+        norm = np.sqrt(sum((np.asarray(g, np.float64) ** 2).sum() for g in leaves(gradient)))
+        assert clip_norm is None or norm > clip_norm
         for index, (weight, g) in enumerate(zip(leaves(network), leaves(gradient), strict=True)):
-            g = np.asarray(g, np.float64)
+            g = np.asarray(g, np.float64) * (1 if clip_norm is None else clip_norm / norm)
             first[index] = 0.9 * first[index] + 0.1 * g
             second[index] = 0.999 * second[index] + 0.001 * g**2
             corrected = rate * np.sqrt(1 - 0.999 ** (update + 1)) / (1 - 0.9 ** (update + 1))
