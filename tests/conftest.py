@@ -17,6 +17,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers have the folder of the pr
     _cache = tempfile.TemporaryDirectory(prefix="charloom-tests-")
     os.environ["XDG_CACHE_HOME"] = _cache.name
 
+# Of what tests compile themselves, and of operations one by one; charloom's programs have their own level.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 install_import_hook("charloom", f"{typechecker.__name__}.check")
 
 

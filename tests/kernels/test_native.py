@@ -1,10 +1,12 @@
-"""The native kernels: against the reference, through JAX, and how their library is made."""
+"""The native kernels: against the reference, through JAX, and how their library is made.
+
+Their arithmetic without XLA, threads and forks are checked by driver.cc: `make kernels`.
+"""
 
 import os
 import stat
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,6 @@ from charloom.kernels.build import KernelsUnavailableError, library_path
 from charloom.kernels.native import runs_natively
 from tests.kernels.test_sequences import make
 
-CPP = Path(__file__).parents[2] / "src/charloom/kernels/cpp"
 CELLS = [("lstm", "sigmoid", "tanh"), ("gru", "sigmoid", "tanh"), ("elman", "sigmoid", "tanh")]
 
 pytestmark = pytest.mark.usefixtures("native_library")
@@ -59,15 +60,6 @@ def test_a_map_over_models_gives_what_each_gives_alone(variant, monkeypatch):
         alone = jax.jit(gradient)(*model)
         for got, wanted in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
             np.testing.assert_array_equal(got[index], wanted)
-
-
-def test_arithmetic_threads_and_forks_without_xla(tmp_path):
-    compiler = os.environ.get("CXX", "c++")
-    driver = tmp_path / "driver"
-    flags = ["-std=c++20", "-O2", "-march=native", "-pthread", f"-I{CPP}"]
-    subprocess.run([compiler, *flags, str(Path(__file__).parent / "driver.cc"), "-o", str(driver)], check=True)
-    done = subprocess.run([driver, "brief"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
 
 
 def charloom(cache, *arguments, **environment):
