@@ -11,8 +11,8 @@ from charloom.training.events import EpochEnd, Event, Progress, Stopped, StopRea
 from charloom.training.trainer import Dispatch, Trainer
 from charloom.training.update import TrainingState
 
-# To guess evenly among a million characters costs 14 nats. Cells that bound nothing can go far beyond, and were not seen
-# to come back: docs/design/studies.md.
+# To guess evenly among a million characters costs 14 nats. Cells that bound nothing can go far beyond, and were not
+# seen to come back: docs/design/studies.md.
 _HOPELESS_NATS = 100.0
 
 
