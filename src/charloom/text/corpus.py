@@ -36,7 +36,7 @@ class Corpus:
     """
 
     name: str
-    documents: tuple[str, ...] | tuple[bytes, ...]
+    documents: tuple[str | bytes, ...]
     sha256: str
     paths: frozenset[str] = frozenset()
     notices: tuple[str, ...] = ()
@@ -81,7 +81,7 @@ def read_corpus(sources: Sequence[str | os.PathLike[str]], settings: TextSetting
         raise SourceError(f"{shown}: empty. Give a text to learn from.")
     return Corpus(
         name=", ".join(_base_name(os.fspath(source)) for source in sources),
-        documents=tuple(documents),  # type: ignore[arg-type]  # all str or all bytes
+        documents=tuple(documents),
         sha256=sha256.hexdigest(),
         paths=frozenset(paths),
         notices=tuple(
@@ -99,8 +99,7 @@ def read_catalog_corpus(name: str, settings: TextSettings) -> Corpus:
         SourceError: it cannot be had.
     """
     data = read_catalog_bytes(name)
-    documents = (_document(data, name, settings),)
-    return Corpus(name, documents, hashlib.sha256(data).hexdigest())  # type: ignore[arg-type]  # one is of one kind
+    return Corpus(name, (_document(data, name, settings),), hashlib.sha256(data).hexdigest())
 
 
 def normalize(text: AnyStr, settings: TextSettings) -> AnyStr:
