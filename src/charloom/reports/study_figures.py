@@ -83,7 +83,9 @@ def _best_epoch(figures: Figures) -> str:
     if published["epoch"] <= len(losses):
         said.append(f"here it is {loss_text(losses[published['epoch'] - 1])}")
     loss, epoch = min(numbers)
-    said.append(f"best {loss_text(loss)} after epoch {epoch}, {loss_text(losses[-1])} after epoch {len(losses)}")
+    said.append(f"best {loss_text(loss)} after epoch {epoch}" + (", the last" if epoch == len(losses) else ""))
+    if epoch != len(losses):
+        said.append(f"{loss_text(losses[-1])} after epoch {len(losses)}")
     ended = len(losses) < sum(phase["epochs"] for phase in figures["phases"])
     return f"{', '.join(said)}{', where the loss had left all bounds and training ended' if ended else ''}."
 
