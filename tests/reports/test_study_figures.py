@@ -60,7 +60,7 @@ def test_what_became_of_a_loss():
 def test_the_best_epoch_is_told_and_where_training_diverged():
     figures = rung(published={"held_out_loss": {"epoch": 2, "loss": 2.3}}, phases=[{"epochs": 3}])
     wanted = (
-        "2.30 held out was published after epoch 2, here it is 1.9000, best 1.8000 after epoch 3, 1.8000 after epoch 3"
+        "2.30 held out was published after epoch 2, here it is 1.9000, best 1.8000 after epoch 3, the last"
     )
     assert sentences("a", {"a": figures | {"held_out_losses": [2.5, 1.9, 1.8]}}) == [f"{wanted}."]
     (diverged,) = sentences("a", {"a": figures | {"held_out_losses": [2.5, 700.0]}})
