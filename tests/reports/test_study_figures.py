@@ -59,9 +59,7 @@ def test_what_became_of_a_loss():
 
 def test_the_best_epoch_is_told_and_where_training_diverged():
     figures = rung(published={"held_out_loss": {"epoch": 2, "loss": 2.3}}, phases=[{"epochs": 3}])
-    wanted = (
-        "2.30 held out was published after epoch 2, here it is 1.9000, best 1.8000 after epoch 3, the last"
-    )
+    wanted = "2.30 held out was published after epoch 2, here it is 1.9000, best 1.8000 after epoch 3, the last"
     assert sentences("a", {"a": figures | {"held_out_losses": [2.5, 1.9, 1.8]}}) == [f"{wanted}."]
     (diverged,) = sentences("a", {"a": figures | {"held_out_losses": [2.5, 700.0]}})
     assert "best 2.5000 after epoch 1, 700.0000 after epoch 2, where the loss had left all bounds" in diverged
