@@ -35,19 +35,22 @@ void check(bool holds, const std::string& what) {
 }
 
 struct Problem {
-  int cell, parts, kept, hidden, lanes, time;
+  int cell, parts, kept, hidden, lanes, time, features;
   Activations with{};
-  Floats projected, kernel, bias, start, start_cell, d_outputs, d_last, d_last_cell;
+  Floats table, inputs, kernel, recurrent_kernel, bias, start, start_cell, d_outputs, d_last, d_last_cell;
+  std::vector<int32_t> rows;
   std::unique_ptr<bool[]> resets;
 
   std::string name() const {
     static const char* const cells[] = {"lstm", "gru", "elman"};
     return std::string(cells[cell]) + " hidden " + std::to_string(hidden) + " lanes " + std::to_string(lanes) +
-           " unroll " + std::to_string(time) + (with.hard_gates ? " hard gates" : "") + (with.relu ? " relu" : "");
+           " unroll " + std::to_string(time) + " features " + std::to_string(features) + (with.hard_gates ? " hard gates" : "") + (with.relu ? " relu" : "");
   }
 };
 
-Problem make(int cell, int hidden, int lanes, int time, unsigned seed) {
+constexpr int kTableRows = 5;
+
+Problem make(int cell, int hidden, int lanes, int time, int features, unsigned seed) {
   std::mt19937 random(seed);
   std::normal_distribution<float> normal;
   const auto draw = [&](size_t count, double scale) {
@@ -56,12 +59,15 @@ Problem make(int cell, int hidden, int lanes, int time, unsigned seed) {
     return values;
   };
   Problem p{};
-  p.cell = cell, p.hidden = hidden, p.lanes = lanes, p.time = time;
+  p.cell = cell, p.hidden = hidden, p.lanes = lanes, p.time = time, p.features = features;
   p.parts = cell == 0 ? 4 : cell == 1 ? 3 : 1;
   p.kept = cell == 2 ? 0 : 4;
   const size_t state = static_cast<size_t>(lanes) * hidden;
-  p.projected = draw(time * state * p.parts, 1);
-  p.kernel = draw(static_cast<size_t>(hidden) * hidden * p.parts, 0.7 / std::sqrt(hidden));
+  p.table = draw(static_cast<size_t>(kTableRows) * hidden * p.parts, 1);
+  for (int i = 0; i < time * lanes; ++i) p.rows.push_back(static_cast<int32_t>(random() % (kTableRows - 1)));  // the last is not looked at
+  p.inputs = draw(static_cast<size_t>(time) * lanes * features, 1);
+  p.kernel = draw(static_cast<size_t>(features) * hidden * p.parts, 0.7 / std::sqrt(features + 1));
+  p.recurrent_kernel = draw(static_cast<size_t>(hidden) * hidden * p.parts, 0.7 / std::sqrt(hidden));
   p.bias = draw(static_cast<size_t>(hidden) * p.parts, 0.3);
   p.start = draw(state, 0.5), p.start_cell = draw(state, 0.5);
   p.d_outputs = draw(time * state, 1), p.d_last = draw(state, 1), p.d_last_cell = draw(state, 1);
@@ -70,52 +76,55 @@ Problem make(int cell, int hidden, int lanes, int time, unsigned seed) {
   return p;
 }
 
-// Everything that comes out of a problem.
+// Everything that comes out of a problem. The scales are the sums of the sizes of what a gradient adds up.
 template <class Number>
 struct Answer {
-  std::vector<Number> outputs, cells, gates, d_projected, d_product, d_kernel, d_start, d_start_cell;
-  std::vector<Number> kernel_scale;  // sums of the sizes of what d_kernel adds up
+  using Numbers = std::vector<Number>;
+  Numbers outputs, last_cell, d_table, d_inputs, d_kernel, d_recurrent_kernel, d_recurrent_bias, d_start, d_start_cell;
+  Numbers table_scale, kernel_scale, recurrent_scale, bias_scale;
 
   explicit Answer(const Problem& p) {
     const size_t state = static_cast<size_t>(p.lanes) * p.hidden;
-    outputs.resize(p.time * state), cells.resize(p.time * state), gates.resize(p.time * state * p.kept);
-    d_projected.resize(p.time * state * p.parts), d_product.resize(d_projected.size());
-    d_kernel.resize(p.kernel.size()), kernel_scale.resize(p.kernel.size());
-    d_start.resize(state), d_start_cell.resize(state);
+    outputs.resize(p.time * state), last_cell.resize(p.cell == 0 ? state : 0);
+    d_table.resize(p.table.size()), d_inputs.resize(p.inputs.size()), d_kernel.resize(p.kernel.size());
+    d_recurrent_kernel.resize(p.recurrent_kernel.size()), d_recurrent_bias.resize(p.cell == 1 ? p.bias.size() : 0);
+    d_start.resize(state), d_start_cell.resize(p.cell == 0 ? state : 0);
+    table_scale.resize(d_table.size()), kernel_scale.resize(d_kernel.size());
+    recurrent_scale.resize(d_recurrent_kernel.size()), bias_scale.resize(d_recurrent_bias.size());
   }
 };
 
-// `in_place` as XLA calls it: results in the memory of the arguments that they are made from, where shapes allow.
 template <class Cell>
-Answer<float> run(const Problem& p, int threads, bool in_place) {
-  constexpr bool is_lstm = std::is_same_v<Cell, LSTM>, is_elman = std::is_same_v<Cell, Elman>;
+Answer<float> run(const Problem& p, int threads) {
   Answer<float> a(p);
   Forward f{};
-  f.time = p.time, f.lanes = p.lanes, f.hidden = p.hidden, f.with = p.with;
-  f.projected = p.projected.data(), f.kernel = p.kernel.data(), f.recurrent_bias = p.bias.data();
-  f.start = p.start.data(), f.start_cell = p.start_cell.data(), f.resets = p.resets.get();
-  f.outputs = a.outputs.data(), f.cells = a.cells.data(), f.gates = a.gates.data();
-  if (in_place && is_lstm) a.gates = p.projected, f.projected = a.gates.data();
-  if (in_place && is_elman) a.outputs = p.projected, f.projected = a.outputs.data();
-  Backward b{};
-  b.time = p.time, b.lanes = p.lanes, b.hidden = p.hidden, b.with = p.with;
-  b.kernel = p.kernel.data(), b.start = p.start.data(), b.start_cell = p.start_cell.data();
-  b.resets = p.resets.get(), b.outputs = a.outputs.data(), b.cells = a.cells.data(), b.gates = a.gates.data();
-  b.d_outputs = p.d_outputs.data(), b.d_last = p.d_last.data(), b.d_last_cell = p.d_last_cell.data();
-  b.d_projected = a.d_projected.data();
-  b.d_product = std::is_same_v<Cell, GRU> ? a.d_product.data() : a.d_projected.data();
-  b.d_kernel = a.d_kernel.data(), b.d_start = a.d_start.data(), b.d_start_cell = a.d_start_cell.data();
-  if (in_place && is_lstm) b.d_projected = b.d_product = a.gates.data();
+  f.time = p.time, f.lanes = p.lanes, f.hidden = p.hidden, f.features = p.features, f.with = p.with;
+  f.rows = p.rows.data(), f.inputs = p.inputs.data(), f.kernel = p.kernel.data();
+  f.recurrent_kernel = p.recurrent_kernel.data(), f.start = p.start.data(), f.start_cell = p.start_cell.data();
+  f.resets = p.resets.get(), f.table = p.table.data(), f.recurrent_bias = p.bias.data();
+  f.outputs = a.outputs.data(), f.last_cell = a.last_cell.data();
+  const size_t kept = static_cast<size_t>(p.time) * p.lanes * vectors_of(p.hidden) * kWidth;
+  Floats gates(kept * p.kept), cells(p.cell == 0 ? kept : 0);
+  // Without what a backward pass needs, the same comes out.
   run_forward<Cell>(f, threads);
+  const Floats alone = a.outputs;
+  f.gates = p.kept ? gates.data() : nullptr, f.cells = cells.empty() ? nullptr : cells.data();
+  run_forward<Cell>(f, threads);
+  check(alone.size() == a.outputs.size() && std::memcmp(alone.data(), a.outputs.data(), alone.size() * sizeof(float)) == 0,
+        p.name() + ": outputs depend on what is kept");
+  Backward b{};
+  static_cast<Layer&>(b) = f;
+  b.table_rows = kTableRows, b.outputs = a.outputs.data(), b.gates = f.gates, b.cells = f.cells;
+  b.d_outputs = p.d_outputs.data(), b.d_last = p.d_last.data(), b.d_last_cell = p.d_last_cell.data();
+  b.d_table = a.d_table.data(), b.d_inputs = a.d_inputs.data(), b.d_kernel = a.d_kernel.data();
+  b.d_recurrent_kernel = a.d_recurrent_kernel.data(), b.d_recurrent_bias = a.d_recurrent_bias.data();
+  b.d_start = a.d_start.data(), b.d_start_cell = a.d_start_cell.data();
   run_backward<Cell>(b, threads);
-  if (in_place && is_lstm) a.d_projected = a.gates;
   return a;
 }
 
-Answer<float> run(const Problem& p, int threads, bool in_place = true) {
-  return p.cell == 0   ? run<LSTM>(p, threads, in_place)
-         : p.cell == 1 ? run<GRU>(p, threads, in_place)
-                       : run<Elman>(p, threads, in_place);
+Answer<float> run(const Problem& p, int threads) {
+  return p.cell == 0 ? run<LSTM>(p, threads) : p.cell == 1 ? run<GRU>(p, threads) : run<Elman>(p, threads);
 }
 
 // The same from the equations, a unit at a time.
@@ -137,16 +146,20 @@ struct Slow {
     const int H = p.hidden, G = p.parts * H;
     const auto row = [&](int t) { return static_cast<size_t>(t) * p.lanes + lane; };
     std::vector<Doubles> h(p.time + 1, Doubles(H)), c(p.time + 1, Doubles(H));
-    std::vector<Doubles> h_before(p.time), c_before(p.time), product(p.time);
+    std::vector<Doubles> h_before(p.time), c_before(p.time), gates(p.time, Doubles(4 * H));
     for (int j = 0; j < H; ++j) h[0][j] = p.start[lane * H + j], c[0][j] = p.start_cell[lane * H + j];
     for (int t = 0; t < p.time; ++t) {
       const bool reset = p.resets[row(t)];
       h_before[t] = reset ? Doubles(H) : h[t], c_before[t] = reset ? Doubles(H) : c[t];
       Doubles sums(G);
       for (int k = 0; k < H; ++k)
-        for (int g = 0; g < G; ++g) sums[g] += h_before[t][k] * p.kernel[static_cast<size_t>(k) * G + g];
-      const float* x = p.projected.data() + row(t) * G;
-      double* kept = a.gates.data() + row(t) * p.kept * H;
+        for (int g = 0; g < G; ++g) sums[g] += h_before[t][k] * p.recurrent_kernel[static_cast<size_t>(k) * G + g];
+      const float* chosen = p.table.data() + static_cast<size_t>(p.rows[row(t)]) * G;
+      Doubles x(chosen, chosen + G);
+      for (int k = 0; k < p.features; ++k)
+        for (int g = 0; g < G; ++g)
+          x[g] += static_cast<double>(p.inputs[row(t) * p.features + k]) * p.kernel[static_cast<size_t>(k) * G + g];
+      double* kept = gates[t].data();
       for (int j = 0; j < H; ++j) {
         if (p.cell == 0) {
           const double i = gate(x[j] + sums[j]), f = gate(x[H + j] + sums[H + j]);
@@ -154,7 +167,6 @@ struct Slow {
           c[t + 1][j] = f * c_before[t][j] + i * g;
           h[t + 1][j] = o * squash(c[t + 1][j]);
           kept[j] = i, kept[H + j] = f, kept[2 * H + j] = g, kept[3 * H + j] = o;
-          a.cells[row(t) * H + j] = c[t + 1][j];
         } else if (p.cell == 1) {
           const double z = gate(x[j] + sums[j] + p.bias[j]), r = gate(x[H + j] + sums[H + j] + p.bias[H + j]);
           const double m = sums[2 * H + j] + p.bias[2 * H + j], n = squash(x[2 * H + j] + r * m);
@@ -166,13 +178,12 @@ struct Slow {
         a.outputs[row(t) * H + j] = h[t + 1][j];
       }
     }
+    for (size_t j = 0; j < (p.cell == 0 ? c[p.time].size() : 0); ++j) a.last_cell[lane * H + j] = c[p.time][j];
     Doubles d_h(H), d_c(H);
     for (int j = 0; j < H; ++j) d_h[j] = p.d_last[lane * H + j], d_c[j] = p.d_last_cell[lane * H + j];
     for (int t = p.time - 1; t >= 0; --t) {
-      double* d_x = a.d_projected.data() + row(t) * G;
-      double* d_sums = a.d_product.data() + row(t) * G;
-      const double* kept = a.gates.data() + row(t) * p.kept * H;
-      Doubles past(H);
+      const double* kept = gates[t].data();
+      Doubles past(H), d_x(G), d_sums(G);
       for (int j = 0; j < H; ++j) {
         const double d = d_h[j] + p.d_outputs[row(t) * H + j];
         if (p.cell == 0) {
@@ -197,15 +208,29 @@ struct Slow {
         double d = past[k];
         for (int g = 0; g < G; ++g) {
           const size_t at = static_cast<size_t>(k) * G + g;
-          d += d_sums[g] * p.kernel[at];
-          a.d_kernel[at] += h_before[t][k] * d_sums[g];
-          a.kernel_scale[at] += std::fabs(h_before[t][k] * d_sums[g]);
+          d += d_sums[g] * p.recurrent_kernel[at];
+          a.d_recurrent_kernel[at] += h_before[t][k] * d_sums[g];
+          a.recurrent_scale[at] += std::fabs(h_before[t][k] * d_sums[g]);
         }
         d_h[k] = reset ? 0 : d;
         if (reset) d_c[k] = 0;
       }
+      for (int g = 0; g < G; ++g) {
+        const size_t at = static_cast<size_t>(p.rows[row(t)]) * G + g;
+        a.d_table[at] += d_x[g], a.table_scale[at] += std::fabs(d_x[g]);
+        if (p.cell == 1) a.d_recurrent_bias[g] += d_sums[g], a.bias_scale[g] += std::fabs(d_sums[g]);
+      }
+      for (int k = 0; k < p.features; ++k) {
+        const double input = p.inputs[row(t) * p.features + k];
+        for (int g = 0; g < G; ++g) {
+          const size_t at = static_cast<size_t>(k) * G + g;
+          a.d_inputs[row(t) * p.features + k] += d_x[g] * p.kernel[at];
+          a.d_kernel[at] += input * d_x[g], a.kernel_scale[at] += std::fabs(input * d_x[g]);
+        }
+      }
     }
-    for (int j = 0; j < H; ++j) a.d_start[lane * H + j] = d_h[j], a.d_start_cell[lane * H + j] = p.cell == 0 ? d_c[j] : 0;
+    for (int j = 0; j < H; ++j) a.d_start[lane * H + j] = d_h[j];
+    for (int j = 0; j < (p.cell == 0 ? H : 0); ++j) a.d_start_cell[lane * H + j] = d_c[j];
   }
 };
 
@@ -226,45 +251,50 @@ bool same(const Floats& a, const Floats& b) {
 }
 
 bool same(const Answer<float>& a, const Answer<float>& b) {
-  return same(a.outputs, b.outputs) && same(a.d_projected, b.d_projected) && same(a.d_kernel, b.d_kernel) &&
-         same(a.d_start, b.d_start) && same(a.d_start_cell, b.d_start_cell);
+  return same(a.outputs, b.outputs) && same(a.last_cell, b.last_cell) && same(a.d_table, b.d_table) &&
+         same(a.d_inputs, b.d_inputs) && same(a.d_kernel, b.d_kernel) && same(a.d_recurrent_kernel, b.d_recurrent_kernel) &&
+         same(a.d_recurrent_bias, b.d_recurrent_bias) && same(a.d_start, b.d_start) && same(a.d_start_cell, b.d_start_cell);
 }
 
 void check_problem(const Problem& p) {
-  const Answer<float> got = run(p, 1, false);
+  const Answer<float> got = run(p, 1);
   const Answer<double> wanted = Slow{p}.run();
+  // What few gradients come to is compared with what outputs got.
+  const auto at_least_one = [](const Doubles& values) { return std::fmax(largest(values), 1); };
   compare(got.outputs, wanted.outputs, largest(wanted.outputs), p.name() + ": outputs");
-  compare(got.d_projected, wanted.d_projected, largest(wanted.d_projected), p.name() + ": d_projected");
-  compare(got.d_kernel, wanted.d_kernel, largest(wanted.kernel_scale), p.name() + ": d_kernel");
-  // A start that no gradient comes back to is compared with what its lane's outputs got.
-  const double scale = std::fmax(largest(wanted.d_start), 1);
-  compare(got.d_start, wanted.d_start, scale, p.name() + ": d_start");
-  if (p.cell == 0) compare(got.d_start_cell, wanted.d_start_cell, std::fmax(largest(wanted.d_start_cell), 1), p.name() + ": d_start_cell");
+  compare(got.last_cell, wanted.last_cell, at_least_one(wanted.last_cell), p.name() + ": the last c");
+  compare(got.d_table, wanted.d_table, largest(wanted.table_scale), p.name() + ": d_table");
+  compare(got.d_inputs, wanted.d_inputs, at_least_one(wanted.d_inputs), p.name() + ": d_inputs");
+  compare(got.d_kernel, wanted.d_kernel, at_least_one(wanted.kernel_scale), p.name() + ": d_kernel");
+  compare(got.d_recurrent_kernel, wanted.d_recurrent_kernel, largest(wanted.recurrent_scale), p.name() + ": d_recurrent_kernel");
+  compare(got.d_recurrent_bias, wanted.d_recurrent_bias, at_least_one(wanted.bias_scale), p.name() + ": d_recurrent_bias");
+  compare(got.d_start, wanted.d_start, at_least_one(wanted.d_start), p.name() + ": d_start");
+  compare(got.d_start_cell, wanted.d_start_cell, at_least_one(wanted.d_start_cell), p.name() + ": d_start_cell");
   for (int threads : {2, 4}) check(same(got, run(p, threads)), p.name() + ": another answer with " + std::to_string(threads) + " threads");
 }
 
 // The first lane of many gives the same alone.
 void check_company(int cell) {
-  const Problem p = make(cell, 33, 7, 9, 5);
-  Problem alone = make(cell, 33, 1, 9, 5);
+  const Problem p = make(cell, 33, 7, 9, 20, 5);
+  Problem alone = make(cell, 33, 1, 9, 20, 5);
   const auto first_lane = [&](const Floats& from, int width, int steps) {
     Floats of_lane;
     for (int t = 0; t < steps; ++t) of_lane.insert(of_lane.end(), from.begin() + t * 7 * width, from.begin() + t * 7 * width + width);
     return of_lane;
   };
-  alone.kernel = p.kernel, alone.bias = p.bias;
-  alone.projected = first_lane(p.projected, 33 * p.parts, 9), alone.d_outputs = first_lane(p.d_outputs, 33, 9);
+  alone.table = p.table, alone.kernel = p.kernel, alone.recurrent_kernel = p.recurrent_kernel, alone.bias = p.bias;
+  alone.inputs = first_lane(p.inputs, 20, 9), alone.d_outputs = first_lane(p.d_outputs, 33, 9);
   alone.start = first_lane(p.start, 33, 1), alone.start_cell = first_lane(p.start_cell, 33, 1);
   alone.d_last = first_lane(p.d_last, 33, 1), alone.d_last_cell = first_lane(p.d_last_cell, 33, 1);
-  for (int t = 0; t < 9; ++t) alone.resets[t] = p.resets[t * 7];
+  for (int t = 0; t < 9; ++t) alone.resets[t] = p.resets[t * 7], alone.rows[t] = p.rows[t * 7];
   const Answer<float> many = run(p, 2), one = run(alone, 2);
   check(same(first_lane(many.outputs, 33, 9), one.outputs), p.name() + ": a lane's outputs depend on its company");
-  check(same(first_lane(many.d_projected, 33 * p.parts, 9), one.d_projected), p.name() + ": a lane's gradients depend on its company");
+  check(same(first_lane(many.d_inputs, 20, 9), one.d_inputs), p.name() + ": a lane's gradients depend on its company");
 }
 
 // What is no number stays none, in its lane only, until a reset.
 void check_not_a_number(int cell, float poison) {
-  Problem p = make(cell, 20, 3, 4, 6);
+  Problem p = make(cell, 20, 3, 4, 0, 6);
   std::fill_n(p.resets.get(), 12, false);
   p.resets[2 * 3 + 1] = true;
   p.start[20] = poison;  // of the second lane
@@ -284,7 +314,7 @@ void check_not_a_number(int cell, float poison) {
 }
 
 void check_at_the_same_time() {
-  const Problem p = make(0, 128, 16, 8, 7);
+  const Problem p = make(0, 128, 16, 8, 40, 7);
   const Answer<float> wanted = run(p, 1);
   std::atomic<int> others{0};
   std::vector<std::thread> callers;
@@ -297,7 +327,7 @@ void check_at_the_same_time() {
 }
 
 void check_fork() {
-  const Problem p = make(1, 128, 16, 8, 8);
+  const Problem p = make(1, 128, 16, 8, 40, 8);
   const Answer<float> wanted = run(p, 2);
   const pid_t child = fork();
   if (child == 0) {
@@ -377,11 +407,13 @@ int main(int count, char** arguments) {
         const double work = 1.0 * hiddens[i] * hiddens[i] * lanes[j];
         if (work * time > (brief ? 1e6 : 4e7)) time = 2;
         if (work * time > (brief ? 2e6 : 4e7)) continue;
-        check_problem(make(cell, hiddens[i], lanes[j], time, 100 * i + j));
+        // A first layer has no features, a later one has as many as units; any other number is also right.
+        const int features[] = {0, hiddens[i], hiddens[(i + 3) % 4]};
+        check_problem(make(cell, hiddens[i], lanes[j], time, features[(i + j) % 3], 100 * i + j));
       }
     for (int hard = 0; hard < 2; ++hard)
       for (int relu = 0; relu < 2; ++relu) {
-        Problem p = make(cell, 33, 5, 6, 3);
+        Problem p = make(cell, 33, 5, 6, 18, 3);
         p.with = {hard == 1, relu == 1};
         check_problem(p);
       }

@@ -16,7 +16,7 @@ import pytest
 from charloom.kernels import kernels_in_use
 from charloom.kernels.build import KernelsUnavailableError, library_path
 from charloom.kernels.native import runs_natively
-from tests.kernels.test_sequences import make
+from tests.kernels.test_sequences import make, run
 
 CELLS = [("lstm", "sigmoid", "tanh"), ("gru", "sigmoid", "tanh"), ("elman", "sigmoid", "tanh")]
 
@@ -29,8 +29,8 @@ def outputs_and_gradients(variant, hidden, lanes, time, kernels, monkeypatch):
     monkeypatch.setenv("CHARLOOM_KERNELS", kernels)
     *arguments, resets = make(variant, hidden, lanes, time)
 
-    def loss(cell, projected, carry):
-        outputs, last = cell.sequence(projected, carry, resets)
+    def loss(cell, features, carry):
+        outputs, last = run(cell, features, carry, resets)
         weights = jnp.cos(jnp.arange(outputs.size)).reshape(outputs.shape)
         return (outputs * weights).sum() + sum((part**2).sum() for part in jax.tree.leaves(last)), (outputs, last)
 
@@ -52,8 +52,8 @@ def test_a_map_over_models_gives_what_each_gives_alone(variant, monkeypatch):
     models = [make(variant, 20, 3, 5, seed=seed) for seed in range(3)]
     stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *models)
 
-    def gradient(cell, projected, carry, resets):
-        return jax.grad(lambda cell: jnp.sum(cell.sequence(projected, carry, resets)[0] ** 2))(cell)
+    def gradient(cell, features, carry, resets):
+        return jax.grad(lambda cell: jnp.sum(run(cell, features, carry, resets)[0] ** 2))(cell)
 
     together = jax.jit(jax.vmap(gradient))(*stacked)
     for index, model in enumerate(models):
@@ -174,6 +174,7 @@ def test_two_processes_that_start_together_compile_once(copying_compiler):
 )
 def test_small_layers_take_the_reference_unless_native_is_asked_for(choice, hidden, natively, monkeypatch):
     monkeypatch.setenv("CHARLOOM_KERNELS", choice)
-    cell, projected, *_ = make(CELLS[0], hidden, 1, 2)
-    assert runs_natively(projected, cell.recurrent_kernel, "tanh") is natively
-    assert not runs_natively(projected, cell.recurrent_kernel, "softmax")
+    cell, features, *_ = make(CELLS[0], hidden, 1, 2)
+    inputs = cell.features(features)
+    assert runs_natively(inputs, cell.recurrent_kernel, "tanh") is natively
+    assert not runs_natively(inputs, cell.recurrent_kernel, "softmax")

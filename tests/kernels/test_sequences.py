@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from charloom.kernels import Features, Rows
 from charloom.models import CELLS
 from tests.reference import CELL_STEPS
 
@@ -21,6 +22,7 @@ VARIANTS = [
     ("elman", "sigmoid", "relu"),
     ("elman", "sigmoid", "softmax"),
 ]
+FEATURES = 3
 SHAPES = [(1, 1, 1), (33, 3, 5)]  # hidden, lanes, time
 
 
@@ -28,7 +30,7 @@ every_variant = pytest.mark.parametrize("variant", VARIANTS, ids="-".join)
 
 
 def make(variant, hidden, lanes, time, dtype=np.float32, seed=0):
-    """Returns a cell with random biases, projected inputs, a carry and resets."""
+    """Returns a cell with random biases, features for it to read, a carry and resets."""
     rng = np.random.default_rng(seed)
 
     def draw(like):
@@ -36,26 +38,31 @@ def make(variant, hidden, lanes, time, dtype=np.float32, seed=0):
         return jnp.asarray((rng.normal(size=like.shape) * scale).astype(dtype))
 
     name, gates, candidate = variant
-    cell = jax.tree.map(draw, CELLS[name].init(2, hidden, jax.random.key(0), gates, candidate))
-    projected = draw(np.zeros((time, lanes, cell.bias.shape[0])))
+    cell = jax.tree.map(draw, CELLS[name].init(FEATURES, hidden, jax.random.key(0), gates, candidate))
+    features = jnp.asarray(rng.normal(size=(time, lanes, FEATURES)).astype(dtype))
     carry = jax.tree.map(draw, cell.zero_carry(lanes))
-    return cell, projected, carry, jnp.asarray(rng.random((time, lanes)) < 0.3)
+    return cell, features, carry, jnp.asarray(rng.random((time, lanes)) < 0.3)
+
+
+def run(cell, features, carry, resets):
+    return cell.sequence(cell.features(features), carry, resets)
 
 
 @every_variant
 @pytest.mark.parametrize(("hidden", "lanes", "time"), SHAPES)
 @pytest.mark.usefixtures("kernels")
 def test_agrees_with_numpy_in_float64(variant, hidden, lanes, time):
-    cell, projected, carry, resets = make(variant, hidden, lanes, time)
-    outputs, last = cell.sequence(projected, carry, resets)
+    cell, features, carry, resets = make(variant, hidden, lanes, time)
+    outputs, last = run(cell, features, carry, resets)
     step_once = CELL_STEPS[variant[0]]
     weights = jax.tree.map(lambda weight: np.asarray(weight, np.float64), cell)
+    projected = np.asarray(features, np.float64) @ weights.kernel + weights.bias
     for lane in range(lanes):
         state = [np.asarray(part[lane], np.float64) for part in jax.tree.leaves(carry)]
         for step in range(time):
             if resets[step, lane]:
                 state = [np.zeros(hidden) for _ in state]
-            state = step_once(np.asarray(projected[step, lane], np.float64), state, weights)
+            state = step_once(projected[step, lane], state, weights)
             np.testing.assert_allclose(outputs[step, lane], state[0], rtol=1e-5, atol=1e-5)
         for got, wanted in zip(jax.tree.leaves(last), state, strict=True):
             np.testing.assert_allclose(got[lane], wanted, rtol=1e-5, atol=1e-5)
@@ -67,10 +74,10 @@ def test_gradient_agrees_with_finite_differences_in_float64(variant, time):
     with jax.enable_x64(True):
         *arguments, resets = make(variant, 5, 3, time, np.float64)
 
-        def of_arrays(cell, projected, carry):
+        def of_arrays(cell, features, carry):
             # check_grads gives NumPy arrays.
-            cell, projected, carry = jax.tree.map(jnp.asarray, (cell, projected, carry))
-            outputs, last = cell.sequence(projected, carry, resets)
+            cell, features, carry = jax.tree.map(jnp.asarray, (cell, features, carry))
+            outputs, last = run(cell, features, carry, resets)
             weights = jnp.cos(jnp.arange(outputs.size)).reshape(outputs.shape)
             return (outputs * weights).sum() + sum((part**2).sum() for part in jax.tree.leaves(last))
 
@@ -80,10 +87,12 @@ def test_gradient_agrees_with_finite_differences_in_float64(variant, time):
 @every_variant
 @pytest.mark.usefixtures("kernels")
 def test_two_short_unrolls_are_one_long(variant):
-    cell, projected, carry, resets = make(variant, 7, 3, 20)  # long enough not to be unrolled
-    whole, last = cell.sequence(projected, carry, resets)
-    first, middle = cell.sequence(projected[:9], carry, resets[:9])
-    second, end = cell.sequence(projected[9:], middle, resets[9:])
+    cell, features, carry, resets = make(variant, 7, 3, 20)  # long enough not to be unrolled
+    ids = jnp.arange(60, dtype=jnp.int32).reshape(20, 3)
+    table = cell.project(features).reshape(60, -1)  # projected once: XLA's products depend on their shape
+    whole, last = cell.sequence(Rows(ids, table), carry, resets)
+    first, middle = cell.sequence(Rows(ids[:9], table), carry, resets[:9])
+    second, end = cell.sequence(Rows(ids[9:], table), middle, resets[9:])
     np.testing.assert_array_equal(whole, jnp.concatenate([first, second]))
     for a, b in zip(jax.tree.leaves(last), jax.tree.leaves(end), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -93,18 +102,38 @@ def test_two_short_unrolls_are_one_long(variant):
 @pytest.mark.usefixtures("kernels")
 def test_compiled_agrees_with_eager(variant):
     cell, *arguments = make(variant, 33, 2, 5)
-    eager, _ = cell.sequence(*arguments)
-    compiled, _ = jax.jit(lambda cell, *arguments: cell.sequence(*arguments))(cell, *arguments)
+    eager, _ = run(cell, *arguments)
+    compiled, _ = jax.jit(run)(cell, *arguments)
     np.testing.assert_allclose(compiled, eager, rtol=1e-6, atol=1e-6)
 
 
 @every_variant
 @pytest.mark.usefixtures("kernels")
 def test_a_reset_clears_even_a_state_that_is_no_number(variant):
-    cell, projected, carry, _ = make(variant, 4, 2, 3)
+    cell, features, carry, _ = make(variant, 4, 2, 3)
     broken = jax.tree.map(lambda state: state.at[0].set(jnp.nan), carry)
     resets = jnp.array([[False, False], [True, False], [False, False]])
-    outputs, _ = cell.sequence(projected, broken, resets)
+    outputs, _ = run(cell, features, broken, resets)
     assert jnp.isnan(outputs[0, 0]).any()
     assert jnp.isfinite(outputs[1:, 0]).all()
     assert jnp.isfinite(outputs[:, 1]).all()
+
+
+@every_variant
+@pytest.mark.usefixtures("kernels")
+def test_rows_of_a_table_are_inputs_projected_before(variant):
+    cell, _, carry, resets = make(variant, 33, 3, 5)
+    rng = np.random.default_rng(3)
+    one_hot_kernel = jnp.asarray(rng.normal(size=(4, cell.bias.shape[0])).astype(np.float32))
+    rows = jnp.asarray(rng.integers(0, 4, (5, 3)), jnp.int32)
+
+    def loss(kernel, as_rows):
+        one_hot = jax.nn.one_hot(rows, 4)
+        inputs = Rows(rows, kernel) if as_rows else Features(one_hot, kernel, jnp.zeros(kernel.shape[1]))
+        outputs, _ = cell.sequence(inputs, carry, resets)
+        return jnp.sum(outputs**2), outputs
+
+    (_, looked_up), of_table = jax.value_and_grad(loss, has_aux=True)(one_hot_kernel, True)
+    (_, multiplied), of_kernel = jax.value_and_grad(loss, has_aux=True)(one_hot_kernel, False)
+    np.testing.assert_allclose(looked_up, multiplied, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(of_table, of_kernel, rtol=1e-4, atol=1e-5)

@@ -73,7 +73,7 @@ def test_folding_the_embedding_changes_no_gradient():
 
     def unfolded(network):
         cell = network.cells[0]
-        outputs, _ = cell.sequence(cell.project(network.embedding[ids]), cell.zero_carry(3), resets)
+        outputs, _ = cell.sequence(cell.features(network.embedding[ids]), cell.zero_carry(3), resets)
         return cross_entropy(network.head(outputs), ids).sum()
 
     for a, b in zip(*(jax.tree.leaves(jax.grad(f)(network)) for f in (folded, unfolded)), strict=True):

@@ -8,6 +8,7 @@ from charloom.kernels.compiled import compiled
 from charloom.kernels.elman import elman_sequence, elman_step
 from charloom.kernels.generator import Choices, Generator, LayerWeights, Streams
 from charloom.kernels.gru import gru_sequence, gru_step
+from charloom.kernels.inputs import Features, LayerInputs, Rows
 from charloom.kernels.lstm import LSTMCarry, lstm_sequence, lstm_step
 from charloom.kernels.native import (
     Activations,
@@ -20,10 +21,13 @@ from charloom.kernels.native import (
 __all__ = [
     "Activations",
     "Choices",
+    "Features",
     "Generator",
     "Kernels",
     "LSTMCarry",
+    "LayerInputs",
     "LayerWeights",
+    "Rows",
     "Streams",
     "compiled",
     "elman_sequence",

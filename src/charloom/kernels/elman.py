@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from charloom.kernels import native
 from charloom.kernels.activations import CELL_ACTIVATIONS
+from charloom.kernels.inputs import LayerInputs
 from charloom.kernels.scan import scan_steps, zeroed
 from charloom.settings import CellActivation
 
@@ -43,7 +44,7 @@ def elman_step(
 
 
 def elman_sequence(
-    projected: Float[Array, "time lanes hidden"],
+    inputs: LayerInputs,
     recurrent_kernel: Float[Array, "hidden hidden"],
     carry: Float[Array, "lanes hidden"],
     resets: Bool[Array, "time lanes"],
@@ -52,7 +53,7 @@ def elman_sequence(
     """Returns the outputs of all steps and the last carry.
 
     Args:
-        projected: the inputs after the input kernel and the bias, time first.
+        inputs: what the layer reads, time first.
         recurrent_kernel: the kernel of the recurrent product.
         carry: the state before the first step.
         resets: where True, the lane's state is zero before the step.
@@ -60,10 +61,10 @@ def elman_sequence(
 
     Differentiable in the first three.
     """
-    if native.runs_natively(projected, recurrent_kernel, cell_activation):
+    if native.runs_natively(inputs, recurrent_kernel, cell_activation):
         activations = native.Activations("sigmoid", cell_activation)  # it has no gates
-        return native.elman_sequence(projected, recurrent_kernel, carry, resets, activations)
-    return _reference(projected, recurrent_kernel, carry, resets, cell_activation)
+        return native.elman_sequence(inputs, recurrent_kernel, carry, resets, activations)
+    return _reference(inputs.projected(), recurrent_kernel, carry, resets, cell_activation)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -92,7 +93,7 @@ def elman_forward(
     resets: Bool[Array, "time lanes"],
     cell_activation: CellActivation,
 ) -> tuple[tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]], ElmanResiduals]:
-    """Returns `elman_sequence`, and what `elman_backward` needs."""
+    """Returns `elman_sequence` of projected inputs, on the reference, and what `elman_backward` needs."""
     hidden, last = _reference(projected, recurrent_kernel, carry, resets, cell_activation)
     return (hidden, last), ElmanResiduals(recurrent_kernel, carry, resets, hidden)
 
@@ -102,7 +103,7 @@ def elman_backward(
     residuals: ElmanResiduals,
     cotangents: tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]],
 ) -> tuple[Float[Array, "time lanes hidden"], Float[Array, "hidden hidden"], Float[Array, "lanes hidden"], None]:
-    """Returns the cotangents of the differentiable arguments of `elman_sequence`."""
+    """Returns the cotangents of the differentiable arguments of `elman_forward`."""
     recurrent_kernel, start, resets, hidden = residuals
     hidden_cotangents, last_cotangent = cotangents
     previous = zeroed(jnp.concatenate([start[None], hidden[:-1]]), resets)

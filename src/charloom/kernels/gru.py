@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from charloom.kernels import native
 from charloom.kernels.activations import CELL_ACTIVATIONS, GATE_ACTIVATIONS
+from charloom.kernels.inputs import LayerInputs
 from charloom.kernels.scan import scan_steps, zeroed
 from charloom.settings import CellActivation, GateActivation
 
@@ -57,7 +58,7 @@ def gru_step(
 
 
 def gru_sequence(
-    projected: Float[Array, "time lanes gates"],
+    inputs: LayerInputs,
     recurrent_kernel: Float[Array, "hidden gates"],
     recurrent_bias: Float[Array, " gates"],
     carry: Float[Array, "lanes hidden"],
@@ -68,7 +69,7 @@ def gru_sequence(
     """Returns the outputs of all steps and the last carry.
 
     Args:
-        projected: the inputs after the input kernel and the bias, time first.
+        inputs: what the layer reads, time first.
         recurrent_kernel: the kernel of the recurrent product.
         recurrent_bias: added to the recurrent product.
         carry: the state before the first step.
@@ -78,10 +79,12 @@ def gru_sequence(
 
     Differentiable in the first four.
     """
-    if native.runs_natively(projected, recurrent_kernel, cell_activation):
+    if native.runs_natively(inputs, recurrent_kernel, cell_activation):
         activations = native.Activations(gate_activation, cell_activation)
-        return native.gru_sequence(projected, recurrent_kernel, recurrent_bias, carry, resets, activations)
-    return _reference(projected, recurrent_kernel, recurrent_bias, carry, resets, gate_activation, cell_activation)
+        return native.gru_sequence(inputs, recurrent_kernel, recurrent_bias, carry, resets, activations)
+    return _reference(
+        inputs.projected(), recurrent_kernel, recurrent_bias, carry, resets, gate_activation, cell_activation
+    )
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(5, 6))

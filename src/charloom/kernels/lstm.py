@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float
 
 from charloom.kernels import native
 from charloom.kernels.activations import CELL_ACTIVATIONS, GATE_ACTIVATIONS
+from charloom.kernels.inputs import LayerInputs
 from charloom.kernels.scan import scan_steps, zeroed
 from charloom.settings import CellActivation, GateActivation
 
@@ -68,7 +69,7 @@ def lstm_step(
 
 
 def lstm_sequence(
-    projected: Float[Array, "time lanes gates"],
+    inputs: LayerInputs,
     recurrent_kernel: Float[Array, "hidden gates"],
     carry: LSTMCarry,
     resets: Bool[Array, "time lanes"],
@@ -78,7 +79,7 @@ def lstm_sequence(
     """Returns the outputs of all steps and the last carry.
 
     Args:
-        projected: the inputs after the input kernel and the bias, time first.
+        inputs: what the layer reads, time first.
         recurrent_kernel: the kernel of the recurrent product.
         carry: the state before the first step.
         resets: where True, the lane's state is zero before the step.
@@ -87,11 +88,11 @@ def lstm_sequence(
 
     Differentiable in the first three.
     """
-    if native.runs_natively(projected, recurrent_kernel, cell_activation):
+    if native.runs_natively(inputs, recurrent_kernel, cell_activation):
         activations = native.Activations(gate_activation, cell_activation)
-        outputs, last = native.lstm_sequence(projected, recurrent_kernel, tuple(carry), resets, activations)
+        outputs, last = native.lstm_sequence(inputs, recurrent_kernel, tuple(carry), resets, activations)
         return outputs, LSTMCarry(*last)
-    return _reference(projected, recurrent_kernel, carry, resets, gate_activation, cell_activation)
+    return _reference(inputs.projected(), recurrent_kernel, carry, resets, gate_activation, cell_activation)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))
@@ -122,7 +123,7 @@ def lstm_forward(
     gate_activation: GateActivation,
     cell_activation: CellActivation,
 ) -> tuple[tuple[Float[Array, "time lanes hidden"], LSTMCarry], LSTMResiduals]:
-    """Returns `lstm_sequence`, and what `lstm_backward` needs."""
+    """Returns `lstm_sequence` of projected inputs, on the reference, and what `lstm_backward` needs."""
 
     def step(
         carry: LSTMCarry, inputs: tuple[Float[Array, "lanes gates"], Bool[Array, " lanes"]]
@@ -142,7 +143,7 @@ def lstm_backward(
     residuals: LSTMResiduals,
     cotangents: tuple[Float[Array, "time lanes hidden"], LSTMCarry],
 ) -> tuple[Float[Array, "time lanes gates"], Float[Array, "hidden gates"], LSTMCarry, None]:
-    """Returns the cotangents of the differentiable arguments of `lstm_sequence`."""
+    """Returns the cotangents of the differentiable arguments of `lstm_forward`."""
     recurrent_kernel, start, resets, hidden, cell, gates = residuals
     hidden_cotangents, last_cotangent = cotangents
     previous = _reset(

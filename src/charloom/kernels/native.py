@@ -6,6 +6,7 @@ See docs/design/kernels.md.
 
 import ctypes
 import logging
+import math
 import os
 from collections.abc import Mapping
 from functools import cache, partial
@@ -15,10 +16,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int32
 
 from charloom.errors import CharloomError
 from charloom.kernels.build import KernelsUnavailableError, library_path
+from charloom.kernels.inputs import Features, LayerInputs, Rows
 from charloom.machine import available_cores
 from charloom.settings import CellActivation, GateActivation
 
@@ -61,12 +63,12 @@ def kernels_in_use() -> Kernels:
 
 
 def runs_natively(
-    projected: Float[Array, "time lanes gates"],
+    inputs: LayerInputs,
     recurrent_kernel: Float[Array, "hidden gates"],
     cell_activation: CellActivation,
 ) -> bool:
     """Returns whether the native kernels run a layer. That depends on nothing that a lane's company changes."""
-    return projected.size > 0 and takes_natively(recurrent_kernel, cell_activation, len(projected))
+    return math.prod(inputs.shape) > 0 and takes_natively(recurrent_kernel, cell_activation, inputs.shape[0])
 
 
 def takes_natively(
@@ -152,6 +154,15 @@ class Activations(NamedTuple):
     cell: CellActivation
 
 
+# The largest vector that the kernels know, in floats: what they keep for themselves has room for whole ones.
+_WIDEST = 16
+
+
+def _kept(inputs: LayerInputs, hidden: int, each: int) -> tuple[int, ...]:
+    """Returns the shape of what a forward pass keeps: `each` numbers a unit, in the order that the kernels like."""
+    return (math.prod(inputs.shape) * each * -(-hidden // _WIDEST) * _WIDEST,)
+
+
 def _call(
     handler: str,
     results: tuple[tuple[int, ...], ...],
@@ -161,8 +172,7 @@ def _call(
 ) -> tuple[Array, ...]:
     """Returns the float32 arrays of the shapes `results` that a handler makes.
 
-    `in_place` maps arguments to the results that take their memory: each number is read before it is written over,
-    and the largest arrays of an update are one. Where an argument is still needed XLA copies it.
+    `in_place` maps arguments to the results that take their memory.
     """
     shapes = tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in results)  # type: ignore[no-untyped-call]
     target = f"charloom_{handler}_{kernels_in_use().suffix}"
@@ -174,21 +184,54 @@ def _call(
     return tuple(made)
 
 
+class _Layer(NamedTuple):
+    """What both directions are told of a layer, in the order of the handlers' first arguments.
+
+    The kernels know one kind of input: rows of a table, and beside them features and their kernel.
+    """
+
+    rows: Int32[Array, "time lanes"]
+    features: Float[Array, "time lanes features"]
+    kernel: Float[Array, "features gates"]
+    recurrent_kernel: Float[Array, "hidden gates"]
+    start: _State
+    resets: _Resets
+
+    @classmethod
+    def of(cls, inputs: LayerInputs, *rest: Array) -> "_Layer":
+        """Returns the layer, in which what there is none of is empty."""
+        if isinstance(inputs, Rows):
+            return cls(inputs.ids, jnp.zeros((*inputs.shape, 0)), jnp.zeros((0, inputs.table.shape[1])), *rest)
+        return cls(jnp.zeros(inputs.shape, jnp.int32), inputs.values, inputs.kernel, *rest)
+
+    def gradient_shapes(self, inputs: LayerInputs) -> tuple[tuple[int, ...], ...]:
+        """Returns the shapes of the gradients of table, features, kernel and recurrent kernel."""
+        return _table(inputs).shape, self.features.shape, self.kernel.shape, self.recurrent_kernel.shape
+
+
+def _table(inputs: LayerInputs) -> Float[Array, "rows gates"]:
+    return inputs.table if isinstance(inputs, Rows) else inputs.bias[None]
+
+
+def _gradient(inputs: LayerInputs, table: Array, features: Array, kernel: Array) -> LayerInputs:
+    """Returns the gradient of `inputs`, in their form; ids have none."""
+    return Rows._make((None, table)) if isinstance(inputs, Rows) else Features(features, kernel, table[0])
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
 def lstm_sequence(
-    projected: Float[Array, "time lanes gates"],
+    inputs: LayerInputs,
     recurrent_kernel: Float[Array, "hidden gates"],
     carry: tuple[_State, _State],
     resets: _Resets,
     activations: Activations,
 ) -> tuple[_Outputs, tuple[_State, _State]]:
     """Returns what `charloom.kernels.lstm_sequence` does; `carry` is (h, c)."""
-    outputs, cells, _ = _lstm(projected, recurrent_kernel, carry, resets, activations, kept=False)
-    return outputs, (outputs[-1], cells[-1])
+    return _lstm(inputs, recurrent_kernel, carry, resets, activations, kept=False)[0]
 
 
 def _lstm(
-    projected: Array,
+    inputs: LayerInputs,
     recurrent_kernel: Array,
     carry: tuple[Array, Array],
     resets: Array,
@@ -196,32 +239,30 @@ def _lstm(
     *,
     kept: bool,
 ) -> Any:
-    time, lanes, gates = projected.shape
-    shape = (lanes, recurrent_kernel.shape[0])
-    # A gradient needs the gates, and c after each step; else one c is enough.
-    shapes = (time, *shape), (time if kept else 1, *shape), (time, lanes, gates) if kept else (0,)
-    in_place = {0: 2} if kept else {}
-    return _call("lstm_forward", shapes, activations, projected, recurrent_kernel, *carry, resets, in_place=in_place)
+    hidden = len(recurrent_kernel)
+    layer = _Layer.of(inputs, recurrent_kernel, carry[0], resets)
+    of_backward = (_kept(inputs, hidden, 4), _kept(inputs, hidden, 1)) if kept else ((0,), (0,))
+    shapes = (*inputs.shape, hidden), carry[1].shape, *of_backward
+    outputs, last_cell, gates, cells = _call("lstm_forward", shapes, activations, *layer, carry[1], _table(inputs))
+    return (outputs, (outputs[-1], last_cell)), (inputs, recurrent_kernel, carry, resets, outputs, cells, gates)
 
 
-def _lstm_forward(
-    projected: Array,
-    recurrent_kernel: Array,
-    carry: tuple[Array, Array],
-    resets: Array,
-    activations: Activations,
-) -> Any:
-    outputs, cells, gates = _lstm(projected, recurrent_kernel, carry, resets, activations, kept=True)
-    return (outputs, (outputs[-1], cells[-1])), (recurrent_kernel, *carry, resets, outputs, cells, gates)
+def _lstm_forward(*arguments: Any) -> Any:
+    return _lstm(*arguments, kept=True)
 
 
-def _lstm_backward(activations: Activations, residuals: tuple[Array, ...], cotangents: Any) -> Any:
-    kernel, start, start_cell, *_, gates = residuals
+def _lstm_backward(activations: Activations, residuals: Any, cotangents: Any) -> Any:
+    inputs, recurrent_kernel, carry, resets, outputs, cells, gates = residuals
     d_outputs, d_last = cotangents
-    shapes = gates.shape, kernel.shape, start.shape, start_cell.shape
-    arguments = *residuals, d_outputs, *d_last
-    d_projected, d_kernel, *d_carry = _call("lstm_backward", shapes, activations, *arguments, in_place={6: 0})
-    return d_projected, d_kernel, tuple(d_carry), None
+    layer = _Layer.of(inputs, recurrent_kernel, carry[0], resets)
+    arguments = *layer, carry[1], outputs, cells, gates, d_outputs, *d_last
+    shapes = gates.shape, *layer.gradient_shapes(inputs), carry[0].shape, carry[1].shape
+    # The gates' gradients stand where the gates stood: nobody else reads either.
+    in_place = {len(layer) + 3: 0}
+    _, *d_inputs, d_kernel, d_start, d_start_cell = _call(
+        "lstm_backward", shapes, activations, *arguments, in_place=in_place
+    )
+    return _gradient(inputs, *d_inputs), d_kernel, (d_start, d_start_cell), None
 
 
 lstm_sequence.defvjp(_lstm_forward, _lstm_backward)
@@ -229,7 +270,7 @@ lstm_sequence.defvjp(_lstm_forward, _lstm_backward)
 
 @partial(jax.custom_vjp, nondiff_argnums=(5,))
 def gru_sequence(
-    projected: Float[Array, "time lanes gates"],
+    inputs: LayerInputs,
     recurrent_kernel: Float[Array, "hidden gates"],
     recurrent_bias: Float[Array, " gates"],
     carry: _State,
@@ -237,12 +278,11 @@ def gru_sequence(
     activations: Activations,
 ) -> tuple[_Outputs, _State]:
     """Returns what `charloom.kernels.gru_sequence` does."""
-    outputs, _ = _gru(projected, recurrent_kernel, recurrent_bias, carry, resets, activations, kept=False)
-    return outputs, outputs[-1]
+    return _gru(inputs, recurrent_kernel, recurrent_bias, carry, resets, activations, kept=False)[0]
 
 
 def _gru(
-    projected: Array,
+    inputs: LayerInputs,
     recurrent_kernel: Array,
     recurrent_bias: Array,
     carry: Array,
@@ -251,30 +291,25 @@ def _gru(
     *,
     kept: bool,
 ) -> Any:
-    time = len(projected)
-    lanes, hidden = carry.shape
-    shapes = (time, lanes, hidden), (time, lanes, 4 * hidden) if kept else (0,)
-    return _call("gru_forward", shapes, activations, projected, recurrent_kernel, recurrent_bias, carry, resets)
+    hidden = len(recurrent_kernel)
+    layer = _Layer.of(inputs, recurrent_kernel, carry, resets)
+    shapes = (*inputs.shape, hidden), _kept(inputs, hidden, 4) if kept else (0,)
+    outputs, gates = _call("gru_forward", shapes, activations, *layer, recurrent_bias, _table(inputs))
+    return (outputs, outputs[-1]), (inputs, recurrent_kernel, carry, resets, outputs, gates)
 
 
-def _gru_forward(
-    projected: Array,
-    recurrent_kernel: Array,
-    recurrent_bias: Array,
-    carry: Array,
-    resets: Array,
-    activations: Activations,
-) -> Any:
-    outputs, gates = _gru(projected, recurrent_kernel, recurrent_bias, carry, resets, activations, kept=True)
-    return (outputs, outputs[-1]), (recurrent_kernel, carry, resets, outputs, gates)
+def _gru_forward(*arguments: Any) -> Any:
+    return _gru(*arguments, kept=True)
 
 
-def _gru_backward(activations: Activations, residuals: tuple[Array, ...], cotangents: tuple[Array, Array]) -> Any:
-    kernel, start, _, outputs, _ = residuals
-    projected = (*outputs.shape[:2], kernel.shape[1])
-    shapes = projected, projected, kernel.shape, start.shape
-    d_projected, d_product, d_kernel, d_start = _call("gru_backward", shapes, activations, *residuals, *cotangents)
-    return d_projected, d_kernel, d_product.sum(axis=(0, 1)), d_start, None
+def _gru_backward(activations: Activations, residuals: Any, cotangents: Any) -> Any:
+    inputs, recurrent_kernel, carry, resets, outputs, gates = residuals
+    layer = _Layer.of(inputs, recurrent_kernel, carry, resets)
+    arguments = *layer, outputs, gates, *cotangents
+    shapes = gates.shape, *layer.gradient_shapes(inputs), (recurrent_kernel.shape[1],), carry.shape
+    in_place = {len(layer) + 1: 0}
+    _, *d_inputs, d_kernel, d_bias, d_start = _call("gru_backward", shapes, activations, *arguments, in_place=in_place)
+    return _gradient(inputs, *d_inputs), d_kernel, d_bias, d_start, None
 
 
 gru_sequence.defvjp(_gru_forward, _gru_backward)
@@ -282,29 +317,32 @@ gru_sequence.defvjp(_gru_forward, _gru_backward)
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
 def elman_sequence(
-    projected: Float[Array, "time lanes hidden"],
+    inputs: LayerInputs,
     recurrent_kernel: Float[Array, "hidden hidden"],
     carry: _State,
     resets: _Resets,
     activations: Activations,
 ) -> tuple[_Outputs, _State]:
     """Returns what `charloom.kernels.elman_sequence` does."""
-    arguments = projected, recurrent_kernel, carry, resets
-    (outputs,) = _call("elman_forward", (projected.shape,), activations, *arguments, in_place={0: 0})
+    layer = _Layer.of(inputs, recurrent_kernel, carry, resets)
+    shape = *inputs.shape, len(recurrent_kernel)
+    (outputs,) = _call("elman_forward", (shape,), activations, *layer, _table(inputs))
     return outputs, outputs[-1]
 
 
 def _elman_forward(
-    projected: Array, recurrent_kernel: Array, carry: Array, resets: Array, activations: Activations
+    inputs: LayerInputs, recurrent_kernel: Array, carry: Array, resets: Array, activations: Activations
 ) -> Any:
-    outputs, last = elman_sequence(projected, recurrent_kernel, carry, resets, activations)
-    return (outputs, last), (recurrent_kernel, carry, resets, outputs)
+    outputs, last = elman_sequence(inputs, recurrent_kernel, carry, resets, activations)
+    return (outputs, last), (inputs, recurrent_kernel, carry, resets, outputs)
 
 
-def _elman_backward(activations: Activations, residuals: tuple[Array, ...], cotangents: tuple[Array, Array]) -> Any:
-    kernel, start, _, outputs = residuals
-    shapes = outputs.shape, kernel.shape, start.shape
-    return *_call("elman_backward", shapes, activations, *residuals, *cotangents), None
+def _elman_backward(activations: Activations, residuals: Any, cotangents: tuple[Array, Array]) -> Any:
+    inputs, recurrent_kernel, carry, resets, outputs = residuals
+    layer = _Layer.of(inputs, recurrent_kernel, carry, resets)
+    shapes = *layer.gradient_shapes(inputs), carry.shape
+    *d_inputs, d_kernel, d_start = _call("elman_backward", shapes, activations, *layer, outputs, *cotangents)
+    return _gradient(inputs, *d_inputs), d_kernel, d_start, None
 
 
 elman_sequence.defvjp(_elman_forward, _elman_backward)

@@ -13,6 +13,8 @@ from jax.nn.initializers import glorot_uniform, orthogonal
 from jaxtyping import Array, Bool, Float, Key
 
 from charloom.kernels import (
+    Features,
+    LayerInputs,
     LSTMCarry,
     elman_sequence,
     elman_step,
@@ -74,7 +76,7 @@ class Cell(eqx.Module):
 
     @abstractmethod
     def sequence(
-        self, projected: Float[Array, "time lanes gates"], carry: Any, resets: Bool[Array, "time lanes"]
+        self, inputs: LayerInputs, carry: Any, resets: Bool[Array, "time lanes"]
     ) -> tuple[Float[Array, "time lanes hidden"], Any]:
         """Returns the outputs of all steps and the last carry; the state is zeroed before marked steps."""
 
@@ -90,6 +92,10 @@ class Cell(eqx.Module):
     def project(self, inputs: Float[Array, "*batch input"]) -> Float[Array, "*batch gates"]:
         """Returns `inputs` after the input kernel and the bias."""
         return inputs @ self.kernel + self.bias
+
+    def features(self, values: Float[Array, "time lanes input"]) -> Features:
+        """Returns `values` as `sequence` reads them."""
+        return Features(values, self.kernel, self.bias)
 
 
 class LSTMCell(Cell):
@@ -116,10 +122,10 @@ class LSTMCell(Cell):
         return carry.hidden, carry
 
     def sequence(
-        self, projected: Float[Array, "time lanes gates"], carry: LSTMCarry, resets: Bool[Array, "time lanes"]
+        self, inputs: LayerInputs, carry: LSTMCarry, resets: Bool[Array, "time lanes"]
     ) -> tuple[Float[Array, "time lanes hidden"], LSTMCarry]:
         activations = self.gate_activation, self.cell_activation
-        return lstm_sequence(projected, self.recurrent_kernel, carry, resets, *activations)
+        return lstm_sequence(inputs, self.recurrent_kernel, carry, resets, *activations)
 
 
 class GRUCell(Cell):
@@ -146,12 +152,12 @@ class GRUCell(Cell):
 
     def sequence(
         self,
-        projected: Float[Array, "time lanes gates"],
+        inputs: LayerInputs,
         carry: Float[Array, "lanes hidden"],
         resets: Bool[Array, "time lanes"],
     ) -> tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]]:
         activations = self.gate_activation, self.cell_activation
-        return gru_sequence(projected, self.recurrent_kernel, self.recurrent_bias, carry, resets, *activations)
+        return gru_sequence(inputs, self.recurrent_kernel, self.recurrent_bias, carry, resets, *activations)
 
 
 class ElmanCell(Cell):
@@ -167,11 +173,11 @@ class ElmanCell(Cell):
 
     def sequence(
         self,
-        projected: Float[Array, "time lanes gates"],
+        inputs: LayerInputs,
         carry: Float[Array, "lanes hidden"],
         resets: Bool[Array, "time lanes"],
     ) -> tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]]:
-        return elman_sequence(projected, self.recurrent_kernel, carry, resets, self.cell_activation)
+        return elman_sequence(inputs, self.recurrent_kernel, carry, resets, self.cell_activation)
 
 
 CELLS: dict[CellName, type[Cell]] = {"lstm": LSTMCell, "gru": GRUCell, "elman": ElmanCell}

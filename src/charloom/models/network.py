@@ -14,6 +14,7 @@ from jax.nn.initializers import glorot_uniform
 from jaxtyping import Array, Bool, Float, Int32, Key
 
 from charloom.errors import SettingError
+from charloom.kernels import LayerInputs, Rows
 from charloom.models.cells import CELLS, Cell
 from charloom.models.sequence_model import Carry, DropoutMasks, SequenceModel
 from charloom.settings import Inputs, NetworkSettings
@@ -128,18 +129,17 @@ class Network(SequenceModel):
     ) -> tuple[Float[Array, "predicted lanes vocab"], Carry]:
         rows = jnp.where(resets, self.start_row, token_ids)
         if self.inputs == "scalar":
-            projected = self.cells[0].project(self._scalars(rows))  # cheaper than a table's gradient
+            inputs: LayerInputs = self.cells[0].features(self._scalars(rows))  # cheaper than a table's gradient
         else:
-            # Rows are in bounds by construction; clipping is the mode that costs nothing to check.
-            projected = jnp.take(self.projection_table(), rows, axis=0, mode="clip")
+            inputs = Rows(rows, self.projection_table())
         last = []
         for layer, cell in enumerate(self.cells):
-            hidden, cell_carry = cell.sequence(projected, carry[layer], resets)
+            hidden, cell_carry = cell.sequence(inputs, carry[layer], resets)
             if dropout_masks is not None:
                 hidden = hidden * dropout_masks[layer]
             last.append(cell_carry)
             if layer + 1 < len(self.cells):
-                projected = self.cells[layer + 1].project(hidden)
+                inputs = self.cells[layer + 1].features(hidden)
         return self.head(hidden[-1:] if last_only else hidden), tuple(last)
 
     def _scalars(self, rows: Int32[Array, "*batch"]) -> Float[Array, "*batch 1"]:

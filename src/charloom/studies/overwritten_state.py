@@ -12,8 +12,9 @@ from typing import Any
 import jax
 from jaxtyping import Array, Bool, Float
 
-from charloom.kernels.elman import elman_backward, elman_forward, elman_sequence
-from charloom.kernels.lstm import LSTMCarry, lstm_backward, lstm_forward, lstm_sequence
+from charloom.kernels import LayerInputs
+from charloom.kernels.elman import elman_backward, elman_forward
+from charloom.kernels.lstm import LSTMCarry, lstm_backward, lstm_forward
 from charloom.models import Cell, ElmanCell, LSTMCell, Network
 
 
@@ -25,7 +26,7 @@ def overwrite(network: Network) -> Network:
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _elman(*arguments: Any) -> Any:
-    return elman_sequence(*arguments)
+    return elman_forward(*arguments)[0]
 
 
 def _elman_forward(*arguments: Any) -> Any:
@@ -38,7 +39,7 @@ _elman.defvjp(_elman_forward, elman_backward)
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def _lstm(*arguments: Any) -> Any:
-    return lstm_sequence(*arguments)
+    return lstm_forward(*arguments)[0]
 
 
 def _lstm_forward(*arguments: Any) -> Any:
@@ -52,18 +53,20 @@ _lstm.defvjp(_lstm_forward, lstm_backward)
 class _OverwrittenElmanCell(ElmanCell):
     def sequence(
         self,
-        projected: Float[Array, "time lanes gates"],
+        inputs: LayerInputs,
         carry: Float[Array, "lanes hidden"],
         resets: Bool[Array, "time lanes"],
     ) -> tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]]:
-        return _elman(projected, self.recurrent_kernel, carry, resets, self.cell_activation)
+        return _elman(inputs.projected(), self.recurrent_kernel, carry, resets, self.cell_activation)
 
 
 class _OverwrittenLSTMCell(LSTMCell):
     def sequence(
         self,
-        projected: Float[Array, "time lanes gates"],
+        inputs: LayerInputs,
         carry: LSTMCarry,
         resets: Bool[Array, "time lanes"],
     ) -> tuple[Float[Array, "time lanes hidden"], LSTMCarry]:
-        return _lstm(projected, self.recurrent_kernel, carry, resets, self.gate_activation, self.cell_activation)
+        return _lstm(
+            inputs.projected(), self.recurrent_kernel, carry, resets, self.gate_activation, self.cell_activation
+        )

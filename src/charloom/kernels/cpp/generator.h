@@ -4,7 +4,6 @@
 // numbers are the same alone and in company.
 #pragma once
 
-#include <utility>
 #include <vector>
 
 #include "sampling.h"
@@ -55,8 +54,8 @@ class Generator : public AnyGenerator {
  public:
   explicit Generator(const Weights& weights) : weights_(weights) {
     const int hidden = weights.hidden, gates = Cell::parts * hidden;
-    const size_t kernel = packed_floats(gates, hidden);
-    const size_t head = weights.head_kernel ? packed_floats(hidden, weights.vocab) : 0;
+    const size_t kernel = packed_floats<Cell>(hidden, hidden);
+    const size_t head = weights.head_kernel ? static_cast<size_t>(hidden) * vectors_of(weights.vocab) * kWidth : 0;
     float* next = packed_.reserve((2 * static_cast<size_t>(weights.layers) - 1) * kernel + head);
     for (int layer = 0; layer < weights.layers; ++layer) {
       recurrent_.push_back(next), next += kernel;
@@ -85,28 +84,21 @@ class Generator : public AnyGenerator {
 
   void run(const Streams& streams, const Task& task, int threads) const override {
     const size_t state = Scratch::rounded(static_cast<size_t>(streams.count) * weights_.hidden);
-    const size_t projected = Scratch::rounded(static_cast<size_t>(streams.count) * Cell::parts * weights_.hidden);
     const double operations = 2.0 * Cell::parts * weights_.hidden * weights_.hidden * streams.count;
-    Team::of_process().run(operations < kAlone ? 1 : threads, weights_.layers * state + projected + Scratch::rounded(streams.count),
+    Team::of_process().run(operations < kAlone ? 1 : threads, weights_.layers * state + Scratch::rounded(streams.count),
                            [&](Member member, Scratch scratch) { run(streams, task, member, scratch); });
   }
 
  private:
   static void pack(const float* kernel, int hidden, float* to) {
     for_each_panel(0, vectors_of(hidden), Cell::units, false, [&](int vector, int vectors) {
-      pack_forward<Cell>(kernel, hidden, vector * kWidth, vectors,
+      pack_forward<Cell>(kernel, hidden, hidden, vector * kWidth, vectors,
                            to + static_cast<size_t>(vector) * Cell::parts * hidden * kWidth);
     });
   }
 
   static std::vector<float> copy(const float* from, size_t count) {
     return from ? std::vector<float>(from, from + count) : std::vector<float>();
-  }
-
-  // A member's share of some vectors, in whole panels of `units`, as they were packed.
-  static std::pair<int, int> share(int vectors, int units, Member member) {
-    const int panels = (vectors + units - 1) / units;
-    return {member.first(panels) * units, std::min(member.last(panels) * units, vectors)};
   }
 
   void run(const Streams& streams, const Task& task, Member member, Scratch scratch) const {
@@ -118,7 +110,6 @@ class Generator : public AnyGenerator {
       now[layer] = streams.hidden + layer * state_size;
       next[layer] = scratch.take(state_size);
     }
-    float* projected = scratch.take(state_size * Cell::parts);
     int32_t* rows = reinterpret_cast<int32_t*>(scratch.take(count));
     Choice room;
     for (int step = 0; step < task.steps; ++step) {
@@ -133,7 +124,7 @@ class Generator : public AnyGenerator {
       }
       member.wait();
       for (int layer = 0; layer < layers; ++layer) {
-        advance(layer, streams, layer ? next[layer - 1] : nullptr, now[layer], next[layer], projected, rows,
+        advance(layer, streams, layer ? next[layer - 1] : nullptr, now[layer], next[layer], rows,
                 step % 2 == 1, member);
         member.wait();
       }
@@ -152,54 +143,43 @@ class Generator : public AnyGenerator {
   }
 
   // One layer's step for all streams, of this member's units. `below` is the layer's input, null for the first.
-  void advance(int layer, const Streams& streams, const float* below, const float* now, float* next, float* projected,
+  void advance(int layer, const Streams& streams, const float* below, const float* now, float* next,
                const int32_t* rows_of, bool backwards, Member member) const {
-    const int count = streams.count, hidden = weights_.hidden, gates = Cell::parts * hidden;
-    const size_t panel_size = static_cast<size_t>(gates) * kWidth;
-    Forward call{};
-    call.lanes = count, call.hidden = hidden, call.with = with_[layer];
-    call.projected = layer ? projected : table_.data();
-    float* cells = streams.cells + (std::is_same_v<Cell, LSTM> ? layer * static_cast<size_t>(count) * hidden : 0);
-    const auto [first_vector, last_vector] = share(vectors_of(hidden), Cell::units, member);
-    for_each_panel(first_vector, last_vector, Cell::units, backwards, [&](int vector, int vectors) {
+    const int count = streams.count, hidden = weights_.hidden;
+    const size_t gates = static_cast<size_t>(Cell::parts) * hidden, panel_size = gates * kWidth;
+    float* cells = streams.cells + (Cell::has_cell ? layer * static_cast<size_t>(count) * hidden : 0);
+    const Share share(member, vectors_of(hidden), Cell::units);
+    for_each_panel(share.first, share.last, Cell::units, backwards, [&](int vector, int vectors) {
+      const int columns = vectors * Cell::parts;
       for_each_group(count, [&](int first, int rows) {
-        Vector sums[kRows * kPanel];
-        const auto multiply_into = [&](const float* inputs, const float* packed, const std::vector<float>& from) {
+        Vector sums[kRows * kPanel], projected[kRows * kPanel];
+        Vector* inputs = Cell::has_recurrent_bias ? projected : sums;
+        for (int r = 0; r < rows; ++r) {
+          const float* from = layer ? biases_[layer].data() : table_.data() + rows_of[first + r] * gates;
           for (int u = 0; u < vectors; ++u)
             for (int part = 0; part < Cell::parts; ++part) {
-              const int unit = (vector + u) * kWidth;
-              const Vector start = from.empty() ? Vector{} : load(from.data() + part * hidden + unit, valid(unit, hidden));
-              for (int r = 0; r < rows; ++r) sums[(r * vectors + u) * Cell::parts + part] = start;
+              const int unit = (vector + u) * kWidth, at = part * hidden + unit, valid = charloom::valid(unit, hidden);
+              inputs[r * columns + u * Cell::parts + part] = load(from + at, valid);
+              if constexpr (Cell::has_recurrent_bias)
+                sums[r * columns + u * Cell::parts + part] = load(recurrent_biases_[layer].data() + at, valid);
             }
-          const float* panel = packed + vector * panel_size;
-          multiply({inputs + static_cast<size_t>(first) * hidden, hidden, 1, panel, hidden, panel + vectors * panel_size, sums}, rows,
-                   vectors * Cell::parts);
-        };
-        if (layer) {
-          multiply_into(below, input_[layer], biases_[layer]);
-          for (int r = 0; r < rows; ++r)
-            for (int u = 0; u < vectors; ++u)
-              for (int part = 0; part < Cell::parts; ++part) {
-                const int unit = (vector + u) * kWidth;
-                store(projected + static_cast<size_t>(first + r) * gates + part * hidden + unit,
-                      sums[(r * vectors + u) * Cell::parts + part], valid(unit, hidden));
-              }
         }
-        multiply_into(now, recurrent_[layer], recurrent_biases_[layer]);
+        const auto multiply_into = [&](const float* states, const float* packed, Vector* to) {
+          const float* panel = packed + vector * panel_size;
+          multiply({states + static_cast<size_t>(first) * hidden, hidden, 1, panel, columns * kWidth, hidden,
+                    panel + vectors * panel_size, to},
+                   rows, columns);
+        };
+        if (layer) multiply_into(below, input_[layer], inputs);
+        multiply_into(now, recurrent_[layer], sums);
         for (int r = 0; r < rows; ++r)
           for (int u = 0; u < vectors; ++u) {
-            const int lane = first + r, unit = (vector + u) * kWidth;
-            const size_t row_of_lane = static_cast<size_t>(lane) * hidden;
-            const Place at{static_cast<size_t>(layer ? lane : rows_of[lane]), unit, valid(unit, hidden)};
-            const Vector* of_unit = sums + (r * vectors + u) * Cell::parts;
-            Vector output;
-            if constexpr (std::is_same_v<Cell, LSTM>)
-              output = LSTM::forward(call, at, of_unit, cells + row_of_lane, cells + row_of_lane);
-            else if constexpr (std::is_same_v<Cell, GRU>)
-              output = GRU::forward(call, at, of_unit, load(now + row_of_lane + unit, at.count));
-            else
-              output = Elman::forward(call, at, of_unit);
-            store(next + row_of_lane + unit, output, at.count);
+            const int unit = (vector + u) * kWidth, valid = charloom::valid(unit, hidden);
+            const size_t at = static_cast<size_t>(first + r) * hidden + unit;
+            Vector memory = load((Cell::has_cell ? cells : now) + at, valid), unused[Cell::kept];
+            const int from = r * columns + u * Cell::parts;
+            store(next + at, Cell::forward(with_[layer], projected + from, sums + from, memory, unused), valid);
+            if constexpr (Cell::has_cell) store(cells + at, memory, valid);
           }
       });
     });
@@ -213,8 +193,8 @@ class Generator : public AnyGenerator {
                 streams.logits + all * member.index / member.members);
       return;
     }
-    const auto [first_vector, last_vector] = share(vectors_of(vocab), kPanel, member);
-    for_each_panel(first_vector, last_vector, kPanel, false, [&](int vector, int vectors) {
+    const Share share(member, vectors_of(vocab), kPanel);
+    for_each_panel(share.first, share.last, kPanel, false, [&](int vector, int vectors) {
       const float* panel = head_ + static_cast<size_t>(vector) * kWidth * hidden;
       for_each_group(count, [&](int first_lane, int rows) {
         Vector sums[kRows * kPanel];
@@ -223,7 +203,7 @@ class Generator : public AnyGenerator {
             const int column = (vector + v) * kWidth;
             sums[r * vectors + v] = load(head_bias_.data() + column, valid(column, vocab));
           }
-        multiply({outputs + static_cast<size_t>(first_lane) * hidden, hidden, 1, panel, hidden, panel, sums}, rows, vectors);
+        multiply({outputs + static_cast<size_t>(first_lane) * hidden, hidden, 1, panel, vectors * kWidth, hidden, panel, sums}, rows, vectors);
         for (int r = 0; r < rows; ++r)
           for (int v = 0; v < vectors; ++v) {
             const int column = (vector + v) * kWidth;

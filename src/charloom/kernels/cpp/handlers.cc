@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <exception>
+#include <utility>
 
 #include "generator.h"
 #include "xla/ffi/api/ffi.h"
@@ -10,6 +11,7 @@ namespace {
 
 namespace ffi = xla::ffi;
 using Floats = ffi::Buffer<ffi::F32>;
+using Ints = ffi::Buffer<ffi::S32>;
 using Bools = ffi::Buffer<ffi::PRED>;
 using Result = ffi::ResultBuffer<ffi::F32>;
 
@@ -26,102 +28,155 @@ ffi::Error guarded(const Body& body) {
   }
 }
 
-// A call with the sizes and the arguments that every cell has.
-template <class Call>
-Call call_on(const Bools& resets, const Floats& start, const Floats& kernel, int32_t hard_gates, int32_t relu) {
-  Call call{};
-  call.with = {hard_gates != 0, relu != 0};
-  call.time = static_cast<int>(resets.dimensions()[0]);
-  call.lanes = static_cast<int>(resets.dimensions()[1]);
-  call.hidden = static_cast<int>(start.dimensions()[1]);
-  call.resets = resets.typed_data();
-  call.start = start.typed_data();
-  call.kernel = kernel.typed_data();
-  return call;
-}
+// What every call is told of its layer, in this order.
+struct Told {
+  Ints rows;
+  Floats inputs, kernel, recurrent_kernel, start;
+  Bools resets;
 
-ffi::Error lstm_forward(int32_t hard_gates, int32_t relu, Floats projected, Floats kernel, Floats start, Floats start_cell, Bools resets, Result outputs,
-                        Result cells, Result gates) {
+  void of(charloom::Layer& call, int32_t hard_gates, int32_t relu) const {
+    call.with = {hard_gates != 0, relu != 0};
+    call.time = static_cast<int>(resets.dimensions()[0]);
+    call.lanes = static_cast<int>(resets.dimensions()[1]);
+    call.hidden = static_cast<int>(start.dimensions()[1]);
+    call.features = static_cast<int>(kernel.dimensions()[0]);
+    call.rows = rows.typed_data();
+    call.inputs = inputs.typed_data();
+    call.kernel = kernel.typed_data();
+    call.recurrent_kernel = recurrent_kernel.typed_data();
+    call.start = start.typed_data();
+    call.resets = resets.typed_data();
+  }
+};
+
+float* data_or_null(Result& result) { return result->element_count() ? result->typed_data() : nullptr; }
+
+ffi::Error lstm_forward(int32_t hard_gates, int32_t relu, Ints rows, Floats inputs, Floats kernel, Floats recurrent_kernel, Floats start, Bools resets,
+                        Floats start_cell, Floats table, Result outputs, Result last_cell, Result gates, Result cells) {
   return guarded([&] {
-    auto call = call_on<charloom::Forward>(resets, start, kernel, hard_gates, relu);
-    call.projected = projected.typed_data();
+    charloom::Forward call{};
+    Told{rows, inputs, kernel, recurrent_kernel, start, resets}.of(call, hard_gates, relu);
     call.start_cell = start_cell.typed_data();
+    call.table = table.typed_data();
     call.outputs = outputs->typed_data();
-    call.cells = cells->typed_data();
-    call.gates = gates->element_count() ? gates->typed_data() : nullptr;
+    call.last_cell = last_cell->typed_data();
+    call.gates = data_or_null(gates);
+    call.cells = data_or_null(cells);
     charloom::run_forward<charloom::LSTM>(call, threads);
   });
 }
 
-ffi::Error lstm_backward(int32_t hard_gates, int32_t relu, Floats kernel, Floats start, Floats start_cell, Bools resets, Floats outputs, Floats cells,
-                         Floats gates, Floats d_outputs, Floats d_last, Floats d_last_cell, Result d_projected,
-                         Result d_kernel, Result d_start, Result d_start_cell) {
+ffi::Error lstm_backward(int32_t hard_gates, int32_t relu, Ints rows, Floats inputs, Floats kernel, Floats recurrent_kernel, Floats start, Bools resets,
+                         Floats start_cell, Floats outputs, Floats cells, Floats, Floats d_outputs, Floats d_last,
+                         Floats d_last_cell, Result gates, Result d_table, Result d_inputs, Result d_kernel,
+                         Result d_recurrent_kernel, Result d_start, Result d_start_cell) {
   return guarded([&] {
-    auto call = call_on<charloom::Backward>(resets, start, kernel, hard_gates, relu);
+    charloom::Backward call{};
+    Told{rows, inputs, kernel, recurrent_kernel, start, resets}.of(call, hard_gates, relu);
     call.start_cell = start_cell.typed_data();
     call.outputs = outputs.typed_data();
     call.cells = cells.typed_data();
-    call.gates = gates.typed_data();
     call.d_outputs = d_outputs.typed_data();
     call.d_last = d_last.typed_data();
     call.d_last_cell = d_last_cell.typed_data();
-    call.d_projected = call.d_product = d_projected->typed_data();
+    call.gates = gates->typed_data();  // in the memory of the argument
+    call.table_rows = static_cast<int>(d_table->dimensions()[0]);
+    call.d_table = d_table->typed_data();
+    call.d_inputs = d_inputs->typed_data();
     call.d_kernel = d_kernel->typed_data();
+    call.d_recurrent_kernel = d_recurrent_kernel->typed_data();
     call.d_start = d_start->typed_data();
     call.d_start_cell = d_start_cell->typed_data();
     charloom::run_backward<charloom::LSTM>(call, threads);
   });
 }
 
-ffi::Error gru_forward(int32_t hard_gates, int32_t relu, Floats projected, Floats kernel, Floats recurrent_bias, Floats start, Bools resets,
-                       Result outputs, Result gates) {
+ffi::Error gru_forward(int32_t hard_gates, int32_t relu, Ints rows, Floats inputs, Floats kernel, Floats recurrent_kernel, Floats start, Bools resets,
+                       Floats recurrent_bias, Floats table, Result outputs, Result gates) {
   return guarded([&] {
-    auto call = call_on<charloom::Forward>(resets, start, kernel, hard_gates, relu);
-    call.projected = projected.typed_data();
+    charloom::Forward call{};
+    Told{rows, inputs, kernel, recurrent_kernel, start, resets}.of(call, hard_gates, relu);
     call.recurrent_bias = recurrent_bias.typed_data();
+    call.table = table.typed_data();
     call.outputs = outputs->typed_data();
-    call.gates = gates->element_count() ? gates->typed_data() : nullptr;
+    call.gates = data_or_null(gates);
     charloom::run_forward<charloom::GRU>(call, threads);
   });
 }
 
-ffi::Error gru_backward(int32_t hard_gates, int32_t relu, Floats kernel, Floats start, Bools resets, Floats outputs, Floats gates, Floats d_outputs,
-                        Floats d_last, Result d_projected, Result d_product, Result d_kernel, Result d_start) {
+ffi::Error gru_backward(int32_t hard_gates, int32_t relu, Ints rows, Floats inputs, Floats kernel, Floats recurrent_kernel, Floats start, Bools resets,
+                        Floats outputs, Floats, Floats d_outputs, Floats d_last, Result gates, Result d_table,
+                        Result d_inputs, Result d_kernel, Result d_recurrent_kernel, Result d_recurrent_bias, Result d_start) {
   return guarded([&] {
-    auto call = call_on<charloom::Backward>(resets, start, kernel, hard_gates, relu);
+    charloom::Backward call{};
+    Told{rows, inputs, kernel, recurrent_kernel, start, resets}.of(call, hard_gates, relu);
     call.outputs = outputs.typed_data();
-    call.gates = gates.typed_data();
     call.d_outputs = d_outputs.typed_data();
     call.d_last = d_last.typed_data();
-    call.d_projected = d_projected->typed_data();
-    call.d_product = d_product->typed_data();
+    call.gates = gates->typed_data();  // in the memory of the argument
+    call.table_rows = static_cast<int>(d_table->dimensions()[0]);
+    call.d_table = d_table->typed_data();
+    call.d_inputs = d_inputs->typed_data();
     call.d_kernel = d_kernel->typed_data();
+    call.d_recurrent_kernel = d_recurrent_kernel->typed_data();
+    call.d_recurrent_bias = d_recurrent_bias->typed_data();
     call.d_start = d_start->typed_data();
     charloom::run_backward<charloom::GRU>(call, threads);
   });
 }
 
-ffi::Error elman_forward(int32_t hard_gates, int32_t relu, Floats projected, Floats kernel, Floats start, Bools resets, Result outputs) {
+ffi::Error elman_forward(int32_t hard_gates, int32_t relu, Ints rows, Floats inputs, Floats kernel, Floats recurrent_kernel, Floats start, Bools resets,
+                         Floats table, Result outputs) {
   return guarded([&] {
-    auto call = call_on<charloom::Forward>(resets, start, kernel, hard_gates, relu);
-    call.projected = projected.typed_data();
+    charloom::Forward call{};
+    Told{rows, inputs, kernel, recurrent_kernel, start, resets}.of(call, hard_gates, relu);
+    call.table = table.typed_data();
     call.outputs = outputs->typed_data();
     charloom::run_forward<charloom::Elman>(call, threads);
   });
 }
 
-ffi::Error elman_backward(int32_t hard_gates, int32_t relu, Floats kernel, Floats start, Bools resets, Floats outputs, Floats d_outputs, Floats d_last,
-                          Result d_projected, Result d_kernel, Result d_start) {
+ffi::Error elman_backward(int32_t hard_gates, int32_t relu, Ints rows, Floats inputs, Floats kernel, Floats recurrent_kernel, Floats start, Bools resets,
+                          Floats outputs, Floats d_outputs, Floats d_last, Result d_table, Result d_inputs,
+                          Result d_kernel, Result d_recurrent_kernel, Result d_start) {
   return guarded([&] {
-    auto call = call_on<charloom::Backward>(resets, start, kernel, hard_gates, relu);
+    charloom::Backward call{};
+    Told{rows, inputs, kernel, recurrent_kernel, start, resets}.of(call, hard_gates, relu);
     call.outputs = outputs.typed_data();
     call.d_outputs = d_outputs.typed_data();
     call.d_last = d_last.typed_data();
-    call.d_projected = call.d_product = d_projected->typed_data();
+    call.table_rows = static_cast<int>(d_table->dimensions()[0]);
+    call.d_table = d_table->typed_data();
+    call.d_inputs = d_inputs->typed_data();
     call.d_kernel = d_kernel->typed_data();
+    call.d_recurrent_kernel = d_recurrent_kernel->typed_data();
     call.d_start = d_start->typed_data();
     charloom::run_backward<charloom::Elman>(call, threads);
   });
+}
+
+// A binding with what `Told` is made of, and some more arguments and results of floats, of which there is one at least.
+template <int Arguments, int Results, class Binding>
+auto with_floats(Binding binding) {  // which can be moved on, and not copied
+  if constexpr (Arguments > 0)
+    return with_floats<Arguments - 1, Results>(std::move(binding).template Arg<Floats>());
+  else if constexpr (Results > 1)
+    return with_floats<0, Results - 1>(std::move(binding).template Ret<Floats>());
+  else
+    return std::move(binding).template Ret<Floats>();
+}
+
+template <int Arguments, int Results>
+auto binding() {
+  return with_floats<Arguments, Results>(ffi::Ffi::Bind()
+                                             .Attr<int32_t>("hard_gates")
+                                             .Attr<int32_t>("relu")
+                                             .Arg<Ints>()
+                                             .Arg<Floats>()
+                                             .Arg<Floats>()
+                                             .Arg<Floats>()
+                                             .Arg<Floats>()
+                                             .Arg<Bools>());
 }
 
 }  // namespace
@@ -158,22 +213,9 @@ extern "C" [[gnu::visibility("default")]] bool charloom_run_generator(const void
   }
 }
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_lstm_forward, lstm_forward,
-                              ffi::Ffi::Bind().Attr<int32_t>("hard_gates").Attr<int32_t>("relu").Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Bools>()
-                                  .Ret<Floats>().Ret<Floats>().Ret<Floats>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_lstm_backward, lstm_backward,
-                              ffi::Ffi::Bind().Attr<int32_t>("hard_gates").Attr<int32_t>("relu").Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Bools>().Arg<Floats>()
-                                  .Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
-                                  .Ret<Floats>().Ret<Floats>().Ret<Floats>().Ret<Floats>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_gru_forward, gru_forward,
-                              ffi::Ffi::Bind().Attr<int32_t>("hard_gates").Attr<int32_t>("relu").Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Bools>()
-                                  .Ret<Floats>().Ret<Floats>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_gru_backward, gru_backward,
-                              ffi::Ffi::Bind().Attr<int32_t>("hard_gates").Attr<int32_t>("relu").Arg<Floats>().Arg<Floats>().Arg<Bools>().Arg<Floats>().Arg<Floats>()
-                                  .Arg<Floats>().Arg<Floats>()
-                                  .Ret<Floats>().Ret<Floats>().Ret<Floats>().Ret<Floats>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_elman_forward, elman_forward,
-                              ffi::Ffi::Bind().Attr<int32_t>("hard_gates").Attr<int32_t>("relu").Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Bools>().Ret<Floats>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_elman_backward, elman_backward,
-                              ffi::Ffi::Bind().Attr<int32_t>("hard_gates").Attr<int32_t>("relu").Arg<Floats>().Arg<Floats>().Arg<Bools>().Arg<Floats>().Arg<Floats>()
-                                  .Arg<Floats>().Ret<Floats>().Ret<Floats>().Ret<Floats>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_lstm_forward, lstm_forward, (binding<2, 4>()));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_lstm_backward, lstm_backward, (binding<7, 7>()));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_gru_forward, gru_forward, (binding<2, 2>()));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_gru_backward, gru_backward, (binding<4, 7>()));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_elman_forward, elman_forward, (binding<1, 1>()));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_elman_backward, elman_backward, (binding<3, 5>()));

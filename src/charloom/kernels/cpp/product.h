@@ -15,13 +15,14 @@ namespace charloom {
 constexpr int kLine = 16;  // floats in a cache line
 constexpr int kPanel = 4;  // vectors in a panel, at most
 
-// sums[r][v] += sum over k of rows[r * row_stride + k * depth_stride] * panel[k][v].
+// sums[r][v] += sum over k of rows[r * row_stride + k * depth_stride] * panel[k * panel_stride + v].
 // Meanwhile `depth` cache lines from `ahead` on are asked for.
 struct Product {
   const float* rows;
   ptrdiff_t row_stride;
   ptrdiff_t depth_stride;
-  const float* panel;  // its rows follow one another
+  const float* panel;
+  ptrdiff_t panel_stride;
   int depth;
   const float* ahead;
   Vector* sums;
@@ -50,7 +51,7 @@ void multiply(const Product& product) {
   const float* rows = product.rows;
   const float* panel = product.panel;
   const float* ahead = product.ahead;
-  const ptrdiff_t row_stride = product.row_stride, depth_stride = product.depth_stride;
+  const ptrdiff_t row_stride = product.row_stride, depth_stride = product.depth_stride, panel_stride = product.panel_stride;
   for (int k = product.depth; k > 0; --k) {
     Vector columns[Vectors];
     unrolled<Vectors>([&](auto v) [[gnu::always_inline]] { columns[v.value] = load(panel + v.value * kWidth); });
@@ -60,7 +61,7 @@ void multiply(const Product& product) {
     });
     __builtin_prefetch(ahead, 0, 2);
     ahead += kLine;
-    panel += Vectors * kWidth;
+    panel += panel_stride;
     rows += depth_stride;
   }
   unrolled<Rows * Vectors>([&](auto i) [[gnu::always_inline]] {

@@ -2,6 +2,9 @@
 //
 // Each member of the team owns some vectors of units: it packs their weights, computes them at every step for all
 // lanes, and meets the others after each step, for the next one reads all units.
+//
+// What a layer reads is table[rows] + features · kernel: rows of a table for a first layer's tokens; features, and a
+// table of one row, the bias, for the outputs of the layer below.
 #pragma once
 
 #include <algorithm>
@@ -13,13 +16,79 @@
 
 namespace charloom {
 
-constexpr int kChunk = 512;     // steps and lanes that the kernel's gradient takes at a time, to stay in the cache
+constexpr int kChunk = 512;     // steps and lanes that a kernel's gradient takes at a time, to stay in the cache
 constexpr double kAlone = 2e5;  // operations a step that are not worth a meeting
 
-// Panels of a kernel for the units from `unit` on: panel[k][u][part] = kernel[k, part * hidden + unit + u].
+// What both directions are told of a layer; `parts` is the cell's.
+struct Layer {
+  int time, lanes, hidden, features;
+  Activations with;
+  const int32_t* rows;            // [time, lanes], of the table
+  const float* inputs;            // [time, lanes, features]
+  const float* kernel;            // [features, parts * hidden]
+  const float* recurrent_kernel;  // [hidden, parts * hidden]
+  const float* start;             // [lanes, hidden]
+  const float* start_cell;        // [lanes, hidden], of the LSTM
+  const bool* resets;             // [time, lanes]
+};
+
+// `gates` and `cells` are for the backward pass; null where there will be none. They lie as `Tiles` says.
+struct Forward : Layer {
+  const float* table;           // [table rows, parts * hidden]
+  const float* recurrent_bias;  // [parts * hidden], of the GRU
+  float* outputs;               // [time, lanes, hidden]
+  float* last_cell;             // [lanes, hidden], of the LSTM
+  float* gates;
+  float* cells;
+};
+
+struct Backward : Layer {
+  int table_rows;
+  const float* outputs;
+  float* gates;  // which are lost: what they become is their gradients; null of the Elman network, which has none
+  const float* cells;
+  const float* d_outputs;
+  const float* d_last;
+  const float* d_last_cell;
+  float* d_table;
+  float* d_inputs;
+  float* d_kernel;
+  float* d_recurrent_kernel;
+  float* d_recurrent_bias;
+  float* d_start;
+  float* d_start_cell;
+};
+
+// Where a lane's vector of units finds its `each` vectors of an array: those of a panel's units stand together, row
+// after row (a row is a step's lane), so that one panel's can be read from end to end.
+struct Tiles {
+  size_t rows;
+  int vectors;  // of units
+  int units;    // of these, in a panel
+  int each;
+
+  float* at(float* all, size_t row, int vector) const {
+    const int first = vector / units * units;
+    return all + (first * rows + row * width(first) + (vector - first)) * each * kWidth;
+  }
+  const float* at(const float* all, size_t row, int vector) const { return at(const_cast<float*>(all), row, vector); }
+  int width(int first) const { return std::min(units, vectors - first); }  // units in the panel that begins there
+  ptrdiff_t stride(int first) const { return static_cast<ptrdiff_t>(width(first)) * each * kWidth; }  // from row to row
+};
+
 template <class Cell>
-inline void pack_forward(const float* kernel, int hidden, int unit, int vectors, float* panel) {
-  for (int k = 0; k < hidden; ++k)
+Tiles gate_tiles(const Layer& call) {
+  return {static_cast<size_t>(call.time) * call.lanes, vectors_of(call.hidden), Cell::units, Cell::kept};
+}
+
+inline Tiles cell_tiles(const Layer& call) {
+  return {static_cast<size_t>(call.time) * call.lanes, vectors_of(call.hidden), 1, 1};
+}
+
+// Panels of a kernel of `depth` rows for the units from `unit` on: panel[k][u][part] = kernel[k, part * hidden + unit + u].
+template <class Cell>
+inline void pack_forward(const float* kernel, int depth, int hidden, int unit, int vectors, float* panel) {
+  for (int k = 0; k < depth; ++k)
     for (int u = 0; u < vectors; ++u)
       for (int part = 0; part < Cell::parts; ++part) {
         const int at = unit + u * kWidth;
@@ -29,42 +98,69 @@ inline void pack_forward(const float* kernel, int hidden, int unit, int vectors,
       }
 }
 
-// The same for the backward pass, which reads the kernel transposed: panel[k][u] = kernel[unit + u, k].
-inline void pack_backward(const float* kernel, int depth, int hidden, int unit, int vectors, float* panel) {
-  const int columns = vectors * kWidth, count = std::min(columns, hidden - unit);
-  for (int first = 0; first < depth; first += kWidth) {  // some columns at a time, which stay in the cache
-    const int last = std::min(first + kWidth, depth);
-    for (int u = 0; u < columns; ++u)
-      for (int k = first; k < last; ++k)
-        panel[static_cast<size_t>(k) * columns + u] = u < count ? kernel[static_cast<size_t>(unit + u) * depth + k] : 0;
+// The same for the backward pass, which reads a kernel of `count` rows transposed, from row `first` on:
+// panel[v][part][u][r] = kernel[first + r, parts_at[part] * hidden + v * kWidth + u].
+template <class Cell>
+inline void pack_backward(const float* kernel, int count, int hidden, const int* parts_at, int first, int vectors,
+                          float* panel) {
+  const int columns = vectors * kWidth, gates = Cell::parts * hidden;
+  for (int r = 0; r < columns; r += kWidth) {
+    float* to = panel + r;
+    for (int v = 0; v < vectors_of(hidden); ++v)
+      for (int part = 0; part < Cell::parts; ++part) {
+        const float* from = kernel + static_cast<size_t>(first + r) * gates + parts_at[part] * hidden + v * kWidth;
+        Vector square[kWidth];
+        for (int i = 0; i < kWidth; ++i, from += gates)
+          square[i] = first + r + i < count ? load(from, valid(v * kWidth, hidden)) : Vector{};
+        transpose(square);
+        for (const Vector& row : square) store(to, row), to += columns;
+      }
   }
 }
 
-inline size_t packed_floats(int depth, int hidden) {
-  return static_cast<size_t>(depth) * vectors_of(hidden) * kWidth;
+// A state's row, in the kernels' own memory: not a power of two, whose rows would all have the same place in the cache.
+inline int row_stride(int floats) { return vectors_of(floats) * kWidth + kLine; }
+
+// A member's share of some vectors, in whole panels of `units`.
+struct Share {
+  int first, last;
+  Share(Member member, int vectors, int units) {
+    const int panels = (vectors + units - 1) / units;
+    first = member.first(panels) * units;
+    last = std::min(member.last(panels) * units, vectors);
+  }
+};
+
+template <class Cell>
+size_t packed_floats(int depth, int hidden) {
+  return static_cast<size_t>(depth) * Cell::parts * vectors_of(hidden) * kWidth;
 }
 
 template <class Cell>
 size_t forward_floats(const Forward& call) {
-  return Scratch::rounded(packed_floats(Cell::parts * call.hidden, call.hidden)) +
-         2 * Scratch::rounded(static_cast<size_t>(call.lanes) * call.hidden);
+  return Scratch::rounded(packed_floats<Cell>(call.hidden, call.hidden)) +
+         Scratch::rounded(packed_floats<Cell>(call.features, call.hidden)) +
+         2 * Scratch::rounded(static_cast<size_t>(call.lanes) * row_stride(call.hidden));
 }
 
 template <class Cell>
 void forward(const Forward& call, Member member, Scratch scratch) {
-  const int hidden = call.hidden, lanes = call.lanes;
-  const size_t state_size = static_cast<size_t>(lanes) * hidden;
-  const size_t cells_size = std::is_same_v<Cell, LSTM> ? state_size : 0;
-  float* packed = scratch.take(packed_floats(Cell::parts * hidden, hidden));
-  float* states[2] = {scratch.take(state_size), scratch.take(state_size)};
-  const int first = member.first(vectors_of(hidden)), last = member.last(vectors_of(hidden));
+  const int hidden = call.hidden, lanes = call.lanes, features = call.features, stride = row_stride(hidden);
+  float* packed = scratch.take(packed_floats<Cell>(hidden, hidden));
+  float* packed_inputs = scratch.take(packed_floats<Cell>(features, hidden));
+  float* states[2];
+  for (float*& state : states) state = scratch.take(static_cast<size_t>(lanes) * stride);
+  const Share share(member, vectors_of(hidden), Cell::units);
+  const Tiles tiles = gate_tiles<Cell>(call), cell_tiles = charloom::cell_tiles(call);
 
-  const size_t panel_size = static_cast<size_t>(Cell::parts) * hidden * kWidth;  // of one vector of units
-  for_each_panel(first, last, Cell::units, false, [&](int vector, int vectors) {
-    pack_forward<Cell>(call.kernel, hidden, vector * kWidth, vectors, packed + vector * panel_size);
+  const size_t column = static_cast<size_t>(Cell::parts) * kWidth;  // of a panel, per vector of units
+  for_each_panel(share.first, share.last, Cell::units, false, [&](int vector, int vectors) {
+    const int unit = vector * kWidth;
+    pack_forward<Cell>(call.recurrent_kernel, hidden, hidden, unit, vectors, packed + vector * column * hidden);
+    pack_forward<Cell>(call.kernel, features, hidden, unit, vectors, packed_inputs + vector * column * features);
   });
   for (int lane = member.first(lanes); lane < member.last(lanes); ++lane) {
-    float* state = states[0] + static_cast<size_t>(lane) * hidden;
+    float* state = states[0] + static_cast<size_t>(lane) * stride;
     if (call.resets[lane])
       std::fill_n(state, hidden, 0.0f);
     else
@@ -75,45 +171,60 @@ void forward(const Forward& call, Member member, Scratch scratch) {
   for (int step = 0; step < call.time; ++step) {
     const float* state = states[step % 2];
     float* next = states[(step + 1) % 2];
-    const bool* resets = call.resets + static_cast<size_t>(step) * lanes;
+    const size_t first_row = static_cast<size_t>(step) * lanes;
+    const bool* resets = call.resets + first_row;
     const bool* next_resets = step + 1 < call.time ? resets + lanes : nullptr;
-    // Without gates to keep, c is written over what it was before.
-    const float* cells_before = step == 0 ? call.start_cell : call.cells + (call.gates ? step - 1 : 0) * cells_size;
-    float* cells_after = call.cells + (call.gates ? step : 0) * cells_size;
+    const float* cells_before = step == 0 ? call.start_cell : call.last_cell;
     const bool backwards = step % 2 == 1;
-    for_each_panel(first, last, Cell::units, backwards, [&](int vector, int vectors) {
-      const float* panel = packed + vector * panel_size;
-      const float* next_panel = backwards ? panel - Cell::units * panel_size : panel + vectors * panel_size;
+    for_each_panel(share.first, share.last, Cell::units, backwards, [&](int vector, int vectors) {
+      const int columns = vectors * Cell::parts;
+      const float* panel = packed + vector * column * hidden;
+      const float* next_panel = backwards ? panel - Cell::units * column * hidden : panel + vectors * column * hidden;
       for_each_group(lanes, [&](int first_lane, int rows) {
-        Vector sums[kRows * kPanel];
-        for (int u = 0; u < vectors; ++u)
-          for (int part = 0; part < Cell::parts; ++part) {
-            Vector from{};
-            if constexpr (Cell::has_recurrent_bias) {
-              const int unit = (vector + u) * kWidth;
-              from = load(call.recurrent_bias + part * hidden + unit, valid(unit, hidden));
+        Vector sums[kRows * kPanel], projected[kRows * kPanel];
+        // A cell whose recurrent product has a bias of its own keeps it apart from what the inputs bring.
+        Vector* inputs = Cell::has_recurrent_bias ? projected : sums;
+        for (int r = 0; r < rows; ++r) {
+          const float* from = call.table + static_cast<size_t>(call.rows[first_row + first_lane + r]) * Cell::parts * hidden;
+          for (int u = 0; u < vectors; ++u)
+            for (int part = 0; part < Cell::parts; ++part) {
+              const int unit = (vector + u) * kWidth, at = part * hidden + unit, count = valid(unit, hidden);
+              inputs[r * columns + u * Cell::parts + part] = load(from + at, count);
+              if constexpr (Cell::has_recurrent_bias)
+                sums[r * columns + u * Cell::parts + part] = load(call.recurrent_bias + at, count);
             }
-            for (int r = 0; r < rows; ++r) sums[(r * vectors + u) * Cell::parts + part] = from;
-          }
-        const float* ahead = next_panel + static_cast<size_t>(first_lane) / kRows * hidden * kLine;
-        multiply({state + static_cast<size_t>(first_lane) * hidden, hidden, 1, panel, hidden, ahead, sums}, rows,
-                 vectors * Cell::parts);
+        }
+        if (features) {
+          const float* input_panel = packed_inputs + vector * column * features;
+          multiply({call.inputs + (first_row + first_lane) * features, features, 1, input_panel, columns * kWidth,
+                    features, input_panel + columns * kWidth * features, inputs},
+                   rows, columns);
+        }
+        multiply({state + static_cast<size_t>(first_lane) * stride, stride, 1, panel, columns * kWidth, hidden,
+                  next_panel + static_cast<size_t>(first_lane) / kRows * hidden * kLine, sums},
+                 rows, columns);
         for (int r = 0; r < rows; ++r)
           for (int u = 0; u < vectors; ++u) {
-            const int lane = first_lane + r, unit = (vector + u) * kWidth;
-            const size_t row_of_lane = static_cast<size_t>(lane) * hidden;
-            const Place at{static_cast<size_t>(step) * lanes + lane, unit, valid(unit, hidden)};
-            const Vector* of_unit = sums + (r * vectors + u) * Cell::parts;
-            Vector output;
-            if constexpr (std::is_same_v<Cell, LSTM>)
-              output = LSTM::forward(call, at, of_unit, resets[lane] ? nullptr : cells_before + row_of_lane,
-                                     cells_after + row_of_lane);
-            else if constexpr (std::is_same_v<Cell, GRU>)
-              output = GRU::forward(call, at, of_unit, load(state + row_of_lane + unit, at.count));
-            else
-              output = Elman::forward(call, at, of_unit);
-            store(call.outputs + at.row * hidden + unit, output, at.count);
-            if (next_resets) store(next + row_of_lane + unit, next_resets[lane] ? Vector{} : output, at.count);
+            const int lane = first_lane + r, unit = (vector + u) * kWidth, count = valid(unit, hidden);
+            const size_t row = first_row + lane, at = static_cast<size_t>(lane) * hidden + unit;
+            Vector memory{}, gates[Cell::kept] = {};
+            if constexpr (Cell::has_cell) {
+              if (!resets[lane]) memory = load(cells_before + at, count);
+            } else {
+              memory = load(state + static_cast<size_t>(lane) * stride + unit);
+            }
+            const int from = r * columns + u * Cell::parts;
+            const Vector output = Cell::forward(call.with, projected + from, sums + from, memory, gates);
+            if constexpr (Cell::has_cell) {
+              store(call.last_cell + at, memory, count);
+              if (call.cells) store(cell_tiles.at(call.cells, row, vector + u), memory);
+            }
+            if (call.gates) {
+              float* to = tiles.at(call.gates, row, vector + u);
+              for (int gate = 0; gate < Cell::kept; ++gate) store(to + gate * kWidth, gates[gate]);
+            }
+            store(call.outputs + row * hidden + unit, output, count);
+            if (next_resets) store(next + static_cast<size_t>(lane) * stride + unit, next_resets[lane] ? Vector{} : output);
           }
       });
     });
@@ -121,134 +232,260 @@ void forward(const Forward& call, Member member, Scratch scratch) {
   }
 }
 
+// How the backward pass's memory is made up.
 template <class Cell>
-size_t backward_floats(const Backward& call, int threads) {
-  const size_t state_size = static_cast<size_t>(call.lanes) * call.hidden;
-  return Scratch::rounded(packed_floats(Cell::parts * call.hidden, call.hidden)) + Scratch::rounded(state_size) +
-         Scratch::rounded(call.time * state_size) + static_cast<size_t>(threads) * kChunk * kPanel * kWidth;
-}
+struct BackwardMemory {
+  size_t packed, packed_inputs, carried, step, previous, inputs, table, gates;
 
-// The recurrent kernel's gradient: the states before the steps, transposed, times the products' gradients, one product
-// over steps and lanes. `columns` is parts * hidden. `previous` is room for all the states, in groups of units as
-// `multiply` reads them, `panel` for a chunk of the gradients, of which each member has its own.
-inline void kernel_gradient(const Backward& call, int columns, Member member, float* previous, float* panel) {
-  const int hidden = call.hidden, lanes = call.lanes, depth = call.time * lanes;
+  BackwardMemory(const Backward& call, int threads) {
+    const size_t rows = static_cast<size_t>(call.time) * call.lanes, vectors = vectors_of(call.hidden);
+    const size_t gradients = vectors * Cell::parts * kWidth;
+    packed = vectors_of(call.hidden) * kWidth * gradients;
+    packed_inputs = vectors_of(call.features) * kWidth * gradients;
+    carried = static_cast<size_t>(call.lanes) * row_stride(call.hidden);
+    step = static_cast<size_t>(call.lanes) * row_stride(static_cast<int>(gradients));
+    previous = rows * call.hidden;
+    inputs = rows * call.features;
+    table = threads * static_cast<size_t>(call.table_rows) * kPanel * kWidth;
+    gates = call.gates ? 0 : rows * vectors * Cell::kept * kWidth;
+  }
+
+  size_t floats() const {
+    size_t all = 0;
+    for (size_t part : {packed, packed_inputs, carried, step, step, step, step, previous, inputs, table, gates})
+      all += Scratch::rounded(part);
+    return all;
+  }
+};
+
+// Rows transposed as `multiply` reads them where it sums over rows: in groups of columns, to[group][row][column].
+// `row_of` gives where a row begins, null for zeros.
+template <class RowOf>
+void transpose(int columns, int depth, Member member, const RowOf& row_of, float* to) {
   for (int row = member.first(depth); row < member.last(depth); ++row) {
-    const float* from = call.resets[row] ? nullptr
-                        : row < lanes    ? call.start + static_cast<size_t>(row) * hidden
-                                         : call.outputs + static_cast<size_t>(row - lanes) * hidden;
-    for_each_group(hidden, [&](int unit, int units) {
-      float* to = previous + static_cast<size_t>(unit) * depth + static_cast<size_t>(row) * units;
-      for (int u = 0; u < units; ++u) to[u] = from ? from[unit + u] : 0.0f;
+    const float* from = row_of(row);
+    for_each_group(columns, [&](int first, int count) {
+      float* group = to + static_cast<size_t>(first) * depth + static_cast<size_t>(row) * count;
+      if (from == nullptr)
+        std::fill_n(group, count, 0.0f);
+      else if (count == kRows)
+        std::copy_n(from + first, kRows, group);  // which is quicker where the compiler knows how many
+      else
+        std::copy_n(from + first, count, group);
     });
   }
-  member.wait();
-  const int vectors = vectors_of(columns);
-  for_each_panel(member.first(vectors), member.last(vectors), kPanel, false, [&](int vector, int width) {
-    for (int first = 0; first < depth; first += kChunk) {
-      const int chunk = std::min(kChunk, depth - first);
-      for (int k = 0; k < chunk; ++k)
-        for (int v = 0; v < width; ++v) {
-          const int column = (vector + v) * kWidth;
-          store(panel + (k * width + v) * kWidth,
-                load(call.d_product + static_cast<size_t>(first + k) * columns + column, valid(column, columns)));
-        }
-      for_each_group(hidden, [&](int unit, int units) {
-        Vector sums[kRows * kPanel];
-        const auto for_each_vector = [&](const auto& body) {
-          for (int u = 0; u < units; ++u)
-            for (int v = 0; v < width; ++v) {
-              const int column = (vector + v) * kWidth;
-              body(sums[u * width + v], call.d_kernel + static_cast<size_t>(unit + u) * columns + column,
-                   valid(column, columns));
+}
+
+// A kernel's gradient for the units of one panel: `transposed`, of `columns` columns, times the gradients from
+// `panel` on; one product over steps and lanes.
+template <class Cell>
+void kernel_gradient(const Backward& call, const float* transposed, int columns, const int* parts_at, int vector, int vectors,
+                     const float* panel, ptrdiff_t panel_stride, float* gradient) {
+  const int hidden = call.hidden, depth = call.time * call.lanes, width = vectors * Cell::parts;
+  for (int first = 0; first < depth; first += kChunk) {
+    const int chunk = std::min(kChunk, depth - first);
+    for_each_group(columns, [&](int column, int count) {
+      Vector sums[kRows * kPanel];
+      const auto for_each_vector = [&](const auto& body) {
+        for (int c = 0; c < count; ++c)
+          for (int u = 0; u < vectors; ++u)
+            for (int part = 0; part < Cell::parts; ++part) {
+              const int unit = (vector + u) * kWidth;
+              const size_t row = static_cast<size_t>(column + c) * Cell::parts * hidden;
+              body(sums[c * width + u * Cell::parts + part], gradient + row + parts_at[part] * hidden + unit,
+                   valid(unit, hidden));
             }
-        };
-        for_each_vector([&](Vector& sum, float* at, int count) { sum = first == 0 ? Vector{} : load(at, count); });
-        const float* rows = previous + static_cast<size_t>(unit) * depth + static_cast<size_t>(first) * units;
-        multiply({rows, 1, units, panel, chunk, panel, sums}, units, width);
-        for_each_vector([&](Vector& sum, float* at, int count) { store(at, sum, count); });
-      });
+      };
+      for_each_vector([&](Vector& sum, float* at, int valid) { sum = first == 0 ? Vector{} : load(at, valid); });
+      const float* rows = transposed + static_cast<size_t>(column) * depth + static_cast<size_t>(first) * count;
+      const float* from = panel + first * panel_stride;
+      multiply({rows, 1, count, from, panel_stride, chunk, from, sums}, count, width);
+      for_each_vector([&](Vector& sum, float* at, int valid) { store(at, sum, valid); });
+    });
+  }
+}
+
+// The gradients that are sums of rows: the table's, and the recurrent bias's. `sums` is room for a panel of the table.
+template <class Cell>
+void row_gradients(const Backward& call, int vector, int vectors, const float* panel, ptrdiff_t stride, float* sums) {
+  const int hidden = call.hidden, depth = call.time * call.lanes;
+  const size_t width = static_cast<size_t>(vectors) * Cell::parts * kWidth;
+  std::fill_n(sums, call.table_rows * width, 0.0f);
+  Vector bias[kPanel] = {};
+  for (int row = 0; row < depth; ++row) {
+    const float* gradients = panel + row * stride;
+    float* to = sums + call.rows[row] * width;
+    for (size_t at = 0; at < width; at += kWidth) store(to + at, load(to + at) + load(gradients + at));
+    if constexpr (Cell::has_recurrent_bias)
+      for (int part = 0; part < Cell::parts; ++part) bias[part] += load(gradients + (Cell::recurrent_at + part) * kWidth);
+  }
+  for (int u = 0; u < vectors; ++u)
+    for (int part = 0; part < Cell::parts; ++part) {
+      const int unit = (vector + u) * kWidth, count = valid(unit, hidden);
+      for (int row = 0; row < call.table_rows; ++row)
+        store(call.d_table + (static_cast<size_t>(row) * Cell::parts + Cell::input_parts[part]) * hidden + unit,
+              load(sums + row * width + (u * Cell::parts + part) * kWidth), count);
+      if constexpr (Cell::has_recurrent_bias) store(call.d_recurrent_bias + part * hidden + unit, bias[part], count);
     }
-  });
 }
 
 template <class Cell>
 void backward(const Backward& call, Member member, Scratch scratch) {
-  constexpr bool has_cell = std::is_same_v<Cell, LSTM>;
-  const int hidden = call.hidden, lanes = call.lanes, depth = Cell::parts * hidden;
-  const size_t state_size = static_cast<size_t>(lanes) * hidden;
-  float* packed = scratch.take(packed_floats(depth, hidden));
-  float* carried = scratch.take(state_size);
-  float* previous = scratch.take(call.time * state_size);
-  float* chunk = scratch.take(static_cast<size_t>(member.members) * kChunk * kPanel * kWidth) +
-                 static_cast<size_t>(member.index) * kChunk * kPanel * kWidth;
-  const int first = member.first(vectors_of(hidden)), last = member.last(vectors_of(hidden));
+  static constexpr int recurrent_parts[] = {0, 1, 2, 3};
+  // Whether the two products' gradients differ, so that a step keeps both.
+  constexpr bool apart = Cell::recurrent_at != 0;
+  const int hidden = call.hidden, lanes = call.lanes, features = call.features, depth = call.time * lanes;
+  const int vectors_of_units = vectors_of(hidden), gradients = vectors_of_units * Cell::parts * kWidth;
+  const int stride = row_stride(hidden), step_stride = row_stride(gradients);
+  const BackwardMemory<Cell> memory(call, member.members);
+  float* packed = scratch.take(memory.packed);
+  float* packed_inputs = scratch.take(memory.packed_inputs);
+  float* carried = scratch.take(memory.carried);
+  float* d_products[2];  // a step's gradients of the recurrent product, and those of the step before
+  float* d_projected[2];
+  for (float*& of_step : d_products) of_step = scratch.take(memory.step);
+  for (float*& of_step : d_projected) of_step = scratch.take(memory.step);
+  float* previous = scratch.take(memory.previous);
+  float* inputs = scratch.take(memory.inputs);
+  float* table = scratch.take(memory.table) + static_cast<size_t>(member.index) * call.table_rows * kPanel * kWidth;
+  float* gates = call.gates ? call.gates : scratch.take(memory.gates);
+  const Tiles tiles = gate_tiles<Cell>(call), cell_tiles = charloom::cell_tiles(call);
+  const Share units(member, vectors_of_units, 1), feature_units(member, vectors_of(features), 1);
 
-  const size_t panel_size = static_cast<size_t>(depth) * kWidth;  // of one vector of units
-  for_each_panel(first, last, kPanel, false, [&](int vector, int vectors) {
-    pack_backward(call.kernel, depth, hidden, vector * kWidth, vectors, packed + vector * panel_size);
-  });
+  const size_t column = static_cast<size_t>(gradients) * kWidth;  // of a panel, per vector of units
+  const auto pack = [&](const Share& share, const float* kernel, int count, const int* parts_at, float* to) {
+    for_each_panel(share.first, share.last, kPanel, false, [&](int vector, int vectors) {
+      pack_backward<Cell>(kernel, count, hidden, parts_at, vector * kWidth, vectors, to + vector * column);
+    });
+  };
+  pack(units, call.recurrent_kernel, hidden, recurrent_parts, packed);
+  pack(feature_units, call.kernel, features, Cell::input_parts, packed_inputs);
 
   // Step -1 stands for the state before the first step.
   for (int step = call.time - 1; step >= -1; --step) {
     const bool is_last = step + 1 == call.time;
     const size_t later = static_cast<size_t>(step + 1) * lanes;
     const bool backwards = step % 2 != 0;
-    for_each_panel(first, last, kPanel, backwards, [&](int vector, int vectors) {
-      const float* panel = packed + vector * panel_size;
-      const float* next_panel = backwards ? panel - kPanel * panel_size : panel + vectors * panel_size;
-      for_each_group(lanes, [&](int first_lane, int rows) {
-        Vector sums[kRows * kPanel];
-        std::fill_n(sums, rows * vectors, Vector{});
-        if (!is_last) {
-          const float* ahead = next_panel + static_cast<size_t>(first_lane) / kRows * depth * kLine;
-          multiply({call.d_product + (later + first_lane) * depth, depth, 1, panel, depth, ahead, sums}, rows, vectors);
-        }
-        for (int r = 0; r < rows; ++r)
-          for (int u = 0; u < vectors; ++u) {
-            const int lane = first_lane + r, unit = (vector + u) * kWidth, count = valid(unit, hidden);
-            const size_t offset = static_cast<size_t>(lane) * hidden + unit;
-            Vector d_hidden = sums[r * vectors + u], d_carried{};
-            if (is_last) {
-              d_hidden = load(call.d_last + offset, count);
-              if constexpr (has_cell) d_carried = load(call.d_last_cell + offset, count);
-            } else if (call.resets[later + lane]) {
-              d_hidden = Vector{};
-            } else if constexpr (Cell::carries) {
-              d_carried = load(carried + offset, count);
-              if constexpr (Cell::carries_hidden) d_hidden += d_carried;
-            }
-            if (step < 0) {
-              store(call.d_start + offset, d_hidden, count);
-              if constexpr (has_cell) store(call.d_start_cell + offset, d_carried, count);
-              continue;
-            }
-            const size_t row = static_cast<size_t>(step) * lanes + lane;
-            d_hidden += load(call.d_outputs + row * hidden + unit, count);
-            const auto before = [&](const float* start, const float* all_steps) -> const float* {
-              if (call.resets[row]) return nullptr;
-              return step == 0 ? start + static_cast<size_t>(lane) * hidden : all_steps + (row - lanes) * hidden;
-            };
-            const Place at{row, unit, count};
-            if constexpr (has_cell)
-              store(carried + offset, LSTM::backward(call, at, d_hidden, d_carried, before(call.start_cell, call.cells)),
-                    count);
-            else if constexpr (std::is_same_v<Cell, GRU>)
-              store(carried + offset, GRU::backward(call, at, d_hidden, before(call.start, call.outputs)), count);
-            else
-              Elman::backward(call, at, d_hidden);
-          }
+    // Calls body(first_lane, rows, vector, vectors, sums) with products of the later step's gradients, and before
+    // these ask(first_lane, rows, vector, vectors), for what the body will read to be on its way.
+    const auto multiplied = [&](const Share& share, const float* kernel, const float* of_later, const auto& ask, const auto& body) {
+      for_each_panel(share.first, share.last, kPanel, backwards, [&](int vector, int vectors) {
+        const float* panel = kernel + vector * column;
+        const float* next_panel = backwards ? panel - kPanel * column : panel + vectors * column;
+        for_each_group(lanes, [&](int first_lane, int rows) {
+          Vector sums[kRows * kPanel];
+          std::fill_n(sums, rows * vectors, Vector{});
+          ask(first_lane, rows, vector, vectors);
+          if (!is_last)
+            multiply({of_later + static_cast<size_t>(first_lane) * step_stride, step_stride, 1, panel, vectors * kWidth,
+                      gradients, next_panel + static_cast<size_t>(first_lane) / kRows * gradients * kLine, sums},
+                     rows, vectors);
+          body(first_lane, rows, vector, vectors, sums);
+        });
       });
+    };
+    float* d_product = d_products[step & 1];
+    float* d_input = apart ? d_projected[step & 1] : d_product;
+    const float* later_product = d_products[(step + 1) & 1];
+    const auto ask = [&](int first_lane, int rows, int vector, int vectors) {
+      if (step < 0) return;
+      for (int u = 0; u < vectors; ++u) {
+        const size_t row = static_cast<size_t>(step) * lanes + first_lane;
+        const int unit = (vector + u) * kWidth;
+        if (call.gates)
+          for (int at = 0; at < rows * Cell::kept; ++at) __builtin_prefetch(tiles.at(gates, row, vector + u) + at * kWidth, 1);
+        for (int r = 0; r < rows; ++r) {
+          __builtin_prefetch(call.d_outputs + (row + r) * hidden + unit);
+          if (Cell::has_cell && step > 0)
+            __builtin_prefetch(cell_tiles.at(call.cells, row - lanes + r, vector + u));
+        }
+      }
+    };
+    multiplied(units, packed, later_product, ask, [&](int first_lane, int rows, int vector, int vectors, const Vector* sums) {
+      for (int r = 0; r < rows; ++r)
+        for (int u = 0; u < vectors; ++u) {
+          const int lane = first_lane + r, unit = (vector + u) * kWidth, count = valid(unit, hidden);
+          const size_t of_lane = static_cast<size_t>(lane) * hidden + unit;
+          float* d_carried = carried + static_cast<size_t>(lane) * stride + unit;
+          Step of_step{};
+          of_step.d_hidden = sums[r * vectors + u];
+          if (is_last) {
+            of_step.d_hidden = load(call.d_last + of_lane, count);
+            if constexpr (Cell::has_cell) of_step.d_carried = load(call.d_last_cell + of_lane, count);
+          } else if (call.resets[later + lane]) {
+            of_step.d_hidden = Vector{};
+          } else if constexpr (Cell::has_cell) {
+            of_step.d_carried = load(d_carried);
+          } else if constexpr (Cell::carries_hidden) {
+            of_step.d_hidden += load(d_carried);
+          }
+          if (step < 0) {
+            store(call.d_start + of_lane, of_step.d_hidden, count);
+            if constexpr (Cell::has_cell) store(call.d_start_cell + of_lane, of_step.d_carried, count);
+            continue;
+          }
+          const size_t row = static_cast<size_t>(step) * lanes + lane;
+          of_step.d_hidden += load(call.d_outputs + row * hidden + unit, count);
+          if constexpr (Cell::has_cell) {
+            of_step.after = load(cell_tiles.at(call.cells, row, vector + u), count);
+            if (!call.resets[row])
+              of_step.before = step == 0 ? load(call.start_cell + of_lane, count)
+                                         : load(cell_tiles.at(call.cells, row - lanes, vector + u), count);
+          } else {
+            of_step.after = load(call.outputs + row * hidden + unit, count);
+            if (!call.resets[row])
+              of_step.before = load(step == 0 ? call.start + of_lane : call.outputs + (row - lanes) * hidden + unit, count);
+          }
+          // What is beyond the units is zero here, and so are its gradients.
+          float* tile = tiles.at(gates, row, vector + u);
+          Vector of_gates[Cell::kept];
+          if (call.gates)
+            for (int gate = 0; gate < Cell::kept; ++gate) of_gates[gate] = load(tile + gate * kWidth, count);
+          store(d_carried, Cell::backward(call.with, of_gates, of_step, of_gates));
+          for (int gate = 0; gate < Cell::kept; ++gate) store(tile + gate * kWidth, of_gates[gate]);
+          const size_t at = static_cast<size_t>(lane) * step_stride + (vector + u) * Cell::parts * kWidth;
+          for (int part = 0; part < Cell::parts; ++part) {
+            store(d_product + at + part * kWidth, of_gates[Cell::recurrent_at + part]);
+            if (apart && features) store(d_input + at + part * kWidth, of_gates[part]);
+          }
+        }
     });
+    if (!is_last)
+      multiplied(feature_units, packed_inputs, (apart ? d_projected : d_products)[(step + 1) & 1], [](auto...) {},
+                 [&](int first_lane, int rows, int vector, int vectors, const Vector* sums) {
+                   for (int r = 0; r < rows; ++r)
+                     for (int v = 0; v < vectors; ++v) {
+                       const int feature = (vector + v) * kWidth;
+                       store(call.d_inputs + (later + first_lane + r) * features + feature, sums[r * vectors + v],
+                             valid(feature, features));
+                     }
+                 });
     member.wait();
   }
-  kernel_gradient(call, depth, member, previous, chunk);
+
+  transpose(hidden, depth, member, [&](int row) -> const float* {
+    return call.resets[row] ? nullptr
+           : row < lanes    ? call.start + static_cast<size_t>(row) * hidden
+                            : call.outputs + static_cast<size_t>(row - lanes) * hidden;
+  }, previous);
+  transpose(features, depth, member, [&](int row) { return call.inputs + static_cast<size_t>(row) * features; }, inputs);
+  member.wait();
+  const Share share(member, vectors_of_units, Cell::units);
+  for_each_panel(share.first, share.last, Cell::units, false, [&](int vector, int vectors) {
+    const float* panel = tiles.at(gates, 0, vector);
+    const ptrdiff_t stride = tiles.stride(vector);
+    kernel_gradient<Cell>(call, previous, hidden, recurrent_parts, vector, vectors, panel + Cell::recurrent_at * kWidth, stride,
+                          call.d_recurrent_kernel);
+    kernel_gradient<Cell>(call, inputs, features, Cell::input_parts, vector, vectors, panel, stride, call.d_kernel);
+    row_gradients<Cell>(call, vector, vectors, panel, stride, table);
+  });
 }
 
 // A step of few operations is one thread's.
-template <class Cell, class Call>
-int threads_for(const Call& call, int threads) {
-  return 2.0 * Cell::parts * call.hidden * call.hidden * call.lanes < kAlone ? 1 : threads;
+template <class Cell>
+int threads_for(const Layer& call, int threads) {
+  const double operations = 2.0 * Cell::parts * call.hidden * (call.hidden + call.features) * call.lanes;
+  return operations < kAlone ? 1 : threads;
 }
 
 template <class Cell>
@@ -259,7 +496,7 @@ void run_forward(const Forward& call, int threads) {
 
 template <class Cell>
 void run_backward(const Backward& call, int threads) {
-  Team::of_process().run(threads_for<Cell>(call, threads), backward_floats<Cell>(call, threads),
+  Team::of_process().run(threads_for<Cell>(call, threads), BackwardMemory<Cell>(call, threads).floats(),
                          [&](Member member, Scratch scratch) { backward<Cell>(call, member, scratch); });
 }
 

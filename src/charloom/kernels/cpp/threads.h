@@ -14,6 +14,8 @@
 #include <unistd.h>
 #endif
 #if defined(__linux__)
+#include <pthread.h>
+#include <sched.h>
 #include <sys/mman.h>
 #endif
 
@@ -157,6 +159,7 @@ class Team {
     } free{busy_};
     scratch_ = arena_.reserve(floats);
     grow(threads - 1);
+    leave_this_processor();
     members_ = std::min(threads, static_cast<int>(workers_.size()) + 1);
     work_ = &work;
     call_ = [](const void* any, Member member, float* scratch) {
@@ -199,6 +202,21 @@ class Team {
     }
   }
 
+  // Keeps the others off the processor that the caller runs on. The system would often wake one up there, where another
+  // thread looked busy for some microseconds more, and leave the two to take turns for milliseconds.
+  void leave_this_processor() {
+#if defined(__linux__)
+    const int here = sched_getcpu();
+    if (here < 0 || (here == left_processor_ && placed_ == workers_.size())) return;
+    cpu_set_t others;
+    if (sched_getaffinity(0, sizeof others, &others) != 0) return;
+    CPU_CLR(here, &others);
+    if (CPU_COUNT(&others) == 0) return;
+    for (std::thread& worker : workers_) pthread_setaffinity_np(worker.native_handle(), sizeof others, &others);
+    left_processor_ = here, placed_ = workers_.size();
+#endif
+  }
+
   void work(int index, uint32_t round) {
     for (;;) {
       round = wait_while(round_, round);
@@ -222,6 +240,8 @@ class Team {
   void (*call_)(const void*, Member, float*) = nullptr;
   Arena arena_;
   float* scratch_ = nullptr;
+  int left_processor_ = -1;
+  size_t placed_ = 0;
 };
 
 }  // namespace charloom

@@ -1,8 +1,10 @@
 // Vectors of floats as wide as this CPU's registers, and the functions of them that cells need.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
@@ -58,6 +60,22 @@ inline void store(float* to, Vector values, int count) {
 #else
   std::memcpy(to, &values, count * sizeof(float));
 #endif
+}
+
+// Turns a square of vectors: what was element j of vector i becomes element i of vector j.
+inline void transpose(Vector (&square)[kWidth]) {
+  // Squares twice as large at each turn: of each pair of vectors, the halves that stand across change places.
+  [&]<int... Log>(std::integer_sequence<int, Log...>) {
+    const auto turn = [&]<int Half, int... Lane>(std::integer_sequence<int, Half>, std::integer_sequence<int, Lane...>) {
+      for (int i = 0; i < kWidth; ++i)
+        if (!(i & Half)) {
+          const Vector a = square[i], b = square[i + Half];
+          square[i] = __builtin_shufflevector(a, b, (Lane & Half ? kWidth + Lane - Half : Lane)...);
+          square[i + Half] = __builtin_shufflevector(a, b, (Lane & Half ? kWidth + Lane : Lane + Half)...);
+        }
+    };
+    (turn(std::integer_sequence<int, (1 << Log)>{}, std::make_integer_sequence<int, kWidth>{}), ...);
+  }(std::make_integer_sequence<int, std::countr_zero(static_cast<unsigned>(kWidth))>{});
 }
 
 // 1 / x for x from 1 to 2^127, to about the last bit.

@@ -1,0 +1,55 @@
+"""What a layer reads at each step, before its recurrent product."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int32
+
+
+class Features(NamedTuple):
+    """Inputs that a kernel projects.
+
+    Attributes:
+        values: of a whole unroll, such as the outputs of the layer below.
+        kernel: of the input product.
+        bias: added to it.
+    """
+
+    values: Float[Array, "time lanes features"]
+    kernel: Float[Array, "features gates"]
+    bias: Float[Array, " gates"]
+
+    def projected(self) -> Float[Array, "time lanes gates"]:
+        """Returns the inputs after the kernel and the bias."""
+        return self.values @ self.kernel + self.bias
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Steps and lanes."""
+        return self.values.shape[:2]
+
+
+class Rows(NamedTuple):
+    """Inputs that are chosen from a table of projected ones.
+
+    Attributes:
+        ids: of the table's rows, in bounds.
+        table: what each choice comes to after the kernel and the bias.
+    """
+
+    ids: Int32[Array, "time lanes"]
+    table: Float[Array, "rows gates"]
+
+    def projected(self) -> Float[Array, "time lanes gates"]:
+        """Returns the chosen rows."""
+        # Clipping is the mode that costs nothing to check.
+        return jnp.take(self.table, self.ids, axis=0, mode="clip")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Steps and lanes."""
+        return self.ids.shape
+
+
+# Still to be projected: the projections of an unroll would be the largest array of an update.
+LayerInputs = Features | Rows
