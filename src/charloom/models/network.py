@@ -5,8 +5,6 @@ projection: their product is a table with a row for each token, so that a step l
 table's gradient is a segment sum.
 """
 
-from functools import partial
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -14,7 +12,7 @@ from jax.nn.initializers import glorot_uniform
 from jaxtyping import Array, Bool, Float, Int32, Key
 
 from charloom.errors import SettingError
-from charloom.kernels import LayerInputs, Rows
+from charloom.kernels import LayerInputs, Rows, compiled
 from charloom.models.cells import CELLS, Cell
 from charloom.models.sequence_model import Carry, DropoutMasks, SequenceModel
 from charloom.settings import Inputs, NetworkSettings
@@ -90,7 +88,9 @@ class Network(SequenceModel):
                 f"must be {vocab_size}, the size of the vocabulary, where the head is {settings.head!r}; "
                 f"got {settings.hidden}",
             )
-        return _fresh(settings, vocab_size, start_id, key)
+        # A part of another program is compiled with that.
+        make = _fresh if isinstance(key, jax.core.Tracer) else _compiled_fresh
+        return make(settings, vocab_size, start_id, key)
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
@@ -172,8 +172,6 @@ def _make_head(settings: NetworkSettings, vocab_size: int, key: Key[Array, ""]) 
     return Dense.init(settings.hidden, vocab_size, key)
 
 
-# One program for all weights: one for each kind would take as long to compile, each.
-@partial(jax.jit, static_argnames=("settings", "vocab_size", "start_id"))
 def _fresh(settings: NetworkSettings, vocab_size: int, start_id: int | None, key: Key[Array, ""]) -> Network:
     embedding_key, head_key, *cell_keys = jax.random.split(key, 2 + settings.layers)
     input_sizes = [_input_size(settings, vocab_size)] + [settings.hidden] * (settings.layers - 1)
@@ -191,3 +189,7 @@ def _fresh(settings: NetworkSettings, vocab_size: int, start_id: int | None, key
         vocab_size=vocab_size,
         start_id=start_id,
     )
+
+
+# One program for all weights: one for each kind would take as long to compile, each.
+_compiled_fresh = compiled(_fresh, static_argnames=("settings", "vocab_size", "start_id"))

@@ -25,6 +25,14 @@ def cross_entropy(logits: Float[Array, "*batch vocab"], targets: Int32[Array, "*
     return jax.nn.logsumexp(logits, axis=-1) - chosen
 
 
+def _are_most_likely(logits: Float[Array, "*batch vocab"], targets: Int32[Array, "*batch"]) -> Bool[Array, "*batch"]:
+    """Returns argmax(logits) == targets, in sums, which XLA computes several times faster than an argmax on a CPU."""
+    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)
+    earlier = jnp.arange(logits.shape[-1]) < targets[..., None]
+    ahead = (logits > chosen) | ((logits == chosen) & earlier)
+    return jnp.sum(ahead, axis=-1, dtype=logits.dtype) == 0
+
+
 def unroll_totals(
     logits: Float[Array, "predicted lanes vocab"],
     token_ids: Int32[Array, "time_plus_1 lanes"],
@@ -33,7 +41,7 @@ def unroll_totals(
     """Returns the totals of an unroll, whose logits may be those of its last steps only."""
     predicted = logits.shape[0]
     targets, scored = token_ids[-predicted:], scored[-predicted:]
-    hits = jnp.argmax(logits, axis=-1) == targets
+    hits = _are_most_likely(logits, targets)
     return Totals(
         jnp.sum(jnp.where(scored, cross_entropy(logits, targets), 0)),
         jnp.sum(scored & hits, dtype=logits.dtype),
