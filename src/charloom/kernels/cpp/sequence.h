@@ -16,7 +16,7 @@
 
 namespace charloom {
 
-constexpr int kChunk = 512;     // steps and lanes that a kernel's gradient takes at a time, to stay in the cache
+constexpr int kChunk = 1024;    // steps and lanes that a kernel's gradient takes at a time, to stay in the cache
 constexpr double kAlone = 2e5;  // operations a step that are not worth a meeting
 
 // What both directions are told of a layer; `parts` is the cell's.
@@ -59,31 +59,28 @@ struct Backward : Layer {
   float* d_start_cell;
 };
 
-// Where a lane's vector of units finds its `each` vectors of an array: those of a panel's units stand together, row
-// after row (a row is a step's lane), so that one panel's can be read from end to end.
+// Where a lane's vector of units finds its `Each` vectors of an array: those of a panel, which has `Units` vectors of
+// units, stand together, row after row (a row is a step's lane), so that a panel's can be read from end to end.
+template <int Units, int Each>
 struct Tiles {
   size_t rows;
   int vectors;  // of units
-  int units;    // of these, in a panel
-  int each;
+
+  explicit Tiles(const Layer& call)
+      : rows(static_cast<size_t>(call.time) * call.lanes), vectors(vectors_of(call.hidden)) {}
 
   float* at(float* all, size_t row, int vector) const {
-    const int first = vector / units * units;
-    return all + (first * rows + row * width(first) + (vector - first)) * each * kWidth;
+    const int first = vector / Units * Units;
+    return all + (first * rows + (vector - first)) * Each * kWidth + row * stride(first);
   }
   const float* at(const float* all, size_t row, int vector) const { return at(const_cast<float*>(all), row, vector); }
-  int width(int first) const { return std::min(units, vectors - first); }  // units in the panel that begins there
-  ptrdiff_t stride(int first) const { return static_cast<ptrdiff_t>(width(first)) * each * kWidth; }  // from row to row
+  // From row to row of the panel that begins there.
+  ptrdiff_t stride(int first) const { return static_cast<ptrdiff_t>(std::min(Units, vectors - first)) * Each * kWidth; }
 };
 
 template <class Cell>
-Tiles gate_tiles(const Layer& call) {
-  return {static_cast<size_t>(call.time) * call.lanes, vectors_of(call.hidden), Cell::units, Cell::kept};
-}
-
-inline Tiles cell_tiles(const Layer& call) {
-  return {static_cast<size_t>(call.time) * call.lanes, vectors_of(call.hidden), 1, 1};
-}
+using GateTiles = Tiles<Cell::units, Cell::kept>;
+using CellTiles = Tiles<1, 1>;
 
 // Panels of a kernel of `depth` rows for the units from `unit` on: panel[k][u][part] = kernel[k, part * hidden + unit + u].
 template <class Cell>
@@ -151,7 +148,8 @@ void forward(const Forward& call, Member member, Scratch scratch) {
   float* states[2];
   for (float*& state : states) state = scratch.take(static_cast<size_t>(lanes) * stride);
   const Share share(member, vectors_of(hidden), Cell::units);
-  const Tiles tiles = gate_tiles<Cell>(call), cell_tiles = charloom::cell_tiles(call);
+  const GateTiles<Cell> tiles(call);
+  const CellTiles cell_tiles(call);
 
   const size_t column = static_cast<size_t>(Cell::parts) * kWidth;  // of a panel, per vector of units
   for_each_panel(share.first, share.last, Cell::units, false, [&](int vector, int vectors) {
@@ -262,18 +260,27 @@ struct BackwardMemory {
 // `row_of` gives where a row begins, null for zeros.
 template <class RowOf>
 void transpose(int columns, int depth, Member member, const RowOf& row_of, float* to) {
-  for (int row = member.first(depth); row < member.last(depth); ++row) {
-    const float* from = row_of(row);
-    for_each_group(columns, [&](int first, int count) {
-      float* group = to + static_cast<size_t>(first) * depth + static_cast<size_t>(row) * count;
-      if (from == nullptr)
-        std::fill_n(group, count, 0.0f);
-      else if (count == kRows)
-        std::copy_n(from + first, kRows, group);  // which is quicker where the compiler knows how many
-      else
-        std::copy_n(from + first, count, group);
-    });
-  }
+  constexpr int kTogether = 8;  // groups: as many streams of writes, and whole cache lines of reads
+  struct Group {
+    int first, count;
+  } groups[kTogether];
+  int held = 0;
+  const auto copy = [&] {
+    for (int row = member.first(depth); row < member.last(depth); ++row) {
+      const float* from = row_of(row);
+      for (int g = 0; g < held; ++g) {
+        const auto [first, count] = groups[g];
+        float* group = to + static_cast<size_t>(first) * depth + static_cast<size_t>(row) * count;
+        for (int c = 0; c < count; ++c) group[c] = from ? from[first + c] : 0.0f;
+      }
+    }
+    held = 0;
+  };
+  for_each_group(columns, [&](int first, int count) {
+    groups[held++] = {first, count};
+    if (held == kTogether) copy();
+  });
+  copy();
 }
 
 // A kernel's gradient for the units of one panel: `transposed`, of `columns` columns, times the gradients from
@@ -349,7 +356,8 @@ void backward(const Backward& call, Member member, Scratch scratch) {
   float* inputs = scratch.take(memory.inputs);
   float* table = scratch.take(memory.table) + static_cast<size_t>(member.index) * call.table_rows * kPanel * kWidth;
   float* gates = call.gates ? call.gates : scratch.take(memory.gates);
-  const Tiles tiles = gate_tiles<Cell>(call), cell_tiles = charloom::cell_tiles(call);
+  const GateTiles<Cell> tiles(call);
+  const CellTiles cell_tiles(call);
   const Share units(member, vectors_of_units, 1), feature_units(member, vectors_of(features), 1);
 
   const size_t column = static_cast<size_t>(gradients) * kWidth;  // of a panel, per vector of units
@@ -366,16 +374,14 @@ void backward(const Backward& call, Member member, Scratch scratch) {
     const bool is_last = step + 1 == call.time;
     const size_t later = static_cast<size_t>(step + 1) * lanes;
     const bool backwards = step % 2 != 0;
-    // Calls body(first_lane, rows, vector, vectors, sums) with products of the later step's gradients, and before
-    // these ask(first_lane, rows, vector, vectors), for what the body will read to be on its way.
-    const auto multiplied = [&](const Share& share, const float* kernel, const float* of_later, const auto& ask, const auto& body) {
+    // Calls body(first_lane, rows, vector, vectors, sums) with products of the later step's gradients.
+    const auto multiplied = [&](const Share& share, const float* kernel, const float* of_later, const auto& body) {
       for_each_panel(share.first, share.last, kPanel, backwards, [&](int vector, int vectors) {
         const float* panel = kernel + vector * column;
         const float* next_panel = backwards ? panel - kPanel * column : panel + vectors * column;
         for_each_group(lanes, [&](int first_lane, int rows) {
           Vector sums[kRows * kPanel];
           std::fill_n(sums, rows * vectors, Vector{});
-          ask(first_lane, rows, vector, vectors);
           if (!is_last)
             multiply({of_later + static_cast<size_t>(first_lane) * step_stride, step_stride, 1, panel, vectors * kWidth,
                       gradients, next_panel + static_cast<size_t>(first_lane) / kRows * gradients * kLine, sums},
@@ -387,21 +393,7 @@ void backward(const Backward& call, Member member, Scratch scratch) {
     float* d_product = d_products[step & 1];
     float* d_input = apart ? d_projected[step & 1] : d_product;
     const float* later_product = d_products[(step + 1) & 1];
-    const auto ask = [&](int first_lane, int rows, int vector, int vectors) {
-      if (step < 0) return;
-      for (int u = 0; u < vectors; ++u) {
-        const size_t row = static_cast<size_t>(step) * lanes + first_lane;
-        const int unit = (vector + u) * kWidth;
-        if (call.gates)
-          for (int at = 0; at < rows * Cell::kept; ++at) __builtin_prefetch(tiles.at(gates, row, vector + u) + at * kWidth, 1);
-        for (int r = 0; r < rows; ++r) {
-          __builtin_prefetch(call.d_outputs + (row + r) * hidden + unit);
-          if (Cell::has_cell && step > 0)
-            __builtin_prefetch(cell_tiles.at(call.cells, row - lanes + r, vector + u));
-        }
-      }
-    };
-    multiplied(units, packed, later_product, ask, [&](int first_lane, int rows, int vector, int vectors, const Vector* sums) {
+    multiplied(units, packed, later_product, [&](int first_lane, int rows, int vector, int vectors, const Vector* sums) {
       for (int r = 0; r < rows; ++r)
         for (int u = 0; u < vectors; ++u) {
           const int lane = first_lane + r, unit = (vector + u) * kWidth, count = valid(unit, hidden);
@@ -451,7 +443,7 @@ void backward(const Backward& call, Member member, Scratch scratch) {
         }
     });
     if (!is_last)
-      multiplied(feature_units, packed_inputs, (apart ? d_projected : d_products)[(step + 1) & 1], [](auto...) {},
+      multiplied(feature_units, packed_inputs, (apart ? d_projected : d_products)[(step + 1) & 1],
                  [&](int first_lane, int rows, int vector, int vectors, const Vector* sums) {
                    for (int r = 0; r < rows; ++r)
                      for (int v = 0; v < vectors; ++v) {
