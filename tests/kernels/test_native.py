@@ -169,12 +169,21 @@ def test_two_processes_that_start_together_compile_once(copying_compiler):
 
 
 @pytest.mark.parametrize(
-    ("choice", "hidden", "natively"),
-    [("auto", 63, False), ("auto", 64, True), ("native", 1, True), ("reference", 64, False)],
+    ("choice", "hidden", "steps", "natively"),
+    [
+        ("auto", 63, 8, False),
+        ("auto", 63, 9, True),
+        ("auto", 64, 2, True),
+        ("auto", 64, 1, False),
+        ("native", 1, 1, True),
+        ("reference", 64, 9, False),
+    ],
 )
-def test_small_layers_take_the_reference_unless_native_is_asked_for(choice, hidden, natively, monkeypatch):
+def test_short_loops_of_small_layers_take_the_reference_unless_native_is_asked_for(
+    choice, hidden, steps, natively, monkeypatch
+):
     monkeypatch.setenv("CHARLOOM_KERNELS", choice)
-    cell, features, *_ = make(CELLS[0], hidden, 1, 2)
+    cell, features, *_ = make(CELLS[0], hidden, 1, steps)
     inputs = cell.features(features)
     assert runs_natively(inputs, cell.recurrent_kernel, "tanh") is natively
     assert not runs_natively(inputs, cell.recurrent_kernel, "softmax")

@@ -31,8 +31,9 @@ _AS_ASKED = "CHARLOOM_KERNELS says so"
 _CHOICES = ("native", "reference", "auto")
 # Those under which a unit needs no other.
 _NATIVE_CELLS: tuple[CellActivation, ...] = ("tanh", "relu")
-# XLA fuses smaller layers into the rest of an update.
-_FEWEST_UNITS = 64
+# XLA unrolls a short loop over a small layer and fuses it into the rest of an update, which is faster.
+_SMALL_UNITS = 64
+_SHORT_STEPS = 8
 
 _State = Float[Array, "lanes hidden"]
 _Outputs = Float[Array, "time lanes hidden"]
@@ -95,10 +96,12 @@ def reference_reason(units: int, cell_activation: CellActivation, steps: int | N
         return _AS_ASKED
     if cell_activation not in _NATIVE_CELLS:
         return f"{cell_activation} cells"
-    if choice == "auto" and units < _FEWEST_UNITS:
-        return f"fewer than {_FEWEST_UNITS} units"
+    if choice == "native" or steps is None:
+        return None
+    if units < _SMALL_UNITS and steps <= _SHORT_STEPS:
+        return "few units and few steps an update"
     # One step has nothing to keep packed weights for.
-    return "one step an update" if choice == "auto" and steps == 1 else None
+    return "one step an update" if steps == 1 else None
 
 
 def loaded_library() -> ctypes.CDLL:
@@ -123,8 +126,7 @@ def _chosen(choice: str) -> Kernels:
             raise CharloomError(f"CHARLOOM_KERNELS says native, and there are none: {problem}.") from None
         logger.warning("without native kernels, the slower reference runs: %s", problem)
         return Kernels("reference", str(problem))
-    sizes = "" if choice == "native" else f"; layers of fewer than {_FEWEST_UNITS} units take the reference"
-    return Kernels("native", f"compiled for this processor{sizes}", suffix)
+    return Kernels("native", "compiled for this processor", suffix)
 
 
 @cache
