@@ -151,34 +151,25 @@ class Generator : public AnyGenerator {
     const Share share(member, vectors_of(hidden), Cell::units);
     for_each_panel(share.first, share.last, Cell::units, backwards, [&](int vector, int vectors) {
       const int columns = vectors * Cell::parts;
-      for_each_group(count, [&](int first, int rows) {
-        Vector sums[kRows * kPanel], projected[kRows * kPanel];
-        Vector* inputs = Cell::has_recurrent_bias ? projected : sums;
-        for (int r = 0; r < rows; ++r) {
-          const float* from = layer ? biases_[layer].data() : table_.data() + rows_of[first + r] * gates;
-          for (int u = 0; u < vectors; ++u)
-            for (int part = 0; part < Cell::parts; ++part) {
-              const int unit = (vector + u) * kWidth, at = part * hidden + unit, valid = charloom::valid(unit, hidden);
-              inputs[r * columns + u * Cell::parts + part] = load(from + at, valid);
-              if constexpr (Cell::has_recurrent_bias)
-                sums[r * columns + u * Cell::parts + part] = load(recurrent_biases_[layer].data() + at, valid);
-            }
-        }
-        const auto multiply_into = [&](const float* states, const float* packed, Vector* to) {
+      for_each_group(0, count, [&](int first, int rows) {
+        const auto product = [&](const float* states, const float* packed, int depth) {
           const float* panel = packed + vector * panel_size;
-          multiply({states + static_cast<size_t>(first) * hidden, hidden, 1, panel, columns * kWidth, hidden,
-                    panel + vectors * panel_size, to},
-                   rows, columns);
+          return Product{states + static_cast<size_t>(first) * hidden, hidden, 1, panel, columns * kWidth, depth,
+                         panel + vectors * panel_size};
         };
-        if (layer) multiply_into(below, input_[layer], inputs);
-        multiply_into(now, recurrent_[layer], sums);
+        const Product products[] = {layer ? product(below, input_[layer], hidden) : product(now, recurrent_[layer], 0),
+                                    product(now, recurrent_[layer], hidden)};
+        Vector sums[kRows * kPanel], projected[kRows * kPanel];
+        multiply_layer<Cell>(products, rows, columns, projected, sums);
         for (int r = 0; r < rows; ++r)
           for (int u = 0; u < vectors; ++u) {
             const int unit = (vector + u) * kWidth, valid = charloom::valid(unit, hidden);
             const size_t at = static_cast<size_t>(first + r) * hidden + unit;
             Vector memory = load((Cell::has_cell ? cells : now) + at, valid), unused[Cell::kept];
-            const int from = r * columns + u * Cell::parts;
-            store(next + at, Cell::forward(with_[layer], projected + from, sums + from, memory, unused), valid);
+            const float* given = layer ? biases_[layer].data() : table_.data() + rows_of[first + r] * gates;
+            const Sums<Cell> of_unit(given, recurrent_biases_[layer].data(), projected, sums,
+                                     r * columns + u * Cell::parts, unit, hidden);
+            store(next + at, Cell::forward(with_[layer], of_unit.inputs, of_unit.recurrent, memory, unused), valid);
             if constexpr (Cell::has_cell) store(cells + at, memory, valid);
           }
       });
@@ -196,18 +187,16 @@ class Generator : public AnyGenerator {
     const Share share(member, vectors_of(vocab), kPanel);
     for_each_panel(share.first, share.last, kPanel, false, [&](int vector, int vectors) {
       const float* panel = head_ + static_cast<size_t>(vector) * kWidth * hidden;
-      for_each_group(count, [&](int first_lane, int rows) {
+      for_each_group(0, count, [&](int first_lane, int rows) {
+        const Product product{outputs + static_cast<size_t>(first_lane) * hidden, hidden, 1, panel, vectors * kWidth, hidden,
+                              panel};
         Vector sums[kRows * kPanel];
+        multiply(&product, 1, rows, vectors, sums);
         for (int r = 0; r < rows; ++r)
           for (int v = 0; v < vectors; ++v) {
-            const int column = (vector + v) * kWidth;
-            sums[r * vectors + v] = load(head_bias_.data() + column, valid(column, vocab));
-          }
-        multiply({outputs + static_cast<size_t>(first_lane) * hidden, hidden, 1, panel, vectors * kWidth, hidden, panel, sums}, rows, vectors);
-        for (int r = 0; r < rows; ++r)
-          for (int v = 0; v < vectors; ++v) {
-            const int column = (vector + v) * kWidth;
-            store(streams.logits + static_cast<size_t>(first_lane + r) * vocab + column, sums[r * vectors + v], valid(column, vocab));
+            const int column = (vector + v) * kWidth, valid = charloom::valid(column, vocab);
+            store(streams.logits + static_cast<size_t>(first_lane + r) * vocab + column,
+                  sums[r * vectors + v] + load(head_bias_.data() + column, valid), valid);
           }
       });
     });

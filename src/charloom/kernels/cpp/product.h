@@ -15,8 +15,9 @@ namespace charloom {
 constexpr int kLine = 16;  // floats in a cache line
 constexpr int kPanel = 4;  // vectors in a panel, at most
 
-// sums[r][v] += sum over k of rows[r * row_stride + k * depth_stride] * panel[k * panel_stride + v].
-// Meanwhile `depth` cache lines from `ahead` on are asked for.
+// What one product adds to a group's sums: sums[r][v] += sum over k of
+// rows[r * row_stride + k * depth_stride] * panel[k * panel_stride + v]. Meanwhile `depth` cache lines from `ahead` on
+// are asked for.
 struct Product {
   const float* rows;
   ptrdiff_t row_stride;
@@ -25,7 +26,6 @@ struct Product {
   ptrdiff_t panel_stride;
   int depth;
   const float* ahead;
-  Vector* sums;
 };
 
 template <int Value>
@@ -42,47 +42,47 @@ template <int Count, class Body>
   }
 }
 
+// sums[r][v] = what `count` products add up to, in their order. The sums stay in registers from first to last.
 template <int Rows, int Vectors>
-void multiply(const Product& product) {
-  Vector sums[Rows][Vectors];
-  unrolled<Rows * Vectors>([&](auto i) [[gnu::always_inline]] {
-    sums[i.value / Vectors][i.value % Vectors] = product.sums[i.value];
-  });
-  const float* rows = product.rows;
-  const float* panel = product.panel;
-  const float* ahead = product.ahead;
-  const ptrdiff_t row_stride = product.row_stride, depth_stride = product.depth_stride, panel_stride = product.panel_stride;
-  for (int k = product.depth; k > 0; --k) {
-    Vector columns[Vectors];
-    unrolled<Vectors>([&](auto v) [[gnu::always_inline]] { columns[v.value] = load(panel + v.value * kWidth); });
-    unrolled<Rows>([&](auto r) [[gnu::always_inline]] {
-      const Vector factor = all(rows[r.value * row_stride]);
-      unrolled<Vectors>([&](auto v) [[gnu::always_inline]] { sums[r.value][v.value] += factor * columns[v.value]; });
-    });
-    __builtin_prefetch(ahead, 0, 2);
-    ahead += kLine;
-    panel += panel_stride;
-    rows += depth_stride;
+void multiply(const Product* products, int count, Vector* result) {
+  Vector sums[Rows][Vectors] = {};
+  for (const Product* product = products; product != products + count; ++product) {
+    const float* rows = product->rows;
+    const float* panel = product->panel;
+    const float* ahead = product->ahead;
+    const ptrdiff_t row_stride = product->row_stride, depth_stride = product->depth_stride;
+    const ptrdiff_t panel_stride = product->panel_stride;
+    for (int k = product->depth; k > 0; --k) {
+      Vector columns[Vectors];
+      unrolled<Vectors>([&](auto v) [[gnu::always_inline]] { columns[v.value] = load(panel + v.value * kWidth); });
+      unrolled<Rows>([&](auto r) [[gnu::always_inline]] {
+        const Vector factor = all(rows[r.value * row_stride]);
+        unrolled<Vectors>([&](auto v) [[gnu::always_inline]] { sums[r.value][v.value] += factor * columns[v.value]; });
+      });
+      __builtin_prefetch(ahead, 0, 2);
+      ahead += kLine;
+      panel += panel_stride;
+      rows += depth_stride;
+    }
   }
   unrolled<Rows * Vectors>([&](auto i) [[gnu::always_inline]] {
-    product.sums[i.value] = sums[i.value / Vectors][i.value % Vectors];
+    result[i.value] = sums[i.value / Vectors][i.value % Vectors];
   });
 }
 
 // The same for a number of rows, from 1 to kRows, and of vectors, from 1 to kPanel, that is known only now.
-inline void multiply(const Product& product, int rows, int vectors) {
+inline void multiply(const Product* products, int count, int rows, int vectors, Vector* result) {
   static constexpr auto kinds = []<int... Kind>(std::integer_sequence<int, Kind...>) {
     return std::array{&multiply<Kind / kPanel + 1, Kind % kPanel + 1>...};
   }(std::make_integer_sequence<int, kRows * kPanel>{});
-  kinds[(rows - 1) * kPanel + vectors - 1](product);
+  kinds[(rows - 1) * kPanel + vectors - 1](products, count, result);
 }
 
-// Calls body(first, rows) for groups of up to kRows of `count` rows, as even as can be.
+// Calls body(first, rows) for groups of up to kRows of the rows from `first` to `last`, as even as can be.
 template <class Body>
-inline void for_each_group(int count, const Body& body) {
-  int groups = (count + kRows - 1) / kRows;
-  for (int first = 0; groups > 0; --groups) {
-    const int rows = (count - first) / groups;
+inline void for_each_group(int first, int last, const Body& body) {
+  for (int groups = (last - first + kRows - 1) / kRows; groups > 0; --groups) {
+    const int rows = (last - first) / groups;
     body(first, rows);
     first += rows;
   }

@@ -1,7 +1,8 @@
 // A layer over a whole unroll: forward, and backward.
 //
 // Each member of the team owns some vectors of units: it packs their weights, computes them at every step for all
-// lanes, and meets the others after each step, for the next one reads all units.
+// lanes, and meets the others after each step, for the next one reads all units. Where the whole of the weights fits
+// each core's cache a member owns some lanes instead, which it follows from step to step without meeting anybody.
 //
 // What a layer reads is table[rows] + features · kernel: rows of a table for a first layer's tokens; features, and a
 // table of one row, the bias, for the outputs of the layer below.
@@ -18,6 +19,7 @@ namespace charloom {
 
 constexpr int kChunk = 1024;    // steps and lanes that a kernel's gradient takes at a time, to stay in the cache
 constexpr double kAlone = 2e5;  // operations a step that are not worth a meeting
+constexpr size_t kCached = 1 << 17;  // floats of weights that fit a core's cache with room to spare
 
 // What both directions are told of a layer; `parts` is the cell's.
 struct Layer {
@@ -118,6 +120,39 @@ inline void pack_backward(const float* kernel, int count, int hidden, const int*
 // A state's row, in the kernels' own memory: not a power of two, whose rows would all have the same place in the cache.
 inline int row_stride(int floats) { return vectors_of(floats) * kWidth + kLine; }
 
+// The products of a layer's input, `products[0]` (whose depth may be none), and of its state, `products[1]`. A cell whose
+// recurrent product has a bias of its own keeps the first apart.
+template <class Cell>
+inline void multiply_layer(const Product* products, int rows, int columns, Vector* projected, Vector* sums) {
+  if constexpr (Cell::has_recurrent_bias) {
+    multiply(products, 1, rows, columns, projected);
+    multiply(products + 1, 1, rows, columns, sums);
+  } else {
+    multiply(products, 2, rows, columns, sums);
+  }
+}
+
+// A vector of units' whole pre-activations: `given`, a row of a table or a bias, and the biases are added to the products.
+template <class Cell>
+struct Sums {
+  Vector inputs[Cell::has_recurrent_bias ? Cell::parts : 1];
+  Vector recurrent[Cell::parts];
+
+  Sums(const float* given, const float* recurrent_bias, const Vector* projected, const Vector* sums, int from, int unit,
+       int hidden) {
+    const int count = valid(unit, hidden);
+    for (int part = 0; part < Cell::parts; ++part) {
+      const int at = part * hidden + unit;
+      if constexpr (Cell::has_recurrent_bias) {
+        inputs[part] = projected[from + part] + load(given + at, count);
+        recurrent[part] = sums[from + part] + load(recurrent_bias + at, count);
+      } else {
+        recurrent[part] = sums[from + part] + load(given + at, count);
+      }
+    }
+  }
+};
+
 // A member's share of some vectors, in whole panels of `units`.
 struct Share {
   int first, last;
@@ -132,6 +167,23 @@ template <class Cell>
 size_t packed_floats(int depth, int hidden) {
   return static_cast<size_t>(depth) * Cell::parts * vectors_of(hidden) * kWidth;
 }
+
+// What a member computes of each step: all lanes of its units, or all units of its lanes. `packed` are the floats of its
+// weights; `most` is how many vectors of units belong together.
+struct Steps {
+  bool by_lanes;
+  Member together;  // those that a step is shared with
+  Share units, features;
+  int first_lane, last_lane;
+
+  Steps(const Layer& call, size_t packed, Member member, int most)
+      : by_lanes(packed <= kCached && call.lanes >= member.members * kRows),
+        together(by_lanes ? Member{0, 1, nullptr} : member),
+        units(together, vectors_of(call.hidden), most),
+        features(together, vectors_of(call.features), most),
+        first_lane(by_lanes ? member.first(call.lanes) : 0),
+        last_lane(by_lanes ? member.last(call.lanes) : call.lanes) {}
+};
 
 template <class Cell>
 size_t forward_floats(const Forward& call) {
@@ -148,6 +200,7 @@ void forward(const Forward& call, Member member, Scratch scratch) {
   float* states[2];
   for (float*& state : states) state = scratch.take(static_cast<size_t>(lanes) * stride);
   const Share share(member, vectors_of(hidden), Cell::units);
+  const Steps steps(call, packed_floats<Cell>(hidden + features, hidden), member, Cell::units);
   const GateTiles<Cell> tiles(call);
   const CellTiles cell_tiles(call);
 
@@ -174,33 +227,19 @@ void forward(const Forward& call, Member member, Scratch scratch) {
     const bool* next_resets = step + 1 < call.time ? resets + lanes : nullptr;
     const float* cells_before = step == 0 ? call.start_cell : call.last_cell;
     const bool backwards = step % 2 == 1;
-    for_each_panel(share.first, share.last, Cell::units, backwards, [&](int vector, int vectors) {
+    for_each_panel(steps.units.first, steps.units.last, Cell::units, backwards, [&](int vector, int vectors) {
       const int columns = vectors * Cell::parts;
       const float* panel = packed + vector * column * hidden;
       const float* next_panel = backwards ? panel - Cell::units * column * hidden : panel + vectors * column * hidden;
-      for_each_group(lanes, [&](int first_lane, int rows) {
+      for_each_group(steps.first_lane, steps.last_lane, [&](int first_lane, int rows) {
+        const float* input_panel = packed_inputs + vector * column * features;
+        const int width = columns * kWidth, group = (first_lane - steps.first_lane) / kRows;
+        const Product products[] = {{call.inputs + (first_row + first_lane) * features, features, 1, input_panel, width, features,
+                                     input_panel + static_cast<ptrdiff_t>(width) * features},
+                                    {state + static_cast<size_t>(first_lane) * stride, stride, 1, panel, width, hidden,
+                                     next_panel + static_cast<size_t>(group) * hidden * kLine}};
         Vector sums[kRows * kPanel], projected[kRows * kPanel];
-        // A cell whose recurrent product has a bias of its own keeps it apart from what the inputs bring.
-        Vector* inputs = Cell::has_recurrent_bias ? projected : sums;
-        for (int r = 0; r < rows; ++r) {
-          const float* from = call.table + static_cast<size_t>(call.rows[first_row + first_lane + r]) * Cell::parts * hidden;
-          for (int u = 0; u < vectors; ++u)
-            for (int part = 0; part < Cell::parts; ++part) {
-              const int unit = (vector + u) * kWidth, at = part * hidden + unit, count = valid(unit, hidden);
-              inputs[r * columns + u * Cell::parts + part] = load(from + at, count);
-              if constexpr (Cell::has_recurrent_bias)
-                sums[r * columns + u * Cell::parts + part] = load(call.recurrent_bias + at, count);
-            }
-        }
-        if (features) {
-          const float* input_panel = packed_inputs + vector * column * features;
-          multiply({call.inputs + (first_row + first_lane) * features, features, 1, input_panel, columns * kWidth,
-                    features, input_panel + columns * kWidth * features, inputs},
-                   rows, columns);
-        }
-        multiply({state + static_cast<size_t>(first_lane) * stride, stride, 1, panel, columns * kWidth, hidden,
-                  next_panel + static_cast<size_t>(first_lane) / kRows * hidden * kLine, sums},
-                 rows, columns);
+        multiply_layer<Cell>(products, rows, columns, projected, sums);
         for (int r = 0; r < rows; ++r)
           for (int u = 0; u < vectors; ++u) {
             const int lane = first_lane + r, unit = (vector + u) * kWidth, count = valid(unit, hidden);
@@ -211,8 +250,9 @@ void forward(const Forward& call, Member member, Scratch scratch) {
             } else {
               memory = load(state + static_cast<size_t>(lane) * stride + unit);
             }
-            const int from = r * columns + u * Cell::parts;
-            const Vector output = Cell::forward(call.with, projected + from, sums + from, memory, gates);
+            const Sums<Cell> of_unit(call.table + static_cast<size_t>(call.rows[row]) * Cell::parts * hidden,
+                                     call.recurrent_bias, projected, sums, r * columns + u * Cell::parts, unit, hidden);
+            const Vector output = Cell::forward(call.with, of_unit.inputs, of_unit.recurrent, memory, gates);
             if constexpr (Cell::has_cell) {
               store(call.last_cell + at, memory, count);
               if (call.cells) store(cell_tiles.at(call.cells, row, vector + u), memory);
@@ -226,7 +266,7 @@ void forward(const Forward& call, Member member, Scratch scratch) {
           }
       });
     });
-    member.wait();
+    steps.together.wait();
   }
 }
 
@@ -276,7 +316,7 @@ void transpose(int columns, int depth, Member member, const RowOf& row_of, float
     }
     held = 0;
   };
-  for_each_group(columns, [&](int first, int count) {
+  for_each_group(0, columns, [&](int first, int count) {
     groups[held++] = {first, count};
     if (held == kTogether) copy();
   });
@@ -291,23 +331,20 @@ void kernel_gradient(const Backward& call, const float* transposed, int columns,
   const int hidden = call.hidden, depth = call.time * call.lanes, width = vectors * Cell::parts;
   for (int first = 0; first < depth; first += kChunk) {
     const int chunk = std::min(kChunk, depth - first);
-    for_each_group(columns, [&](int column, int count) {
+    for_each_group(0, columns, [&](int column, int count) {
       Vector sums[kRows * kPanel];
-      const auto for_each_vector = [&](const auto& body) {
-        for (int c = 0; c < count; ++c)
-          for (int u = 0; u < vectors; ++u)
-            for (int part = 0; part < Cell::parts; ++part) {
-              const int unit = (vector + u) * kWidth;
-              const size_t row = static_cast<size_t>(column + c) * Cell::parts * hidden;
-              body(sums[c * width + u * Cell::parts + part], gradient + row + parts_at[part] * hidden + unit,
-                   valid(unit, hidden));
-            }
-      };
-      for_each_vector([&](Vector& sum, float* at, int valid) { sum = first == 0 ? Vector{} : load(at, valid); });
       const float* rows = transposed + static_cast<size_t>(column) * depth + static_cast<size_t>(first) * count;
       const float* from = panel + first * panel_stride;
-      multiply({rows, 1, count, from, panel_stride, chunk, from, sums}, count, width);
-      for_each_vector([&](Vector& sum, float* at, int valid) { store(at, sum, valid); });
+      const Product product{rows, 1, count, from, panel_stride, chunk, from};
+      multiply(&product, 1, count, width, sums);
+      for (int c = 0; c < count; ++c)
+        for (int u = 0; u < vectors; ++u)
+          for (int part = 0; part < Cell::parts; ++part) {
+            const int unit = (vector + u) * kWidth, valid = charloom::valid(unit, hidden);
+            float* at = gradient + (static_cast<size_t>(column + c) * Cell::parts + parts_at[part]) * hidden + unit;
+            const Vector sum = sums[c * width + u * Cell::parts + part];
+            store(at, first == 0 ? sum : load(at, valid) + sum, valid);
+          }
     });
   }
 }
@@ -358,16 +395,20 @@ void backward(const Backward& call, Member member, Scratch scratch) {
   float* gates = call.gates ? call.gates : scratch.take(memory.gates);
   const GateTiles<Cell> tiles(call);
   const CellTiles cell_tiles(call);
-  const Share units(member, vectors_of_units, 1), feature_units(member, vectors_of(features), 1);
+  const Steps steps(call, memory.packed + memory.packed_inputs, member, 1);
 
   const size_t column = static_cast<size_t>(gradients) * kWidth;  // of a panel, per vector of units
-  const auto pack = [&](const Share& share, const float* kernel, int count, const int* parts_at, float* to) {
+  // Whoever reads all units reads them in whole panels.
+  const int together = steps.by_lanes ? kPanel : 1;
+  const auto pack = [&](int width, const float* kernel, int count, const int* parts_at, float* to) {
+    const Share share(member, width, together);
     for_each_panel(share.first, share.last, kPanel, false, [&](int vector, int vectors) {
       pack_backward<Cell>(kernel, count, hidden, parts_at, vector * kWidth, vectors, to + vector * column);
     });
   };
-  pack(units, call.recurrent_kernel, hidden, recurrent_parts, packed);
-  pack(feature_units, call.kernel, features, Cell::input_parts, packed_inputs);
+  pack(vectors_of_units, call.recurrent_kernel, hidden, recurrent_parts, packed);
+  pack(vectors_of(features), call.kernel, features, Cell::input_parts, packed_inputs);
+  member.wait();
 
   // Step -1 stands for the state before the first step.
   for (int step = call.time - 1; step >= -1; --step) {
@@ -379,13 +420,12 @@ void backward(const Backward& call, Member member, Scratch scratch) {
       for_each_panel(share.first, share.last, kPanel, backwards, [&](int vector, int vectors) {
         const float* panel = kernel + vector * column;
         const float* next_panel = backwards ? panel - kPanel * column : panel + vectors * column;
-        for_each_group(lanes, [&](int first_lane, int rows) {
+        for_each_group(steps.first_lane, steps.last_lane, [&](int first_lane, int rows) {
           Vector sums[kRows * kPanel];
-          std::fill_n(sums, rows * vectors, Vector{});
-          if (!is_last)
-            multiply({of_later + static_cast<size_t>(first_lane) * step_stride, step_stride, 1, panel, vectors * kWidth,
-                      gradients, next_panel + static_cast<size_t>(first_lane) / kRows * gradients * kLine, sums},
-                     rows, vectors);
+          const int group = (first_lane - steps.first_lane) / kRows;
+          const Product product{of_later + static_cast<size_t>(first_lane) * step_stride, step_stride, 1, panel,
+                                vectors * kWidth, gradients, next_panel + static_cast<size_t>(group) * gradients * kLine};
+          if (!is_last) multiply(&product, 1, rows, vectors, sums);
           body(first_lane, rows, vector, vectors, sums);
         });
       });
@@ -393,23 +433,20 @@ void backward(const Backward& call, Member member, Scratch scratch) {
     float* d_product = d_products[step & 1];
     float* d_input = apart ? d_projected[step & 1] : d_product;
     const float* later_product = d_products[(step + 1) & 1];
-    multiplied(units, packed, later_product, [&](int first_lane, int rows, int vector, int vectors, const Vector* sums) {
+    multiplied(steps.units, packed, later_product, [&](int first_lane, int rows, int vector, int vectors, const Vector* sums) {
       for (int r = 0; r < rows; ++r)
         for (int u = 0; u < vectors; ++u) {
           const int lane = first_lane + r, unit = (vector + u) * kWidth, count = valid(unit, hidden);
           const size_t of_lane = static_cast<size_t>(lane) * hidden + unit;
           float* d_carried = carried + static_cast<size_t>(lane) * stride + unit;
           Step of_step{};
-          of_step.d_hidden = sums[r * vectors + u];
           if (is_last) {
             of_step.d_hidden = load(call.d_last + of_lane, count);
             if constexpr (Cell::has_cell) of_step.d_carried = load(call.d_last_cell + of_lane, count);
-          } else if (call.resets[later + lane]) {
-            of_step.d_hidden = Vector{};
-          } else if constexpr (Cell::has_cell) {
-            of_step.d_carried = load(d_carried);
-          } else if constexpr (Cell::carries_hidden) {
-            of_step.d_hidden += load(d_carried);
+          } else if (!call.resets[later + lane]) {
+            of_step.d_hidden = sums[r * vectors + u];
+            if constexpr (Cell::has_cell) of_step.d_carried = load(d_carried);
+            if constexpr (Cell::carries_hidden) of_step.d_hidden += load(d_carried);
           }
           if (step < 0) {
             store(call.d_start + of_lane, of_step.d_hidden, count);
@@ -443,7 +480,7 @@ void backward(const Backward& call, Member member, Scratch scratch) {
         }
     });
     if (!is_last)
-      multiplied(feature_units, packed_inputs, (apart ? d_projected : d_products)[(step + 1) & 1],
+      multiplied(steps.features, packed_inputs, (apart ? d_projected : d_products)[(step + 1) & 1],
                  [&](int first_lane, int rows, int vector, int vectors, const Vector* sums) {
                    for (int r = 0; r < rows; ++r)
                      for (int v = 0; v < vectors; ++v) {
@@ -452,7 +489,7 @@ void backward(const Backward& call, Member member, Scratch scratch) {
                              valid(feature, features));
                      }
                  });
-    member.wait();
+    steps.together.wait();
   }
 
   transpose(hidden, depth, member, [&](int row) -> const float* {

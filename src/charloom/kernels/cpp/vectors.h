@@ -78,6 +78,23 @@ inline void transpose(Vector (&square)[kWidth]) {
   }(std::make_integer_sequence<int, std::countr_zero(static_cast<unsigned>(kWidth))>{});
 }
 
+// The lesser and the greater of a number and a bound; a NaN stays one.
+inline Vector at_most(float bound, Vector x) {
+#if defined(__AVX512F__)
+  return _mm512_min_ps(all(bound), x);  // where either is no number, the second
+#else
+  return x > bound ? all(bound) : x;
+#endif
+}
+
+inline Vector at_least(float bound, Vector x) {
+#if defined(__AVX512F__)
+  return _mm512_max_ps(all(bound), x);
+#else
+  return x < bound ? all(bound) : x;
+#endif
+}
+
 // 1 / x for x from 1 to 2^127, to about the last bit.
 inline Vector reciprocal(Vector x) {
 #if defined(__AVX512F__)
@@ -88,52 +105,64 @@ inline Vector reciprocal(Vector x) {
 #endif
 }
 
-// exp(x) - 1 = scale * part + (scale - 1), to the last bits also near zero.
-// x = n log 2 + r with a whole n: scale is 2^n, part the Taylor series of exp(r) - 1 up to r^7; |r| <= 0.35.
-// `x` is clamped so that 2^n is a normal number. A NaN comes out as NaN.
-struct Exponential {
-  Vector scale;
-  Vector part;
+constexpr float kRounds = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded to a whole number
 
-  explicit Exponential(Vector x) {
-    x = x < -87.0f ? all(-87.0f) : x;
-    x = x > 88.0f ? all(88.0f) : x;
-    constexpr float kRounds = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded to a whole number
-    const Vector shifted = x * 1.44269504f + kRounds;
-    const Vector n = shifted - kRounds;
-    const Vector r = x - n * 0.693359375f + n * 2.12194440e-4f;  // log 2 in two parts, the first of few bits
-    Vector p = r * (1.0f / 5040) + 1.0f / 720;
-    p = p * r + 1.0f / 120;
-    p = p * r + 1.0f / 24;
-    p = p * r + 1.0f / 6;
-    p = p * r + 0.5f;
-    p = p * r + 1.0f;
-    part = p * r;
-    const Integers exponent = ((Integers)shifted - (Integers)all(kRounds) + 127) << 23;
-    scale = (Vector)exponent;
+inline Vector rounded(Vector x) {
+#if defined(__AVX512F__)
+  return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+  return (x + kRounds) - kRounds;
+#endif
+}
+
+// x * 2^n for a whole n from -126 to 127.
+inline Vector scaled(Vector x, Vector n) {
+#if defined(__AVX512F__)
+  return _mm512_scalef_ps(x, n);
+#else
+  const Integers exponent = ((Integers)(n + kRounds) - (Integers)all(kRounds) + 127) << 23;
+  return x * (Vector)exponent;
+#endif
+}
+
+// What exp(x) is made of, for x from -87 to 88: x = n log 2 + r with a whole n and |r| <= 0.35, so that
+// exp(x) = 2^n exp(r) and 2^n is a normal number. Of a NaN, NaNs.
+struct Exponent {
+  Vector n;
+  Vector r;
+
+  explicit Exponent(Vector x) {
+    n = rounded(x * 1.44269504f);
+    r = x - n * 0.693359375f + n * 2.12194440e-4f;  // log 2 in two parts, the first of few bits
   }
 };
 
-inline Vector sigmoid(Vector x) {
-  const Exponential e(-x);
-  return reciprocal(e.scale * e.part + (e.scale + 1.0f));
+// (exp(r) - 1 - r) / r^2 for |r| <= 0.35: a polynomial fitted so that exp(r) is off by 3e-9 of itself at most.
+inline Vector exponential_tail(Vector r) {
+  Vector p = r * 1.3950602e-3f + 8.3689531e-3f;
+  p = p * r + 4.1666206e-2f;
+  p = p * r + 1.6666518e-1f;
+  return p * r + 0.5f;
 }
 
+inline Vector sigmoid(Vector x) {
+  const Exponent e(at_most(88.0f, at_least(-87.0f, -x)));
+  const Vector power = (exponential_tail(e.r) * e.r + 1.0f) * e.r + 1.0f;
+  return reciprocal(scaled(power, e.n) + 1.0f);
+}
+
+// By exp(2x) - 1, in a form that is right to the last bits also near zero.
 inline Vector tanh(Vector x) {
-  x = x < -10.0f ? all(-10.0f) : x;  // from there on it is 1 in float32
-  x = x > 10.0f ? all(10.0f) : x;
-  const Exponential e(x + x);
-  const Vector less_one = e.scale * e.part + (e.scale - 1.0f);
+  x = at_most(10.0f, at_least(-10.0f, x));  // from there on it is 1 in float32
+  const Exponent e(x + x);
+  const Vector scale = scaled(all(1.0f), e.n), part = exponential_tail(e.r) * (e.r * e.r) + e.r;
+  const Vector less_one = scale * part + (scale - 1.0f);
   return less_one * reciprocal(less_one + 2.0f);
 }
 
 // clip(0.2 x + 0.5, 0, 1), as in Keras before 2.3.
-inline Vector hard_sigmoid(Vector x) {
-  x = x * 0.2f + 0.5f;
-  x = x < 0.0f ? Vector{} : x;
-  return x > 1.0f ? all(1.0f) : x;
-}
+inline Vector hard_sigmoid(Vector x) { return at_most(1.0f, at_least(0.0f, x * 0.2f + 0.5f)); }
 
-inline Vector relu(Vector x) { return x < 0.0f ? Vector{} : x; }
+inline Vector relu(Vector x) { return at_least(0.0f, x); }
 
 }  // namespace charloom
