@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from charloom.artifacts import make_folder
@@ -95,7 +96,9 @@ def _train(rung: Rung, data: StudyData, seeds: range) -> tuple[list[Network], np
         jax.random.key(0),  # of dropout, of which there is none
         rule=rule,
     )
-    networks = [jax.tree.map(lambda leaf, row=row: leaf[row], state.network) for row in range(len(seeds))]
+    # By way of NumPy: JAX would compile a program for each shape.
+    stacked = jax.tree.map(np.asarray, state.network)
+    networks = [jax.tree.map(lambda leaf, row=row: jnp.asarray(leaf[row]), stacked) for row in range(len(seeds))]
     nats, characters = np.asarray(totals.nats, dtype=np.float64), np.stack([block.scored for block in blocks])
     of_epochs = (len(seeds), rung.epochs, -1)
     return networks, nats.reshape(of_epochs).sum(axis=2) / characters.reshape(of_epochs).sum(axis=2)
