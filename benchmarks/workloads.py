@@ -75,6 +75,11 @@ class Writing:
         """As people call it."""
         return f"LSTM {self.hidden}, {'one stream' if self.streams == 1 else f'{self.streams} streams together'}"
 
+    @property
+    def operations(self) -> int:
+        """Floating-point operations of the products that a character takes."""
+        return 2 * (4 * self.hidden**2 + self.hidden * VOCABULARY)
+
 
 TRAINING = (
     Training(cell="lstm", layers=1, hidden=512, lanes=64, unroll=8, wanted=(1.5, 2.0)),

@@ -1,0 +1,51 @@
+"""`python -m benchmarks.kernels [FOLDER...]`: the native kernels alone, in GFLOP/s, beside the machine's peak.
+
+With folders of other versions' sources (a checkout's src/charloom/kernels/cpp) their kernels take turns with these.
+"""
+
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.limit import peak_gflops
+from charloom.kernels.build import compile_command
+from charloom.machine import available_cores
+
+ROUNDS, SECONDS = 9, 0.4
+# hidden, lanes, unroll, features: without features the inputs are rows of a table, as a first layer's are.
+SHAPES = ((512, 64, 8, 0), (512, 32, 64, 0), (512, 16, 64, 0), (512, 50, 50, 512), (128, 50, 50, 0), (128, 50, 50, 128))
+_HERE = Path(__file__).parent
+_OURS = _HERE.parent / "src" / "charloom" / "kernels" / "cpp"
+
+
+def main() -> None:
+    """Prints a table: medians of the rounds, forward / backward, a column a version."""
+    folders = [_OURS, *map(Path, sys.argv[1:])]
+    programs = [_program(folder, number) for number, folder in enumerate(folders)]
+    print(f"| LSTM, lanes × unroll | peak | {' | '.join(map(str, ['these', *folders[1:]]))} |")
+    print(f"| --- | --- {'| --- ' * len(folders)}|")
+    for hidden, lanes, unroll, features in SHAPES:
+        shape = [str(number) for number in (hidden, lanes, unroll, features, available_cores(), SECONDS)]
+        peaks: list[float] = []
+        speeds: list[list[tuple[float, float]]] = [[] for _ in programs]
+        for _ in range(ROUNDS):
+            peaks.append(peak_gflops())
+            for program, of in zip(programs, speeds, strict=True):
+                done = subprocess.run([program, *shape], capture_output=True, text=True, check=True)
+                forward, backward = map(float, done.stdout.split())
+                of.append((forward, backward))
+        cells = [" / ".join(f"{statistics.median(way):.0f}" for way in zip(*of, strict=True)) for of in speeds]
+        name = f"{hidden}{f' on {features} features' if features else ''}, {lanes} × {unroll}"
+        print(f"| {name} | {statistics.median(peaks):.0f} | {' | '.join(cells)} |", flush=True)
+
+
+def _program(sources: Path, number: int) -> Path:
+    program = _HERE.parent / "build" / "bench" / f"kernels-{number}"
+    program.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run([*compile_command(), f"-I{sources}", str(_HERE / "kernels.cc"), "-o", str(program)], check=True)
+    return program
+
+
+if __name__ == "__main__":
+    main()
