@@ -9,7 +9,7 @@ from charloom.inference import score_blocks
 from charloom.models import Network
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
 from charloom.text import Vocabulary, read_corpus
-from charloom.training import Evaluation, train_network
+from charloom.training import Evaluation, TrainingLoop
 
 SEEDS = range(4)
 
@@ -30,7 +30,7 @@ def main() -> None:
         for seed in SEEDS:
             init_key, training_key = jax.random.split(jax.random.key(seed))
             network = Network.init(NetworkSettings(), vocabulary.size, vocabulary.start_id, init_key)
-            events = train_network(network, lanes, validation, settings, lanes.updates_in(1), training_key)
+            events = TrainingLoop(network, lanes, validation, settings, lanes.updates_in(1), training_key).events()
             last = [event for event in events if isinstance(event, Evaluation)][-1].network
             nats.append(score_blocks(last, evaluation_pass(validation)).nats_per_char)
         print(f"| {lane_count}, {rate:g} | {share:g} | {' '.join(f'{n:.3f}' for n in sorted(nats))} |", flush=True)

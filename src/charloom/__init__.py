@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from charloom.errors import CharloomError as CharloomError
     from charloom.model import TextModel as TextModel
     from charloom.model import load as load
+    from charloom.runs import resume as resume
     from charloom.runs import train as train
     from charloom.text import Vocabulary as Vocabulary
 
@@ -30,10 +31,11 @@ _HOMES = {
     "TextModel": "charloom.model",
     "Vocabulary": "charloom.text",
     "load": "charloom.model",
+    "resume": "charloom.runs",
     "train": "charloom.runs",
 }
 
-__all__ = ["CharloomError", "TextModel", "Vocabulary", "__version__", "load", "train"]
+__all__ = ["CharloomError", "TextModel", "Vocabulary", "__version__", "load", "resume", "train"]
 
 
 def __getattr__(name: str) -> Any:

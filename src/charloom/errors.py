@@ -37,3 +37,7 @@ class ModelFileError(CharloomError):
 
 class OutputError(CharloomError):
     """A file cannot be written where it was asked for."""
+
+
+class RunFolderError(CharloomError):
+    """A run cannot be gone on with: it is not there, damaged, or of another text, version or settings."""

@@ -131,6 +131,7 @@ class TrainingSettings:
             of `default_updates`.
         validation: below 1 a share of the text, from 1 a count of characters; None means 0.1, and
             at most 500,000 characters.
+        patience: evaluations in a row without an improvement that end the run; None for all updates.
         seed: of the initial weights and of dropout.
     """
 
@@ -145,6 +146,7 @@ class TrainingSettings:
     epochs: float | None = None
     updates: int | None = None
     validation: float | None = None
+    patience: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -169,6 +171,8 @@ class TrainingSettings:
                     "validation",
                     f"is a share below 1 or a whole count of characters, got {self.validation:g}",
                 )
+        if self.patience is not None:
+            _require_count(self, "patience")
         require_seed(self.seed)
 
 

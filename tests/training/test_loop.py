@@ -10,13 +10,15 @@ from charloom.models import Network, cross_entropy
 from charloom.settings import NetworkSettings, TrainingSettings
 from charloom.training import (
     Evaluation,
+    LoopState,
+    Notice,
     Progress,
     Stopped,
+    TrainingLoop,
     UpdateRule,
     initial_state,
     make_optimizer,
     run_block,
-    train_network,
 )
 
 KEY = jax.random.key(0)
@@ -115,7 +117,7 @@ def test_a_large_gradient_is_scaled_down_to_the_norm():
 
 def events_of(settings, updates=60, should_stop=lambda: False, hidden=32):
     lanes = Lanes(STREAM, settings.lanes, settings.unroll_length)
-    return list(train_network(make(hidden), lanes, VALIDATION, settings, updates, KEY, should_stop))
+    return list(TrainingLoop(make(hidden), lanes, VALIDATION, settings, updates, KEY).events(should_stop))
 
 
 SETTINGS = TrainingSettings(lanes=4, unroll_length=16, learning_rate=0.01, dropout=0.05)
@@ -163,11 +165,61 @@ def test_a_loss_that_is_no_number_ends_the_run():
     events = events_of(settings, updates=10_000)
     assert events[-1].reason == "diverged"
     assert events[-1].update < 10_000
-    assert not any(
-        event.improved
-        for event in events
-        if isinstance(event, Evaluation) and not np.isfinite(event.validation_nats_per_char)
-    )
+    tries = [event.text for event in events if isinstance(event, Notice)]
+    assert [("back to update 0" in text, "half the rate" in text) for text in tries] == [(True, False)] * 3 + [
+        (False, True)
+    ]
+    assert not any(isinstance(event, Evaluation) for event in events)
+
+
+def test_a_loss_that_runs_away_goes_back_to_a_lower_rate():
+    loop = TrainingLoop(make(16), Lanes(STREAM, 4, 16), VALIDATION, SETTINGS, 60, KEY)
+    events = []
+    for event in loop.events():
+        events.append(event)
+        if isinstance(event, Evaluation) and event.update == 20 and loop.state.counts.retries == 0:
+            broken = jax.tree.map(lambda leaf: leaf * np.nan, loop.state.training.network)
+            loop._trainer.state = loop._trainer.state._replace(network=broken)
+    assert [event.update for event in events if isinstance(event, Evaluation)] == [20, 40, 60]
+    (told,) = (event.text for event in events if isinstance(event, Notice))
+    assert told.startswith("training diverged at update ")
+    assert told.endswith(": back to update 20, at half the learning rate (try 1 of 3)")
+    assert loop.state.counts.retries == 1
+    assert events[-1].reason == "finished"
+
+
+def test_patience_ends_a_run_that_no_longer_improves():
+    noise = TokenStream.of_documents([np.random.default_rng(0).integers(0, 5, 600)])
+    settings = TrainingSettings(lanes=4, unroll_length=16, learning_rate=0.03, dropout=0.0, patience=2)
+    events = list(TrainingLoop(make(64), Lanes(noise, 4, 16), VALIDATION, settings, 2_000, KEY).events())
+    improved = [event.improved for event in events if isinstance(event, Evaluation)]
+    assert (events[-1].reason, improved[-3:]) == ("patience", [True, False, False])
+    assert events[-1].update < 2_000
+    assert [False, False] not in [improved[at : at + 2] for at in range(len(improved) - 2)]
+
+
+@pytest.mark.parametrize("dispatches", [1, 2, 4])
+def test_a_loop_goes_on_from_its_state_to_the_last_bit(dispatches):
+    def loop(start=None):
+        return TrainingLoop(make(16), Lanes(STREAM, 4, 16), VALIDATION, SETTINGS, 60, KEY, start)
+
+    whole, first = loop(), loop()
+    evaluations = [event for event in whole.events() if isinstance(event, Evaluation)]
+    done = itertools.count(1)
+    for event in first.events(lambda: next(done) == dispatches):
+        if isinstance(event, Progress) and event.stopping:
+            kept = LoopState(*jax.tree.map(np.array, first.state[:2]), first.state.counts)
+    assert 0 < kept.counts.update < 60
+    second = loop(LoopState(*jax.tree.map(jnp.asarray, kept[:2]), kept.counts))
+    rest = [event for event in second.events() if isinstance(event, Evaluation)]
+    for got, wanted in zip(jax.tree.leaves(second.state[:2]), jax.tree.leaves(whole.state[:2]), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    assert second.state.counts == whole.state.counts
+    assert [(event.update, event.train_nats_per_char, event.validation_nats_per_char) for event in rest] == [
+        (event.update, event.train_nats_per_char, event.validation_nats_per_char)
+        for event in evaluations
+        if event.update > kept.counts.evaluated
+    ]
 
 
 def test_weights_of_an_evaluation_stay_good():

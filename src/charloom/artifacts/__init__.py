@@ -1,6 +1,6 @@
 """Artifacts: files written in one step, and named tensors with JSON in one of them. Knows nothing of networks."""
 
-from charloom.artifacts.files import cannot_write, make_folder, write_bytes
+from charloom.artifacts.files import alone_in, cannot_write, make_folder, write_bytes
 from charloom.artifacts.tensor_file import (
     METADATA_KEY,
     read_metadata,
@@ -11,6 +11,7 @@ from charloom.artifacts.tensor_file import (
 
 __all__ = [
     "METADATA_KEY",
+    "alone_in",
     "cannot_write",
     "make_folder",
     "read_metadata",

@@ -4,6 +4,8 @@ import errno
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from charloom.errors import OutputError
@@ -50,6 +52,28 @@ def make_folder(path: Path) -> None:
         raise OutputError(f"cannot write into {path}: it is no folder. Give another name.") from None
     except OSError as error:
         raise OutputError(cannot_write(path, error)) from error
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keeps other processes of charloom's out of `folder` for as long as the block runs.
+
+    Raises:
+        OutputError: one is at work there, or the folder cannot be written to.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise OutputError(f"another charloom is at work in {folder}. Wait for it, or give another folder.") from None
+    except OSError as error:
+        raise OutputError(cannot_write(folder, error)) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def cannot_write(path: Path, error: OSError) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from charloom.cli.interrupt import Interrupt
-from charloom.cli.options import INTERRUPTED, WRONG_DATA, set_threads, threads_option
+from charloom.cli.options import WRONG_DATA, set_threads, threads_option
 
 
 @click.command()
@@ -61,9 +61,9 @@ def reproduce(
             interrupt.armed = True
             display.show(event)
 
-        problems = follow(run(settings, should_stop=lambda: interrupt.came), on_event)
+        problems = follow(run(settings, should_stop=lambda: bool(interrupt.came)), on_event)
     if interrupt.came:
-        return INTERRUPTED
+        return interrupt.status
     click.echo(f"{out / REPORT_FILE}: open it in a browser")
     if problems:
         click.echo(f"charloom: not done: {'; '.join(problems)}", err=True)

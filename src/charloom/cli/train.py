@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
+from click.core import ParameterSource
 
 from charloom.cli.interrupt import Interrupt
-from charloom.cli.options import INTERRUPTED, WRONG_DATA, Decorator, json_option, set_threads, threads_option
+from charloom.cli.options import WRONG_DATA, Decorator, json_option, set_threads, threads_option
+from charloom.errors import RunFolderError
 from charloom.settings import CellName, NetworkSettings, TextSettings, TrainingSettings
 from charloom.units import bits_from_nats, format_seconds
 
 if TYPE_CHECKING:
-    from charloom.runs import TrainingResult
+    from charloom.runs import RunSettings, TrainingResult
 
 
 def _setting(settings: type, name: str, flag: str, kind: type, text: str) -> Decorator:
@@ -26,7 +28,7 @@ def _setting(settings: type, name: str, flag: str, kind: type, text: str) -> Dec
 
 
 @click.command()
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.argument("sources", nargs=-1, metavar="SOURCE...")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -62,15 +64,33 @@ def _setting(settings: type, name: str, flag: str, kind: type, text: str) -> Dec
     float,
     "Text to hold out at the end: a share below 1, or a count of characters.  [default: 0.1]",
 )
+@_setting(TrainingSettings, "patience", "--patience", int, "Evaluations without improvement that end the run.")
 @click.option("--lowercase", is_flag=True, help="Lower-case the text.")
 @click.option("--bytes", "as_bytes", is_flag=True, help="Model raw bytes instead of characters.")
 @_setting(TextSettings, "encoding", "--encoding", str, "The text's encoding.")
 @_setting(TrainingSettings, "seed", "--seed", int, "Of the first weights and of dropout.")
+@click.option(
+    "--run",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="A folder for checkpoints and metrics, for --resume.",
+)
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Go on with the run in DIR; its text, settings and --out are its own.",
+)
 @threads_option
 @json_option
+@click.pass_context
 def train(
+    context: click.Context,
+    /,
     sources: tuple[str, ...],
     out: Path | None,
+    run: Path | None,
+    resume: Path | None,
     lowercase: bool,
     as_bytes: bool,
     encoding: str,
@@ -82,13 +102,20 @@ def train(
 
     SOURCE is a file, a folder, a glob pattern, - for standard input, or a name from `charloom corpora`.
     The end of the text is held out; the model kept is the best on it. Ctrl-C stops and keeps that model.
+    With --run it can be gone on with, also after a crash, and comes to the same as if it had never stopped.
 
     \b
     charloom train book.txt
     charloom train tinyshakespeare --out play.safetensors --epochs 4
     charloom train notes/ "essays/*.md" --out mine.safetensors --hidden 512 --dropout 0.3
+    charloom train book.txt --epochs 200 --patience 5 --run book-run
+    charloom train --resume book-run
     """
     begin = time.perf_counter()
+    if resume is None and not sources:
+        raise click.UsageError("Missing argument 'SOURCE...'.", context)
+    if resume is not None and run is not None:
+        raise click.UsageError("--run begins a run and --resume goes on with one: give one of them", context)
     text = TextSettings(units="bytes" if as_bytes else "chars", lowercase=lowercase, encoding=encoding)
     network = NetworkSettings(**_of(NetworkSettings, values))
     training = TrainingSettings(**_of(TrainingSettings, values))
@@ -96,33 +123,70 @@ def train(
     set_threads(threads)
 
     from charloom.cli.terminal import TrainingDisplay
-    from charloom.runs import RunSettings, run_training
+    from charloom.runs import RunSettings, read_run, run_training
     from charloom.training import Event, follow
 
-    out = out or _default_out(sources[0])
     settings = RunSettings(
         sources=sources,
-        out=out,
+        out=out or (_default_out(sources[0]) if sources else None),
         text=text,
         network=network,
         training=training,
+        folder=run,
         samples=True,
     )
-    with TrainingDisplay() as display, Interrupt(display.print, "the model is validated and saved") as interrupt:
+    if resume is not None:
+        held = RunSettings.of_run(read_run(resume), resume, samples=True)
+        _require_the_same(context, settings, held)
+        settings = held
+    out = settings.out
+    assert out is not None  # the command line always names one
+    kept = "the model is validated and saved"
+    if settings.folder is not None:
+        kept = f"a checkpoint is written, and {kept}"
+    with TrainingDisplay() as display, Interrupt(display.print, kept) as interrupt:
 
         def on_event(event: Event) -> None:
             interrupt.armed = True  # the sources are read: from here on there will be a model to keep
             display.show(event)
 
-        result = follow(run_training(settings, should_stop=lambda: interrupt.came), on_event)
+        result = follow(run_training(settings, should_stop=lambda: bool(interrupt.came)), on_event)
     seconds = time.perf_counter() - begin
     if as_json:
         click.echo(json.dumps(_report(out, result, seconds)))
     else:
         _print_summary(out, result, seconds)
     if interrupt.came:
-        return INTERRUPTED
+        if settings.folder is not None:
+            click.echo(f"Go on with: charloom train --resume {shlex.quote(str(settings.folder))}", err=True)
+        return interrupt.status
     return WRONG_DATA if result.stopped.reason == "diverged" else 0
+
+
+def _require_the_same(context: click.Context, given: "RunSettings", held: "RunSettings") -> None:
+    """Raises `RunFolderError` where the command line says something else than the run that it goes on with."""
+    asked, own = (_flat(settings) for settings in (given.from_anywhere(), held))
+    differing = []
+    for parameter in context.command.params:
+        name = {"as_bytes": "units"}.get(str(parameter.name), str(parameter.name))
+        is_given = context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+        if is_given and name in own and asked[name] != own[name] and asked[name] != []:
+            label = parameter.opts[0] if isinstance(parameter, click.Option) else "SOURCE"
+            differing.append(f"{label} is {_shown(own[name])} there, {_shown(asked[name])} here")
+    if differing:
+        raise RunFolderError(
+            f"{held.folder} is a run of other settings: {'; '.join(differing)}. Leave them out to go on with it, or "
+            "begin another run with --run."
+        )
+
+
+def _flat(settings: "RunSettings") -> dict[str, Any]:
+    parts = settings.as_json()
+    return {**parts, **parts["text"], **parts["network"], **parts["training"]}
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else "not given" if value is None else str(value)
 
 
 def _of(settings: type, values: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
-"""Runs: from a corpus to a model file."""
+"""Runs: from a corpus to a model file, with checkpoints to go on from."""
 
-from charloom.runs.training_run import RunSettings, TrainingResult, run_training, train
+from charloom.runs.run_folder import read_run
+from charloom.runs.run_settings import RunSettings
+from charloom.runs.training_run import TrainingResult, resume, run_training, train
 
-__all__ = ["RunSettings", "TrainingResult", "run_training", "train"]
+__all__ = ["RunSettings", "TrainingResult", "read_run", "resume", "run_training", "train"]

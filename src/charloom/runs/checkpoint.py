@@ -4,16 +4,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from charloom.artifacts import read_metadata, read_tensor_file, write_tensor_file
 from charloom.errors import ModelFileError
 from charloom.models import named_tensors, restored
-from charloom.training import TrainingState
 
 CHECKPOINT_VERSION = 1
+
+State = TypeVar("State")
 
 Monitor = Literal["loss", "accuracy", "val_loss", "val_accuracy"]
 
@@ -54,8 +55,8 @@ class CheckpointRule:
         return best
 
 
-def write_checkpoint(path: Path, state: TrainingState, progress: Mapping[str, Any]) -> None:
-    """Writes `state` and what is to be known of it, JSON values, in one step.
+def write_checkpoint(path: Path, state: Any, progress: Mapping[str, Any]) -> None:
+    """Writes `state`, a tree of arrays, and what is to be known of it, JSON values, in one step.
 
     Raises:
         OutputError: the file cannot be written.
@@ -77,7 +78,7 @@ def read_progress(path: Path) -> dict[str, Any]:
     return progress
 
 
-def read_state(path: Path, like: TrainingState) -> TrainingState:
+def read_state(path: Path, like: State) -> State:
     """Returns the state in a checkpoint.
 
     Args:

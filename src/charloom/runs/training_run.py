@@ -1,60 +1,40 @@
 """A training run: sources in, events on the way, the best model in a file at the end."""
 
 import os
-import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
+from typing import Any
 
 import jax
 
 from charloom.artifacts import require_writable
 from charloom.data import Lanes, TokenStream, ordered_pass
-from charloom.errors import CharloomError, OutputError, SettingError
+from charloom.errors import CharloomError, OutputError, RunFolderError, SettingError
 from charloom.inference import score_blocks
+from charloom.kernels import kernels_in_use
+from charloom.machine import jax_facts, processor_name
 from charloom.model import TextModel
 from charloom.models import Network
 from charloom.runs.fit import fit_lanes, split_validation
+from charloom.runs.keeper import CheckpointTrees, Keeper
+from charloom.runs.run_folder import RunFolder, read_run
+from charloom.runs.run_settings import RunSettings
 from charloom.settings import CellName, NetworkSettings, TextSettings, TrainingSettings
-from charloom.text import Corpus, Vocabulary, read_corpus
+from charloom.text import Corpus, Vocabulary, read_corpus, read_standard_input
 from charloom.training import (
-    Evaluation,
     Event,
+    LoopState,
     Notice,
-    Sample,
     Saved,
     Stopped,
+    TrainingLoop,
+    UpdateRule,
     default_updates,
     follow,
+    initial_state,
     root_key,
-    train_network,
 )
-from charloom.units import finite_or_none
-
-_SAMPLE_LENGTH = 160
-_SAMPLE_SECONDS = 15.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunSettings:
-    """A whole run.
-
-    Attributes:
-        sources: files, folders, glob patterns, "-" or catalog names.
-        out: the model file, written at each improvement; None keeps the model in memory.
-        text: how the sources are read.
-        network: the shape of what is trained.
-        training: how.
-        samples: whether to write a short sample now and then.
-    """
-
-    sources: Sequence[str | os.PathLike[str]]
-    out: Path | None = None
-    text: TextSettings = TextSettings()
-    network: NetworkSettings = NetworkSettings()
-    training: TrainingSettings = TrainingSettings()
-    samples: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,7 +75,9 @@ def train(
     epochs: float | None = None,
     updates: int | None = None,
     validation: float | None = None,
+    patience: int | None = None,
     seed: int = TrainingSettings.seed,
+    run: str | os.PathLike[str] | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> TextModel:
     """Returns a model trained on `sources`, the best on the validation part.
@@ -104,6 +86,7 @@ def train(
 
     Args:
         out: a model file that is written at each improvement.
+        run: a folder for checkpoints and metrics; `resume` goes on with what it holds.
         on_event: is called with each event of the run, to show progress.
 
     Raises:
@@ -122,10 +105,21 @@ def train(
             epochs=epochs,
             updates=updates,
             validation=validation,
+            patience=patience,
             seed=seed,
         ),
+        folder=None if run is None else Path(run),
     )
     return follow(run_training(settings), on_event).model
+
+
+def resume(run: str | os.PathLike[str], on_event: Callable[[Event], None] = lambda event: None) -> TextModel:
+    """Returns the model of the run in the folder `run` after the rest of it, as if it had never stopped.
+
+    Raises:
+        CharloomError: there is no run to go on with, or its text is another now.
+    """
+    return follow(run_training(RunSettings.of_run(read_run(Path(run)), Path(run))), on_event).model
 
 
 def run_training(
@@ -138,13 +132,24 @@ def run_training(
     Raises:
         CharloomError: a source or the output is not as it should be; found out before training where it can be.
     """
+    if settings.folder is None:
+        return (yield from _run(settings, None, should_stop))
+    with RunFolder.opened(settings.folder, fresh=not settings.resume) as folder:
+        return (yield from _run(settings.from_anywhere(), folder, should_stop))
+
+
+def _run(
+    settings: RunSettings, folder: RunFolder | None, should_stop: Callable[[], bool]
+) -> Generator[Event, None, TrainingResult]:
     if settings.out is not None:
         require_writable(settings.out)
-    corpus = read_corpus(settings.sources, settings.text)
+    corpus = _read(settings, folder)
     if settings.out is not None and os.path.realpath(settings.out) in corpus.paths:
         raise OutputError(
             f"{settings.out} is among the texts to train on, and would be written over. Give another name."
         )
+    if folder is not None:
+        yield from map(Notice, _begun(settings, folder, corpus))
     yield from map(Notice, corpus.notices)
     vocabulary = _vocabulary_of(corpus)
     stream = TokenStream.of_documents(map(vocabulary.encode, corpus.documents))
@@ -165,19 +170,17 @@ def run_training(
         f"on, {vocabulary.size:,} different; {network.parameters:,} parameters; {updates:,} updates, "
         f"{updates * lanes.characters_per_update / len(train_stream):.3g} epochs"
     )
-    keeper = _Keeper(settings, training, corpus, vocabulary, updates)
-    stopped = yield from _kept(
-        train_network(network, lanes, validation_stream, training, updates, training_key, should_stop), keeper
-    )
+    keeper = Keeper(settings, training, corpus, vocabulary, updates, folder)
+    start, notices = (None, []) if folder is None else _start(folder, keeper, network, training)
+    yield from map(Notice, notices)
+    loop = TrainingLoop(network, lanes, validation_stream, training, updates, training_key, start)
+    stopped = yield from keeper.follow(loop, should_stop)
     if keeper.best is None:
         raise CharloomError(
             "training diverged: the loss is not a number, and no model was worth keeping. Lower --learning-rate."
         )
     if stopped.reason == "diverged":
-        yield Notice(
-            f"training diverged: at update {stopped.update:,} the loss was no number. "
-            "The best model before that is kept. Lower --learning-rate"
-        )
+        yield Notice("the best model before that is kept. Lower --learning-rate")
     validation_nats = score_blocks(keeper.best.network, ordered_pass(validation_stream)).nats_per_char
     model = keeper.model(
         {
@@ -199,69 +202,59 @@ def run_training(
     )
 
 
-class _Keeper:
-    """Remembers the best evaluation, and makes the model of it."""
+def _read(settings: RunSettings, folder: RunFolder | None) -> Corpus:
+    """Returns the corpus; of a text from a pipe the folder keeps a copy, to be read when the run is gone on with."""
+    standard_input = None
+    if folder is not None and "-" in settings.sources:
+        standard_input = folder.standard_input() if settings.resume else read_standard_input()
+        if standard_input is None:
+            raise RunFolderError(f"{folder.path} has lost its copy of the text that came from standard input.")
+        if not settings.resume:
+            folder.keep_standard_input(standard_input)
+    return read_corpus(settings.sources, settings.text, standard_input)
 
-    def __init__(
-        self,
-        settings: RunSettings,
-        fitted: TrainingSettings,
-        corpus: Corpus,
-        vocabulary: Vocabulary,
-        updates: int,
-    ):
-        self.settings = settings
-        self.best: Evaluation | None = None
-        self._vocabulary = vocabulary
-        self._trained_on = {"name": corpus.name, "sha256": corpus.sha256, "characters": corpus.characters}
-        self._training = asdict(fitted) | {"updates": updates}
-        self._history: list[dict[str, float | None]] = []
 
-    def add(self, evaluation: Evaluation) -> None:
-        self._history.append(
-            {
-                "update": evaluation.update,
-                "train_nats_per_char": finite_or_none(evaluation.train_nats_per_char),
-                "validation_nats_per_char": finite_or_none(evaluation.validation_nats_per_char),
-            }
+def _begun(settings: RunSettings, folder: RunFolder, corpus: Corpus) -> list[str]:
+    """Writes down what the run is; of one to go on with, makes sure that it is of this text, and returns notices.
+
+    Raises:
+        RunFolderError: its text is another now.
+    """
+    machine = {"processor": processor_name(), "kernels": kernels_in_use().name, **jax_facts()}
+    if not settings.resume:
+        folder.begin({"settings": settings.as_json(), "trained_on": corpus.facts, "machine": machine})
+        return []
+    run = read_run(folder.path)
+    before, now = run.get("trained_on", {}), corpus.facts
+    if before != now:
+        raise RunFolderError(
+            f"{folder.path} is a run on {_described(before)}, and that is {_described(now)} now. Put the text back as "
+            "it was, or begin another run."
         )
-        if evaluation.improved:
-            self.best = evaluation
-
-    def model(self, outcome: Mapping[str, float] = MappingProxyType({})) -> TextModel:
-        """Returns the best model so far, with what is known of its training and `outcome`."""
-        assert self.best is not None  # callers have seen an improvement
-        return TextModel(
-            network=self.best.network,
-            vocabulary=self._vocabulary,
-            settings=self.settings.network,
-            lowercase=self.settings.text.lowercase,
-            trained_on=self._trained_on,
-            training=self._training | {"kept_update": self.best.update, "history": list(self._history)} | dict(outcome),
-        )
+    changed = [
+        f"{name} {before} then, {machine[name]} now"
+        for name, before in run.get("machine", {}).items()
+        if machine.get(name) != before
+    ]
+    return [f"last bits may differ from those of a run that was never stopped: {', '.join(changed)}"] if changed else []
 
 
-def _kept(training: Iterator[Event], keeper: _Keeper) -> Generator[Event, None, Stopped]:
-    """Passes the events of `training` on; saves what improves, and writes a sample now and then."""
-    out = keeper.settings.out
-    last_sample = time.monotonic()
-    for event in training:
-        yield event
-        if isinstance(event, Stopped):
-            return event
-        if not isinstance(event, Evaluation):
-            continue
-        keeper.add(event)
-        if event.improved and out is not None:
-            try:
-                keeper.model().save(out)
-                yield Saved(out)
-            except OutputError as error:  # there may be space again at the next improvement
-                yield Notice(f"{error} Training goes on")
-        if keeper.best and keeper.settings.samples and time.monotonic() - last_sample > _SAMPLE_SECONDS:
-            yield Sample(keeper.model().generate("", _SAMPLE_LENGTH, seed=keeper.settings.training.seed))
-            last_sample = time.monotonic()
-    raise AssertionError("training ends with Stopped")
+def _described(facts: dict[str, Any]) -> str:
+    return f"{facts.get('name')} ({facts.get('characters'):,} characters, SHA-256 {str(facts.get('sha256'))[:12]}…)"
+
+
+def _start(
+    folder: RunFolder, keeper: Keeper, network: Network, training: TrainingSettings
+) -> tuple[LoopState | None, list[str]]:
+    """Returns where the newest checkpoint goes on, None where there is none, and notices."""
+    state = initial_state(network, training.lanes, UpdateRule(clip_norm=training.clip_norm))
+    found, notices = folder.newest_checkpoint(CheckpointTrees(state, state, network))
+    if found is None:
+        return None, notices
+    path, trees, progress = found
+    start = keeper.start_from(trees, progress)
+    folder.forget_metrics_after(start.counts.evaluated)
+    return start, [*notices, f"going on from {path.name}: update {start.counts.update:,}"]
 
 
 def _vocabulary_of(corpus: Corpus) -> Vocabulary:

@@ -2,17 +2,14 @@
 
 import json
 import platform
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
-
 from charloom import __version__
-from charloom.artifacts import cannot_write, make_folder, write_bytes
+from charloom.artifacts import alone_in, make_folder, write_bytes
 from charloom.errors import OutputError, SettingError, SourceError
 from charloom.machine import available_cores, jax_facts, peak_memory_bytes, processor_name
 from charloom.reports import study_report
@@ -134,7 +131,7 @@ def reproduce(
     require_seed(settings.seed)
     make_folder(settings.out)
     missing: dict[str, tuple[str, list[str]]] = {}
-    with _alone_in(settings.out):
+    with alone_in(settings.out):
         results = _opened(settings, chosen)
         for number, (study, name) in enumerate(chosen, 1):
             if should_stop():
@@ -236,21 +233,6 @@ def cut_in_words(declared: Rung, rung: Rung) -> str | None:
     if rung.seeds != declared.seeds:
         parts.append(f"{rung.seeds} of {declared.seeds} seeds")
     return ", ".join(parts) or None
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise OutputError(f"another charloom is at work in {folder}. Wait for it, or give another --out.") from None
-    except OSError as error:
-        raise OutputError(cannot_write(folder, error)) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _opened(settings: ReproduceSettings, chosen: Sequence[tuple[str, str]]) -> dict[str, Any]:

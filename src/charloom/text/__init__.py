@@ -1,7 +1,7 @@
 """Texts and their vocabularies: what a source holds, and the integers that stand for it."""
 
 from charloom.text.catalog import CATALOG, CatalogEntry, local_copy, read_catalog_bytes, unknown_name
-from charloom.text.corpus import Corpus, normalize, read_catalog_corpus, read_corpus
+from charloom.text.corpus import Corpus, normalize, read_catalog_corpus, read_corpus, read_standard_input
 from charloom.text.vocabulary import IncrementalDecoder, Vocabulary, describe_characters
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "read_catalog_bytes",
     "read_catalog_corpus",
     "read_corpus",
+    "read_standard_input",
     "unknown_name",
 ]

@@ -46,12 +46,19 @@ class Corpus:
         """How many characters (or bytes) the documents have together."""
         return sum(map(len, self.documents))
 
+    @property
+    def facts(self) -> dict[str, str | int]:
+        """What tells this corpus from another, as JSON values."""
+        return {"name": self.name, "sha256": self.sha256, "characters": self.characters}
 
-def read_corpus(sources: Sequence[str | os.PathLike[str]], settings: TextSettings) -> Corpus:
+
+def read_corpus(
+    sources: Sequence[str | os.PathLike[str]], settings: TextSettings, standard_input: bytes | None = None
+) -> Corpus:
     """Returns the corpus that `sources` hold together, in the order given (folders and globs sorted).
 
-    In a folder or a glob, binary files are left out; so is a file that was read before. A notice says so. Hidden files
-    are not looked at.
+    `standard_input` stands in for what `-` would read. In a folder or a glob, binary files are left out; so is a file
+    that was read before. A notice says so. Hidden files are not looked at.
 
     Raises:
         SourceError: a source is missing, unreadable, empty, binary, or in another encoding.
@@ -62,7 +69,7 @@ def read_corpus(sources: Sequence[str | os.PathLike[str]], settings: TextSetting
     repeated: list[str] = []
     paths: set[str] = set()
     for source in sources:
-        for name, data, chosen_by_name in _files_of(os.fspath(source)):
+        for name, data, chosen_by_name in _files_of(os.fspath(source), standard_input):
             if not chosen_by_name and _is_binary(data, settings):
                 skipped.append(name)
                 continue
@@ -92,6 +99,17 @@ def read_corpus(sources: Sequence[str | os.PathLike[str]], settings: TextSetting
     )
 
 
+def read_standard_input() -> bytes:
+    """Returns all that comes from standard input.
+
+    Raises:
+        SourceError: there is none.
+    """
+    if sys.stdin is None:
+        raise SourceError("there is no standard input to read.")
+    return sys.stdin.buffer.read()
+
+
 def read_catalog_corpus(name: str, settings: TextSettings) -> Corpus:
     """Returns the text `name` of the catalog, whatever else the working folder has by that name.
 
@@ -117,14 +135,12 @@ def _document(data: bytes, name: str, settings: TextSettings) -> str | bytes:
     return data if settings.units == "bytes" else normalize(_decode(data, name, settings.encoding), settings)
 
 
-def _files_of(source: str) -> Iterator[tuple[str, bytes, bool]]:
+def _files_of(source: str, standard_input: bytes | None) -> Iterator[tuple[str, bytes, bool]]:
     """Yields (name, bytes, whether the user named this very file) for each file of `source`."""
     if not source:
         raise SourceError("a source's name is empty. Give a file, a folder, a pattern or a text of the catalog.")
     if source == "-":
-        if sys.stdin is None:
-            raise SourceError("there is no standard input to read.")
-        yield "standard input", sys.stdin.buffer.read(), True
+        yield "standard input", read_standard_input() if standard_input is None else standard_input, True
     elif os.path.isdir(source):
         paths = list(_walk(source))
         if not paths:

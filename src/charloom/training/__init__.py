@@ -1,7 +1,7 @@
 """Training: a network's weights follow a producer of blocks; a generator of events reports it."""
 
 from charloom.training.events import EpochEnd, Evaluation, Event, Notice, Progress, Sample, Saved, Stopped, follow
-from charloom.training.loop import train_network
+from charloom.training.loop import LoopCounts, LoopState, TrainingLoop
 from charloom.training.phases import Phase, has_diverged, train_phases
 from charloom.training.schedule import default_updates, learning_rates
 from charloom.training.trainer import Dispatch, Trainer
@@ -20,6 +20,8 @@ __all__ = [
     "EpochEnd",
     "Evaluation",
     "Event",
+    "LoopCounts",
+    "LoopState",
     "Notice",
     "Phase",
     "Progress",
@@ -27,6 +29,7 @@ __all__ = [
     "Saved",
     "Stopped",
     "Trainer",
+    "TrainingLoop",
     "TrainingState",
     "UpdateRule",
     "block_updates",
@@ -38,6 +41,5 @@ __all__ = [
     "make_optimizer",
     "root_key",
     "run_block",
-    "train_network",
     "train_phases",
 ]

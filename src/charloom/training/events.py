@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 from charloom.inference import Score
 from charloom.models import Network
 
-StopReason = Literal["finished", "interrupted", "diverged"]
+StopReason = Literal["finished", "interrupted", "diverged", "patience"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Progress:
         chars_per_second: training characters over time inside dispatches after the first; 0 until
             the second.
         seconds_left: at that speed, training alone; None until it is known.
+        stopping: whether a wish to stop has come, and this was the last dispatch.
     """
 
     update: int
@@ -37,6 +38,7 @@ class Progress:
     train_nats_per_char: float
     chars_per_second: float
     seconds_left: float | None
+    stopping: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Stopped:
 
     Attributes:
         reason: "finished" for all updates made, "interrupted" for a user's wish, "diverged" for a loss
-            that is no number, or a hopeless one.
+            that is no number, or a hopeless one, "patience" for evaluations that no longer improve.
         update: the updates made, not those of the kept model.
         epoch: passes over the training part.
         chars_per_second: as in `Progress`.

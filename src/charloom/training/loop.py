@@ -1,77 +1,209 @@
-"""The training loop: dispatch blocks, evaluate in between, keep the best weights."""
+"""The training loop: dispatch blocks, evaluate in between, keep the best weights, go back where the loss runs away."""
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float32, Key
 
 from charloom.data import Lanes, TokenStream, evaluation_pass
 from charloom.inference import score_blocks
 from charloom.models import Network
 from charloom.settings import TrainingSettings
-from charloom.training.events import Evaluation, Event, Progress, Stopped, StopReason
+from charloom.training.events import Evaluation, Event, Notice, Progress, Stopped, StopReason
+from charloom.training.phases import has_diverged
 from charloom.training.schedule import evaluation_interval, learning_rates
 from charloom.training.trainer import Trainer
-from charloom.training.update import UpdateRule, initial_state
+from charloom.training.update import TrainingState, UpdateRule, initial_state
+
+_MOST_RETRIES = 3
 
 
-def train_network(
-    network: Network,
-    lanes: Lanes,
-    validation: TokenStream,
-    settings: TrainingSettings,
-    updates: int,
-    key: Key[Array, ""],
-    should_stop: Callable[[], bool] = lambda: False,
-) -> Iterator[Event]:
-    """Yields Progress and Evaluation events, and at the end Stopped.
+@dataclass(frozen=True)
+class LoopCounts:
+    """Where a loop stands, as JSON values.
 
-    The weights after the last update are always evaluated. Results depend on counts and the key alone, not
-    on timing, unless `should_stop` ends the run; it is asked between dispatches, of about half a second.
+    Attributes:
+        update: updates made.
+        evaluated: those made at the last evaluation that was due; `good` is the state there.
+        nats_sum: sum of the means of the updates since then.
+        nats_count: how many these are.
+        lowest: of the evaluations so far; None before the first.
+        stale: evaluations since the lowest.
+        retries: how often the loop went back; each time halved the rates.
     """
-    rule = UpdateRule(dropout=settings.dropout, cold_starts=settings.cold_starts, clip_norm=settings.clip_norm)
-    trainer = Trainer(initial_state(network, lanes.lanes, rule), lanes, rule, key)
-    interval = evaluation_interval(updates, lanes.characters_per_update, len(validation))
-    lowest = math.inf
-    since_evaluation: list[float] = []
-    reason: StopReason = "finished"
-    while trainer.update < updates and reason == "finished":
-        until = min(updates, (trainer.update // interval + 1) * interval)
-        done = trainer.dispatch(until, lambda first, count: learning_rates(settings, first, count, updates))
-        epoch = trainer.update * lanes.characters_per_update / len(lanes.stream)
-        since_evaluation.extend(done.nats / done.characters)
-        yield Progress(
-            update=trainer.update,
-            updates=updates,
-            epoch=epoch,
-            train_nats_per_char=float(done.nats.sum() / done.characters.sum()),
-            chars_per_second=trainer.chars_per_second,
-            seconds_left=trainer.seconds_for(updates - trainer.update),
+
+    update: int = 0
+    evaluated: int = 0
+    nats_sum: float = 0.0
+    nats_count: int = 0
+    lowest: float | None = None
+    stale: int = 0
+    retries: int = 0
+
+
+class LoopState(NamedTuple):
+    """All that a loop goes on from: as if it had never stopped, to the last bit.
+
+    Attributes:
+        training: the state after the last update.
+        good: the state that the loop goes back to.
+        counts: where it stands.
+    """
+
+    training: TrainingState
+    good: TrainingState
+    counts: LoopCounts
+
+
+class TrainingLoop:
+    """Trains a network on lanes of a text, for a number of updates.
+
+    Results depend on counts and the key alone, not on timing, unless a wish to stop ends the run.
+
+    Args:
+        network: the first weights, or any of that shape where there is a `start`.
+        lanes: what is read.
+        validation: what evaluations score.
+        settings: rates, dropout, patience.
+        updates: how many are made in all.
+        key: of all randomness.
+        start: a state to go on from.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        lanes: Lanes,
+        validation: TokenStream,
+        settings: TrainingSettings,
+        updates: int,
+        key: Key[Array, ""],
+        start: LoopState | None = None,
+    ):
+        rule = UpdateRule(dropout=settings.dropout, cold_starts=settings.cold_starts, clip_norm=settings.clip_norm)
+        state = initial_state(network, lanes.lanes, rule) if start is None else start.training
+        self._counts = LoopCounts() if start is None else start.counts
+        self._good = _copy(state) if start is None else start.good
+        self._trainer = Trainer(state, lanes, rule, key, self._counts.update)
+        self._lanes = lanes
+        self._validation = validation
+        self._settings = settings
+        self._updates = updates
+        self._interval = evaluation_interval(updates, lanes.characters_per_update, len(validation))
+
+    @property
+    def state(self) -> LoopState:
+        """What the loop would go on from; its arrays are good until the next event is asked for."""
+        return LoopState(self._trainer.state, self._good, self._counts)
+
+    def events(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+        """Yields Progress and Evaluation events, Notices of what went wrong, and at the end Stopped.
+
+        The weights after the last update are always evaluated, also where `should_stop` ended the run; it is asked
+        between dispatches, of about half a second.
+        """
+        reason: StopReason = "patience" if self._is_out_of_patience else "finished"
+        while self._counts.evaluated < self._updates and reason == "finished":
+            until = min(self._updates, (self._counts.evaluated // self._interval + 1) * self._interval)
+            nats = math.nan
+            while self._trainer.update < until and reason == "finished":
+                done = self._trainer.dispatch(until, self._rates)
+                means = done.nats / done.characters
+                if any(map(has_diverged, means)):
+                    break
+                stopping = should_stop()
+                self._add(means)
+                yield self._progress(float(done.nats.sum() / done.characters.sum()), stopping)
+                if stopping:
+                    reason = "interrupted"
+            else:
+                nats = score_blocks(self._trainer.state.network, evaluation_pass(self._validation)).nats_per_char
+            if has_diverged(nats):
+                yield Notice(self._went_wrong())
+                if self._counts.retries == _MOST_RETRIES:
+                    reason = "diverged"
+                else:
+                    self._go_back()
+                continue
+            evaluation = self._evaluation(nats)
+            if self._trainer.update == until:
+                self._settle(evaluation)
+                if self._is_out_of_patience:
+                    reason = "patience"
+            yield evaluation
+        yield Stopped(reason, self._trainer.update, self._epoch, self._trainer.chars_per_second)
+
+    @property
+    def _is_out_of_patience(self) -> bool:
+        return self._settings.patience is not None and self._counts.stale >= self._settings.patience
+
+    @property
+    def _epoch(self) -> float:
+        return self._trainer.update * self._lanes.characters_per_update / len(self._lanes.stream)
+
+    def _rates(self, first: int, count: int) -> Float32[np.ndarray, " count"]:
+        rates = learning_rates(self._settings, first, count, self._updates)
+        return rates * np.float32(0.5**self._counts.retries)
+
+    def _add(self, means: np.ndarray) -> None:
+        nats_sum = self._counts.nats_sum
+        for mean in means.tolist():  # one by one: the sum must not depend on how updates are grouped
+            nats_sum += mean
+        count = self._counts.nats_count + len(means)
+        self._change(update=self._trainer.update, nats_sum=nats_sum, nats_count=count)
+
+    def _progress(self, train_nats_per_char: float, stopping: bool) -> Progress:
+        return Progress(
+            update=self._trainer.update,
+            updates=self._updates,
+            epoch=self._epoch,
+            train_nats_per_char=train_nats_per_char,
+            chars_per_second=self._trainer.chars_per_second,
+            seconds_left=self._trainer.seconds_for(self._updates - self._trainer.update),
+            stopping=stopping,
         )
-        if not np.isfinite(done.nats).all():
-            reason = "diverged"
-        elif should_stop():
-            reason = "interrupted"
-        elif trainer.update < until:
-            continue
-        nats_per_char = score_blocks(trainer.state.network, evaluation_pass(validation)).nats_per_char
-        improved = nats_per_char < lowest
-        evaluation = Evaluation(
-            update=trainer.update,
-            epoch=epoch,
-            train_nats_per_char=float(np.mean(since_evaluation)),
+
+    def _evaluation(self, nats_per_char: float) -> Evaluation:
+        return Evaluation(
+            update=self._trainer.update,
+            epoch=self._epoch,
+            train_nats_per_char=self._counts.nats_sum / self._counts.nats_count,
             validation_nats_per_char=nats_per_char,
-            improved=improved,
-            network=jax.tree.map(jnp.copy, trainer.state.network),
+            improved=self._counts.lowest is None or nats_per_char < self._counts.lowest,
+            network=jax.tree.map(jnp.copy, self._trainer.state.network),
         )
-        since_evaluation = []
-        lowest = nats_per_char if improved else lowest
-        yield evaluation
-        if reason == "finished" and should_stop():
-            reason = "interrupted"
-    epoch = trainer.update * lanes.characters_per_update / len(lanes.stream)
-    stopped = Stopped(reason, trainer.update, epoch, trainer.chars_per_second)
-    yield stopped
+
+    def _settle(self, evaluation: Evaluation) -> None:
+        self._good = _copy(self._trainer.state)
+        self._change(
+            evaluated=evaluation.update,
+            nats_sum=0.0,
+            nats_count=0,
+            lowest=evaluation.validation_nats_per_char if evaluation.improved else self._counts.lowest,
+            stale=0 if evaluation.improved else self._counts.stale + 1,
+        )
+
+    def _went_wrong(self) -> str:
+        at = f"training diverged at update {self._trainer.update:,}"
+        if self._counts.retries == _MOST_RETRIES:
+            return f"{at}, after {_MOST_RETRIES} times at half the rate"
+        return (
+            f"{at}: back to update {self._counts.evaluated:,}, at half the learning rate "
+            f"(try {self._counts.retries + 1} of {_MOST_RETRIES})"
+        )
+
+    def _go_back(self) -> None:
+        self._trainer.state, self._trainer.update = _copy(self._good), self._counts.evaluated
+        self._change(update=self._counts.evaluated, nats_sum=0.0, nats_count=0, retries=self._counts.retries + 1)
+
+    def _change(self, **values: Any) -> None:
+        self._counts = replace(self._counts, **values)
+
+
+def _copy(state: TrainingState) -> TrainingState:
+    return jax.tree.map(jnp.copy, state)

@@ -1,0 +1,156 @@
+"""What a run keeps while it goes on: the best model, its history, checkpoints and metrics."""
+
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import asdict
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from charloom.errors import OutputError
+from charloom.model import TextModel
+from charloom.models import Network, SequenceModel
+from charloom.runs.run_folder import RunFolder
+from charloom.runs.run_settings import RunSettings
+from charloom.settings import TrainingSettings
+from charloom.text import Corpus, Vocabulary
+from charloom.training import (
+    Evaluation,
+    Event,
+    LoopCounts,
+    LoopState,
+    Notice,
+    Progress,
+    Sample,
+    Saved,
+    Stopped,
+    TrainingLoop,
+    TrainingState,
+)
+from charloom.units import bits_from_nats, finite_or_none
+
+_SAMPLE_LENGTH = 160
+_SAMPLE_SECONDS = 15.0
+
+
+class CheckpointTrees(NamedTuple):
+    """The arrays of a checkpoint.
+
+    Attributes:
+        training: as of `LoopState`.
+        good: as of `LoopState`.
+        best: the best weights so far; any before the first evaluation.
+    """
+
+    training: TrainingState
+    good: TrainingState
+    best: SequenceModel
+
+
+class Keeper:
+    """Remembers the best evaluation, and makes the model of it.
+
+    Attributes:
+        best: the best evaluation; None before the first.
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        fitted: TrainingSettings,
+        corpus: Corpus,
+        vocabulary: Vocabulary,
+        updates: int,
+        folder: RunFolder | None,
+    ):
+        self.best: Evaluation | None = None
+        self._settings = settings
+        self._vocabulary = vocabulary
+        self._trained_on = corpus.facts
+        self._training = asdict(fitted) | {"updates": updates}
+        self._history: list[dict[str, float | None]] = []
+        self._folder = folder
+
+    def model(self, outcome: Mapping[str, float] = MappingProxyType({})) -> TextModel:
+        """Returns the best model so far, with what is known of its training and `outcome`."""
+        assert self.best is not None  # callers have seen an improvement
+        return TextModel(
+            network=self.best.network,
+            vocabulary=self._vocabulary,
+            settings=self._settings.network,
+            lowercase=self._settings.text.lowercase,
+            trained_on=self._trained_on,
+            training=self._training | {"kept_update": self.best.update, "history": list(self._history)} | dict(outcome),
+        )
+
+    def start_from(self, trees: CheckpointTrees, progress: Mapping[str, Any]) -> LoopState:
+        """Takes over what a checkpoint remembers, and returns where its loop goes on."""
+        self._history = list(progress["history"])
+        if progress["best"] is not None:
+            assert isinstance(trees.best, Network)  # as it was written
+            self.best = Evaluation(**progress["best"], improved=True, network=trees.best)
+        return LoopState(trees.training, trees.good, LoopCounts(**progress["counts"]))
+
+    def follow(self, loop: TrainingLoop, should_stop: Callable[[], bool]) -> Generator[Event, None, Stopped]:
+        """Passes the loop's events on; saves what improves, writes checkpoints, and a sample now and then."""
+        last_sample = time.monotonic()
+        for event in loop.events(should_stop):
+            yield event
+            if isinstance(event, Progress):
+                # What is evaluated after a wish to stop is no part of the run that is gone on with later.
+                if self._folder is not None and (event.stopping or self._folder.is_checkpoint_due):
+                    yield self._checkpoint(self._folder, loop.state)
+            elif isinstance(event, Evaluation):
+                yield from self._evaluated(event)
+                if self.best and self._settings.samples and time.monotonic() - last_sample > _SAMPLE_SECONDS:
+                    yield Sample(self.model().generate("", _SAMPLE_LENGTH, seed=self._settings.training.seed))
+                    last_sample = time.monotonic()
+            elif isinstance(event, Stopped):
+                if self._folder is not None and event.reason != "interrupted":
+                    yield self._checkpoint(self._folder, loop.state)
+                return event
+        raise AssertionError("training ends with Stopped")
+
+    def _evaluated(self, evaluation: Evaluation) -> Generator[Event, None, None]:
+        figures = {
+            "update": evaluation.update,
+            "train_nats_per_char": finite_or_none(evaluation.train_nats_per_char),
+            "validation_nats_per_char": finite_or_none(evaluation.validation_nats_per_char),
+        }
+        self._history.append(figures)
+        try:
+            if self._folder is not None:
+                self._folder.add_metrics(
+                    figures
+                    | {
+                        "epoch": evaluation.epoch,
+                        "validation_bits_per_char": bits_from_nats(evaluation.validation_nats_per_char),
+                        "improved": evaluation.improved,
+                    }
+                )
+            if evaluation.improved:
+                self.best = evaluation
+                if self._settings.out is not None:
+                    self.model().save(self._settings.out)
+                    yield Saved(self._settings.out)
+        except OutputError as error:  # there may be space again later
+            yield Notice(f"{error} Training goes on")
+
+    def _checkpoint(self, folder: RunFolder, state: LoopState) -> Event:
+        best = self.best
+        progress = {
+            "counts": asdict(state.counts),
+            "best": None
+            if best is None
+            else {
+                "update": best.update,
+                "epoch": best.epoch,
+                "train_nats_per_char": best.train_nats_per_char,
+                "validation_nats_per_char": best.validation_nats_per_char,
+            },
+            "history": self._history,
+        }
+        network = state.training.network if best is None else best.network
+        try:
+            return Saved(folder.write_checkpoint(CheckpointTrees(state.training, state.good, network), progress))
+        except OutputError as error:
+            return Notice(f"{error} Training goes on; the checkpoints before are as they were")

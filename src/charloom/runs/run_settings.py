@@ -1,0 +1,81 @@
+"""What a run is asked for, and the same as JSON values, which its folder keeps."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from charloom.errors import CharloomError, RunFolderError
+from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
+from charloom.text import CATALOG
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """A whole run.
+
+    Attributes:
+        sources: files, folders, glob patterns, "-" or catalog names.
+        out: the model file, written at each improvement; None keeps the model in memory.
+        text: how the sources are read.
+        network: the shape of what is trained.
+        training: how.
+        folder: for checkpoints and metrics; None for none.
+        resume: whether `folder` holds this run, which is gone on with.
+        samples: whether to write a short sample now and then.
+    """
+
+    sources: Sequence[str | os.PathLike[str]]
+    out: Path | None = None
+    text: TextSettings = TextSettings()
+    network: NetworkSettings = NetworkSettings()
+    training: TrainingSettings = TrainingSettings()
+    folder: Path | None = None
+    resume: bool = False
+    samples: bool = False
+
+    def from_anywhere(self) -> "RunSettings":
+        """Returns the same settings with paths that hold in any working folder."""
+        return replace(
+            self,
+            sources=tuple(_from_anywhere(os.fspath(source)) for source in self.sources),
+            out=None if self.out is None else Path(os.path.abspath(self.out)),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the settings as JSON values, the folder and what is shown apart."""
+        return {
+            "sources": [os.fspath(source) for source in self.sources],
+            "out": None if self.out is None else str(self.out),
+            "text": asdict(self.text),
+            "network": asdict(self.network),
+            "training": asdict(self.training),
+        }
+
+    @classmethod
+    def of_run(cls, run: Mapping[str, Any], folder: Path, *, samples: bool = False) -> "RunSettings":
+        """Returns the settings of the run in `folder`, to go on with it.
+
+        Raises:
+            RunFolderError: `run` is not what `as_json` made.
+        """
+        try:
+            settings = run["settings"]
+            return cls(
+                sources=tuple(settings["sources"]),
+                out=None if settings["out"] is None else Path(settings["out"]),
+                text=TextSettings(**settings["text"]),
+                network=NetworkSettings(**settings["network"]),
+                training=TrainingSettings(**settings["training"]),
+                folder=folder,
+                resume=True,
+                samples=samples,
+            )
+        except (KeyError, TypeError, CharloomError) as error:
+            raise RunFolderError(f"{folder}/run.json is damaged ({error}). Begin another run.") from None
+
+
+def _from_anywhere(source: str) -> str:
+    is_name = source == "-" or (source in CATALOG and not os.path.lexists(source))
+    return source if is_name or not source else os.path.abspath(source)

@@ -1,0 +1,72 @@
+"""`charloom train --run` and `--resume`, in processes of their own that are stopped and killed."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from charloom.model import load
+from tests.cli.conftest import QUICK, TEXT, assert_refused
+from tests.kills import kill
+
+
+def begun(folder, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "charloom", "train", *map(str, arguments)],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(path, process):
+    for _ in range(600):
+        if path.exists() or process.poll() is not None:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"no {path}")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_leaves_a_checkpoint_to_go_on_from(charloom, book, tmp_path, number, status):
+    process = begun(tmp_path, book, *QUICK, "--updates", 500_000, "--run", "run", "--out", "m.safetensors")
+    wait_for(tmp_path / "m.safetensors", process)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == status, err
+    assert "Go on with: charloom train --resume run" in err
+    assert "Traceback" not in err
+    assert load(tmp_path / "m.safetensors").training["kept_update"] > 0
+    assert (tmp_path / "run" / "checkpoint-000001.safetensors").exists()
+
+
+def test_a_pipe_is_kept_to_go_on_with(charloom, tmp_path):
+    done = charloom("train", "-", *QUICK, "--updates", 30, "--run", "run", stdin=TEXT, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    model = (tmp_path / "model.safetensors").read_bytes()
+    for checkpoint in (tmp_path / "run").glob("checkpoint-*"):
+        checkpoint.unlink()
+    again = charloom("train", "--resume", tmp_path / "run", cwd=tmp_path.parent)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "model.safetensors").read_bytes() == model
+
+
+def test_what_cannot_be_gone_on_with_is_refused_in_a_line(charloom, book, tmp_path):
+    assert charloom("train", book, *QUICK, "--updates", 2, "--run", "run", cwd=tmp_path).returncode == 0
+    differs = charloom("train", "--resume", "run", "--hidden", 48, "--seed", 1, cwd=tmp_path)
+    assert_refused(differs, 1, "--hidden is 32 there, 48 here; --seed is 0 there, 1 here")
+    other = charloom("train", "other.txt", "--resume", "run", cwd=tmp_path)
+    assert_refused(other, 1, f"SOURCE is {book} there, {tmp_path / 'other.txt'} here")
+    assert charloom("train", book, "--resume", "run", "--hidden", 32, cwd=tmp_path).returncode == 0
+    assert_refused(charloom("train", book, "--run", "run", cwd=tmp_path), 1, "run holds a run already")
+    assert_refused(charloom("train", "--resume", "none", cwd=tmp_path), 1, "none holds no run to go on with")
+    assert_refused(charloom("train", "--resume", "run", "--run", "b", cwd=tmp_path), 2, "give one of them")
+    assert_refused(charloom("train", cwd=tmp_path), 2, "missing argument 'SOURCE...'")
+    assert_refused(charloom("train", book, "--patience", 0), 2, "--patience must be a whole number from 1")
+
+
+def test_kills_at_random_moments_lose_nothing():
+    assert kill(3, updates=8_000).startswith("3 kills: no model lost, no resume that differs")

@@ -1,0 +1,164 @@
+"""Runs with a folder: what is in it, and that what is gone on with comes to the same."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import charloom as cl
+from charloom.artifacts import alone_in
+from charloom.errors import OutputError, RunFolderError
+from charloom.runs import RunSettings, read_run, run_folder, run_training
+from charloom.runs.run_folder import RunFolder
+from charloom.settings import NetworkSettings, TrainingSettings
+from charloom.training import Evaluation, Notice, Progress, Saved, follow
+from tests.runs.test_training_run import TEXT
+
+UPDATES = 120
+
+
+@pytest.fixture
+def book(tmp_path):
+    (tmp_path / "book.txt").write_text(TEXT)
+    return tmp_path / "book.txt"
+
+
+@pytest.fixture
+def often(monkeypatch):
+    monkeypatch.setattr(run_folder, "_SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(run_folder, "_COST", 1e9)
+
+
+def settings(book, **others):
+    return RunSettings(
+        sources=(book,),
+        out=book.with_name("m.safetensors"),
+        network=NetworkSettings(hidden=24, embedding=8),
+        training=TrainingSettings(lanes=4, unroll_length=16, dropout=0.1, updates=UPDATES),
+        **others,
+    )
+
+
+def resumed(folder, on_event=lambda event: None):
+    return follow(run_training(RunSettings.of_run(read_run(folder), folder)), on_event)
+
+
+def stopped_after(run, dispatches):
+    """Follows a run and wishes it to stop after some dispatches; returns its events."""
+    events = []
+
+    def should_stop():
+        return sum(isinstance(event, Progress) for event in events) + 1 >= dispatches
+
+    follow(run_training(run, should_stop), events.append)
+    return events
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("dispatches", [1, 2, 5])
+def test_a_run_that_was_stopped_comes_to_the_same_file(book, dispatches):
+    follow(run_training(settings(book)), lambda event: None)
+    wanted = book.with_name("m.safetensors").read_bytes()
+    folder = book.with_name("run")
+    stopped_after(settings(book, folder=folder), dispatches)
+    assert book.with_name("m.safetensors").read_bytes() != wanted
+    stopped_after(RunSettings.of_run(read_run(folder), folder), 2)
+    resumed(folder)
+    assert book.with_name("m.safetensors").read_bytes() == wanted
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    history = cl.load(book.with_name("m.safetensors")).training["history"]
+    assert [line["update"] for line in metrics] == [entry["update"] for entry in history]
+    assert metrics[-1]["validation_nats_per_char"] == history[-1]["validation_nats_per_char"]
+
+
+@pytest.mark.usefixtures("often")
+def test_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over(book):
+    folder = book.with_name("run")
+    stopped_after(settings(book, folder=folder), 4)
+    older, newer = sorted(folder.glob("checkpoint-*"))
+    newer.write_bytes(newer.read_bytes()[:1000])
+    notices = []
+    resumed(folder, lambda event: notices.append(event.text) if isinstance(event, Notice) else None)
+    (damaged,) = [text for text in notices if "damaged" in text]
+    assert newer.name in damaged
+    assert damaged.endswith("The one before it is used")
+    assert any(text.startswith(f"going on from {older.name}") for text in notices)
+
+
+def test_a_run_without_a_checkpoint_begins_anew_and_a_finished_one_is_finished(book):
+    folder = book.with_name("run")
+    model = cl.train(book, run=folder, updates=40, hidden=24, lanes=4, unroll=16)
+    kernel = np.asarray(model.network.head.kernel)
+    events = []
+    again = cl.resume(folder, events.append)
+    assert not any(isinstance(event, Evaluation) for event in events)
+    np.testing.assert_array_equal(again.network.head.kernel, kernel)
+    for checkpoint in folder.glob("checkpoint-*"):
+        checkpoint.unlink()
+    np.testing.assert_array_equal(cl.resume(folder).network.head.kernel, kernel)
+
+
+def test_another_text_version_or_folder_is_refused(book, tmp_path):
+    folder = book.with_name("run")
+    cl.train(book, run=folder, updates=2, hidden=8, lanes=4, unroll=16)
+    with pytest.raises(OutputError, match=r"holds a run already\. Go on with it by --resume"):
+        cl.train(book, run=folder, updates=2, hidden=8)
+    with alone_in(folder), pytest.raises(OutputError, match="another charloom is at work in"):
+        cl.resume(folder)
+    book.write_text(TEXT + "more")
+    with pytest.raises(
+        RunFolderError, match=r"a run on book\.txt \(2,800 characters, .* that is book\.txt \(2,804 characters, .* now"
+    ):
+        cl.resume(folder)
+    run = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(run | {"version": "0.0.9"}))
+    with pytest.raises(RunFolderError, match=r"of charloom 0\.0\.9, and this is"):
+        cl.resume(folder)
+    (folder / "run.json").write_text("{")
+    with pytest.raises(RunFolderError, match="is damaged"):
+        cl.resume(folder)
+    with pytest.raises(RunFolderError, match="holds no run to go on with"):
+        cl.resume(tmp_path)
+
+
+@pytest.mark.usefixtures("often")
+def test_a_checkpoint_that_cannot_be_written_leaves_the_run_and_the_ones_before(book, monkeypatch):
+    folder = book.with_name("run")
+    write, calls = run_folder.write_checkpoint, []
+
+    def fails_at_first_and_later(path, *rest):
+        calls.append(path)
+        if len(calls) in (1, 4):
+            raise OutputError(f"cannot write {path}: No space left on device. Free some space.")
+        write(path, *rest)
+
+    monkeypatch.setattr(run_folder, "write_checkpoint", fails_at_first_and_later)
+    events = []
+    follow(run_training(settings(book, folder=folder)), events.append)
+    told = [event.text for event in events if isinstance(event, Notice) and "No space left" in event.text]
+    assert len(told) == 2
+    assert told[0].endswith("Training goes on; the checkpoints before are as they were")
+    assert len(list(folder.glob("checkpoint-*"))) == 2
+    assert isinstance(events[-1], Saved)
+
+
+def test_a_checkpoint_costs_a_hundredth_of_the_time_at_most(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(run_folder.time, "monotonic", lambda: now[0])
+
+    def slow(path, *rest):
+        now[0] += 3.0
+        path.touch()
+
+    monkeypatch.setattr(run_folder, "write_checkpoint", slow)
+    with RunFolder.opened(tmp_path, fresh=True) as folder:
+        now[0] += 9.9
+        assert not folder.is_checkpoint_due
+        now[0] += 0.1
+        assert folder.is_checkpoint_due
+        folder.write_checkpoint({"a": jax.numpy.zeros(1)}, {})
+        now[0] += 299
+        assert not folder.is_checkpoint_due
+        now[0] += 1
+        assert folder.is_checkpoint_due
