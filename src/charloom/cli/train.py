@@ -15,6 +15,7 @@ from charloom.cli.interrupt import Interrupt
 from charloom.cli.options import WRONG_DATA, Decorator, json_option, set_threads, threads_option
 from charloom.errors import RunFolderError
 from charloom.settings import CellName, NetworkSettings, TextSettings, TrainingSettings
+from charloom.text import uncompressed_name
 from charloom.units import bits_from_nats, format_seconds
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ def train(
 ) -> int:
     """Train a model on a text.
 
-    SOURCE is a file, a folder, a glob pattern, - for standard input, or a name from `charloom corpora`.
+    SOURCE is a file (also .gz, .xz, .zst), a folder, a glob pattern, - for standard input, or a name from
+    `charloom corpora`.
     The end of the text is held out; the model kept is the best on it. Ctrl-C stops and keeps that model.
     With --run it can be gone on with, also after a crash, and comes to the same as if it had never stopped.
 
@@ -196,7 +198,7 @@ def _of(settings: type, values: dict[str, Any]) -> dict[str, Any]:
 def _default_out(source: str) -> Path:
     if source == "-" or (not os.path.lexists(source) and any(character in source for character in "*?[")):
         return Path("model.safetensors")
-    return Path(f"{Path(os.path.abspath(source)).stem}.safetensors")
+    return Path(f"{Path(uncompressed_name(os.path.abspath(source))).stem}.safetensors")
 
 
 def _report(out: Path, result: "TrainingResult", seconds: float) -> dict[str, Any]:

@@ -148,8 +148,8 @@ def _run(
         raise OutputError(
             f"{settings.out} is among the texts to train on, and would be written over. Give another name."
         )
-    if folder is not None:
-        yield from map(Notice, _begun(settings, folder, corpus))
+    if folder is not None and settings.resume:
+        yield from map(Notice, _of_this_text(folder, corpus))
     yield from map(Notice, corpus.notices)
     vocabulary = _vocabulary_of(corpus)
     stream = TokenStream.of_documents(map(vocabulary.encode, corpus.documents))
@@ -170,6 +170,8 @@ def _run(
         f"on, {vocabulary.size:,} different; {network.parameters:,} parameters; {updates:,} updates, "
         f"{updates * lanes.characters_per_update / len(train_stream):.3g} epochs"
     )
+    if folder is not None and not settings.resume:  # nothing that was asked for stands in the way any more
+        folder.begin({"settings": settings.as_json(), "trained_on": corpus.facts, "machine": _machine()})
     keeper = Keeper(settings, training, corpus, vocabulary, updates, folder)
     start, notices = (None, []) if folder is None else _start(folder, keeper, network, training)
     yield from map(Notice, notices)
@@ -214,16 +216,16 @@ def _read(settings: RunSettings, folder: RunFolder | None) -> Corpus:
     return read_corpus(settings.sources, settings.text, standard_input)
 
 
-def _begun(settings: RunSettings, folder: RunFolder, corpus: Corpus) -> list[str]:
-    """Writes down what the run is; of one to go on with, makes sure that it is of this text, and returns notices.
+def _machine() -> dict[str, str]:
+    return {"processor": processor_name(), "kernels": kernels_in_use().name, **jax_facts()}
+
+
+def _of_this_text(folder: RunFolder, corpus: Corpus) -> list[str]:
+    """Makes sure that the run in `folder` is of this text, and returns notices of what else is not as it was.
 
     Raises:
         RunFolderError: its text is another now.
     """
-    machine = {"processor": processor_name(), "kernels": kernels_in_use().name, **jax_facts()}
-    if not settings.resume:
-        folder.begin({"settings": settings.as_json(), "trained_on": corpus.facts, "machine": machine})
-        return []
     run = read_run(folder.path)
     before, now = run.get("trained_on", {}), corpus.facts
     if before != now:
@@ -231,8 +233,9 @@ def _begun(settings: RunSettings, folder: RunFolder, corpus: Corpus) -> list[str
             f"{folder.path} is a run on {_described(before)}, and that is {_described(now)} now. Put the text back as "
             "it was, or begin another run."
         )
+    machine = _machine()
     changed = [
-        f"{name} {before} then, {machine[name]} now"
+        f"{name} {before} then, {machine.get(name)} now"
         for name, before in run.get("machine", {}).items()
         if machine.get(name) != before
     ]

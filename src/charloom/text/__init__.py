@@ -1,6 +1,7 @@
 """Texts and their vocabularies: what a source holds, and the integers that stand for it."""
 
 from charloom.text.catalog import CATALOG, CatalogEntry, local_copy, read_catalog_bytes, unknown_name
+from charloom.text.compression import uncompressed_name
 from charloom.text.corpus import Corpus, normalize, read_catalog_corpus, read_corpus, read_standard_input
 from charloom.text.vocabulary import IncrementalDecoder, Vocabulary, describe_characters
 
@@ -17,5 +18,6 @@ __all__ = [
     "read_catalog_corpus",
     "read_corpus",
     "read_standard_input",
+    "uncompressed_name",
     "unknown_name",
 ]

@@ -1,6 +1,7 @@
 """A corpus: the documents that the given sources hold, read, decoded and normalized.
 
-A source is a file, a folder, a glob pattern, `-` for standard input, or a name of the catalog.
+A source is a file, a folder, a glob pattern, `-` for standard input, or a name of the catalog. A compressed file is
+read as what it holds.
 """
 
 import codecs
@@ -10,12 +11,12 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import AnyStr
 
 from charloom.errors import SourceError
 from charloom.settings import TextSettings
 from charloom.text.catalog import CATALOG, read_catalog_bytes, unknown_name
+from charloom.text.compression import decompressed
 
 _BYTE_ORDER_MARK = codecs.BOM_UTF8
 _GLOB_CHARACTERS = "*?["
@@ -30,7 +31,7 @@ class Corpus:
         name: the sources' base names.
         documents: each document as characters, or as bytes where the settings say so.
         sha256: of all the documents' bytes as they were read, one after another; for a single
-            file what `sha256sum` prints.
+            file what `sha256sum` prints. Of a compressed one, what it holds.
         paths: the files that were read, with links resolved.
         notices: a line for each thing about the sources that a user would want to know.
     """
@@ -172,9 +173,15 @@ def _walk(folder: str) -> Iterator[str]:
 
 def _read(path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb") as file:
+            before = os.fstat(file.fileno())
+            data = file.read()
+            after = os.fstat(file.fileno())
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror or error}.") from error
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise SourceError(f"{path} changed while it was read. Wait until it is whole, or give a copy of it.")
+    return decompressed(path, data)
 
 
 def _is_binary(data: bytes, settings: TextSettings) -> bool:

@@ -1,0 +1,54 @@
+import gzip
+import lzma
+import os
+
+import pytest
+import zstandard
+
+from charloom.errors import SourceError
+from charloom.settings import TextSettings
+from charloom.text import corpus, read_corpus
+
+TEXT = "Töne und mehr\n" * 50
+COMPRESS = {".gz": gzip.compress, ".xz": lzma.compress, ".zst": zstandard.ZstdCompressor().compress}
+
+every_suffix = pytest.mark.parametrize("suffix", COMPRESS)
+
+
+@every_suffix
+@pytest.mark.parametrize("times", [1, 2])  # files that were put end to end
+def test_a_compressed_file_is_read_as_its_text(tmp_path, suffix, times):
+    (tmp_path / "book.txt").write_text(TEXT * times)
+    (tmp_path / f"book.txt{suffix}").write_bytes(COMPRESS[suffix](TEXT.encode()) * times)
+    plain, packed = (read_corpus([tmp_path / f"book.txt{end}"], TextSettings()) for end in ("", suffix))
+    assert packed.documents == plain.documents == (TEXT * times,)
+    assert packed.sha256 == plain.sha256
+    assert packed.name == f"book.txt{suffix}"
+    assert read_corpus([tmp_path], TextSettings()).documents == (TEXT * times,) * 2
+
+
+@every_suffix
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-9], lambda data: b"no" + data, lambda data: data[:40] + b"!" + data[41:]]
+)
+def test_a_damaged_one_is_named(tmp_path, suffix, damage):
+    path = tmp_path / f"book.txt{suffix}"
+    path.write_bytes(damage(COMPRESS[suffix](TEXT.encode())))
+    with pytest.raises(SourceError, match=rf"book\.txt\{suffix} is no \{suffix} file, or a damaged one"):
+        read_corpus([path], TextSettings())
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "log.txt"
+    path.write_text(TEXT)
+    fstat = os.fstat
+
+    def growing(descriptor):
+        found = fstat(descriptor)
+        with open(path, "a") as file:
+            file.write("more\n")
+        return found
+
+    monkeypatch.setattr(corpus.os, "fstat", growing)
+    with pytest.raises(SourceError, match=r"log\.txt changed while it was read"):
+        read_corpus([path], TextSettings())
