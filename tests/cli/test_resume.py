@@ -1,11 +1,14 @@
 """`charloom train --run` and `--resume`, in processes of their own that are stopped and killed."""
 
+import json
 import signal
+import struct
 import subprocess
 import sys
 import time
 
 import pytest
+from tensorboardX.proto.event_pb2 import Event
 
 from charloom.model import load
 from tests.cli.conftest import QUICK, TEXT, assert_refused
@@ -70,3 +73,23 @@ def test_what_cannot_be_gone_on_with_is_refused_in_a_line(charloom, book, tmp_pa
 
 def test_kills_at_random_moments_lose_nothing():
     assert kill(3, updates=8_000).startswith("3 kills: no model lost, no resume that differs")
+
+
+def test_event_files_have_what_the_metrics_have(charloom, book, tmp_path):
+    done = charloom("train", book, *QUICK, "--updates", 20, "--run", "run", "--tensorboard", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (path,) = (tmp_path / "run" / "tensorboard").iterdir()
+    plotted = {}
+    data = path.read_bytes()
+    while data:  # records: length, its checksum, an event, its checksum
+        (length,) = struct.unpack("<Q", data[:8])
+        event = Event.FromString(data[12 : 12 + length])
+        data = data[16 + length :]
+        for value in event.summary.value:
+            plotted.setdefault(value.tag, {})[event.step] = value.simple_value
+    metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert plotted["validation/bits_per_char"] == {
+        line["update"]: pytest.approx(line["validation_bits_per_char"]) for line in metrics
+    }
+    assert max(plotted["training/bits_per_char"]) == 20
+    assert_refused(charloom("train", book, "--tensorboard"), 2, "--tensorboard writes into a run's folder")

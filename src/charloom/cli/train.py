@@ -4,7 +4,9 @@ import json
 import os
 import shlex
 import time
-from dataclasses import fields
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -20,6 +22,7 @@ from charloom.units import bits_from_nats, format_seconds
 
 if TYPE_CHECKING:
     from charloom.runs import RunSettings, TrainingResult
+    from charloom.training import Event
 
 
 def _setting(settings: type, name: str, flag: str, kind: type, text: str) -> Decorator:
@@ -82,6 +85,7 @@ def _setting(settings: type, name: str, flag: str, kind: type, text: str) -> Dec
     metavar="DIR",
     help="Go on with the run in DIR; its text, settings and --out are its own.",
 )
+@click.option("--tensorboard", is_flag=True, help="Write event files for TensorBoard into the run's folder.")
 @threads_option
 @json_option
 @click.pass_context
@@ -92,6 +96,7 @@ def train(
     out: Path | None,
     run: Path | None,
     resume: Path | None,
+    tensorboard: bool,
     lowercase: bool,
     as_bytes: bool,
     encoding: str,
@@ -118,6 +123,8 @@ def train(
         raise click.UsageError("Missing argument 'SOURCE...'.", context)
     if resume is not None and run is not None:
         raise click.UsageError("--run begins a run and --resume goes on with one: give one of them", context)
+    if tensorboard and resume is None and run is None:
+        raise click.UsageError("--tensorboard writes into a run's folder: give --run as well", context)
     text = TextSettings(units="bytes" if as_bytes else "chars", lowercase=lowercase, encoding=encoding)
     network = NetworkSettings(**_of(NetworkSettings, values))
     training = TrainingSettings(**_of(TrainingSettings, values))
@@ -125,7 +132,7 @@ def train(
     set_threads(threads)
 
     from charloom.cli.terminal import TrainingDisplay
-    from charloom.runs import RunSettings, read_run, run_training
+    from charloom.runs import RunSettings, run_training
     from charloom.training import Event, follow
 
     settings = RunSettings(
@@ -138,19 +145,17 @@ def train(
         samples=True,
     )
     if resume is not None:
-        held = RunSettings.of_run(read_run(resume), resume, samples=True)
-        _require_the_same(context, settings, held)
-        settings = held
-    out = settings.out
+        settings = _held(context, settings, resume)
+    out, folder = settings.out, settings.folder
     assert out is not None  # the command line always names one
-    kept = "the model is validated and saved"
-    if settings.folder is not None:
-        kept = f"a checkpoint is written, and {kept}"
-    with TrainingDisplay() as display, Interrupt(display.print, kept) as interrupt:
+    kept = "the model is validated and saved" if folder is None else "a checkpoint and the model are saved"
+    plots = folder / "tensorboard" if tensorboard and folder is not None else None
+    with TrainingDisplay() as display, Interrupt(display.print, kept) as interrupt, _plotting(plots) as plot:
 
         def on_event(event: Event) -> None:
             interrupt.armed = True  # the sources are read: from here on there will be a model to keep
             display.show(event)
+            plot(event)
 
         result = follow(run_training(settings, should_stop=lambda: bool(interrupt.came)), on_event)
     seconds = time.perf_counter() - begin
@@ -159,14 +164,32 @@ def train(
     else:
         _print_summary(out, result, seconds)
     if interrupt.came:
-        if settings.folder is not None:
-            click.echo(f"Go on with: charloom train --resume {shlex.quote(str(settings.folder))}", err=True)
+        if folder is not None:
+            click.echo(f"Go on with: charloom train --resume {shlex.quote(str(folder))}", err=True)
         return interrupt.status
     return WRONG_DATA if result.stopped.reason == "diverged" else 0
 
 
-def _require_the_same(context: click.Context, given: "RunSettings", held: "RunSettings") -> None:
-    """Raises `RunFolderError` where the command line says something else than the run that it goes on with."""
+@contextmanager
+def _plotting(folder: Path | None) -> "Iterator[Callable[[Event], None]]":
+    if folder is None:
+        yield lambda event: None
+        return
+    from charloom.runs import TensorBoardWriter
+
+    with TensorBoardWriter(folder) as writer:
+        yield writer.add
+
+
+def _held(context: click.Context, given: "RunSettings", folder: Path) -> "RunSettings":
+    """Returns the settings of the run in `folder`.
+
+    Raises:
+        RunFolderError: the command line says something else.
+    """
+    from charloom.runs import RunSettings, read_run
+
+    held = RunSettings.of_run(read_run(folder), folder, samples=True)
     asked, own = (_flat(settings) for settings in (given.from_anywhere(), held))
     differing = []
     for parameter in context.command.params:
@@ -180,6 +203,8 @@ def _require_the_same(context: click.Context, given: "RunSettings", held: "RunSe
             f"{held.folder} is a run of other settings: {'; '.join(differing)}. Leave them out to go on with it, or "
             "begin another run with --run."
         )
+    # A run that Python began may have kept its model in memory.
+    return held if held.out is not None else replace(held, out=folder / "model.safetensors")
 
 
 def _flat(settings: "RunSettings") -> dict[str, Any]:

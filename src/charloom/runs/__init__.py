@@ -2,6 +2,7 @@
 
 from charloom.runs.run_folder import read_run
 from charloom.runs.run_settings import RunSettings
+from charloom.runs.tensorboard import TensorBoardWriter
 from charloom.runs.training_run import TrainingResult, resume, run_training, train
 
-__all__ = ["RunSettings", "TrainingResult", "read_run", "resume", "run_training", "train"]
+__all__ = ["RunSettings", "TensorBoardWriter", "TrainingResult", "read_run", "resume", "run_training", "train"]
