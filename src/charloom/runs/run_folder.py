@@ -31,12 +31,13 @@ class RunFolder:
 
     Attributes:
         path: where it is.
+        seconds_between: two checkpoints.
     """
 
     def __init__(self, path: Path):
         self.path = path
         self._written = time.monotonic()
-        self._between = _SECONDS_BETWEEN
+        self.seconds_between = _SECONDS_BETWEEN
 
     @classmethod
     @contextmanager
@@ -74,7 +75,7 @@ class RunFolder:
     @property
     def is_checkpoint_due(self) -> bool:
         """Whether it is time for another one."""
-        return time.monotonic() - self._written >= self._between
+        return time.monotonic() - self._written >= self.seconds_between
 
     def write_checkpoint(self, state: Any, progress: Mapping[str, Any]) -> Path:
         """Writes a checkpoint and removes all but the last two; returns its path.
@@ -90,7 +91,7 @@ class RunFolder:
         for spent in older[: 1 - _KEPT]:
             spent.unlink(missing_ok=True)
         self._written = time.monotonic()
-        self._between = max(_SECONDS_BETWEEN, (self._written - begin) / _COST)
+        self.seconds_between = max(_SECONDS_BETWEEN, (self._written - begin) / _COST)
         return path
 
     def newest_checkpoint(self, like: State) -> tuple[tuple[Path, State, dict[str, Any]] | None, list[str]]:

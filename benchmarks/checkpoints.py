@@ -1,0 +1,41 @@
+"""`python -m benchmarks.checkpoints`: the seconds of an LSTM-512's checkpoint, and their share of a minute."""
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+
+from benchmarks.workloads import EMBEDDING, VOCABULARY
+from charloom.models import Network
+from charloom.runs.keeper import CheckpointTrees
+from charloom.runs.run_folder import RunFolder
+from charloom.settings import NetworkSettings
+from charloom.training import UpdateRule, initial_state
+
+ROUNDS = 9
+LANES = 32
+
+
+def main() -> None:
+    """Writes checkpoints as a run does, and prints a line."""
+    settings = NetworkSettings(hidden=512, embedding=EMBEDDING)
+    network = Network.init(settings, VOCABULARY, 0, jax.random.key(0))
+    state = initial_state(network, LANES, UpdateRule())
+    seconds = []
+    with tempfile.TemporaryDirectory(dir=".") as name, RunFolder.opened(Path(name), fresh=True) as folder:
+        for _ in range(ROUNDS):
+            begin = time.perf_counter()
+            path = folder.write_checkpoint(CheckpointTrees(state, state, network), {"history": []})
+            seconds.append(time.perf_counter() - begin)
+        size, between = path.stat().st_size, folder.seconds_between
+    once = statistics.median(seconds)
+    print(
+        f"{size / 1e6:.0f} MB in {once:.3f} s (median of {ROUNDS}); one in {between:.0f} s: "
+        f"{once / between:.2%} of the time"
+    )
+
+
+if __name__ == "__main__":
+    main()
