@@ -42,7 +42,7 @@ SHAKESPEARE_BYTES = Study(
         ),
         "answer": Rung(
             summary="one-hot over the bytes that occur, three LSTM of 1,024, softmax; still one step an update",
-            lesson="Eighty times the weights and sampling instead of the arg max make the text lively, "
+            lesson="Sixty times the weights and sampling instead of the arg max make the text lively, "
             "for many times the work.",
             text=_CHARACTERS,
             framing=ReadingLanes(length=1, lanes=64, epoch=1_000),
