@@ -1,4 +1,4 @@
-"""`python -m benchmarks.checkpoints`: the seconds of an LSTM-512's checkpoint, and their share of a minute."""
+"""`python -m benchmarks.checkpoints`: the seconds of an LSTM-512's checkpoint, and their share of a run's time."""
 
 import statistics
 import tempfile

@@ -72,7 +72,9 @@ def kill(kills: int, updates: int) -> str:
                 folder, *(("train", "--resume", "run") if resumes else (*begin, "--run", "run", "--out", out.name))
             )
             try:
-                wait = None if done >= kills else chance.uniform(0.2, max(1.0, whole_seconds / 3))
+                if done % 5 != 4:  # else it may also meet the beginning
+                    _wait_for_checkpoint(run, process)
+                wait = None if done >= kills else chance.uniform(0.0, max(1.0, whole_seconds / 3))
                 if process.wait(wait):
                     raise SystemExit(f"went wrong after {done} kills")
                 if done >= kills:
@@ -102,6 +104,12 @@ def _start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
         stderr=subprocess.DEVNULL,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
+
+
+def _wait_for_checkpoint(run: Path, process: subprocess.Popen[bytes]) -> None:
+    before = set(run.glob("checkpoint-*"))
+    while process.poll() is None and set(run.glob("checkpoint-*")) <= before:
+        time.sleep(0.01)
 
 
 def _whole(model: Path) -> None:

@@ -86,6 +86,42 @@ def test_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over(book
     assert any(text.startswith(f"going on from {older.name}") for text in notices)
 
 
+@pytest.mark.usefixtures("often")
+def test_without_a_good_checkpoint_nothing_is_gone_on_with_nor_begun_over(book):
+    folder = book.with_name("run")
+    stopped_after(settings(book, folder=folder), 3)
+    for checkpoint in folder.glob("checkpoint-*"):
+        checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(RunFolderError, match="has no good checkpoint"):
+        resumed(folder)
+    (folder / "run.json").unlink()
+    with pytest.raises(OutputError, match="holds a run already"):
+        follow(run_training(settings(book, folder=folder)), lambda event: None)
+
+
+def test_metrics_that_cannot_be_written_cost_a_line_and_no_model(book, monkeypatch):
+    def full(self, metrics):
+        raise OutputError("cannot write metrics.jsonl: No space left on device.")
+
+    follow(run_training(settings(book)), lambda event: None)
+    wanted = book.with_name("m.safetensors").read_bytes()
+    monkeypatch.setattr(RunFolder, "add_metrics", full)
+    notices = []
+    follow(
+        run_training(settings(book, folder=book.with_name("run"))),
+        lambda event: notices.append(getattr(event, "text", "")),
+    )
+    assert sum("No space left on device. Training goes on" in text for text in notices) > 1
+    assert book.with_name("m.safetensors").read_bytes() == wanted
+
+
+def test_a_folder_within_the_text_is_refused(tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text(TEXT)
+    with pytest.raises(OutputError, match="would be read as text"):
+        cl.train(tmp_path / "notes", run=tmp_path / "notes" / "run", updates=2)
+
+
 def test_a_run_without_a_checkpoint_begins_anew_and_a_finished_one_is_finished(book):
     folder = book.with_name("run")
     model = cl.train(book, run=folder, updates=40, hidden=24, lanes=4, unroll=16)

@@ -42,7 +42,9 @@ class Interrupt:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.came or not self.armed:
+        if not self.armed or (self.came and number == signal.SIGINT):
             raise KeyboardInterrupt
+        if self.came:  # a closed terminal may be told of twice
+            return
         self.came = number
         self._say(f"stopping: {self._what_happens} (Ctrl-C once more quits at once)")

@@ -1,5 +1,6 @@
 """How a run looks while it goes on: bars and samples on a terminal, plain lines elsewhere."""
 
+from contextlib import suppress
 from textwrap import indent
 from types import TracebackType
 from typing import TypeVar
@@ -42,8 +43,9 @@ class Display:
         self._bars.stop()
 
     def print(self, line: str) -> None:
-        """Prints a line above the bar."""
-        self._console.print(line, markup=False)
+        """Prints a line above the bar; nothing where the terminal is gone."""
+        with suppress(OSError):
+            self._console.print(line, markup=False)
 
 
 class TrainingDisplay(Display):
@@ -66,7 +68,8 @@ class TrainingDisplay(Display):
                 f"validation {bits_from_nats(event.validation_nats_per_char):.3f} bits per character{mark}"
             )
         elif isinstance(event, Sample):
-            self._console.print(indent(event.text.strip(), "    "), style="italic", markup=False)
+            with suppress(OSError):
+                self._console.print(indent(event.text.strip(), "    "), style="italic", markup=False)
         elif isinstance(event, Stopped) and self._task is not None:
             self._bars.update(self._task, state="scoring the held-out text")
 

@@ -117,23 +117,24 @@ class Keeper:
             "validation_nats_per_char": finite_or_none(evaluation.validation_nats_per_char),
         }
         self._history.append(figures)
-        try:
-            if self._folder is not None:
-                self._folder.add_metrics(
-                    figures
-                    | {
-                        "epoch": evaluation.epoch,
-                        "validation_bits_per_char": bits_from_nats(evaluation.validation_nats_per_char),
-                        "improved": evaluation.improved,
-                    }
-                )
-            if evaluation.improved:
-                self.best = evaluation
-                if self._settings.out is not None:
+        if evaluation.improved:
+            self.best = evaluation
+            if self._settings.out is not None:
+                try:
                     self.model().save(self._settings.out)
                     yield Saved(self._settings.out)
-        except OutputError as error:  # there may be space again later
-            yield Notice(f"{error} Training goes on")
+                except OutputError as error:  # there may be space again at the next improvement
+                    yield Notice(f"{error} Training goes on")
+        if self._folder is not None:
+            metrics = {
+                "epoch": evaluation.epoch,
+                "validation_bits_per_char": bits_from_nats(evaluation.validation_nats_per_char),
+                "improved": evaluation.improved,
+            }
+            try:
+                self._folder.add_metrics(figures | metrics)
+            except OutputError as error:
+                yield Notice(f"{error} Training goes on")
 
     def _checkpoint(self, folder: RunFolder, state: LoopState) -> Event:
         best = self.best

@@ -5,9 +5,10 @@ on from, `metrics.jsonl` an object for each evaluation, and `standard-input` the
 """
 
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from charloom.runs.checkpoint import State, read_progress, read_state, write_che
 _RUN_FILE = "run.json"
 _METRICS_FILE = "metrics.jsonl"
 _STANDARD_INPUT_FILE = "standard-input"
-_CHECKPOINTS = "checkpoint-*.safetensors"
+_CHECKPOINT_FILE = re.compile(r"checkpoint-(\d+)\.safetensors")
 _KEPT = 2
 # A checkpoint is due after this time, or later where writing one takes more than a hundredth of it.
 _SECONDS_BETWEEN = 10.0
@@ -52,15 +53,18 @@ class RunFolder:
             read_run(path)
         make_folder(path)
         with alone_in(path):
-            if fresh and (path / _RUN_FILE).exists():
+            folder = cls(path)
+            if fresh and ((path / _RUN_FILE).exists() or (path / _METRICS_FILE).exists() or folder._checkpoints()):
                 raise OutputError(
                     f"{path} holds a run already. Go on with it by --resume {path}, or give another folder."
                 )
-            yield cls(path)
+            for left in path.glob(".*.tmp"):  # by a process that was killed while it wrote
+                left.unlink(missing_ok=True)
+            yield folder
 
     def begin(self, run: Mapping[str, Any]) -> None:
         """Writes down what the run is; `run` are JSON values."""
-        text = json.dumps({"version": __version__, **run}, indent=1, ensure_ascii=False)
+        text = json.dumps({"version": __version__, **run}, indent=1)
         write_bytes(self.path / _RUN_FILE, text.encode())
 
     def keep_standard_input(self, data: bytes) -> None:
@@ -85,28 +89,32 @@ class RunFolder:
         """
         begin = self._written = time.monotonic()  # also where it fails: it is tried again when the next is due
         older = self._checkpoints()
-        number = int(older[-1].stem.rpartition("-")[2]) + 1 if older else 1
-        path = self.path / _CHECKPOINTS.replace("*", f"{number:06d}")
+        path = self.path / f"checkpoint-{_number(older[-1]) + 1 if older else 1:06d}.safetensors"
         write_checkpoint(path, state, progress)
         for spent in older[: 1 - _KEPT]:
-            spent.unlink(missing_ok=True)
+            with suppress(OSError):
+                spent.unlink()
         self._written = time.monotonic()
         self.seconds_between = max(_SECONDS_BETWEEN, (self._written - begin) / _COST)
         return path
 
     def newest_checkpoint(self, like: State) -> tuple[tuple[Path, State, dict[str, Any]] | None, list[str]]:
-        """Returns the newest good checkpoint, its state and its progress, and a line for each damaged one.
+        """Returns the newest good checkpoint, its state and its progress, and a line for each that is passed over.
 
-        Damaged ones are removed. None where there is none: the run was ended before its first.
+        None where there is none: the run was ended before its first.
+
+        Raises:
+            RunFolderError: there are some, and none is good.
         """
-        damaged: list[str] = []
+        problems: list[str] = []
         for path in reversed(self._checkpoints()):
             try:
-                return (path, read_state(path, like), read_progress(path)), damaged
+                return (path, read_state(path, like), read_progress(path)), problems
             except ModelFileError as error:
-                damaged.append(f"{error} The one before it is used")
-                path.unlink(missing_ok=True)
-        return None, damaged
+                problems.append(f"{error} The one before it is used")
+        if problems:
+            raise RunFolderError(f"{self.path} has no good checkpoint. Put one back, or begin another run.")
+        return None, problems
 
     def add_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Writes a line of metrics.
@@ -136,7 +144,11 @@ class RunFolder:
         write_bytes(path, "".join(kept).encode())
 
     def _checkpoints(self) -> list[Path]:
-        return sorted(self.path.glob(_CHECKPOINTS))
+        return sorted((path for path in self.path.iterdir() if _CHECKPOINT_FILE.fullmatch(path.name)), key=_number)
+
+
+def _number(checkpoint: Path) -> int:
+    return int(checkpoint.stem.rpartition("-")[2])
 
 
 def read_run(path: Path) -> dict[str, Any]:

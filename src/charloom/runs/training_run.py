@@ -1,7 +1,7 @@
 """A training run: sources in, events on the way, the best model in a file at the end."""
 
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,8 +148,10 @@ def _run(
         raise OutputError(
             f"{settings.out} is among the texts to train on, and would be written over. Give another name."
         )
-    if folder is not None and settings.resume:
-        yield from map(Notice, _of_this_text(folder, corpus))
+    if folder is not None:
+        _require_outside(folder, settings.sources)
+        if settings.resume:
+            yield from map(Notice, _of_this_text(folder, corpus))
     yield from map(Notice, corpus.notices)
     vocabulary = _vocabulary_of(corpus)
     stream = TokenStream.of_documents(map(vocabulary.encode, corpus.documents))
@@ -173,10 +175,14 @@ def _run(
     if folder is not None and not settings.resume:  # nothing that was asked for stands in the way any more
         folder.begin({"settings": settings.as_json(), "trained_on": corpus.facts, "machine": _machine()})
     keeper = Keeper(settings, training, corpus, vocabulary, updates, folder)
-    start, notices = (None, []) if folder is None else _start(folder, keeper, network, training)
+    start, notices = (None, [])
+    if folder is not None and settings.resume:
+        start, notices = _start(folder, keeper, network, training)
     yield from map(Notice, notices)
     loop = TrainingLoop(network, lanes, validation_stream, training, updates, training_key, start)
     stopped = yield from keeper.follow(loop, should_stop)
+    if keeper.best is None and stopped.reason == "interrupted":
+        raise CharloomError("stopped before there was a model worth keeping.")
     if keeper.best is None:
         raise CharloomError(
             "training diverged: the loss is not a number, and no model was worth keeping. Lower --learning-rate."
@@ -216,8 +222,23 @@ def _read(settings: RunSettings, folder: RunFolder | None) -> Corpus:
     return read_corpus(settings.sources, settings.text, standard_input)
 
 
+def _require_outside(folder: RunFolder, sources: Sequence[str | os.PathLike[str]]) -> None:
+    """Raises `OutputError` where the folder would be read as a part of the text when the run is gone on with."""
+    for source in sources:
+        if os.path.isdir(source) and Path(os.path.realpath(folder.path)).is_relative_to(os.path.realpath(source)):
+            raise OutputError(
+                f"{folder.path} lies in {source}, and would be read as text. Give a folder outside of it."
+            )
+
+
 def _machine() -> dict[str, str]:
-    return {"processor": processor_name(), "kernels": kernels_in_use().name, **jax_facts()}
+    kernels = kernels_in_use()
+    return {
+        "processor": processor_name(),
+        "kernels": f"{kernels.name} {kernels.suffix}".strip(),
+        "CHARLOOM_KERNELS": os.environ.get("CHARLOOM_KERNELS", "auto"),
+        **jax_facts(),
+    }
 
 
 def _of_this_text(folder: RunFolder, corpus: Corpus) -> list[str]:
@@ -253,6 +274,7 @@ def _start(
     state = initial_state(network, training.lanes, UpdateRule(clip_norm=training.clip_norm))
     found, notices = folder.newest_checkpoint(CheckpointTrees(state, state, network))
     if found is None:
+        folder.forget_metrics_after(0)
         return None, notices
     path, trees, progress = found
     start = keeper.start_from(trees, progress)

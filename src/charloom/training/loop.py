@@ -110,11 +110,12 @@ class TrainingLoop:
         reason: StopReason = "patience" if self._is_out_of_patience else "finished"
         while self._counts.evaluated < self._updates and reason == "finished":
             until = min(self._updates, (self._counts.evaluated // self._interval + 1) * self._interval)
-            nats = math.nan
+            nats, wrong_at = math.nan, until
             while self._trainer.update < until and reason == "finished":
                 done = self._trainer.dispatch(until, self._rates)
                 means = done.nats / done.characters
-                if any(map(has_diverged, means)):
+                if wrong := [at for at, mean in enumerate(means) if has_diverged(mean)]:
+                    wrong_at = self._counts.update + wrong[0] + 1
                     break
                 stopping = should_stop()
                 self._add(means)
@@ -124,11 +125,14 @@ class TrainingLoop:
             else:
                 nats = score_blocks(self._trainer.state.network, evaluation_pass(self._validation)).nats_per_char
             if has_diverged(nats):
-                yield Notice(self._went_wrong())
+                if reason == "interrupted":  # to be found out again when the run is gone on with
+                    break
+                yield Notice(self._went_wrong(wrong_at))
+                self._go_back()
                 if self._counts.retries == _MOST_RETRIES:
                     reason = "diverged"
                 else:
-                    self._go_back()
+                    self._change(retries=self._counts.retries + 1)
                 continue
             evaluation = self._evaluation(nats)
             if self._trainer.update == until:
@@ -188,8 +192,8 @@ class TrainingLoop:
             stale=0 if evaluation.improved else self._counts.stale + 1,
         )
 
-    def _went_wrong(self) -> str:
-        at = f"training diverged at update {self._trainer.update:,}"
+    def _went_wrong(self, update: int) -> str:
+        at = f"training diverged at update {update:,}"
         if self._counts.retries == _MOST_RETRIES:
             return f"{at}, after {_MOST_RETRIES} times at half the rate"
         return (
@@ -199,7 +203,7 @@ class TrainingLoop:
 
     def _go_back(self) -> None:
         self._trainer.state, self._trainer.update = _copy(self._good), self._counts.evaluated
-        self._change(update=self._counts.evaluated, nats_sum=0.0, nats_count=0, retries=self._counts.retries + 1)
+        self._change(update=self._counts.evaluated, nats_sum=0.0, nats_count=0)
 
     def _change(self, **values: Any) -> None:
         self._counts = replace(self._counts, **values)

@@ -1,6 +1,6 @@
 // Sums of products: some lanes' rows times a panel of columns.
 //
-// Every sum is one chain of additions in the order of `depth`, in one thread. It is therefore the same whatever the
+// Every product's sum is one chain of additions in the order of `depth`, in one thread. It is therefore the same whatever the
 // lanes beside it, and however many threads there are.
 #pragma once
 

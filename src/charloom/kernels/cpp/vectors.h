@@ -137,7 +137,7 @@ struct Exponent {
   }
 };
 
-// (exp(r) - 1 - r) / r^2 for |r| <= 0.35: a polynomial fitted so that exp(r) is off by 3e-9 of itself at most.
+// (exp(r) - 1 - r) / r^2 for |r| <= 0.35: a polynomial fitted so that exp(r) is off by 6e-9 of itself at most.
 inline Vector exponential_tail(Vector r) {
   Vector p = r * 1.3950602e-3f + 8.3689531e-3f;
   p = p * r + 4.1666206e-2f;
