@@ -14,7 +14,6 @@ from charloom.model import load
 from tests.cli.conftest import QUICK, TEXT, assert_refused
 from tests.kills import kill
 
-
 # Tests may run under nohup, which ignores SIGHUP.
 _PROGRAM = """
 import signal, sys
