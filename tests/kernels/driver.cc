@@ -17,6 +17,7 @@
 #include <string>
 
 #include "generator.h"
+#include "sequence.h"
 
 namespace {
 

@@ -20,7 +20,10 @@ from pathlib import Path
 
 logger = logging.getLogger("charloom")
 
-_SOURCES = ("vectors.h", "threads.h", "product.h", "cells.h", "sequence.h", "sampling.h", "generator.h", "handlers.cc")
+_SOURCES = (
+    *("vectors.h", "threads.h", "product.h", "cells.h", "layer.h", "forward.h", "backward.h", "sequence.h"),
+    *("sampling.h", "generator.h", "handlers.cc"),
+)
 _FLAGS = ("-std=c++20", "-O2", "-pthread")
 _SHARED = ("-fPIC", "-shared")
 _NAMES = ("c++", "g++", "clang++")

@@ -1,13 +1,13 @@
 // A network that writes: its weights packed once, and some streams of text at a time.
 //
-// Members own units as in `sequence.h`, and columns of the head; a stream's token is chosen by one member. A stream's
+// Members own units as in `layer.h`, and columns of the head; a stream's token is chosen by one member. A stream's
 // numbers are the same alone and in company.
 #pragma once
 
 #include <vector>
 
+#include "layer.h"
 #include "sampling.h"
-#include "sequence.h"
 
 namespace charloom {
 

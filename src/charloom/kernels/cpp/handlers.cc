@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "generator.h"
+#include "sequence.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace {

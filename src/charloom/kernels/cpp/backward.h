@@ -1,0 +1,288 @@
+// A layer backward over a whole unroll: step by step the gradients of the products, and then those of the weights, each
+// as one product over steps and lanes.
+#pragma once
+
+#include "layer.h"
+
+namespace charloom {
+
+constexpr int kChunk = 1024;  // steps and lanes that a kernel's gradient takes at a time, to stay in the cache
+
+struct Backward : Layer {
+  int table_rows;
+  const float* outputs;
+  float* gates;  // which are lost: what they become is their gradients; null of the Elman network, which has none
+  const float* cells;
+  const float* d_outputs;
+  const float* d_last;
+  const float* d_last_cell;
+  float* d_table;
+  float* d_inputs;
+  float* d_kernel;
+  float* d_recurrent_kernel;
+  float* d_recurrent_bias;
+  float* d_start;
+  float* d_start_cell;
+};
+
+// Panels as in `pack_forward`, of a kernel of `count` rows that is read transposed, from row `first` on:
+// panel[v][part][u][r] = kernel[first + r, parts_at[part] * hidden + v * kWidth + u].
+template <class Cell>
+inline void pack_backward(const float* kernel, int count, int hidden, const int* parts_at, int first, int vectors,
+                          float* panel) {
+  const int columns = vectors * kWidth, gates = Cell::parts * hidden;
+  for (int r = 0; r < columns; r += kWidth) {
+    float* to = panel + r;
+    for (int v = 0; v < vectors_of(hidden); ++v)
+      for (int part = 0; part < Cell::parts; ++part) {
+        const float* from = kernel + static_cast<size_t>(first + r) * gates + parts_at[part] * hidden + v * kWidth;
+        Vector square[kWidth];
+        for (int i = 0; i < kWidth; ++i, from += gates)
+          square[i] = first + r + i < count ? load(from, valid(v * kWidth, hidden)) : Vector{};
+        transpose(square);
+        for (const Vector& row : square) store(to, row), to += columns;
+      }
+  }
+}
+
+// How the backward pass's memory is made up.
+template <class Cell>
+struct BackwardMemory {
+  size_t packed, packed_inputs, carried, step, previous, inputs, table, gates;
+
+  BackwardMemory(const Backward& call, int threads) {
+    const size_t rows = static_cast<size_t>(call.time) * call.lanes, vectors = vectors_of(call.hidden);
+    const size_t gradients = vectors * Cell::parts * kWidth;
+    packed = vectors_of(call.hidden) * kWidth * gradients;
+    packed_inputs = vectors_of(call.features) * kWidth * gradients;
+    carried = static_cast<size_t>(call.lanes) * row_stride(call.hidden);
+    step = static_cast<size_t>(call.lanes) * row_stride(static_cast<int>(gradients));
+    previous = rows * call.hidden;
+    inputs = rows * call.features;
+    table = threads * static_cast<size_t>(call.table_rows) * kPanel * kWidth;
+    gates = call.gates ? 0 : rows * vectors * Cell::kept * kWidth;
+  }
+
+  size_t floats() const {
+    size_t all = 0;
+    for (size_t part : {packed, packed_inputs, carried, step, step, step, step, previous, inputs, table, gates})
+      all += Scratch::rounded(part);
+    return all;
+  }
+};
+
+// Rows transposed as `multiply` reads them where it sums over rows: in groups of columns, to[group][row][column].
+// `row_of` gives where a row begins, null for zeros.
+template <class RowOf>
+void transpose(int columns, int depth, Member member, const RowOf& row_of, float* to) {
+  constexpr int kTogether = 8;  // groups: as many streams of writes, and whole cache lines of reads
+  struct Group {
+    int first, count;
+  } groups[kTogether];
+  int held = 0;
+  const auto copy = [&] {
+    for (int row = member.first(depth); row < member.last(depth); ++row) {
+      const float* from = row_of(row);
+      for (int g = 0; g < held; ++g) {
+        const auto [first, count] = groups[g];
+        float* group = to + static_cast<size_t>(first) * depth + static_cast<size_t>(row) * count;
+        for (int c = 0; c < count; ++c) group[c] = from ? from[first + c] : 0.0f;
+      }
+    }
+    held = 0;
+  };
+  for_each_group(0, columns, [&](int first, int count) {
+    groups[held++] = {first, count};
+    if (held == kTogether) copy();
+  });
+  copy();
+}
+
+// A kernel's gradient for the units of one panel: `transposed`, of `columns` columns, times the gradients from
+// `panel` on; one product over steps and lanes.
+template <class Cell>
+void kernel_gradient(const Backward& call, const float* transposed, int columns, const int* parts_at, int vector, int vectors,
+                     const float* panel, ptrdiff_t panel_stride, float* gradient) {
+  const int hidden = call.hidden, depth = call.time * call.lanes, width = vectors * Cell::parts;
+  for (int first = 0; first < depth; first += kChunk) {
+    const int chunk = std::min(kChunk, depth - first);
+    for_each_group(0, columns, [&](int column, int count) {
+      Vector sums[kRows * kPanel];
+      const float* rows = transposed + static_cast<size_t>(column) * depth + static_cast<size_t>(first) * count;
+      const float* from = panel + first * panel_stride;
+      const Product product{rows, 1, count, from, panel_stride, chunk, from};
+      multiply(&product, 1, count, width, sums);
+      for (int c = 0; c < count; ++c)
+        for (int u = 0; u < vectors; ++u)
+          for (int part = 0; part < Cell::parts; ++part) {
+            const int unit = (vector + u) * kWidth, valid = charloom::valid(unit, hidden);
+            float* at = gradient + (static_cast<size_t>(column + c) * Cell::parts + parts_at[part]) * hidden + unit;
+            const Vector sum = sums[c * width + u * Cell::parts + part];
+            store(at, first == 0 ? sum : load(at, valid) + sum, valid);
+          }
+    });
+  }
+}
+
+// The gradients that are sums of rows: the table's, and the recurrent bias's. `sums` is room for a panel of the table.
+template <class Cell>
+void row_gradients(const Backward& call, int vector, int vectors, const float* panel, ptrdiff_t stride, float* sums) {
+  const int hidden = call.hidden, depth = call.time * call.lanes;
+  const size_t width = static_cast<size_t>(vectors) * Cell::parts * kWidth;
+  std::fill_n(sums, call.table_rows * width, 0.0f);
+  Vector bias[kPanel] = {};
+  for (int row = 0; row < depth; ++row) {
+    const float* gradients = panel + row * stride;
+    float* to = sums + call.rows[row] * width;
+    for (size_t at = 0; at < width; at += kWidth) store(to + at, load(to + at) + load(gradients + at));
+    if constexpr (Cell::has_recurrent_bias)
+      for (int part = 0; part < Cell::parts; ++part) bias[part] += load(gradients + (Cell::recurrent_at + part) * kWidth);
+  }
+  for (int u = 0; u < vectors; ++u)
+    for (int part = 0; part < Cell::parts; ++part) {
+      const int unit = (vector + u) * kWidth, count = valid(unit, hidden);
+      for (int row = 0; row < call.table_rows; ++row)
+        store(call.d_table + (static_cast<size_t>(row) * Cell::parts + Cell::input_parts[part]) * hidden + unit,
+              load(sums + row * width + (u * Cell::parts + part) * kWidth), count);
+      if constexpr (Cell::has_recurrent_bias) store(call.d_recurrent_bias + part * hidden + unit, bias[part], count);
+    }
+}
+
+template <class Cell>
+void backward(const Backward& call, Member member, Scratch scratch) {
+  static constexpr int recurrent_parts[] = {0, 1, 2, 3};
+  // Whether the two products' gradients differ, so that a step keeps both.
+  constexpr bool apart = Cell::recurrent_at != 0;
+  const int hidden = call.hidden, lanes = call.lanes, features = call.features, depth = call.time * lanes;
+  const int vectors_of_units = vectors_of(hidden), gradients = vectors_of_units * Cell::parts * kWidth;
+  const int stride = row_stride(hidden), step_stride = row_stride(gradients);
+  const BackwardMemory<Cell> memory(call, member.members);
+  float* packed = scratch.take(memory.packed);
+  float* packed_inputs = scratch.take(memory.packed_inputs);
+  float* carried = scratch.take(memory.carried);
+  float* d_products[2];  // a step's gradients of the recurrent product, and those of the step before
+  float* d_projected[2];
+  for (float*& of_step : d_products) of_step = scratch.take(memory.step);
+  for (float*& of_step : d_projected) of_step = scratch.take(memory.step);
+  float* previous = scratch.take(memory.previous);
+  float* inputs = scratch.take(memory.inputs);
+  float* table = scratch.take(memory.table) + static_cast<size_t>(member.index) * call.table_rows * kPanel * kWidth;
+  float* gates = call.gates ? call.gates : scratch.take(memory.gates);
+  const GateTiles<Cell> tiles(call);
+  const CellTiles cell_tiles(call);
+  const Steps steps(call, memory.packed + memory.packed_inputs, member, 1);
+
+  const size_t column = static_cast<size_t>(gradients) * kWidth;  // of a panel, per vector of units
+  // Whoever reads all units reads them in whole panels.
+  const int together = steps.by_lanes ? kPanel : 1;
+  const auto pack = [&](int width, const float* kernel, int count, const int* parts_at, float* to) {
+    const Share share(member, width, together);
+    for_each_panel(share.first, share.last, kPanel, false, [&](int vector, int vectors) {
+      pack_backward<Cell>(kernel, count, hidden, parts_at, vector * kWidth, vectors, to + vector * column);
+    });
+  };
+  pack(vectors_of_units, call.recurrent_kernel, hidden, recurrent_parts, packed);
+  pack(vectors_of(features), call.kernel, features, Cell::input_parts, packed_inputs);
+  member.wait();
+
+  // Step -1 stands for the state before the first step.
+  for (int step = call.time - 1; step >= -1; --step) {
+    const bool is_last = step + 1 == call.time;
+    const size_t later = static_cast<size_t>(step + 1) * lanes;
+    const bool backwards = step % 2 != 0;
+    // Calls body(first_lane, rows, vector, vectors, sums) with products of the later step's gradients.
+    const auto multiplied = [&](const Share& share, const float* kernel, const float* of_later, const auto& body) {
+      for_each_panel(share.first, share.last, kPanel, backwards, [&](int vector, int vectors) {
+        const float* panel = kernel + vector * column;
+        const float* next_panel = backwards ? panel - kPanel * column : panel + vectors * column;
+        for_each_group(steps.first_lane, steps.last_lane, [&](int first_lane, int rows) {
+          Vector sums[kRows * kPanel];
+          const int group = steps.group_of(first_lane);
+          const Product product{of_later + static_cast<size_t>(first_lane) * step_stride, step_stride, 1, panel,
+                                vectors * kWidth, gradients, next_panel + static_cast<size_t>(group) * gradients * kLine};
+          if (!is_last) multiply(&product, 1, rows, vectors, sums);
+          body(first_lane, rows, vector, vectors, sums);
+        });
+      });
+    };
+    float* d_product = d_products[step & 1];
+    float* d_input = apart ? d_projected[step & 1] : d_product;
+    const float* later_product = d_products[(step + 1) & 1];
+    multiplied(steps.units, packed, later_product, [&](int first_lane, int rows, int vector, int vectors, const Vector* sums) {
+      for (int r = 0; r < rows; ++r)
+        for (int u = 0; u < vectors; ++u) {
+          const int lane = first_lane + r, unit = (vector + u) * kWidth, count = valid(unit, hidden);
+          const size_t of_lane = static_cast<size_t>(lane) * hidden + unit;
+          float* d_carried = carried + static_cast<size_t>(lane) * stride + unit;
+          Step of_step{};
+          if (is_last) {
+            of_step.d_hidden = load(call.d_last + of_lane, count);
+            if constexpr (Cell::has_cell) of_step.d_carried = load(call.d_last_cell + of_lane, count);
+          } else if (!call.resets[later + lane]) {
+            of_step.d_hidden = sums[r * vectors + u];
+            if constexpr (Cell::has_cell) of_step.d_carried = load(d_carried);
+            if constexpr (Cell::carries_hidden) of_step.d_hidden += load(d_carried);
+          }
+          if (step < 0) {
+            store(call.d_start + of_lane, of_step.d_hidden, count);
+            if constexpr (Cell::has_cell) store(call.d_start_cell + of_lane, of_step.d_carried, count);
+            continue;
+          }
+          const size_t row = static_cast<size_t>(step) * lanes + lane;
+          of_step.d_hidden += load(call.d_outputs + row * hidden + unit, count);
+          if constexpr (Cell::has_cell) {
+            of_step.after = load(cell_tiles.at(call.cells, row, vector + u), count);
+            if (!call.resets[row])
+              of_step.before = step == 0 ? load(call.start_cell + of_lane, count)
+                                         : load(cell_tiles.at(call.cells, row - lanes, vector + u), count);
+          } else {
+            of_step.after = load(call.outputs + row * hidden + unit, count);
+            if (!call.resets[row])
+              of_step.before = load(step == 0 ? call.start + of_lane : call.outputs + (row - lanes) * hidden + unit, count);
+          }
+          // What is beyond the units is zero here, and so are its gradients.
+          float* tile = tiles.at(gates, row, vector + u);
+          Vector of_gates[Cell::kept];
+          if (call.gates)
+            for (int gate = 0; gate < Cell::kept; ++gate) of_gates[gate] = load(tile + gate * kWidth, count);
+          store(d_carried, Cell::backward(call.with, of_gates, of_step, of_gates));
+          for (int gate = 0; gate < Cell::kept; ++gate) store(tile + gate * kWidth, of_gates[gate]);
+          const size_t at = static_cast<size_t>(lane) * step_stride + (vector + u) * Cell::parts * kWidth;
+          for (int part = 0; part < Cell::parts; ++part) {
+            store(d_product + at + part * kWidth, of_gates[Cell::recurrent_at + part]);
+            if (apart && features) store(d_input + at + part * kWidth, of_gates[part]);
+          }
+        }
+    });
+    if (!is_last)
+      multiplied(steps.features, packed_inputs, (apart ? d_projected : d_products)[(step + 1) & 1],
+                 [&](int first_lane, int rows, int vector, int vectors, const Vector* sums) {
+                   for (int r = 0; r < rows; ++r)
+                     for (int v = 0; v < vectors; ++v) {
+                       const int feature = (vector + v) * kWidth;
+                       store(call.d_inputs + (later + first_lane + r) * features + feature, sums[r * vectors + v],
+                             valid(feature, features));
+                     }
+                 });
+    steps.together.wait();
+  }
+
+  transpose(hidden, depth, member, [&](int row) -> const float* {
+    return call.resets[row] ? nullptr
+           : row < lanes    ? call.start + static_cast<size_t>(row) * hidden
+                            : call.outputs + static_cast<size_t>(row - lanes) * hidden;
+  }, previous);
+  transpose(features, depth, member, [&](int row) { return call.inputs + static_cast<size_t>(row) * features; }, inputs);
+  member.wait();
+  const Share share(member, vectors_of_units, Cell::units);
+  for_each_panel(share.first, share.last, Cell::units, false, [&](int vector, int vectors) {
+    const float* panel = tiles.at(gates, 0, vector);
+    const ptrdiff_t stride = tiles.stride(vector);
+    kernel_gradient<Cell>(call, previous, hidden, recurrent_parts, vector, vectors, panel + Cell::recurrent_at * kWidth, stride,
+                          call.d_recurrent_kernel);
+    kernel_gradient<Cell>(call, inputs, features, Cell::input_parts, vector, vectors, panel, stride, call.d_kernel);
+    row_gradients<Cell>(call, vector, vectors, panel, stride, table);
+  });
+}
+
+}  // namespace charloom

@@ -1,0 +1,103 @@
+// A layer forward over a whole unroll, keeping what the backward pass needs.
+#pragma once
+
+#include "layer.h"
+
+namespace charloom {
+
+// `gates` and `cells` are for the backward pass; null where there will be none. They lie as `Tiles` says.
+struct Forward : Layer {
+  const float* table;           // [table rows, parts * hidden]
+  const float* recurrent_bias;  // [parts * hidden], of the GRU
+  float* outputs;               // [time, lanes, hidden]
+  float* last_cell;             // [lanes, hidden], of the LSTM
+  float* gates;
+  float* cells;
+};
+
+template <class Cell>
+size_t forward_floats(const Forward& call) {
+  return Scratch::rounded(packed_floats<Cell>(call.hidden, call.hidden)) +
+         Scratch::rounded(packed_floats<Cell>(call.features, call.hidden)) +
+         2 * Scratch::rounded(static_cast<size_t>(call.lanes) * row_stride(call.hidden));
+}
+
+template <class Cell>
+void forward(const Forward& call, Member member, Scratch scratch) {
+  const int hidden = call.hidden, lanes = call.lanes, features = call.features, stride = row_stride(hidden);
+  float* packed = scratch.take(packed_floats<Cell>(hidden, hidden));
+  float* packed_inputs = scratch.take(packed_floats<Cell>(features, hidden));
+  float* states[2];
+  for (float*& state : states) state = scratch.take(static_cast<size_t>(lanes) * stride);
+  const Share share(member, vectors_of(hidden), Cell::units);
+  const Steps steps(call, packed_floats<Cell>(hidden + features, hidden), member, Cell::units);
+  const GateTiles<Cell> tiles(call);
+  const CellTiles cell_tiles(call);
+
+  const size_t column = static_cast<size_t>(Cell::parts) * kWidth;  // of a panel, per vector of units
+  for_each_panel(share.first, share.last, Cell::units, false, [&](int vector, int vectors) {
+    const int unit = vector * kWidth;
+    pack_forward<Cell>(call.recurrent_kernel, hidden, hidden, unit, vectors, packed + vector * column * hidden);
+    pack_forward<Cell>(call.kernel, features, hidden, unit, vectors, packed_inputs + vector * column * features);
+  });
+  for (int lane = member.first(lanes); lane < member.last(lanes); ++lane) {
+    float* state = states[0] + static_cast<size_t>(lane) * stride;
+    if (call.resets[lane])
+      std::fill_n(state, hidden, 0.0f);
+    else
+      std::copy_n(call.start + static_cast<size_t>(lane) * hidden, hidden, state);
+  }
+  member.wait();
+
+  for (int step = 0; step < call.time; ++step) {
+    const float* state = states[step % 2];
+    float* next = states[(step + 1) % 2];
+    const size_t first_row = static_cast<size_t>(step) * lanes;
+    const bool* resets = call.resets + first_row;
+    const bool* next_resets = step + 1 < call.time ? resets + lanes : nullptr;
+    const float* cells_before = step == 0 ? call.start_cell : call.last_cell;
+    const bool backwards = step % 2 == 1;
+    for_each_panel(steps.units.first, steps.units.last, Cell::units, backwards, [&](int vector, int vectors) {
+      const int columns = vectors * Cell::parts;
+      const float* panel = packed + vector * column * hidden;
+      const float* next_panel = backwards ? panel - Cell::units * column * hidden : panel + vectors * column * hidden;
+      for_each_group(steps.first_lane, steps.last_lane, [&](int first_lane, int rows) {
+        const float* input_panel = packed_inputs + vector * column * features;
+        const int width = columns * kWidth, group = steps.group_of(first_lane);
+        const Product products[] = {{call.inputs + (first_row + first_lane) * features, features, 1, input_panel, width, features,
+                                     input_panel + static_cast<ptrdiff_t>(width) * features},
+                                    {state + static_cast<size_t>(first_lane) * stride, stride, 1, panel, width, hidden,
+                                     next_panel + static_cast<size_t>(group) * hidden * kLine}};
+        Vector sums[kRows * kPanel], projected[kRows * kPanel];
+        multiply_layer<Cell>(products, rows, columns, projected, sums);
+        for (int r = 0; r < rows; ++r)
+          for (int u = 0; u < vectors; ++u) {
+            const int lane = first_lane + r, unit = (vector + u) * kWidth, count = valid(unit, hidden);
+            const size_t row = first_row + lane, at = static_cast<size_t>(lane) * hidden + unit;
+            Vector memory{}, gates[Cell::kept] = {};
+            if constexpr (Cell::has_cell) {
+              if (!resets[lane]) memory = load(cells_before + at, count);
+            } else {
+              memory = load(state + static_cast<size_t>(lane) * stride + unit);
+            }
+            const Sums<Cell> of_unit(call.table + static_cast<size_t>(call.rows[row]) * Cell::parts * hidden,
+                                     call.recurrent_bias, projected, sums, r * columns + u * Cell::parts, unit, hidden);
+            const Vector output = Cell::forward(call.with, of_unit.inputs, of_unit.recurrent, memory, gates);
+            if constexpr (Cell::has_cell) {
+              store(call.last_cell + at, memory, count);
+              if (call.cells) store(cell_tiles.at(call.cells, row, vector + u), memory);
+            }
+            if (call.gates) {
+              float* to = tiles.at(call.gates, row, vector + u);
+              for (int gate = 0; gate < Cell::kept; ++gate) store(to + gate * kWidth, gates[gate]);
+            }
+            store(call.outputs + row * hidden + unit, output, count);
+            if (next_resets) store(next + static_cast<size_t>(lane) * stride + unit, next_resets[lane] ? Vector{} : output);
+          }
+      });
+    });
+    steps.together.wait();
+  }
+}
+
+}  // namespace charloom

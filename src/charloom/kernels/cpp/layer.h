@@ -1,0 +1,142 @@
+// A layer as its passes see it: what they are told, where their arrays lie, and who computes what.
+//
+// Each member of the team owns some vectors of units: it packs their weights, computes them at every step for all
+// lanes, and meets the others after each step, for the next one reads all units. Where the whole of the weights fits
+// each core's cache a member owns some lanes instead, which it follows from step to step without meeting anybody.
+//
+// What a layer reads is table[rows] + features · kernel: rows of a table for a first layer's tokens; features, and a
+// table of one row, the bias, for the outputs of the layer below.
+#pragma once
+
+#include <algorithm>
+
+#include "cells.h"
+#include "product.h"
+#include "threads.h"
+
+namespace charloom {
+
+constexpr double kAlone = 2e5;       // operations a step that are not worth a meeting
+constexpr size_t kCached = 1 << 17;  // floats of weights that fit a core's cache with room to spare
+
+// What both directions are told of a layer; `parts` is the cell's.
+struct Layer {
+  int time, lanes, hidden, features;
+  Activations with;
+  const int32_t* rows;            // [time, lanes], of the table
+  const float* inputs;            // [time, lanes, features]
+  const float* kernel;            // [features, parts * hidden]
+  const float* recurrent_kernel;  // [hidden, parts * hidden]
+  const float* start;             // [lanes, hidden]
+  const float* start_cell;        // [lanes, hidden], of the LSTM
+  const bool* resets;             // [time, lanes]
+};
+
+// Where a lane's vector of units finds its `Each` vectors of an array: those of a panel, which has `Units` vectors of
+// units, stand together, row after row (a row is a step's lane), so that a panel's can be read from end to end.
+template <int Units, int Each>
+struct Tiles {
+  size_t rows;
+  int vectors;  // of units
+
+  explicit Tiles(const Layer& call)
+      : rows(static_cast<size_t>(call.time) * call.lanes), vectors(vectors_of(call.hidden)) {}
+
+  float* at(float* all, size_t row, int vector) const {
+    const int first = vector / Units * Units;
+    return all + (first * rows + (vector - first)) * Each * kWidth + row * stride(first);
+  }
+  const float* at(const float* all, size_t row, int vector) const { return at(const_cast<float*>(all), row, vector); }
+  // From row to row of the panel that begins there.
+  ptrdiff_t stride(int first) const { return static_cast<ptrdiff_t>(std::min(Units, vectors - first)) * Each * kWidth; }
+};
+
+template <class Cell>
+using GateTiles = Tiles<Cell::units, Cell::kept>;
+using CellTiles = Tiles<1, 1>;
+
+// Panels of a kernel of `depth` rows for the units from `unit` on: panel[k][u][part] = kernel[k, part * hidden + unit + u].
+template <class Cell>
+inline void pack_forward(const float* kernel, int depth, int hidden, int unit, int vectors, float* panel) {
+  for (int k = 0; k < depth; ++k)
+    for (int u = 0; u < vectors; ++u)
+      for (int part = 0; part < Cell::parts; ++part) {
+        const int at = unit + u * kWidth;
+        const float* from = kernel + (static_cast<size_t>(k) * Cell::parts + part) * hidden + at;
+        store(panel, load(from, valid(at, hidden)));
+        panel += kWidth;
+      }
+}
+
+// A state's row, in the kernels' own memory: not a power of two, whose rows would all have the same place in the cache.
+inline int row_stride(int floats) { return vectors_of(floats) * kWidth + kLine; }
+
+// The products of a layer's input, `products[0]` (whose depth may be none), and of its state, `products[1]`. A cell whose
+// recurrent product has a bias of its own keeps the first apart.
+template <class Cell>
+inline void multiply_layer(const Product* products, int rows, int columns, Vector* projected, Vector* sums) {
+  if constexpr (Cell::has_recurrent_bias) {
+    multiply(products, 1, rows, columns, projected);
+    multiply(products + 1, 1, rows, columns, sums);
+  } else {
+    multiply(products, 2, rows, columns, sums);
+  }
+}
+
+// A vector of units' whole pre-activations: `given`, a row of a table or a bias, and the biases are added to the products.
+template <class Cell>
+struct Sums {
+  Vector inputs[Cell::has_recurrent_bias ? Cell::parts : 1];
+  Vector recurrent[Cell::parts];
+
+  Sums(const float* given, const float* recurrent_bias, const Vector* projected, const Vector* sums, int from, int unit,
+       int hidden) {
+    const int count = valid(unit, hidden);
+    for (int part = 0; part < Cell::parts; ++part) {
+      const int at = part * hidden + unit;
+      if constexpr (Cell::has_recurrent_bias) {
+        inputs[part] = projected[from + part] + load(given + at, count);
+        recurrent[part] = sums[from + part] + load(recurrent_bias + at, count);
+      } else {
+        recurrent[part] = sums[from + part] + load(given + at, count);
+      }
+    }
+  }
+};
+
+// A member's share of some vectors, in whole panels of `units`.
+struct Share {
+  int first, last;
+  Share(Member member, int vectors, int units) {
+    const int panels = (vectors + units - 1) / units;
+    first = member.first(panels) * units;
+    last = std::min(member.last(panels) * units, vectors);
+  }
+};
+
+template <class Cell>
+size_t packed_floats(int depth, int hidden) {
+  return static_cast<size_t>(depth) * Cell::parts * vectors_of(hidden) * kWidth;
+}
+
+// What a member computes of each step: all lanes of its units, or all units of its lanes. `packed` are the floats of its
+// weights; `most` is how many vectors of units belong together.
+struct Steps {
+  bool by_lanes;
+  Member together;  // those that a step is shared with
+  Share units, features;
+  int first_lane, last_lane;
+
+  Steps(const Layer& call, size_t packed, Member member, int most)
+      : by_lanes(packed <= kCached && call.lanes >= member.members * kRows),
+        together(by_lanes ? Member{0, 1, nullptr} : member),
+        units(together, vectors_of(call.hidden), most),
+        features(together, vectors_of(call.features), most),
+        first_lane(by_lanes ? member.first(call.lanes) : 0),
+        last_lane(by_lanes ? member.last(call.lanes) : call.lanes) {}
+
+  // Which of the groups of lanes begins there: they are as even as can be, so that some have fewer than kRows.
+  int group_of(int lane) const { return (lane - first_lane + kRows - 1) / kRows; }
+};
+
+}  // namespace charloom
