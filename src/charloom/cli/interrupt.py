@@ -1,16 +1,16 @@
-"""Ctrl-C, and other signals to end, as a wish: long work ends in good order, and a second one ends it at once."""
+"""Ctrl-C, and other signals to end, as a wish: long work ends in good order, and a second Ctrl-C ends it at once."""
 
 import signal
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-# The system's own of these are left alone where they are ignored, as `nohup` does.
+# All but the first stay ignored where they are ignored, as under `nohup`.
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Interrupt:
-    """Turns the first Ctrl-C (or SIGTERM or SIGHUP) into a wish to stop; before and after, it ends the command.
+    """Turns the first Ctrl-C (or SIGTERM or SIGHUP) into a wish to stop; before and after, it ends the command, and so does a second Ctrl-C.
 
     Attributes:
         armed: whether there is something to bring to an end.
