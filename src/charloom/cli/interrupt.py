@@ -10,7 +10,9 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if
 
 
 class Interrupt:
-    """Turns the first Ctrl-C (or SIGTERM or SIGHUP) into a wish to stop; before and after, it ends the command, and so does a second Ctrl-C.
+    """Turns the first Ctrl-C (or SIGTERM or SIGHUP) into a wish to stop; a second Ctrl-C ends the command.
+
+    So does any before there is something to bring to an end, and after.
 
     Attributes:
         armed: whether there is something to bring to an end.

@@ -32,7 +32,7 @@ def _setting(settings: type, name: str, flag: str, kind: type, text: str) -> Dec
 
 
 @click.command()
-@click.argument("sources", nargs=-1, metavar="SOURCE...")
+@click.argument("sources", nargs=-1, metavar="[SOURCE...]")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
