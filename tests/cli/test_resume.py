@@ -1,6 +1,8 @@
 """`charloom train --run` and `--resume`, in processes of their own that are stopped and killed."""
 
 import json
+import os
+import select
 import signal
 import struct
 import subprocess
@@ -55,6 +57,32 @@ def test_a_signal_leaves_a_checkpoint_to_go_on_from(charloom, book, tmp_path, nu
     assert "Traceback" not in err
     assert load(tmp_path / "m.safetensors").training["kept_update"] > 0
     assert (tmp_path / "run" / "checkpoint-000001.safetensors").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="there are no terminals to close")
+def test_a_terminal_that_is_closed_leaves_a_checkpoint_and_the_model(book, tmp_path):
+    master, terminal = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM, "train", str(book), *map(str, QUICK), "--updates", "500000", "--run", "run"],
+        cwd=tmp_path,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    try:
+        for _ in range(6_000):
+            if (tmp_path / "book.safetensors").exists():
+                break
+            if select.select([master], [], [], 0.01)[0]:  # a terminal that nobody reads would hold the run up
+                os.read(master, 4096)
+        os.close(master)  # whatever is printed from here on fails
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(60) > 0
+    finally:
+        process.kill()
+    assert (tmp_path / "run" / "checkpoint-000001.safetensors").exists()
+    assert "validation_nats_per_char" in load(tmp_path / "book.safetensors").training  # written at the very end
 
 
 def test_a_pipe_is_kept_to_go_on_with(charloom, tmp_path):

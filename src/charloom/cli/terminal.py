@@ -40,7 +40,8 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bars.stop()
+        with suppress(OSError):  # the terminal may be gone
+            self._bars.stop()
 
     def print(self, line: str) -> None:
         """Prints a line above the bar; nothing where the terminal is gone."""
