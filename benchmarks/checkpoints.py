@@ -5,7 +5,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import jax
+import numpy as np
 
 from benchmarks.workloads import EMBEDDING, VOCABULARY
 from charloom.models import Network
@@ -21,7 +21,7 @@ LANES = 32
 def main() -> None:
     """Writes checkpoints as a run does, and prints a line."""
     settings = NetworkSettings(hidden=512, embedding=EMBEDDING)
-    network = Network.init(settings, VOCABULARY, 0, jax.random.key(0))
+    network = Network.init(settings, VOCABULARY, 0, np.random.default_rng(0))
     state = initial_state(network, LANES, UpdateRule())
     seconds = []
     with tempfile.TemporaryDirectory(dir=".") as name, RunFolder.opened(Path(name), fresh=True) as folder:

@@ -3,6 +3,7 @@
 import itertools
 
 import jax
+import numpy as np
 
 from charloom.data import Lanes, TokenStream, evaluation_pass
 from charloom.inference import score_blocks
@@ -28,9 +29,10 @@ def main() -> None:
         lanes = Lanes(training, settings.lanes, settings.unroll_length)
         nats = []
         for seed in SEEDS:
-            init_key, training_key = jax.random.split(jax.random.key(seed))
-            network = Network.init(NetworkSettings(), vocabulary.size, vocabulary.start_id, init_key)
-            events = TrainingLoop(network, lanes, validation, settings, lanes.updates_in(1), training_key).events()
+            network = Network.init(NetworkSettings(), vocabulary.size, vocabulary.start_id, np.random.default_rng(seed))
+            events = TrainingLoop(
+                network, lanes, validation, settings, lanes.updates_in(1), jax.random.key(seed)
+            ).events()
             last = [event for event in events if isinstance(event, Evaluation)][-1].network
             nats.append(score_blocks(last, evaluation_pass(validation)).nats_per_char)
         print(f"| {lane_count}, {rate:g} | {share:g} | {' '.join(f'{n:.3f}' for n in sorted(nats))} |", flush=True)

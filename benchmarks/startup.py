@@ -58,7 +58,7 @@ def _seconds(arguments: list[str], until_first_byte: bool, **environment: str) -
 
 
 def _saved_model(folder: Path) -> Path:
-    import jax
+    import numpy as np
 
     from charloom import TextModel, Vocabulary
     from charloom.models import Network
@@ -66,7 +66,7 @@ def _saved_model(folder: Path) -> Path:
 
     vocabulary = Vocabulary.of_texts([" abcdefghijklmnopqrstuvwxyz,.;:!?'\n"])
     settings = NetworkSettings(hidden=512, embedding=42)
-    network = Network.init(settings, vocabulary.size, vocabulary.start_id, jax.random.key(0))
+    network = Network.init(settings, vocabulary.size, vocabulary.start_id, np.random.default_rng(0))
     TextModel(network, vocabulary, settings).save(folder / "model.safetensors")
     return folder / "model.safetensors"
 

@@ -19,7 +19,7 @@ from charloom.text import Vocabulary
 def make(text="abc \nABC", lowercase=False, vocabulary=None, **settings):
     vocabulary = vocabulary or Vocabulary.of_texts([text])
     shape = NetworkSettings(**{"hidden": 8, "embedding": 4} | settings)
-    network = Network.init(shape, vocabulary.size, vocabulary.start_id, jax.random.key(0))
+    network = Network.init(shape, vocabulary.size, vocabulary.start_id, np.random.default_rng(0))
     network = jax.tree.map(lambda weight: weight * 5, network)
     return TextModel(
         network, vocabulary, shape, lowercase, {"name": "t", "sha256": "0", "characters": 7}, {"updates": 3}

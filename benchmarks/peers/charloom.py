@@ -31,7 +31,7 @@ def train(seconds: float, cell: Any, layers: int, hidden: int, lanes: int, unrol
     begin = time.perf_counter()
     stream = TokenStream.of_documents([random_ids(CHARACTERS, VOCABULARY)])
     settings = NetworkSettings(cell=cell, layers=layers, hidden=hidden, embedding=EMBEDDING)
-    network = Network.init(settings, VOCABULARY, 0, jax.random.key(0))
+    network = Network.init(settings, VOCABULARY, 0, np.random.default_rng(0))
     rule = UpdateRule()
     trainer = Trainer(initial_state(network, lanes, rule), Lanes(stream, lanes, unroll), rule, jax.random.key(1))
 
@@ -54,7 +54,7 @@ def train(seconds: float, cell: Any, layers: int, hidden: int, lanes: int, unrol
 def write(seconds: float, hidden: int, streams: int) -> dict[str, float]:
     """Writes texts side by side, by temperature."""
     settings = NetworkSettings(hidden=hidden, embedding=EMBEDDING)
-    network = Network.init(settings, VOCABULARY, 0, jax.random.key(0))
+    network = Network.init(settings, VOCABULARY, 0, np.random.default_rng(0))
     prompted = read_prompt(network, np.arange(8))
     for warm in (True, False):
         steps, begin = 0, time.perf_counter()

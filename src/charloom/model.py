@@ -333,5 +333,5 @@ def _network(
     path: Path, settings: NetworkSettings, vocabulary: Vocabulary, tensors: Mapping[str, np.ndarray]
 ) -> Network:
     # Shapes only: a file that promises a giant must not make us build one.
-    wanted = jax.eval_shape(lambda: Network.init(settings, vocabulary.size, vocabulary.start_id, jax.random.key(0)))
+    wanted = jax.eval_shape(lambda: Network.init(settings, vocabulary.size, vocabulary.start_id, None))
     return restored(wanted, tensors, path)

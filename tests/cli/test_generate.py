@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
 from charloom import TextModel, Vocabulary
@@ -181,7 +182,7 @@ def test_a_full_disk_is_told_in_a_line(model_file):
 
 def test_letters_that_the_locale_has_not(charloom, tmp_path):
     vocabulary, settings = Vocabulary.of_texts(["é\n"]), NetworkSettings(hidden=2, embedding=2)
-    network = Network.init(settings, vocabulary.size, vocabulary.start_id, jax.random.key(0))
+    network = Network.init(settings, vocabulary.size, vocabulary.start_id, np.random.default_rng(0))
     TextModel(network, vocabulary, settings).save(tmp_path / "m.safetensors")
     done = charloom("generate", tmp_path / "m.safetensors", "--prompt", "é", "--seed", 1, PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
@@ -200,7 +201,7 @@ def test_ctrl_c_ends_it_quietly(model_file):
 def test_a_models_window_is_used_and_a_short_prompt_refused(charloom, tmp_path):
     vocabulary = Vocabulary.of_texts(["the quick brown fox\n"])
     settings = NetworkSettings(cell="elman", hidden=12, embedding=4)
-    network = Network.init(settings, vocabulary.size, vocabulary.start_id, jax.random.key(0))
+    network = Network.init(settings, vocabulary.size, vocabulary.start_id, np.random.default_rng(0))
     network = jax.tree.map(lambda weight: 5 * weight, network)  # so that what it reads shows
     path = tmp_path / "windows.safetensors"
     TextModel(network, vocabulary, settings, training={"window": 8}).save(path)

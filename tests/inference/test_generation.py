@@ -14,7 +14,10 @@ from tests.reference import NumpyNetwork
 
 def make(layers=1, start_id=0, vocab=11, hidden=16, **settings):
     network = Network.init(
-        NetworkSettings(layers=layers, hidden=hidden, embedding=8, **settings), vocab, start_id, jax.random.key(1)
+        NetworkSettings(layers=layers, hidden=hidden, embedding=8, **settings),
+        vocab,
+        start_id,
+        np.random.default_rng(1),
     )
     scale = 1.5 if settings.get("cell") == "elman" else 4  # opinions of its own, but no chaos
     return jax.tree.map(lambda weight: weight * scale, network)

@@ -38,7 +38,7 @@ def make(variant, hidden, lanes, time, dtype=np.float32, seed=0):
         return jnp.asarray((rng.normal(size=like.shape) * scale).astype(dtype))
 
     name, gates, candidate = variant
-    cell = jax.tree.map(draw, CELLS[name].init(FEATURES, hidden, jax.random.key(0), gates, candidate))
+    cell = jax.tree.map(draw, CELLS[name].init(FEATURES, hidden, np.random.default_rng(0), gates, candidate))
     features = jnp.asarray(rng.normal(size=(time, lanes, FEATURES)).astype(dtype))
     carry = jax.tree.map(draw, cell.zero_carry(lanes))
     return cell, features, carry, jnp.asarray(rng.random((time, lanes)) < 0.3)

@@ -43,7 +43,7 @@ def twin(network, stateful):
 
 
 def random_network(**settings):
-    network = Network.init(NetworkSettings(hidden=20, embedding=6, **settings), VOCAB, None, jax.random.key(0))
+    network = Network.init(NetworkSettings(hidden=20, embedding=6, **settings), VOCAB, None, np.random.default_rng(0))
     keys = iter(jax.random.split(jax.random.key(1), 100))
     return jax.tree.map(lambda weight: 0.5 * jax.random.normal(next(keys), weight.shape), network)
 

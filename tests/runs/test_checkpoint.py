@@ -14,7 +14,7 @@ from charloom.training import Trainer, UpdateRule, initial_state
 
 def make_state(hidden=8, trained=True):
     rule = UpdateRule()
-    network = Network.init(NetworkSettings(hidden=hidden, embedding=4), 5, 0, jax.random.key(0))
+    network = Network.init(NetworkSettings(hidden=hidden, embedding=4), 5, 0, np.random.default_rng(0))
     lanes = Lanes(TokenStream.of_documents([np.arange(40) % 5]), 2, 4)
     trainer = Trainer(initial_state(network, 2, rule), lanes, rule, jax.random.key(1))
     if trained:

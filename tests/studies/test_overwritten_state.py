@@ -10,7 +10,7 @@ from charloom.studies.overwritten_state import overwrite
 
 
 def make(cell):
-    network = Network.init(NetworkSettings(cell=cell, hidden=9, embedding=4), 6, 0, jax.random.key(0))
+    network = Network.init(NetworkSettings(cell=cell, hidden=9, embedding=4), 6, 0, np.random.default_rng(0))
     rng = np.random.default_rng(0)
     ids = jnp.asarray(rng.integers(0, 6, (4, 3)), jnp.int32)
     carry = jax.tree.map(lambda zero: jnp.asarray(rng.normal(size=zero.shape), jnp.float32), network.zero_carry(3))

@@ -23,7 +23,7 @@ RULE = UpdateRule(last_only=True)
 
 
 def make_trainer(state=None, update=0):
-    network = Network.init(NetworkSettings(cell="elman", hidden=12, embedding=4), 6, 0, jax.random.key(0))
+    network = Network.init(NetworkSettings(cell="elman", hidden=12, embedding=4), 6, 0, np.random.default_rng(0))
     windows = Windows(STREAM, sliding(STREAM, 4, 1), 4, 8, shuffle_seed=3)
     return Trainer(state or initial_state(network, 8, RULE), windows, RULE, jax.random.key(1), update), windows
 

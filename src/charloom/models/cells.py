@@ -7,10 +7,9 @@ from abc import abstractmethod
 from typing import Any, ClassVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-from jax.nn.initializers import glorot_uniform, orthogonal
-from jaxtyping import Array, Bool, Float, Key
+import numpy as np
+from jaxtyping import Array, Bool, Float
 
 from charloom.kernels import (
     Features,
@@ -23,6 +22,7 @@ from charloom.kernels import (
     lstm_sequence,
     lstm_step,
 )
+from charloom.models.initializers import filled, glorot_uniform, orthogonal
 from charloom.settings import CellActivation, CellName, GateActivation
 
 
@@ -51,15 +51,14 @@ class Cell(eqx.Module):
         cls,
         input_size: int,
         hidden: int,
-        key: Key[Array, ""],
+        rng: np.random.Generator | None,
         gate_activation: GateActivation = "sigmoid",
         cell_activation: CellActivation = "tanh",
     ) -> "Cell":
-        """Returns a cell with fresh weights."""
-        kernel_key, recurrent_key = jax.random.split(key)
+        """Returns a cell with fresh weights, or without `rng` with zeros."""
         return cls(
-            kernel=glorot_uniform()(kernel_key, (input_size, cls.parts * hidden)),
-            recurrent_kernel=orthogonal()(recurrent_key, (hidden, cls.parts * hidden)),
+            kernel=glorot_uniform(rng, (input_size, cls.parts * hidden)),
+            recurrent_kernel=orthogonal(rng, (hidden, cls.parts * hidden)),
             gate_activation=gate_activation,
             cell_activation=cell_activation,
             **cls.initial_biases(hidden),
@@ -68,7 +67,7 @@ class Cell(eqx.Module):
     @classmethod
     def initial_biases(cls, hidden: int) -> dict[str, Float[Array, " gates"]]:
         """Returns the fresh biases by their fields' names."""
-        return {"bias": jnp.zeros(cls.parts * hidden)}
+        return {"bias": filled((cls.parts * hidden,))}
 
     @abstractmethod
     def step(self, projected: Float[Array, "lanes gates"], carry: Any) -> tuple[Float[Array, "lanes hidden"], Any]:
@@ -109,7 +108,8 @@ class LSTMCell(Cell):
 
     @classmethod
     def initial_biases(cls, hidden: int) -> dict[str, Float[Array, " gates"]]:
-        return {"bias": jnp.zeros(4 * hidden).at[hidden : 2 * hidden].set(1.0)}
+        ones_for_forget = np.repeat(np.array([0, 1, 0, 0], np.float32), hidden)
+        return {"bias": jnp.asarray(ones_for_forget)}
 
     def zero_carry(self, lanes: int) -> LSTMCarry:
         # Two arrays, not one twice: a donated buffer may be handed over only once.
@@ -141,7 +141,7 @@ class GRUCell(Cell):
 
     @classmethod
     def initial_biases(cls, hidden: int) -> dict[str, Float[Array, " gates"]]:
-        return {name: jnp.zeros(3 * hidden) for name in ("bias", "recurrent_bias")}
+        return {name: filled((3 * hidden,)) for name in ("bias", "recurrent_bias")}
 
     def step(
         self, projected: Float[Array, "lanes gates"], carry: Float[Array, "lanes hidden"]

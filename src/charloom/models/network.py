@@ -6,14 +6,14 @@ table's gradient is a segment sum.
 """
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-from jax.nn.initializers import glorot_uniform
-from jaxtyping import Array, Bool, Float, Int32, Key
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int32
 
 from charloom.errors import SettingError
-from charloom.kernels import LayerInputs, Rows, compiled
+from charloom.kernels import LayerInputs, Rows
 from charloom.models.cells import CELLS, Cell
+from charloom.models.initializers import filled, glorot_uniform, uniform
 from charloom.models.sequence_model import Carry, DropoutMasks, SequenceModel
 from charloom.settings import Inputs, NetworkSettings
 
@@ -25,9 +25,9 @@ class Dense(eqx.Module):
     bias: Float[Array, " output"]
 
     @classmethod
-    def init(cls, input_size: int, output_size: int, key: Key[Array, ""]) -> "Dense":
+    def init(cls, input_size: int, output_size: int, rng: np.random.Generator | None) -> "Dense":
         """Returns a map with a Glorot-uniform kernel and a zero bias."""
-        return cls(glorot_uniform()(key, (input_size, output_size)), jnp.zeros(output_size))
+        return cls(glorot_uniform(rng, (input_size, output_size)), filled((output_size,)))
 
     def __call__(self, inputs: Float[Array, "*batch input"]) -> Float[Array, "*batch output"]:
         return inputs @ self.kernel + self.bias
@@ -75,8 +75,10 @@ class Network(SequenceModel):
     start_id: int | None = eqx.field(static=True)
 
     @classmethod
-    def init(cls, settings: NetworkSettings, vocab_size: int, start_id: int | None, key: Key[Array, ""]) -> "Network":
-        """Returns a network with fresh weights, initialized as Keras initializes them.
+    def init(
+        cls, settings: NetworkSettings, vocab_size: int, start_id: int | None, rng: np.random.Generator | None
+    ) -> "Network":
+        """Returns a network with fresh weights, initialized as Keras initializes them; without `rng` with zeros.
 
         Raises:
             SettingError: the last layer's outputs are to be logits or probabilities, and are not as many as there
@@ -88,9 +90,14 @@ class Network(SequenceModel):
                 f"must be {vocab_size}, the size of the vocabulary, where the head is {settings.head!r}; "
                 f"got {settings.hidden}",
             )
-        # A part of another program is compiled with that.
-        make = _fresh if isinstance(key, jax.core.Tracer) else _compiled_fresh
-        return make(settings, vocab_size, start_id, key)
+        embedding = uniform(rng, (vocab_size, settings.embedding), 0.05) if settings.inputs == "embedding" else None
+        input_sizes = [_input_size(settings, vocab_size)] + [settings.hidden] * (settings.layers - 1)
+        cells = tuple(
+            CELLS[settings.cell].init(size, settings.hidden, rng, settings.gate_activation, cell_activation)
+            for size, cell_activation in zip(input_sizes, settings.cell_activations, strict=True)
+        )
+        head = _make_head(settings, vocab_size, rng)
+        return cls(embedding, cells, head, settings.inputs, vocab_size, start_id)
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
@@ -164,32 +171,9 @@ def _input_size(settings: NetworkSettings, vocab_size: int) -> int:
     return {"embedding": settings.embedding, "one-hot": vocab_size, "scalar": 1}[settings.inputs]
 
 
-def _make_head(settings: NetworkSettings, vocab_size: int, key: Key[Array, ""]) -> Head:
+def _make_head(settings: NetworkSettings, vocab_size: int, rng: np.random.Generator | None) -> Head:
     if settings.head == "logits":
         return LogitsHead()
     if settings.head == "probabilities":
         return ProbabilitiesHead()
-    return Dense.init(settings.hidden, vocab_size, key)
-
-
-def _fresh(settings: NetworkSettings, vocab_size: int, start_id: int | None, key: Key[Array, ""]) -> Network:
-    embedding_key, head_key, *cell_keys = jax.random.split(key, 2 + settings.layers)
-    input_sizes = [_input_size(settings, vocab_size)] + [settings.hidden] * (settings.layers - 1)
-    cells = zip(input_sizes, cell_keys, settings.cell_activations, strict=True)
-    return Network(
-        embedding=jax.random.uniform(embedding_key, (vocab_size, settings.embedding), minval=-0.05, maxval=0.05)
-        if settings.inputs == "embedding"
-        else None,
-        cells=tuple(
-            CELLS[settings.cell].init(size, settings.hidden, cell_key, settings.gate_activation, cell_activation)
-            for size, cell_key, cell_activation in cells
-        ),
-        head=_make_head(settings, vocab_size, head_key),
-        inputs=settings.inputs,
-        vocab_size=vocab_size,
-        start_id=start_id,
-    )
-
-
-# One program for all weights: one for each kind would take as long to compile, each.
-_compiled_fresh = compiled(_fresh, static_argnames=("settings", "vocab_size", "start_id"))
+    return Dense.init(settings.hidden, vocab_size, rng)

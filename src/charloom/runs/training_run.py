@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jax
+import numpy as np
 
 from charloom.artifacts import require_writable
 from charloom.data import Lanes, TokenStream, ordered_pass
@@ -165,8 +165,8 @@ def _run(
     )
     if updates >= 2**31:
         raise SettingError("epochs", f"ask for {updates:,} updates of this text, more than a run can count")
-    init_key, training_key = jax.random.split(root_key(training.seed))
-    network = Network.init(settings.network, vocabulary.size, vocabulary.start_id, init_key)
+    first_weights = np.random.default_rng(training.seed)
+    network = Network.init(settings.network, vocabulary.size, vocabulary.start_id, first_weights)
     yield Notice(
         f"{corpus.name}: {len(train_stream):,} characters to train on, {len(validation_stream):,} to validate "
         f"on, {vocabulary.size:,} different; {network.parameters:,} parameters; {updates:,} updates, "
@@ -179,7 +179,7 @@ def _run(
     if folder is not None and settings.resume:
         start, notices = _start(folder, keeper, network, training)
     yield from map(Notice, notices)
-    loop = TrainingLoop(network, lanes, validation_stream, training, updates, training_key, start)
+    loop = TrainingLoop(network, lanes, validation_stream, training, updates, root_key(training.seed), start)
     stopped = yield from keeper.follow(loop, should_stop)
     if keeper.best is None and stopped.reason == "interrupted":
         raise CharloomError("stopped before there was a model worth keeping.")

@@ -10,10 +10,10 @@ from abc import abstractmethod
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.nn.initializers import glorot_uniform, orthogonal
-from jaxtyping import Array, Bool, Float, Int32, Key
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int32
 
-from charloom.models import Carry, Dense, DropoutMasks, SequenceModel
+from charloom.models import Carry, Dense, DropoutMasks, SequenceModel, filled, glorot_uniform, orthogonal, uniform
 
 _EMBEDDING = 42
 _HIDDEN = 256
@@ -35,14 +35,13 @@ class SharedLayers(SequenceModel):
     head: Dense
 
     @classmethod
-    def init(cls, vocab_size: int, classes: int, key: Key[Array, ""]) -> "SharedLayers":
+    def init(cls, vocab_size: int, classes: int, rng: np.random.Generator | None) -> "SharedLayers":
         """Returns a model with fresh weights, as Keras initializes them."""
-        embedding_key, read_key, mix_key, head_key = jax.random.split(key, 4)
         return cls(
-            embedding=jax.random.uniform(embedding_key, (vocab_size, _EMBEDDING), minval=-0.05, maxval=0.05),
-            read=Dense.init(_EMBEDDING, _HIDDEN, read_key),
-            mix=Dense.init(_HIDDEN, _HIDDEN, mix_key),
-            head=Dense.init(_HIDDEN, classes, head_key),
+            embedding=uniform(rng, (vocab_size, _EMBEDDING), 0.05),
+            read=Dense.init(_EMBEDDING, _HIDDEN, rng),
+            mix=Dense.init(_HIDDEN, _HIDDEN, rng),
+            head=Dense.init(_HIDDEN, classes, rng),
         )
 
     def characters(self, token_ids: Int32[Array, "time lanes"]) -> Float[Array, "time lanes hidden"]:
@@ -125,15 +124,14 @@ class RecurrentLayer(eqx.Module):
     head: Dense
 
     @classmethod
-    def init(cls, vocab_size: int, key: Key[Array, ""]) -> "RecurrentLayer":
+    def init(cls, vocab_size: int, rng: np.random.Generator | None) -> "RecurrentLayer":
         """Returns a model with fresh weights, as Keras initializes them."""
-        embedding_key, kernel_key, recurrent_key, head_key = jax.random.split(key, 4)
         return cls(
-            embedding=jax.random.uniform(embedding_key, (vocab_size, _EMBEDDING), minval=-0.05, maxval=0.05),
-            kernel=glorot_uniform()(kernel_key, (_EMBEDDING, _HIDDEN)),
-            recurrent_kernel=orthogonal()(recurrent_key, (_HIDDEN, _HIDDEN)),
-            bias=jnp.zeros(_HIDDEN),
-            head=Dense.init(_HIDDEN, vocab_size, head_key),
+            embedding=uniform(rng, (vocab_size, _EMBEDDING), 0.05),
+            kernel=glorot_uniform(rng, (_EMBEDDING, _HIDDEN)),
+            recurrent_kernel=orthogonal(rng, (_HIDDEN, _HIDDEN)),
+            bias=filled((_HIDDEN,)),
+            head=Dense.init(_HIDDEN, vocab_size, rng),
         )
 
     def __call__(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
+import numpy as np
 
 from charloom.artifacts import make_folder
 from charloom.data import TokenStream
@@ -60,8 +60,9 @@ def run_rung(
     """
     data = StudyData.of(rung)
     make_folder(folder)
-    init_key, training_key = jax.random.split(root_key(seed))
-    state = initial_state(rung.initial(data.vocabulary, init_key), rung.framing.lanes, update_rule(rung))
+    state = initial_state(
+        rung.initial(data.vocabulary, np.random.default_rng(seed)), rung.framing.lanes, update_rule(rung)
+    )
     found, damaged = newest_checkpoint(folder, state, identity)
     yield from map(Notice, damaged)
     epochs: list[Epoch] = []
@@ -72,7 +73,7 @@ def run_rung(
     if not epochs or not has_diverged(epochs[-1]["loss"]):
         made = len(epochs) * rung.framing.updates_an_epoch(data.train)
         producer = rung.framing.producer(data.train, seed)
-        trainer = Trainer(state, producer, update_rule(rung), training_key, made)
+        trainer = Trainer(state, producer, update_rule(rung), root_key(seed), made)
         finished = yield from _epochs(rung, data, seed, trainer, folder, epochs, identity, should_stop)
         if not finished:
             return None

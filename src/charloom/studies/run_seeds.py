@@ -24,7 +24,7 @@ from charloom.studies.resuming import MODEL_FILE
 from charloom.studies.run_rung import Figures, describe, score, update_rule
 from charloom.studies.rung import Rung
 from charloom.studies.study_data import StudyData
-from charloom.training import Event, Notice, TrainingState, block_updates, initial_state, root_key
+from charloom.training import Event, Notice, TrainingState, block_updates, initial_state
 from charloom.units import finite_or_none
 
 # Four seeds' weights stay in a core's cache, eight do not. The groups share the cores, and are the same on any machine.
@@ -114,8 +114,8 @@ def _block_of_seeds(states: TrainingState, *arguments: Any, rule: Any) -> Any:
 
 
 def _initial(rung: Rung, data: StudyData, seed: int) -> TrainingState:
-    init_key, _ = jax.random.split(root_key(seed))
-    return initial_state(rung.initial(data.vocabulary, init_key), rung.framing.lanes, update_rule(rung))
+    network = rung.initial(data.vocabulary, np.random.default_rng(seed))
+    return initial_state(network, rung.framing.lanes, update_rule(rung))
 
 
 def _samples(rung: Rung, trained: list[Trained]) -> list[Sample]:

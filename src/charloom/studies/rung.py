@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal
 
-from jaxtyping import Array, Key
+import numpy as np
 
 from charloom.models import Network, SequenceModel
 from charloom.runs.checkpoint import CheckpointRule
@@ -127,12 +127,12 @@ class Rung:
         """Epochs of all phases."""
         return sum(phase.epochs for phase in self.phases)
 
-    def initial(self, vocabulary: Vocabulary, key: Key[Array, ""]) -> SequenceModel:
-        """Returns the model with fresh weights."""
+    def initial(self, vocabulary: Vocabulary, rng: np.random.Generator | None) -> SequenceModel:
+        """Returns the model with fresh weights, or without `rng` with zeros."""
         if isinstance(self.model, NetworkSettings):
-            network = Network.init(self.model, vocabulary.size, vocabulary.start_id, key)
+            network = Network.init(self.model, vocabulary.size, vocabulary.start_id, rng)
             return self.adapt(network) if self.adapt else network
-        return self.model.init(vocabulary.size, self.classes or vocabulary.size, key)
+        return self.model.init(vocabulary.size, self.classes or vocabulary.size, rng)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 // A network that writes: its weights packed once, and some streams of text at a time.
 //
-// Members own units as in `layer.h`, and columns of the head; a stream's token is chosen by one member. A stream's
-// numbers are the same alone and in company.
+// Members own units as in `layer.h`. A stream's logits and token are one member's, and of fewer streams than members
+// the columns of the head are shared out. A stream's numbers are the same alone and in company.
 #pragma once
 
 #include <vector>
@@ -130,8 +130,12 @@ class Generator : public AnyGenerator {
       }
       for (int layer = 0; layer < layers; ++layer) std::swap(now[layer], next[layer]);
       if (!task.rows || step + 1 == task.steps) {
-        predict(streams, now[layers - 1], member);
-        member.wait();
+        if (count >= member.members) {  // each goes on to choose for the same streams
+          predict(streams, now[layers - 1], member.first(count), member.last(count), Member{0, 1, nullptr});
+        } else {
+          predict(streams, now[layers - 1], 0, count, member);
+          member.wait();
+        }
       }
     }
     // After an odd number of steps the states lie in the other place.
@@ -176,18 +180,19 @@ class Generator : public AnyGenerator {
     });
   }
 
-  void predict(const Streams& streams, const float* outputs, Member member) const {
-    const int count = streams.count, hidden = weights_.hidden, vocab = weights_.vocab;
+  // The logits of streams `begin` to `end`, of this member's columns.
+  void predict(const Streams& streams, const float* outputs, int begin, int end, Member member) const {
+    const int hidden = weights_.hidden, vocab = weights_.vocab;
     if (!head_) {
-      const size_t all = static_cast<size_t>(count) * vocab;
-      std::copy(outputs + all * member.index / member.members, outputs + all * (member.index + 1) / member.members,
-                streams.logits + all * member.index / member.members);
+      const int first = member.first(vocab), last = member.last(vocab);
+      for (size_t at = static_cast<size_t>(begin) * vocab; at < static_cast<size_t>(end) * vocab; at += vocab)
+        std::copy(outputs + at + first, outputs + at + last, streams.logits + at + first);
       return;
     }
     const Share share(member, vectors_of(vocab), kPanel);
     for_each_panel(share.first, share.last, kPanel, false, [&](int vector, int vectors) {
       const float* panel = head_ + static_cast<size_t>(vector) * kWidth * hidden;
-      for_each_group(0, count, [&](int first_lane, int rows) {
+      for_each_group(begin, end, [&](int first_lane, int rows) {
         const Product product{outputs + static_cast<size_t>(first_lane) * hidden, hidden, 1, panel, vectors * kWidth, hidden,
                               panel};
         Vector sums[kRows * kPanel];

@@ -1,0 +1,42 @@
+"""First weights, as Keras draws them.
+
+NumPy draws them: a compiled program of JAX's would take longer to compile than a small model to train.
+Without a generator they are zeros of JAX's, whose shapes can be had without any memory for them: for a model
+whose weights are read from a file.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+
+def uniform(rng: np.random.Generator | None, shape: tuple[int, ...], limit: float) -> Float[Array, "..."]:
+    """Returns float32 numbers between -limit and limit."""
+    if rng is None:
+        return jnp.zeros(shape)
+    return jnp.asarray((2 * rng.random(shape, np.float32) - 1) * np.float32(limit))
+
+
+def glorot_uniform(rng: np.random.Generator | None, shape: tuple[int, int]) -> Float[Array, "input output"]:
+    """Returns numbers between ±sqrt(6 / (input + output)).
+
+    Source: Glorot and Bengio, 2010, equation 16.
+    """
+    return uniform(rng, shape, (6 / sum(shape)) ** 0.5)
+
+
+def orthogonal(rng: np.random.Generator | None, shape: tuple[int, int]) -> Float[Array, "rows columns"]:
+    """Returns a matrix whose shorter side's vectors are orthonormal, each such matrix being as likely.
+
+    Source: Saxe, McClelland and Ganguli, 2014; the signs: Mezzadri, 2007, section 5.
+    """
+    if rng is None:
+        return jnp.zeros(shape)
+    tall, triangle = np.linalg.qr(rng.standard_normal((max(shape), min(shape)), np.float32))
+    tall *= np.where(triangle.diagonal() < 0, -1, 1).astype(np.float32)
+    return jnp.asarray(tall if shape[0] >= shape[1] else np.ascontiguousarray(tall.T))
+
+
+def filled(shape: tuple[int, ...], value: float = 0.0) -> Float[Array, "..."]:
+    """Returns `value` everywhere, as float32."""
+    return jnp.asarray(np.full(shape, value, np.float32))
