@@ -12,7 +12,7 @@ from charloom.artifacts import read_tensor_file, write_tensor_file
 from charloom.errors import ModelFileError, SettingError, UnknownCharacterError
 from charloom.model import FORMAT_VERSION, TextModel, Writing, load
 from charloom.models import Network
-from charloom.settings import NetworkSettings, SamplingSettings
+from charloom.settings import NetworkSettings, SamplingSettings, TextSettings
 from charloom.text import Vocabulary
 
 
@@ -22,7 +22,12 @@ def make(text="abc \nABC", lowercase=False, vocabulary=None, **settings):
     network = Network.init(shape, vocabulary.size, vocabulary.start_id, np.random.default_rng(0))
     network = jax.tree.map(lambda weight: weight * 5, network)
     return TextModel(
-        network, vocabulary, shape, lowercase, {"name": "t", "sha256": "0", "characters": 7}, {"updates": 3}
+        network,
+        vocabulary,
+        shape,
+        TextSettings(units=vocabulary.units, lowercase=lowercase),
+        {"name": "t", "sha256": "0", "characters": 7},
+        {"updates": 3},
     )
 
 
@@ -43,10 +48,11 @@ def rewrite(path, change):
     "vocabulary", [Vocabulary.of_texts(["äöü\n"]), Vocabulary.of_texts(["xyz"]), Vocabulary.of_bytes()]
 )
 def test_a_model_loads_as_it_was_saved(tmp_path, vocabulary):
-    model = make(vocabulary=vocabulary, lowercase=True, layers=2)
+    lowercase = vocabulary.units == "chars"
+    model = make(vocabulary=vocabulary, lowercase=lowercase, layers=2)
     model.save(tmp_path / "m.safetensors")
     loaded = load(tmp_path / "m.safetensors")
-    assert (loaded.vocabulary, loaded.settings, loaded.lowercase) == (vocabulary, model.settings, True)
+    assert (loaded.vocabulary, loaded.settings, loaded.text.lowercase) == (vocabulary, model.settings, lowercase)
     assert (loaded.trained_on, loaded.training) == (model.trained_on, model.training)
     assert jax.tree.structure(loaded.network) == jax.tree.structure(model.network)
     for a, b in zip(jax.tree.leaves(loaded.network), jax.tree.leaves(model.network), strict=True):
@@ -92,7 +98,7 @@ def test_the_file_is_as_the_design_says(saved):
             r"'head.bias' is float32 of shape \(5,\), its config says .* \(8,\)",
         ),
         (lambda t, m: t.update({"head.bias": np.zeros(8, np.float64)}), "'head.bias' is float64"),
-        (lambda t, m: m.update(format_version=99), "has format version 99, made by .* reads versions up to 2"),
+        (lambda t, m: m.update(format_version=99), "has format version 99, made by .* reads versions up to 3"),
         (lambda t, m: m.pop("format_version"), "has format version None"),
         (lambda t, m: m["model"].update(hidden=16_384, layers=100), "its config says|is missing"),
         (lambda t, m: m["model"].update(hidden=10**9), "hidden must be a whole number from 1 to 16,384"),
@@ -104,7 +110,7 @@ def test_the_file_is_as_the_design_says(saved):
         (lambda t, m: m["vocabulary"].update(characters="ba"), "not sorted"),
         (lambda t, m: m["vocabulary"].update(characters="aa"), "not sorted, or has a character twice"),
         (lambda t, m: m["vocabulary"].update(units="words"), "neither characters nor bytes"),
-        (lambda t, m: m["text"].update(lowercase="yes"), "lowercase is neither true nor false"),
+        (lambda t, m: m["text"].update(lowercase="yes"), "lowercase is 'yes'"),
         (lambda t, m: m["trained_on"].update(characters="many"), "characters is 'many'"),
         (lambda t, m: m["training"].update(window=0), "window must be a whole number from 1"),
         (lambda t, m: m["training"].update(window="all"), "window must be a whole number from 1"),

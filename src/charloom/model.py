@@ -3,30 +3,32 @@
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from charloom import __version__
 from charloom.artifacts import read_tensor_file, write_tensor_file
 from charloom.errors import ModelFileError, SettingError, TooShortError
 from charloom.inference import NativeStream, Stream, read_prompt, write
-from charloom.models import Network, named_tensors, restored
+from charloom.models import Dense, Network, named_tensors, restored
 from charloom.settings import (
     NetworkSettings,
     SamplingSettings,
     TextSettings,
+    Units,
     UnknownPolicy,
     require_count,
     require_seed,
 )
 from charloom.text import IncrementalDecoder, Vocabulary, normalize
 
-FORMAT_VERSION = 2
-"""The version of the model files that are written. Version 1 is read as well; every other is refused."""
+FORMAT_VERSION = 3
+"""The version of the model files that are written. Earlier ones are read as well; every other is refused."""
 
 _ADDED_IN_VERSION_2 = {
     "inputs": "embedding",
@@ -37,6 +39,10 @@ _ADDED_IN_VERSION_2 = {
 }
 
 
+# What a model file tells of the text, and the types that it may have; before version 3 only the first.
+_TEXT_TYPES = {"lowercase": (bool,), "encoding": (str,), "delimiter": (str, type(None)), "min_count": (int,)}
+
+
 @dataclass(frozen=True)
 class TextModel:
     """A trained model of a text.
@@ -45,7 +51,7 @@ class TextModel:
         network: the weights.
         vocabulary: which characters or bytes its ids stand for.
         settings: the network's shape.
-        lowercase: whether texts are lower-cased before the model sees them.
+        text: how the texts are read that it was trained on.
         trained_on: `name`, `sha256` and `characters` of the text.
         training: how it was trained and what came of it, as JSON values.
         format_version: of the file that it was loaded from; `save` writes the newest.
@@ -54,7 +60,7 @@ class TextModel:
     network: Network = field(repr=False)
     vocabulary: Vocabulary = field(repr=False)
     settings: NetworkSettings
-    lowercase: bool = False
+    text: TextSettings = TextSettings()
     trained_on: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict, repr=False)
     format_version: int = FORMAT_VERSION
@@ -72,7 +78,7 @@ class TextModel:
         unknown: UnknownPolicy = "error",
         window: int | None = None,
     ) -> str:
-        """Returns `prompt` and up to `length` new characters after it.
+        """Returns `prompt` and up to `length` new characters after it; a record ends earlier, where its end comes.
 
         The text begins as if after a newline, so that an empty prompt is allowed. The same arguments
         give the same text on the same machine.
@@ -101,7 +107,7 @@ class TextModel:
         """The length of the windows that the model was trained on; None for a text read on and on."""
         return self.training.get("window")
 
-    def prepare(self, prompt: str, unknown: UnknownPolicy = "error", window: int | None = None) -> "Prepared":
+    def prepare(self, prompt: str = "", unknown: UnknownPolicy = "error", window: int | None = None) -> "Prepared":
         """Returns the model after it has read `prompt`, ready to write any number of texts from there."""
         if window is not None:
             require_count("window", window)
@@ -112,13 +118,24 @@ class TextModel:
                 f"the prompt has {len(token_ids)} characters, and a window of {window} is read for each new one: what "
                 "is trained on windows has never seen a shorter text. Give a longer prompt."
             )
-        return Prepared(self, self.vocabulary.decode(token_ids), read_prompt(self.network, token_ids, window))
+        writer = self._writer
+        return Prepared(self, writer, self.vocabulary.decode(token_ids), read_prompt(writer, token_ids, window))
+
+    @property
+    def _writer(self) -> Network:
+        """The network that writes: the character that stands for unknown ones it never chooses."""
+        unknown, head = self.vocabulary.unknown_id, self.network.head
+        if unknown is None or not isinstance(head, Dense):
+            return self.network
+        bias = np.array(head.bias)
+        bias[unknown] = -np.inf
+        return replace(self.network, head=replace(head, bias=jnp.asarray(bias)))
 
     def seen(self, text: str) -> str:
         """Returns `text` with newlines and case as in the text that the model was trained on."""
         if self.vocabulary.units == "bytes":
             return text
-        return normalize(text, TextSettings(lowercase=self.lowercase))
+        return normalize(text, self.text)
 
     def unknown_characters(self, prompt: str) -> list[str]:
         """Returns the characters of `prompt` that the model does not know, in order."""
@@ -138,7 +155,7 @@ class TextModel:
             "vocabulary": {"units": units, "characters": self.vocabulary.characters}
             if units == "chars"
             else {"units": units},
-            "text": {"lowercase": self.lowercase},
+            "text": {name: getattr(self.text, name) for name in _TEXT_TYPES},
             "trained_on": dict(self.trained_on),
             "training": dict(self.training),
         }
@@ -152,11 +169,13 @@ class Prepared:
 
     Attributes:
         model: the model.
+        writer: the network as it writes.
         prompt: as the model read it, with newlines, case and unknown characters as it knows them.
         stream: the network's state after it.
     """
 
     model: TextModel
+    writer: Network = field(repr=False)
     prompt: str
     stream: Stream | NativeStream = field(repr=False)
 
@@ -197,8 +216,9 @@ class Prepared:
         if stop == "":
             raise SettingError("stop", "must not be empty")
         stop = self.model.seen(stop) if stop else None  # in the model's own letters
-        blocks = write(self.model.network, self.stream, length, settings, seed, stream_indexes)
-        return [Writing(lane, self.model.vocabulary.decoder(), stop) for lane in _lanes(blocks, len(stream_indexes))]
+        blocks = write(self.writer, self.stream, length, settings, seed, stream_indexes)
+        vocabulary, lanes = self.model.vocabulary, _lanes(blocks, len(stream_indexes))
+        return [Writing(lane, vocabulary.decoder(), stop, vocabulary.end_id) for lane in lanes]
 
 
 def _lanes(blocks: Iterator[np.ndarray], count: int) -> list[Iterator[np.ndarray]]:
@@ -222,18 +242,31 @@ class Writing:
     """An iterator over the pieces of a text as it is written.
 
     Attributes:
-        stopped: why the text ended, once it has: "length", or "stop" for the text given to stop at.
+        stopped: why the text ended, once it has: "length", "stop" for the text given to stop at, or "end" for a
+            record's.
     """
 
-    def __init__(self, blocks: Iterator[np.ndarray], decode: IncrementalDecoder, stop: str | None = None):
-        self.stopped: Literal["length", "stop"] | None = None
-        self._pieces = self._until(stop, self._decoded(blocks, decode))
+    def __init__(
+        self,
+        blocks: Iterator[np.ndarray],
+        decode: IncrementalDecoder,
+        stop: str | None = None,
+        end_id: int | None = None,
+    ):
+        self.stopped: Literal["length", "stop", "end"] | None = None
+        self._ended = False
+        self._pieces = self._until(stop, self._decoded(blocks, decode, end_id))
 
     def __iter__(self) -> Iterator[str]:
         return self._pieces
 
-    def _decoded(self, blocks: Iterator[np.ndarray], decode: IncrementalDecoder) -> Iterator[str]:
+    def _decoded(self, blocks: Iterator[np.ndarray], decode: IncrementalDecoder, end_id: int | None) -> Iterator[str]:
         for token_ids in blocks:
+            ends = np.flatnonzero(token_ids == (-1 if end_id is None else end_id))
+            if len(ends):
+                self._ended = True
+                yield decode(token_ids[: ends[0]])
+                break
             yield decode(token_ids)
         yield decode(np.zeros(0, np.int32), final=True)
 
@@ -250,7 +283,7 @@ class Writing:
             if ready:
                 yield held[:ready]
             held = held[ready:]
-        self.stopped = "length"
+        self.stopped = "end" if self._ended else "length"
         if held:
             yield held
 
@@ -273,7 +306,7 @@ def load(path: str | os.PathLike[str]) -> TextModel:
     version = metadata.get("format_version")
     if "checkpoint_version" in metadata:
         raise ModelFileError(f"{path} is a checkpoint of training, not a model. Give the model file beside it.")
-    if version not in (1, FORMAT_VERSION):
+    if version not in (1, 2, FORMAT_VERSION):
         made_by = metadata.get("charloom_version", "another charloom")
         raise ModelFileError(
             f"{path} has format version {version!r}, made by {made_by}; charloom {__version__} reads versions up to "
@@ -282,10 +315,8 @@ def load(path: str | os.PathLike[str]) -> TextModel:
     try:
         added = _ADDED_IN_VERSION_2 if version == 1 else {}
         settings = NetworkSettings.from_mapping(added | _section(metadata, "model"))
-        vocabulary = _vocabulary(_section(metadata, "vocabulary"))
-        lowercase = _section(metadata, "text").get("lowercase", False)
-        if not isinstance(lowercase, bool):
-            raise SettingError("lowercase", "is neither true nor false")
+        text = _text_settings(_section(metadata, "text"), _section(metadata, "vocabulary"))
+        vocabulary = _vocabulary(_section(metadata, "vocabulary"), text)
         trained_on, training = _section(metadata, "trained_on"), _section(metadata, "training")
         _require_types(trained_on, {"name": str, "sha256": str, "characters": int})
         _require_types(
@@ -302,7 +333,7 @@ def load(path: str | os.PathLike[str]) -> TextModel:
         network = _network(path, settings, vocabulary, tensors)
     except SettingError as error:
         raise ModelFileError(f"{path}: its metadata is not as it was written: {error}.") from error
-    return TextModel(network, vocabulary, settings, lowercase, trained_on, training, version)
+    return TextModel(network, vocabulary, settings, text, trained_on, training, version)
 
 
 def _section(metadata: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -318,15 +349,27 @@ def _require_types(section: Mapping[str, Any], types: Mapping[str, type | tuple[
             raise SettingError(name, f"is {section[name]!r}")
 
 
-def _vocabulary(section: Mapping[str, Any]) -> Vocabulary:
+def _text_settings(section: Mapping[str, Any], vocabulary: Mapping[str, Any]) -> TextSettings:
+    for name, value in section.items():
+        if name not in _TEXT_TYPES:
+            raise SettingError(name, "is not a setting that this version knows")
+        if type(value) not in _TEXT_TYPES[name]:
+            raise SettingError(name, f"is {value!r}")
+    units: Units = "bytes" if vocabulary.get("units") == "bytes" else "chars"
+    return TextSettings(units=units, **section)
+
+
+def _vocabulary(section: Mapping[str, Any], text: TextSettings) -> Vocabulary:
     if section.get("units") == "bytes":
-        return Vocabulary.of_bytes()
+        return Vocabulary.of_bytes(text.record_end)
     characters = section.get("characters")
     if section.get("units") != "chars" or not isinstance(characters, str) or not characters:
         raise SettingError("vocabulary", "has neither characters nor bytes")
     if sorted(set(characters)) != list(characters):
         raise SettingError("vocabulary", "is not sorted, or has a character twice")
-    return Vocabulary("chars", characters)
+    if text.record_end is not None and text.record_end not in characters:
+        raise SettingError("vocabulary", "lacks the character that ends a record")
+    return Vocabulary("chars", characters, text.record_end)
 
 
 def _network(

@@ -24,11 +24,21 @@ HeadName = Literal["dense", "logits", "probabilities"]
 
 @dataclass(frozen=True, kw_only=True)
 class TextSettings:
-    """How a text is read: as characters or bytes, lower-cased or not, in which encoding."""
+    """How a text is read.
+
+    Attributes:
+        units: "chars" for Unicode characters, "bytes" for raw bytes.
+        lowercase: whether characters are lower-cased first.
+        encoding: of the files, where characters are read.
+        delimiter: what stands between records, each a text of its own; None for a text that goes on.
+        min_count: characters that occur less often are folded into one unknown character.
+    """
 
     units: Units = "chars"
     lowercase: bool = False
     encoding: str = "utf-8"
+    delimiter: str | None = None
+    min_count: int = 1
 
     def __post_init__(self) -> None:
         _require_choice(self, "units", get_args(Units))
@@ -44,6 +54,16 @@ class TextSettings:
                 raise SettingError("lowercase", "changes characters; it does not go with bytes")
             if self.encoding != "utf-8":
                 raise SettingError("encoding", "is for characters; it does not go with bytes")
+            if self.min_count != 1:
+                raise SettingError("min_count", "folds characters; it does not go with bytes")
+        if self.delimiter == "":
+            raise SettingError("delimiter", "must not be empty")
+        _require_count(self, "min_count")
+
+    @property
+    def record_end(self) -> str | None:
+        """The character that stands for a record's end, and for its start input; None for a text that goes on."""
+        return None if self.delimiter is None else "\n" if self.delimiter == "\n" else "\x1e"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +149,7 @@ class TrainingSettings:
         epochs: passes over the training part; may be a fraction of one.
         updates: optimizer steps. At most one of `epochs` and `updates`; neither means the default
             of `default_updates`.
-        validation: below 1 a share of the text, from 1 a count of characters; None means 0.1, and
+        validation: below 1 a share of the text, from 1 a count of characters or of records; None means 0.1, and
             at most 500,000 characters.
         patience: evaluations in a row without an improvement that end the run; None for all updates.
         seed: of the initial weights and of dropout.

@@ -7,7 +7,7 @@ from tests.cli.conftest import TEXT, assert_refused
 def test_show_a_model(charloom, model_file):
     facts = json.loads(charloom("show", model_file, "--json").stdout)
     assert facts == {
-        "format_version": 2,
+        "format_version": 3,
         "cell": "lstm",
         "layers": 1,
         "hidden": 32,

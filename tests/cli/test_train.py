@@ -64,7 +64,7 @@ def test_a_folder_in_bytes_or_lower_case(charloom, tmp_path):
     done = train(charloom, "Words", "--updates", 5, "--lowercase", cwd=tmp_path)
     assert "left out as binary: b.bin" in done.stderr
     model = load(tmp_path / "Words.safetensors")
-    assert model.lowercase
+    assert model.text.lowercase
     assert model.vocabulary.characters == "\n deimoqrstuw"
     assert train(charloom, "Words", "--updates", 5, "--bytes", cwd=tmp_path).returncode == 0
     assert load(tmp_path / "Words.safetensors").vocabulary.units == "bytes"

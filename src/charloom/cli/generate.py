@@ -3,13 +3,20 @@
 import json
 import secrets
 import sys
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
-from charloom.cli.options import json_option, set_threads, threads_option
+from charloom.cli.options import json_option, one_line, set_threads, threads_option
+from charloom.errors import CharloomError
 from charloom.settings import SamplingSettings, UnknownPolicy, require_count, require_seed
+
+if TYPE_CHECKING:
+    from charloom.distinct import KnownText, Tally
+    from charloom.model import TextModel, Writing
 
 # Texts that are written side by side, several times as fast as one after another.
 _TOGETHER = 64
@@ -30,6 +37,13 @@ _TOGETHER = 64
 @click.option("--top-p", type=float, metavar="P", help="Choose among the fewest characters that reach probability P.")
 @click.option("--seed", type=int, help="Of the choices; the same seed writes the same text.  [default: drawn]")
 @click.option("--count", type=int, default=1, show_default=True, help="How many texts.")
+@click.option("--unique", is_flag=True, help="No text twice.")
+@click.option(
+    "--novel",
+    type=click.Path(path_type=Path),
+    metavar="TEXT",
+    help="No text that stands in TEXT, the one that the model was trained on.",
+)
 @click.option("--stop", metavar="TEXT", help="End a text before the first TEXT.")
 @click.option(
     "--window",
@@ -55,6 +69,8 @@ def generate(
     top_p: float | None,
     seed: int | None,
     count: int,
+    unique: bool,
+    novel: Path | None,
     stop: str | None,
     window: int | None,
     unknown: UnknownPolicy,
@@ -64,11 +80,12 @@ def generate(
     """Write text with MODEL, a file that `charloom train` made.
 
     Standard output has the prompt and what follows it; several texts are written in turn, with an empty line
-    between them.
+    between them. A model of records writes one a line, each to its own end.
 
     \b
     charloom generate book.safetensors --prompt "for thos" --length 400
     charloom generate book.safetensors --temperature 0.5 --count 3 --seed 7
+    charloom generate names.safetensors --count 1000 --unique --novel names.txt
     """
     settings = SamplingSettings(temperature=temperature, top_k=top_k, top_p=top_p)
     require_count("length", length)
@@ -82,6 +99,7 @@ def generate(
 
     set_threads(threads)
 
+    from charloom.distinct import Tally, distinct_texts
     from charloom.model import load
     from charloom.text import describe_characters
 
@@ -94,19 +112,61 @@ def generate(
     if seed is None:
         seed = secrets.randbelow(2**32)
         click.echo(f"seed {seed}", err=True)
+    show = partial(_show, loaded, prepared.prompt, seed, as_json)
+    if unique or novel is not None:
+        known = None if novel is None else _known_text(loaded, novel)
+        tally = Tally()
+        texts = distinct_texts(
+            prepared, count, length, settings, tally, seed=seed, stop=stop, unique=unique, known=known
+        )
+        for index, (text, writing) in enumerate(texts):
+            show(index, [text], writing)
+        click.echo(_told(tally, unique, known is not None), err=True)
+        if tally.found < count:
+            raise CharloomError(
+                f"found {tally.found:,} of {count:,} texts: in thousands of tries nothing new came. "
+                "Raise --temperature, or ask for fewer."
+            )
+        return
     for first in range(0, count, _TOGETHER):
         indexes = range(first, min(first + _TOGETHER, count))
         writings = prepared.write_many(length, settings, seed=seed, stream_indexes=indexes, stop=stop)
         for index, writing in zip(indexes, writings, strict=True):
-            if as_json:
-                text = "".join(writing)
-                facts = {"prompt": prepared.prompt, "text": text, "seed": seed, "stopped": writing.stopped}
-                click.echo(json.dumps(facts))
-                continue
-            if index > 0:
-                sys.stdout.write("\n")
-            sys.stdout.write(prepared.prompt)
-            for piece in writing:
-                sys.stdout.write(piece)
-                sys.stdout.flush()
-            sys.stdout.write("\n")
+            show(index, writing, writing)
+
+
+def _show(
+    model: "TextModel", prompt: str, seed: int, as_json: bool, index: int, pieces: Iterable[str], writing: "Writing"
+) -> None:
+    """Prints a text as it is written."""
+    if as_json:
+        text = "".join(pieces)
+        click.echo(json.dumps({"prompt": prompt, "text": text, "seed": seed, "stopped": writing.stopped}))
+        return
+    if index > 0 and model.text.delimiter != "\n":
+        sys.stdout.write("\n")
+    sys.stdout.write(prompt)
+    for piece in pieces:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+def _known_text(model: "TextModel", novel: Path) -> "KnownText":
+    """Returns the text that nothing is to be copied from; says where it is another than was trained on."""
+    from charloom.distinct import KnownText
+    from charloom.text import read_corpus
+
+    corpus, on = read_corpus([novel], model.text), model.trained_on
+    if on.get("sha256") != corpus.sha256:
+        trained_on = one_line(str(on.get("name", "unknown")))
+        click.echo(f"{one_line(corpus.name)} is not the text that the model was trained on ({trained_on})", err=True)
+    return KnownText(corpus, model.text)
+
+
+def _told(tally: "Tally", unique: bool, novel: bool) -> str:
+    dropped = [f"{tally.duplicates:,} duplicates"] * unique + [f"{tally.copies:,} copies"] * novel
+    if tally.unfinished:
+        dropped.append(f"{tally.unfinished:,} records longer than --length")
+    run = f"; longest verbatim run {tally.longest_run:,} characters" if novel else ""
+    return f"{tally.found:,} texts in {tally.tries:,} tries; dropped: {', '.join(dropped)}{run}"

@@ -80,8 +80,10 @@ def _described(model: "TextModel") -> dict[str, str]:
         f"{_inputs(settings)}{_unusual(settings)}, {model.network.parameters:,} parameters",
         "vocabulary": f"{vocabulary.size:,} {'characters' if vocabulary.units == 'chars' else 'bytes'}"
         + (f": {vocabulary.characters!r}" if 0 < len(vocabulary.characters) <= 200 else "")
-        + (", lower-cased" if model.lowercase else ""),
+        + (", lower-cased" if model.text.lowercase else ""),
     }
+    if model.text.delimiter is not None:
+        facts["records"] = "a line each" if model.text.delimiter == "\n" else f"between {model.text.delimiter!r}"
     by_layer = [reference_reason(settings.hidden, activation) for activation in settings.cell_activations]
     if reasons := sorted({reason for reason in by_layer if reason}):
         where = "" if all(by_layer) else " in some layers"

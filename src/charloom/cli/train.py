@@ -66,12 +66,20 @@ def _setting(settings: type, name: str, flag: str, kind: type, text: str) -> Dec
     "validation",
     "--validation",
     float,
-    "Text to hold out at the end: a share below 1, or a count of characters.  [default: 0.1]",
+    "Text to hold out at the end: a share below 1, or a count of characters; of records any, and a count of them.  "
+    "[default: 0.1]",
 )
 @_setting(TrainingSettings, "patience", "--patience", int, "Evaluations without improvement that end the run.")
 @click.option("--lowercase", is_flag=True, help="Lower-case the text.")
 @click.option("--bytes", "as_bytes", is_flag=True, help="Model raw bytes instead of characters.")
 @_setting(TextSettings, "encoding", "--encoding", str, "The text's encoding.")
+@click.option("--records", is_flag=True, help="Each line is a text of its own: names, molecules, log lines.")
+@click.option(
+    "--delimiter",
+    metavar="TEXT",
+    help=r"What stands between such texts, where it is not the line's end; \n and \t are understood.",
+)
+@_setting(TextSettings, "min_count", "--min-count", int, "Characters that occur less often become one unknown one.")
 @_setting(TrainingSettings, "seed", "--seed", int, "Of the first weights and of dropout.")
 @click.option(
     "--run",
@@ -100,6 +108,9 @@ def train(
     lowercase: bool,
     as_bytes: bool,
     encoding: str,
+    records: bool,
+    delimiter: str | None,
+    min_count: int,
     threads: int | None,
     as_json: bool,
     **values: Any,
@@ -115,6 +126,7 @@ def train(
     charloom train book.txt
     charloom train tinyshakespeare --out play.safetensors --epochs 4
     charloom train notes/ "essays/*.md" --out mine.safetensors --hidden 512 --dropout 0.3
+    charloom train names.txt --records
     charloom train book.txt --epochs 200 --patience 5 --run book-run
     charloom train --resume book-run
     """
@@ -125,7 +137,13 @@ def train(
         raise click.UsageError("--run begins a run and --resume goes on with one: give one of them", context)
     if tensorboard and resume is None and run is None:
         raise click.UsageError("--tensorboard writes into a run's folder: give --run as well", context)
-    text = TextSettings(units="bytes" if as_bytes else "chars", lowercase=lowercase, encoding=encoding)
+    text = TextSettings(
+        units="bytes" if as_bytes else "chars",
+        lowercase=lowercase,
+        encoding=encoding,
+        delimiter=_unescaped(delimiter) if delimiter is not None else "\n" if records else None,
+        min_count=min_count,
+    )
     network = NetworkSettings(**_of(NetworkSettings, values))
     training = TrainingSettings(**_of(TrainingSettings, values))
 
@@ -193,7 +211,7 @@ def _held(context: click.Context, given: "RunSettings", folder: Path) -> "RunSet
     asked, own = (_flat(settings) for settings in (given.from_anywhere(), held))
     differing = []
     for parameter in context.command.params:
-        name = {"as_bytes": "units"}.get(str(parameter.name), str(parameter.name))
+        name = {"as_bytes": "units", "records": "delimiter"}.get(str(parameter.name), str(parameter.name))
         is_given = context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
         if is_given and name in own and asked[name] != own[name] and asked[name] != []:
             label = parameter.opts[0] if isinstance(parameter, click.Option) else "SOURCE"
@@ -218,6 +236,10 @@ def _shown(value: Any) -> str:
 
 def _of(settings: type, values: dict[str, Any]) -> dict[str, Any]:
     return {field.name: values[field.name] for field in fields(settings) if field.name in values}
+
+
+def _unescaped(delimiter: str) -> str:
+    return delimiter.replace("\\n", "\n").replace("\\t", "\t")
 
 
 def _default_out(source: str) -> Path:

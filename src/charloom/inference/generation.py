@@ -21,6 +21,7 @@ from charloom.settings import SamplingSettings
 BLOCK = 64
 """Characters a call: few enough to stream smoothly, enough that calls cost nothing."""
 _NATIVE_BLOCK = 256  # a native call wakes threads, which 64 characters of a small network hardly pay for
+_FIRST_NATIVE_BLOCK = 16  # doubled each time: the first come at once, little is written past a short record
 
 
 class Stream(NamedTuple):
@@ -116,8 +117,11 @@ def _write_natively(
     count = len(stream_indexes)
     state = Streams(np.repeat(hidden, count, axis=1), np.repeat(cells, count, axis=1), np.repeat(logits, count, axis=0))
     indexes = np.array(stream_indexes, np.uint32)
-    for position in range(0, length, _NATIVE_BLOCK):
-        yield stream.generator.write(state, indexes, position, min(_NATIVE_BLOCK, length - position), choices)
+    position, block = 0, _FIRST_NATIVE_BLOCK
+    while position < length:
+        count = min(block, length - position)
+        yield stream.generator.write(state, indexes, position, count, choices)
+        position, block = position + count, min(2 * block, _NATIVE_BLOCK)
 
 
 def _packed(network: Network) -> Generator | None:

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from charloom.data import TokenStream
 from charloom.errors import TooShortError
 from charloom.settings import TrainingSettings
@@ -10,6 +12,7 @@ _DEFAULT_VALIDATION = 0.1
 _MOST_DEFAULT_VALIDATION = 500_000
 _LEAST_VALIDATION = 10
 """Fewer characters tell nothing about a model."""
+_HOLD_OUT = 1  # tells this order from other draws of the seed
 
 
 def held_out_characters(characters: int, share: float) -> int:
@@ -56,6 +59,50 @@ def split_validation(stream: TokenStream, validation: float | None) -> tuple[Tok
             "on. Pass a smaller --validation, or give a longer text."
         )
     return *stream.split(len(stream) - held_out), notices
+
+
+def hold_out_records(
+    stream: TokenStream, validation: float | None, seed: int
+) -> tuple[TokenStream, TokenStream, list[str]]:
+    """Returns the training part, the validation part, and notices: whole records, in an order drawn by the seed.
+
+    Copies of a held-out record are taken out of the training part.
+
+    Args:
+        stream: each document a record.
+        validation: below 1 a share of the records, from 1 a count; None for a tenth, at most 500,000 characters.
+        seed: of the order.
+
+    Raises:
+        TooShortError: a part would be empty.
+    """
+    records = len(stream.starts)
+    order = np.random.default_rng([seed, _HOLD_OUT]).permutation(records)
+    share = _DEFAULT_VALIDATION if validation is None else validation
+    held_out = held_out_characters(records, share)
+    if validation is None:
+        within = np.searchsorted(np.cumsum(stream.lengths[order]), _MOST_DEFAULT_VALIDATION, side="right")
+        held_out = min(max(held_out, 1), max(int(within), 1))
+    if not 0 < held_out < records:
+        raise TooShortError(
+            f"validation {share:.10g} leaves {max(0, records - held_out):,} of {records:,} records to train on and "
+            f"{min(held_out, records):,} to validate on. Pass another --validation, or give more records."
+        )
+    validation_stream, rest = stream.selected(order[:held_out]), order[held_out:]
+    held = {record.tobytes() for record in _documents(validation_stream)}
+    is_copy = np.array([record.tobytes() in held for record in _documents(stream.selected(rest))])
+    if is_copy.all():
+        raise TooShortError(
+            f"of {records:,} records all that are not held out are copies of those that are: nothing is left to train "
+            "on. Give more different records."
+        )
+    copies = int(is_copy.sum())
+    notices = [f"{copies:,} copies of held-out records are not trained on"] if copies else []
+    return stream.selected(rest[~is_copy]), validation_stream, notices
+
+
+def _documents(stream: TokenStream) -> list[np.ndarray]:
+    return np.split(stream.token_ids, stream.starts[1:])
 
 
 def fit_lanes(settings: TrainingSettings, characters: int) -> tuple[TrainingSettings, list[str]]:

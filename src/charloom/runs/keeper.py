@@ -11,7 +11,7 @@ from charloom.model import TextModel
 from charloom.models import Network, SequenceModel
 from charloom.runs.run_folder import RunFolder
 from charloom.runs.run_settings import RunSettings
-from charloom.settings import TrainingSettings
+from charloom.settings import SamplingSettings, TrainingSettings
 from charloom.text import Corpus, Vocabulary
 from charloom.training import (
     Evaluation,
@@ -29,6 +29,7 @@ from charloom.training import (
 from charloom.units import bits_from_nats, finite_or_none
 
 _SAMPLE_LENGTH = 160
+_SAMPLE_RECORDS = 5
 _SAMPLE_SECONDS = 15.0
 
 
@@ -77,7 +78,7 @@ class Keeper:
             network=self.best.network,
             vocabulary=self._vocabulary,
             settings=self._settings.network,
-            lowercase=self._settings.text.lowercase,
+            text=self._settings.text,
             trained_on=self._trained_on,
             training=self._training | {"kept_update": self.best.update, "history": list(self._history)} | dict(outcome),
         )
@@ -102,13 +103,19 @@ class Keeper:
             elif isinstance(event, Evaluation):
                 yield from self._evaluated(event)
                 if self.best and self._settings.samples and time.monotonic() - last_sample > _SAMPLE_SECONDS:
-                    yield Sample(self.model().generate("", _SAMPLE_LENGTH, seed=self._settings.training.seed))
+                    yield Sample(self._sample())
                     last_sample = time.monotonic()
             elif isinstance(event, Stopped):
                 if self._folder is not None and event.reason != "interrupted":
                     yield self._checkpoint(self._folder, loop.state)
                 return event
         raise AssertionError("training ends with Stopped")
+
+    def _sample(self) -> str:
+        prepared, seed = self.model().prepare(), self._settings.training.seed
+        count = 1 if self._settings.text.delimiter is None else _SAMPLE_RECORDS
+        writings = prepared.write_many(_SAMPLE_LENGTH, SamplingSettings(), seed=seed, stream_indexes=range(count))
+        return "\n".join("".join(writing) for writing in writings)
 
     def _evaluated(self, evaluation: Evaluation) -> Generator[Event, None, None]:
         figures = {

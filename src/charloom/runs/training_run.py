@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ from charloom.kernels import kernels_in_use
 from charloom.machine import jax_facts, processor_name
 from charloom.model import TextModel
 from charloom.models import Network
-from charloom.runs.fit import fit_lanes, split_validation
+from charloom.runs.fit import fit_lanes
 from charloom.runs.keeper import CheckpointTrees, Keeper
+from charloom.runs.parts import part
 from charloom.runs.run_folder import RunFolder, read_run
 from charloom.runs.run_settings import RunSettings
 from charloom.settings import CellName, NetworkSettings, TextSettings, TrainingSettings
-from charloom.text import Corpus, Vocabulary, read_corpus, read_standard_input
+from charloom.text import Corpus, read_corpus, read_standard_input
 from charloom.training import (
     Event,
     LoopState,
@@ -64,6 +65,9 @@ def train(
     lowercase: bool = TextSettings.lowercase,
     bytes: bool = False,  # noqa: A002  # the command line's word
     encoding: str = TextSettings.encoding,
+    records: bool = False,
+    delimiter: str | None = None,
+    min_count: int = TextSettings.min_count,
     cell: CellName = NetworkSettings.cell,
     hidden: int = NetworkSettings.hidden,
     layers: int = NetworkSettings.layers,
@@ -85,6 +89,9 @@ def train(
     The arguments are the command line's; see `TrainingSettings` and `NetworkSettings`.
 
     Args:
+        records: whether each line is a text of its own.
+        delimiter: what stands between such texts, where it is not the line's end.
+        min_count: characters that occur less often become one unknown character.
         out: a model file that is written at each improvement.
         run: a folder for checkpoints and metrics; `resume` goes on with what it holds.
         on_event: is called with each event of the run, to show progress.
@@ -95,7 +102,13 @@ def train(
     settings = RunSettings(
         sources=sources,
         out=None if out is None else Path(out),
-        text=TextSettings(units="bytes" if bytes else "chars", lowercase=lowercase, encoding=encoding),
+        text=TextSettings(
+            units="bytes" if bytes else "chars",
+            lowercase=lowercase,
+            encoding=encoding,
+            delimiter="\n" if records and delimiter is None else delimiter,
+            min_count=min_count,
+        ),
         network=NetworkSettings(cell=cell, hidden=hidden, layers=layers, embedding=embedding),
         training=TrainingSettings(
             lanes=lanes,
@@ -153,11 +166,12 @@ def _run(
         if settings.resume:
             yield from map(Notice, _of_this_text(folder, corpus))
     yield from map(Notice, corpus.notices)
-    vocabulary = _vocabulary_of(corpus)
-    stream = TokenStream.of_documents(map(vocabulary.encode, corpus.documents))
-    train_stream, validation_stream, notices = split_validation(stream, settings.training.validation)
-    training, more_notices = fit_lanes(settings.training, len(train_stream))
-    yield from map(Notice, notices + more_notices)
+    parts = part(corpus, settings.text, settings.training)
+    vocabulary, train_stream, validation_stream = parts.vocabulary, parts.train, parts.validation
+    training, notices = fit_lanes(settings.training, len(train_stream))
+    if settings.text.delimiter is not None:  # a record's state is always that of its beginning
+        training = replace(training, cold_starts=0.0)
+    yield from map(Notice, [*parts.notices, *notices])
 
     lanes = Lanes(train_stream, training.lanes, training.unroll_length)
     updates = training.updates or (
@@ -168,8 +182,8 @@ def _run(
     first_weights = np.random.default_rng(training.seed)
     network = Network.init(settings.network, vocabulary.size, vocabulary.start_id, first_weights)
     yield Notice(
-        f"{corpus.name}: {len(train_stream):,} characters to train on, {len(validation_stream):,} to validate "
-        f"on, {vocabulary.size:,} different; {network.parameters:,} parameters; {updates:,} updates, "
+        f"{corpus.name}: {_counted(train_stream, settings)} to train on, {_counted(validation_stream, settings)} to "
+        f"validate on, {vocabulary.size:,} different; {network.parameters:,} parameters; {updates:,} updates, "
         f"{updates * lanes.characters_per_update / len(train_stream):.3g} epochs"
     )
     if folder is not None and not settings.resume:  # nothing that was asked for stands in the way any more
@@ -282,6 +296,6 @@ def _start(
     return start, [*notices, f"going on from {path.name}: update {start.counts.update:,}"]
 
 
-def _vocabulary_of(corpus: Corpus) -> Vocabulary:
-    texts = [document for document in corpus.documents if isinstance(document, str)]
-    return Vocabulary.of_texts(texts) if texts else Vocabulary.of_bytes()
+def _counted(stream: TokenStream, settings: RunSettings) -> str:
+    characters = f"{len(stream):,} characters"
+    return characters if settings.text.delimiter is None else f"{len(stream.starts):,} records ({characters})"

@@ -67,7 +67,7 @@ class Trained:
             network=network,
             vocabulary=self.vocabulary,
             settings=self.rung.model,
-            lowercase=self.rung.text.settings.lowercase,
+            text=self.rung.text.settings,
             trained_on=self.trained_on,
             training={"window": framing.length} if isinstance(framing, ShuffledWindows) else {},
         )

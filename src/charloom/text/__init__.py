@@ -3,6 +3,7 @@
 from charloom.text.catalog import CATALOG, CatalogEntry, local_copy, read_catalog_bytes, unknown_name
 from charloom.text.compression import uncompressed_name
 from charloom.text.corpus import Corpus, normalize, read_catalog_corpus, read_corpus, read_standard_input
+from charloom.text.records import split_records
 from charloom.text.vocabulary import IncrementalDecoder, Vocabulary, describe_characters
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "read_catalog_corpus",
     "read_corpus",
     "read_standard_input",
+    "split_records",
     "uncompressed_name",
     "unknown_name",
 ]

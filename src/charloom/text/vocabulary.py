@@ -15,6 +15,7 @@ from charloom.settings import Units, UnknownPolicy
 _CODE_POINTS = 0x110000
 _ENCODE_CHUNK = 1 << 20
 _NEWLINE = "\n"
+_UNKNOWN = "\ufffd"
 
 
 @runtime_checkable
@@ -31,6 +32,7 @@ class Vocabulary:
     Attributes:
         units: "chars" for Unicode characters (code points), "bytes" for all 256 bytes.
         characters: the characters in the order of their ids; empty for bytes.
+        record_end: the one that ends a record, and that a record begins after; None for a text that goes on.
 
     >>> vocabulary = Vocabulary.of_texts(["hello"])
     >>> vocabulary.encode("hole").tolist()
@@ -41,20 +43,31 @@ class Vocabulary:
 
     units: Units
     characters: str
+    record_end: str | None = None
 
     @classmethod
-    def of_texts(cls, texts: Iterable[str]) -> "Vocabulary":
-        """Returns the vocabulary of the characters that occur in `texts`, sorted by code point."""
-        seen = np.zeros(_CODE_POINTS, dtype=bool)
-        for text in texts:
-            for points in _code_points(text):
-                seen[points] = True
-        return cls("chars", "".join(map(chr, np.flatnonzero(seen))))
+    def of_texts(cls, texts: Iterable[str], min_count: int = 1, record_end: str | None = None) -> "Vocabulary":
+        """Returns the vocabulary of the characters that occur in `texts`, sorted by code point.
+
+        Those that occur fewer than `min_count` times are left out; U+FFFD stands for them, if there are any.
+        """
+        counts = np.zeros(_CODE_POINTS, dtype=np.int64)
+        for points in _code_points_of_all(texts):
+            if min_count == 1:
+                counts[points] = 1
+            else:
+                found, times = np.unique(points, return_counts=True)
+                counts[found] += times
+        known = counts >= min_count
+        known[ord(_UNKNOWN)] |= bool(counts[~known].any())
+        if record_end is not None:
+            known[ord(record_end)] = True
+        return cls("chars", "".join(map(chr, np.flatnonzero(known))), record_end)
 
     @classmethod
-    def of_bytes(cls) -> "Vocabulary":
+    def of_bytes(cls, record_end: str | None = None) -> "Vocabulary":
         """Returns the vocabulary of all 256 bytes, which never meets an unknown."""
-        return cls("bytes", "")
+        return cls("bytes", "", record_end)
 
     @property
     def size(self) -> int:
@@ -62,10 +75,21 @@ class Vocabulary:
 
     @property
     def start_id(self) -> int | None:
-        """The id that a continuous text begins after: the newline's, or None where there is none."""
-        if self.units == "bytes":
-            return ord(_NEWLINE)
-        position = self.characters.find(_NEWLINE)
+        """The id that a text begins after: a record's end, or the newline's; None where there is neither."""
+        return self._id_of(_NEWLINE if self.record_end is None else self.record_end)
+
+    @property
+    def end_id(self) -> int | None:
+        """The id that ends a record; None for a text that goes on."""
+        return None if self.record_end is None else self._id_of(self.record_end)
+
+    @property
+    def unknown_id(self) -> int | None:
+        """The id of U+FFFD, which stands for characters that were too rare to be learnt; None where there is none."""
+        return None if self.units == "bytes" else self._id_of(_UNKNOWN)
+
+    def _id_of(self, character: str) -> int | None:
+        position = ord(character) if self.units == "bytes" else self.characters.find(character)
         return None if position < 0 else position
 
     @property
@@ -118,8 +142,8 @@ class Vocabulary:
 
     @property
     def replacement(self) -> str:
-        """The character that stands in for an unknown one: a space, else the first of the vocabulary."""
-        return " " if " " in self.characters else self.characters[0]
+        """The character that stands in for an unknown one: U+FFFD, else a space, else the vocabulary's first."""
+        return next((one for one in (_UNKNOWN, " ") if one in self.characters), self.characters[0])
 
     def decode(self, token_ids: Iterable[int] | Integer[np.ndarray, " time"]) -> str:
         """Returns the text of `token_ids`; bytes that are no UTF-8 become U+FFFD."""
@@ -153,6 +177,19 @@ def describe_characters(characters: Iterable[str]) -> str:
 
 def _name(character: str) -> str:
     return f"{character!r} (U+{ord(character):04X})"
+
+
+def _code_points_of_all(texts: Iterable[str]) -> Iterable[np.ndarray]:
+    # Short texts in one go: a call for each of a million records would take long.
+    held: list[str] = []
+    length = 0
+    for text in texts:
+        held.append(text)
+        length += len(text)
+        if length >= _ENCODE_CHUNK:
+            yield from _code_points("".join(held))
+            held, length = [], 0
+    yield from _code_points("".join(held))
 
 
 def _code_points(text: str) -> Iterable[np.ndarray]:

@@ -1,0 +1,63 @@
+"""`python -m benchmarks.records`: the speed of training on names, record by record, beside one continuous text."""
+
+import statistics
+import time
+
+import numpy as np
+
+from charloom.data import Lanes, TokenStream
+from charloom.models import Network
+from charloom.runs.parts import part
+from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
+from charloom.text import read_catalog_corpus
+from charloom.training import Trainer, UpdateRule, initial_state, root_key
+
+ROUNDS = 5
+SECONDS = 3.0
+
+
+def main() -> None:
+    """Trains on each in turn, and prints a line."""
+    training = TrainingSettings()
+    records = part(read_catalog_corpus("names", TextSettings()), TextSettings(delimiter="\n"), training)
+    streams = {
+        "records": records.train,
+        "continuous": TokenStream(records.train.token_ids, np.zeros(1, np.int64)),
+    }
+    trainers = {name: _trainer(stream, records.vocabulary.size, training) for name, stream in streams.items()}
+    speeds: dict[str, list[float]] = {name: [] for name in streams}
+    for _ in range(ROUNDS):
+        for name, trainer in trainers.items():
+            speeds[name].append(_speed(trainer, training))
+    shares = [one / other for one, other in zip(speeds["records"], speeds["continuous"], strict=True)]
+    medians = {name: statistics.median(of_rounds) for name, of_rounds in speeds.items()}
+    print(
+        f"{medians['records']:,.0f} characters a second of records, {medians['continuous']:,.0f} of a continuous text: "
+        f"{statistics.median(shares):.0%} (median of {ROUNDS})"
+    )
+
+
+def _trainer(stream: TokenStream, vocab_size: int, training: TrainingSettings) -> Trainer:
+    network = Network.init(NetworkSettings(), vocab_size, 0, np.random.default_rng(0))
+    rule = UpdateRule(dropout=training.dropout, clip_norm=training.clip_norm)
+    lanes = Lanes(stream, training.lanes, training.unroll_length)
+    trainer = Trainer(initial_state(network, training.lanes, rule), lanes, rule, root_key(0))
+    for _ in range(3):
+        _dispatch(trainer)
+    return trainer
+
+
+def _speed(trainer: Trainer, training: TrainingSettings) -> float:
+    """Returns characters a second, with all work on the host."""
+    first, begin = trainer.update, time.perf_counter()
+    while (elapsed := time.perf_counter() - begin) < SECONDS:
+        _dispatch(trainer)
+    return (trainer.update - first) * training.lanes * training.unroll_length / elapsed
+
+
+def _dispatch(trainer: Trainer) -> None:
+    trainer.dispatch(1_000_000_000, lambda first, count: np.full(count, 0.001, np.float32))
+
+
+if __name__ == "__main__":
+    main()

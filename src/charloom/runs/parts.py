@@ -1,0 +1,79 @@
+"""A corpus as token ids, parted: what is trained on, and what is held out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from charloom.data import TokenStream
+from charloom.runs.fit import hold_out_records, split_validation
+from charloom.settings import TextSettings, TrainingSettings
+from charloom.text import Corpus, Vocabulary, split_records
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Token ids to train and to validate on.
+
+    Attributes:
+        vocabulary: of both.
+        train: the training part.
+        validation: the validation part.
+        notices: a line for each thing that a user would want to know.
+    """
+
+    vocabulary: Vocabulary
+    train: TokenStream
+    validation: TokenStream
+    notices: tuple[str, ...]
+
+
+def part(corpus: Corpus, text: TextSettings, training: TrainingSettings) -> Parts:
+    """Returns the corpus in two parts: its tail is held out, or of records some that the seed draws.
+
+    Raises:
+        CharloomError: the text is too short, or has no records.
+    """
+    records = None if text.delimiter is None else split_records(corpus.documents, text)
+    texts: tuple[str | bytes, ...] = corpus.documents if records is None else tuple(records)
+    vocabulary = _vocabulary(texts, text)
+    notices = []
+    if text.min_count > 1:
+        folded = _vocabulary(texts, TextSettings(delimiter=text.delimiter)).size - vocabulary.size
+        if vocabulary.unknown_id is not None:
+            notices.append(
+                f"{folded + 1:,} characters that occur fewer than {text.min_count:,} times are one unknown character"
+            )
+    # What --min-count folds is replaced; else every character is in the vocabulary.
+    if records is None:
+        stream = TokenStream.of_documents(vocabulary.encode(document, "replace") for document in texts)
+        return Parts(vocabulary, *_with(notices, split_validation(stream, training.validation)))
+    stream = _stream_of_records(records, vocabulary)
+    return Parts(vocabulary, *_with(notices, hold_out_records(stream, training.validation, training.seed)))
+
+
+def _with(
+    notices: list[str], parted: tuple[TokenStream, TokenStream, list[str]]
+) -> tuple[TokenStream, TokenStream, tuple[str, ...]]:
+    train, validation, more = parted
+    return train, validation, (*notices, *more)
+
+
+def _vocabulary(texts: tuple[str | bytes, ...], text: TextSettings) -> Vocabulary:
+    if text.units == "bytes":
+        return Vocabulary.of_bytes(text.record_end)
+    characters = (document for document in texts if isinstance(document, str))
+    return Vocabulary.of_texts(characters, text.min_count, text.record_end)
+
+
+def _stream_of_records(records: list[str] | list[bytes], vocabulary: Vocabulary) -> TokenStream:
+    """Returns the records as documents, each with its end token; encoded in one go, for there may be millions."""
+    lengths = np.fromiter(map(len, records), np.int64, len(records)) + 1
+    end = vocabulary.record_end
+    assert end is not None  # a vocabulary of records has one
+    joined: str | bytes
+    if vocabulary.units == "bytes":
+        joined = b"".join(record + end.encode() for record in records if isinstance(record, bytes))
+    else:
+        joined = "".join(record + end for record in records if isinstance(record, str))
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)[:-1]])
+    return TokenStream(vocabulary.encode(joined, "replace"), starts)

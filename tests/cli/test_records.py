@@ -1,0 +1,131 @@
+"""Records through the command line."""
+
+import json
+
+import pytest
+
+from charloom.model import load
+from tests.cli.conftest import QUICK, assert_refused
+
+SYLLABLES = ("ba", "ne", "ro", "li", "ma", "su")
+NAMES = [a + b + c for a in SYLLABLES for b in SYLLABLES for c in SYLLABLES if a != c]
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory):
+    path = tmp_path_factory.mktemp("names") / "names.txt"
+    path.write_text("\n".join(NAMES))
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(charloom, names):
+    path = names.with_name("names.safetensors")
+    done = charloom("train", names, "--records", "--out", path, "--updates", 400, "--learning-rate", 0.01, *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert "162 records (1,134 characters) to train on, 18 records (126 characters) to validate on" in done.stderr
+    return path
+
+
+def test_names_one_a_line_that_are_new(charloom, model, names):
+    command = ("generate", model, "--count", 20, "--unique", "--novel", names, "--temperature", 1.2, "--seed", 3)
+    done = charloom(*command)
+    assert done.returncode == 0, done.stderr
+    written = done.stdout.splitlines()
+    assert len(written) == len(set(written)) == 20
+    assert not set(written) & set(NAMES)
+    (told,) = done.stderr.splitlines()
+    assert told.startswith("20 texts in ")
+    assert "duplicates, " in told
+    assert "copies" in told
+    assert "longest verbatim run" in told
+    objects = [json.loads(line) for line in charloom(*command, "--json").stdout.splitlines()]
+    assert [one["text"] for one in objects] == written
+    assert {one["stopped"] for one in objects} == {"end"}
+
+
+def test_most_of_what_it_writes_is_like_what_it_read(charloom, model):
+    done = charloom("generate", model, "--count", 50, "--seed", 1)
+    written = done.stdout.splitlines()
+    assert len(written) == 50
+    alike = [name for name in written if len(name) == 6 and all(name[at : at + 2] in SYLLABLES for at in (0, 2, 4))]
+    assert len(alike) > 40
+
+
+def test_the_same_texts_whatever_is_asked_for_beside_them(charloom, model):
+    many = charloom("generate", model, "--count", 70, "--seed", 9).stdout.splitlines()
+    assert charloom("generate", model, "--count", 3, "--seed", 9).stdout.splitlines() == many[:3]
+
+
+def test_another_text_is_said_and_accepted(charloom, model, tmp_path):
+    other = tmp_path / "other.txt"
+    other.write_text("xyz\n")
+    done = charloom("generate", model, "--count", 2, "--novel", other, "--seed", 1)
+    assert done.returncode == 0
+    assert "other.txt is not the text that the model was trained on (names.txt)" in done.stderr
+
+
+def test_a_search_in_vain_ends_and_says_so(charloom, model, names):
+    done = charloom("generate", model, "--count", 5000, "--unique", "--novel", names, "--temperature", 0.1, "--seed", 1)
+    assert done.returncode == 1
+    assert "of 5,000 texts" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_the_file_says_what_it_was_trained_on(charloom, model):
+    loaded = load(model)
+    assert loaded.text.delimiter == "\n"
+    assert "a line each" in charloom("show", model).stdout
+    assert loaded.trained_on["name"] == "names.txt"
+
+
+def test_records_between_delimiters_may_have_several_lines(charloom, tmp_path):
+    poems = tmp_path / "poems.txt"
+    poems.write_text("%".join(f"{name}\n{name}\n" for name in NAMES))
+    out = tmp_path / "poems.safetensors"
+    done = charloom("train", poems, "--delimiter", "%", "--out", out, "--updates", 150, *QUICK)
+    assert done.returncode == 0, done.stderr
+    done = charloom("generate", out, "--count", 2, "--seed", 1)
+    assert "\n" in done.stdout
+    assert "%" not in done.stdout
+    assert "\x1e" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "status", "words"),
+    [
+        ("emma\n" * 1000, ("--records",), 1, ["copies of those that are", "more different records"]),
+        ("\n\n\n", ("--records",), 1, ["no record"]),
+        ("a\nb\n", ("--delimiter", ""), 2, ["--delimiter", "empty"]),
+        ("a\nb\n", ("--min-count", "0"), 2, ["--min-count"]),
+        ("a\nb\n", ("--min-count", "2", "--bytes"), 2, ["--min-count"]),
+    ],
+)
+def test_bad_input_is_refused(charloom, tmp_path, text, options, status, words):
+    (tmp_path / "t.txt").write_text(text)
+    done = charloom("train", tmp_path / "t.txt", "--out", tmp_path / "m.safetensors", *options)
+    assert_refused(done, status, *words)
+
+
+def test_a_run_of_records_goes_on_with_them_and_with_no_others(charloom, names, tmp_path):
+    def train(*options):
+        return charloom("train", *options, cwd=tmp_path)
+
+    assert train(names, "--records", "--updates", 60, "--run", "run", "--out", "a.safetensors", *QUICK).returncode == 0
+    assert_refused(train("--resume", "run", "--delimiter", ";"), 1, "--delimiter is")
+    done = train("--resume", "run", "--records")
+    assert done.returncode == 0, done.stderr
+
+
+def test_thousands_of_characters_train_and_are_written(charloom, tmp_path):
+    # 3,000 Chinese characters, and families of emoji that are joined.
+    common = "".join(map(chr, range(0x4E00, 0x4E00 + 3000))) + "\U0001f468\u200d\U0001f469\u200d\U0001f467"
+    (tmp_path / "t.txt").write_text(common * 2 + "\u9fa5")
+    out = tmp_path / "m.safetensors"
+    done = charloom("train", tmp_path / "t.txt", "--min-count", 2, "--out", out, "--updates", 10, *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert "1 characters that occur fewer than 2 times" in done.stderr
+    done = charloom("generate", out, "--prompt", "\u4e00\U0001f468\u200d\U0001f469", "--length", 50, "--seed", 1)
+    assert done.returncode == 0, done.stderr
+    assert "\ufffd" not in done.stdout
+    assert_refused(charloom("generate", out, "--prompt", "\u9fa5"), 1, "U+9FA5", "--unknown replace")

@@ -1,0 +1,97 @@
+"""Records: what is trained on and what is held out."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from charloom.data import Lanes, TokenStream
+from charloom.errors import TooShortError
+from charloom.runs.fit import hold_out_records
+from charloom.runs.parts import part
+from charloom.settings import TextSettings, TrainingSettings
+from charloom.text import Corpus
+
+LINES = TextSettings(delimiter="\n")
+NAMES = [f"{first}{second}" for first in "abcdefgh" for second in ("nn", "mm", "o" * 40)]
+
+
+def parts_of(records, validation=None, seed=0, text=LINES):
+    corpus = Corpus("names", ("\n".join(records) + "\n",), "0")
+    return part(corpus, text, TrainingSettings(validation=validation, seed=seed))
+
+
+def records_of(stream, vocabulary):
+    pieces = np.split(stream.token_ids, stream.starts[1:])
+    return [vocabulary.decode(piece) for piece in pieces]
+
+
+def test_whole_records_with_their_ends_are_in_one_part_each():
+    parts = parts_of(NAMES, 5)
+    train, held_out = (records_of(stream, parts.vocabulary) for stream in (parts.train, parts.validation))
+    assert len(held_out) == 5
+    assert sorted(train + held_out) == sorted(f"{name}\n" for name in NAMES)
+
+
+def test_the_seed_draws_them():
+    def held_out(seed):
+        parts = parts_of(NAMES, 5, seed)
+        return records_of(parts.validation, parts.vocabulary)
+
+    assert held_out(1) == held_out(1) != held_out(2)
+
+
+def test_copies_of_a_held_out_record_are_not_trained_on():
+    parts = parts_of(NAMES + NAMES[:12] * 3, 0.3)
+    train, held_out = (Counter(records_of(stream, parts.vocabulary)) for stream in (parts.train, parts.validation))
+    assert not train.keys() & held_out.keys()
+    missing = 24 + 36 - sum(train.values()) - sum(held_out.values())
+    assert missing > 0
+    assert f"{missing} copies of held-out records are not trained on" in parts.notices
+    assert max(train.values()) == 4  # other copies are
+
+
+def test_shares_and_counts_are_of_records():
+    stream = TokenStream.of_documents([np.array([index % 250, index // 250]) for index in range(1000)])
+    assert len(hold_out_records(stream, None, 0)[1].starts) == 100
+    assert len(hold_out_records(stream, 0.25, 0)[1].starts) == 250
+    assert len(hold_out_records(stream, 7, 0)[1].starts) == 7
+
+
+def test_without_a_wish_at_most_500_000_characters_are_held_out():
+    stream = TokenStream.of_documents(np.full(30_000, index, np.int32) for index in range(300))
+    assert len(hold_out_records(stream, None, 0)[1].starts) == 16
+
+
+@pytest.mark.parametrize(
+    ("records", "validation", "message"),
+    [
+        (["emma"] * 1000, None, "copies of those that are"),
+        (NAMES, 24, "leaves 0 of 24 records"),
+        (NAMES, 100, "leaves 0 of 24 records"),
+        (["emma"], None, "leaves 0 of 1 records"),
+    ],
+)
+def test_parts_that_would_be_empty_are_refused(records, validation, message):
+    with pytest.raises(TooShortError, match=message):
+        parts_of(records, validation)
+
+
+def test_a_record_begins_after_the_end_token_and_is_predicted_to_its_end():
+    """Lanes of records: every token once an epoch, a reset at each record's first, long ones carried over unrolls."""
+    parts = parts_of(NAMES, 4)
+    stream = parts.train
+    lanes = Lanes(stream, lanes=1, unroll_length=16)
+    block = lanes.block(0, len(stream) // 16, len(stream) // 16)
+    targets = block.token_ids[:, 0, 1:].reshape(-1)
+    resets = block.resets[:, 0].reshape(-1)
+    np.testing.assert_array_equal(targets, stream.token_ids[: len(targets)])
+    np.testing.assert_array_equal(np.flatnonzero(resets), stream.starts[stream.starts < len(targets)])
+    assert (block.token_ids[:, 0, :-1].reshape(-1)[resets] == parts.vocabulary.start_id).all()
+
+
+def test_rare_characters_are_folded_and_said():
+    parts = parts_of([*NAMES, "zq"], 4, text=TextSettings(delimiter="\n", min_count=2))
+    assert not set("zq") & set(parts.vocabulary.characters)
+    assert "2 characters that occur fewer than 2 times are one unknown character" in parts.notices
+    assert len(parts.vocabulary.characters) == len("\nabcdefghmno\ufffd")

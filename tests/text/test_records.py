@@ -1,0 +1,59 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charloom.errors import SettingError, SourceError
+from charloom.settings import TextSettings
+from charloom.text import Vocabulary, split_records
+
+LINES = TextSettings(delimiter="\n")
+
+
+@given(st.lists(st.text("abc é\t", min_size=1), min_size=1), st.sampled_from(["\n", "\n\n", "--"]))
+def test_splitting_undoes_joining(records, delimiter):
+    settings = TextSettings(delimiter=delimiter)
+    assert split_records([delimiter.join(records)], settings) == records
+    assert split_records([delimiter.join(records) + delimiter], settings) == records
+    as_bytes = TextSettings(units="bytes", delimiter=delimiter)
+    assert split_records([delimiter.join(records).encode()], as_bytes) == [record.encode() for record in records]
+
+
+def test_each_document_is_split_on_its_own_and_empty_records_are_left_out():
+    assert split_records(["a\n\nb", "c\n"], LINES) == ["a", "b", "c"]
+
+
+def test_a_delimiter_is_lower_cased_as_the_text_is():
+    assert split_records(["one end two end "], TextSettings(lowercase=True, delimiter=" END ")) == ["one", "two"]
+
+
+def test_what_has_no_record_or_has_the_end_within_is_refused():
+    with pytest.raises(SourceError, match="no record between"):
+        split_records(["\n\n"], LINES)
+    with pytest.raises(SourceError, match=r"U\+001E"):
+        split_records(["a\x1eb;c"], TextSettings(delimiter=";"))
+    with pytest.raises(SettingError, match="empty"):
+        TextSettings(delimiter="")
+
+
+def test_the_end_of_a_record_is_in_the_vocabulary_and_is_what_records_begin_after():
+    lines = Vocabulary.of_texts(["ab", "ba"], record_end="\n")
+    assert lines.characters == "\nab"
+    assert lines.start_id == lines.end_id == 0
+    others = Vocabulary.of_texts(["a\n", "b"], record_end="\x1e")
+    assert others.characters == "\n\x1eab"
+    assert others.start_id == others.end_id == 1
+    assert Vocabulary.of_bytes("\n").end_id == 10
+    assert Vocabulary.of_texts(["a\n"]).end_id is None
+
+
+@given(st.lists(st.text("abcdef", max_size=9), min_size=1), st.integers(2, 4))
+def test_rare_characters_are_folded_into_one(texts, min_count):
+    whole = "".join(texts)
+    vocabulary = Vocabulary.of_texts(texts, min_count)
+    frequent = {character for character in whole if whole.count(character) >= min_count}
+    rare = set(whole) - frequent
+    assert set(vocabulary.characters) == frequent | ({"\ufffd"} if rare else set())
+    assert (vocabulary.unknown_id is None) == (not rare)
+    if whole:
+        folded = "".join(character if character in frequent else "\ufffd" for character in whole)
+        assert vocabulary.decode(vocabulary.encode(whole, "replace")) == folded
