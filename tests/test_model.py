@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -110,6 +111,10 @@ def test_the_file_is_as_the_design_says(saved):
         (lambda t, m: m["vocabulary"].update(characters="ba"), "not sorted"),
         (lambda t, m: m["vocabulary"].update(characters="aa"), "not sorted, or has a character twice"),
         (lambda t, m: m["vocabulary"].update(units="words"), "neither characters nor bytes"),
+        (lambda t, m: m["text"].update(encoding="a\0b"), "encoding names no text encoding"),
+        (lambda t, m: m["text"].update(delimiter="%"), "lacks the character that ends a record"),
+        (lambda t, m: m["text"].pop("min_count"), "min_count is missing"),
+        (lambda t, m: m["text"].update(min_count="2"), "min_count is '2'"),
         (lambda t, m: m["text"].update(lowercase="yes"), "lowercase is 'yes'"),
         (lambda t, m: m["trained_on"].update(characters="many"), "characters is 'many'"),
         (lambda t, m: m["training"].update(window=0), "window must be a whole number from 1"),
@@ -131,6 +136,7 @@ def test_a_file_of_version_1_is_read_as_what_it_was(saved):
 
     def age(tensors, metadata):
         metadata["format_version"] = 1
+        metadata["text"] = {"lowercase": metadata["text"]["lowercase"]}
         for name in ("inputs", "gate_activation", "cell_activation", "last_cell_activation", "head"):
             del metadata["model"][name]
 
@@ -216,3 +222,20 @@ def test_texts_that_are_written_side_by_side_are_those_of_one_at_a_time_in_whate
 def test_the_metadata_is_json_without_surprises(saved):
     _, metadata = read_tensor_file(saved)
     assert json.loads(json.dumps(metadata)) == metadata
+
+
+def test_a_model_of_records_is_the_same_after_loading_and_wants_the_beginning_of_one(tmp_path):
+    vocabulary = Vocabulary.of_texts(["abc"], record_end="\n")
+    model = replace(make(vocabulary=vocabulary), text=TextSettings(delimiter="\n"))
+    model.save(tmp_path / "m.safetensors")
+    loaded = load(tmp_path / "m.safetensors")
+    assert (loaded.vocabulary, loaded.text) == (vocabulary, model.text)
+    assert loaded.generate("ab", 50) == model.generate("ab", 50)
+    with pytest.raises(UnknownCharacterError, match="ends a record"):
+        loaded.generate("ab\nc")
+    assert loaded.vocabulary.decode(loaded.vocabulary.encode("aXb", "replace")) == "aab"
+
+
+def test_a_replacement_character_that_was_learnt_is_written(tmp_path):
+    model = make("\ufffd")
+    assert "\ufffd" in model.generate("", 20)

@@ -53,6 +53,7 @@ class Tally:
         duplicates: those that had been written before.
         copies: those that the known text has.
         unfinished: records that did not end within the length.
+        empty: those without any character.
         longest_run: characters of the longest part of a kept text that stands in the known one.
     """
 
@@ -61,6 +62,7 @@ class Tally:
     duplicates: int = 0
     copies: int = 0
     unfinished: int = 0
+    empty: int = 0
     longest_run: int = 0
 
 
@@ -97,10 +99,13 @@ def distinct_texts(
         indexes = range(tally.tries, tally.tries + _TOGETHER)
         for writing in prepared.write_many(length, settings, seed=seed, stream_indexes=indexes, stop=stop):
             text = "".join(writing)
-            whole = prepared.prompt + text
+            # A prompt is no copy of the model's, but of a record it is a part.
+            whole = prepared.prompt + text if is_record else text
             tally.tries += 1
             if is_record and writing.stopped == "length":
                 tally.unfinished += 1
+            elif not whole:
+                tally.empty += 1
             elif known is not None and known.has(whole):
                 tally.copies += 1
             elif unique and whole in seen:

@@ -77,8 +77,6 @@ def set_up_jax() -> None:
     """Quiets JAX and keeps what it compiles, unless the user's own settings say otherwise."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault(_XLA_POOL, str(max(available_cores(), _SMALLEST_POOL)))
-    # LAPACK makes the orthogonal first weights; they must not depend on the number of cores either.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import jax
     from platformdirs import user_cache_path
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from charloom import __version__
 from charloom.artifacts import read_tensor_file, write_tensor_file
-from charloom.errors import ModelFileError, SettingError, TooShortError
+from charloom.errors import ModelFileError, SettingError, TooShortError, UnknownCharacterError
 from charloom.inference import NativeStream, Stream, read_prompt, write
 from charloom.models import Dense, Network, named_tensors, restored
 from charloom.settings import (
@@ -80,8 +80,8 @@ class TextModel:
     ) -> str:
         """Returns `prompt` and up to `length` new characters after it; a record ends earlier, where its end comes.
 
-        The text begins as if after a newline, so that an empty prompt is allowed. The same arguments
-        give the same text on the same machine.
+        The text begins as if after a newline, or as a record of its own, so that an empty prompt is allowed. The same
+        arguments give the same text on the same machine.
 
         Args:
             temperature: below 1 safer, above 1 bolder, 0 always the most likely character.
@@ -113,6 +113,10 @@ class TextModel:
             require_count("window", window)
         window = window or self.window
         token_ids = self.vocabulary.encode(self.seen(prompt), unknown)
+        if self.vocabulary.end_id is not None and self.vocabulary.end_id in token_ids:
+            raise UnknownCharacterError(
+                f"the prompt has {self.vocabulary.record_end!r}, which ends a record. Give the beginning of one record."
+            )
         if window is not None and len(token_ids) < window:
             raise TooShortError(
                 f"the prompt has {len(token_ids)} characters, and a window of {window} is read for each new one: what "
@@ -125,7 +129,7 @@ class TextModel:
     def _writer(self) -> Network:
         """The network that writes: the character that stands for unknown ones it never chooses."""
         unknown, head = self.vocabulary.unknown_id, self.network.head
-        if unknown is None or not isinstance(head, Dense):
+        if self.text.min_count == 1 or unknown is None or not isinstance(head, Dense):
             return self.network
         bias = np.array(head.bias)
         bias[unknown] = -np.inf
@@ -315,7 +319,7 @@ def load(path: str | os.PathLike[str]) -> TextModel:
     try:
         added = _ADDED_IN_VERSION_2 if version == 1 else {}
         settings = NetworkSettings.from_mapping(added | _section(metadata, "model"))
-        text = _text_settings(_section(metadata, "text"), _section(metadata, "vocabulary"))
+        text = _text_settings(_section(metadata, "text"), _section(metadata, "vocabulary"), version)
         vocabulary = _vocabulary(_section(metadata, "vocabulary"), text)
         trained_on, training = _section(metadata, "trained_on"), _section(metadata, "training")
         _require_types(trained_on, {"name": str, "sha256": str, "characters": int})
@@ -349,9 +353,12 @@ def _require_types(section: Mapping[str, Any], types: Mapping[str, type | tuple[
             raise SettingError(name, f"is {section[name]!r}")
 
 
-def _text_settings(section: Mapping[str, Any], vocabulary: Mapping[str, Any]) -> TextSettings:
+def _text_settings(section: Mapping[str, Any], vocabulary: Mapping[str, Any], version: int) -> TextSettings:
+    names = set(_TEXT_TYPES) if version == FORMAT_VERSION else {"lowercase"}
+    if missing := names - section.keys():
+        raise SettingError(min(missing), "is missing")
     for name, value in section.items():
-        if name not in _TEXT_TYPES:
+        if name not in names:
             raise SettingError(name, "is not a setting that this version knows")
         if type(value) not in _TEXT_TYPES[name]:
             raise SettingError(name, f"is {value!r}")

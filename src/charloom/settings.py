@@ -45,7 +45,7 @@ class TextSettings:
         try:
             "".encode(self.encoding)
             codecs.lookup(self.encoding)
-        except (LookupError, UnicodeError):
+        except (LookupError, ValueError):
             raise SettingError(
                 "encoding", f"names no text encoding: {self.encoding!r}; try utf-8, cp1252 or utf-16"
             ) from None
@@ -58,12 +58,14 @@ class TextSettings:
                 raise SettingError("min_count", "folds characters; it does not go with bytes")
         if self.delimiter == "":
             raise SettingError("delimiter", "must not be empty")
+        if self.delimiter is not None and not _is_unicode(self.delimiter):
+            raise SettingError("delimiter", "must be text, in UTF-8")
         _require_count(self, "min_count")
 
     @property
     def record_end(self) -> str | None:
         """The character that stands for a record's end, and for its start input; None for a text that goes on."""
-        return None if self.delimiter is None else "\n" if self.delimiter == "\n" else "\x1e"
+        return None if self.delimiter is None else "\n" if self.delimiter in ("\n", "\r\n") else "\x1e"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,6 +218,10 @@ class SamplingSettings:
             _require_count(self, "top_k")
         if self.top_p is not None:
             _require_number(self, "top_p", above=0.0, most=1.0)
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def require_seed(seed: int) -> None:

@@ -33,6 +33,8 @@ def test_what_has_no_record_or_has_the_end_within_is_refused():
         split_records(["a\x1eb;c"], TextSettings(delimiter=";"))
     with pytest.raises(SettingError, match="empty"):
         TextSettings(delimiter="")
+    with pytest.raises(SettingError, match="must be text"):
+        TextSettings(units="bytes", delimiter="\udcff")  # what the command line makes of a byte that is no UTF-8
 
 
 def test_the_end_of_a_record_is_in_the_vocabulary_and_is_what_records_begin_after():

@@ -80,7 +80,7 @@ def generate(
     """Write text with MODEL, a file that `charloom train` made.
 
     Standard output has the prompt and what follows it; several texts are written in turn, with an empty line
-    between them. A model of records writes one a line, each to its own end.
+    between them. A model of records that are lines writes one a line.
 
     \b
     charloom generate book.safetensors --prompt "for thos" --length 400
@@ -143,7 +143,7 @@ def _show(
         text = "".join(pieces)
         click.echo(json.dumps({"prompt": prompt, "text": text, "seed": seed, "stopped": writing.stopped}))
         return
-    if index > 0 and model.text.delimiter != "\n":
+    if index > 0 and model.text.record_end != "\n":
         sys.stdout.write("\n")
     sys.stdout.write(prompt)
     for piece in pieces:
@@ -158,6 +158,8 @@ def _known_text(model: "TextModel", novel: Path) -> "KnownText":
     from charloom.text import read_corpus
 
     corpus, on = read_corpus([novel], model.text), model.trained_on
+    for notice in corpus.notices:
+        click.echo(notice, err=True)
     if on.get("sha256") != corpus.sha256:
         trained_on = one_line(str(on.get("name", "unknown")))
         click.echo(f"{one_line(corpus.name)} is not the text that the model was trained on ({trained_on})", err=True)
@@ -168,5 +170,7 @@ def _told(tally: "Tally", unique: bool, novel: bool) -> str:
     dropped = [f"{tally.duplicates:,} duplicates"] * unique + [f"{tally.copies:,} copies"] * novel
     if tally.unfinished:
         dropped.append(f"{tally.unfinished:,} records longer than --length")
+    if tally.empty:
+        dropped.append(f"{tally.empty:,} empty")
     run = f"; longest verbatim run {tally.longest_run:,} characters" if novel else ""
     return f"{tally.found:,} texts in {tally.tries:,} tries; dropped: {', '.join(dropped)}{run}"

@@ -83,7 +83,7 @@ def _described(model: "TextModel") -> dict[str, str]:
         + (", lower-cased" if model.text.lowercase else ""),
     }
     if model.text.delimiter is not None:
-        facts["records"] = "a line each" if model.text.delimiter == "\n" else f"between {model.text.delimiter!r}"
+        facts["records"] = "a line each" if model.text.record_end == "\n" else f"between {model.text.delimiter!r}"
     by_layer = [reference_reason(settings.hidden, activation) for activation in settings.cell_activations]
     if reasons := sorted({reason for reason in by_layer if reason}):
         where = "" if all(by_layer) else " in some layers"

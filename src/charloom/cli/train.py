@@ -239,7 +239,7 @@ def _of(settings: type, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unescaped(delimiter: str) -> str:
-    return delimiter.replace("\\n", "\n").replace("\\t", "\t")
+    return delimiter.replace("\\n", "\n").replace("\\t", "\t").replace("\\r", "\r")
 
 
 def _default_out(source: str) -> Path:

@@ -8,6 +8,7 @@ whose weights are read from a file.
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from threadpoolctl import threadpool_limits
 
 
 def uniform(rng: np.random.Generator | None, shape: tuple[int, ...], limit: float) -> Float[Array, "..."]:
@@ -32,7 +33,8 @@ def orthogonal(rng: np.random.Generator | None, shape: tuple[int, int]) -> Float
     """
     if rng is None:
         return jnp.zeros(shape)
-    tall, triangle = np.linalg.qr(rng.standard_normal((max(shape), min(shape)), np.float32))
+    with threadpool_limits(1, user_api="blas"):  # sums must not depend on the number of cores
+        tall, triangle = np.linalg.qr(rng.standard_normal((max(shape), min(shape)), np.float32))
     tall *= np.where(triangle.diagonal() < 0, -1, 1).astype(np.float32)
     return jnp.asarray(tall if shape[0] >= shape[1] else np.ascontiguousarray(tall.T))
 

@@ -80,9 +80,15 @@ def hold_out_records(
     order = np.random.default_rng([seed, _HOLD_OUT]).permutation(records)
     share = _DEFAULT_VALIDATION if validation is None else validation
     held_out = held_out_characters(records, share)
+    notices = []
     if validation is None:
-        within = np.searchsorted(np.cumsum(stream.lengths[order]), _MOST_DEFAULT_VALIDATION, side="right")
-        held_out = min(max(held_out, 1), max(int(within), 1))
+        within = int(np.searchsorted(np.cumsum(stream.lengths[order]), _MOST_DEFAULT_VALIDATION, side="right"))
+        if within < held_out:
+            notices.append(
+                f"validation: {within:,} records instead of a tenth of them ({held_out:,}): more than "
+                f"{_MOST_DEFAULT_VALIDATION:,} characters would only take time. --validation sets it"
+            )
+            held_out = max(within, 1)
     if not 0 < held_out < records:
         raise TooShortError(
             f"validation {share:.10g} leaves {max(0, records - held_out):,} of {records:,} records to train on and "
@@ -97,7 +103,8 @@ def hold_out_records(
             "on. Give more different records."
         )
     copies = int(is_copy.sum())
-    notices = [f"{copies:,} copies of held-out records are not trained on"] if copies else []
+    if copies:
+        notices.append(f"{copies:,} copies of held-out records are not trained on")
     return stream.selected(rest[~is_copy]), validation_stream, notices
 
 

@@ -1,10 +1,12 @@
 """A corpus as token ids, parted: what is trained on, and what is held out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Int64
 
 from charloom.data import TokenStream
+from charloom.errors import SourceError
 from charloom.runs.fit import hold_out_records, split_validation
 from charloom.settings import TextSettings, TrainingSettings
 from charloom.text import Corpus, Vocabulary, split_records
@@ -38,10 +40,12 @@ def part(corpus: Corpus, text: TextSettings, training: TrainingSettings) -> Part
     vocabulary = _vocabulary(texts, text)
     notices = []
     if text.min_count > 1:
-        folded = _vocabulary(texts, TextSettings(delimiter=text.delimiter)).size - vocabulary.size
-        if vocabulary.unknown_id is not None:
+        folded = set(_vocabulary(texts, replace(text, min_count=1)).characters) - set(vocabulary.characters)
+        if vocabulary.size == (vocabulary.unknown_id is not None) + (vocabulary.end_id is not None):
+            raise SourceError(f"no character occurs {text.min_count:,} times. Pass a smaller --min-count.")
+        if folded:
             notices.append(
-                f"{folded + 1:,} characters that occur fewer than {text.min_count:,} times are one unknown character"
+                f"{len(folded):,} characters that occur fewer than {text.min_count:,} times are one unknown character"
             )
     # What --min-count folds is replaced; else every character is in the vocabulary.
     if records is None:
@@ -49,6 +53,12 @@ def part(corpus: Corpus, text: TextSettings, training: TrainingSettings) -> Part
         return Parts(vocabulary, *_with(notices, split_validation(stream, training.validation)))
     stream = _stream_of_records(records, vocabulary)
     return Parts(vocabulary, *_with(notices, hold_out_records(stream, training.validation, training.seed)))
+
+
+def record_offsets(stream: TokenStream, lanes: int) -> Int64[np.ndarray, " lanes"]:
+    """Returns where lanes begin that are to be about equal, each at a record's beginning."""
+    equal = np.arange(lanes) * len(stream) // lanes
+    return stream.starts[np.searchsorted(stream.starts, equal, side="right") - 1]
 
 
 def _with(

@@ -18,7 +18,7 @@ from charloom.model import TextModel
 from charloom.models import Network
 from charloom.runs.fit import fit_lanes
 from charloom.runs.keeper import CheckpointTrees, Keeper
-from charloom.runs.parts import part
+from charloom.runs.parts import part, record_offsets
 from charloom.runs.run_folder import RunFolder, read_run
 from charloom.runs.run_settings import RunSettings
 from charloom.settings import CellName, NetworkSettings, TextSettings, TrainingSettings
@@ -173,7 +173,8 @@ def _run(
         training = replace(training, cold_starts=0.0)
     yield from map(Notice, [*parts.notices, *notices])
 
-    lanes = Lanes(train_stream, training.lanes, training.unroll_length)
+    offsets = None if settings.text.delimiter is None else record_offsets(train_stream, training.lanes)
+    lanes = Lanes(train_stream, training.lanes, training.unroll_length, offsets)
     updates = training.updates or (
         lanes.updates_in(training.epochs) if training.epochs else default_updates(lanes.updates_in(1))
     )

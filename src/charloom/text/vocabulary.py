@@ -85,7 +85,7 @@ class Vocabulary:
 
     @property
     def unknown_id(self) -> int | None:
-        """The id of U+FFFD, which stands for characters that were too rare to be learnt; None where there is none."""
+        """The id of U+FFFD, which stands for those that were folded where any were; None where there is none."""
         return None if self.units == "bytes" else self._id_of(_UNKNOWN)
 
     def _id_of(self, character: str) -> int | None:
@@ -143,7 +143,8 @@ class Vocabulary:
     @property
     def replacement(self) -> str:
         """The character that stands in for an unknown one: U+FFFD, else a space, else the vocabulary's first."""
-        return next((one for one in (_UNKNOWN, " ") if one in self.characters), self.characters[0])
+        ordinary = [character for character in self.characters if character != self.record_end]
+        return next((one for one in (_UNKNOWN, " ") if one in ordinary), (ordinary or self.characters)[0])
 
     def decode(self, token_ids: Iterable[int] | Integer[np.ndarray, " time"]) -> str:
         """Returns the text of `token_ids`; bytes that are no UTF-8 become U+FFFD."""
