@@ -8,7 +8,7 @@ import pytest
 from charloom.data import Lanes, TokenStream
 from charloom.errors import TooShortError
 from charloom.runs.fit import hold_out_records
-from charloom.runs.parts import part
+from charloom.runs.parts import part, record_offsets
 from charloom.settings import TextSettings, TrainingSettings
 from charloom.text import Corpus
 
@@ -22,8 +22,7 @@ def parts_of(records, validation=None, seed=0, text=LINES):
 
 
 def records_of(stream, vocabulary):
-    pieces = np.split(stream.token_ids, stream.starts[1:])
-    return [vocabulary.decode(piece) for piece in pieces]
+    return [vocabulary.decode(document) for document in stream.documents]
 
 
 def test_whole_records_with_their_ends_are_in_one_part_each():
@@ -97,3 +96,11 @@ def test_rare_characters_are_folded_and_said():
     assert not set("zq") & set(parts.vocabulary.characters)
     assert "2 characters that occur fewer than 2 times are one unknown character" in parts.notices
     assert len(parts.vocabulary.characters) == len("\nabcdefghmno\ufffd")
+
+
+def test_lanes_begin_at_records_of_their_own_or_wherever_equal_parts_do():
+    stream = TokenStream.of_documents([np.zeros(length, np.int64) for length in (3, 4, 2, 5, 6)])
+    assert record_offsets(stream, 2).tolist() == [0, 9]  # the equal parts begin at 0 and 10
+    assert record_offsets(stream, 4).tolist() == [0, 3, 9, 14]
+    long = TokenStream.of_documents([np.zeros(length, np.int64) for length in (90, 10)])
+    assert record_offsets(long, 4) is None  # three lanes would read the same

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from charloom.distinct import KnownText, Tally
     from charloom.model import TextModel, Writing
 
-# Texts that are written side by side, several times as fast as one after another.
-_TOGETHER = 64
-
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
@@ -99,7 +96,7 @@ def generate(
 
     set_threads(threads)
 
-    from charloom.distinct import Tally, distinct_texts
+    from charloom.distinct import TOGETHER, Tally, distinct_texts
     from charloom.model import load
     from charloom.text import describe_characters
 
@@ -128,8 +125,8 @@ def generate(
                 "Raise --temperature, or ask for fewer."
             )
         return
-    for first in range(0, count, _TOGETHER):
-        indexes = range(first, min(first + _TOGETHER, count))
+    for first in range(0, count, TOGETHER):
+        indexes = range(first, min(first + TOGETHER, count))
         writings = prepared.write_many(length, settings, seed=seed, stream_indexes=indexes, stop=stop)
         for index, writing in zip(indexes, writings, strict=True):
             show(index, writing, writing)

@@ -66,7 +66,7 @@ def _setting(settings: type, name: str, flag: str, kind: type, text: str) -> Dec
     "validation",
     "--validation",
     float,
-    "Text to hold out at the end: a share below 1, or a count of characters; of records any, and a count of them.  "
+    "Held out: a share below 1 or a count, of characters at the text's end or of records that the seed draws.  "
     "[default: 0.1]",
 )
 @_setting(TrainingSettings, "patience", "--patience", int, "Evaluations without improvement that end the run.")
@@ -79,8 +79,8 @@ def _setting(settings: type, name: str, flag: str, kind: type, text: str) -> Dec
     metavar="TEXT",
     help=r"What stands between such texts, where it is not the line's end; \n and \t are understood.",
 )
-@_setting(TextSettings, "min_count", "--min-count", int, "Characters that occur less often become one unknown one.")
-@_setting(TrainingSettings, "seed", "--seed", int, "Of the first weights and of dropout.")
+@_setting(TextSettings, "min_count", "--min-count", int, "Fold characters that occur less often into an unknown one.")
+@_setting(TrainingSettings, "seed", "--seed", int, "Of the first weights, of dropout, of the records held out.")
 @click.option(
     "--run",
     type=click.Path(path_type=Path, file_okay=False),

@@ -39,14 +39,9 @@ class TokenStream:
         )
 
     @property
-    def lengths(self) -> Int64[np.ndarray, " documents"]:
-        """How many tokens each document has."""
-        return np.diff(self.starts, append=len(self))
-
-    def selected(self, documents: Int64[np.ndarray, " _"]) -> "TokenStream":
-        """Returns the stream of some documents, in the order given."""
-        ends = self.starts + self.lengths
-        return TokenStream.of_documents(self.token_ids[self.starts[one] : ends[one]] for one in documents.tolist())
+    def documents(self) -> list[Integer[np.ndarray, " _"]]:
+        """The ids of each document."""
+        return np.split(self.token_ids, self.starts[1:])
 
     def circular(self, position: int, count: int) -> Integer[np.ndarray, " count"]:
         """Returns `count` ids from `position` on, which may be -1; after the last comes the first."""

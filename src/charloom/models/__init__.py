@@ -1,7 +1,7 @@
 """Models: recurrent networks over token ids, as plain pytrees."""
 
 from charloom.models.cells import CELLS, Cell, ElmanCell, GRUCell, LSTMCell
-from charloom.models.initializers import filled, glorot_uniform, orthogonal, uniform
+from charloom.models.initializers import glorot_uniform, orthogonal, uniform, zeros
 from charloom.models.network import Dense, LogitsHead, Network, ProbabilitiesHead
 from charloom.models.objective import Totals, cross_entropy, unroll_totals
 from charloom.models.sequence_model import Carry, DropoutMasks, SequenceModel, draw_dropout_masks
@@ -23,11 +23,11 @@ __all__ = [
     "Totals",
     "cross_entropy",
     "draw_dropout_masks",
-    "filled",
     "glorot_uniform",
     "named_tensors",
     "orthogonal",
     "restored",
     "uniform",
     "unroll_totals",
+    "zeros",
 ]

@@ -22,7 +22,7 @@ from charloom.kernels import (
     lstm_sequence,
     lstm_step,
 )
-from charloom.models.initializers import filled, glorot_uniform, orthogonal
+from charloom.models.initializers import glorot_uniform, orthogonal, zeros
 from charloom.settings import CellActivation, CellName, GateActivation
 
 
@@ -67,7 +67,7 @@ class Cell(eqx.Module):
     @classmethod
     def initial_biases(cls, hidden: int) -> dict[str, Float[Array, " gates"]]:
         """Returns the fresh biases by their fields' names."""
-        return {"bias": filled((cls.parts * hidden,))}
+        return {"bias": zeros(cls.parts * hidden)}
 
     @abstractmethod
     def step(self, projected: Float[Array, "lanes gates"], carry: Any) -> tuple[Float[Array, "lanes hidden"], Any]:
@@ -108,8 +108,7 @@ class LSTMCell(Cell):
 
     @classmethod
     def initial_biases(cls, hidden: int) -> dict[str, Float[Array, " gates"]]:
-        ones_for_forget = np.repeat(np.array([0, 1, 0, 0], np.float32), hidden)
-        return {"bias": jnp.asarray(ones_for_forget)}
+        return {"bias": jnp.asarray(np.repeat(np.array([0, 1, 0, 0], np.float32), hidden))}
 
     def zero_carry(self, lanes: int) -> LSTMCarry:
         # Two arrays, not one twice: a donated buffer may be handed over only once.
@@ -141,7 +140,7 @@ class GRUCell(Cell):
 
     @classmethod
     def initial_biases(cls, hidden: int) -> dict[str, Float[Array, " gates"]]:
-        return {name: filled((3 * hidden,)) for name in ("bias", "recurrent_bias")}
+        return {name: zeros(3 * hidden) for name in ("bias", "recurrent_bias")}
 
     def step(
         self, projected: Float[Array, "lanes gates"], carry: Float[Array, "lanes hidden"]

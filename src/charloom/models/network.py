@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int32
 from charloom.errors import SettingError
 from charloom.kernels import LayerInputs, Rows
 from charloom.models.cells import CELLS, Cell
-from charloom.models.initializers import filled, glorot_uniform, uniform
+from charloom.models.initializers import glorot_uniform, uniform, zeros
 from charloom.models.sequence_model import Carry, DropoutMasks, SequenceModel
 from charloom.settings import Inputs, NetworkSettings
 
@@ -27,7 +27,7 @@ class Dense(eqx.Module):
     @classmethod
     def init(cls, input_size: int, output_size: int, rng: np.random.Generator | None) -> "Dense":
         """Returns a map with a Glorot-uniform kernel and a zero bias."""
-        return cls(glorot_uniform(rng, (input_size, output_size)), filled((output_size,)))
+        return cls(glorot_uniform(rng, (input_size, output_size)), zeros(output_size))
 
     def __call__(self, inputs: Float[Array, "*batch input"]) -> Float[Array, "*batch output"]:
         return inputs @ self.kernel + self.bias

@@ -76,40 +76,35 @@ def hold_out_records(
     Raises:
         TooShortError: a part would be empty.
     """
-    records = len(stream.starts)
-    order = np.random.default_rng([seed, _HOLD_OUT]).permutation(records)
+    records = stream.documents
+    order = np.random.default_rng([seed, _HOLD_OUT]).permutation(len(records))
+    drawn = [records[index] for index in order]
     share = _DEFAULT_VALIDATION if validation is None else validation
-    held_out = held_out_characters(records, share)
+    count = held_out_characters(len(records), share)
     notices = []
     if validation is None:
-        within = int(np.searchsorted(np.cumsum(stream.lengths[order]), _MOST_DEFAULT_VALIDATION, side="right"))
-        if within < held_out:
+        within = int(np.searchsorted(np.cumsum([len(record) for record in drawn]), _MOST_DEFAULT_VALIDATION, "right"))
+        if within < count:
             notices.append(
-                f"validation: {within:,} records instead of a tenth of them ({held_out:,}): more than "
+                f"validation: {max(within, 1):,} records instead of a tenth of them ({count:,}): more than "
                 f"{_MOST_DEFAULT_VALIDATION:,} characters would only take time. --validation sets it"
             )
-            held_out = max(within, 1)
-    if not 0 < held_out < records:
+            count = max(within, 1)
+    if not 0 < count < len(records):
         raise TooShortError(
-            f"validation {share:.10g} leaves {max(0, records - held_out):,} of {records:,} records to train on and "
-            f"{min(held_out, records):,} to validate on. Pass another --validation, or give more records."
+            f"validation {share:.10g} leaves {max(0, len(records) - count):,} of {len(records):,} records to train on "
+            f"and {min(count, len(records)):,} to validate on. Pass another --validation, or give more records."
         )
-    validation_stream, rest = stream.selected(order[:held_out]), order[held_out:]
-    held = {record.tobytes() for record in _documents(validation_stream)}
-    is_copy = np.array([record.tobytes() in held for record in _documents(stream.selected(rest))])
-    if is_copy.all():
+    held_out = {record.tobytes() for record in drawn[:count]}
+    kept = [record for record in drawn[count:] if record.tobytes() not in held_out]
+    if not kept:
         raise TooShortError(
-            f"of {records:,} records all that are not held out are copies of those that are: nothing is left to train "
-            "on. Give more different records."
+            f"of {len(records):,} records all that are not held out are copies of those that are: nothing is left to "
+            "train on. Give more different records."
         )
-    copies = int(is_copy.sum())
-    if copies:
+    if copies := len(drawn) - count - len(kept):
         notices.append(f"{copies:,} copies of held-out records are not trained on")
-    return stream.selected(rest[~is_copy]), validation_stream, notices
-
-
-def _documents(stream: TokenStream) -> list[np.ndarray]:
-    return np.split(stream.token_ids, stream.starts[1:])
+    return TokenStream.of_documents(kept), TokenStream.of_documents(drawn[:count]), notices
 
 
 def fit_lanes(settings: TrainingSettings, characters: int) -> tuple[TrainingSettings, list[str]]:

@@ -50,22 +50,18 @@ def part(corpus: Corpus, text: TextSettings, training: TrainingSettings) -> Part
     # What --min-count folds is replaced; else every character is in the vocabulary.
     if records is None:
         stream = TokenStream.of_documents(vocabulary.encode(document, "replace") for document in texts)
-        return Parts(vocabulary, *_with(notices, split_validation(stream, training.validation)))
-    stream = _stream_of_records(records, vocabulary)
-    return Parts(vocabulary, *_with(notices, hold_out_records(stream, training.validation, training.seed)))
+        train, validation, more = split_validation(stream, training.validation)
+    else:
+        stream = _stream_of_records(records, vocabulary)
+        train, validation, more = hold_out_records(stream, training.validation, training.seed)
+    return Parts(vocabulary, train, validation, (*notices, *more))
 
 
-def record_offsets(stream: TokenStream, lanes: int) -> Int64[np.ndarray, " lanes"]:
-    """Returns where lanes begin that are to be about equal, each at a record's beginning."""
+def record_offsets(stream: TokenStream, lanes: int) -> Int64[np.ndarray, " lanes"] | None:
+    """Returns where lanes of about equal parts begin, each at a record; None where some would share one."""
     equal = np.arange(lanes) * len(stream) // lanes
-    return stream.starts[np.searchsorted(stream.starts, equal, side="right") - 1]
-
-
-def _with(
-    notices: list[str], parted: tuple[TokenStream, TokenStream, list[str]]
-) -> tuple[TokenStream, TokenStream, tuple[str, ...]]:
-    train, validation, more = parted
-    return train, validation, (*notices, *more)
+    offsets = stream.starts[np.searchsorted(stream.starts, equal, side="right") - 1]
+    return offsets if len(np.unique(offsets)) == lanes else None
 
 
 def _vocabulary(texts: tuple[str | bytes, ...], text: TextSettings) -> Vocabulary:

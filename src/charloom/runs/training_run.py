@@ -169,11 +169,12 @@ def _run(
     parts = part(corpus, settings.text, settings.training)
     vocabulary, train_stream, validation_stream = parts.vocabulary, parts.train, parts.validation
     training, notices = fit_lanes(settings.training, len(train_stream))
-    if settings.text.delimiter is not None:  # a record's state is always that of its beginning
+    offsets = None
+    if settings.text.delimiter is not None:  # a record is always read from its beginning
         training = replace(training, cold_starts=0.0)
+        offsets = record_offsets(train_stream, training.lanes)
     yield from map(Notice, [*parts.notices, *notices])
 
-    offsets = None if settings.text.delimiter is None else record_offsets(train_stream, training.lanes)
     lanes = Lanes(train_stream, training.lanes, training.unroll_length, offsets)
     updates = training.updates or (
         lanes.updates_in(training.epochs) if training.epochs else default_updates(lanes.updates_in(1))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int32
 
-from charloom.models import Carry, Dense, DropoutMasks, SequenceModel, filled, glorot_uniform, orthogonal, uniform
+from charloom.models import Carry, Dense, DropoutMasks, SequenceModel, glorot_uniform, orthogonal, uniform, zeros
 
 _EMBEDDING = 42
 _HIDDEN = 256
@@ -130,7 +130,7 @@ class RecurrentLayer(eqx.Module):
             embedding=uniform(rng, (vocab_size, _EMBEDDING), 0.05),
             kernel=glorot_uniform(rng, (_EMBEDDING, _HIDDEN)),
             recurrent_kernel=orthogonal(rng, (_HIDDEN, _HIDDEN)),
-            bias=filled((_HIDDEN,)),
+            bias=zeros(_HIDDEN),
             head=Dense.init(_HIDDEN, vocab_size, rng),
         )
 

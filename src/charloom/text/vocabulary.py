@@ -85,7 +85,7 @@ class Vocabulary:
 
     @property
     def unknown_id(self) -> int | None:
-        """The id of U+FFFD, which stands for those that were folded where any were; None where there is none."""
+        """The id of U+FFFD, which rare characters are folded into; None where the vocabulary has it not."""
         return None if self.units == "bytes" else self._id_of(_UNKNOWN)
 
     def _id_of(self, character: str) -> int | None:

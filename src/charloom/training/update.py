@@ -44,7 +44,7 @@ class UpdateRule:
 
 
 def root_key(seed: int) -> Key[Array, ""]:
-    """Returns the key that all of a run's randomness comes from; every seed from 0 to 2**63 - 1 has its own."""
+    """Returns the key that dropout and cold starts come from; every seed from 0 to 2**63 - 1 has its own."""
     # A JAX key takes 32 bits of a seed; the others are folded in.
     key = jax.random.key(seed & 0xFFFFFFFF)
     return jax.random.fold_in(key, seed >> 32) if seed >> 32 else key
