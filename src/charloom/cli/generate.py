@@ -106,12 +106,12 @@ def generate(
     if unknowns:
         done = "left out" if unknown == "skip" else f"replaced with {loaded.vocabulary.replacement!r}"
         click.echo(f"{done}, as the model does not know it: {describe_characters(unknowns)}", err=True)
+    known = None if novel is None else _known_text(loaded, novel)
     if seed is None:
         seed = secrets.randbelow(2**32)
         click.echo(f"seed {seed}", err=True)
     show = partial(_show, loaded, prepared.prompt, seed, as_json)
-    if unique or novel is not None:
-        known = None if novel is None else _known_text(loaded, novel)
+    if unique or known is not None:
         tally = Tally()
         texts = distinct_texts(
             prepared, count, length, settings, tally, seed=seed, stop=stop, unique=unique, known=known
@@ -164,10 +164,12 @@ def _known_text(model: "TextModel", novel: Path) -> "KnownText":
 
 
 def _told(tally: "Tally", unique: bool, novel: bool) -> str:
-    dropped = [f"{tally.duplicates:,} duplicates"] * unique + [f"{tally.copies:,} copies"] * novel
-    if tally.unfinished:
-        dropped.append(f"{tally.unfinished:,} records longer than --length")
-    if tally.empty:
-        dropped.append(f"{tally.empty:,} empty")
-    run = f"; longest verbatim run {tally.longest_run:,} characters" if novel else ""
-    return f"{tally.found:,} texts in {tally.tries:,} tries; dropped: {', '.join(dropped)}{run}"
+    dropped = [
+        (tally.duplicates, "duplicates", unique),
+        (tally.copies, "copies", novel),
+        (tally.unfinished, "longer than --length", tally.unfinished),
+        (tally.empty, "empty", tally.empty),
+    ]
+    reasons = ", ".join(f"{count:,} as {reason}" for count, reason, is_told in dropped if is_told)
+    run = f"; longest verbatim run: {tally.longest_run:,} characters" if novel else ""
+    return f"kept {tally.found:,} in {tally.tries:,} tries; dropped {reasons}{run}"

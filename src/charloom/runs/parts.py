@@ -9,7 +9,7 @@ from charloom.data import TokenStream
 from charloom.errors import SourceError
 from charloom.runs.fit import hold_out_records, split_validation
 from charloom.settings import TextSettings, TrainingSettings
-from charloom.text import Corpus, Vocabulary, split_records
+from charloom.text import Corpus, Vocabulary, describe_characters, split_records
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ def part(corpus: Corpus, text: TextSettings, training: TrainingSettings) -> Part
             raise SourceError(f"no character occurs {text.min_count:,} times. Pass a smaller --min-count.")
         if folded:
             notices.append(
-                f"{len(folded):,} characters that occur fewer than {text.min_count:,} times are one unknown character"
+                f"folded into one unknown character, as they occur fewer than {text.min_count:,} times: "
+                f"{describe_characters(folded)}"
             )
     # What --min-count folds is replaced; else every character is in the vocabulary.
     if records is None:

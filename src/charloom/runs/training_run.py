@@ -300,4 +300,7 @@ def _start(
 
 def _counted(stream: TokenStream, settings: RunSettings) -> str:
     characters = f"{len(stream):,} characters"
-    return characters if settings.text.delimiter is None else f"{len(stream.starts):,} records ({characters})"
+    if settings.text.delimiter is None:
+        return characters
+    count = len(stream.starts)
+    return f"{count:,} {'record' if count == 1 else 'records'} ({characters})"
