@@ -68,9 +68,10 @@ def page(results: Json) -> Iterator[str]:
     yield (
         f"Made by `make results` from `docs/results.json`: charloom {results['version']}, seed "
         f"{results['run']['seed']}, each rung by `charloom reproduce STUDY/RUNG --full`. Losses are in nats per "
-        "character, a mean over an epoch while the weights move, as Keras shows it. First weights were drawn by JAX then and are "
-        "by NumPy now, so that the same seed comes to other figures, as another would. Seconds are medians; where a run "
-        "shared its machine with other work they are more than it needs. `charloom reproduce` writes the whole "
+        "character, a mean over an epoch while the weights move, as Keras shows it. First weights were drawn by JAX "
+        "then and are by NumPy now, so that the same seed comes to other figures, as another would. Seconds are "
+        "medians; where a run shared its machine with other work they are more than it needs. `charloom reproduce` "
+        "writes the whole "
         "report: layers, data, texts and curves."
     )
     missing = [
