@@ -1,13 +1,12 @@
 import gzip
 import lzma
-import os
 
 import pytest
 import zstandard
 
 from charloom.errors import SourceError
 from charloom.settings import TextSettings
-from charloom.text import corpus, read_corpus
+from charloom.text import find_sources, read_corpus
 
 TEXT = "Töne und mehr\n" * 50
 COMPRESS = {".gz": gzip.compress, ".xz": lzma.compress, ".zst": zstandard.ZstdCompressor().compress}
@@ -38,17 +37,11 @@ def test_a_damaged_one_is_named(tmp_path, suffix, damage):
         read_corpus([path], TextSettings())
 
 
-def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path):
     path = tmp_path / "log.txt"
     path.write_text(TEXT)
-    fstat = os.fstat
-
-    def growing(descriptor):
-        found = fstat(descriptor)
-        with open(path, "a") as file:
-            file.write("more\n")
-        return found
-
-    monkeypatch.setattr(corpus.os, "fstat", growing)
+    found = find_sources([path], TextSettings())
+    with open(path, "a") as file:
+        file.write("more\n")
     with pytest.raises(SourceError, match=r"log\.txt changed while it was read"):
-        read_corpus([path], TextSettings())
+        read_corpus(found, TextSettings())

@@ -2,17 +2,22 @@
 
 from charloom.text.catalog import CATALOG, CatalogEntry, local_copy, read_catalog_bytes, unknown_name
 from charloom.text.compression import uncompressed_name
-from charloom.text.corpus import Corpus, normalize, read_catalog_corpus, read_corpus, read_standard_input
+from charloom.text.corpus import Corpus, read_catalog_corpus, read_corpus
+from charloom.text.decoding import normalize, text_pieces
 from charloom.text.records import split_records
-from charloom.text.vocabulary import IncrementalDecoder, Vocabulary, describe_characters
+from charloom.text.sources import Sources, find_sources, read_standard_input
+from charloom.text.vocabulary import CharacterCounts, IncrementalDecoder, Vocabulary, describe_characters
 
 __all__ = [
     "CATALOG",
     "CatalogEntry",
+    "CharacterCounts",
     "Corpus",
     "IncrementalDecoder",
+    "Sources",
     "Vocabulary",
     "describe_characters",
+    "find_sources",
     "local_copy",
     "normalize",
     "read_catalog_bytes",
@@ -20,6 +25,7 @@ __all__ = [
     "read_corpus",
     "read_standard_input",
     "split_records",
+    "text_pieces",
     "uncompressed_name",
     "unknown_name",
 ]

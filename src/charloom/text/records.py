@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from charloom.errors import SourceError
 from charloom.settings import TextSettings
-from charloom.text.corpus import normalize
+from charloom.text.decoding import normalize
 
 
 def split_records(documents: Iterable[str | bytes], settings: TextSettings) -> list[str] | list[bytes]:

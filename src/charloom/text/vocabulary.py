@@ -13,7 +13,8 @@ from charloom.errors import SettingError, UnknownCharacterError
 from charloom.settings import Units, UnknownPolicy
 
 _CODE_POINTS = 0x110000
-_ENCODE_CHUNK = 1 << 20
+_TOGETHER = 1 << 20
+_PIECE = 1 << 13  # fits a core's cache, with all that is made of it; and more of them are all ASCII
 _NEWLINE = "\n"
 _UNKNOWN = "\ufffd"
 
@@ -47,22 +48,22 @@ class Vocabulary:
 
     @classmethod
     def of_texts(cls, texts: Iterable[str], min_count: int = 1, record_end: str | None = None) -> "Vocabulary":
-        """Returns the vocabulary of the characters that occur in `texts`, sorted by code point.
+        """Returns the vocabulary of the characters that occur in `texts`, sorted by code point; see `of_counts`."""
+        return cls.of_counts(CharacterCounts.of_texts(texts, exact=min_count > 1), min_count, record_end)
+
+    @classmethod
+    def of_counts(cls, counts: "CharacterCounts", min_count: int = 1, record_end: str | None = None) -> "Vocabulary":
+        """Returns the vocabulary of the characters that were counted, sorted by code point.
 
         Those that occur fewer than `min_count` times are left out; U+FFFD stands for them, if there are any.
         """
-        counts = np.zeros(_CODE_POINTS, dtype=np.int64)
-        for points in _code_points_of_all(texts):
-            if min_count == 1:
-                counts[points] = 1
-            else:
-                found, times = np.unique(points, return_counts=True)
-                counts[found] += times
-        known = counts >= min_count
-        known[ord(_UNKNOWN)] |= bool(counts[~known].any())
+        rare = set(counts.characters(below=min_count))
+        known = set(counts.characters()) - rare
+        if rare:
+            known.add(_UNKNOWN)
         if record_end is not None:
-            known[ord(record_end)] = True
-        return cls("chars", "".join(map(chr, np.flatnonzero(known))), record_end)
+            known.add(record_end)
+        return cls("chars", "".join(sorted(known)), record_end)
 
     @classmethod
     def of_bytes(cls, record_end: str | None = None) -> "Vocabulary":
@@ -114,31 +115,41 @@ class Vocabulary:
         if isinstance(text, bytes):
             raise TypeError("a vocabulary of characters encodes str, not bytes")
         pieces = []
-        offset = 0
-        for points in _code_points(text):
-            ids = self._id_of_code_point[points]
-            missing = ids < 0
-            if missing.any():
-                if unknown == "error":
-                    index = int(missing.argmax())
-                    raise UnknownCharacterError(
-                        f"cannot encode {_name(chr(points[index]))} at character {offset + index}: "
-                        f"not among this model's {self.size} characters. "
-                        "Pass --unknown replace, or train on text that has it."
-                    )
-                if unknown == "skip":
-                    ids = ids[~missing]
-                else:
-                    ids = np.where(missing, self.characters.index(self.replacement), ids)
-            pieces.append(ids.astype(self.token_dtype))
-            offset += len(points)
+        for start, piece in _pieces(text):
+            if (ids := self._ascii_ids(piece)) is None:
+                ids = self._ids(_code_points(piece), start, unknown).astype(self.token_dtype)
+            pieces.append(ids)
         return np.concatenate(pieces) if pieces else np.zeros(0, self.token_dtype)
+
+    def _ids(self, points: Integer[np.ndarray, " time"], offset: int, unknown: UnknownPolicy) -> np.ndarray:
+        ids = self._id_of_code_point.take(points)
+        missing = ids < 0
+        if not missing.any():
+            return ids
+        if unknown == "error":
+            index = int(missing.argmax())
+            raise UnknownCharacterError(
+                f"cannot encode {_name(chr(points[index]))} at character {offset + index}: "
+                f"not among this model's {self.size} characters. "
+                "Pass --unknown replace, or train on text that has it."
+            )
+        if unknown == "skip":
+            return ids[~missing]
+        return np.where(missing, self.characters.index(self.replacement), ids)
+
+    def _ascii_ids(self, text: str) -> Integer[np.ndarray, " time"] | None:
+        """Returns the ids of a text that is all ASCII and known, several times as fast; None for another."""
+        if not text.isascii() or self.size > 256:
+            return None
+        data, (known, ids) = text.encode("ascii"), self._ascii
+        return None if data.translate(None, known) else np.frombuffer(data.translate(ids), dtype=np.uint8)
 
     def unknown_characters(self, text: str) -> list[str]:
         """Returns the characters of `text` that the vocabulary has not, each occurrence, in order."""
         if self.units == "bytes":
             return []
-        return [chr(point) for points in _code_points(text) for point in points[self._id_of_code_point[points] < 0]]
+        points = _code_points(text)
+        return [chr(point) for point in points[self._id_of_code_point[points] < 0]]
 
     @property
     def replacement(self) -> str:
@@ -158,11 +169,69 @@ class Vocabulary:
         return lambda token_ids, final=False: utf8.decode(np.asarray(token_ids, dtype=np.uint8).tobytes(), final)
 
     @cached_property
+    def _ascii(self) -> tuple[bytes, bytes]:
+        """The ASCII characters that are known, and the id of each byte."""
+        ids = bytearray(256)
+        known = [(ord(character), at) for at, character in enumerate(self.characters) if character.isascii()]
+        for byte, at in known:
+            ids[byte] = at
+        return bytes(byte for byte, _ in known), bytes(ids)
+
+    @cached_property
     def _id_of_code_point(self) -> Int32[np.ndarray, " code_points"]:
         table = np.full(_CODE_POINTS, -1, dtype=np.int32)
         points = np.array([ord(character) for character in self.characters], dtype=np.int64)
         table[points] = np.arange(len(points), dtype=np.int32)
         return table
+
+
+class CharacterCounts:
+    """How often each character occurs in texts that are added one after another.
+
+    Args:
+        exact: whether the counts are wanted; else only which characters there are, which is quicker.
+    """
+
+    def __init__(self, *, exact: bool) -> None:
+        self._exact = exact
+        self._counts = np.zeros(_CODE_POINTS, dtype=np.int64)
+        self._seen = b""  # of ASCII
+
+    @classmethod
+    def of_texts(cls, texts: Iterable[str], *, exact: bool) -> "CharacterCounts":
+        """Returns the counts of all `texts`, of which there may be millions."""
+        counts = cls(exact=exact)
+        for text in _together(texts):
+            counts.add(text)
+        return counts
+
+    def add(self, text: str) -> None:
+        """Counts the characters of `text`."""
+        for _, piece in _pieces(text):
+            self._add(piece)
+
+    def _add(self, text: str) -> None:
+        if self._exact:
+            if text.isascii():
+                self._counts[:256] += np.bincount(np.frombuffer(text.encode("ascii"), np.uint8), minlength=256)
+            elif (points := _code_points(text)).itemsize == 2:
+                self._counts[: 1 << 16] += np.bincount(points, minlength=1 << 16)
+            else:
+                found, times = np.unique(points, return_counts=True)
+                self._counts[found] += times
+        elif text.isascii():
+            if unseen := text.encode("ascii").translate(None, self._seen):
+                self._seen += bytes(set(unseen))
+                self._counts[list(self._seen)] = 1
+        elif not self._counts.take(points := _code_points(text)).all():
+            self._counts[points] = 1
+
+    def characters(self, below: int | None = None) -> str:
+        """Returns the characters that occur, sorted; with `below`, those that occur fewer times."""
+        found = self._counts > 0
+        if below is not None:
+            found &= self._counts < below
+        return "".join(map(chr, np.flatnonzero(found)))
 
 
 def describe_characters(characters: Iterable[str]) -> str:
@@ -180,21 +249,26 @@ def _name(character: str) -> str:
     return f"{character!r} (U+{ord(character):04X})"
 
 
-def _code_points_of_all(texts: Iterable[str]) -> Iterable[np.ndarray]:
-    # Short texts in one go: a call for each of a million records would take long.
+def _together(texts: Iterable[str]) -> Iterable[str]:
+    """Yields short texts joined, for a call for each of a million records would take long, and long ones in pieces."""
     held: list[str] = []
     length = 0
     for text in texts:
         held.append(text)
         length += len(text)
-        if length >= _ENCODE_CHUNK:
-            yield from _code_points("".join(held))
+        if length >= _TOGETHER:
+            joined = "".join(held)
+            yield from (joined[start : start + _TOGETHER] for start in range(0, length, _TOGETHER))
             held, length = [], 0
-    yield from _code_points("".join(held))
+    yield "".join(held)
 
 
-def _code_points(text: str) -> Iterable[np.ndarray]:
-    # In pieces, so that a long text needs four bytes a character for a piece only.
-    for start in range(0, len(text), _ENCODE_CHUNK):
-        piece = text[start : start + _ENCODE_CHUNK]
-        yield np.frombuffer(piece.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+def _pieces(text: str) -> Iterable[tuple[int, str]]:
+    return ((start, text[start : start + _PIECE]) for start in range(0, len(text), _PIECE))
+
+
+def _code_points(text: str) -> Integer[np.ndarray, " time"]:
+    # Two bytes are enough for most texts, and twice as fast.
+    if len(two := text.encode("utf-16-le", "surrogatepass")) == 2 * len(text):
+        return np.frombuffer(two, dtype="<u2")
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")

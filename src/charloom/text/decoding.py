@@ -1,0 +1,93 @@
+"""Bytes into the text that a model sees: decoded and normalized, a piece at a time.
+
+However the bytes are cut into chunks, the pieces joined are the same text.
+"""
+
+import codecs
+from collections.abc import Iterable, Iterator
+from typing import AnyStr
+
+from charloom.errors import SourceError
+from charloom.settings import TextSettings
+
+_UTF8 = ("utf-8", "utf-8-sig")
+_LONGEST_WORD = 1 << 20
+"""Characters without any space that are held until one comes, at most."""
+
+
+def text_pieces(chunks: Iterable[bytes], name: str, settings: TextSettings) -> Iterator[str | bytes]:
+    """Yields what the chunks of the file `name` are to a model with these settings: text, or the bytes themselves.
+
+    Raises:
+        SourceError: the file is binary, or in another encoding.
+    """
+    if settings.units == "bytes":
+        yield from chunks
+        return
+    held = ""
+    for text in _decoded(chunks, name, settings.encoding):
+        text = held + text
+        cut = _cut(text)
+        held = text[cut:]
+        yield normalize(text[:cut], settings)
+    yield normalize(held, settings)
+
+
+def normalize(text: AnyStr, settings: TextSettings) -> AnyStr:
+    """Returns `text` as a model with these settings sees it: newlines as \\n, lower-cased if so set.
+
+    Bytes are left as they are.
+    """
+    if isinstance(text, bytes):
+        return text
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.lower() if settings.lowercase else text
+
+
+def has_no_zero_bytes(encoding: str) -> bool:
+    """Returns whether a zero byte tells that something is no text in `encoding`."""
+    return not codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
+
+
+def _cut(text: str) -> int:
+    """Returns where `text` can be cut: behind a line's end or a word's; 0 where it should not be.
+
+    A \\r may have its \\n still to come, and the lower case of a sigma depends on whether its word goes on.
+    """
+    line = max(text.rfind("\n"), text.rfind("\r", 0, max(0, len(text) - 1)))
+    anywhere = len(text) - text.endswith("\r") if len(text) > _LONGEST_WORD else 0
+    return (line + 1) or (text.rfind(" ") + 1) or anywhere
+
+
+def _decoded(chunks: Iterable[bytes], name: str, encoding: str) -> Iterator[str]:
+    utf8 = codecs.lookup(encoding).name in _UTF8
+    decoder = codecs.getincrementaldecoder("utf-8-sig" if utf8 else encoding)()
+    zeros = not has_no_zero_bytes(encoding)
+    read = 0
+    try:
+        for chunk in chunks:
+            if not zeros and b"\0" in chunk:
+                raise SourceError(
+                    f"{name} is binary, not text: a zero byte at offset {read + chunk.index(0)}. "
+                    "Pass --bytes to model raw bytes, or --encoding (utf-16, say) if it is text."
+                )
+            read += len(chunk)
+            yield _real_characters(decoder.decode(chunk), utf8)
+        yield _real_characters(decoder.decode(b"", final=True), utf8)
+    except UnicodeError as error:
+        where = ""
+        if isinstance(error, UnicodeDecodeError):
+            # The decoder was at the last of the bytes that were read, whatever it had kept of those before.
+            offset = read - len(error.object) + error.start
+            where = f": byte 0x{error.object[error.start]:02x} at offset {offset}"
+        raise SourceError(
+            f"cannot decode {name} as {encoding}{where}. "
+            "Pass --encoding (cp1252 is common), or --bytes to model raw bytes."
+        ) from error
+
+
+def _real_characters(text: str, utf8: bool) -> str:
+    if not utf8:
+        text.encode()  # some encodings let lone surrogates through, which are no characters
+    return text
