@@ -31,7 +31,9 @@ WRAPPERS = ("ThunkExecutor::Execute", "SlinkyThreadPool::Await", "while")
 def main() -> None:
     """Prints a table for the workloads that are to be some times as fast as PyTorch."""
     print("Milliseconds of an update, medians of rounds in which the two take turns.\n")
-    print(f"| network, lanes × unroll | PyTorch | so must be | is | its multiply-adds at the peak | {' | '.join(PARTS)} |")
+    print(
+        f"| network, lanes × unroll | PyTorch | so must be | is | its multiply-adds at the peak | {' | '.join(PARTS)} |"
+    )
     print("| --- " * (5 + len(PARTS)) + "|")
     for workload in TRAINING:
         if workload.wanted is None:
@@ -53,9 +55,7 @@ def main() -> None:
 
 def profile(workload: Training) -> dict[str, float]:
     """Returns the milliseconds of an update's parts."""
-    settings = NetworkSettings(
-        cell=workload.cell, layers=workload.layers, hidden=workload.hidden, embedding=EMBEDDING
-    )
+    settings = NetworkSettings(cell=workload.cell, layers=workload.layers, hidden=workload.hidden, embedding=EMBEDDING)
     network = Network.init(settings, VOCABULARY, 0, np.random.default_rng(0))
     rule = UpdateRule()
     stream = TokenStream.of_documents([random_ids(CHARACTERS, VOCABULARY)])

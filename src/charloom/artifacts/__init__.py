@@ -1,6 +1,6 @@
 """Artifacts: files written in one step, and named tensors with JSON in one of them. Knows nothing of networks."""
 
-from charloom.artifacts.files import alone_in, cannot_write, make_folder, write_bytes
+from charloom.artifacts.files import alone_in, cannot_write, make_folder, replacing, write_bytes
 from charloom.artifacts.tensor_file import (
     METADATA_KEY,
     read_metadata,
@@ -16,6 +16,7 @@ __all__ = [
     "make_folder",
     "read_metadata",
     "read_tensor_file",
+    "replacing",
     "require_writable",
     "write_bytes",
     "write_tensor_file",

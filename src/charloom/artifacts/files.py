@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from charloom.errors import OutputError
 
@@ -16,7 +17,18 @@ os.umask(_UMASK)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes `data` to a temporary file beside `path`, flushes it to disk, and renames it.
+    """Writes `data` as the file `path`, in one step.
+
+    Raises:
+        OutputError: the file cannot be written; what stood at `path` is as it was.
+    """
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Gives a temporary file beside `path`, which is flushed to disk and takes its place when the block ends well.
 
     Raises:
         OutputError: the file cannot be written; what stood at `path` is as it was.
@@ -27,7 +39,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_UMASK
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, mode)  # mkstemp's 0600 is for secrets
@@ -55,17 +67,21 @@ def make_folder(path: Path) -> None:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Keeps other processes of charloom's out of `folder` for as long as the block runs.
 
+    Args:
+        folder: is there.
+        wait: whether another one is waited for.
+
     Raises:
-        OutputError: one is at work there, or the folder cannot be written to.
+        OutputError: one is at work there and is not waited for, or the folder cannot be written to.
     """
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
         raise OutputError(f"another charloom is at work in {folder}. Wait for it, or give another folder.") from None
     except OSError as error:

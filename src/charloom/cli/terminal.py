@@ -8,7 +8,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn
 
-from charloom.training import Evaluation, Event, Notice, Sample, Stopped
+from charloom.training import Encoding, Evaluation, Event, Notice, Sample, Stopped
 from charloom.training import Progress as TrainingProgress
 from charloom.units import bits_from_nats, format_seconds
 
@@ -55,9 +55,15 @@ class TrainingDisplay(Display):
     def __init__(self) -> None:
         super().__init__()
         self._train_nats: float | None = None
+        self._reading: TaskID | None = None
 
     def show(self, event: Event) -> None:
         """Shows one event."""
+        if isinstance(event, Encoding):
+            self._read(event)
+            return
+        if self._reading is not None:
+            self._bars.update(self._reading, visible=False)
         if isinstance(event, Notice):
             self.print(event.text)
         elif isinstance(event, TrainingProgress):
@@ -73,6 +79,12 @@ class TrainingDisplay(Display):
                 self._console.print(indent(event.text.strip(), "    "), style="italic", markup=False)
         elif isinstance(event, Stopped) and self._task is not None:
             self._bars.update(self._task, state="scoring the held-out text")
+
+    def _read(self, event: Encoding) -> None:
+        if self._reading is None:
+            self.print(f"the text is encoded, once, into {event.folder}")
+            self._reading = self._bars.add_task("", total=event.of, state="")
+        self._bars.update(self._reading, completed=event.read, total=event.of, state=f"{event.read / 2e6:,.0f} MB")
 
     def _advance(self, event: TrainingProgress) -> None:
         nats = event.train_nats_per_char

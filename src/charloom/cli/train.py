@@ -15,7 +15,7 @@ from click.core import ParameterSource
 
 from charloom.cli.interrupt import Interrupt
 from charloom.cli.options import WRONG_DATA, Decorator, json_option, set_threads, threads_option
-from charloom.errors import RunFolderError
+from charloom.errors import OutputError, RunFolderError
 from charloom.settings import CellName, NetworkSettings, TextSettings, TrainingSettings
 from charloom.text import uncompressed_name
 from charloom.units import bits_from_nats, format_seconds
@@ -93,6 +93,12 @@ def _setting(settings: type, name: str, flag: str, kind: type, text: str) -> Dec
     metavar="DIR",
     help="Go on with the run in DIR; its text, settings and --out are its own.",
 )
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="A folder to keep the text in, encoded, and to read it from.  [default: the user's cache, from 100 MB on]",
+)
 @click.option("--tensorboard", is_flag=True, help="Write event files for TensorBoard into the run's folder.")
 @threads_option
 @json_option
@@ -104,6 +110,7 @@ def train(
     out: Path | None,
     run: Path | None,
     resume: Path | None,
+    cache: Path | None,
     tensorboard: bool,
     lowercase: bool,
     as_bytes: bool,
@@ -151,7 +158,7 @@ def train(
 
     from charloom.cli.terminal import TrainingDisplay
     from charloom.runs import RunSettings, run_training
-    from charloom.training import Event, follow
+    from charloom.training import Encoding, Event, follow
 
     settings = RunSettings(
         sources=sources,
@@ -160,6 +167,7 @@ def train(
         network=network,
         training=training,
         folder=run,
+        cache=cache,
         samples=True,
     )
     if resume is not None:
@@ -171,9 +179,13 @@ def train(
     with TrainingDisplay() as display, Interrupt(display.print, kept) as interrupt, _plotting(plots) as plot:
 
         def on_event(event: Event) -> None:
-            interrupt.armed = True  # the sources are read: from here on there will be a model to keep
+            if not isinstance(event, Encoding):
+                interrupt.armed = True  # the sources are read: from here on there will be a model to keep
             display.show(event)
-            plot(event)
+            try:
+                plot(event)
+            except OutputError as error:
+                display.print(f"{error} Nothing more is plotted; training goes on")
 
         result = follow(run_training(settings, should_stop=lambda: bool(interrupt.came)), on_event)
     seconds = time.perf_counter() - begin

@@ -12,7 +12,7 @@ from charloom.models import Network, SequenceModel
 from charloom.runs.run_folder import RunFolder
 from charloom.runs.run_settings import RunSettings
 from charloom.settings import SamplingSettings, TrainingSettings
-from charloom.text import Corpus, Vocabulary
+from charloom.text import Vocabulary
 from charloom.training import (
     Evaluation,
     Event,
@@ -58,7 +58,7 @@ class Keeper:
         self,
         settings: RunSettings,
         fitted: TrainingSettings,
-        corpus: Corpus,
+        trained_on: Mapping[str, str | int],
         vocabulary: Vocabulary,
         updates: int,
         folder: RunFolder | None,
@@ -66,7 +66,7 @@ class Keeper:
         self.best: Evaluation | None = None
         self._settings = settings
         self._vocabulary = vocabulary
-        self._trained_on = corpus.facts
+        self._trained_on = dict(trained_on)
         self._training = asdict(fitted) | {"updates": updates}
         self._history: list[dict[str, float | None]] = []
         self._folder = folder

@@ -1,6 +1,6 @@
 """A corpus as token ids, parted: what is trained on, and what is held out."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int64
@@ -9,7 +9,7 @@ from charloom.data import TokenStream
 from charloom.errors import SourceError
 from charloom.runs.fit import hold_out_records, split_validation
 from charloom.settings import TextSettings, TrainingSettings
-from charloom.text import Corpus, Vocabulary, describe_characters, split_records
+from charloom.text import CharacterCounts, Corpus, Vocabulary, describe_characters, split_records
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,8 @@ def part(corpus: Corpus, text: TextSettings, training: TrainingSettings) -> Part
     """
     records = None if text.delimiter is None else split_records(corpus.documents, text)
     texts: tuple[str | bytes, ...] = corpus.documents if records is None else tuple(records)
-    vocabulary = _vocabulary(texts, text)
-    notices = []
-    if text.min_count > 1:
-        folded = set(_vocabulary(texts, replace(text, min_count=1)).characters) - set(vocabulary.characters)
-        if vocabulary.size == (vocabulary.unknown_id is not None) + (vocabulary.end_id is not None):
-            raise SourceError(f"no character occurs {text.min_count:,} times. Pass a smaller --min-count.")
-        if folded:
-            notices.append(
-                f"folded into one unknown character, as they occur fewer than {text.min_count:,} times: "
-                f"{describe_characters(folded)}"
-            )
+    characters = (document for document in texts if isinstance(document, str))
+    vocabulary, notices = vocabulary_of(CharacterCounts.of_texts(characters, exact=text.min_count > 1), text)
     # What --min-count folds is replaced; else every character is in the vocabulary.
     if records is None:
         stream = TokenStream.of_documents(vocabulary.encode(document, "replace") for document in texts)
@@ -65,11 +56,24 @@ def record_offsets(stream: TokenStream, lanes: int) -> Int64[np.ndarray, " lanes
     return offsets if len(np.unique(offsets)) == lanes else None
 
 
-def _vocabulary(texts: tuple[str | bytes, ...], text: TextSettings) -> Vocabulary:
+def vocabulary_of(counts: CharacterCounts, text: TextSettings) -> tuple[Vocabulary, list[str]]:
+    """Returns the vocabulary of what was counted, and a notice of the characters that are folded.
+
+    Raises:
+        SourceError: all of them would be.
+    """
     if text.units == "bytes":
-        return Vocabulary.of_bytes(text.record_end)
-    characters = (document for document in texts if isinstance(document, str))
-    return Vocabulary.of_texts(characters, text.min_count, text.record_end)
+        return Vocabulary.of_bytes(text.record_end), []
+    vocabulary = Vocabulary.of_counts(counts, text.min_count, text.record_end)
+    if vocabulary.size == (vocabulary.unknown_id is not None) + (vocabulary.end_id is not None):
+        raise SourceError(f"no character occurs {text.min_count:,} times. Pass a smaller --min-count.")
+    folded = counts.characters(below=text.min_count)
+    if not folded:
+        return vocabulary, []
+    return vocabulary, [
+        f"folded into one unknown character, as they occur fewer than {text.min_count:,} times: "
+        f"{describe_characters(folded)}"
+    ]
 
 
 def _stream_of_records(records: list[str] | list[bytes], vocabulary: Vocabulary) -> TokenStream:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from charloom.errors import CharloomError, RunFolderError
+from charloom.errors import CharloomError, RunFolderError, SettingError
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
 from charloom.text import CATALOG
 
@@ -22,6 +22,7 @@ class RunSettings:
         network: the shape of what is trained.
         training: how.
         folder: for checkpoints and metrics; None for none.
+        cache: where the text is kept encoded, to be read from there; None holds all but large texts in memory.
         resume: whether `folder` holds this run, which is gone on with.
         samples: whether to write a short sample now and then.
     """
@@ -32,8 +33,13 @@ class RunSettings:
     network: NetworkSettings = NetworkSettings()
     training: TrainingSettings = TrainingSettings()
     folder: Path | None = None
+    cache: Path | None = None
     resume: bool = False
     samples: bool = False
+
+    def __post_init__(self) -> None:
+        if self.cache is not None and self.text.delimiter is not None:
+            raise SettingError("cache", "is for a text that goes on; records are held in memory")
 
     def from_anywhere(self) -> "RunSettings":
         """Returns the same settings with paths that hold in any working folder."""
@@ -41,6 +47,7 @@ class RunSettings:
             self,
             sources=tuple(_from_anywhere(os.fspath(source)) for source in self.sources),
             out=None if self.out is None else Path(os.path.abspath(self.out)),
+            cache=None if self.cache is None else Path(os.path.abspath(self.cache)),
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -48,6 +55,7 @@ class RunSettings:
         return {
             "sources": [os.fspath(source) for source in self.sources],
             "out": None if self.out is None else str(self.out),
+            "cache": None if self.cache is None else str(self.cache),
             "text": asdict(self.text),
             "network": asdict(self.network),
             "training": asdict(self.training),
@@ -65,6 +73,7 @@ class RunSettings:
             return cls(
                 sources=tuple(settings["sources"]),
                 out=None if settings["out"] is None else Path(settings["out"]),
+                cache=None if settings.get("cache") is None else Path(settings["cache"]),
                 text=TextSettings(**settings["text"]),
                 network=NetworkSettings(**settings["network"]),
                 training=TrainingSettings(**settings["training"]),

@@ -1,17 +1,22 @@
 """A run's events as TensorBoard shows them."""
 
+import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from charloom.errors import CharloomError
+from charloom.artifacts import cannot_write, make_folder
+from charloom.errors import CharloomError, OutputError
 from charloom.training import Evaluation, Event, Progress
 from charloom.units import bits_from_nats
 
 
 class TensorBoardWriter:
     """Writes event files into a folder, from the first event that there is something to plot of; to be closed.
+
+    What was plotted of updates that are made again, by a run that is gone on with or that went back, is hidden.
 
     Raises:
         CharloomError: tensorboardX is not installed.
@@ -24,6 +29,8 @@ class TensorBoardWriter:
             )
         self._folder = folder
         self._writer: Any = None
+        self._has_failed = False
+        self._update = 0  # of the last point
 
     def __enter__(self) -> "TensorBoardWriter":
         return self
@@ -32,21 +39,41 @@ class TensorBoardWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._writer is not None:
-            self._writer.close()
+            with suppress(OSError):  # all up to the last evaluation is written
+                self._writer.close()
 
     def add(self, event: Event) -> None:
-        """Writes what there is to plot of an event, by the count of updates."""
-        if isinstance(event, Progress):
-            self._scalar("training/bits_per_char", bits_from_nats(event.train_nats_per_char), event.update)
-            self._scalar("training/chars_per_second", event.chars_per_second, event.update)
-        elif isinstance(event, Evaluation):
-            self._scalar("validation/bits_per_char", bits_from_nats(event.validation_nats_per_char), event.update)
-            self._writer.flush()
+        """Writes what there is to plot of an event, by the count of updates; nothing after it has failed once.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        if self._has_failed:
+            return
+        try:
+            if isinstance(event, Progress):
+                self._scalar("training/bits_per_char", bits_from_nats(event.train_nats_per_char), event.update)
+                self._scalar("training/chars_per_second", event.chars_per_second, event.update)
+            elif isinstance(event, Evaluation):
+                self._scalar("validation/bits_per_char", bits_from_nats(event.validation_nats_per_char), event.update)
+                self._writer.flush()
+        except OSError as error:
+            self._has_failed = True
+            raise OutputError(cannot_write(self._folder, error)) from error
 
     def _scalar(self, name: str, value: float, update: int) -> None:
-        if self._writer is None:
-            from tensorboardX import SummaryWriter
+        from tensorboardX import summary
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event as Record
+        from tensorboardX.proto.event_pb2 import SessionLog
 
-            # What was plotted of updates that are made again is hidden from here on.
-            self._writer = SummaryWriter(str(self._folder), purge_step=update)
-        self._writer.add_scalar(name, value, update)
+        # Not by SummaryWriter, whose thread would end at a full disk, and everything then wait for it.
+        begins = self._writer is None
+        if begins:
+            make_folder(self._folder)
+            self._writer = EventsWriter(str(self._folder / "events"))
+        if begins or update < self._update:
+            hide = SessionLog(status=SessionLog.START)
+            self._writer.write_event(Record(wall_time=time.time(), step=update, session_log=hide))
+        self._update = update
+        self._writer.write_event(Record(wall_time=time.time(), step=update, summary=summary.scalar(name, value)))

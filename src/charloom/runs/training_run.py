@@ -1,7 +1,7 @@
 """A training run: sources in, events on the way, the best model in a file at the end."""
 
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from charloom.runs.keeper import CheckpointTrees, Keeper
 from charloom.runs.parts import part, record_offsets
 from charloom.runs.run_folder import RunFolder, read_run
 from charloom.runs.run_settings import RunSettings
+from charloom.runs.token_cache import LARGE, EncodedCorpus, encoded_corpus
 from charloom.settings import CellName, NetworkSettings, TextSettings, TrainingSettings
-from charloom.text import Corpus, read_corpus, read_standard_input
+from charloom.text import Corpus, Sources, find_sources, read_corpus, read_standard_input
 from charloom.training import (
     Event,
     LoopState,
@@ -82,6 +83,7 @@ def train(
     patience: int | None = None,
     seed: int = TrainingSettings.seed,
     run: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> TextModel:
     """Returns a model trained on `sources`, the best on the validation part.
@@ -94,6 +96,8 @@ def train(
         min_count: characters that occur less often become one unknown character.
         out: a model file that is written at each improvement.
         run: a folder for checkpoints and metrics; `resume` goes on with what it holds.
+        cache: a folder that the text is kept in, encoded, to be read from there instead of from memory; texts of
+            100 MB and more always are, in the user's cache folder where none is given.
         on_event: is called with each event of the run, to show progress.
 
     Raises:
@@ -122,6 +126,7 @@ def train(
             seed=seed,
         ),
         folder=None if run is None else Path(run),
+        cache=None if cache is None else Path(cache),
     )
     return follow(run_training(settings), on_event).model
 
@@ -156,17 +161,21 @@ def _run(
 ) -> Generator[Event, None, TrainingResult]:
     if settings.out is not None:
         require_writable(settings.out)
-    corpus = _read(settings, folder)
-    if settings.out is not None and os.path.realpath(settings.out) in corpus.paths:
+    sources = _find(settings, folder)
+    if settings.out is not None and os.path.realpath(settings.out) in sources.paths:
         raise OutputError(
             f"{settings.out} is among the texts to train on, and would be written over. Give another name."
         )
-    if folder is not None:
-        _require_outside(folder, settings.sources)
-        if settings.resume:
-            yield from map(Notice, _of_this_text(folder, corpus))
-    yield from map(Notice, corpus.notices)
-    parts = part(corpus, settings.text, settings.training)
+    for path in (None if folder is None else folder.path, settings.cache):
+        _require_outside(path, settings.sources)
+    corpus = yield from _read(sources, settings)
+    if folder is not None and settings.resume:
+        yield from map(Notice, _of_this_text(folder, corpus.facts))
+    yield from map(Notice, sources.notices)
+    if isinstance(corpus, Corpus):
+        parts = part(corpus, settings.text, settings.training)
+    else:
+        parts = corpus.parted(settings.training)
     vocabulary, train_stream, validation_stream = parts.vocabulary, parts.train, parts.validation
     training, notices = fit_lanes(settings.training, len(train_stream))
     offsets = None
@@ -190,7 +199,7 @@ def _run(
     )
     if folder is not None and not settings.resume:  # nothing that was asked for stands in the way any more
         folder.begin({"settings": settings.as_json(), "trained_on": corpus.facts, "machine": _machine()})
-    keeper = Keeper(settings, training, corpus, vocabulary, updates, folder)
+    keeper = Keeper(settings, training, corpus.facts, vocabulary, updates, folder)
     start, notices = (None, [])
     if folder is not None and settings.resume:
         start, notices = _start(folder, keeper, network, training)
@@ -226,8 +235,8 @@ def _run(
     )
 
 
-def _read(settings: RunSettings, folder: RunFolder | None) -> Corpus:
-    """Returns the corpus; of a text from a pipe the folder keeps a copy, to be read when the run is gone on with."""
+def _find(settings: RunSettings, folder: RunFolder | None) -> Sources:
+    """Returns the text's files; of one from a pipe the folder keeps a copy, to be read when the run is gone on with."""
     standard_input = None
     if folder is not None and "-" in settings.sources:
         standard_input = folder.standard_input() if settings.resume else read_standard_input()
@@ -235,16 +244,23 @@ def _read(settings: RunSettings, folder: RunFolder | None) -> Corpus:
             raise RunFolderError(f"{folder.path} has lost its copy of the text that came from standard input.")
         if not settings.resume:
             folder.keep_standard_input(standard_input)
-    return read_corpus(settings.sources, settings.text, standard_input)
+    return find_sources(settings.sources, settings.text, standard_input)
 
 
-def _require_outside(folder: RunFolder, sources: Sequence[str | os.PathLike[str]]) -> None:
-    """Raises `OutputError` where the folder would be read as a part of the text when the run is gone on with."""
+def _read(sources: Sources, settings: RunSettings) -> Generator[Event, None, Corpus | EncodedCorpus]:
+    is_large = sources.bytes_on_disk >= LARGE and settings.text.delimiter is None
+    if is_large or settings.cache is not None:
+        return (yield from encoded_corpus(sources, settings.text, settings.cache))
+    return read_corpus(sources, settings.text)
+
+
+def _require_outside(folder: Path | None, sources: Sequence[str | os.PathLike[str]]) -> None:
+    """Raises `OutputError` where `folder` would be read as a part of the text another time."""
+    if folder is None:
+        return
     for source in sources:
-        if os.path.isdir(source) and Path(os.path.realpath(folder.path)).is_relative_to(os.path.realpath(source)):
-            raise OutputError(
-                f"{folder.path} lies in {source}, and would be read as text. Give a folder outside of it."
-            )
+        if os.path.isdir(source) and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(source)):
+            raise OutputError(f"{folder} lies in {source}, and would be read as text. Give a folder outside of it.")
 
 
 def _machine() -> dict[str, str]:
@@ -257,14 +273,14 @@ def _machine() -> dict[str, str]:
     }
 
 
-def _of_this_text(folder: RunFolder, corpus: Corpus) -> list[str]:
+def _of_this_text(folder: RunFolder, now: Mapping[str, str | int]) -> list[str]:
     """Makes sure that the run in `folder` is of this text, and returns notices of what else is not as it was.
 
     Raises:
         RunFolderError: its text is another now.
     """
     run = read_run(folder.path)
-    before, now = run.get("trained_on", {}), corpus.facts
+    before = run.get("trained_on", {})
     if before != now:
         raise RunFolderError(
             f"{folder.path} is a run on {_described(before)}, and that is {_described(now)} now. Put the text back as "
@@ -279,7 +295,7 @@ def _of_this_text(folder: RunFolder, corpus: Corpus) -> list[str]:
     return [f"last bits may differ from those of a run that was never stopped: {', '.join(changed)}"] if changed else []
 
 
-def _described(facts: dict[str, Any]) -> str:
+def _described(facts: Mapping[str, Any]) -> str:
     return f"{facts.get('name')} ({facts.get('characters'):,} characters, SHA-256 {str(facts.get('sha256'))[:12]}…)"
 
 

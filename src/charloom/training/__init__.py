@@ -1,6 +1,17 @@
 """Training: a network's weights follow a producer of blocks; a generator of events reports it."""
 
-from charloom.training.events import EpochEnd, Evaluation, Event, Notice, Progress, Sample, Saved, Stopped, follow
+from charloom.training.events import (
+    Encoding,
+    EpochEnd,
+    Evaluation,
+    Event,
+    Notice,
+    Progress,
+    Sample,
+    Saved,
+    Stopped,
+    follow,
+)
 from charloom.training.loop import LoopCounts, LoopState, TrainingLoop
 from charloom.training.phases import Phase, has_diverged, train_phases
 from charloom.training.schedule import default_updates, learning_rates
@@ -17,6 +28,7 @@ from charloom.training.update import (
 
 __all__ = [
     "Dispatch",
+    "Encoding",
     "EpochEnd",
     "Evaluation",
     "Event",

@@ -81,6 +81,21 @@ class EpochEnd:
 
 
 @dataclass(frozen=True)
+class Encoding:
+    """A large text is read, before training: once for its characters, and once more to encode them.
+
+    Attributes:
+        folder: where what comes of it is kept.
+        read: bytes, of both times.
+        of: how many these will be; None where a compressed file does not tell.
+    """
+
+    folder: Path
+    read: int
+    of: int | None
+
+
+@dataclass(frozen=True)
 class Sample:
     """A short text that the model just wrote."""
 
@@ -112,7 +127,7 @@ class Stopped:
     chars_per_second: float
 
 
-Event = Notice | Progress | Evaluation | EpochEnd | Sample | Saved | Stopped
+Event = Notice | Encoding | Progress | Evaluation | EpochEnd | Sample | Saved | Stopped
 
 Told = TypeVar("Told")
 Result = TypeVar("Result")

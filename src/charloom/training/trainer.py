@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float32, Float64, Int64, Key
 
-from charloom.data import BlockProducer
+from charloom.data import Block, BlockProducer
 from charloom.training.update import TrainingState, UpdateRule, run_block
 
 Rates = Callable[[int, int], Float32[np.ndarray, " count"]]
@@ -39,6 +39,8 @@ class Dispatch(NamedTuple):
 class Trainer:
     """Makes updates in dispatches of about half a second, whose length nothing else depends on.
 
+    While one runs, the block of the next is made.
+
     Attributes:
         state: after the updates made so far.
         update: how many these are.
@@ -54,14 +56,15 @@ class Trainer:
         self._key = key
         self._capacity = _capacity(state, producer)
         self._compiled = False
-        self._last: tuple[int, float] | None = None
+        self._seconds_an_update: float | None = None  # in the last dispatch
+        self._ahead: tuple[int, Block] | None = None  # a block that was made ahead, and its first update
         self._updates_timed = 0
         self._seconds_timed = 0.0
 
     def dispatch(self, until: int, rates: Rates) -> Dispatch:
         """Makes some updates, at least one and not past update `until`."""
-        count = min(self._next_count(), until - self.update)
-        block = self._producer.block(self.update, count, self._capacity)
+        block = self._next_block()
+        count = min(block.updates, until - self.update)
         padded_rates = np.zeros(self._capacity, np.float32)
         padded_rates[:count] = rates(self.update, count)
         begin = time.perf_counter()
@@ -77,10 +80,13 @@ class Trainer:
             self._key,
             rule=self._rule,
         )
+        # XLA's threads are at work: this one reads ahead meanwhile, from a disk perhaps.
+        first = self.update + count
+        self._ahead = first, self._producer.block(first, self._count_after(count), self._capacity)
         nats, correct = (np.asarray(sums, dtype=np.float64)[:count] for sums in totals)
         seconds = time.perf_counter() - begin
         if self._compiled:  # the first dispatch compiles
-            self._last = count, seconds
+            self._seconds_an_update = seconds / count
             self._updates_timed += count
             self._seconds_timed += seconds
         self._compiled = True
@@ -99,11 +105,16 @@ class Trainer:
         """Returns how long `updates` would take at that speed; None until it is known."""
         return updates * self._seconds_timed / self._updates_timed if self._updates_timed else None
 
-    def _next_count(self) -> int:
-        if self._last is None:
+    def _next_block(self) -> Block:
+        if self._ahead is not None and self._ahead[0] == self.update:  # else the run went back
+            return self._ahead[1]
+        return self._producer.block(self.update, self._count_after(1), self._capacity)
+
+    def _count_after(self, count: int) -> int:
+        """Returns how many updates fill a dispatch, but not many times the `count` of the one before."""
+        if self._seconds_an_update is None:
             return 1
-        count, seconds = self._last
-        return max(1, min(round(count * _DISPATCH_SECONDS / seconds), 4 * count, self._capacity))
+        return max(1, min(round(_DISPATCH_SECONDS / self._seconds_an_update), 4 * count, self._capacity))
 
 
 def _capacity(state: TrainingState, producer: BlockProducer) -> int:

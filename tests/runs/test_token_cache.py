@@ -1,0 +1,214 @@
+"""Texts that are encoded into a folder: the same as in memory, once, and in little memory."""
+
+import gzip
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import charloom as cl
+from charloom.artifacts import alone_in
+from charloom.errors import OutputError, SettingError, SourceError
+from charloom.runs import RunSettings, run_training
+from charloom.runs.parts import part
+from charloom.runs.token_cache import encoded_corpus
+from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
+from charloom.text import compression, find_sources, read_corpus
+from charloom.training import Encoding, Notice, follow
+
+TEXT = "Ein Öl für Σισυφοσ’ “Töne”,\r\n日本語 und 😀 ΑΣ\rΟΔΟΣ ΑΣ. plain words only\n" * 40
+QUICK = {"hidden": 16, "embedding": 4, "lanes": 4, "unroll": 16}
+
+
+def encoded(paths, cache, settings=None):
+    """Returns the encoded corpus, and the events on the way to it."""
+    settings, events = settings or TextSettings(), []
+    return follow(encoded_corpus(find_sources(paths, settings), settings, cache), events.append), events
+
+
+def entries(cache):
+    return sorted(path for path in cache.iterdir() if (path / "text.json").exists())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        TextSettings(),
+        TextSettings(lowercase=True),
+        TextSettings(min_count=100),
+        TextSettings(units="bytes"),
+        TextSettings(encoding="utf-16"),
+        TextSettings(encoding="gb18030", lowercase=True),
+    ],
+)
+@pytest.mark.parametrize("chunk", [5, 1 << 17])
+def test_what_is_encoded_is_the_text(tmp_path, monkeypatch, settings, chunk):
+    monkeypatch.setattr(compression, "_CHUNK", chunk)
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "a.txt").write_bytes(TEXT.encode(settings.encoding))
+    (folder / "b.txt").write_bytes(b"")
+    (folder / "c.txt.gz").write_bytes(gzip.compress(TEXT[7:].encode(settings.encoding)))
+    if "16" not in settings.encoding:  # where zeros are text
+        (folder / "d.bin").write_bytes(b"\0\0\1")
+    training = TrainingSettings(validation=50)
+    corpus = read_corpus([folder], settings)
+    wanted = part(corpus, settings, training)
+    got, _ = encoded([folder], tmp_path / "cache", settings)
+    assert got.facts == corpus.facts
+    parts = got.parted(training)
+    assert parts.vocabulary == wanted.vocabulary
+    assert parts.notices == wanted.notices
+    for mine, theirs in ((parts.train, wanted.train), (parts.validation, wanted.validation)):
+        assert mine.token_ids.dtype == theirs.token_ids.dtype
+        np.testing.assert_array_equal(mine.token_ids, theirs.token_ids)
+        np.testing.assert_array_equal(mine.starts, theirs.starts)
+
+
+def test_it_is_encoded_once_and_again_where_it_has_changed(tmp_path):
+    book, cache = tmp_path / "book.txt", tmp_path / "cache"
+    book.write_text(TEXT)
+    first, events = encoded([book], cache)
+    wanted = np.array(first.stream.token_ids)
+    assert isinstance(events[0], Encoding)
+    (entry,) = entries(cache)
+    assert entry.stat().st_mode & 0o077 == 0  # what a user writes is not for others
+    again, events = encoded([book], cache)
+    assert [type(event) for event in events] == [Notice]
+    assert "was encoded before" in events[0].text
+    np.testing.assert_array_equal(again.stream.token_ids, wanted)
+
+    (entry / "tokens.bin").write_bytes(b"cut off")
+    mended, events = encoded([book], cache)
+    assert isinstance(events[0], Encoding)
+    np.testing.assert_array_equal(mended.stream.token_ids, wanted)
+
+    (entry / "text.json").write_text('{"vocabulary": 7}')
+    mended, _ = encoded([book], cache)
+    np.testing.assert_array_equal(mended.stream.token_ids, wanted)
+
+    (tmp_path / "other.txt").write_text("another text")
+    encoded([tmp_path / "other.txt"], cache)
+    book.write_text(TEXT + "more")
+    left = entry / ".tokens.bin.killed.tmp"
+    left.write_bytes(b"half")
+    longer, _ = encoded([book], cache)
+    assert len(longer.stream) == len(wanted) + 4
+    assert not entry.exists()  # nothing will read it any more
+    assert len(entries(cache)) == 2
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    cache = tmp_path / "cache"
+    (tmp_path / "a.txt").write_text("one text")
+    (tmp_path / "b.txt").write_text("another text")
+    encoded([tmp_path / "a.txt"], cache)
+    (entry,) = entries(cache)
+    (entry / ".tokens.bin.x.tmp").write_bytes(b"half")
+    (cache / "mine").mkdir()
+    (cache / "mine" / ".x.tmp").write_bytes(b"not charloom's")
+    encoded([tmp_path / "b.txt"], cache)
+    assert sorted(path.name for path in entry.iterdir()) in (
+        [".lock", "text.json", "tokens.bin"],
+        ["text.json", "tokens.bin"],
+    )
+    assert (cache / "mine" / ".x.tmp").exists()
+
+
+def test_another_process_that_encodes_the_same_is_waited_for(tmp_path):
+    book, cache = tmp_path / "book.txt", tmp_path / "cache"
+    book.write_text(TEXT)
+    encoded([book], cache)
+    (entry,) = entries(cache)
+    held, done = threading.Event(), []
+
+    def hold():
+        with alone_in(entry):
+            held.set()
+            time.sleep(0.5)
+            done.append(True)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    encoded([book], cache)
+    assert done
+    thread.join()
+
+
+def test_a_file_that_changes_between_the_two_readings_is_refused(tmp_path):
+    book, cache, settings = tmp_path / "book.txt", tmp_path / "cache", TextSettings()
+    book.write_text(TEXT)
+    run = encoded_corpus(find_sources([book], settings), settings, cache)
+    assert isinstance(next(run), Encoding)
+    with book.open("a") as file:
+        file.write("more")
+    with pytest.raises(SourceError, match="changed while it was read"):
+        list(run)
+    assert not entries(cache)
+    assert not list(cache.glob("*/.*.tmp"))
+
+
+def test_an_empty_text_is_refused(tmp_path):
+    (tmp_path / "empty.txt").write_bytes(b"")
+    with pytest.raises(SourceError, match="empty"):
+        encoded([tmp_path / "empty.txt"], tmp_path / "cache")
+
+
+def test_the_model_is_the_same_as_of_a_text_in_memory_also_when_gone_on_with(tmp_path):
+    book = tmp_path / "book.txt"
+    book.write_text(TEXT * 4)
+    cl.train(book, out=tmp_path / "memory.safetensors", updates=40, **QUICK)
+    settings = RunSettings(
+        sources=(book,),
+        out=tmp_path / "cached.safetensors",
+        network=NetworkSettings(hidden=16, embedding=4),
+        training=TrainingSettings(lanes=4, unroll_length=16, updates=40),
+        folder=tmp_path / "run",
+        cache=tmp_path / "cache",
+    )
+    asked = []
+    follow(run_training(settings, should_stop=lambda: len(asked.append(0) or asked) == 3), lambda event: None)
+    assert (tmp_path / "run" / "checkpoint-000001.safetensors").exists()
+    cl.resume(tmp_path / "run")
+    assert len(entries(tmp_path / "cache")) == 1
+    assert (tmp_path / "cached.safetensors").read_bytes() == (tmp_path / "memory.safetensors").read_bytes()
+
+
+def test_a_cache_is_for_a_text_that_goes_on_and_lies_outside_of_it(tmp_path):
+    (tmp_path / "book.txt").write_text(TEXT)
+    with pytest.raises(SettingError, match="records are held in memory"):
+        cl.train(tmp_path / "book.txt", cache=tmp_path / "cache", records=True, updates=1)
+    with pytest.raises(OutputError, match="would be read as text"):
+        cl.train(tmp_path, cache=tmp_path / "cache", updates=1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_large_text_takes_little_memory(tmp_path):
+    book = tmp_path / "large.txt"
+    part_of_it = (TEXT + "some plain words\n" * 5_000) * 10
+    with book.open("w") as file:
+        for _ in range(60_000_000 // len(part_of_it)):
+            file.write(part_of_it)
+
+    def anonymous_megabytes():
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1e3 for line in lines if line.startswith("RssAnon:"))
+
+    settings = TextSettings()
+    before, most = anonymous_megabytes(), 0.0
+    run = encoded_corpus(find_sources([book], settings), settings, tmp_path / "cache")
+    while True:
+        try:
+            next(run)
+        except StopIteration as finished:
+            corpus = finished.value
+            break
+        most = max(most, anonymous_megabytes() - before)
+    assert int(corpus.stream.token_ids.max()) == corpus.vocabulary.size - 1  # all of it is read
+    most = max(most, anonymous_megabytes() - before)
+    assert len(corpus.stream) > 50_000_000
+    assert most < 30
