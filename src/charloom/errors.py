@@ -39,5 +39,9 @@ class OutputError(CharloomError):
     """A file cannot be written where it was asked for."""
 
 
+class InUseError(OutputError):
+    """Another process of charloom's is at work in a folder."""
+
+
 class RunFolderError(CharloomError):
     """A run cannot be gone on with: it is not there, damaged, or of another text, version or settings."""

@@ -12,6 +12,7 @@ import time
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from charloom.artifacts import alone_in
 from charloom.model import load
 from tests.cli.conftest import QUICK, TEXT, assert_refused
 from tests.kills import kill
@@ -134,3 +135,20 @@ def test_event_files_have_what_the_metrics_have(charloom, book, tmp_path):
     }
     assert max(plotted["training/bits_per_char"]) == 20
     assert_refused(charloom("train", book, "--tensorboard"), 2, "--tensorboard writes into a run's folder")
+
+
+def test_ctrl_c_while_a_text_is_encoded_ends_at_once(book, tmp_path):
+    first = begun(tmp_path, book, *QUICK, "--updates", 1, "--cache", "cache")
+    first.communicate(timeout=60)
+    assert first.returncode == 0
+    (entry,) = (tmp_path / "cache").iterdir()
+    with alone_in(entry):  # as if another process were at it
+        process = begun(tmp_path, book, *QUICK, "--updates", 1, "--cache", "cache")
+        try:
+            assert "is waited for" in process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert "Traceback" not in err

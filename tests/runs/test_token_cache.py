@@ -12,7 +12,7 @@ import pytest
 import charloom as cl
 from charloom.artifacts import alone_in
 from charloom.errors import OutputError, SettingError, SourceError
-from charloom.runs import RunSettings, run_training
+from charloom.runs import RunSettings, run_training, token_cache, training_run
 from charloom.runs.parts import part
 from charloom.runs.token_cache import encoded_corpus
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
@@ -101,6 +101,47 @@ def test_it_is_encoded_once_and_again_where_it_has_changed(tmp_path):
     assert len(entries(cache)) == 2
 
 
+def test_each_way_to_read_a_text_has_its_own(tmp_path):
+    book, cache = tmp_path / "book.txt", tmp_path / "cache"
+    book.write_text("Aa " * 50)
+    plain, _ = encoded([book], cache)
+    lower, _ = encoded([book], cache, TextSettings(lowercase=True))
+    assert (plain.vocabulary.characters, lower.vocabulary.characters) == (" Aa", " a")
+
+
+def test_a_file_that_is_not_there_now_may_come_back(tmp_path):
+    book, cache = tmp_path / "book.txt", tmp_path / "cache"
+    book.write_text("on a disk that is taken out")
+    encoded([book], cache)
+    book.rename(tmp_path / "away")
+    (tmp_path / "other.txt").write_text("another text")
+    encoded([tmp_path / "other.txt"], cache)
+    (tmp_path / "away").rename(book)
+    _, events = encoded([book], cache)
+    assert [type(event) for event in events] == [Notice]
+
+
+def test_pieces_that_are_all_ascii_have_the_width_of_the_others(tmp_path):
+    many = "".join(map(chr, range(0x4E00, 0x4E00 + 300)))
+    (tmp_path / "wide.txt").write_text("plain words only\n" * 20_000 + many + "and more\n" * 20_000)
+    got, _ = encoded([tmp_path / "wide.txt"], tmp_path / "cache")
+    assert got.stream.token_ids.dtype == np.uint16
+    assert got.vocabulary.decode(got.stream.token_ids) == (tmp_path / "wide.txt").read_text()
+
+
+def test_large_texts_are_encoded_unasked(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_run, "LARGE", 2_000)
+    monkeypatch.setattr(token_cache, "default_cache", lambda: tmp_path / "cache")
+    (tmp_path / "small.txt").write_text("small\n" * 300)
+    (tmp_path / "large.txt").write_text("large\n" * 400)
+    cl.train(tmp_path / "small.txt", updates=1, **QUICK)
+    (tmp_path / "names.txt").write_text("".join(f"name {at}\n" for at in range(400)))
+    cl.train(tmp_path / "names.txt", records=True, updates=1, **QUICK)
+    assert not (tmp_path / "cache").exists()
+    cl.train(tmp_path / "large.txt", updates=1, **QUICK)
+    assert len(entries(tmp_path / "cache")) == 1
+
+
 def test_what_a_killed_process_left_is_removed(tmp_path):
     cache = tmp_path / "cache"
     (tmp_path / "a.txt").write_text("one text")
@@ -134,7 +175,8 @@ def test_another_process_that_encodes_the_same_is_waited_for(tmp_path):
     thread = threading.Thread(target=hold)
     thread.start()
     held.wait()
-    encoded([book], cache)
+    _, events = encoded([book], cache)
+    assert events[0] == Encoding(entry, 0, None, is_waiting=True)
     assert done
     thread.join()
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -6,9 +8,10 @@ from hypothesis import strategies as st
 import charloom as cl
 from charloom.data import TokenStream
 from charloom.errors import OutputError, TooShortError
+from charloom.runs import RunSettings, run_training
 from charloom.runs.fit import fit_lanes, split_validation
-from charloom.settings import TrainingSettings
-from charloom.training import Evaluation, Notice, Saved, Stopped
+from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
+from charloom.training import Evaluation, Notice, Saved, Stopped, follow
 
 TEXT = "a man a plan a canal panama\n" * 100
 QUICK = {"hidden": 24, "embedding": 8, "lanes": 4, "unroll": 16}
@@ -125,3 +128,22 @@ def test_fitted_lanes_always_fit(characters, lanes, unroll):
     assert fitted.unroll_length <= characters // fitted.lanes
     assert bool(notices) == ((fitted.lanes, fitted.unroll_length) != (lanes, unroll))
     assert (fitted.lanes, fitted.unroll_length) == (lanes, unroll) or unroll > characters // lanes
+
+
+@pytest.mark.parametrize("text", [TextSettings(), TextSettings(delimiter="\n"), TextSettings(units="bytes")])
+def test_a_run_that_is_gone_on_with_comes_to_the_same_file(tmp_path, text):
+    (tmp_path / "names.txt").write_text("".join(f"{'ab' * (at % 7)}c{at % 100}\n" for at in range(400)))
+    settings = RunSettings(
+        sources=(tmp_path / "names.txt",),
+        out=tmp_path / "whole.safetensors",
+        text=text,
+        network=NetworkSettings(hidden=16, embedding=4),
+        training=TrainingSettings(lanes=4, unroll_length=16, updates=40, validation=0.2),
+    )
+    follow(run_training(settings), lambda event: None)
+    parts = replace(settings, out=tmp_path / "parts.safetensors", folder=tmp_path / "run")
+    asked = []
+    follow(run_training(parts, lambda: len(asked.append(0) or asked) == 4), lambda event: None)
+    assert (tmp_path / "run" / "checkpoint-000001.safetensors").exists()
+    cl.resume(tmp_path / "run")
+    assert (tmp_path / "parts.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()

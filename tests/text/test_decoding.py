@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from charloom.errors import SourceError
 from charloom.settings import TextSettings
-from charloom.text import normalize, text_pieces
+from charloom.text import decoding, normalize, text_pieces
 
 texts = st.text(st.sampled_from("aΣσ ’\r\n😀日İ"), max_size=40)
 
@@ -42,3 +42,12 @@ def test_what_is_wrong_is_named_with_its_place_in_the_file(mark, wrong, words, c
 def test_a_text_without_any_space_is_not_held_whole():
     pieces = text_pieces([b"a" * 1_000_000] * 3, "a.txt", TextSettings())
     assert [len(piece) for piece in pieces] == [0, 2_000_000, 0, 0, 1_000_000]  # the last two of the end
+
+
+@given(text=st.text(st.sampled_from("a\r\n"), max_size=40), cuts=st.lists(st.integers(0, 40)))
+def test_a_line_end_is_one_also_where_a_long_word_is_cut(text, cuts):
+    bounds = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    chunks = [text[begin:end].encode() for begin, end in pairwise(bounds)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoding, "_LONGEST_WORD", 2)
+        assert "".join(text_pieces(chunks, "a.txt", TextSettings())) == normalize(text, TextSettings())

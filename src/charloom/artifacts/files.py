@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from charloom.errors import OutputError
+from charloom.errors import InUseError, OutputError
 
 # Asked for by setting it, and therefore once, before there are threads.
 _UMASK = os.umask(0)
@@ -75,7 +75,8 @@ def alone_in(folder: Path, *, wait: bool = False) -> Iterator[None]:
         wait: whether another one is waited for.
 
     Raises:
-        OutputError: one is at work there and is not waited for, or the folder cannot be written to.
+        InUseError: one is at work there, and is not waited for.
+        OutputError: the folder cannot be written to.
     """
     from filelock import FileLock, Timeout
 
@@ -83,7 +84,7 @@ def alone_in(folder: Path, *, wait: bool = False) -> Iterator[None]:
     try:
         lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
-        raise OutputError(f"another charloom is at work in {folder}. Wait for it, or give another folder.") from None
+        raise InUseError(f"another charloom is at work in {folder}. Wait for it, or give another folder.") from None
     except OSError as error:
         raise OutputError(cannot_write(folder, error)) from error
     try:

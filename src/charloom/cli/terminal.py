@@ -81,6 +81,9 @@ class TrainingDisplay(Display):
             self._bars.update(self._task, state="scoring the held-out text")
 
     def _read(self, event: Encoding) -> None:
+        if event.is_waiting:
+            self.print(f"another charloom is at work in {event.folder}; it is waited for")
+            return
         if self._reading is None:
             self.print(f"the text is encoded, once, into {event.folder}")
             self._reading = self._bars.add_task("", total=event.of, state="")

@@ -20,7 +20,7 @@ import numpy as np
 
 from charloom.artifacts import alone_in, make_folder, replacing, write_bytes
 from charloom.data import TokenStream
-from charloom.errors import OutputError
+from charloom.errors import InUseError, OutputError
 from charloom.runs.fit import split_validation
 from charloom.runs.parts import Parts, vocabulary_of
 from charloom.settings import TextSettings, TrainingSettings
@@ -91,6 +91,8 @@ def encoded_corpus(
     make_folder(folder)
     with suppress(OSError):
         os.chmod(folder, 0o700)  # the text may be nobody else's business
+    if _is_in_use(folder):
+        yield Encoding(folder, 0, None, is_waiting=True)
     with alone_in(folder, wait=True):
         corpus = _found(sources, folder)
         if corpus is None:
@@ -101,6 +103,14 @@ def encoded_corpus(
         else:
             yield Notice(f"{sources.name} was encoded before: {folder}")
         return corpus
+
+
+def _is_in_use(folder: Path) -> bool:
+    try:
+        with alone_in(folder):
+            return False
+    except InUseError:
+        return True
 
 
 def _key(sources: Sources, settings: TextSettings) -> str:

@@ -88,11 +88,13 @@ class Encoding:
         folder: where what comes of it is kept.
         read: bytes, of both times.
         of: how many these will be; None where a compressed file does not tell.
+        is_waiting: whether another process is at it, which is waited for.
     """
 
     folder: Path
     read: int
     of: int | None
+    is_waiting: bool = False
 
 
 @dataclass(frozen=True)
