@@ -52,3 +52,11 @@ def test_a_full_disk_is_told_of_once(tmp_path, monkeypatch):
         with pytest.raises(OutputError, match="No space left on device"):
             writer.add(at(2))
         writer.add(at(3))
+
+
+def test_a_file_in_the_way_is_told_of_once(tmp_path):
+    (tmp_path / "plots").write_bytes(b"")
+    with TensorBoardWriter(tmp_path / "plots") as writer:
+        with pytest.raises(OutputError, match="it is no folder"):
+            writer.add(at(1))
+        writer.add(at(2))

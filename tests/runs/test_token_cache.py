@@ -1,6 +1,8 @@
 """Texts that are encoded into a folder: the same as in memory, once, and in little memory."""
 
 import gzip
+import os
+import shutil
 import sys
 import threading
 import time
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 
 import charloom as cl
 from charloom.artifacts import alone_in
@@ -93,8 +96,6 @@ def test_it_is_encoded_once_and_again_where_it_has_changed(tmp_path):
     (tmp_path / "other.txt").write_text("another text")
     encoded([tmp_path / "other.txt"], cache)
     book.write_text(TEXT + "more")
-    left = entry / ".tokens.bin.killed.tmp"
-    left.write_bytes(b"half")
     longer, _ = encoded([book], cache)
     assert len(longer.stream) == len(wanted) + 4
     assert not entry.exists()  # nothing will read it any more
@@ -142,21 +143,34 @@ def test_large_texts_are_encoded_unasked(tmp_path, monkeypatch):
     assert len(entries(tmp_path / "cache")) == 1
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path):
+def test_what_nothing_will_read_is_removed(tmp_path):
     cache = tmp_path / "cache"
-    (tmp_path / "a.txt").write_text("one text")
-    (tmp_path / "b.txt").write_text("another text")
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.txt").write_text(f"text {name}")
     encoded([tmp_path / "a.txt"], cache)
-    (entry,) = entries(cache)
-    (entry / ".tokens.bin.x.tmp").write_bytes(b"half")
-    (cache / "mine").mkdir()
-    (cache / "mine" / ".x.tmp").write_bytes(b"not charloom's")
+    (first,) = entries(cache)
+    (first / ".tokens.bin.x.tmp").write_bytes(b"half, of a killed process")
+    encoded([tmp_path / "a.txt"], cache)  # the same again
+    assert not list(first.glob(".*.tmp"))
+
+    (first / ".tokens.bin.x.tmp").write_bytes(b"half")
+    unfinished, foreign = cache / ("0" * 32), cache / ("f" * 32)
+    unfinished.mkdir()
+    foreign.mkdir()
+    (foreign / ".notes.tmp").write_bytes(b"not charloom's")
     encoded([tmp_path / "b.txt"], cache)
-    assert sorted(path.name for path in entry.iterdir()) in (
-        [".lock", "text.json", "tokens.bin"],
-        ["text.json", "tokens.bin"],
-    )
-    assert (cache / "mine" / ".x.tmp").exists()
+    assert not list(first.glob(".*.tmp"))
+    assert unfinished.exists()  # somebody may be about to begin
+
+    days = time.time() - 40 * 24 * 3_600
+    os.utime(unfinished, (days, days))
+    os.utime(foreign, (days, days))
+    os.utime(first / "text.json", (days, days))
+    encoded([tmp_path / "c.txt"], cache)
+    assert not unfinished.exists()
+    assert not first.exists()
+    assert [path.name for path in foreign.iterdir()] == [".notes.tmp"]
+    assert len(entries(cache)) == 2
 
 
 def test_another_process_that_encodes_the_same_is_waited_for(tmp_path):
@@ -194,6 +208,35 @@ def test_a_file_that_changes_between_the_two_readings_is_refused(tmp_path):
     assert not list(cache.glob("*/.*.tmp"))
 
 
+def test_other_bytes_behind_the_same_stamp_are_refused(tmp_path):
+    book, cache, settings = tmp_path / "book.txt", tmp_path / "cache", TextSettings()
+    book.write_text("abc abc\n")
+    found = os.stat(book)
+    run = encoded_corpus(find_sources([book], settings), settings, cache)
+    assert isinstance(next(run), Encoding)
+    book.write_text("xyz abc\n")
+    os.utime(book, ns=(found.st_atime_ns, found.st_mtime_ns))
+    with pytest.raises(SourceError, match="changed while it was read"):
+        list(run)
+    assert not entries(cache)
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_the_option(tmp_path):
+    (tmp_path / "book.txt").write_text(TEXT)
+    with pytest.raises(OutputError, match=r"cannot write .* --cache DIR sets"):
+        encoded([tmp_path / "book.txt"], tmp_path / "book.txt" / "below")
+
+
+def test_of_a_large_compressed_text_no_more_is_in_memory(tmp_path):
+    packed = zstandard.ZstdCompressor(level=19).compress(b"the same line again and again\n" * 3_000_000)
+    assert len(packed) < 20_000
+    (tmp_path / "lines.txt.zst").write_bytes(packed)
+    (file,) = find_sources([tmp_path / "lines.txt.zst"], TextSettings()).files
+    sizes = [len(chunk) for chunk in file.chunks()]
+    assert sum(sizes) == 90_000_000
+    assert max(sizes) <= 40_000_000
+
+
 def test_an_empty_text_is_refused(tmp_path):
     (tmp_path / "empty.txt").write_bytes(b"")
     with pytest.raises(SourceError, match="empty"):
@@ -215,6 +258,7 @@ def test_the_model_is_the_same_as_of_a_text_in_memory_also_when_gone_on_with(tmp
     asked = []
     follow(run_training(settings, should_stop=lambda: len(asked.append(0) or asked) == 3), lambda event: None)
     assert (tmp_path / "run" / "checkpoint-000001.safetensors").exists()
+    shutil.rmtree(tmp_path / "cache")  # it is encoded anew
     cl.resume(tmp_path / "run")
     assert len(entries(tmp_path / "cache")) == 1
     assert (tmp_path / "cached.safetensors").read_bytes() == (tmp_path / "memory.safetensors").read_bytes()
@@ -224,8 +268,11 @@ def test_a_cache_is_for_a_text_that_goes_on_and_lies_outside_of_it(tmp_path):
     (tmp_path / "book.txt").write_text(TEXT)
     with pytest.raises(SettingError, match="records are held in memory"):
         cl.train(tmp_path / "book.txt", cache=tmp_path / "cache", records=True, updates=1)
-    with pytest.raises(OutputError, match="would be read as text"):
-        cl.train(tmp_path, cache=tmp_path / "cache", updates=1)
+    for source in (tmp_path, tmp_path / "**"):
+        with pytest.raises(OutputError, match="would be read as text"):
+            cl.train(source, cache=tmp_path / "cache", updates=1)
+    with pytest.raises(OutputError, match="no text to train on"):
+        cl.train(tmp_path / "*.txt", cache=tmp_path, updates=1)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

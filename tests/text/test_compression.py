@@ -45,3 +45,12 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path):
         file.write("more\n")
     with pytest.raises(SourceError, match=r"log\.txt changed while it was read"):
         read_corpus(found, TextSettings())
+
+
+def test_streams_of_xz_may_have_zeros_between_and_behind_them(tmp_path):
+    packed = lzma.compress(TEXT.encode())
+    (tmp_path / "book.txt.xz").write_bytes(packed + bytes(8) + packed + bytes(4))
+    assert read_corpus([tmp_path / "book.txt.xz"], TextSettings()).documents == (TEXT * 2,)
+    (tmp_path / "book.txt.xz").write_bytes(packed + b"more")
+    with pytest.raises(SourceError, match="damaged"):
+        read_corpus([tmp_path / "book.txt.xz"], TextSettings())

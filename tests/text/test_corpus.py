@@ -7,7 +7,7 @@ import pytest
 
 from charloom.errors import SourceError
 from charloom.settings import TextSettings
-from charloom.text import Vocabulary, read_catalog_corpus, read_corpus
+from charloom.text import Vocabulary, find_sources, read_catalog_corpus, read_corpus
 
 CHARS = TextSettings()
 
@@ -37,6 +37,10 @@ def test_an_undecodable_byte_is_named_with_its_offset_and_the_fix(tmp_path):
 def test_other_encodings(tmp_path):
     (tmp_path / "wide.txt").write_bytes("Töne".encode("utf-16"))
     assert read_corpus([tmp_path / "wide.txt"], TextSettings(encoding="utf-16")).documents == ("Töne",)
+    order = "le" if sys.byteorder == "little" else "be"
+    for width in ("16", "32"):  # without a mark
+        (tmp_path / "wide.txt").write_bytes("Töne".encode(f"utf-{width}-{order}"))
+        assert read_corpus([tmp_path / "wide.txt"], TextSettings(encoding=f"utf-{width}")).documents == ("Töne",)
 
 
 def test_lowercase_and_bytes(tmp_path):
@@ -61,7 +65,7 @@ def test_a_folder_is_walked_in_order_without_binary_and_hidden_files(tmp_path):
     corpus = read_corpus([tmp_path], CHARS)
     assert corpus.documents == ("first", "second", "third")
     assert corpus.notices == ("left out as binary: z.png",)
-    assert str(tmp_path / "z.png") not in corpus.paths
+    assert str(tmp_path / "z.png") not in find_sources([tmp_path], CHARS).paths
     assert corpus.name == tmp_path.name
     assert read_corpus([str(tmp_path / "*.txt"), tmp_path / "sub"], CHARS).documents == ("first", "second", "third")
 
@@ -71,7 +75,7 @@ def test_a_text_given_twice_is_read_once(tmp_path):
     corpus = read_corpus([tmp_path, tmp_path / "a.txt", str(tmp_path / "*.txt")], CHARS)
     assert corpus.documents == ("words",)
     assert corpus.notices == ("left out as given twice: a.txt, a.txt",)
-    assert corpus.paths == {str(tmp_path / "a.txt")}
+    assert find_sources([tmp_path], CHARS).paths == {str(tmp_path / "a.txt")}
 
 
 def test_names_and_texts_that_are_no_unicode(tmp_path):

@@ -224,6 +224,8 @@ def _held(context: click.Context, given: "RunSettings", folder: Path) -> "RunSet
     differing = []
     for parameter in context.command.params:
         name = {"as_bytes": "units", "records": "delimiter"}.get(str(parameter.name), str(parameter.name))
+        if name == "cache":  # wherever it is, the text is the same
+            continue
         is_given = context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
         if is_given and name in own and asked[name] != own[name] and asked[name] != []:
             label = parameter.opts[0] if isinstance(parameter, click.Option) else "SOURCE"
@@ -234,7 +236,7 @@ def _held(context: click.Context, given: "RunSettings", folder: Path) -> "RunSet
             "begin another run with --run."
         )
     # A run that Python began may have kept its model in memory.
-    return held if held.out is not None else replace(held, out=folder / "model.safetensors")
+    return replace(held, out=held.out or folder / "model.safetensors", cache=given.cache or held.cache)
 
 
 def _flat(settings: "RunSettings") -> dict[str, Any]:

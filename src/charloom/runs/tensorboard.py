@@ -57,6 +57,9 @@ class TensorBoardWriter:
             elif isinstance(event, Evaluation):
                 self._scalar("validation/bits_per_char", bits_from_nats(event.validation_nats_per_char), event.update)
                 self._writer.flush()
+        except OutputError:
+            self._has_failed = True
+            raise
         except OSError as error:
             self._has_failed = True
             raise OutputError(cannot_write(self._folder, error)) from error

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,19 +20,22 @@ import numpy as np
 
 from charloom.artifacts import alone_in, make_folder, replacing, write_bytes
 from charloom.data import TokenStream
-from charloom.errors import InUseError, OutputError
+from charloom.errors import InUseError, OutputError, SourceError
 from charloom.runs.fit import split_validation
 from charloom.runs.parts import Parts, vocabulary_of
 from charloom.settings import TextSettings, TrainingSettings
-from charloom.text import CharacterCounts, Sources, Vocabulary, text_pieces, uncompressed_name
+from charloom.text import CharacterCounts, Sources, Vocabulary, stamp_of, text_pieces
 from charloom.training import Encoding, Event, Notice
 
 LARGE = 100_000_000
-"""Bytes on disk from which on a text is not held in memory."""
+"""Bytes of files from which on a text is not held in memory."""
 _FORMAT = 1
 _BETWEEN_EVENTS = 10_000_000
+_UNFINISHED_SECONDS = 3_600
+_UNUSED_SECONDS = 30 * 24 * 3_600
 _TOKENS_FILE, _TEXT_FILE = "tokens.bin", "text.json"
 _ENTRY = re.compile("[0-9a-f]{32}")
+_OURS = re.compile(r"tokens\.bin|text\.json|\.lock|\.(tokens\.bin|text\.json)\..*\.tmp")
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,13 @@ def encoded_corpus(
         OutputError: the folder cannot be written.
     """
     cache = cache or default_cache()
+    try:
+        return (yield from _found_or_encoded(sources, settings, cache))
+    except OutputError as error:
+        raise OutputError(f"{error} --cache DIR sets where the encoded text is kept.") from error
+
+
+def _found_or_encoded(sources: Sources, settings: TextSettings, cache: Path) -> Generator[Event, None, EncodedCorpus]:
     folder = cache / _key(sources, settings)
     make_folder(folder)
     with suppress(OSError):
@@ -94,14 +104,16 @@ def encoded_corpus(
     if _is_in_use(folder):
         yield Encoding(folder, 0, None, is_waiting=True)
     with alone_in(folder, wait=True):
-        corpus = _found(sources, folder)
-        if corpus is None:
-            _tidy(cache)
-            yield from _encode(sources, settings, folder)
-            corpus = _found(sources, folder)
-            assert corpus is not None  # as it was just written
-        else:
+        _remove_unfinished(folder)
+        if (corpus := _found(sources, folder)) is not None:
+            with suppress(OSError):
+                os.utime(folder / _TEXT_FILE)  # it was used
             yield Notice(f"{sources.name} was encoded before: {folder}")
+            return corpus
+        _tidy(cache)
+        yield from _encode(sources, settings, folder)
+        if (corpus := _found(sources, folder)) is None:
+            raise OutputError(f"{folder} is not as it was written. Give another place.")
         return corpus
 
 
@@ -127,26 +139,39 @@ def _stamps(sources: Sources) -> list[list[Any]]:
 
 def _found(sources: Sources, folder: Path) -> EncodedCorpus | None:
     """Returns what `folder` holds; None where that is not whole."""
-    try:
-        text = json.loads((folder / _TEXT_FILE).read_text("utf-8"))
-        vocabulary = Vocabulary(**text["vocabulary"])
-        path = folder / _TOKENS_FILE
-        if path.stat().st_size != text["characters"] * vocabulary.token_dtype.itemsize:
-            return None
-        token_ids = np.memmap(path, vocabulary.token_dtype, mode="r").view(np.ndarray)
-        return EncodedCorpus(
-            sources.name,
-            text["sha256"],
-            vocabulary,
-            TokenStream(token_ids, np.array(text["starts"], np.int64)),
-            tuple(text["notices"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+    text = _read_text(folder)
+    path = folder / _TOKENS_FILE
+    if text is None or text["tokens"] != _stamp(path):
         return None
+    vocabulary = Vocabulary(**text["vocabulary"])
+    try:
+        token_ids = np.memmap(path, vocabulary.token_dtype, mode="r").view(np.ndarray)
+    except (OSError, ValueError):
+        return None
+    starts = np.array(text["starts"], np.int64)
+    return EncodedCorpus(
+        sources.name, text["sha256"], vocabulary, TokenStream(token_ids, starts), tuple(text["notices"])
+    )
+
+
+def _write_text(folder: Path, text: Mapping[str, Any]) -> None:
+    body = json.dumps(text).encode()
+    write_bytes(folder / _TEXT_FILE, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+
+
+def _read_text(folder: Path) -> dict[str, Any] | None:
+    """Returns what `_write_text` wrote, to the last bit; None where it is not there."""
+    try:
+        digest, _, body = (folder / _TEXT_FILE).read_bytes().partition(b"\n")
+    except OSError:
+        return None
+    if hashlib.sha256(body).hexdigest().encode() != digest:
+        return None
+    return dict(json.loads(body))
 
 
 def _encode(sources: Sources, settings: TextSettings, folder: Path) -> Generator[Event, None, None]:
-    begin = time.monotonic()
+    begin = time.perf_counter()
     reader = _Reader(sources, settings, folder)
     sha256 = hashlib.sha256()
     counts = CharacterCounts(exact=settings.min_count > 1)
@@ -163,20 +188,25 @@ def _encode(sources: Sources, settings: TextSettings, folder: Path) -> Generator
         raise sources.empty()
     vocabulary, notices = vocabulary_of(counts, settings)
     reader.of = 2 * reader.read
+    again = hashlib.sha256()
     with replacing(folder / _TOKENS_FILE) as file:
-        for _, piece in reader.pieces():
+        for _, piece in reader.pieces(again):
             file.write(vocabulary.encode(piece, "replace").tobytes())  # what --min-count folds is replaced
             yield from reader.progress()
+        if again.digest() != sha256.digest():
+            raise SourceError(
+                f"{sources.name} changed while it was read. Wait until it is whole, or give a copy of it."
+            )
     text = {
         "files": _stamps(sources),
+        "tokens": _stamp(folder / _TOKENS_FILE),
         "vocabulary": asdict(vocabulary),
-        "characters": characters,
         "starts": starts,
         "sha256": sha256.hexdigest(),
         "notices": notices,
     }
-    write_bytes(folder / _TEXT_FILE, json.dumps(text).encode())
-    megabytes, seconds = reader.read / 2e6, time.monotonic() - begin
+    _write_text(folder, text)
+    megabytes, seconds = reader.read / 2e6, max(time.perf_counter() - begin, 1e-3)  # clocks may be coarse
     yield Notice(f"{sources.name}: encoded at {megabytes / seconds:,.0f} MB a second, to be read from {folder}")
 
 
@@ -189,15 +219,14 @@ class _Reader:
         self._folder = folder
         self.read = 0
         self._told = 0
-        packed = any(uncompressed_name(file.name) != file.name for file in sources.files)
-        self.of = None if packed else 2 * sources.bytes_on_disk
+        self.of = None if sources.size is None else 2 * sources.size
 
     def progress(self) -> Iterator[Encoding]:
         if self.read - self._told >= _BETWEEN_EVENTS or self._told == 0:
             self._told = self.read
             yield Encoding(self._folder, self.read, self.of)
 
-    def pieces(self, sha256: Any = None) -> Iterator[tuple[int, str | bytes]]:
+    def pieces(self, sha256: Any) -> Iterator[tuple[int, str | bytes]]:
         """Yields each piece with the number of its file; all bytes go through `sha256`."""
         for index, file in enumerate(self._sources.files):
             for piece in text_pieces(self._counted(file.chunks(), sha256), file.name, self._settings):
@@ -206,32 +235,43 @@ class _Reader:
     def _counted(self, chunks: Iterator[bytes], sha256: Any) -> Iterator[bytes]:
         for chunk in chunks:
             self.read += len(chunk)
-            if sha256 is not None:
-                sha256.update(chunk)
+            sha256.update(chunk)
             yield chunk
 
 
 def _tidy(cache: Path) -> None:
-    """Removes what nothing will read any more: texts of files that have changed, and what a killed process left."""
+    """Removes texts of files that have changed, that were not used for long, or that were never finished."""
     for entry in cache.iterdir():
-        if not _ENTRY.fullmatch(entry.name):
-            continue
-        with suppress(OSError, OutputError), alone_in(entry):
-            for left in entry.glob(".*.tmp"):
-                left.unlink()
-            if _has_changed(entry):
-                shutil.rmtree(entry)
+        if _ENTRY.fullmatch(entry.name) and _is_ours(entry):
+            with suppress(OSError, OutputError), alone_in(entry):
+                _remove_unfinished(entry)
+                if _is_spent(entry):
+                    shutil.rmtree(entry)
 
 
-def _has_changed(entry: Path) -> bool:
+def _is_ours(entry: Path) -> bool:
+    """Whether a folder has nothing that this module does not write."""
+    return entry.is_dir() and all(_OURS.fullmatch(path.name) for path in entry.iterdir())
+
+
+def _remove_unfinished(entry: Path) -> None:
+    """Removes what a killed process left; the entry is locked."""
+    for left in entry.glob(".*.tmp"):
+        left.unlink(missing_ok=True)
+
+
+def _is_spent(entry: Path) -> bool:
+    text = _read_text(entry)
+    if text is None:  # somebody may be about to begin
+        return time.time() - entry.stat().st_mtime > _UNFINISHED_SECONDS
+    if time.time() - (entry / _TEXT_FILE).stat().st_mtime > _UNUSED_SECONDS:
+        return True
+    # A file that is not there may be on a disk that is not there now.
+    return any(path and os.path.exists(path) and _stamp(Path(path)) != stamp for path, *stamp in text["files"])
+
+
+def _stamp(path: Path) -> list[int] | None:
     try:
-        files = json.loads((entry / _TEXT_FILE).read_text("utf-8"))["files"]
-        # A file that is not there may be on a disk that is not there now.
-        return any(path and os.path.exists(path) and _stamp(path) != stamp for path, *stamp in files)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _stamp(path: str) -> list[int]:
-    found = os.stat(path)
-    return [found.st_size, found.st_mtime_ns]
+        return [*stamp_of(path.stat())]
+    except OSError:
+        return None

@@ -96,8 +96,8 @@ def train(
         min_count: characters that occur less often become one unknown character.
         out: a model file that is written at each improvement.
         run: a folder for checkpoints and metrics; `resume` goes on with what it holds.
-        cache: a folder that the text is kept in, encoded, to be read from there instead of from memory; texts of
-            100 MB and more always are, in the user's cache folder where none is given.
+        cache: a folder that the text is kept in, encoded, to be read from there instead of from memory; files of
+            100 MB and more always are (but for records), in the user's cache folder where none is given.
         on_event: is called with each event of the run, to show progress.
 
     Raises:
@@ -167,11 +167,13 @@ def _run(
             f"{settings.out} is among the texts to train on, and would be written over. Give another name."
         )
     for path in (None if folder is None else folder.path, settings.cache):
-        _require_outside(path, settings.sources)
+        if path is not None:
+            _require_outside(path, settings.sources, sources)
     corpus = yield from _read(sources, settings)
     if folder is not None and settings.resume:
         yield from map(Notice, _of_this_text(folder, corpus.facts))
     yield from map(Notice, sources.notices)
+    del sources  # of a pipe it holds the text
     if isinstance(corpus, Corpus):
         parts = part(corpus, settings.text, settings.training)
     else:
@@ -248,19 +250,25 @@ def _find(settings: RunSettings, folder: RunFolder | None) -> Sources:
 
 
 def _read(sources: Sources, settings: RunSettings) -> Generator[Event, None, Corpus | EncodedCorpus]:
-    is_large = sources.bytes_on_disk >= LARGE and settings.text.delimiter is None
+    is_large = sources.likely_size >= LARGE and settings.text.delimiter is None
     if is_large or settings.cache is not None:
         return (yield from encoded_corpus(sources, settings.text, settings.cache))
     return read_corpus(sources, settings.text)
 
 
-def _require_outside(folder: Path | None, sources: Sequence[str | os.PathLike[str]]) -> None:
+def _require_outside(folder: Path, asked: Sequence[str | os.PathLike[str]], found: Sources) -> None:
     """Raises `OutputError` where `folder` would be read as a part of the text another time."""
-    if folder is None:
-        return
-    for source in sources:
-        if os.path.isdir(source) and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(source)):
-            raise OutputError(f"{folder} lies in {source}, and would be read as text. Give a folder outside of it.")
+    place = Path(os.path.realpath(folder))
+    roots = [os.fspath(source).partition("**")[0] or "." for source in asked if "**" in os.fspath(source)]
+    roots += [os.fspath(source) for source in asked if os.path.isdir(source)]
+    inside = [root for root in roots if place.is_relative_to(os.path.realpath(root))]
+    inside += [path for path in found.paths if Path(path).is_relative_to(place)]
+    if inside:
+        raise OutputError(
+            f"{folder} lies in {inside[0]}, and would be read as text. Give a folder outside of it."
+            if inside[0] in roots
+            else f"{inside[0]} is in {folder}, and no text to train on. Give another folder, or other sources."
+        )
 
 
 def _machine() -> dict[str, str]:

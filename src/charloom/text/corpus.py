@@ -2,13 +2,12 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from charloom.settings import TextSettings
-from charloom.text.catalog import read_catalog_bytes
 from charloom.text.decoding import text_pieces
-from charloom.text.sources import SourceFile, Sources, find_sources
+from charloom.text.sources import Sources, catalog_file, find_sources
 
 
 @dataclass(frozen=True)
@@ -20,14 +19,12 @@ class Corpus:
         documents: each document as characters, or as bytes where the settings say so.
         sha256: of all the documents' bytes as they were read, one after another; for a single
             file what `sha256sum` prints. Of a compressed one, what it holds.
-        paths: the files that were read, with links resolved.
         notices: a line for each thing about the sources that a user would want to know.
     """
 
     name: str
     documents: tuple[str | bytes, ...]
     sha256: str
-    paths: frozenset[str] = frozenset()
     notices: tuple[str, ...] = ()
 
     @property
@@ -62,18 +59,21 @@ def read_catalog_corpus(name: str, settings: TextSettings) -> Corpus:
     Raises:
         SourceError: it cannot be had.
     """
-    file = SourceFile(name, chosen_by_name=True, held=read_catalog_bytes(name))
-    return _read(Sources(name, name, (file,), ()), settings)
+    return _read(Sources(name, name, (catalog_file(name),), ()), settings)
 
 
 def _read(sources: Sources, settings: TextSettings) -> Corpus:
     sha256 = hashlib.sha256()
     documents = []
+
+    def hashed(chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            sha256.update(chunk)
+            yield chunk
+
     for file in sources.files:
-        data = b"".join(file.chunks())
-        sha256.update(data)
-        pieces = list(text_pieces([data], file.name, settings))
+        pieces = list(text_pieces(hashed(file.chunks()), file.name, settings))
         document: str | bytes = (b"" if settings.units == "bytes" else "").join(pieces)  # type: ignore[arg-type]
         if document:
             documents.append(document)
-    return Corpus(sources.name, tuple(documents), sha256.hexdigest(), sources.paths, sources.notices)
+    return Corpus(sources.name, tuple(documents), sha256.hexdigest(), sources.notices)

@@ -4,13 +4,20 @@ However the bytes are cut into chunks, the pieces joined are the same text.
 """
 
 import codecs
+import sys
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import AnyStr
 
 from charloom.errors import SourceError
 from charloom.settings import TextSettings
 
 _UTF8 = ("utf-8", "utf-8-sig")
+_MARKS = {
+    "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+    "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+}
+_LONGEST_MARK = 4
 _LONGEST_WORD = 1 << 20
 """Characters without any space that are held until one comes, at most."""
 
@@ -61,12 +68,26 @@ def _cut(text: str) -> int:
 
 
 def _decoded(chunks: Iterable[bytes], name: str, encoding: str) -> Iterator[str]:
-    utf8 = codecs.lookup(encoding).name in _UTF8
-    decoder = codecs.getincrementaldecoder("utf-8-sig" if utf8 else encoding)()
-    zeros = not has_no_zero_bytes(encoding)
+    chunks = iter(chunks)
+    head = b""
+    for chunk in chunks:
+        head += chunk
+        if len(head) >= _LONGEST_MARK:
+            break
+    codec = codecs.lookup(encoding).name
+    utf8 = codec in _UTF8
     read = 0
+    if utf8:
+        codec = "utf-8"
+        if head.startswith(codecs.BOM_UTF8):
+            read = len(codecs.BOM_UTF8)
+            head = head[read:]
+    elif codec in _MARKS and not head.startswith(_MARKS[codec]):  # else in the byte order that a mark tells
+        codec += "-le" if sys.byteorder == "little" else "-be"
+    decoder = codecs.getincrementaldecoder(codec)()
+    zeros = not has_no_zero_bytes(encoding)
     try:
-        for chunk in chunks:
+        for chunk in chain([head], chunks):
             if not zeros and b"\0" in chunk:
                 raise SourceError(
                     f"{name} is binary, not text: a zero byte at offset {read + chunk.index(0)}. "

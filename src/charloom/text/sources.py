@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from charloom.errors import SourceError
 from charloom.settings import TextSettings
 from charloom.text.catalog import CATALOG, read_catalog_bytes, unknown_name
-from charloom.text.compression import decompressed
+from charloom.text.compression import decompressed, is_compressed
 from charloom.text.decoding import has_no_zero_bytes
 
 _GLOB_CHARACTERS = "*?["
+_COMPRESSION = 4
 
 
 @dataclass(frozen=True)
@@ -26,20 +27,17 @@ class SourceFile:
 
     Attributes:
         name: as it is called in messages: its path, or that of what is no file.
+        path: where it is, with links resolved.
         chosen_by_name: whether the user named this very file.
         stamp: bytes on disk, and nanoseconds of the last change; None where `held` has what it holds.
         held: the bytes of what is no ordinary file, and can be read only once.
     """
 
     name: str
+    path: str
     chosen_by_name: bool
     stamp: tuple[int, int] | None = None
     held: bytes | None = None
-
-    @property
-    def path(self) -> str:
-        """Where it is, with links resolved."""
-        return os.path.realpath(self.name)
 
     def chunks(self) -> Iterator[bytes]:
         """Yields the bytes that the file holds, a few at a time.
@@ -53,7 +51,7 @@ class SourceFile:
         try:
             with open(self.name, "rb") as file:
                 yield from decompressed(self.name, file)
-                if self.stamp != _stamp(os.fstat(file.fileno())):
+                if self.stamp != stamp_of(os.fstat(file.fileno())):
                     raise SourceError(
                         f"{self.name} changed while it was read. Wait until it is whole, or give a copy of it."
                     )
@@ -83,9 +81,20 @@ class Sources:
         return frozenset(file.path for file in self.files)
 
     @property
-    def bytes_on_disk(self) -> int:
-        """The files' sizes together, without what is in memory already."""
+    def size(self) -> int | None:
+        """The bytes of all files, without what is in memory already; None where some are compressed."""
+        if any(is_compressed(file.path) for file in self.files):
+            return None
         return sum(file.stamp[0] for file in self.files if file.stamp is not None)
+
+    @property
+    def likely_size(self) -> int:
+        """The same, a compressed file's guessed at."""
+        return sum(
+            file.stamp[0] * (_COMPRESSION if is_compressed(file.path) else 1)
+            for file in self.files
+            if file.stamp is not None
+        )
 
     def empty(self) -> SourceError:
         """Returns what to say where none of the files holds anything."""
@@ -97,8 +106,8 @@ def find_sources(
 ) -> Sources:
     """Returns the files of `sources`, in the order given (folders and globs sorted).
 
-    `standard_input` stands in for what `-` would read. In a folder or a glob, binary files are left out; so is a file
-    that was found before. A notice says so. Hidden files are not looked at.
+    `standard_input` stands in for what `-` would read. In a folder or a glob, files that begin as binary ones do are
+    left out; so is a file that was found before. A notice says so. Hidden files are not looked at.
 
     Raises:
         SourceError: a source is missing, or cannot be read.
@@ -132,6 +141,20 @@ def find_sources(
     )
 
 
+def catalog_file(name: str) -> SourceFile:
+    """Returns the text `name` of the catalog.
+
+    Raises:
+        SourceError: it cannot be had.
+    """
+    return SourceFile(name, f"catalog:{name}", chosen_by_name=True, held=read_catalog_bytes(name))
+
+
+def stamp_of(found: os.stat_result) -> tuple[int, int]:
+    """Returns what a file's `SourceFile.stamp` is."""
+    return found.st_size, found.st_mtime_ns
+
+
 def read_standard_input() -> bytes:
     """Returns all that comes from standard input.
 
@@ -148,7 +171,7 @@ def _files_of(source: str, standard_input: bytes | None) -> Iterator[SourceFile]
         raise SourceError("a source's name is empty. Give a file, a folder, a pattern or a text of the catalog.")
     if source == "-":
         held = read_standard_input() if standard_input is None else standard_input
-        yield SourceFile("standard input", chosen_by_name=True, held=held)
+        yield SourceFile("standard input", "-", chosen_by_name=True, held=held)
     elif os.path.isdir(source):
         paths = list(_walk(source))
         if not paths:
@@ -164,7 +187,7 @@ def _files_of(source: str, standard_input: bytes | None) -> Iterator[SourceFile]
         for path in paths:
             yield _file(path, chosen_by_name=False)
     elif source in CATALOG:
-        yield SourceFile(source, chosen_by_name=True, held=read_catalog_bytes(source))
+        yield catalog_file(source)
     else:
         raise SourceError(_not_found(source))
 
@@ -181,22 +204,19 @@ def _walk(folder: str) -> Iterator[str]:
 def _file(path: str, *, chosen_by_name: bool) -> SourceFile:
     try:
         found = os.stat(path)
+        real = os.path.realpath(path)
         if stat.S_ISREG(found.st_mode):
-            return SourceFile(path, chosen_by_name, _stamp(found))
+            return SourceFile(path, real, chosen_by_name, stamp_of(found))
         with open(path, "rb") as pipe:
-            return SourceFile(path, chosen_by_name, held=b"".join(decompressed(path, pipe)))
+            return SourceFile(path, real, chosen_by_name, held=b"".join(decompressed(path, pipe)))
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror or error}.") from error
-
-
-def _stamp(found: os.stat_result) -> tuple[int, int]:
-    return found.st_size, found.st_mtime_ns
 
 
 def _is_binary(file: SourceFile, settings: TextSettings) -> bool:
     if settings.units == "bytes" or not has_no_zero_bytes(settings.encoding):
         return False
-    return any(b"\0" in chunk for chunk in file.chunks())
+    return b"\0" in next(file.chunks(), b"")  # where binary files have one
 
 
 def _not_found(source: str) -> str:
