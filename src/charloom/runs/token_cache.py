@@ -20,11 +20,11 @@ import numpy as np
 
 from charloom.artifacts import alone_in, make_folder, replacing, write_bytes
 from charloom.data import TokenStream
-from charloom.errors import InUseError, OutputError, SourceError
+from charloom.errors import InUseError, OutputError
 from charloom.runs.fit import split_validation
 from charloom.runs.parts import Parts, vocabulary_of
 from charloom.settings import TextSettings, TrainingSettings
-from charloom.text import CharacterCounts, Sources, Vocabulary, stamp_of, text_pieces
+from charloom.text import CharacterCounts, Sources, Vocabulary, changed, stamp_of, text_pieces
 from charloom.training import Encoding, Event, Notice
 
 LARGE = 100_000_000
@@ -194,9 +194,7 @@ def _encode(sources: Sources, settings: TextSettings, folder: Path) -> Generator
             file.write(vocabulary.encode(piece, "replace").tobytes())  # what --min-count folds is replaced
             yield from reader.progress()
         if again.digest() != sha256.digest():
-            raise SourceError(
-                f"{sources.name} changed while it was read. Wait until it is whole, or give a copy of it."
-            )
+            raise changed(sources.name)
     text = {
         "files": _stamps(sources),
         "tokens": _stamp(folder / _TOKENS_FILE),
@@ -229,7 +227,9 @@ class _Reader:
     def pieces(self, sha256: Any) -> Iterator[tuple[int, str | bytes]]:
         """Yields each piece with the number of its file; all bytes go through `sha256`."""
         for index, file in enumerate(self._sources.files):
-            for piece in text_pieces(self._counted(file.chunks(), sha256), file.name, self._settings):
+            chunks = self._counted(file.chunks(), sha256)
+            is_text = self._settings.units == "chars"
+            for piece in text_pieces(chunks, file.name, self._settings) if is_text else chunks:
                 yield index, piece
 
     def _counted(self, chunks: Iterator[bytes], sha256: Any) -> Iterator[bytes]:

@@ -18,7 +18,7 @@ from charloom.model import TextModel
 from charloom.models import Network
 from charloom.runs.fit import fit_lanes
 from charloom.runs.keeper import CheckpointTrees, Keeper
-from charloom.runs.parts import part, record_offsets
+from charloom.runs.parts import Parts, part, record_offsets
 from charloom.runs.run_folder import RunFolder, read_run
 from charloom.runs.run_settings import RunSettings
 from charloom.runs.token_cache import LARGE, EncodedCorpus, encoded_corpus
@@ -161,23 +161,7 @@ def _run(
 ) -> Generator[Event, None, TrainingResult]:
     if settings.out is not None:
         require_writable(settings.out)
-    sources = _find(settings, folder)
-    if settings.out is not None and os.path.realpath(settings.out) in sources.paths:
-        raise OutputError(
-            f"{settings.out} is among the texts to train on, and would be written over. Give another name."
-        )
-    for path in (None if folder is None else folder.path, settings.cache):
-        if path is not None:
-            _require_outside(path, settings.sources, sources)
-    corpus = yield from _read(sources, settings)
-    if folder is not None and settings.resume:
-        yield from map(Notice, _of_this_text(folder, corpus.facts))
-    yield from map(Notice, sources.notices)
-    del sources  # of a pipe it holds the text
-    if isinstance(corpus, Corpus):
-        parts = part(corpus, settings.text, settings.training)
-    else:
-        parts = corpus.parted(settings.training)
+    parts, trained_on = yield from _parts(settings, folder)
     vocabulary, train_stream, validation_stream = parts.vocabulary, parts.train, parts.validation
     training, notices = fit_lanes(settings.training, len(train_stream))
     offsets = None
@@ -195,13 +179,13 @@ def _run(
     first_weights = np.random.default_rng(training.seed)
     network = Network.init(settings.network, vocabulary.size, vocabulary.start_id, first_weights)
     yield Notice(
-        f"{corpus.name}: {_counted(train_stream, settings)} to train on, {_counted(validation_stream, settings)} to "
-        f"validate on, {vocabulary.size:,} different; {network.parameters:,} parameters; {updates:,} updates, "
+        f"{trained_on['name']}: {_counted(train_stream, settings)} to train on, "
+        f"{_counted(validation_stream, settings)} to validate on, {vocabulary.size:,} different; {network.parameters:,} parameters; {updates:,} updates, "
         f"{updates * lanes.characters_per_update / len(train_stream):.3g} epochs"
     )
     if folder is not None and not settings.resume:  # nothing that was asked for stands in the way any more
-        folder.begin({"settings": settings.as_json(), "trained_on": corpus.facts, "machine": _machine()})
-    keeper = Keeper(settings, training, corpus.facts, vocabulary, updates, folder)
+        folder.begin({"settings": settings.as_json(), "trained_on": trained_on, "machine": _machine()})
+    keeper = Keeper(settings, training, trained_on, vocabulary, updates, folder)
     start, notices = (None, [])
     if folder is not None and settings.resume:
         start, notices = _start(folder, keeper, network, training)
@@ -235,6 +219,27 @@ def _run(
         validation_nats_per_char=validation_nats,
         stopped=stopped,
     )
+
+
+def _parts(
+    settings: RunSettings, folder: RunFolder | None
+) -> Generator[Event, None, tuple[Parts, dict[str, str | int]]]:
+    """Returns the text in its parts, and what tells it from another; all that can be wrong with it is found out."""
+    sources = _find(settings, folder)
+    if settings.out is not None and os.path.realpath(settings.out) in sources.paths:
+        raise OutputError(
+            f"{settings.out} is among the texts to train on, and would be written over. Give another name."
+        )
+    for path in (None if folder is None else folder.path, settings.cache):
+        if path is not None:
+            _require_outside(path, settings.sources, sources)
+    corpus = yield from _read(sources, settings)
+    if folder is not None and settings.resume:
+        yield from map(Notice, _of_this_text(folder, corpus.facts))
+    yield from map(Notice, sources.notices)
+    if isinstance(corpus, Corpus):
+        return part(corpus, settings.text, settings.training), corpus.facts
+    return corpus.parted(settings.training), corpus.facts
 
 
 def _find(settings: RunSettings, folder: RunFolder | None) -> Sources:

@@ -5,7 +5,7 @@ from charloom.text.compression import uncompressed_name
 from charloom.text.corpus import Corpus, read_catalog_corpus, read_corpus
 from charloom.text.decoding import normalize, text_pieces
 from charloom.text.records import split_records
-from charloom.text.sources import Sources, find_sources, read_standard_input, stamp_of
+from charloom.text.sources import Sources, changed, find_sources, read_standard_input, stamp_of
 from charloom.text.vocabulary import CharacterCounts, IncrementalDecoder, Vocabulary, describe_characters
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "IncrementalDecoder",
     "Sources",
     "Vocabulary",
+    "changed",
     "describe_characters",
     "find_sources",
     "local_copy",

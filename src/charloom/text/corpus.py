@@ -38,15 +38,13 @@ class Corpus:
         return {"name": self.name, "sha256": self.sha256, "characters": self.characters}
 
 
-def read_corpus(
-    sources: Sequence[str | os.PathLike[str]] | Sources, settings: TextSettings, standard_input: bytes | None = None
-) -> Corpus:
-    """Returns the corpus that `sources` hold together; `standard_input` stands in for what `-` would read.
+def read_corpus(sources: Sequence[str | os.PathLike[str]] | Sources, settings: TextSettings) -> Corpus:
+    """Returns the corpus that `sources`, perhaps found already, hold together.
 
     Raises:
         SourceError: a source is missing, unreadable, empty, binary, or in another encoding.
     """
-    found = sources if isinstance(sources, Sources) else find_sources(sources, settings, standard_input)
+    found = sources if isinstance(sources, Sources) else find_sources(sources, settings)
     corpus = _read(found, settings)
     if not corpus.documents:
         raise found.empty()
@@ -64,7 +62,7 @@ def read_catalog_corpus(name: str, settings: TextSettings) -> Corpus:
 
 def _read(sources: Sources, settings: TextSettings) -> Corpus:
     sha256 = hashlib.sha256()
-    documents = []
+    documents: list[str | bytes] = []
 
     def hashed(chunks: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in chunks:
@@ -72,8 +70,8 @@ def _read(sources: Sources, settings: TextSettings) -> Corpus:
             yield chunk
 
     for file in sources.files:
-        pieces = list(text_pieces(hashed(file.chunks()), file.name, settings))
-        document: str | bytes = (b"" if settings.units == "bytes" else "").join(pieces)  # type: ignore[arg-type]
-        if document:
-            documents.append(document)
-    return Corpus(sources.name, tuple(documents), sha256.hexdigest(), sources.notices)
+        if settings.units == "bytes":
+            documents.append(b"".join(hashed(file.chunks())))
+        else:
+            documents.append("".join(text_pieces(hashed(file.chunks()), file.name, settings)))
+    return Corpus(sources.name, tuple(filter(None, documents)), sha256.hexdigest(), sources.notices)

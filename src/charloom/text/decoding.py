@@ -22,15 +22,12 @@ _LONGEST_WORD = 1 << 20
 """Characters without any space that are held until one comes, at most."""
 
 
-def text_pieces(chunks: Iterable[bytes], name: str, settings: TextSettings) -> Iterator[str | bytes]:
-    """Yields what the chunks of the file `name` are to a model with these settings: text, or the bytes themselves.
+def text_pieces(chunks: Iterable[bytes], name: str, settings: TextSettings) -> Iterator[str]:
+    """Yields the text that the chunks of the file `name` are to a model of characters with these settings.
 
     Raises:
         SourceError: the file is binary, or in another encoding.
     """
-    if settings.units == "bytes":
-        yield from chunks
-        return
     held = ""
     for text in _decoded(chunks, name, settings.encoding):
         text = held + text

@@ -52,9 +52,7 @@ class SourceFile:
             with open(self.name, "rb") as file:
                 yield from decompressed(self.name, file)
                 if self.stamp != stamp_of(os.fstat(file.fileno())):
-                    raise SourceError(
-                        f"{self.name} changed while it was read. Wait until it is whole, or give a copy of it."
-                    )
+                    raise changed(self.name)
         except OSError as error:
             raise SourceError(f"cannot read {self.name}: {error.strerror or error}.") from error
 
@@ -139,6 +137,11 @@ def find_sources(
             if names
         ),
     )
+
+
+def changed(name: str) -> SourceError:
+    """Returns what to say of a text that is another than it was."""
+    return SourceError(f"{name} changed while it was read. Wait until it is whole, or give a copy of it.")
 
 
 def catalog_file(name: str) -> SourceFile:

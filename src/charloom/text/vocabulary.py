@@ -250,15 +250,14 @@ def _name(character: str) -> str:
 
 
 def _together(texts: Iterable[str]) -> Iterable[str]:
-    """Yields short texts joined, for a call for each of a million records would take long, and long ones in pieces."""
+    """Yields short texts joined, for a call for each of a million records would take long."""
     held: list[str] = []
     length = 0
     for text in texts:
         held.append(text)
         length += len(text)
         if length >= _TOGETHER:
-            joined = "".join(held)
-            yield from (joined[start : start + _TOGETHER] for start in range(0, length, _TOGETHER))
+            yield "".join(held)
             held, length = [], 0
     yield "".join(held)
 
