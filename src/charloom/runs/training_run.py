@@ -178,10 +178,11 @@ def _run(
         raise SettingError("epochs", f"ask for {updates:,} updates of this text, more than a run can count")
     first_weights = np.random.default_rng(training.seed)
     network = Network.init(settings.network, vocabulary.size, vocabulary.start_id, first_weights)
+    epochs = updates * lanes.characters_per_update / len(train_stream)
     yield Notice(
         f"{trained_on['name']}: {_counted(train_stream, settings)} to train on, "
-        f"{_counted(validation_stream, settings)} to validate on, {vocabulary.size:,} different; {network.parameters:,} parameters; {updates:,} updates, "
-        f"{updates * lanes.characters_per_update / len(train_stream):.3g} epochs"
+        f"{_counted(validation_stream, settings)} to validate on, {vocabulary.size:,} different; "
+        f"{network.parameters:,} parameters; {updates:,} updates, {epochs:.3g} epochs"
     )
     if folder is not None and not settings.resume:  # nothing that was asked for stands in the way any more
         folder.begin({"settings": settings.as_json(), "trained_on": trained_on, "machine": _machine()})
