@@ -10,7 +10,7 @@ from charloom.inference import score_blocks
 from charloom.models import Network
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
 from charloom.text import Vocabulary, read_corpus
-from charloom.training import Evaluation, TrainingLoop
+from charloom.training import Evaluation, Pace, TrainingLoop
 
 SEEDS = range(4)
 
@@ -31,7 +31,7 @@ def main() -> None:
         for seed in SEEDS:
             network = Network.init(NetworkSettings(), vocabulary.size, vocabulary.start_id, np.random.default_rng(seed))
             events = TrainingLoop(
-                network, lanes, validation, settings, lanes.updates_in(1), jax.random.key(seed)
+                network, lanes, validation, settings, Pace(((0, lanes.updates_in(1)),)), jax.random.key(seed)
             ).events()
             last = [event for event in events if isinstance(event, Evaluation)][-1].network
             nats.append(score_blocks(last, evaluation_pass(validation)).nats_per_char)

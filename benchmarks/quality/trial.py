@@ -1,36 +1,34 @@
 """`python -m benchmarks.quality.trial SECONDS [SETTING=VALUE...]`: one training of so many seconds, as a line of data.
 
-A setting is one of `charloom.train`'s (hidden, layers, embedding, lanes, unroll, dropout, learning_rate, seed), or
-`text`: shakespeare (tiny Shakespeare's first 1,003,854 characters; the last 111,540 are for a final table, and not
-looked at here), nietzsche or reference. The text's last tenth is held out, and the best score on it is the result.
+A setting is one of `laboratory.Candidate`'s, or `text`: shakespeare (tiny Shakespeare's first 1,003,854 characters; the
+last 111,540 are for a final table, and not looked at here), nietzsche, reference or names (records). The text's
+last tenth is held out, and what the trained weights and their averages score on it is the result.
 
-The speed is measured first, so that the learning rate is at zero when the seconds of training are over; compilation
-and validation are not in them. Lines are appended to trials.jsonl beside this file.
+The seconds are of training alone, at the speed that such a network had when it was first measured (speeds.json), so
+that a trial comes to the same on a busy machine. Lines are appended to trials.jsonl beside this file.
 """
 
 import json
 import sys
-import tempfile
 import time
-from dataclasses import fields
+from dataclasses import asdict, fields
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import charloom
+from benchmarks.quality.laboratory import Candidate, Training, result_of
+from charloom.data import TokenStream
 from charloom.machine import processor_name
-from charloom.runs import RunSettings, run_training
-from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
-from charloom.text import read_catalog_corpus
-from charloom.training import Evaluation, Event, Progress, Stopped
+from charloom.runs.parts import part
+from charloom.settings import TextSettings, TrainingSettings
+from charloom.text import Corpus, read_catalog_corpus
 
 TRIALS = Path(__file__).with_name("trials.jsonl")
+SPEEDS = Path(__file__).with_name("speeds.json")
 TEXTS = {"shakespeare": "tinyshakespeare", "nietzsche": "nietzsche", "reference": "python-reference"}
 TUNED_ON = {"shakespeare": 1_003_854}
 """Characters from the beginning that trials may see."""
 _SPEED_SECONDS = 6.0
-_NETWORK = {field.name for field in fields(NetworkSettings)}
-_NAMES = {"unroll": "unroll_length"}
 
 
 def main() -> None:
@@ -38,59 +36,57 @@ def main() -> None:
     seconds = float(sys.argv[1])
     asked = dict(argument.split("=") for argument in sys.argv[2:])
     name = asked.pop("text", "shakespeare")
-    settings = {key: float(value) if "." in value else int(value) for key, value in asked.items()}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{name}.txt"
-        document = str(read_catalog_corpus(TEXTS[name], TextSettings()).documents[0])
-        path.write_text(document[: TUNED_ON.get(name, len(document))])
-        line = trial(path, seconds, settings)
-    line = {"text": name, "seconds": seconds, **settings, **line}
-    line |= {"processor": processor_name(), "date": date.today().isoformat(), "version": charloom.__version__}
+    candidate = Candidate(
+        **{field.name: _value(asked.pop(field.name)) for field in fields(Candidate) if field.name in asked}
+    )
+    if asked:
+        sys.exit(f"unknown settings: {', '.join(asked)}")
+    train, validation, vocab_size, start_id = read(name)
+    speed = speed_of(candidate, train, vocab_size, start_id)
+    updates = max(1, round(seconds * speed / (candidate.lanes * candidate.unroll)))
+    result = result_of(candidate, updates, train, validation, vocab_size, start_id)
+    changed = {key: value for key, value in asdict(candidate).items() if value != getattr(Candidate(), key)}
+    line = {"text": name, "seconds": seconds, **changed, **result, "date": date.today().isoformat()}
     with TRIALS.open("a") as file:
         file.write(json.dumps(line) + "\n")
-    print(json.dumps(line))
+    print(json.dumps(line), flush=True)
 
 
-def trial(path: Path, seconds: float, settings: dict[str, Any]) -> dict[str, Any]:
-    """Returns what training for so many seconds comes to, as JSON values."""
-    speed = characters_a_second(path, settings)
-    updates = max(1, round(seconds * speed / (settings.get("lanes", 16) * settings.get("unroll", 64))))
-    evaluations: list[Evaluation] = []
-    stopped: list[Stopped] = []
-
-    def on_event(event: Event) -> None:
-        if isinstance(event, Evaluation):
-            evaluations.append(event)
-        elif isinstance(event, Stopped):
-            stopped.append(event)
-
-    begin = time.perf_counter()
-    model = charloom.train(path, updates=updates, on_event=on_event, **settings)
-    return {
-        "updates": updates,
-        "epochs": round(stopped[0].epoch, 2),
-        "parameters": model.network.parameters,
-        "whole_seconds": round(time.perf_counter() - begin, 1),
-        "chars_per_second": round(stopped[0].chars_per_second),
-        "train_nats": round(evaluations[-1].train_nats_per_char, 4),
-        "last_nats": round(evaluations[-1].validation_nats_per_char, 4),
-        "nats": round(float(model.training["validation_nats_per_char"]), 4),
-    }
+def read(name: str) -> tuple[TokenStream, TokenStream, int, int | None]:
+    """Returns a text's parts, its vocabulary's size and its start token."""
+    corpus = read_catalog_corpus(TEXTS[name], TextSettings())
+    document = str(corpus.documents[0])
+    corpus = Corpus(corpus.name, (document[: TUNED_ON.get(name, len(document))],), corpus.sha256)
+    parts = part(corpus, TextSettings(), TrainingSettings())
+    return parts.train, parts.validation, parts.vocabulary.size, parts.vocabulary.start_id
 
 
-def characters_a_second(path: Path, settings: dict[str, Any]) -> float:
-    """Returns the speed of a short training."""
-    begin, speed = time.perf_counter(), 0.0
+def speed_of(candidate: Candidate, train: TokenStream, vocab_size: int, start_id: int | None) -> float:
+    """Returns the characters a second that such a training reads on this processor, measured once."""
+    speeds: dict[str, float] = json.loads(SPEEDS.read_text()) if SPEEDS.exists() else {}
+    shape = f"{candidate.layers} x {candidate.hidden}, {candidate.lanes} x {candidate.unroll}"
+    extras = [name for name in ("weight_drop", "skips") if getattr(candidate, name)]
+    key = " ".join([processor_name(), "|", shape, *extras])
+    if key not in speeds:
+        speeds[key] = round(_measured(candidate, train, vocab_size, start_id))
+        SPEEDS.write_text(json.dumps(speeds, indent=1, sort_keys=True) + "\n")
+    return speeds[key]
 
-    network = NetworkSettings(**{name: value for name, value in settings.items() if name in _NETWORK})
-    training = {_NAMES.get(name, name): value for name, value in settings.items() if name not in _NETWORK}
-    run = RunSettings(sources=(path,), network=network, training=TrainingSettings(updates=100_000, **training))
-    for event in run_training(run):
-        if isinstance(event, Progress):
-            speed = event.chars_per_second
-            if time.perf_counter() - begin > _SPEED_SECONDS:
-                break
-    return speed
+
+def _measured(candidate: Candidate, train: TokenStream, vocab_size: int, start_id: int | None) -> float:
+    training = Training(candidate, train, vocab_size, start_id)
+    begin, first = 0.0, 0
+    for done, _ in training.run(1_000_000):
+        now = time.perf_counter()
+        if not begin:  # the first call compiles
+            begin, first = now, done
+        elif now - begin > _SPEED_SECONDS:
+            return (done - first) * candidate.lanes * candidate.unroll / (now - begin)
+    raise AssertionError("no training ends so soon")
+
+
+def _value(text: str) -> Any:
+    return json.loads(text) if text[0] in "0123456789[tf" else text
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import numpy as np
 
 from charloom import __version__
 from charloom.artifacts import read_tensor_file, write_tensor_file
+from charloom.data import TokenStream
 from charloom.errors import ModelFileError, SettingError, TooShortError, UnknownCharacterError
 from charloom.inference import NativeStream, Stream, read_prompt, write
 from charloom.models import Dense, Network, named_tensors, restored
@@ -25,7 +26,7 @@ from charloom.settings import (
     require_count,
     require_seed,
 )
-from charloom.text import IncrementalDecoder, Vocabulary, normalize
+from charloom.text import Corpus, IncrementalDecoder, Vocabulary, normalize, split_records
 
 FORMAT_VERSION = 3
 """The version of the model files that are written. Earlier ones are read as well; every other is refused."""
@@ -140,6 +141,21 @@ class TextModel:
         if self.vocabulary.units == "bytes":
             return text
         return normalize(text, self.text)
+
+    def token_stream(self, corpus: Corpus, unknown: UnknownPolicy = "error") -> TokenStream:
+        """Returns the texts of `corpus`, which was read by this model's `text`, as the network reads them.
+
+        Raises:
+            UnknownCharacterError: a character is unknown and `unknown` is "error".
+            TooShortError: nothing is left of them.
+        """
+        if self.text.delimiter is None:
+            texts = (self.vocabulary.encode(document, unknown) for document in corpus.documents)
+            documents = [token_ids for token_ids in texts if len(token_ids)]
+            if not documents:
+                raise TooShortError(f"{corpus.name} has no character that the model knows. Give another text.")
+            return TokenStream.of_documents(documents)
+        return TokenStream.of_records(split_records(corpus.documents, self.text), self.vocabulary, unknown)
 
     def unknown_characters(self, prompt: str) -> list[str]:
         """Returns the characters of `prompt` that the model does not know, in order."""

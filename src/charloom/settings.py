@@ -5,6 +5,7 @@ here imports JAX, so that help pages and refusals come at once.
 """
 
 import codecs
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -145,14 +146,19 @@ class TrainingSettings:
         learning_rate: the highest rate of the schedule.
         schedule: "cosine" falls to zero at the last update, "constant" stays.
         warmup: share of the updates over which the rate first rises from zero.
+        weight_decay: share of each matrix of weights that an update takes away, times the rate.
         clip_norm: gradients with a larger global norm are scaled down to it.
         cold_starts: share of a lane's updates before which its state is zeroed. A lane reads on for the whole
             run; a network that had only ever seen a warm state would be lost at the beginning of a text.
         epochs: passes over the training part; may be a fraction of one.
-        updates: optimizer steps. At most one of `epochs` and `updates`; neither means the default
-            of `default_updates`.
+        updates: optimizer steps.
+        budget: seconds that the whole run may take. At most one of `epochs`, `updates` and `budget`; none of them
+            means a budget that suits the text.
+        pace: of a run that ended by a budget and is made once more by `updates`: its plans, see
+            `charloom.training.Pace`; empty for a run that goes on evenly.
         validation: below 1 a share of the text, from 1 a count of characters or of records; None means 0.1, and
             at most 500,000 characters.
+        keep_copies: whether copies of held-out records are trained on all the same, as makemore does.
         patience: evaluations in a row without an improvement that end the run; None for all updates.
         seed: of the initial weights and of dropout.
     """
@@ -163,11 +169,15 @@ class TrainingSettings:
     learning_rate: float = 0.006
     schedule: Schedule = "cosine"
     warmup: float = 0.05
+    weight_decay: float = 0.0
     clip_norm: float = 1.0
     cold_starts: float = 0.01
     epochs: float | None = None
     updates: int | None = None
+    budget: float | None = None
+    pace: tuple[tuple[int, int], ...] = ()
     validation: float | None = None
+    keep_copies: bool = False
     patience: int | None = None
     seed: int = 0
 
@@ -179,13 +189,18 @@ class TrainingSettings:
         _require_number(self, "learning_rate", above=0.0, most=1e38)
         _require_number(self, "cold_starts", least=0.0, below=1.0)
         _require_number(self, "warmup", least=0.0, below=1.0)
+        _require_number(self, "weight_decay", least=0.0, below=100.0)
         _require_number(self, "clip_norm", above=0.0, most=1e38)
         if self.epochs is not None:
             _require_number(self, "epochs", above=0.0, most=1e9)
         if self.updates is not None:
             _require_count(self, "updates")
-            if self.epochs is not None:
-                raise SettingError("updates", "and epochs both say how long to train: give one")
+        if self.budget is not None:
+            _require_number(self, "budget", above=0.0, most=1e9)
+        lengths = [name for name in ("updates", "budget", "epochs") if getattr(self, name) is not None]
+        if len(lengths) > 1:
+            raise SettingError(lengths[0], f"and {lengths[1]} both say how long to train: give one")
+        self._require_pace()
         if self.validation is not None:
             _require_number(self, "validation", above=0.0)
             if self.validation >= 1 and self.validation != int(self.validation):
@@ -196,6 +211,26 @@ class TrainingSettings:
         if self.patience is not None:
             _require_count(self, "patience")
         require_seed(self.seed)
+
+    def _require_pace(self) -> None:
+        plans = tuple((update, planned) for update, planned in self.pace)  # lists, where JSON was read
+        object.__setattr__(self, "pace", plans)
+        if not plans:
+            return
+        for plan in plans:
+            require_count("pace", plan[0] + 1)
+            require_count("pace", plan[1])
+        begins = [update for update, _ in plans]
+        if begins != sorted(set(begins)) or begins[0] != 0 or any(update >= planned for update, planned in plans):
+            raise SettingError(
+                "pace", "must be pairs of an update, ascending from 0, and of a larger count of all updates"
+            )
+        if any(planned <= after for (_, planned), (after, _) in itertools.pairwise(plans)):
+            raise SettingError("pace", "has a plan that begins after the one before it ended")
+        if plans[-1][1] != self.updates:
+            raise SettingError(
+                "pace", f"ends after {plans[-1][1]:,} updates, and updates are {self.updates}: give both"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,10 @@
 """Units of the loss: nats inside, bits and perplexity for people."""
 
 import math
+import re
+
+_NUMBER = r"(\d+\.?\d*|\.\d+)"
+_DURATION = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?")
 
 
 def bits_from_nats(nats: float) -> float:
@@ -38,6 +42,33 @@ def format_seconds(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def parse_seconds(text: str) -> float:
+    """Returns the duration that `text` says, in seconds: numbers with the units s, m and h, the largest first.
+
+    Raises:
+        ValueError: it says none.
+
+    >>> parse_seconds("90s"), parse_seconds("1.5m"), parse_seconds("1h30m")
+    (90.0, 90.0, 5400.0)
+    """
+    found = _DURATION.fullmatch(text.strip().lower())
+    if not found or not any(found.groups()):
+        raise ValueError(f"{text!r} is no duration: give one such as 90s, 10m, 2h or 1h30m")
+    return sum(float(number) * seconds for number, seconds in zip(found.groups(), (3600, 60, 1), strict=True) if number)
+
+
+def shortest_seconds(seconds: float) -> str:
+    """Returns a duration as `parse_seconds` reads it, as short as it can be.
+
+    >>> shortest_seconds(90), shortest_seconds(7200), shortest_seconds(77.5)
+    ('90s', '2h', '77.5s')
+    """
+    for unit, length in (("h", 3600), ("m", 60)):
+        if seconds % length == 0:
+            return f"{seconds // length:.0f}{unit}"
+    return f"{seconds:.10g}s"
 
 
 def finite_or_none(number: float) -> float | None:

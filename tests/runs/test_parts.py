@@ -50,6 +50,16 @@ def test_copies_of_a_held_out_record_are_not_trained_on():
     assert max(train.values()) == 4  # other copies are
 
 
+def test_copies_are_kept_where_that_is_asked_for():
+    records = NAMES + NAMES[:12] * 3
+    corpus = Corpus("names", ("\n".join(records) + "\n",), "0")
+    parts = part(corpus, LINES, TrainingSettings(validation=0.3, keep_copies=True))
+    train, held_out = (Counter(records_of(stream, parts.vocabulary)) for stream in (parts.train, parts.validation))
+    assert train.keys() & held_out.keys()
+    assert train + held_out == Counter(f"{record}\n" for record in records)
+    assert parts.notices == ()
+
+
 def test_shares_and_counts_are_of_records():
     stream = TokenStream.of_documents([np.array([index % 250, index // 250]) for index in range(1000)])
     assert len(hold_out_records(stream, None, 0)[1].starts) == 100

@@ -12,6 +12,7 @@ from charloom.training import (
     Evaluation,
     LoopState,
     Notice,
+    Pace,
     Progress,
     Stopped,
     TrainingLoop,
@@ -117,9 +118,10 @@ def test_a_large_gradient_is_scaled_down_to_the_norm():
 
 def events_of(settings, updates=60, should_stop=lambda: False, hidden=32):
     lanes = Lanes(STREAM, settings.lanes, settings.unroll_length)
-    return list(TrainingLoop(make(hidden), lanes, VALIDATION, settings, updates, KEY).events(should_stop))
+    return list(TrainingLoop(make(hidden), lanes, VALIDATION, settings, Pace(((0, updates),)), KEY).events(should_stop))
 
 
+PACE = Pace(((0, 60),))
 SETTINGS = TrainingSettings(lanes=4, unroll_length=16, learning_rate=0.01, dropout=0.05)
 
 
@@ -173,7 +175,7 @@ def test_a_loss_that_is_no_number_ends_the_run():
 
 
 def test_a_loss_that_runs_away_goes_back_to_a_lower_rate():
-    loop = TrainingLoop(make(16), Lanes(STREAM, 4, 16), VALIDATION, SETTINGS, 60, KEY)
+    loop = TrainingLoop(make(16), Lanes(STREAM, 4, 16), VALIDATION, SETTINGS, PACE, KEY)
     events = []
     for event in loop.events():
         events.append(event)
@@ -191,7 +193,7 @@ def test_a_loss_that_runs_away_goes_back_to_a_lower_rate():
 def test_patience_ends_a_run_that_no_longer_improves():
     noise = TokenStream.of_documents([np.random.default_rng(0).integers(0, 5, 600)])
     settings = TrainingSettings(lanes=4, unroll_length=16, learning_rate=0.03, dropout=0.0, patience=2)
-    events = list(TrainingLoop(make(64), Lanes(noise, 4, 16), VALIDATION, settings, 2_000, KEY).events())
+    events = list(TrainingLoop(make(64), Lanes(noise, 4, 16), VALIDATION, settings, Pace(((0, 2_000),)), KEY).events())
     improved = [event.improved for event in events if isinstance(event, Evaluation)]
     assert (events[-1].reason, improved[-3:]) == ("patience", [True, False, False])
     assert events[-1].update < 2_000
@@ -201,7 +203,7 @@ def test_patience_ends_a_run_that_no_longer_improves():
 @pytest.mark.parametrize("dispatches", [1, 2, 4])
 def test_a_loop_goes_on_from_its_state_to_the_last_bit(dispatches):
     def loop(start=None):
-        return TrainingLoop(make(16), Lanes(STREAM, 4, 16), VALIDATION, SETTINGS, 60, KEY, start)
+        return TrainingLoop(make(16), Lanes(STREAM, 4, 16), VALIDATION, SETTINGS, PACE, KEY, start)
 
     whole, first = loop(), loop()
     evaluations = [event for event in whole.events() if isinstance(event, Evaluation)]
@@ -224,6 +226,6 @@ def test_a_loop_goes_on_from_its_state_to_the_last_bit(dispatches):
 
 def test_weights_of_an_evaluation_stay_good():
     evaluations = [event for event in events_of(SETTINGS, updates=96) if isinstance(event, Evaluation)]
-    assert len(evaluations) == 6
+    assert len(evaluations) == 5
     kernels = [np.asarray(event.network.head.kernel) for event in evaluations]
     assert all(not np.array_equal(a, b) for a, b in itertools.pairwise(kernels))

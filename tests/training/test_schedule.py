@@ -1,13 +1,21 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from charloom.settings import TrainingSettings
-from charloom.training.schedule import default_updates, evaluation_interval, learning_rates
+from charloom.training.schedule import Pace, evaluations, learning_rates
+
+
+def evenly(updates):
+    return Pace(((0, updates),))
 
 
 def test_the_rate_warms_up_and_falls_to_zero():
     settings = TrainingSettings(learning_rate=0.01, warmup=0.1, schedule="cosine")
-    rates = learning_rates(settings, 0, 1000, 1000)
+    rates = learning_rates(settings, evenly(1000), 0, 1000)
     np.testing.assert_allclose(rates[:100], 0.01 * np.arange(1, 101) / 100, rtol=1e-6)
     assert rates.max() == pytest.approx(0.01)
     assert (np.diff(rates[100:]) < 0).all()
@@ -16,25 +24,79 @@ def test_the_rate_warms_up_and_falls_to_zero():
 
 
 def test_a_constant_rate_stays():
-    rates = learning_rates(TrainingSettings(learning_rate=0.01, warmup=0, schedule="constant"), 0, 50, 50)
+    rates = learning_rates(TrainingSettings(learning_rate=0.01, warmup=0, schedule="constant"), evenly(50), 0, 50)
     np.testing.assert_array_equal(rates, np.float32(0.01))
 
 
 def test_rates_do_not_depend_on_where_they_are_cut():
     settings = TrainingSettings()
-    whole = learning_rates(settings, 0, 300, 300)
-    np.testing.assert_array_equal(whole[120:200], learning_rates(settings, 120, 80, 300))
-
-
-def test_the_default_length():
-    assert default_updates(300) == 3000
-    assert default_updates(2) == 1000
-    assert default_updates(10**6) == 10_000
+    whole = learning_rates(settings, evenly(300), 0, 300)
+    np.testing.assert_array_equal(whole[120:200], learning_rates(settings, evenly(300), 120, 80))
 
 
 def test_evaluations_are_few_and_cheap():
-    assert evaluation_interval(1000, 2048, 100) == 50  # twenty
-    interval = evaluation_interval(1000, 2048, 111_540)
-    assert 111_540 / 3 / (interval * 2048) < 0.101  # a tenth of the time
-    assert evaluation_interval(1000, 64, 10**9) == 1000  # one at the end, whatever it costs
-    assert evaluation_interval(1, 2048, 10) == 1
+    assert evaluations(1000, 2048, 100) == 20
+    assert evaluations(1000, 2048, 111_540) == 5
+    assert evaluations(10_000, 2048, 111_540) == 16
+    assert 0.025 < 16 * 111_540 / 3 / (10_000 * 2048) < 0.03  # of the training's time
+    assert evaluations(500, 2048, 111_540) == 2
+    assert evaluations(1000, 64, 10**9) == 1  # at the end, whatever it costs
+    assert evaluations(1, 2048, 10) == 1
+
+
+def test_the_rate_reaches_zero_where_the_last_plan_ends():
+    settings = TrainingSettings(learning_rate=0.01, warmup=0.1)
+    for updates in (300, 2000):
+        pace = evenly(1000).replanned(200, updates)
+        rates = learning_rates(settings, pace, 0, updates)
+        np.testing.assert_array_equal(rates[:200], learning_rates(settings, evenly(1000), 0, 200))
+        assert (np.diff(rates[101:]) < 0).all()
+        assert 0 < rates[-1] < 0.01 * (np.pi / (updates - 200)) ** 2
+        assert pace.progress(np.array([updates]))[0] == 1
+
+
+plans_strategy = st.lists(st.tuples(st.integers(1, 200), st.integers(1, 500)), max_size=6)
+
+
+@given(st.integers(1, 600), plans_strategy)
+def test_progress_is_as_in_exact_arithmetic(updates, steps):
+    pace = evenly(updates)
+    reached, begin = Fraction(0), 0
+    wanted = {0: Fraction(0)}
+
+    def go_on(until):
+        for update in range(begin + 1, until + 1):
+            wanted[update] = reached + (update - begin) * (1 - reached) / (pace.updates - begin)
+
+    for forward, more in steps:
+        update = begin + forward
+        if update >= pace.updates:
+            break
+        go_on(update)
+        reached, begin = wanted[update], update
+        pace = pace.replanned(update, update + more)
+    go_on(pace.updates)
+    got = pace.progress(np.arange(pace.updates + 1))
+    np.testing.assert_allclose(got, [float(wanted[update]) for update in range(pace.updates + 1)], rtol=1e-12)
+    assert (np.diff(got) > 0).all()
+
+
+@given(st.integers(30, 600), st.integers(1, 29), st.integers(1, 500))
+def test_an_evaluation_is_due_at_the_same_update_whenever_it_is_asked_for(updates, replanned_at, more):
+    before = evenly(updates)
+    after = before.replanned(replanned_at, replanned_at + more)
+    for share in (0.25, 0.5, 1):
+        due = before.first_at(share, 0)
+        if due <= replanned_at:
+            assert after.first_at(share, 0) == due
+    due = after.first_at(0.5, replanned_at)
+    assert after.progress(np.array([due]))[0] >= 0.5 - 1e-12
+    assert due == replanned_at + 1 or after.progress(np.array([due - 1]))[0] < 0.5
+
+
+def test_a_pace_goes_back_to_what_was_planned():
+    pace = evenly(100).replanned(10, 50).replanned(30, 40)
+    assert pace.plans == ((0, 100), (10, 50), (30, 40))
+    assert pace.until(30).plans == ((0, 100), (10, 50))
+    assert pace.until(0).plans == ((0, 100),)
+    assert pace.replanned(30, 60).plans == ((0, 100), (10, 50), (30, 60))

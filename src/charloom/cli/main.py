@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import NoReturn, TextIO
 
@@ -13,6 +14,7 @@ from charloom.cli.corpora import corpora
 from charloom.cli.generate import generate
 from charloom.cli.options import INTERRUPTED, WRONG_DATA, WRONG_WORDS, one_line
 from charloom.cli.reproduce import reproduce
+from charloom.cli.score import score
 from charloom.cli.show import show
 from charloom.cli.train import train
 from charloom.errors import CharloomError, SettingError
@@ -29,7 +31,7 @@ def charloom() -> None:
     """
 
 
-for _command in (train, generate, show, reproduce, corpora):
+for _command in (train, generate, score, show, reproduce, corpora):
     charloom.add_command(_command)
 
 
@@ -40,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def run(arguments: Sequence[str]) -> int:
     """Returns the exit status of the command line `arguments`."""
+    began = time.monotonic()  # which a budget counts from
     # A stream that the caller closed swallows what is written to it.
     sys.stdout = sys.stdout or _nowhere()
     sys.stderr = sys.stderr or _nowhere()
@@ -48,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         # Not charloom.main: it has its own way with interrupts and closed pipes.
-        with charloom.make_context("charloom", list(arguments) or ["--help"]) as context:
+        with charloom.make_context("charloom", list(arguments) or ["--help"], obj=began) as context:
             status: int | None = charloom.invoke(context)
         sys.stdout.flush()
         return status or 0

@@ -18,7 +18,7 @@ from charloom.cli.options import WRONG_DATA, Decorator, json_option, set_threads
 from charloom.errors import OutputError, RunFolderError
 from charloom.settings import CellName, NetworkSettings, TextSettings, TrainingSettings
 from charloom.text import uncompressed_name
-from charloom.units import bits_from_nats, format_seconds
+from charloom.units import bits_from_nats, format_seconds, parse_seconds
 
 if TYPE_CHECKING:
     from charloom.runs import RunSettings, TrainingResult
@@ -31,6 +31,38 @@ def _setting(settings: type, name: str, flag: str, kind: type, text: str) -> Dec
     return click.option(flag, name, type=kind, default=default, show_default=default is not None, help=text)
 
 
+def _picked(settings: type, name: str, flag: str, kind: Any, text: str) -> Decorator:
+    """Returns the option `flag` for the field `name`, which a budget picks a value for."""
+    default = next(field.default for field in fields(settings) if field.name == name)
+    return click.option(flag, name, type=kind, help=f"{text}  [default: picked, or {default} without a budget]")
+
+
+class _Duration(click.ParamType[float]):
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return value if isinstance(value, float) else parse_seconds(value)
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
+class _Pace(click.ParamType[Any]):
+    name = "plans"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[tuple[int, int], ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(
+                (int(update), int(planned)) for update, planned in (plan.split(":") for plan in value.split(","))
+            )
+        except ValueError:
+            self.fail(f"{value!r} is not such as 0:4000,900:3800.", param, ctx)
+
+
 @click.command()
 @click.argument("sources", nargs=-1, metavar="[SOURCE...]")
 @click.option(
@@ -40,27 +72,31 @@ def _setting(settings: type, name: str, flag: str, kind: type, text: str) -> Dec
     help="The model file, written at each improvement.  [default: SOURCE's name, with .safetensors]",
 )
 @click.option(
-    "--cell",
-    type=click.Choice(get_args(CellName)),
-    default=NetworkSettings.cell,
-    show_default=True,
-    help="Kind of the recurrent layers.",
+    "--budget",
+    type=_Duration(),
+    metavar="TIME",
+    help="How long the command may take: 90s, 10m, 2h.  [default: what suits the text's length, 20s to 10m]",
 )
-@_setting(NetworkSettings, "hidden", "--hidden", int, "Units of each layer.")
-@_setting(NetworkSettings, "layers", "--layers", int, "Recurrent layers.")
-@_setting(NetworkSettings, "embedding", "--embedding", int, "Width of the character embedding.")
-@_setting(TrainingSettings, "lanes", "--lanes", int, "Places of the text that are read side by side.")
-@_setting(TrainingSettings, "unroll_length", "--unroll", int, "Characters a lane reads in one update.")
-@_setting(TrainingSettings, "dropout", "--dropout", float, "Share of each layer's outputs to zero.")
-@_setting(TrainingSettings, "learning_rate", "--learning-rate", float, "Highest rate; it falls to zero.")
-@_setting(
-    TrainingSettings,
-    "epochs",
-    "--epochs",
-    float,
-    "Passes over the text.  [default: 10, within 1,000 to 10,000 updates]",
+@_setting(TrainingSettings, "epochs", "--epochs", float, "Passes over the text, instead of --budget.")
+@_setting(TrainingSettings, "updates", "--updates", int, "Optimizer steps, instead of --budget.")
+@click.option(
+    "--pace",
+    type=_Pace(),
+    default=(),
+    metavar="PLANS",
+    help="How a run with a budget was planned on its way, to make it once more: as that run prints it.",
 )
-@_setting(TrainingSettings, "updates", "--updates", int, "Optimizer steps, instead of --epochs.")
+@_picked(NetworkSettings, "cell", "--cell", click.Choice(get_args(CellName)), "Kind of the recurrent layers.")
+@_picked(NetworkSettings, "hidden", "--hidden", int, "Units of each layer.")
+@_picked(NetworkSettings, "layers", "--layers", int, "Recurrent layers.")
+@_picked(NetworkSettings, "embedding", "--embedding", int, "Width of the character embedding.")
+@_picked(TrainingSettings, "lanes", "--lanes", int, "Places of the text that are read side by side.")
+@_picked(TrainingSettings, "unroll_length", "--unroll", int, "Characters a lane reads in one update.")
+@_picked(TrainingSettings, "dropout", "--dropout", float, "Share of each layer's outputs to zero.")
+@_picked(TrainingSettings, "learning_rate", "--learning-rate", float, "Highest rate; it falls to zero.")
+@_picked(
+    TrainingSettings, "weight_decay", "--weight-decay", float, "Share of the weights to take away, times the rate."
+)
 @_setting(
     TrainingSettings,
     "validation",
@@ -78,6 +114,9 @@ def _setting(settings: type, name: str, flag: str, kind: type, text: str) -> Dec
     "--delimiter",
     metavar="TEXT",
     help=r"What stands between such texts, where it is not the line's end; \n and \t are understood.",
+)
+@click.option(
+    "--keep-copies", is_flag=True, help="Train on copies of held-out records too; their score is then no honest one."
 )
 @_setting(TextSettings, "min_count", "--min-count", int, "Fold characters that occur less often into an unknown one.")
 @_setting(TrainingSettings, "seed", "--seed", int, "Of the first weights, of dropout, of the records held out.")
@@ -122,7 +161,7 @@ def train(
     as_json: bool,
     **values: Any,
 ) -> int:
-    """Train a model on a text.
+    """Train a model on a text, the best that the time allows.
 
     SOURCE is a file (also .gz, .xz, .zst), a folder, a glob pattern, - for standard input, or a name from
     `charloom corpora`.
@@ -131,13 +170,13 @@ def train(
 
     \b
     charloom train book.txt
+    charloom train book.txt --budget 10m
     charloom train tinyshakespeare --out play.safetensors --epochs 4
     charloom train notes/ "essays/*.md" --out mine.safetensors --hidden 512 --dropout 0.3
     charloom train names.txt --records
     charloom train book.txt --epochs 200 --patience 5 --run book-run
     charloom train --resume book-run
     """
-    begin = time.perf_counter()
     if resume is None and not sources:
         raise click.UsageError("Missing argument 'SOURCE...'.", context)
     if resume is not None and run is not None:
@@ -153,6 +192,9 @@ def train(
     )
     network = NetworkSettings(**_of(NetworkSettings, values))
     training = TrainingSettings(**_of(TrainingSettings, values))
+    if training.keep_copies and text.delimiter is None:
+        raise click.UsageError("--keep-copies is for records: give --records or --delimiter as well", context)
+    given = frozenset(name for name, value in values.items() if value is not None)
 
     set_threads(threads)
 
@@ -169,6 +211,7 @@ def train(
         folder=run,
         cache=cache,
         samples=True,
+        given=given,
     )
     if resume is not None:
         settings = _held(context, settings, resume)
@@ -187,8 +230,11 @@ def train(
             except OutputError as error:
                 display.print(f"{error} Nothing more is plotted; training goes on")
 
-        result = follow(run_training(settings, should_stop=lambda: bool(interrupt.came)), on_event)
-    seconds = time.perf_counter() - begin
+        result = follow(run_training(settings, lambda: bool(interrupt.came), context.obj), on_event)
+    seconds = time.monotonic() - context.obj
+    has_budget = training.epochs is None and training.updates is None
+    if has_budget and not interrupt.came and result.repeating is not None:
+        click.echo(f"The same again: {_command(context, result.repeating)}", err=True)
     if as_json:
         click.echo(json.dumps(_report(out, result, seconds)))
     else:
@@ -249,7 +295,28 @@ def _shown(value: Any) -> str:
 
 
 def _of(settings: type, values: dict[str, Any]) -> dict[str, Any]:
-    return {field.name: values[field.name] for field in fields(settings) if field.name in values}
+    """Returns those of `values` that are settings of this kind, less those that are left to their defaults."""
+    return {field.name: values[field.name] for field in fields(settings) if values.get(field.name) is not None}
+
+
+def _command(context: click.Context, settings: "RunSettings") -> str:
+    """Returns the command line that makes a run of `settings`, every setting that can be picked written out."""
+    flat = _flat(settings)
+    words = ["charloom", "train", *map(str, settings.sources), "--out", str(settings.out)]
+    for parameter in context.command.params:
+        name = {"as_bytes": "units"}.get(str(parameter.name), str(parameter.name))
+        if name not in flat or name in ("sources", "out", "cache") or not isinstance(parameter, click.Option):
+            continue
+        value = flat[name]
+        if parameter.is_flag:
+            words += [parameter.opts[0]] * (value in (True, "bytes"))
+        elif name == "pace":
+            words += ["--pace", ",".join(f"{update}:{planned}" for update, planned in value)] if value else []
+        elif name == "delimiter":
+            words += ["--delimiter", value.replace("\n", "\\n").replace("\t", "\\t")] if value else []
+        elif value is not None and value != parameter.default:
+            words += [parameter.opts[0], f"{value:.10g}" if isinstance(value, float) else str(value)]
+    return shlex.join(words)
 
 
 def _unescaped(delimiter: str) -> str:

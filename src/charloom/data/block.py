@@ -54,6 +54,16 @@ class Block:
         self.scored[: self.updates, lane] = np.broadcast_to(scored, resets.shape).reshape(shape)
 
     @property
+    def lanes(self) -> int:
+        """How many lanes are read side by side."""
+        return self.resets.shape[1]
+
+    @property
+    def unroll_length(self) -> int:
+        """Steps of an unroll."""
+        return self.resets.shape[2]
+
+    @property
     def characters(self) -> int:
         """How many predictions count."""
         return int(self.scored[: self.updates].sum())

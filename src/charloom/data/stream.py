@@ -1,10 +1,13 @@
 """A token stream: the ids of documents laid end to end, and where each begins."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Int64, Integer
+
+from charloom.settings import UnknownPolicy
+from charloom.text import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,27 @@ class TokenStream:
         lengths = np.array([len(part) for part in parts], dtype=np.int64)
         starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)[:-1]])
         return cls(np.concatenate(parts), starts)
+
+    @classmethod
+    def of_records(
+        cls, records: Sequence[str] | Sequence[bytes], vocabulary: Vocabulary, unknown: UnknownPolicy = "replace"
+    ) -> "TokenStream":
+        """Returns the records as documents, each with its end token; encoded in one go, for there may be millions.
+
+        Raises:
+            UnknownCharacterError: a character is unknown and `unknown` is "error".
+        """
+        end = vocabulary.record_end
+        assert end is not None  # a vocabulary of records has one
+        joined: str | bytes
+        if vocabulary.units == "bytes":
+            joined = b"".join(record + end.encode() for record in records if isinstance(record, bytes))
+        else:
+            joined = "".join(record + end for record in records if isinstance(record, str))
+        token_ids = vocabulary.encode(joined, unknown)
+        # No record has the character of its end.
+        ends = np.flatnonzero(token_ids == vocabulary.end_id)
+        return cls(token_ids, np.concatenate([np.zeros(1, np.int64), ends[:-1] + 1]))
 
     def __len__(self) -> int:
         return len(self.token_ids)

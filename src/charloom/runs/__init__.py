@@ -1,8 +1,18 @@
 """Runs: from a corpus to a model file, with checkpoints to go on from."""
 
+from charloom.runs.adapt import adapted_score
 from charloom.runs.run_folder import read_run
 from charloom.runs.run_settings import RunSettings
 from charloom.runs.tensorboard import TensorBoardWriter
 from charloom.runs.training_run import TrainingResult, resume, run_training, train
 
-__all__ = ["RunSettings", "TensorBoardWriter", "TrainingResult", "read_run", "resume", "run_training", "train"]
+__all__ = [
+    "RunSettings",
+    "TensorBoardWriter",
+    "TrainingResult",
+    "adapted_score",
+    "read_run",
+    "resume",
+    "run_training",
+    "train",
+]

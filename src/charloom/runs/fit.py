@@ -62,16 +62,17 @@ def split_validation(stream: TokenStream, validation: float | None) -> tuple[Tok
 
 
 def hold_out_records(
-    stream: TokenStream, validation: float | None, seed: int
+    stream: TokenStream, validation: float | None, seed: int, keep_copies: bool = False
 ) -> tuple[TokenStream, TokenStream, list[str]]:
     """Returns the training part, the validation part, and notices: whole records, in an order drawn by the seed.
 
-    Copies of a held-out record are taken out of the training part.
+    Copies of a held-out record are taken out of the training part, unless `keep_copies` says otherwise.
 
     Args:
         stream: each document a record.
         validation: below 1 a share of the records, from 1 a count; None for a tenth, at most 500,000 characters.
         seed: of the order.
+        keep_copies: whether the training part keeps them: the score is then of records that may have been learnt.
 
     Raises:
         TooShortError: a part would be empty.
@@ -95,7 +96,7 @@ def hold_out_records(
             f"validation {share:.10g} leaves {max(0, len(records) - count):,} of {len(records):,} records to train on "
             f"and {min(count, len(records)):,} to validate on. Pass another --validation, or give more records."
         )
-    held_out = {record.tobytes() for record in drawn[:count]}
+    held_out = set() if keep_copies else {record.tobytes() for record in drawn[:count]}
     kept = [record for record in drawn[count:] if record.tobytes() not in held_out]
     if not kept:
         raise TooShortError(

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -14,11 +14,13 @@ from charloom.runs.run_settings import RunSettings
 from charloom.settings import SamplingSettings, TrainingSettings
 from charloom.text import Vocabulary
 from charloom.training import (
+    Budget,
     Evaluation,
     Event,
     LoopCounts,
     LoopState,
     Notice,
+    Pace,
     Progress,
     Sample,
     Saved,
@@ -60,14 +62,16 @@ class Keeper:
         fitted: TrainingSettings,
         trained_on: Mapping[str, str | int],
         vocabulary: Vocabulary,
-        updates: int,
         folder: RunFolder | None,
+        clock: Budget,
     ):
         self.best: Evaluation | None = None
         self._settings = settings
         self._vocabulary = vocabulary
         self._trained_on = dict(trained_on)
-        self._training = asdict(fitted) | {"updates": updates}
+        self._training = fitted
+        self._pace: Pace | None = None  # before training
+        self._clock = clock
         self._history: list[dict[str, float | None]] = []
         self._folder = folder
 
@@ -80,8 +84,17 @@ class Keeper:
             settings=self._settings.network,
             text=self._settings.text,
             trained_on=self._trained_on,
-            training=self._training | {"kept_update": self.best.update, "history": list(self._history)} | dict(outcome),
+            training=asdict(self.repeating)
+            | {"kept_update": self.best.update, "history": list(self._history)}
+            | dict(outcome),
         )
+
+    @property
+    def repeating(self) -> TrainingSettings:
+        """The settings that train the same once more, however long it was to go on."""
+        assert self._pace is not None  # training has begun
+        plans = self._pace.plans if len(self._pace.plans) > 1 else ()
+        return replace(self._training, epochs=None, budget=None, updates=self._pace.updates, pace=plans)
 
     def start_from(self, trees: CheckpointTrees, progress: Mapping[str, Any]) -> LoopState:
         """Takes over what a checkpoint remembers, and returns where its loop goes on."""
@@ -89,12 +102,15 @@ class Keeper:
         if progress["best"] is not None:
             assert isinstance(trees.best, Network)  # as it was written
             self.best = Evaluation(**progress["best"], improved=True, network=trees.best)
-        return LoopState(trees.training, trees.good, LoopCounts(**progress["counts"]))
+        self._clock.go_on_from(progress["spent"])
+        plans = tuple(map(tuple, progress["counts"]["pace"]["plans"]))
+        return LoopState(trees.training, trees.good, LoopCounts(**progress["counts"] | {"pace": Pace(plans)}))
 
     def follow(self, loop: TrainingLoop, should_stop: Callable[[], bool]) -> Generator[Event, None, Stopped]:
         """Passes the loop's events on; saves what improves, writes checkpoints, and a sample now and then."""
         last_sample = time.monotonic()
         for event in loop.events(should_stop):
+            self._pace = loop.state.counts.pace
             yield event
             if isinstance(event, Progress):
                 # What is evaluated after a wish to stop is no part of the run that is gone on with later.
@@ -156,6 +172,7 @@ class Keeper:
                 "validation_nats_per_char": best.validation_nats_per_char,
             },
             "history": self._history,
+            "spent": self._clock.spent,
         }
         network = state.training.network if best is None else best.network
         try:

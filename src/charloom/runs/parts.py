@@ -44,8 +44,8 @@ def part(corpus: Corpus, text: TextSettings, training: TrainingSettings) -> Part
         stream = TokenStream.of_documents(vocabulary.encode(document, "replace") for document in texts)
         train, validation, more = split_validation(stream, training.validation)
     else:
-        stream = _stream_of_records(records, vocabulary)
-        train, validation, more = hold_out_records(stream, training.validation, training.seed)
+        stream = TokenStream.of_records(records, vocabulary)
+        train, validation, more = hold_out_records(stream, training.validation, training.seed, training.keep_copies)
     return Parts(vocabulary, train, validation, (*notices, *more))
 
 
@@ -74,17 +74,3 @@ def vocabulary_of(counts: CharacterCounts, text: TextSettings) -> tuple[Vocabula
         f"folded into one unknown character, as they occur fewer than {text.min_count:,} times: "
         f"{describe_characters(folded)}"
     ]
-
-
-def _stream_of_records(records: list[str] | list[bytes], vocabulary: Vocabulary) -> TokenStream:
-    """Returns the records as documents, each with its end token; encoded in one go, for there may be millions."""
-    lengths = np.fromiter(map(len, records), np.int64, len(records)) + 1
-    end = vocabulary.record_end
-    assert end is not None  # a vocabulary of records has one
-    joined: str | bytes
-    if vocabulary.units == "bytes":
-        joined = b"".join(record + end.encode() for record in records if isinstance(record, bytes))
-    else:
-        joined = "".join(record + end for record in records if isinstance(record, str))
-    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)[:-1]])
-    return TokenStream(vocabulary.encode(joined, "replace"), starts)

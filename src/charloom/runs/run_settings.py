@@ -25,6 +25,8 @@ class RunSettings:
         cache: where the text is kept encoded, to be read from there; None holds all but large texts in memory.
         resume: whether `folder` holds this run, which is gone on with.
         samples: whether to write a short sample now and then.
+        given: names of the network's and of training's settings that somebody chose; with a budget the others are
+            picked.
     """
 
     sources: Sequence[str | os.PathLike[str]]
@@ -36,6 +38,7 @@ class RunSettings:
     cache: Path | None = None
     resume: bool = False
     samples: bool = False
+    given: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if self.cache is not None and self.text.delimiter is not None:

@@ -1,6 +1,8 @@
 """A training run: sources in, events on the way, the best model in a file at the end."""
 
+import math
 import os
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from charloom.artifacts import require_writable
-from charloom.data import Lanes, TokenStream, ordered_pass
+from charloom.data import Lanes, TokenStream, evaluation_pass, ordered_pass
 from charloom.errors import CharloomError, OutputError, RunFolderError, SettingError
 from charloom.inference import score_blocks
 from charloom.kernels import kernels_in_use
@@ -19,24 +21,29 @@ from charloom.models import Network
 from charloom.runs.fit import fit_lanes
 from charloom.runs.keeper import CheckpointTrees, Keeper
 from charloom.runs.parts import Parts, part, record_offsets
+from charloom.runs.recipe import default_budget, pick, reference
 from charloom.runs.run_folder import RunFolder, read_run
 from charloom.runs.run_settings import RunSettings
 from charloom.runs.token_cache import LARGE, EncodedCorpus, encoded_corpus
 from charloom.settings import CellName, NetworkSettings, TextSettings, TrainingSettings
 from charloom.text import Corpus, Sources, find_sources, read_corpus, read_standard_input
 from charloom.training import (
+    Budget,
+    Deadline,
     Event,
     LoopState,
     Notice,
+    Pace,
     Saved,
     Stopped,
     TrainingLoop,
     UpdateRule,
-    default_updates,
     follow,
     initial_state,
     root_key,
+    training_speed,
 )
+from charloom.units import parse_seconds, shortest_seconds
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,7 @@ class TrainingResult:
         validation_nats_per_char: of the kept model, in one ordered pass with carried state.
         train_nats_per_char: mean while training between the kept model's evaluation and the one before.
         stopped: how the run ended.
+        repeating: settings that make the same run once more, exactly; None where the loss ran away.
     """
 
     model: TextModel = field(repr=False)
@@ -58,6 +66,7 @@ class TrainingResult:
     train_nats_per_char: float
     validation_nats_per_char: float
     stopped: Stopped
+    repeating: RunSettings | None = field(repr=False)
 
 
 def train(
@@ -69,17 +78,20 @@ def train(
     records: bool = False,
     delimiter: str | None = None,
     min_count: int = TextSettings.min_count,
-    cell: CellName = NetworkSettings.cell,
-    hidden: int = NetworkSettings.hidden,
-    layers: int = NetworkSettings.layers,
-    embedding: int = NetworkSettings.embedding,
-    lanes: int = TrainingSettings.lanes,
-    unroll: int = TrainingSettings.unroll_length,
-    dropout: float = TrainingSettings.dropout,
-    learning_rate: float = TrainingSettings.learning_rate,
+    cell: CellName | None = None,
+    hidden: int | None = None,
+    layers: int | None = None,
+    embedding: int | None = None,
+    lanes: int | None = None,
+    unroll: int | None = None,
+    dropout: float | None = None,
+    learning_rate: float | None = None,
+    weight_decay: float | None = None,
     epochs: float | None = None,
     updates: int | None = None,
+    budget: str | float | None = None,
     validation: float | None = None,
+    keep_copies: bool = TrainingSettings.keep_copies,
     patience: int | None = None,
     seed: int = TrainingSettings.seed,
     run: str | os.PathLike[str] | None = None,
@@ -88,11 +100,15 @@ def train(
 ) -> TextModel:
     """Returns a model trained on `sources`, the best on the validation part.
 
-    The arguments are the command line's; see `TrainingSettings` and `NetworkSettings`.
+    The arguments are the command line's; see `TrainingSettings` and `NetworkSettings`. Those that are None have the
+    default from there, or with a budget what suits the text and the time.
 
     Args:
+        budget: how long the call may take: seconds, or such as "90s" or "10m". Without `epochs` and `updates` the
+            default is a budget that suits the text.
         records: whether each line is a text of its own.
         delimiter: what stands between such texts, where it is not the line's end.
+        keep_copies: whether copies of held-out records are trained on all the same.
         min_count: characters that occur less often become one unknown character.
         out: a model file that is written at each improvement.
         run: a folder for checkpoints and metrics; `resume` goes on with what it holds.
@@ -103,6 +119,11 @@ def train(
     Raises:
         CharloomError: a source, a setting or the output is not as it should be.
     """
+    began = time.monotonic()
+    network = _given(cell=cell, hidden=hidden, layers=layers, embedding=embedding)
+    training = _given(
+        lanes=lanes, unroll_length=unroll, dropout=dropout, learning_rate=learning_rate, weight_decay=weight_decay
+    )
     settings = RunSettings(
         sources=sources,
         out=None if out is None else Path(out),
@@ -113,22 +134,33 @@ def train(
             delimiter="\n" if records and delimiter is None else delimiter,
             min_count=min_count,
         ),
-        network=NetworkSettings(cell=cell, hidden=hidden, layers=layers, embedding=embedding),
+        network=NetworkSettings(**network),
         training=TrainingSettings(
-            lanes=lanes,
-            unroll_length=unroll,
-            dropout=dropout,
-            learning_rate=learning_rate,
+            **training,
             epochs=epochs,
             updates=updates,
+            budget=_seconds(budget),
             validation=validation,
+            keep_copies=keep_copies,
             patience=patience,
             seed=seed,
         ),
         folder=None if run is None else Path(run),
         cache=None if cache is None else Path(cache),
+        given=frozenset({*network, *training}),
     )
-    return follow(run_training(settings), on_event).model
+    return follow(run_training(settings, began=began), on_event).model
+
+
+def _given(**settings: Any) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _seconds(budget: str | float | None) -> float | None:
+    try:
+        return parse_seconds(budget) if isinstance(budget, str) else budget
+    except ValueError as error:
+        raise SettingError("budget", f"must be a duration: {error}") from None
 
 
 def resume(run: str | os.PathLike[str], on_event: Callable[[Event], None] = lambda event: None) -> TextModel:
@@ -141,57 +173,63 @@ def resume(run: str | os.PathLike[str], on_event: Callable[[Event], None] = lamb
 
 
 def run_training(
-    settings: RunSettings, should_stop: Callable[[], bool] = lambda: False
+    settings: RunSettings, should_stop: Callable[[], bool] = lambda: False, began: float | None = None
 ) -> Generator[Event, None, TrainingResult]:
     """Yields the run's events and returns its result.
 
-    `should_stop` is asked several times a second; the run then evaluates, saves the best model and returns.
+    Args:
+        settings: what is asked for.
+        should_stop: is asked several times a second; the run then evaluates, saves the best model and returns.
+        began: when the time began that a budget is of, by `time.monotonic`; None for now.
 
     Raises:
         CharloomError: a source or the output is not as it should be; found out before training where it can be.
     """
+    clock = Budget(math.inf, 0.0 if began is None else time.monotonic() - began)
     if settings.folder is None:
-        return (yield from _run(settings, None, should_stop))
+        return (yield from _run(settings, None, should_stop, clock))
     with RunFolder.opened(settings.folder, fresh=not settings.resume) as folder:
-        return (yield from _run(settings.from_anywhere(), folder, should_stop))
+        return (yield from _run(settings.from_anywhere(), folder, should_stop, clock))
 
 
 def _run(
-    settings: RunSettings, folder: RunFolder | None, should_stop: Callable[[], bool]
+    settings: RunSettings, folder: RunFolder | None, should_stop: Callable[[], bool], clock: Budget
 ) -> Generator[Event, None, TrainingResult]:
     if settings.out is not None:
         require_writable(settings.out)
     parts, trained_on = yield from _parts(settings, folder)
     vocabulary, train_stream, validation_stream = parts.vocabulary, parts.train, parts.validation
+    yield from map(Notice, parts.notices)
+    settings, speed = yield from _with_length(settings, parts, clock)
+    budget = settings.training.budget
     training, notices = fit_lanes(settings.training, len(train_stream))
     offsets = None
     if settings.text.delimiter is not None:  # a record is always read from its beginning
         training = replace(training, cold_starts=0.0)
         offsets = record_offsets(train_stream, training.lanes)
-    yield from map(Notice, [*parts.notices, *notices])
+    yield from map(Notice, notices)
 
     lanes = Lanes(train_stream, training.lanes, training.unroll_length, offsets)
-    updates = training.updates or (
-        lanes.updates_in(training.epochs) if training.epochs else default_updates(lanes.updates_in(1))
-    )
-    if updates >= 2**31:
-        raise SettingError("epochs", f"ask for {updates:,} updates of this text, more than a run can count")
+    pace = _first_pace(training, lanes, speed * clock.left)
     first_weights = np.random.default_rng(training.seed)
     network = Network.init(settings.network, vocabulary.size, vocabulary.start_id, first_weights)
-    epochs = updates * lanes.characters_per_update / len(train_stream)
+    epochs = pace.updates * lanes.characters_per_update / len(train_stream)
     yield Notice(
         f"{trained_on['name']}: {_counted(train_stream, settings)} to train on, "
         f"{_counted(validation_stream, settings)} to validate on, {vocabulary.size:,} different; "
-        f"{network.parameters:,} parameters; {updates:,} updates, {epochs:.3g} epochs"
+        f"{network.parameters:,} parameters; "
+        + (f"{pace.updates:,} updates, {epochs:.3g} epochs" if budget is None else f"about {epochs:.2g} epochs")
     )
     if folder is not None and not settings.resume:  # nothing that was asked for stands in the way any more
         folder.begin({"settings": settings.as_json(), "trained_on": trained_on, "machine": _machine()})
-    keeper = Keeper(settings, training, trained_on, vocabulary, updates, folder)
+    keeper = Keeper(settings, training, trained_on, vocabulary, folder, clock)
     start, notices = (None, [])
     if folder is not None and settings.resume:
         start, notices = _start(folder, keeper, network, training)
     yield from map(Notice, notices)
-    loop = TrainingLoop(network, lanes, validation_stream, training, updates, root_key(training.seed), start)
+    deadline = None if budget is None else _deadline(clock, network, validation_stream)
+    key = root_key(training.seed)
+    loop = TrainingLoop(network, lanes, validation_stream, training, pace, key, start, deadline)
     stopped = yield from keeper.follow(loop, should_stop)
     if keeper.best is None and stopped.reason == "interrupted":
         raise CharloomError("stopped before there was a model worth keeping.")
@@ -219,7 +257,66 @@ def _run(
         train_nats_per_char=keeper.best.train_nats_per_char,
         validation_nats_per_char=validation_nats,
         stopped=stopped,
+        repeating=None if loop.state.counts.retries else replace(settings, training=keeper.repeating),
     )
+
+
+def _with_length(
+    settings: RunSettings, parts: Parts, clock: Budget
+) -> Generator[Event, None, tuple[RunSettings, float]]:
+    """Returns the settings with a length, and with a budget all that was left open; and the expected speed.
+
+    Starts `clock` on the budget.
+    """
+    training, characters = settings.training, len(parts.train)
+    if training.epochs is not None or training.updates is not None:
+        return settings, 0.0
+    budget = training.budget
+    if budget is None:
+        budget = default_budget(characters + len(parts.validation))
+        training = replace(training, budget=budget)
+        yield Notice(
+            f"budget {shortest_seconds(budget)}, which suits a text of this length; --budget, --epochs and "
+            "--updates set how long to train"
+        )
+    clock.seconds = budget
+    if settings.resume:  # picked before
+        return replace(settings, training=training), training_speed(settings.network)
+    reference_speed = training_speed(reference(settings.network))
+    choice = pick(settings.network, training, settings.given, characters, max(1.0, clock.left), reference_speed)
+    yield Notice(f"picked: {choice.what}")
+    yield Notice(f"because: {choice.why}")
+    return replace(settings, network=choice.network, training=choice.training), choice.chars_per_second
+
+
+def _first_pace(training: TrainingSettings, lanes: Lanes, readable: float) -> Pace:
+    """Returns how the run is to go on; with a budget the plan is for the characters that are `readable` in it.
+
+    Raises:
+        SettingError: it would have too many updates.
+    """
+    if training.pace:
+        return Pace(training.pace)
+    if training.budget is not None:
+        return Pace(((0, max(1, int(readable / lanes.characters_per_update))),))
+    updates = training.updates or lanes.updates_in(training.epochs or 1)
+    if updates >= 2**31:
+        raise SettingError("epochs", f"ask for {updates:,} updates of this text, more than a run can count")
+    return Pace(((0, updates),))
+
+
+def _deadline(clock: Budget, network: Network, validation: TokenStream) -> Deadline:
+    """Returns the run's deadline; measures what is to be done when training is over, and compiles it."""
+    seconds = []
+    for blocks in (evaluation_pass, ordered_pass):
+        first = next(blocks(validation))
+        score_blocks(network, [first])  # which compiles
+        begin = time.perf_counter()
+        score_blocks(network, [first])
+        read = first.updates * first.lanes * first.unroll_length
+        seconds.append((time.perf_counter() - begin) * max(1, len(validation) / read))
+    evaluation_seconds, closing_seconds = seconds
+    return Deadline(clock, closing_seconds, evaluation_seconds)
 
 
 def _parts(

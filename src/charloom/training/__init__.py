@@ -1,5 +1,6 @@
 """Training: a network's weights follow a producer of blocks; a generator of events reports it."""
 
+from charloom.training.budget import Budget, Deadline
 from charloom.training.events import (
     Encoding,
     EpochEnd,
@@ -14,7 +15,8 @@ from charloom.training.events import (
 )
 from charloom.training.loop import LoopCounts, LoopState, TrainingLoop
 from charloom.training.phases import Phase, has_diverged, train_phases
-from charloom.training.schedule import default_updates, learning_rates
+from charloom.training.schedule import Pace, learning_rates
+from charloom.training.speed import training_speed
 from charloom.training.trainer import Dispatch, Trainer
 from charloom.training.update import (
     TrainingState,
@@ -27,6 +29,8 @@ from charloom.training.update import (
 )
 
 __all__ = [
+    "Budget",
+    "Deadline",
     "Dispatch",
     "Encoding",
     "EpochEnd",
@@ -35,6 +39,7 @@ __all__ = [
     "LoopCounts",
     "LoopState",
     "Notice",
+    "Pace",
     "Phase",
     "Progress",
     "Sample",
@@ -45,7 +50,6 @@ __all__ = [
     "TrainingState",
     "UpdateRule",
     "block_updates",
-    "default_updates",
     "follow",
     "has_diverged",
     "initial_state",
@@ -54,4 +58,5 @@ __all__ = [
     "root_key",
     "run_block",
     "train_phases",
+    "training_speed",
 ]

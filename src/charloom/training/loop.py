@@ -14,10 +14,11 @@ from charloom.data import Lanes, TokenStream, evaluation_pass
 from charloom.inference import score_blocks
 from charloom.models import Network
 from charloom.settings import TrainingSettings
+from charloom.training.budget import Deadline
 from charloom.training.events import Evaluation, Event, Notice, Progress, Stopped, StopReason
 from charloom.training.phases import has_diverged
-from charloom.training.schedule import evaluation_interval, learning_rates
-from charloom.training.trainer import Trainer
+from charloom.training.schedule import Pace, evaluations, learning_rates
+from charloom.training.trainer import Dispatch, Trainer
 from charloom.training.update import TrainingState, UpdateRule, initial_state
 
 _MOST_RETRIES = 3
@@ -28,6 +29,7 @@ class LoopCounts:
     """Where a loop stands, as JSON values.
 
     Attributes:
+        pace: how the run was planned to go on, from its beginning to now.
         update: updates made.
         evaluated: those made at the last evaluation that was due; `good` is the state there.
         nats_sum: sum of the means of the updates since then.
@@ -37,6 +39,7 @@ class LoopCounts:
         retries: how often the loop went back; each time halved the rates.
     """
 
+    pace: Pace
     update: int = 0
     evaluated: int = 0
     nats_sum: float = 0.0
@@ -70,9 +73,10 @@ class TrainingLoop:
         lanes: what is read.
         validation: what evaluations score.
         settings: rates, dropout, patience.
-        updates: how many are made in all.
+        pace: how many updates are made in all.
         key: of all randomness.
         start: a state to go on from.
+        deadline: plans anew how many updates are made, so that the run ends in time; None for the pace as it is.
     """
 
     def __init__(
@@ -81,20 +85,28 @@ class TrainingLoop:
         lanes: Lanes,
         validation: TokenStream,
         settings: TrainingSettings,
-        updates: int,
+        pace: Pace,
         key: Key[Array, ""],
         start: LoopState | None = None,
+        deadline: Deadline | None = None,
     ):
-        rule = UpdateRule(dropout=settings.dropout, cold_starts=settings.cold_starts, clip_norm=settings.clip_norm)
+        rule = UpdateRule(
+            dropout=settings.dropout,
+            cold_starts=settings.cold_starts,
+            clip_norm=settings.clip_norm,
+            weight_decay=settings.weight_decay,
+        )
         state = initial_state(network, lanes.lanes, rule) if start is None else start.training
-        self._counts = LoopCounts() if start is None else start.counts
+        self._counts = LoopCounts(pace) if start is None else start.counts
         self._good = _copy(state) if start is None else start.good
         self._trainer = Trainer(state, lanes, rule, key, self._counts.update)
         self._lanes = lanes
         self._validation = validation
         self._settings = settings
-        self._updates = updates
-        self._interval = evaluation_interval(updates, lanes.characters_per_update, len(validation))
+        self._deadline = deadline
+        self._is_new = start is None
+        # Of the first plan, so that a run that is made once more is evaluated at the same updates.
+        self._evaluations = evaluations(self._pace.plans[0][1], lanes.characters_per_update, len(validation))
 
     @property
     def state(self) -> LoopState:
@@ -108,21 +120,22 @@ class TrainingLoop:
         between dispatches, of about half a second.
         """
         reason: StopReason = "patience" if self._is_out_of_patience else "finished"
-        while self._counts.evaluated < self._updates and reason == "finished":
-            until = min(self._updates, (self._counts.evaluated // self._interval + 1) * self._interval)
-            nats, wrong_at = math.nan, until
-            while self._trainer.update < until and reason == "finished":
-                done = self._trainer.dispatch(until, self._rates)
+        while self._counts.evaluated < self._pace.updates and reason == "finished":
+            nats, wrong_at = math.nan, self._next_evaluation
+            while self._trainer.update < self._next_evaluation and reason == "finished":
+                done = self._trainer.dispatch(self._next_evaluation, self._rates)
                 means = done.nats / done.characters
                 if wrong := [at for at, mean in enumerate(means) if has_diverged(mean)]:
                     wrong_at = self._counts.update + wrong[0] + 1
                     break
                 stopping = should_stop()
                 self._add(means)
+                self._plan(done)
                 yield self._progress(float(done.nats.sum() / done.characters.sum()), stopping)
                 if stopping:
                     reason = "interrupted"
             else:
+                begin, wrong_at = self._spent, self._trainer.update
                 nats = score_blocks(self._trainer.state.network, evaluation_pass(self._validation)).nats_per_char
             if has_diverged(nats):
                 if reason == "interrupted":  # to be found out again when the run is gone on with
@@ -135,11 +148,13 @@ class TrainingLoop:
                     self._change(retries=self._counts.retries + 1)
                 continue
             evaluation = self._evaluation(nats)
-            if self._trainer.update == until:
+            if self._trainer.update == self._next_evaluation:
                 self._settle(evaluation)
                 if self._is_out_of_patience:
                     reason = "patience"
             yield evaluation
+            if self._deadline is not None:
+                self._deadline.evaluated(self._spent - begin)
         yield Stopped(reason, self._trainer.update, self._epoch, self._trainer.chars_per_second)
 
     @property
@@ -147,11 +162,31 @@ class TrainingLoop:
         return self._settings.patience is not None and self._counts.stale >= self._settings.patience
 
     @property
+    def _pace(self) -> Pace:
+        return self._counts.pace
+
+    @property
+    def _spent(self) -> float:
+        """Seconds of the budget, where there is one."""
+        return 0.0 if self._deadline is None else self._deadline.budget.spent
+
+    @property
+    def _next_evaluation(self) -> int:
+        """The update after which the next evaluation is due, as it is planned now."""
+        return self._pace.first_at(
+            (self._evaluations_by(self._counts.evaluated) + 1) / self._evaluations, self._counts.evaluated
+        )
+
+    def _evaluations_by(self, update: int) -> int:
+        """Returns how many evaluations are due up to `update`."""
+        return int(self._pace.progress(np.array([update]))[0] * self._evaluations + 1e-9)
+
+    @property
     def _epoch(self) -> float:
         return self._trainer.update * self._lanes.characters_per_update / len(self._lanes.stream)
 
     def _rates(self, first: int, count: int) -> Float32[np.ndarray, " count"]:
-        rates = learning_rates(self._settings, first, count, self._updates)
+        rates = learning_rates(self._settings, self._pace, first, count)
         return rates * np.float32(0.5**self._counts.retries)
 
     def _add(self, means: np.ndarray) -> None:
@@ -161,14 +196,30 @@ class TrainingLoop:
         count = self._counts.nats_count + len(means)
         self._change(update=self._trainer.update, nats_sum=nats_sum, nats_count=count)
 
+    def _plan(self, done: Dispatch) -> None:
+        """Plans anew where this pace would not end in time, after the updates that are `done`."""
+        if self._deadline is None:
+            return
+        if done.seconds is None:  # it compiled
+            if self._is_new:  # what is gone on with ends well with one more update
+                self._deadline.require_time()
+            return
+        self._deadline.dispatched(len(done.nats), done.seconds)
+        update = self._trainer.update
+        if update < self._pace.updates:
+            left = self._evaluations - self._evaluations_by(update)
+            self._change(pace=self._deadline.replanned(self._pace, update, left))
+
     def _progress(self, train_nats_per_char: float, stopping: bool) -> Progress:
         return Progress(
             update=self._trainer.update,
-            updates=self._updates,
+            updates=self._pace.updates,
             epoch=self._epoch,
             train_nats_per_char=train_nats_per_char,
             chars_per_second=self._trainer.chars_per_second,
-            seconds_left=self._trainer.seconds_for(self._updates - self._trainer.update),
+            seconds_left=self._trainer.seconds_for(self._pace.updates - self._trainer.update)
+            if self._deadline is None
+            else max(0.0, self._deadline.budget.left),
             stopping=stopping,
         )
 
@@ -203,7 +254,8 @@ class TrainingLoop:
 
     def _go_back(self) -> None:
         self._trainer.state, self._trainer.update = _copy(self._good), self._counts.evaluated
-        self._change(update=self._counts.evaluated, nats_sum=0.0, nats_count=0)
+        pace = self._pace if self._deadline is None else self._pace.until(self._counts.evaluated)
+        self._change(update=self._counts.evaluated, nats_sum=0.0, nats_count=0, pace=pace)
 
     def _change(self, **values: Any) -> None:
         self._counts = replace(self._counts, **values)

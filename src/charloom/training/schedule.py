@@ -1,50 +1,106 @@
-"""How long to train when nobody says, how often to evaluate, and the learning rate of each update."""
+"""How far along a run is after each update, how often it is evaluated, and its learning rates."""
+
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64, Int64
 
 from charloom.settings import TrainingSettings
 
-_DEFAULT_EPOCHS = 10
-_LEAST_UPDATES = 1_000
-_MOST_UPDATES = 10_000
-_MOST_EVALUATIONS = 20
-_EVALUATION_SHARE = 0.1
+# Up to so many evaluations, where they take no more than this share of the training's time.
+_AFFORDABLE = ((5, 0.1), (20, 0.03))
 # A gradient costs about twice the forward pass that an evaluation needs.
 _TRAINING_COST = 3
 
 
-def default_updates(updates_an_epoch: int) -> int:
-    """Returns the updates of a run that names none: 10 epochs, but at least 1,000 and at most 10,000 updates."""
-    return min(max(_DEFAULT_EPOCHS * updates_an_epoch, _LEAST_UPDATES), _MOST_UPDATES)
+@dataclass(frozen=True)
+class Pace:
+    """How far along a run is, from 0 at its beginning to 1 at its end.
+
+    A run whose end is known from its beginning goes on evenly. One that must end at a time learns on the way how many
+    updates there is time for, and from there on goes on evenly to its new end.
+
+    Attributes:
+        plans: pairs of an update, ascending from 0, and of the count of all updates that was planned from it on.
+
+    >>> Pace(((0, 100), (50, 60))).progress(np.array([25, 50, 55, 60])).tolist()
+    [0.25, 0.5, 0.75, 1.0]
+    """
+
+    plans: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, updates: int, earlier: tuple[tuple[int, int], ...] = ()) -> "Pace":
+        """Returns the pace of a run of `updates`, whose `earlier` plans were others."""
+        return cls(((0, updates),)) if not earlier else cls(earlier)
+
+    @property
+    def updates(self) -> int:
+        """How many updates the run has in all, as it is planned now."""
+        return self.plans[-1][1]
+
+    def replanned(self, update: int, updates: int) -> "Pace":
+        """Returns the pace that ends after `updates`, which is planned after `update` of them."""
+        return Pace((*(plan for plan in self.plans if plan[0] < update), (update, updates)))
+
+    def until(self, update: int) -> "Pace":
+        """Returns the pace as it was planned before `update`."""
+        return Pace(tuple(plan for plan in self.plans if plan[0] < max(1, update)))
+
+    def progress(self, updates: Int64[np.ndarray, " count"]) -> Float64[np.ndarray, " count"]:
+        """Returns how far along the run is after so many updates.
+
+        A plan at update u with N updates in all goes on from where the plan before it came to, p, by
+        (1 - p) / (N - u) an update.
+        """
+        progress = np.zeros(len(updates))
+        reached, begin = 0.0, 0
+        for index, (update, planned) in enumerate(self.plans):
+            if index:
+                reached += (update - begin) * (1 - reached) / (self.plans[index - 1][1] - begin)
+            begin = update
+            after = updates >= update
+            progress[after] = reached + (updates[after] - update) * ((1 - reached) / (planned - update))
+        return np.minimum(progress, 1.0)
+
+    def first_at(self, progress: float, update: int) -> int:
+        """Returns the first update after `update` that comes as far as `progress`, or the last one."""
+        low, high = update + 1, max(self.updates, update + 1)
+        while low < high:
+            middle = (low + high) // 2
+            # What should be equal may be a last bit less.
+            low, high = (
+                (low, middle) if self.progress(np.array([middle]))[0] >= progress - 1e-12 else (middle + 1, high)
+            )
+        return low
 
 
-def evaluation_interval(updates: int, characters_per_update: int, validation_characters: int) -> int:
-    """Returns the updates between two evaluations, the last of which is at the end.
+def evaluations(updates: int, characters_per_update: int, validation_characters: int) -> int:
+    """Returns how often a run is evaluated, the last time at its end.
 
-    At most 20 evaluations, and at most about a tenth of the training's time. By counts and not by the
-    clock, so that the same run keeps the same model.
+    At most 20 times, in about a thirtieth of the training's time; 5 times also in a tenth of it. By counts and
+    not by the clock, so that the same run keeps the same model.
     """
     cost_in_updates = validation_characters / _TRAINING_COST / characters_per_update
-    affordable = int(_EVALUATION_SHARE * updates / cost_in_updates)
-    return -(-updates // max(1, min(_MOST_EVALUATIONS, affordable)))
+    return max(1, *(min(most, updates, int(share * updates / cost_in_updates)) for most, share in _AFFORDABLE))
 
 
 def learning_rates(
-    settings: TrainingSettings, first_update: int, count: int, updates: int
+    settings: TrainingSettings, pace: Pace, first_update: int, count: int
 ) -> Float32[np.ndarray, " count"]:
-    """Returns the rate of each of `count` updates from `first_update` on, of `updates` in all.
+    """Returns the rate of each of `count` updates from `first_update` on.
 
-    With u counted from 0, W warm-up updates of N: rate (u + 1) / W of the highest while u < W, then
-    all of it, or with "cosine" (1 + cos(pi (u - W) / (N - W))) / 2 of it, which reaches zero at u = N.
+    With p how far along the run is before the update, and p' after it, and a warm-up up to w: rate p' / w of the
+    highest while p < w, then all of it, or with "cosine" (1 + cos(pi (p - w) / (1 - w))) / 2 of it, which
+    reaches zero at the run's end.
     Source: Loshchilov and Hutter, 2017 (cosine annealing).
     """
-    update = np.arange(first_update, first_update + count)
-    warmup = int(settings.warmup * updates)
+    progress = pace.progress(np.arange(first_update, first_update + count + 1))
+    before, after = progress[:-1], progress[1:]
     rates = np.full(count, settings.learning_rate)
     if settings.schedule == "cosine":
-        phase = np.clip((update - warmup) / (updates - warmup), 0, 1)
+        phase = np.clip((before - settings.warmup) / (1 - settings.warmup), 0, 1)
         rates *= (1 + np.cos(np.pi * phase)) / 2
-    rising = update < warmup
-    rates[rising] = settings.learning_rate * (update[rising] + 1) / warmup
+    rising = before < settings.warmup
+    rates[rising] = settings.learning_rate * np.minimum(1, after[rising] / settings.warmup)
     return rates.astype(np.float32)

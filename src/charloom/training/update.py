@@ -34,6 +34,7 @@ class UpdateRule:
         clip_norm: gradients with a larger global norm are scaled down to it; None for no limit.
         epsilon: Adam's, as Keras adds it.
         last_only: whether only the unroll's last step predicts.
+        weight_decay: share of each matrix that an update takes away, at a rate of 1; of biases none.
     """
 
     dropout: float = 0.0
@@ -41,6 +42,7 @@ class UpdateRule:
     clip_norm: float | None = None
     epsilon: float = 1e-7
     last_only: bool = False
+    weight_decay: float = 0.0
 
 
 def root_key(seed: int) -> Key[Array, ""]:
@@ -53,10 +55,18 @@ def root_key(seed: int) -> Key[Array, ""]:
 def make_optimizer(rule: UpdateRule) -> optax.GradientTransformation:
     """Returns Adam behind a clip of the gradient's global norm; the rate is applied by `run_block`.
 
-    Source: Kingma and Ba, 2015; clipping: Pascanu, Mikolov and Bengio, 2013.
+    Source: Kingma and Ba, 2015; clipping: Pascanu, Mikolov and Bengio, 2013; decoupled weight decay: Loshchilov and
+    Hutter, 2019.
     """
-    adam = _keras_adam(rule.epsilon)
-    return adam if rule.clip_norm is None else optax.chain(optax.clip_by_global_norm(rule.clip_norm), adam)
+    parts = [] if rule.clip_norm is None else [optax.clip_by_global_norm(rule.clip_norm)]
+    parts.append(_keras_adam(rule.epsilon))
+    if rule.weight_decay:
+        parts.append(optax.add_decayed_weights(rule.weight_decay, _are_matrices))
+    return parts[0] if len(parts) == 1 else optax.chain(*parts)
+
+
+def _are_matrices(network: optax.Params) -> Any:
+    return jax.tree.map(lambda weights: weights.ndim > 1, network)
 
 
 def _keras_adam(epsilon: float) -> optax.GradientTransformation:

@@ -1,0 +1,249 @@
+"""A training whose parts can be exchanged: what is tried here and earns its seconds becomes charloom's, no more.
+
+The network, its kernels, lanes and scoring are charloom's own; the update is written again, with each candidate in it.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from charloom.data import Lanes, TokenStream, evaluation_pass, ordered_pass
+from charloom.inference import score_blocks
+from charloom.kernels import Rows
+from charloom.models import Carry, Network, draw_dropout_masks, unroll_totals
+from charloom.models.network import Dense
+from charloom.settings import NetworkSettings
+
+_UPDATES_A_CALL = 25
+_CURVE_POINTS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """What is tried: the settings that charloom has, and those that it may come to have.
+
+    Attributes:
+        input_dropout: share of the first layer's inputs (rows of the table of projections) that an unroll does without.
+        recurrent_dropout: share of each layer's state that the recurrent product does without, by units, for all lanes.
+        weight_drop: share of the recurrent weights that an update does without (Merity, Keskar and Socher, 2018).
+        skips: whether the head reads every layer's outputs.
+        schedule: of the rate; "linear" and "cosine" fall from the warm-up's end to zero, "late" only in the last part.
+        weight_decay: of matrices, decoupled (Loshchilov and Hutter, 2019).
+        averages: horizons of moving averages of the weights, as shares of all updates.
+    """
+
+    hidden: int = 256
+    layers: int = 1
+    embedding: int = 64
+    lanes: int = 16
+    unroll: int = 64
+    dropout: float = 0.1
+    learning_rate: float = 0.006
+    warmup: float = 0.05
+    schedule: Literal["cosine", "linear", "late"] = "cosine"
+    clip_norm: float = 1.0
+    beta_2: float = 0.999
+    cold_starts: float = 0.01
+    input_dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    weight_drop: float = 0.0
+    skips: bool = False
+    weight_decay: float = 0.0
+    averages: tuple[float, ...] = (0.01, 0.03, 0.1)
+    seed: int = 0
+
+
+class SkippingNetwork(Network):
+    """A network whose head reads every layer's outputs."""
+
+    def __call__(
+        self, token_ids: Any, resets: Any, carry: Carry, dropout_masks: Any = None, *, last_only: bool = False
+    ) -> Any:
+        inputs: Any = Rows(jnp.where(resets, self.start_row, token_ids), self.projection_table())
+        outputs, last = [], []
+        for layer, cell in enumerate(self.cells):
+            hidden, cell_carry = cell.sequence(inputs, carry[layer], resets)
+            if dropout_masks is not None:
+                hidden = hidden * dropout_masks[layer]
+            outputs.append(hidden)
+            last.append(cell_carry)
+            if layer + 1 < len(self.cells):
+                inputs = self.cells[layer + 1].features(hidden)
+        return self.head(jnp.concatenate(outputs, axis=-1)), tuple(last)
+
+
+def first_network(candidate: Candidate, vocab_size: int, start_id: int | None) -> Network:
+    """Returns the weights before the first update."""
+    settings = NetworkSettings(hidden=candidate.hidden, layers=candidate.layers, embedding=candidate.embedding)
+    rng = np.random.default_rng(candidate.seed)
+    network = Network.init(settings, vocab_size, start_id, rng)
+    if not candidate.skips:
+        return network
+    head = Dense.init(candidate.hidden * candidate.layers, vocab_size, rng)
+    return SkippingNetwork(network.embedding, network.cells, head, network.inputs, network.vocab_size, network.start_id)
+
+
+def learning_rates(candidate: Candidate, updates: int) -> np.ndarray:
+    """Returns the rate of each update."""
+    at = np.arange(updates) / updates
+    warmup = candidate.warmup
+    phase = np.clip((at - warmup) / (1 - warmup), 0, 1)
+    falling = {
+        "cosine": (1 + np.cos(np.pi * phase)) / 2,
+        "linear": 1 - phase,
+        "late": np.clip((1 - at) / 0.4, 0, 1),
+    }[candidate.schedule]
+    return (candidate.learning_rate * np.minimum(falling, (at + 1 / updates) / max(warmup, 1e-9))).astype(np.float32)
+
+
+@partial(jax.jit, static_argnames=("candidate",), donate_argnames=("state",))
+def _updates(
+    state: Any, ids: Any, resets: Any, cold: Any, rates: Any, count: Any, first: Any, key: Any, candidate: Candidate
+) -> Any:
+    optimizer = _optimizer(candidate)
+    lanes = candidate.lanes
+
+    def loss(network: Network, index: Any, carry: Carry) -> Any:
+        keys = jax.random.split(jax.random.fold_in(key, first + index), 5)
+        masks = draw_dropout_masks(network, candidate.dropout, lanes, keys[0])
+        zeroed = cold[index] | jax.random.bernoulli(keys[1], candidate.cold_starts, (lanes,))
+        carry = jax.tree.map(lambda state: jnp.where(zeroed[:, None], 0, state), carry)
+        network = _thinned(network, candidate, keys[2:])
+        tokens = ids[index].T
+        logits, carry = network(tokens[:-1], resets[index].T, carry, masks)
+        totals = unroll_totals(logits, tokens, jnp.ones_like(tokens[1:], bool))
+        return totals.nats / tokens[1:].size, carry
+
+    def update(index: Any, progress: Any) -> Any:
+        (network, moments, carry), nats = progress
+        (of_update, carry), gradient = jax.value_and_grad(loss, has_aux=True)(network, index, carry)
+        step, moments = optimizer.update(gradient, moments, network)
+        decay = candidate.weight_decay
+        network = jax.tree.map(lambda w, d: w - rates[index] * (d + (decay * w if w.ndim > 1 else 0)), network, step)
+        return (network, moments, carry), nats + of_update
+
+    return lax.fori_loop(0, count, update, (state, jnp.float32(0)))
+
+
+def _optimizer(candidate: Candidate) -> optax.GradientTransformation:
+    return optax.chain(
+        optax.clip_by_global_norm(candidate.clip_norm), optax.scale_by_adam(b2=candidate.beta_2, eps=1e-7)
+    )
+
+
+def _thinned(network: Network, candidate: Candidate, keys: Any) -> Network:
+    cells = []
+    for layer, cell in enumerate(network.cells):
+        kernel = cell.recurrent_kernel
+        if rate := candidate.weight_drop:
+            bits = jax.random.bits(jax.random.fold_in(keys[0], layer), kernel.shape, jnp.uint8)
+            kernel = kernel * jnp.where(bits >= round(256 * rate), 1 / (1 - rate), 0)
+        if rate := candidate.recurrent_dropout:
+            kept = jax.random.bernoulli(jax.random.fold_in(keys[1], layer), 1 - rate, (len(kernel), 1))
+            kernel = kernel * kept / (1 - rate)
+        cells.append(replace(cell, recurrent_kernel=kernel))
+    embedding = network.embedding
+    if rate := candidate.input_dropout:
+        embedding = embedding * jax.random.bernoulli(keys[2], 1 - rate, (len(embedding), 1)) / (1 - rate)
+    return replace(network, cells=tuple(cells), embedding=embedding)
+
+
+@partial(jax.jit, donate_argnames=("averages",))
+def _averaged(averages: Any, network: Network, kept: Any) -> Any:
+    return jax.tree.map(lambda average, weight: average + (1 - kept) * (weight - average), averages, network)
+
+
+class Training:
+    """A candidate's training on one text."""
+
+    def __init__(self, candidate: Candidate, train: TokenStream, vocab_size: int, start_id: int | None):
+        network = first_network(candidate, vocab_size, start_id)
+        self.candidate = candidate
+        self._lanes = Lanes(train, candidate.lanes, candidate.unroll)
+        self._state = jax.tree.map(
+            jnp.copy, (network, _optimizer(candidate).init(network), network.zero_carry(candidate.lanes))
+        )
+        self._averages = [jax.tree.map(jnp.copy, network) for _ in candidate.averages]
+
+    def run(self, updates: int) -> Iterator[tuple[int, float]]:
+        """Makes the updates; yields their count and the mean loss, call by call."""
+        rates = learning_rates(self.candidate, updates)
+        key = jax.random.key(self.candidate.seed)
+        for first in range(0, updates, _UPDATES_A_CALL):
+            count = min(_UPDATES_A_CALL, updates - first)
+            block = self._lanes.block(first, count, _UPDATES_A_CALL)
+            padded = np.zeros(_UPDATES_A_CALL, np.float32)
+            padded[:count] = rates[first : first + count]
+            arrays = block.token_ids, block.resets, block.cold
+            self._state, nats = _updates(self._state, *arrays, padded, count, first, key, self.candidate)
+            for index, horizon in enumerate(self.candidate.averages):
+                # An average over all updates so far, until they fill the horizon.
+                window = max(1.0, min(horizon * updates, first + count) / count)
+                self._averages[index] = _averaged(self._averages[index], self._state[0], 1 - 1 / window)
+            yield first + count, float(nats) / count
+
+    @property
+    def networks(self) -> dict[str, Network]:
+        """The last weights, and their averages by horizon."""
+        names = [f"average {horizon:g}" for horizon in self.candidate.averages]
+        return {"last": self._state[0]} | dict(zip(names, self._averages, strict=True))
+
+
+def result_of(
+    candidate: Candidate,
+    updates: int,
+    train: TokenStream,
+    validation: TokenStream,
+    vocab_size: int,
+    start_id: int | None,
+) -> dict[str, Any]:
+    """Returns what a training comes to, as JSON values; nats per character of the validation part."""
+    training = Training(candidate, train, vocab_size, start_id)
+    begin, curve, sums = time.perf_counter(), [], []
+    seconds = 0.0
+    points = [round(updates * point / _CURVE_POINTS) for point in range(1, _CURVE_POINTS)]
+    for done, nats in training.run(updates):
+        sums.append(nats)
+        if points and done >= points[0]:
+            points.pop(0)
+            seconds += time.perf_counter() - begin
+            networks = training.networks
+            scores = [
+                score_blocks(networks[name], evaluation_pass(validation)).nats_per_char
+                for name in ("last", *list(networks)[-1:])
+            ]
+            curve.append([done, round(float(np.mean(sums)), 4), *(round(score, 4) for score in scores)])
+            sums, begin = [], time.perf_counter()
+    seconds += time.perf_counter() - begin
+    nats = {
+        name: score_blocks(network, ordered_pass(validation)).nats_per_char
+        for name, network in training.networks.items()
+    }
+    best = training.networks[min(nats, key=nats.__getitem__)]
+    tempered = {
+        t: score_blocks(_sharpened(best, t), ordered_pass(validation)).nats_per_char for t in (0.9, 1.05, 1.1, 1.2)
+    }
+    return {
+        "updates": updates,
+        "epochs": round(updates * candidate.lanes * candidate.unroll / len(train), 2),
+        "parameters": best.parameters,
+        "train_nats": round(float(np.mean(sums[-20:])), 4),
+        "nats": {name: round(value, 4) for name, value in nats.items()},
+        "tempered": {str(t): round(value, 4) for t, value in tempered.items()},
+        "curve": curve,
+        "chars_per_second": round(updates * candidate.lanes * candidate.unroll / seconds),
+    }
+
+
+def _sharpened(network: Network, temperature: float) -> Network:
+    head = network.head
+    assert isinstance(head, Dense)  # as every candidate's is
+    return replace(network, head=replace(head, kernel=head.kernel / temperature, bias=head.bias / temperature))

@@ -1,0 +1,132 @@
+"""`python -m benchmarks.quality.results [RUN...]`: what a budget comes to, beside what is published.
+
+RUN is one of `shakespeare-77s`, `shakespeare-10m`, `shakespeare-1h` (trained on tiny Shakespeare's first 1,003,854
+characters, and then the last 111,540 scored, by the commands that a user has), `names-2m` (1,000 records held out,
+their copies trained on as makemore does), or `TEXT-BUDGET` of a text of the catalog and 30s, 2m or 10m, whose held-out
+part is also scored by an n-gram model and compressors. Without RUN nothing is trained. What was measured is kept in
+results.json beside this file, and the tables are printed from there. An hour's run takes an hour: give it alone.
+"""
+
+import json
+import lzma
+import subprocess
+import sys
+import tempfile
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from benchmarks.quality.ngram import ngram_bits_per_char
+from charloom.machine import available_cores, processor_name
+from charloom.runs.parts import part
+from charloom.settings import TextSettings, TrainingSettings
+from charloom.text import read_catalog_corpus
+
+RESULTS = Path(__file__).with_name("results.json")
+TRAINED_ON = 1_003_854
+PUBLISHED = {
+    "shakespeare-77s": "nanoGPT's recipe for a CPU, in such a time: 1.886",
+    "shakespeare-10m": "nanoGPT, 3 minutes on a GPU: 1.470",
+    "shakespeare-1h": "LSTM-512, best of 16 settings, on a GPU: 1.528",
+    "names-2m": "makemore's transformer: about 1.92",
+}
+TEXTS = ("tinyshakespeare", "nietzsche", "names", "python-reference")
+BUDGETS = ("30s", "2m", "10m")
+
+
+def main() -> None:
+    """Measures the runs that the command line names, and prints the tables."""
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for run in sys.argv[1:]:
+        print(f"{run} …", file=sys.stderr)
+        results[run] = measured(run) | {
+            "processor": f"{processor_name()}, {available_cores()} cores",
+            "date": date.today().isoformat(),
+        }
+        RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    print(budget_table(results))
+    print()
+    print(text_table(results))
+
+
+def measured(run: str) -> dict[str, Any]:
+    """Returns what a run comes to."""
+    name, _, budget = run.rpartition("-")
+    with tempfile.TemporaryDirectory() as folder:
+        model = str(Path(folder) / "model.safetensors")
+        if name == "shakespeare":
+            text = str(read_catalog_corpus("tinyshakespeare", TextSettings()).documents[0])
+            train, rest = Path(folder) / "train.txt", Path(folder) / "rest.txt"
+            train.write_text(text[:TRAINED_ON])
+            rest.write_text(text[TRAINED_ON:])
+            trained = charloom("train", str(train), "--out", model, "--budget", budget)
+            return trained | charloom("score", model, str(rest), "--adapt")
+        if run == "names-2m":
+            options = ("--records", "--validation", "1000", "--keep-copies")
+            trained = charloom("train", "names", *options, "--out", model, "--budget", budget)
+            return trained | {"nats_per_char": trained["validation_nats_per_char"]}
+        if name not in TEXTS or budget not in BUDGETS:
+            sys.exit(f"no run is named {run}: the first lines of {__file__} name them")
+        records = ("--records",) if name == "names" else ()
+        return charloom("train", name, *records, "--out", model, "--budget", budget) | baselines(name)
+
+
+def charloom(*arguments: str) -> dict[str, Any]:
+    """Returns what a command of charloom's reports."""
+    command = [sys.executable, "-m", "charloom", *arguments, "--json"]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def baselines(name: str) -> dict[str, float]:
+    """Returns the bits that a held-out character costs models of other kinds, which have the training part before it.
+
+    A compressor's are what the whole text takes more than the training part alone.
+    """
+    settings = TextSettings(delimiter="\n" if name == "names" else None)
+    parts = part(read_catalog_corpus(name, settings), settings, TrainingSettings())
+    train, held_out = (parts.vocabulary.decode(stream.token_ids) for stream in (parts.train, parts.validation))
+
+    def of_compressor(size: Any) -> float:
+        return 8 * (size((train + held_out).encode()) - size(train.encode())) / len(held_out)
+
+    zstd = zstandard.ZstdCompressor(level=22)
+    return {
+        "5-gram": ngram_bits_per_char(train, held_out, 5),
+        "xz": of_compressor(lambda data: len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME))),
+        "zstd": of_compressor(lambda data: len(zstd.compress(data))),
+    }
+
+
+def budget_table(results: dict[str, Any]) -> str:
+    """Returns the runs that have a published figure beside them, in Markdown."""
+    lines = [
+        "| | command's seconds | parameters | nats per character | while it keeps learning | published elsewhere |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for run, published in PUBLISHED.items():
+        if run in results:
+            of = results[run]
+            adapted = f"{of['adapted_nats_per_char']:.3f}" if "adapted_nats_per_char" in of else ""
+            figures = f"{of['seconds']:.1f} | {of['parameters']:,} | {of['nats_per_char']:.3f} | {adapted}"
+            lines.append(f"| `{run}` | {figures} | {published} |")
+    return "\n".join(lines)
+
+
+def text_table(results: dict[str, Any]) -> str:
+    """Returns bits per character of the catalog's texts, in Markdown."""
+    others = ("5-gram", "xz", "zstd")
+    lines = [f"| | {' | '.join((*others, *(f'charloom, {budget}' for budget in BUDGETS)))} |", "| --- " * 7 + "|"]
+    for name in TEXTS:
+        runs = {budget: results.get(f"{name}-{budget}") for budget in BUDGETS}
+        some = next((run for run in runs.values() if run), None)
+        if some:
+            bits = [f"{some[other]:.3f}" for other in others]
+            bits += [f"{run['validation_bits_per_char']:.3f}" if run else "" for run in runs.values()]
+            lines.append(f"| {name} | {' | '.join(bits)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

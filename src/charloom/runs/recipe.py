@@ -1,0 +1,108 @@
+"""The recipe: which network, and how trained, makes the most of a text in a time; see docs/design/recipe.md."""
+
+import itertools
+import math
+from collections.abc import Set
+from dataclasses import dataclass, replace
+
+from charloom.settings import NetworkSettings, TrainingSettings
+
+_WIDTHS = (64, 96, 128, 192, 256, 320, 384, 512, 640, 768, 896, 1024, 1280, 1536, 2048)
+# Characters read for each weight: more of them go to a larger network.
+_CHARACTERS_A_WEIGHT = 8.0
+_DROPOUT_AT_PASSES = ((1.0, 0.0), (3.0, 0.1), (6.0, 0.2), (12.0, 0.3), (30.0, 0.4), (100.0, 0.5))
+_LEAST_SECONDS, _MOST_SECONDS = 20.0, 600.0
+_SECONDS_FOR_A_MEGABYTE = 100.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was picked.
+
+    Attributes:
+        network: its shape.
+        training: how it is trained.
+        chars_per_second: that it is expected to read.
+        what: a line that says what was picked.
+        why: a line that says why.
+    """
+
+    network: NetworkSettings
+    training: TrainingSettings
+    chars_per_second: float
+    what: str
+    why: str
+
+
+def default_budget(characters: int) -> float:
+    """Returns the seconds that suit a text of so many characters, where nobody says.
+
+    >>> default_budget(1_000_000), default_budget(10_000), default_budget(1_000_000_000)
+    (100.0, 20.0, 600.0)
+    """
+    seconds = _SECONDS_FOR_A_MEGABYTE * (characters / 1e6) ** 0.5
+    return float(round(min(max(seconds, _LEAST_SECONDS), _MOST_SECONDS), -1))
+
+
+def reference(network: NetworkSettings) -> NetworkSettings:
+    """Returns the network that a machine's speed is told by: one layer of 256 such units."""
+    return NetworkSettings(cell=network.cell)
+
+
+def pick(
+    network: NetworkSettings,
+    training: TrainingSettings,
+    given: Set[str],
+    characters: int,
+    seconds: float,
+    reference_speed: float,
+) -> Choice:
+    """Returns what to train in the seconds that there are for it.
+
+    Args:
+        network: the settings that are given; the others are picked.
+        training: the same.
+        given: names of the settings that are given.
+        characters: of the training part.
+        seconds: of training.
+        reference_speed: characters a second that training `reference` would read here.
+    """
+    work = seconds * reference_speed * _weights(reference(network))
+    wanted = math.sqrt(work / _CHARACTERS_A_WEIGHT)
+    if "hidden" not in given:
+        sizes = (replace(network, hidden=units) for units in _WIDTHS)
+        network = min(sizes, key=lambda size: abs(math.log(_weights(size) / wanted)))
+    speed = reference_speed * _weights(reference(network)) / _weights(network)
+    passes = seconds * speed / characters
+    if "dropout" not in given:
+        training = replace(training, dropout=round(_interpolated(_DROPOUT_AT_PASSES, passes), 2))
+    what = (
+        f"{network.layers} × {network.hidden} {network.cell} units, embedding {network.embedding}, "
+        f"{training.lanes} lanes × {training.unroll_length}, dropout {training.dropout:g}, "
+        f"rate {training.learning_rate:g}, weight decay {training.weight_decay:g}"
+    )
+    why = (
+        f"about {_rounded(speed):,} characters a second here, {_rounded(seconds * speed):,} in {seconds:.0f} s: "
+        f"{passes:.3g} times the {characters:,} there are"
+    )
+    return Choice(network, training, speed, what, why)
+
+
+def _weights(network: NetworkSettings) -> int:
+    """Returns the weights that take a character's time: those of recurrent layers."""
+    gates = {"lstm": 4, "gru": 3, "elman": 1}[network.cell]
+    return gates * network.hidden**2 * (2 * network.layers - 1)
+
+
+def _interpolated(points: tuple[tuple[float, float], ...], at: float) -> float:
+    """Returns the value at `at` on lines between `points`, over the logarithm of their places."""
+    for (before, low), (after, high) in itertools.pairwise(points):
+        if at < after:
+            share = max(0.0, math.log(at / before) / math.log(after / before))
+            return low + share * (high - low)
+    return points[-1][1]
+
+
+def _rounded(number: float) -> int:
+    digits = max(0, math.floor(math.log10(max(number, 1))) - 1)
+    return round(number / 10**digits) * 10**digits

@@ -1,0 +1,64 @@
+"""`charloom train --budget`, as a user runs it. How long it takes is no part of any test; see benchmarks/quality."""
+
+import json
+import re
+import shlex
+
+import pytest
+
+from charloom.model import load
+from tests.cli.conftest import assert_refused
+
+
+@pytest.fixture(scope="module")
+def budgeted(charloom, book, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("budget")
+    done = charloom("train", book, "--out", folder / "m.safetensors", "--budget", "12s", "--lanes", 4)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_two_lines_say_what_was_picked_and_why(budgeted):
+    folder, done = budgeted
+    picked, because = done.stderr.splitlines()[:2]
+    hidden = load(folder / "m.safetensors").settings.hidden
+    assert re.fullmatch(rf"picked: 1 × {hidden} lstm units, embedding \d+, 4 lanes × .* dropout .*", picked)
+    assert re.fullmatch(r"because: about [\d,]+ characters a second here, .* times the 2,376 there are", because)
+
+
+def test_the_same_again_is_the_same_file(charloom, budgeted):
+    folder, done = budgeted
+    (again,) = (line for line in done.stderr.splitlines() if line.startswith("The same again: "))
+    words = shlex.split(again.removeprefix("The same again: "))
+    assert words[:2] == ["charloom", "train"]
+    assert "--budget" not in words
+    words[words.index("--out") + 1] = str(folder / "again.safetensors")
+    done = charloom(*words[1:])
+    assert done.returncode == 0, done.stderr
+    assert "The same again" not in done.stderr
+    assert (folder / "again.safetensors").read_bytes() == (folder / "m.safetensors").read_bytes()
+
+
+def test_a_budget_that_is_too_short_says_the_least_that_would_do(charloom, book, tmp_path):
+    done = charloom("train", book, "--out", tmp_path / "m.safetensors", "--budget", "0.5s")
+    assert_refused(done, 1, "a budget of 0.5s is too short for this text", "Give --budget ")
+    assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_a_budget_is_gone_on_with(charloom, book, tmp_path):
+    text = ("train", book, "--out", tmp_path / "m.safetensors", "--hidden", 16, "--run", tmp_path / "run")
+    done = charloom(*text, "--budget", "9s", "--json")
+    assert done.returncode == 0, done.stderr
+    spent = json.loads(done.stdout)["seconds"]
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["settings"]["training"]["budget"] == 9
+    assert run["settings"]["network"]["hidden"] == 16
+    # All is spent: what is gone on with ends at once, with the model that there was.
+    before = (tmp_path / "m.safetensors").read_bytes()
+    done = charloom("train", "--resume", tmp_path / "run", "--json")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "m.safetensors").read_bytes() == before
+    assert spent > 0
+    assert_refused(
+        charloom("train", "--resume", tmp_path / "run", "--budget", "20s"), 1, "--budget is 9.0 there, 20.0 here"
+    )
