@@ -36,6 +36,9 @@ class Candidate:
         weight_drop: share of the recurrent weights that an update does without (Merity, Keskar and Socher, 2018).
         skips: whether the head reads every layer's outputs.
         schedule: of the rate; "linear" and "cosine" fall from the warm-up's end to zero, "late" only in the last part.
+        chrono: the longest memory, in characters, that first forget and input biases are drawn for; 0 for a forget
+            bias of one (Tallec and Ollivier, 2018).
+        step_dropout: whether dropout's masks differ from step to step.
         weight_decay: of matrices, decoupled (Loshchilov and Hutter, 2019).
         averages: horizons of moving averages of the weights, as shares of all updates.
     """
@@ -56,6 +59,8 @@ class Candidate:
     recurrent_dropout: float = 0.0
     weight_drop: float = 0.0
     skips: bool = False
+    chrono: int = 0
+    step_dropout: bool = False
     weight_decay: float = 0.0
     averages: tuple[float, ...] = (0.01, 0.03, 0.1)
     seed: int = 0
@@ -85,10 +90,18 @@ def first_network(candidate: Candidate, vocab_size: int, start_id: int | None) -
     settings = NetworkSettings(hidden=candidate.hidden, layers=candidate.layers, embedding=candidate.embedding)
     rng = np.random.default_rng(candidate.seed)
     network = Network.init(settings, vocab_size, start_id, rng)
+    if candidate.chrono:
+        network = replace(network, cells=tuple(_chrono(cell, candidate.chrono, rng) for cell in network.cells))
     if not candidate.skips:
         return network
     head = Dense.init(candidate.hidden * candidate.layers, vocab_size, rng)
     return SkippingNetwork(network.embedding, network.cells, head, network.inputs, network.vocab_size, network.start_id)
+
+
+def _chrono(cell: Any, longest: int, rng: np.random.Generator) -> Any:
+    forget = np.log(rng.uniform(1, longest - 1, cell.hidden)).astype(np.float32)
+    zeros = np.zeros(2 * cell.hidden, np.float32)
+    return replace(cell, bias=jnp.asarray(np.concatenate([-forget, forget, zeros])))
 
 
 def learning_rates(candidate: Candidate, updates: int) -> np.ndarray:
@@ -113,7 +126,13 @@ def _updates(
 
     def loss(network: Network, index: Any, carry: Carry) -> Any:
         keys = jax.random.split(jax.random.fold_in(key, first + index), 5)
-        masks = draw_dropout_masks(network, candidate.dropout, lanes, keys[0])
+        if candidate.step_dropout:
+            shape = (candidate.unroll, lanes, candidate.hidden)
+            thresholds = (jax.random.bits(key, shape, jnp.uint8) for key in jax.random.split(keys[0], candidate.layers))
+            kept = 1 - candidate.dropout
+            masks = tuple(jnp.where(bits < round(256 * kept), 1 / kept, 0) for bits in thresholds)
+        else:
+            masks = draw_dropout_masks(network, candidate.dropout, lanes, keys[0])
         zeroed = cold[index] | jax.random.bernoulli(keys[1], candidate.cold_starts, (lanes,))
         carry = jax.tree.map(lambda state: jnp.where(zeroed[:, None], 0, state), carry)
         network = _thinned(network, candidate, keys[2:])

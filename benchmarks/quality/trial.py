@@ -65,7 +65,7 @@ def speed_of(candidate: Candidate, train: TokenStream, vocab_size: int, start_id
     """Returns the characters a second that such a training reads on this processor, measured once."""
     speeds: dict[str, float] = json.loads(SPEEDS.read_text()) if SPEEDS.exists() else {}
     shape = f"{candidate.layers} x {candidate.hidden}, {candidate.lanes} x {candidate.unroll}"
-    extras = [name for name in ("weight_drop", "skips") if getattr(candidate, name)]
+    extras = [name for name in ("weight_drop", "skips", "step_dropout") if getattr(candidate, name)]
     key = " ".join([processor_name(), "|", shape, *extras])
     if key not in speeds:
         speeds[key] = round(_measured(candidate, train, vocab_size, start_id))

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -326,6 +327,32 @@ void check_at_the_same_time() {
   check(others == 0, "calls at the same time give other answers");
 }
 
+// Two threads meet again and again, after works of all lengths: no one is left asleep. Tells most of falling asleep where
+// threads.h was compiled with few CHARLOOM_SPINS.
+void check_meetings() {
+  constexpr int kMeetings = 8'000'000;
+  Barrier barrier;
+  std::atomic<int> met{0};
+  std::vector<std::thread> threads;
+  for (uint32_t index = 0; index < 2; ++index)
+    threads.emplace_back([&, index] {
+      uint32_t random = index + 1;
+      for (int meeting = 0; meeting < kMeetings; ++meeting) {
+        random = random * 1664525 + 1013904223;
+        for (uint32_t left = (random >> 28) * 3; left > 0; --left) charloom::pause();
+        barrier.wait(2);
+        if (index == 0) met.store(meeting + 1);
+      }
+    });
+  for (int before = -1; met.load() < kMeetings && met.load() != before;) {
+    before = met.load();
+    for (int wait = 0; wait < 100 && met.load() < kMeetings; ++wait) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  check(met.load() == kMeetings, "two threads that meet wait for each other for ever");
+  if (wrong != 0) std::_Exit(1);
+  for (std::thread& thread : threads) thread.join();
+}
+
 void check_fork() {
   const Problem p = make(1, 128, 16, 8, 40, 8);
   const Answer<float> wanted = run(p, 2);
@@ -398,6 +425,11 @@ void check_generator(int layers, int hidden, int vocab, bool with_head, Sampling
 
 int main(int count, char** arguments) {
   const bool brief = count > 1 && std::string(arguments[1]) == "brief";  // for tools that make everything slow
+  if (count > 1 && std::string(arguments[1]) == "meetings") {
+    check_meetings();
+    std::printf("%d of %d checks hold\n", checked - wrong, checked);
+    return wrong != 0;
+  }
   const bool may_fork = !(count > 2 && std::string(arguments[2]) == "nofork");
   const int hiddens[] = {1, 7, 33, 62, 128, 512, 513, 1024}, lanes[] = {1, 2, 3, 16, 64, 100}, times[] = {1, 2, 8, 65};
   for (int cell = 0; cell < 3; ++cell) {

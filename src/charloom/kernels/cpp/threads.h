@@ -19,6 +19,10 @@
 #include <sys/mman.h>
 #endif
 
+#if !defined(CHARLOOM_SPINS)
+#define CHARLOOM_SPINS 2000
+#endif
+
 namespace charloom {
 
 inline void pause() {
@@ -29,11 +33,13 @@ inline void pause() {
 #endif
 }
 
+// Changes that are waited for are sequentially consistent: a notification looks whether anybody sleeps, and with a weaker
+// order that look may run ahead of the change. Whoever falls asleep in between would never be woken.
+
 // Waits until `value` is no longer `old`: briefly at work, for what comes soon, then asleep. Whoever is not running
 // because there are more threads than cores gets a core then.
 inline uint32_t wait_while(const std::atomic<uint32_t>& value, uint32_t old) {
-  constexpr int kSpins = 2000;
-  for (int spin = 0; spin < kSpins; ++spin) {
+  for (int spin = 0; spin < CHARLOOM_SPINS; ++spin) {
     if (const uint32_t now = value.load(std::memory_order_acquire); now != old) return now;
     pause();
   }
@@ -50,7 +56,7 @@ class Barrier {
     const uint32_t phase = phase_.load(std::memory_order_relaxed);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == members) {
       arrived_.store(0, std::memory_order_relaxed);
-      phase_.store(phase + 1, std::memory_order_release);
+      phase_.store(phase + 1);
       phase_.notify_all();
     } else {
       wait_while(phase_, phase);
@@ -166,7 +172,7 @@ class Team {
       (*static_cast<const Work*>(any))(member, Scratch(scratch));
     };
     left_.store(static_cast<uint32_t>(workers_.size()), std::memory_order_relaxed);
-    round_.fetch_add(1, std::memory_order_release);
+    round_.fetch_add(1);
     round_.notify_all();
     work(Member{0, members_, &barrier_}, Scratch(scratch_));
     for (uint32_t left; (left = left_.load(std::memory_order_acquire)) != 0;) wait_while(left_, left);
@@ -175,7 +181,7 @@ class Team {
   // Ends the threads; for tools that look for what is left over.
   void dismiss() {
     ending_.store(true, std::memory_order_relaxed);
-    round_.fetch_add(1, std::memory_order_release);
+    round_.fetch_add(1);
     round_.notify_all();
     for (std::thread& worker : workers_) worker.join();
     workers_.clear();
@@ -222,7 +228,7 @@ class Team {
       round = wait_while(round_, round);
       if (ending_.load(std::memory_order_relaxed)) return;
       if (index < members_) call_(work_, Member{index, members_, &barrier_}, scratch_);
-      if (left_.fetch_sub(1, std::memory_order_acq_rel) == 1) left_.notify_all();
+      if (left_.fetch_sub(1) == 1) left_.notify_all();
     }
   }
 
