@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +18,7 @@ from jax import lax
 
 from charloom.data import Lanes, TokenStream, evaluation_pass, ordered_pass
 from charloom.inference import score_blocks
-from charloom.kernels import Rows
+from charloom.kernels import LSTMCarry, Rows
 from charloom.models import Carry, Network, draw_dropout_masks, unroll_totals
 from charloom.models.network import Dense
 from charloom.settings import NetworkSettings
@@ -40,6 +41,7 @@ class Candidate:
             bias of one (Tallec and Ollivier, 2018).
         step_dropout: whether dropout's masks differ from step to step.
         weight_decay: of matrices, decoupled (Loshchilov and Hutter, 2019).
+        variant: of the cell; see `VariantNetwork`.
         averages: horizons of moving averages of the weights, as shares of all updates.
     """
 
@@ -62,6 +64,7 @@ class Candidate:
     chrono: int = 0
     step_dropout: bool = False
     weight_decay: float = 0.0
+    variant: str = ""
     averages: tuple[float, ...] = (0.01, 0.03, 0.1)
     seed: int = 0
 
@@ -85,6 +88,70 @@ class SkippingNetwork(Network):
         return self.head(jnp.concatenate(outputs, axis=-1)), tuple(last)
 
 
+class VariantNetwork(Network):
+    """A network of one LSTM layer whose step is another, without a native kernel: for what an update of it learns.
+
+    Attributes:
+        variant: "capped": the input gate is at most 1 - f (Melis, Dyer and Blunsom, 2018); "normed": the mean and the
+            variance are taken out of each gate's sum, and of the cell before the output (Ba, Kiros and Hinton, 2016);
+            "mogrifier": input and state gate each other five times before the step (Melis et al., 2020).
+        extra: the weights that it has beside an LSTM's.
+    """
+
+    extra: Any
+    variant: str = eqx.field(static=True)
+
+    def __call__(
+        self, token_ids: Any, resets: Any, carry: Carry, dropout_masks: Any = None, *, last_only: bool = False
+    ) -> Any:
+        (cell,) = self.cells
+        inputs = self.embedding[jnp.where(resets, self.start_row, token_ids)]
+
+        def step(state: Any, of_step: Any) -> Any:
+            value, reset = of_step
+            hidden, memory = (jnp.where(reset[:, None], 0, part) for part in state)
+            if self.variant == "mogrifier":
+                for turn, kernel in enumerate(self.extra):
+                    if turn % 2:
+                        hidden = 2 * jax.nn.sigmoid(value @ kernel) * hidden
+                    else:
+                        value = 2 * jax.nn.sigmoid(hidden @ kernel) * value
+            sums = jnp.split(value @ cell.kernel + cell.bias + hidden @ cell.recurrent_kernel, 4, axis=-1)
+            if self.variant == "normed":
+                gains, shifts = self.extra
+                sums = [_normed(part) * gain + shift for part, gain, shift in zip(sums, gains, shifts, strict=False)]
+            entered, kept, output = (jax.nn.sigmoid(sums[at]) for at in (0, 1, 3))
+            if self.variant == "capped":
+                entered = jnp.minimum(entered, 1 - kept)
+            memory = kept * memory + entered * jnp.tanh(sums[2])
+            seen = _normed(memory) * gains[4] + shifts[4] if self.variant == "normed" else memory
+            hidden = output * jnp.tanh(seen)
+            return (hidden, memory), hidden
+
+        last, hidden = lax.scan(step, tuple(carry[0]), (inputs, resets))
+        if dropout_masks is not None:
+            hidden = hidden * dropout_masks[0]
+        return self.head(hidden), (LSTMCarry(*last),)
+
+
+def _normed(sums: Any) -> Any:
+    return jax.nn.standardize(sums, axis=-1, epsilon=1e-5)
+
+
+def _variant_of(network: Network, candidate: Candidate, rng: np.random.Generator) -> Network:
+    extra: Any = ()
+    units, width = candidate.hidden, candidate.embedding
+    if candidate.variant == "normed":
+        shifts = np.zeros((5, units), np.float32)
+        shifts[1] = 1  # the forget gate's bias
+        extra = jnp.ones((5, units)), jnp.asarray(shifts)
+    if candidate.variant == "mogrifier":
+        shapes = [(units, width), (width, units)] * 2 + [(units, width)]
+        extra = tuple(jnp.asarray(rng.normal(0, 0.02, shape).astype(np.float32)) for shape in shapes)
+    fields_of = (network.embedding, network.cells, network.head, network.inputs, network.vocab_size, network.start_id)
+    return VariantNetwork(*fields_of, extra, candidate.variant)
+
+
 def first_network(candidate: Candidate, vocab_size: int, start_id: int | None) -> Network:
     """Returns the weights before the first update."""
     settings = NetworkSettings(hidden=candidate.hidden, layers=candidate.layers, embedding=candidate.embedding)
@@ -92,6 +159,8 @@ def first_network(candidate: Candidate, vocab_size: int, start_id: int | None) -
     network = Network.init(settings, vocab_size, start_id, rng)
     if candidate.chrono:
         network = replace(network, cells=tuple(_chrono(cell, candidate.chrono, rng) for cell in network.cells))
+    if candidate.variant:
+        return _variant_of(network, candidate, rng)
     if not candidate.skips:
         return network
     head = Dense.init(candidate.hidden * candidate.layers, vocab_size, rng)

@@ -2,9 +2,9 @@
 
 RUN is one of `shakespeare-77s`, `shakespeare-10m`, `shakespeare-1h` (trained on tiny Shakespeare's first 1,003,854
 characters, and then the last 111,540 scored, by the commands that a user has), `names-2m` (1,000 records held out,
-their copies trained on as makemore does), or `TEXT-BUDGET` of a text of the catalog and 30s, 2m or 10m, whose held-out
-part is also scored by an n-gram model and compressors. Without RUN nothing is trained. What was measured is kept in
-results.json beside this file, and the tables are printed from there. An hour's run takes an hour: give it alone.
+their copies trained on as makemore does), or `TEXT-BUDGET` of a text of the catalog and 30s, 2m or 10m, whose
+held-out part is also scored by an n-gram model and compressors. Without RUN nothing is trained. What was measured is
+kept in results.json beside this file, and README.md's tables are written from there. Give a run the machine alone.
 """
 
 import json
@@ -25,6 +25,7 @@ from charloom.settings import TextSettings, TrainingSettings
 from charloom.text import read_catalog_corpus
 
 RESULTS = Path(__file__).with_name("results.json")
+README = Path(__file__).parents[2] / "README.md"
 TRAINED_ON = 1_003_854
 PUBLISHED = {
     "shakespeare-77s": "nanoGPT's recipe for a CPU, in such a time: 1.886",
@@ -46,9 +47,16 @@ def main() -> None:
             "date": date.today().isoformat(),
         }
         RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
-    print(budget_table(results))
-    print()
-    print(text_table(results))
+    README.write_text(with_tables(README.read_text(), results))
+    print(budget_table(results), text_table(results), sep="\n\n")
+
+
+def with_tables(page: str, results: dict[str, Any]) -> str:
+    """Returns `page` with the tables between their marks."""
+    for mark, table in (("budgets", budget_table(results)), ("texts", text_table(results))):
+        before, _, rest = page.partition(f"<!-- {mark} -->\n")
+        page = f"{before}<!-- {mark} -->\n{table}\n<!-- end of {mark} -->{rest.partition(f'<!-- end of {mark} -->')[2]}"
+    return page
 
 
 def measured(run: str) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 A setting is one of `laboratory.Candidate`'s, or `text`: shakespeare (tiny Shakespeare's first 1,003,854 characters; the
 last 111,540 are for a final table, and not looked at here), nietzsche, reference or names (records). The text's
-last tenth is held out, and what the trained weights and their averages score on it is the result.
+last tenth is held out (of names 1,000, by another seed than the final table's; copies are kept), and what the trained
+weights and their averages score on it is the result.
 
 The seconds are of training alone, at the speed that such a network had when it was first measured (speeds.json), so
 that a trial comes to the same on a busy machine. Lines are appended to trials.jsonl beside this file.
@@ -25,7 +26,12 @@ from charloom.text import Corpus, read_catalog_corpus
 
 TRIALS = Path(__file__).with_name("trials.jsonl")
 SPEEDS = Path(__file__).with_name("speeds.json")
-TEXTS = {"shakespeare": "tinyshakespeare", "nietzsche": "nietzsche", "reference": "python-reference"}
+TEXTS = {
+    "shakespeare": "tinyshakespeare",
+    "nietzsche": "nietzsche",
+    "reference": "python-reference",
+    "names": "names",
+}
 TUNED_ON = {"shakespeare": 1_003_854}
 """Characters from the beginning that trials may see."""
 _SPEED_SECONDS = 6.0
@@ -54,10 +60,12 @@ def main() -> None:
 
 def read(name: str) -> tuple[TokenStream, TokenStream, int, int | None]:
     """Returns a text's parts, its vocabulary's size and its start token."""
-    corpus = read_catalog_corpus(TEXTS[name], TextSettings())
+    text = TextSettings(delimiter="\n" if name == "names" else None)
+    corpus = read_catalog_corpus(TEXTS[name], text)
     document = str(corpus.documents[0])
     corpus = Corpus(corpus.name, (document[: TUNED_ON.get(name, len(document))],), corpus.sha256)
-    parts = part(corpus, TextSettings(), TrainingSettings())
+    held_out = TrainingSettings(validation=1000, seed=1, keep_copies=True) if name == "names" else TrainingSettings()
+    parts = part(corpus, text, held_out)
     return parts.train, parts.validation, parts.vocabulary.size, parts.vocabulary.start_id
 
 

@@ -138,7 +138,7 @@ def test_a_run_that_is_gone_on_with_comes_to_the_same_file(tmp_path, text):
         out=tmp_path / "whole.safetensors",
         text=text,
         network=NetworkSettings(hidden=16, embedding=4),
-        training=TrainingSettings(lanes=4, unroll_length=16, updates=40, validation=0.2),
+        training=TrainingSettings(lanes=4, unroll_length=16, updates=40, validation=0.2, weight_decay=0.1),
     )
     follow(run_training(settings), lambda event: None)
     parts = replace(settings, out=tmp_path / "parts.safetensors", folder=tmp_path / "run")

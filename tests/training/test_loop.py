@@ -54,11 +54,11 @@ def leaves(tree):
     return jax.tree.leaves(tree)
 
 
-@pytest.mark.parametrize("clip_norm", [None, 0.05])
-def test_updates_are_adams_by_the_book(clip_norm):
+@pytest.mark.parametrize(("clip_norm", "weight_decay"), [(None, 0.0), (0.05, 0.0), (0.05, 0.3)])
+def test_updates_are_adams_by_the_book(clip_norm, weight_decay):
     lanes = Lanes(STREAM, 2, 10)
     rates = np.array([0.01, 0.02, 0.005], np.float32)
-    state, losses = run(lanes, rates, clip_norm=clip_norm)
+    state, losses = run(lanes, rates, clip_norm=clip_norm, weight_decay=weight_decay)
 
     # The same in NumPy: Adam (Kingma and Ba, 2015, end of section 2), with gradients of the loss written afresh.
     network, carry = make(), make().zero_carry(2)
@@ -81,9 +81,10 @@ def test_updates_are_adams_by_the_book(clip_norm):
             g = np.asarray(g, np.float64) * (1 if clip_norm is None else clip_norm / norm)
             first[index] = 0.9 * first[index] + 0.1 * g
             second[index] = 0.999 * second[index] + 0.001 * g**2
+            decay = rate * weight_decay * np.asarray(weight, np.float64) if weight.ndim > 1 else 0
             corrected = rate * np.sqrt(1 - 0.999 ** (update + 1)) / (1 - 0.9 ** (update + 1))
             weights.append(
-                jnp.asarray(weight - corrected * first[index] / (np.sqrt(second[index]) + 1e-7), jnp.float32)
+                jnp.asarray(weight - decay - corrected * first[index] / (np.sqrt(second[index]) + 1e-7), jnp.float32)
             )
         network = jax.tree.unflatten(jax.tree.structure(network), weights)
     for got, wanted in zip(leaves(state.network), leaves(network), strict=True):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from charloom.artifacts import require_writable
-from charloom.data import Lanes, TokenStream, evaluation_pass, ordered_pass
+from charloom.data import Lanes, TokenStream, ordered_pass
 from charloom.errors import CharloomError, OutputError, RunFolderError, SettingError
 from charloom.inference import score_blocks
 from charloom.kernels import kernels_in_use
@@ -21,7 +21,7 @@ from charloom.models import Network
 from charloom.runs.fit import fit_lanes
 from charloom.runs.keeper import CheckpointTrees, Keeper
 from charloom.runs.parts import Parts, part, record_offsets
-from charloom.runs.recipe import default_budget, pick, reference
+from charloom.runs.planning import deadline_of, first_pace, with_length
 from charloom.runs.run_folder import RunFolder, read_run
 from charloom.runs.run_settings import RunSettings
 from charloom.runs.token_cache import LARGE, EncodedCorpus, encoded_corpus
@@ -29,21 +29,18 @@ from charloom.settings import CellName, NetworkSettings, TextSettings, TrainingS
 from charloom.text import Corpus, Sources, find_sources, read_corpus, read_standard_input
 from charloom.training import (
     Budget,
-    Deadline,
     Event,
     LoopState,
     Notice,
-    Pace,
     Saved,
     Stopped,
     TrainingLoop,
-    UpdateRule,
     follow,
     initial_state,
     root_key,
-    training_speed,
+    update_rule,
 )
-from charloom.units import parse_seconds, shortest_seconds
+from charloom.units import parse_seconds
 
 
 @dataclass(frozen=True)
@@ -200,8 +197,7 @@ def _run(
     parts, trained_on = yield from _parts(settings, folder)
     vocabulary, train_stream, validation_stream = parts.vocabulary, parts.train, parts.validation
     yield from map(Notice, parts.notices)
-    settings, speed = yield from _with_length(settings, parts, clock)
-    budget = settings.training.budget
+    settings, speed = yield from with_length(settings, parts, clock)
     training, notices = fit_lanes(settings.training, len(train_stream))
     offsets = None
     if settings.text.delimiter is not None:  # a record is always read from its beginning
@@ -210,15 +206,16 @@ def _run(
     yield from map(Notice, notices)
 
     lanes = Lanes(train_stream, training.lanes, training.unroll_length, offsets)
-    pace = _first_pace(training, lanes, speed * clock.left)
+    pace = first_pace(training, lanes, speed, clock)
     first_weights = np.random.default_rng(training.seed)
     network = Network.init(settings.network, vocabulary.size, vocabulary.start_id, first_weights)
+    deadline = None if training.budget is None else deadline_of(clock, network, validation_stream)
     epochs = pace.updates * lanes.characters_per_update / len(train_stream)
     yield Notice(
         f"{trained_on['name']}: {_counted(train_stream, settings)} to train on, "
         f"{_counted(validation_stream, settings)} to validate on, {vocabulary.size:,} different; "
         f"{network.parameters:,} parameters; "
-        + (f"{pace.updates:,} updates, {epochs:.3g} epochs" if budget is None else f"about {epochs:.2g} epochs")
+        + (f"{pace.updates:,} updates, {epochs:.3g} epochs" if deadline is None else f"about {epochs:.2g} epochs")
     )
     if folder is not None and not settings.resume:  # nothing that was asked for stands in the way any more
         folder.begin({"settings": settings.as_json(), "trained_on": trained_on, "machine": _machine()})
@@ -227,10 +224,20 @@ def _run(
     if folder is not None and settings.resume:
         start, notices = _start(folder, keeper, network, training)
     yield from map(Notice, notices)
-    deadline = None if budget is None else _deadline(clock, network, validation_stream)
     key = root_key(training.seed)
     loop = TrainingLoop(network, lanes, validation_stream, training, pace, key, start, deadline)
     stopped = yield from keeper.follow(loop, should_stop)
+    return (yield from _finished(settings, parts, keeper, loop, stopped))
+
+
+def _finished(
+    settings: RunSettings, parts: Parts, keeper: Keeper, loop: TrainingLoop, stopped: Stopped
+) -> Generator[Event, None, TrainingResult]:
+    """Scores the kept model, saves it, and returns what the run came to.
+
+    Raises:
+        CharloomError: there is no model to keep.
+    """
     if keeper.best is None and stopped.reason == "interrupted":
         raise CharloomError("stopped before there was a model worth keeping.")
     if keeper.best is None:
@@ -239,11 +246,12 @@ def _run(
         )
     if stopped.reason == "diverged":
         yield Notice("the best model before that is kept. Lower --learning-rate")
-    validation_nats = score_blocks(keeper.best.network, ordered_pass(validation_stream)).nats_per_char
+    train_chars, validation_chars = len(parts.train), len(parts.validation)
+    validation_nats = score_blocks(keeper.best.network, ordered_pass(parts.validation)).nats_per_char
     model = keeper.model(
         {
-            "train_chars": len(train_stream),
-            "validation_chars": len(validation_stream),
+            "train_chars": train_chars,
+            "validation_chars": validation_chars,
             "validation_nats_per_char": validation_nats,
         }
     )
@@ -252,71 +260,14 @@ def _run(
         yield Saved(settings.out)
     return TrainingResult(
         model=model,
-        train_chars=len(train_stream),
-        validation_chars=len(validation_stream),
+        train_chars=train_chars,
+        validation_chars=validation_chars,
         train_nats_per_char=keeper.best.train_nats_per_char,
         validation_nats_per_char=validation_nats,
         stopped=stopped,
+        # A run whose loss ran away went back, at times that plans alone do not tell.
         repeating=None if loop.state.counts.retries else replace(settings, training=keeper.repeating),
     )
-
-
-def _with_length(
-    settings: RunSettings, parts: Parts, clock: Budget
-) -> Generator[Event, None, tuple[RunSettings, float]]:
-    """Returns the settings with a length, and with a budget all that was left open; and the expected speed.
-
-    Starts `clock` on the budget.
-    """
-    training, characters = settings.training, len(parts.train)
-    if training.epochs is not None or training.updates is not None:
-        return settings, 0.0
-    budget = training.budget
-    if budget is None:
-        budget = default_budget(characters + len(parts.validation))
-        training = replace(training, budget=budget)
-        yield Notice(
-            f"budget {shortest_seconds(budget)}, which suits a text of this length; --budget, --epochs and "
-            "--updates set how long to train"
-        )
-    clock.seconds = budget
-    if settings.resume:  # picked before
-        return replace(settings, training=training), training_speed(settings.network)
-    reference_speed = training_speed(reference(settings.network))
-    choice = pick(settings.network, training, settings.given, characters, max(1.0, clock.left), reference_speed)
-    yield Notice(f"picked: {choice.what}")
-    yield Notice(f"because: {choice.why}")
-    return replace(settings, network=choice.network, training=choice.training), choice.chars_per_second
-
-
-def _first_pace(training: TrainingSettings, lanes: Lanes, readable: float) -> Pace:
-    """Returns how the run is to go on; with a budget the plan is for the characters that are `readable` in it.
-
-    Raises:
-        SettingError: it would have too many updates.
-    """
-    if training.pace:
-        return Pace(training.pace)
-    if training.budget is not None:
-        return Pace(((0, max(1, int(readable / lanes.characters_per_update))),))
-    updates = training.updates or lanes.updates_in(training.epochs or 1)
-    if updates >= 2**31:
-        raise SettingError("epochs", f"ask for {updates:,} updates of this text, more than a run can count")
-    return Pace(((0, updates),))
-
-
-def _deadline(clock: Budget, network: Network, validation: TokenStream) -> Deadline:
-    """Returns the run's deadline; measures what is to be done when training is over, and compiles it."""
-    seconds = []
-    for blocks in (evaluation_pass, ordered_pass):
-        first = next(blocks(validation))
-        score_blocks(network, [first])  # which compiles
-        begin = time.perf_counter()
-        score_blocks(network, [first])
-        read = first.updates * first.lanes * first.unroll_length
-        seconds.append((time.perf_counter() - begin) * max(1, len(validation) / read))
-    evaluation_seconds, closing_seconds = seconds
-    return Deadline(clock, closing_seconds, evaluation_seconds)
 
 
 def _parts(
@@ -414,7 +365,7 @@ def _start(
     folder: RunFolder, keeper: Keeper, network: Network, training: TrainingSettings
 ) -> tuple[LoopState | None, list[str]]:
     """Returns where the newest checkpoint goes on, None where there is none, and notices."""
-    state = initial_state(network, training.lanes, UpdateRule(clip_norm=training.clip_norm))
+    state = initial_state(network, training.lanes, update_rule(training))
     found, notices = folder.newest_checkpoint(CheckpointTrees(state, state, network))
     if found is None:
         folder.forget_metrics_after(0)

@@ -13,7 +13,7 @@ from charloom.training.events import (
     Stopped,
     follow,
 )
-from charloom.training.loop import LoopCounts, LoopState, TrainingLoop
+from charloom.training.loop import LoopCounts, LoopState, TrainingLoop, update_rule
 from charloom.training.phases import Phase, has_diverged, train_phases
 from charloom.training.schedule import Pace, learning_rates
 from charloom.training.speed import training_speed
@@ -59,4 +59,5 @@ __all__ = [
     "run_block",
     "train_phases",
     "training_speed",
+    "update_rule",
 ]

@@ -63,6 +63,16 @@ class LoopState(NamedTuple):
     counts: LoopCounts
 
 
+def update_rule(settings: TrainingSettings) -> UpdateRule:
+    """Returns what an update does, by the settings."""
+    return UpdateRule(
+        dropout=settings.dropout,
+        cold_starts=settings.cold_starts,
+        clip_norm=settings.clip_norm,
+        weight_decay=settings.weight_decay,
+    )
+
+
 class TrainingLoop:
     """Trains a network on lanes of a text, for a number of updates.
 
@@ -90,12 +100,7 @@ class TrainingLoop:
         start: LoopState | None = None,
         deadline: Deadline | None = None,
     ):
-        rule = UpdateRule(
-            dropout=settings.dropout,
-            cold_starts=settings.cold_starts,
-            clip_norm=settings.clip_norm,
-            weight_decay=settings.weight_decay,
-        )
+        rule = update_rule(settings)
         state = initial_state(network, lanes.lanes, rule) if start is None else start.training
         self._counts = LoopCounts(pace) if start is None else start.counts
         self._good = _copy(state) if start is None else start.good

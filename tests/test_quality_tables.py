@@ -1,0 +1,28 @@
+import json
+
+from benchmarks.quality.ngram import ngram_bits_per_char
+from benchmarks.quality.results import README, RESULTS, with_tables
+
+
+def test_the_tables_of_the_readme_are_those_of_the_results():
+    page = README.read_text()
+    assert with_tables(page, json.loads(RESULTS.read_text())) == page
+
+
+def test_a_table_takes_the_place_of_the_one_before():
+    run = {"seconds": 77.04, "parameters": 1234, "nats_per_char": 1.5, "adapted_nats_per_char": 1.25}
+    page = "a\n<!-- budgets -->\nold\n<!-- end of budgets -->\nb\n<!-- texts -->\n<!-- end of texts -->\nc\n"
+    changed = with_tables(page, {"shakespeare-77s": run})
+    assert "old" not in changed
+    assert "| `shakespeare-77s` | 77.0 | 1,234 | 1.500 | 1.250 | nanoGPT's recipe" in changed
+    assert with_tables(changed, {"shakespeare-77s": run}) == changed
+    assert changed.startswith("a\n")
+    assert changed.endswith("<!-- end of texts -->\nc\n")
+
+
+def test_an_n_gram_model_is_sure_of_what_it_has_always_seen():
+    assert ngram_bits_per_char("ab" * 1000, "ab" * 50, 3) < 1e-5
+    # With no context a character costs what its share of the text says: here two bits.
+    assert abs(ngram_bits_per_char("abcd" * 5000, "dcba" * 10, 1) - 2) < 0.01
+    # What never came costs more than an even chance, and less than nothing is known of it.
+    assert 5 < ngram_bits_per_char("ab" * 1000, "z", 3) < 40
