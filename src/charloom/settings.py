@@ -213,8 +213,7 @@ class TrainingSettings:
         require_seed(self.seed)
 
     def _require_pace(self) -> None:
-        plans = tuple((update, planned) for update, planned in self.pace)  # lists, where JSON was read
-        object.__setattr__(self, "pace", plans)
+        plans = self.pace
         if not plans:
             return
         for plan in plans:

@@ -8,6 +8,7 @@ from charloom.data import Lanes, TokenStream, evaluation_pass, ordered_pass
 from charloom.errors import SettingError
 from charloom.inference import score_blocks
 from charloom.models import Network
+from charloom.runs.calibration import PASSES
 from charloom.runs.parts import Parts
 from charloom.runs.recipe import default_budget, pick, reference
 from charloom.runs.run_settings import RunSettings
@@ -71,4 +72,4 @@ def deadline_of(clock: Budget, network: Network, validation: TokenStream) -> Dea
         read = first.updates * first.lanes * first.unroll_length
         seconds.append((time.perf_counter() - begin) * max(1, len(validation) / read))
     evaluation_seconds, closing_seconds = seconds
-    return Deadline(clock, closing_seconds, evaluation_seconds)
+    return Deadline(clock, closing_seconds + PASSES * evaluation_seconds, evaluation_seconds)

@@ -73,18 +73,20 @@ class RunSettings:
         """
         try:
             settings = run["settings"]
+            # JSON has no tuples; runs of before there were budgets have no pace.
+            pace = tuple((update, planned) for update, planned in settings["training"].get("pace", ()))
             return cls(
                 sources=tuple(settings["sources"]),
                 out=None if settings["out"] is None else Path(settings["out"]),
                 cache=None if settings.get("cache") is None else Path(settings["cache"]),
                 text=TextSettings(**settings["text"]),
                 network=NetworkSettings(**settings["network"]),
-                training=TrainingSettings(**settings["training"]),
+                training=TrainingSettings(**settings["training"] | {"pace": pace}),
                 folder=folder,
                 resume=True,
                 samples=samples,
             )
-        except (KeyError, TypeError, CharloomError) as error:
+        except (KeyError, TypeError, ValueError, CharloomError) as error:
             raise RunFolderError(f"{folder}/run.json is damaged ({error}). Begin another run.") from None
 
 

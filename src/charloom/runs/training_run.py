@@ -18,6 +18,7 @@ from charloom.kernels import kernels_in_use
 from charloom.machine import jax_facts, processor_name
 from charloom.model import TextModel
 from charloom.models import Network
+from charloom.runs.calibration import calibrated
 from charloom.runs.fit import fit_lanes
 from charloom.runs.keeper import CheckpointTrees, Keeper
 from charloom.runs.parts import Parts, part, record_offsets
@@ -247,6 +248,8 @@ def _finished(
     if stopped.reason == "diverged":
         yield Notice("the best model before that is kept. Lower --learning-rate")
     train_chars, validation_chars = len(parts.train), len(parts.validation)
+    best = keeper.best
+    keeper.best = replace(best, network=calibrated(best.network, parts.validation, best.validation_nats_per_char))
     validation_nats = score_blocks(keeper.best.network, ordered_pass(parts.validation)).nats_per_char
     model = keeper.model(
         {
