@@ -1,0 +1,37 @@
+"""`python -m benchmarks.quality.adapting`: which rate a model should keep learning at while it reads.
+
+For tiny Shakespeare's first 1,003,854 characters, Nietzsche and the Python reference, each of which a model is
+trained on for half a minute: a row with what its last tenth, which was held out, costs at each of some rates.
+"""
+
+import tempfile
+from pathlib import Path
+
+import charloom
+from benchmarks.quality.trial import TEXTS, TUNED_ON, read
+from charloom.data import ordered_pass
+from charloom.inference import score_blocks
+from charloom.runs import adapted_score
+from charloom.settings import TextSettings
+from charloom.text import read_catalog_corpus
+
+RATES = (1e-4, 3e-4, 1e-3, 3e-3)
+
+
+def main() -> None:
+    """Prints the table."""
+    print(f"| | as it is | {' | '.join(f'{rate:g}' for rate in RATES)} |\n{'| --- ' * (2 + len(RATES))}|")
+    for name in ("shakespeare", "nietzsche", "reference"):
+        document = str(read_catalog_corpus(TEXTS[name], TextSettings()).documents[0])
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"{name}.txt"
+            path.write_text(document[: TUNED_ON.get(name)])
+            model = charloom.train(path, budget="30s")
+        validation = read(name)[1]
+        nats = [score_blocks(model.network, ordered_pass(validation)).nats_per_char]
+        nats += [adapted_score(model, validation, rate).nats_per_char for rate in RATES]
+        print(f"| {name} | {' | '.join(f'{n:.4f}' for n in nats)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

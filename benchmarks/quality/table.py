@@ -1,0 +1,40 @@
+"""`python -m benchmarks.quality.table`: the trials of trials.jsonl as Markdown, the best of a text and a time first."""
+
+import json
+from dataclasses import fields
+from itertools import groupby
+from typing import Any
+
+from benchmarks.quality.laboratory import Candidate
+from benchmarks.quality.trial import TRIALS
+
+_DEFAULTS = Candidate()
+_SETTINGS = [field.name for field in fields(Candidate)]
+
+
+def main() -> None:
+    """Prints a table for each text and time."""
+    trials = [json.loads(line) for line in TRIALS.read_text().splitlines()]
+    trials.sort(key=lambda trial: (trial["text"], trial["seconds"], trial["nats"]["last"]))
+    for (text, seconds), group in groupby(trials, key=lambda trial: (trial["text"], trial["seconds"])):
+        print(f"\n{text}, {seconds:g} s of training\n")
+        columns = ("settings", "passes", "training", "held out", "averaged", "at a temperature")
+        print(f"| {' | '.join(columns)} |\n{'| --- ' * len(columns)}|")
+        for trial in group:
+            nats = trial["nats"]
+            averaged = min(value for name, value in nats.items() if name != "last")
+            figures = (trial["train_nats"], nats["last"], averaged, min(trial["tempered"].values()))
+            print(f"| {described(trial)} | {trial['epochs']:.1f} | {' | '.join(f'{n:.4f}' for n in figures)} |")
+
+
+def described(trial: dict[str, Any]) -> str:
+    """Returns a trial's settings that are not the defaults, in words; the width always."""
+    changed = [
+        name for name in _SETTINGS if name == "hidden" or (name in trial and trial[name] != getattr(_DEFAULTS, name))
+    ]
+    words = (f"{name.replace('_', ' ')} {trial.get(name, getattr(_DEFAULTS, name))}" for name in changed)
+    return ", ".join(words)
+
+
+if __name__ == "__main__":
+    main()
