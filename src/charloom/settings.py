@@ -146,6 +146,7 @@ class TrainingSettings:
         learning_rate: the highest rate of the schedule.
         schedule: "cosine" falls to zero at the last update, "constant" stays.
         warmup: share of the updates over which the rate first rises from zero.
+        weight_drop: share of the recurrent weights that an update does without.
         weight_decay: share of each matrix of weights that an update takes away, times the rate.
         clip_norm: gradients with a larger global norm are scaled down to it.
         cold_starts: share of a lane's updates before which its state is zeroed. A lane reads on for the whole
@@ -169,6 +170,7 @@ class TrainingSettings:
     learning_rate: float = 0.006
     schedule: Schedule = "cosine"
     warmup: float = 0.05
+    weight_drop: float = 0.0
     weight_decay: float = 0.0
     clip_norm: float = 1.0
     cold_starts: float = 0.01
@@ -189,6 +191,7 @@ class TrainingSettings:
         _require_number(self, "learning_rate", above=0.0, most=1e38)
         _require_number(self, "cold_starts", least=0.0, below=1.0)
         _require_number(self, "warmup", least=0.0, below=1.0)
+        _require_number(self, "weight_drop", least=0.0, most=0.99)
         _require_number(self, "weight_decay", least=0.0, below=100.0)
         _require_number(self, "clip_norm", above=0.0, most=1e38)
         if self.epochs is not None:

@@ -169,3 +169,34 @@ def test_first_weights_are_the_seeds():
     one, same, other = (jax.tree.leaves(make(1, seed=seed)) for seed in (3, 3, 4))
     assert all((a == b).all() for a, b in zip(one, same, strict=True))
     assert not (one[0] == other[0]).any()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_a_share_of_the_recurrent_weights_is_dropped_and_the_others_make_up_for_it(share):
+    network = make(2, hidden=120)
+    thinned = network.without_weights(share, jax.random.key(3))
+    for before, after in zip(network.cells, thinned.cells, strict=True):
+        before_kernel, after_kernel = np.asarray(before.recurrent_kernel), np.asarray(after.recurrent_kernel)
+        kept = after_kernel != 0
+        of_256 = round(256 * share)
+        assert 1 - kept.mean() == pytest.approx(of_256 / 256, abs=0.01)
+        np.testing.assert_allclose(after_kernel[kept], before_kernel[kept] * 256 / (256 - of_256), rtol=1e-6)
+        np.testing.assert_array_equal(after.kernel, before.kernel)
+    if share == 0.3:
+        drops = [np.asarray(cell.recurrent_kernel) == 0 for cell in thinned.cells]
+        assert not np.array_equal(*drops)
+        other = network.without_weights(share, jax.random.key(4))
+        assert not np.array_equal(drops[0], np.asarray(other.cells[0].recurrent_kernel) == 0)
+
+
+def test_dropped_weights_learn_nothing():
+    network = make(1, hidden=20)
+    ids = jnp.asarray(np.random.default_rng(0).integers(0, 9, (6, 2)), jnp.int32)
+
+    def loss(network):
+        thinned = network.without_weights(0.5, jax.random.key(1))
+        return thinned(ids, jnp.zeros((6, 2), bool), thinned.zero_carry(2))[0].sum()
+
+    gradient = np.asarray(jax.grad(loss)(network).cells[0].recurrent_kernel)
+    dropped = np.asarray(network.without_weights(0.5, jax.random.key(1)).cells[0].recurrent_kernel) == 0
+    np.testing.assert_array_equal(gradient == 0, dropped)

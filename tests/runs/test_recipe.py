@@ -34,7 +34,9 @@ def test_what_is_read_more_often_is_read_with_more_dropout(characters, seconds):
 @given(characters, seconds)
 def test_what_is_given_is_left_alone(characters, seconds):
     network = NetworkSettings(cell="gru", hidden=33, layers=3, embedding=7)
-    training = TrainingSettings(lanes=5, unroll_length=9, dropout=0.45, learning_rate=0.1, weight_decay=0.5)
+    training = TrainingSettings(
+        lanes=5, unroll_length=9, dropout=0.45, learning_rate=0.1, weight_drop=0.2, weight_decay=0.5
+    )
     names = {
         "cell",
         "hidden",
@@ -44,6 +46,7 @@ def test_what_is_given_is_left_alone(characters, seconds):
         "unroll_length",
         "dropout",
         "learning_rate",
+        "weight_drop",
         "weight_decay",
     }
     choice = picked(characters, seconds, given=names, network=network, training=training)

@@ -94,18 +94,19 @@ def test_updates_are_adams_by_the_book(clip_norm, weight_decay):
 
 def test_results_do_not_depend_on_how_updates_are_grouped():
     lanes, rates = Lanes(STREAM, 3, 7), np.full(11, 0.01, np.float32)
-    whole, losses = run(lanes, rates, dropout=0.3, cold_starts=0.2)
+    whole, losses = run(lanes, rates, dropout=0.3, cold_starts=0.2, weight_drop=0.2)
     for capacity in (1, 4):
-        part, part_losses = run(lanes, rates, capacity, dropout=0.3, cold_starts=0.2)
+        part, part_losses = run(lanes, rates, capacity, dropout=0.3, cold_starts=0.2, weight_drop=0.2)
         assert part_losses == losses
         for a, b in zip(leaves(whole), leaves(part), strict=True):
             np.testing.assert_array_equal(a, b)
 
 
-def test_dropout_and_cold_starts_change_the_course():
+def test_dropout_weight_drop_and_cold_starts_change_the_course():
     lanes, rates = Lanes(STREAM, 3, 7), np.full(6, 0.01, np.float32)
     plain = run(lanes, rates)[1]
     assert plain != run(lanes, rates, dropout=0.3)[1]
+    assert plain != run(lanes, rates, weight_drop=0.3)[1]
     assert plain[1:] != run(lanes, rates, cold_starts=0.9)[1][1:]
 
 

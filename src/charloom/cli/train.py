@@ -94,6 +94,7 @@ class _Pace(click.ParamType[Any]):
 @_picked(TrainingSettings, "unroll_length", "--unroll", int, "Characters a lane reads in one update.")
 @_picked(TrainingSettings, "dropout", "--dropout", float, "Share of each layer's outputs to zero.")
 @_picked(TrainingSettings, "learning_rate", "--learning-rate", float, "Highest rate; it falls to zero.")
+@_picked(TrainingSettings, "weight_drop", "--weight-drop", float, "Share of the recurrent weights to zero.")
 @_picked(
     TrainingSettings, "weight_decay", "--weight-decay", float, "Share of the weights to take away, times the rate."
 )

@@ -6,9 +6,10 @@ table's gradient is a segment sum.
 """
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int32
+from jaxtyping import Array, Bool, Float, Int32, Key
 
 from charloom.errors import SettingError
 from charloom.kernels import LayerInputs, Rows
@@ -148,6 +149,26 @@ class Network(SequenceModel):
             if layer + 1 < len(self.cells):
                 inputs = self.cells[layer + 1].features(hidden)
         return self.head(hidden[-1:] if last_only else hidden), tuple(last)
+
+    def without_weights(self, share: float, key: Key[Array, ""]) -> "Network":
+        """Returns the network without a share of its recurrent weights, drawn one by one; the others are larger for it.
+
+        The share is taken to the nearest 256th.
+        Source: Wan et al., 2013 (DropConnect); Merity, Keskar and Socher, 2018 (of recurrent weights).
+        """
+
+        def thinned(kernel: Float[Array, "hidden gates"], key: Key[Array, ""]) -> Float[Array, "hidden gates"]:
+            # A byte decides on a weight: to draw whole numbers would take as long as a third of an update.
+            dropped = jax.random.bits(key, kernel.shape, jnp.uint8) < of_256
+            return jnp.where(dropped, 0, kernel * (256 / (256 - of_256)))
+
+        of_256 = round(256 * share)
+        keys = jax.random.split(key, len(self.cells))
+        return eqx.tree_at(
+            lambda network: [cell.recurrent_kernel for cell in network.cells],
+            self,
+            [thinned(cell.recurrent_kernel, cell_key) for cell, cell_key in zip(self.cells, keys, strict=True)],
+        )
 
     def _scalars(self, rows: Int32[Array, "*batch"]) -> Float[Array, "*batch 1"]:
         # Ids are less than the vocabulary's size; the row beyond them is the start input, a zero.

@@ -11,6 +11,7 @@ _WIDTHS = (64, 96, 128, 192, 256, 320, 384, 512, 640, 768, 896, 1024, 1280, 1536
 # Characters read for each weight: more of them go to a larger network.
 _CHARACTERS_A_WEIGHT = 8.0
 _DROPOUT_AT_PASSES = ((1.0, 0.0), (3.0, 0.1), (6.0, 0.2), (12.0, 0.3), (30.0, 0.4), (100.0, 0.5))
+_WEIGHT_DROP_AT_PASSES = ((8.0, 0.0), (16.0, 0.2), (80.0, 0.3))
 _LEARNING_RATE = 0.01
 _WEIGHT_DECAY = 0.05
 _LEAST_SECONDS, _MOST_SECONDS = 20.0, 600.0
@@ -79,14 +80,15 @@ def pick(
     picked = TrainingSettings(
         dropout=round(_interpolated(_DROPOUT_AT_PASSES, passes), 2),
         learning_rate=_LEARNING_RATE,
+        weight_drop=round(_interpolated(_WEIGHT_DROP_AT_PASSES, passes), 2),
         weight_decay=_WEIGHT_DECAY,
     )
-    names = {"dropout", "learning_rate", "weight_decay"} - given
+    names = {"dropout", "learning_rate", "weight_drop", "weight_decay"} - given
     training = replace(training, **{name: getattr(picked, name) for name in names})
     what = (
         f"{network.layers} × {network.hidden} {network.cell} units, embedding {network.embedding}, "
         f"{training.lanes} lanes × {training.unroll_length}, dropout {training.dropout:g}, "
-        f"rate {training.learning_rate:g}, weight decay {training.weight_decay:g}"
+        f"weight drop {training.weight_drop:g}, rate {training.learning_rate:g}, decay {training.weight_decay:g}"
     )
     why = (
         f"about {_rounded(speed):,} characters a second here, {_rounded(seconds * speed):,} in {seconds:.0f} s: "

@@ -84,6 +84,7 @@ def train(
     unroll: int | None = None,
     dropout: float | None = None,
     learning_rate: float | None = None,
+    weight_drop: float | None = None,
     weight_decay: float | None = None,
     epochs: float | None = None,
     updates: int | None = None,
@@ -120,7 +121,12 @@ def train(
     began = time.monotonic()
     network = _given(cell=cell, hidden=hidden, layers=layers, embedding=embedding)
     training = _given(
-        lanes=lanes, unroll_length=unroll, dropout=dropout, learning_rate=learning_rate, weight_decay=weight_decay
+        lanes=lanes,
+        unroll_length=unroll,
+        dropout=dropout,
+        learning_rate=learning_rate,
+        weight_drop=weight_drop,
+        weight_decay=weight_decay,
     )
     settings = RunSettings(
         sources=sources,

@@ -11,9 +11,10 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int32, Key
 
 from charloom.kernels import compiled
-from charloom.models import Carry, SequenceModel, Totals, draw_dropout_masks, unroll_totals
+from charloom.models import Carry, Network, SequenceModel, Totals, draw_dropout_masks, unroll_totals
 
 _BETA_1, _BETA_2 = 0.9, 0.999
+_OF_WEIGHTS = 2  # tells their key from the two that an update's is split into
 
 
 class TrainingState(NamedTuple):
@@ -34,6 +35,7 @@ class UpdateRule:
         clip_norm: gradients with a larger global norm are scaled down to it; None for no limit.
         epsilon: Adam's, as Keras adds it.
         last_only: whether only the unroll's last step predicts.
+        weight_drop: share of a network's recurrent weights that an update does without.
         weight_decay: share of each matrix that an update takes away, at a rate of 1; of biases none.
     """
 
@@ -42,6 +44,7 @@ class UpdateRule:
     clip_norm: float | None = None
     epsilon: float = 1e-7
     last_only: bool = False
+    weight_drop: float = 0.0
     weight_decay: float = 0.0
 
 
@@ -116,12 +119,16 @@ def block_updates(
         network: SequenceModel, index: Int32[Array, ""], carry: Carry
     ) -> tuple[Float[Array, ""], tuple[Totals, Carry]]:
         ids = token_ids[index].T
-        dropout_key, start_key = jax.random.split(jax.random.fold_in(key, first_update + index))
+        update_key = jax.random.fold_in(key, first_update + index)
+        dropout_key, start_key = jax.random.split(update_key)
         masks = draw_dropout_masks(network, rule.dropout, lanes, dropout_key)
         zeroed = cold[index]
         if rule.cold_starts:
             zeroed = zeroed | jax.random.bernoulli(start_key, rule.cold_starts, (lanes,))
         carry = jax.tree.map(lambda state: jnp.where(zeroed[:, None], 0, state), carry)
+        if rule.weight_drop:
+            assert isinstance(network, Network)  # others have no settings that ask for it
+            network = network.without_weights(rule.weight_drop, jax.random.fold_in(update_key, _OF_WEIGHTS))
         logits, carry = network(ids[:-1], resets[index].T, carry, masks, last_only=rule.last_only)
         totals = unroll_totals(logits, ids, scored[index].T)
         return totals.nats / jnp.maximum(1, scored[index].sum()), (totals, carry)
