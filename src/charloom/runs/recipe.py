@@ -11,7 +11,7 @@ _WIDTHS = (64, 96, 128, 192, 256, 320, 384, 512, 640, 768, 896, 1024, 1280, 1536
 # Characters read for each weight: more of them go to a larger network.
 _CHARACTERS_A_WEIGHT = 8.0
 _DROPOUT_AT_PASSES = ((1.0, 0.0), (3.0, 0.1), (6.0, 0.2), (12.0, 0.3), (30.0, 0.4), (100.0, 0.5))
-_WEIGHT_DROP_AT_PASSES = ((8.0, 0.0), (16.0, 0.2), (80.0, 0.3))
+_WEIGHT_DROP_AT_PASSES = ((10.0, 0.0), (20.0, 0.15), (60.0, 0.35))
 _LEARNING_RATE = 0.01
 _WEIGHT_DECAY = 0.05
 _LEAST_SECONDS, _MOST_SECONDS = 20.0, 600.0
