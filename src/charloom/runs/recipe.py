@@ -10,6 +10,8 @@ from charloom.settings import NetworkSettings, TrainingSettings
 _WIDTHS = (64, 96, 128, 192, 256, 320, 384, 512, 640, 768, 896, 1024, 1280, 1536, 2048)
 # Characters read for each weight: more of them go to a larger network.
 _CHARACTERS_A_WEIGHT = 8.0
+# A larger network than this learns a text by heart.
+_MOST_WEIGHTS_A_CHARACTER = 2.0
 _DROPOUT_AT_PASSES = ((1.0, 0.0), (3.0, 0.1), (6.0, 0.2), (12.0, 0.3), (30.0, 0.4), (100.0, 0.5))
 _WEIGHT_DROP_AT_PASSES = ((10.0, 0.0), (20.0, 0.15), (60.0, 0.35))
 _LEARNING_RATE = 0.01
@@ -71,7 +73,7 @@ def pick(
         reference_speed: characters a second that training `reference` would read here.
     """
     work = seconds * reference_speed * _weights(reference(network))
-    wanted = math.sqrt(work / _CHARACTERS_A_WEIGHT)
+    wanted = min(math.sqrt(work / _CHARACTERS_A_WEIGHT), _MOST_WEIGHTS_A_CHARACTER * characters)
     if "hidden" not in given:
         sizes = (replace(network, hidden=units) for units in _WIDTHS)
         network = min(sizes, key=lambda size: abs(math.log(_weights(size) / wanted)))
