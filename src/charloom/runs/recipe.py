@@ -14,7 +14,8 @@ _CHARACTERS_A_WEIGHT = 8.0
 _MOST_WEIGHTS_A_CHARACTER = 2.0
 _DROPOUT_AT_PASSES = ((1.0, 0.0), (3.0, 0.1), (6.0, 0.2), (12.0, 0.3), (30.0, 0.4), (100.0, 0.5))
 _WEIGHT_DROP_AT_PASSES = ((10.0, 0.0), (20.0, 0.15), (60.0, 0.35))
-_LEARNING_RATE = 0.01
+# Of the widest layer that it suits; wider ones have a lower one, in proportion.
+_LEARNING_RATE, _LEARNING_RATE_WIDTH = 0.01, 384
 _WEIGHT_DECAY = 0.05
 _LEAST_SECONDS, _MOST_SECONDS = 20.0, 600.0
 _SECONDS_FOR_A_MEGABYTE = 100.0
@@ -81,7 +82,7 @@ def pick(
     passes = seconds * speed / characters
     picked = TrainingSettings(
         dropout=round(_interpolated(_DROPOUT_AT_PASSES, passes), 2),
-        learning_rate=_LEARNING_RATE,
+        learning_rate=round(_LEARNING_RATE * min(1.0, _LEARNING_RATE_WIDTH / network.hidden), 4),
         weight_drop=round(_interpolated(_WEIGHT_DROP_AT_PASSES, passes), 2),
         weight_decay=_WEIGHT_DECAY,
     )
