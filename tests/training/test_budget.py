@@ -130,6 +130,10 @@ def test_what_is_spent():
     budget = machine.budget(10, spent=1)
     machine.works(4)
     assert (budget.spent, budget.left) == (5, 5)
+    machine.now += 4  # before training something may be waited for
+    assert (budget.spent, budget.left) == (9, 1)
+    budget.go_on_from(-4)
+    budget.is_training = True
     machine.sleeps(100)
     assert budget.spent == pytest.approx(5.01)
     machine.now += 2  # a pause in which nothing is computed may be short

@@ -316,7 +316,10 @@ def _command(context: click.Context, settings: "RunSettings") -> str:
         elif name == "delimiter":
             words += ["--delimiter", value.replace("\n", "\\n").replace("\t", "\\t")] if value else []
         elif value is not None and value != parameter.default:
-            words += [parameter.opts[0], f"{value:.10g}" if isinstance(value, float) else str(value)]
+            words += [
+                parameter.opts[0],
+                f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value),
+            ]
     return shlex.join(words)
 
 

@@ -25,7 +25,12 @@ _FIRST_SECONDS = 0.4
 class Budget:
     """Seconds that a command may take.
 
-    Time asleep does not count: neither the machine's, nor that in which the process was stopped.
+    Time asleep does not count: neither the machine's, nor that in which the process was stopped while it trained.
+
+    Attributes:
+        seconds: all of them.
+        is_training: whether the process computes all the time, so that where it does not it was asleep; before
+            training it may wait for a text, a compiler or a disk.
 
     Args:
         seconds: all of them.
@@ -42,6 +47,7 @@ class Budget:
         worked: Callable[[], float] = time.process_time,
     ):
         self.seconds = seconds
+        self.is_training = False
         self._spent = spent
         self._clock, self._worked = clock, worked
         self._seen = clock(), worked()
@@ -51,7 +57,7 @@ class Budget:
         """Seconds spent; to be asked every few seconds, for a pause is seen as what lies between two questions."""
         now, worked = self._clock(), self._worked()
         passed, computed = now - self._seen[0], worked - self._seen[1]
-        if passed < _ASLEEP_SECONDS or computed > _ASLEEP_SHARE * passed:
+        if not self.is_training or passed < _ASLEEP_SECONDS or computed > _ASLEEP_SHARE * passed:
             self._spent += passed
         else:
             self._spent += computed
@@ -92,6 +98,7 @@ class Deadline:
         """Takes note of what `updates` took."""
         if not self._training:
             self._began = self.budget.spent - seconds
+            self.budget.is_training = True
         old = 0.5 ** (seconds / _MEMORY_SECONDS)
         self._seconds = old * self._seconds + seconds
         self._updates = old * self._updates + updates
