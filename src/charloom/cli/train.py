@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from charloom.training import Event
 
 
-def _setting(settings: type, name: str, flag: str, kind: type, text: str) -> Decorator:
+def _setting(settings: type, name: str, flag: str, kind: Any, text: str) -> Decorator:
     """Returns the option `flag` for the field `name`, with its default from there."""
     default = next(field.default for field in fields(settings) if field.name == name)
     return click.option(flag, name, type=kind, default=default, show_default=default is not None, help=text)
 
 
-def _picked(settings: type, name: str, flag: str, kind: Any, text: str) -> Decorator:
+def _picked(settings: type, name: str, flag: str, kind: type, text: str) -> Decorator:
     """Returns the option `flag` for the field `name`, which a budget picks a value for."""
     default = next(field.default for field in fields(settings) if field.name == name)
     return click.option(flag, name, type=kind, help=f"{text}  [default: picked, or {default} without a budget]")
@@ -86,12 +86,12 @@ class _Pace(click.ParamType[Any]):
     metavar="PLANS",
     help="How a run with a budget was planned on its way, to make it once more: as that run prints it.",
 )
-@_picked(NetworkSettings, "cell", "--cell", click.Choice(get_args(CellName)), "Kind of the recurrent layers.")
+@_setting(NetworkSettings, "cell", "--cell", click.Choice(get_args(CellName)), "Kind of the recurrent layers.")
 @_picked(NetworkSettings, "hidden", "--hidden", int, "Units of each layer.")
-@_picked(NetworkSettings, "layers", "--layers", int, "Recurrent layers.")
-@_picked(NetworkSettings, "embedding", "--embedding", int, "Width of the character embedding.")
-@_picked(TrainingSettings, "lanes", "--lanes", int, "Places of the text that are read side by side.")
-@_picked(TrainingSettings, "unroll_length", "--unroll", int, "Characters a lane reads in one update.")
+@_setting(NetworkSettings, "layers", "--layers", int, "Recurrent layers.")
+@_setting(NetworkSettings, "embedding", "--embedding", int, "Width of the character embedding.")
+@_setting(TrainingSettings, "lanes", "--lanes", int, "Places of the text that are read side by side.")
+@_setting(TrainingSettings, "unroll_length", "--unroll", int, "Characters a lane reads in one update.")
 @_picked(TrainingSettings, "dropout", "--dropout", float, "Share of each layer's outputs to zero.")
 @_picked(TrainingSettings, "learning_rate", "--learning-rate", float, "Highest rate; it falls to zero.")
 @_picked(TrainingSettings, "weight_drop", "--weight-drop", float, "Share of the recurrent weights to zero.")
