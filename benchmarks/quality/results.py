@@ -1,7 +1,7 @@
 """`python -m benchmarks.quality.results [RUN...]`: what a budget comes to, beside what is published.
 
 RUN is one of `shakespeare-77s`, `shakespeare-10m`, `shakespeare-1h` (trained on tiny Shakespeare's first 1,003,854
-characters, and then the last 111,540 scored, by the commands that a user has), `names-2m` (1,000 records held out,
+characters, and then the last 111,540 scored, by the commands that a user has), `makemore-2m` (1,000 records held out,
 their copies trained on as makemore does), or `TEXT-BUDGET` of a text of the catalog and 30s, 2m or 10m, whose
 held-out part is also scored by an n-gram model and compressors. Without RUN nothing is trained. What was measured is
 kept in results.json beside this file, and README.md's tables are written from there. Give a run the machine alone.
@@ -31,7 +31,7 @@ PUBLISHED = {
     "shakespeare-77s": "nanoGPT's recipe for a CPU, in such a time: 1.886",
     "shakespeare-10m": "nanoGPT, 3 minutes on a GPU: 1.470",
     "shakespeare-1h": "LSTM-512, best of 16 settings, on a GPU: 1.528",
-    "names-2m": "makemore's transformer: about 1.92",
+    "makemore-2m": "makemore's transformer: about 1.92",
 }
 TEXTS = ("tinyshakespeare", "nietzsche", "names", "python-reference")
 BUDGETS = ("30s", "2m", "10m")
@@ -72,7 +72,7 @@ def measured(run: str) -> dict[str, Any]:
             # The part that is validated on lies next to what is scored, and is missed: a tenth of the text is too much.
             trained = charloom("train", str(train), "--validation", "20000", "--out", model, "--budget", budget)
             return trained | charloom("score", model, str(rest), "--adapt")
-        if run == "names-2m":
+        if run == "makemore-2m":
             options = ("--records", "--validation", "1000", "--keep-copies")
             trained = charloom("train", "names", *options, "--out", model, "--budget", budget)
             return trained | {"nats_per_char": trained["validation_nats_per_char"]}
