@@ -27,6 +27,10 @@ class TooShortError(CharloomError, ValueError):
     """The text is too short for what was asked of it."""
 
 
+class BudgetError(CharloomError):
+    """The time that was given is too short for one update and what comes after it."""
+
+
 class UnknownCharacterError(CharloomError, ValueError):
     """A text has a character that the vocabulary has not."""
 

@@ -45,6 +45,15 @@ def test_a_budget_that_is_too_short_says_the_least_that_would_do(charloom, book,
     assert not (tmp_path / "m.safetensors").exists()
 
 
+def test_a_folder_of_a_budget_that_was_too_short_is_free_for_a_longer_one(charloom, book, tmp_path):
+    text = ("train", book, "--out", tmp_path / "m.safetensors", "--hidden", 16, "--run", tmp_path / "run")
+    done = charloom(*text, "--budget", "0.5s")
+    assert_refused(done, 1, "is too short")
+    (least,) = re.findall(r"Give --budget (\S+) or more", done.stderr)
+    done = charloom(*text, "--budget", least)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_budget_is_gone_on_with(charloom, book, tmp_path):
     text = ("train", book, "--out", tmp_path / "m.safetensors", "--hidden", 16, "--run", tmp_path / "run")
     done = charloom(*text, "--budget", "9s", "--json")

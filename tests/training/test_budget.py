@@ -115,13 +115,21 @@ def test_time_asleep_is_not_time_trained(machine):
     machine.now = machine.worked = 0.0
     nights = [100, 200]
 
-    def sleep(event):
-        if isinstance(event, Progress) and nights and event.update >= nights[0]:
+    def update_seconds(update):
+        if nights and update >= nights[0]:  # in the middle of a dispatch
             nights.pop(0)
             machine.sleeps(3600)
+        return 0.1
+
+    def sleep(event):
+        if isinstance(event, Progress) and nights == [200] and event.update >= 150:
+            nights.append(10**6)
+            machine.sleeps(3600)
+
+    machine.update_seconds = update_seconds
 
     asleep, _ = run(machine, 40, 300, sleep)
-    assert machine.now > 2 * 3600
+    assert machine.now > 3 * 3600
     assert asleep.state.counts.pace.updates == pytest.approx(awake.state.counts.pace.updates, abs=15)
 
 
@@ -132,14 +140,19 @@ def test_what_is_spent():
     assert (budget.spent, budget.left) == (5, 5)
     machine.now += 4  # before training something may be waited for
     assert (budget.spent, budget.left) == (9, 1)
-    budget.go_on_from(-4)
+    budget.go_on_from(-5)
     budget.is_training = True
+    machine.works(1)
+    assert budget.spent == 5
     machine.sleeps(100)
-    assert budget.spent == pytest.approx(5.01)
+    assert budget.spent == pytest.approx(5.005)
     machine.now += 2  # a pause in which nothing is computed may be short
-    assert budget.spent == pytest.approx(7.01)
+    assert budget.spent == pytest.approx(7.005)
+    machine.now += 100  # a machine that computes at a quarter of its speed is no machine asleep
+    machine.worked += 50
+    assert budget.spent == pytest.approx(107.005)
     budget.go_on_from(2)
-    assert budget.left == pytest.approx(0.99)
+    assert budget.left == pytest.approx(-99.005)
 
 
 def test_a_budget_for_less_than_an_update(machine):

@@ -99,4 +99,4 @@ class TrainingDisplay(Display):
             state.append(f"{format_seconds(event.seconds_left)} left")
         if self._task is None:
             self._task = self._bars.add_task("", total=event.updates, state="")
-        self._bars.update(self._task, completed=event.update, state=" · ".join(state))
+        self._bars.update(self._task, completed=event.update, total=event.updates, state=" · ".join(state))

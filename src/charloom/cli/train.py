@@ -233,7 +233,7 @@ def train(
 
         result = follow(run_training(settings, lambda: bool(interrupt.came), context.obj), on_event)
     seconds = time.monotonic() - context.obj
-    has_budget = training.epochs is None and training.updates is None
+    has_budget = settings.training.epochs is None and settings.training.updates is None
     if has_budget and not interrupt.came and result.repeating is not None:
         click.echo(f"The same again: {_command(context, result.repeating)}", err=True)
     if as_json:
@@ -303,7 +303,7 @@ def _of(settings: type, values: dict[str, Any]) -> dict[str, Any]:
 def _command(context: click.Context, settings: "RunSettings") -> str:
     """Returns the command line that makes a run of `settings`, every setting that can be picked written out."""
     flat = _flat(settings)
-    words = ["charloom", "train", *map(str, settings.sources), "--out", str(settings.out)]
+    words = ["charloom", "train", "--out", str(settings.out)]
     for parameter in context.command.params:
         name = {"as_bytes": "units"}.get(str(parameter.name), str(parameter.name))
         if name not in flat or name in ("sources", "out", "cache") or not isinstance(parameter, click.Option):
@@ -314,13 +314,18 @@ def _command(context: click.Context, settings: "RunSettings") -> str:
         elif name == "pace":
             words += ["--pace", ",".join(f"{update}:{planned}" for update, planned in value)] if value else []
         elif name == "delimiter":
-            words += ["--delimiter", value.replace("\n", "\\n").replace("\t", "\\t")] if value else []
+            words += ["--delimiter", _escaped(value)] if value else []
         elif value is not None and value != parameter.default:
             words += [
                 parameter.opts[0],
                 f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value),
             ]
-    return shlex.join(words)
+    sources = [str(source) for source in settings.sources]
+    return shlex.join([*words, *["--"] * any(source.startswith("-") and source != "-" for source in sources), *sources])
+
+
+def _escaped(delimiter: str) -> str:
+    return delimiter.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
 
 
 def _unescaped(delimiter: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from charloom.errors import OutputError
+from charloom.errors import OutputError, RunFolderError
 from charloom.model import TextModel
 from charloom.models import Network, SequenceModel
 from charloom.runs.run_folder import RunFolder
@@ -102,6 +102,10 @@ class Keeper:
         if progress["best"] is not None:
             assert isinstance(trees.best, Network)  # as it was written
             self.best = Evaluation(**progress["best"], improved=True, network=trees.best)
+        if "spent" not in progress:
+            raise RunFolderError(
+                "the run was begun before there were budgets, and cannot be gone on with. Begin another."
+            )
         self._clock.go_on_from(progress["spent"])
         plans = tuple(map(tuple, progress["counts"]["pace"]["plans"]))
         return LoopState(trees.training, trees.good, LoopCounts(**progress["counts"] | {"pace": Pace(plans)}))

@@ -30,6 +30,7 @@ def with_length(
     budget = training.budget
     if budget is None:
         budget = default_budget(characters + len(parts.validation))
+        budget += round(clock.spent)  # what nobody asked for begins when the text is read
         training = replace(training, budget=budget)
         yield Notice(
             f"budget {shortest_seconds(budget)}, which suits a text of this length; --budget, --epochs and "

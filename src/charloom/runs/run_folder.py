@@ -67,6 +67,10 @@ class RunFolder:
         text = json.dumps({"version": __version__, **run}, indent=1)
         write_bytes(self.path / _RUN_FILE, text.encode())
 
+    def forget(self) -> None:
+        """Makes as if `begin` had not been."""
+        (self.path / _RUN_FILE).unlink(missing_ok=True)
+
     def keep_standard_input(self, data: bytes) -> None:
         """Keeps a text that cannot be read a second time."""
         write_bytes(self.path / _STANDARD_INPUT_FILE, data)

@@ -12,7 +12,7 @@ import numpy as np
 
 from charloom.artifacts import require_writable
 from charloom.data import Lanes, TokenStream, ordered_pass
-from charloom.errors import CharloomError, OutputError, RunFolderError, SettingError
+from charloom.errors import BudgetError, CharloomError, OutputError, RunFolderError, SettingError
 from charloom.inference import score_blocks
 from charloom.kernels import kernels_in_use
 from charloom.machine import jax_facts, processor_name
@@ -233,7 +233,12 @@ def _run(
     yield from map(Notice, notices)
     key = root_key(training.seed)
     loop = TrainingLoop(network, lanes, validation_stream, training, pace, key, start, deadline)
-    stopped = yield from keeper.follow(loop, should_stop)
+    try:
+        stopped = yield from keeper.follow(loop, should_stop)
+    except BudgetError:
+        if folder is not None and not settings.resume:
+            folder.forget()  # so that it can be begun with a longer one
+        raise
     return (yield from _finished(settings, parts, keeper, loop, stopped))
 
 

@@ -4,14 +4,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from charloom.errors import CharloomError
+from charloom.errors import BudgetError
 from charloom.training.schedule import Pace
 from charloom.units import shortest_seconds
 
-# A pause of so many seconds or more in which the process computed for less than this share of them was no slow
-# update: the machine slept, or the process was stopped.
+# A pause of so many seconds or more in which the process computed less than this share of what it usually does was no
+# slow update: the machine slept, or the process was stopped.
 _ASLEEP_SECONDS = 3.0
-_ASLEEP_SHARE = 0.05
+_ASLEEP_SHARE = 0.2
+# Less than this does not tell how many cores are at work.
+_TELLING_SECONDS = 0.1
 # A plan is changed where it would end so much too early or too late: seconds, or a share of what is left.
 _TOLERANCE_SECONDS = 0.25
 _TOLERANCE_SHARE = 0.05
@@ -51,16 +53,19 @@ class Budget:
         self._spent = spent
         self._clock, self._worked = clock, worked
         self._seen = clock(), worked()
+        self._cores = 0.0  # that are at work while it trains, as far as is known
 
     @property
     def spent(self) -> float:
         """Seconds spent; to be asked every few seconds, for a pause is seen as what lies between two questions."""
         now, worked = self._clock(), self._worked()
         passed, computed = now - self._seen[0], worked - self._seen[1]
-        if not self.is_training or passed < _ASLEEP_SECONDS or computed > _ASLEEP_SHARE * passed:
-            self._spent += passed
-        else:
-            self._spent += computed
+        if self.is_training and passed >= _ASLEEP_SECONDS and computed < _ASLEEP_SHARE * self._cores * passed:
+            passed = computed / self._cores
+        elif self.is_training and passed > _TELLING_SECONDS:
+            # Halfway to what is seen, so that a moment of waiting does not tell.
+            self._cores = (self._cores + computed / passed) / 2 if self._cores else computed / passed
+        self._spent += passed
         self._seen = now, worked
         return self._spent
 
@@ -132,11 +137,11 @@ class Deadline:
         """Makes sure that there is time for what comes after the last update.
 
         Raises:
-            CharloomError: there is none.
+            BudgetError: there is none.
         """
         least = self.budget.spent + self.closing_seconds + self.evaluation_seconds + _EXIT_SECONDS
         if least > self.budget.seconds:
-            raise CharloomError(
+            raise BudgetError(
                 f"a budget of {shortest_seconds(self.budget.seconds)} is too short for this text on this machine: to "
                 "read it, to make one update, to validate and to save take "
                 f"{least:.1f} s. Give --budget {1.1 * least + 0.5:.0f}s or more."

@@ -129,14 +129,16 @@ class TrainingLoop:
         while self._counts.evaluated < self._pace.updates and reason == "finished":
             nats, wrong_at = math.nan, self._next_evaluation
             while self._trainer.update < self._next_evaluation and reason == "finished":
+                begin = self._spent
                 done = self._trainer.dispatch(self._next_evaluation, self._rates)
+                awake_seconds = self._spent - begin
                 means = done.nats / done.characters
                 if wrong := [at for at, mean in enumerate(means) if has_diverged(mean)]:
                     wrong_at = self._counts.update + wrong[0] + 1
                     break
                 stopping = should_stop()
                 self._add(means)
-                self._plan(done)
+                self._plan(done, awake_seconds)
                 yield self._progress(float(done.nats.sum() / done.characters.sum()), stopping)
                 if stopping:
                     reason = "interrupted"
@@ -202,15 +204,15 @@ class TrainingLoop:
         count = self._counts.nats_count + len(means)
         self._change(update=self._trainer.update, nats_sum=nats_sum, nats_count=count)
 
-    def _plan(self, done: Dispatch) -> None:
-        """Plans anew where this pace would not end in time, after the updates that are `done`."""
+    def _plan(self, done: Dispatch, seconds: float) -> None:
+        """Plans anew where this pace would not end in time, after the updates that are `done` in so many seconds."""
         if self._deadline is None:
             return
         if done.seconds is None:  # it compiled
             if self._is_new:  # what is gone on with ends well with one more update
                 self._deadline.require_time()
             return
-        self._deadline.dispatched(len(done.nats), done.seconds)
+        self._deadline.dispatched(len(done.nats), seconds)
         update = self._trainer.update
         if update < self._pace.updates:
             left = self._evaluations - self._evaluations_by(update)

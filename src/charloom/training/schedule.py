@@ -29,11 +29,6 @@ class Pace:
 
     plans: tuple[tuple[int, int], ...]
 
-    @classmethod
-    def of(cls, updates: int, earlier: tuple[tuple[int, int], ...] = ()) -> "Pace":
-        """Returns the pace of a run of `updates`, whose `earlier` plans were others."""
-        return cls(((0, updates),)) if not earlier else cls(earlier)
-
     @property
     def updates(self) -> int:
         """How many updates the run has in all, as it is planned now."""
@@ -60,7 +55,7 @@ class Pace:
                 reached += (update - begin) * (1 - reached) / (self.plans[index - 1][1] - begin)
             begin = update
             after = updates >= update
-            progress[after] = reached + (updates[after] - update) * ((1 - reached) / (planned - update))
+            progress[after] = reached + (updates[after] - update) * (1 - reached) / (planned - update)
         return np.minimum(progress, 1.0)
 
     def first_at(self, progress: float, update: int) -> int:
