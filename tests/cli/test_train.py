@@ -132,7 +132,7 @@ def test_sources_that_are_not_there(charloom, tmp_path, source, words):
         (("--epochs", "2", "--budget", "1m"), ["--budget and epochs both say how long"]),
         (("--updates", "2", "--budget", "1m"), ["--updates and budget both say how long"]),
         (("--budget", "90"), ["'90' is no duration: give one such as 90s, 10m, 2h or 1h30m"]),
-        (("--budget", "0s"), ["--budget must be", "above 0, got 0.0"]),
+        (("--budget", "0s"), ["--budget must be", "above 0", "got 0.0"]),
         (("--updates", "9", "--pace", "0:12,x"), ["'0:12,x' is not such as 0:4000,900:3800"]),
         (("--updates", "9", "--pace", "0:12,5:8"), ["--pace ends after 8 updates, and updates are 9: give both"]),
         (("--updates", "9", "--pace", "0:4,5:9"), ["--pace has a plan that begins after the one before it ended"]),
