@@ -8,7 +8,7 @@ from charloom.model import TextModel
 from charloom.training import UpdateRule, initial_state, root_key, run_block
 
 ADAPTING_RATE = 1e-3
-"""Adam's rate while a text is read; tuned on validation parts, see docs/design/recipe.md."""
+"""Adam's rate while a text is read; `python -m benchmarks.quality.adapting` compares some on validation parts."""
 
 
 def adapted_score(model: TextModel, stream: TokenStream, learning_rate: float = ADAPTING_RATE) -> Score:

@@ -77,7 +77,8 @@ def update_rule(settings: TrainingSettings) -> UpdateRule:
 class TrainingLoop:
     """Trains a network on lanes of a text, for a number of updates.
 
-    Results depend on counts and the key alone, not on timing, unless a wish to stop ends the run.
+    Results depend on counts and the key alone, not on timing, unless a wish to stop ends the run or there is a
+    deadline.
 
     Args:
         network: the first weights, or any of that shape where there is a `start`.
