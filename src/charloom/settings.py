@@ -219,9 +219,10 @@ class TrainingSettings:
         plans = self.pace
         if not plans:
             return
-        for plan in plans:
-            require_count("pace", plan[0] + 1)
-            require_count("pace", plan[1])
+        if not all(
+            len(plan) == 2 and all(isinstance(count, int) and 0 <= count < 2**31 for count in plan) for plan in plans
+        ):
+            raise SettingError("pace", f"must be pairs of whole numbers from 0 to 2,147,483,647, got {plans!r}")
         begins = [update for update, _ in plans]
         if begins != sorted(set(begins)) or begins[0] != 0 or any(update >= planned for update, planned in plans):
             raise SettingError(

@@ -3,10 +3,14 @@
 import json
 import re
 import shlex
+from dataclasses import replace
 
 import pytest
 
+from charloom.cli.train import _command, _of, _unescaped, train
 from charloom.model import load
+from charloom.runs import RunSettings
+from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
 from tests.cli.conftest import assert_refused
 
 
@@ -20,7 +24,7 @@ def budgeted(charloom, book, tmp_path_factory):
 
 def test_two_lines_say_what_was_picked_and_why(budgeted):
     folder, done = budgeted
-    picked, because = done.stderr.splitlines()[:2]
+    picked, because = (line for line in done.stderr.splitlines() if line.startswith(("picked: ", "because: ")))
     hidden = load(folder / "m.safetensors").settings.hidden
     assert re.fullmatch(rf"picked: 1 × {hidden} lstm units, embedding \d+, 4 lanes × .* dropout .*", picked)
     assert re.fullmatch(r"because: about [\d,]+ characters a second here, .* times the 2,376 there are", because)
@@ -71,3 +75,49 @@ def test_a_budget_is_gone_on_with(charloom, book, tmp_path):
     assert_refused(
         charloom("train", "--resume", tmp_path / "run", "--budget", "20s"), 1, "--budget is 9.0 there, 20.0 here"
     )
+
+
+def test_a_pace_is_followed(charloom, book, tmp_path):
+    files = []
+    for index, pace in enumerate((["--pace", "0:60,10:30"], ["--pace", "0:60,10:30"], [])):
+        out = tmp_path / f"{index}.safetensors"
+        done = charloom("train", book, "--out", out, "--hidden", 16, "--updates", 30, *pace)
+        assert done.returncode == 0, done.stderr
+        files.append(out.read_bytes())
+    assert load(tmp_path / "0.safetensors").training["pace"] == [[0, 60], [10, 30]]
+    assert files[0] == files[1] != files[2]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["book.txt", "notes and more/", "--hidden", "77", "--dropout", "0.1234567890123", "--seed", "5"],
+        ["--records", "--keep-copies", "--validation", "1000", "--", "-names.txt"],
+        ["names.txt", "--delimiter", "\\r\\n\\t;", "--min-count", "3", "--lowercase"],
+        ["pictures", "--bytes", "--patience", "4", "--learning-rate", "1e-05", "--weight-drop", "0.3"],
+        ["-", "--encoding", "cp1252", "--cell", "gru", "--layers", "2", "--embedding", "9", "--weight-decay", "0"],
+    ],
+)
+def test_the_command_that_is_printed_says_all_that_was_said(words):
+    def settings_of(words):
+        context = train.make_context("train", list(words))
+        values = context.params
+        delimiter = values["delimiter"] and _unescaped(values["delimiter"])
+        text = TextSettings(
+            units="bytes" if values["as_bytes"] else "chars",
+            lowercase=values["lowercase"],
+            encoding=values["encoding"],
+            delimiter=delimiter or ("\n" if values["records"] else None),
+            min_count=values["min_count"],
+        )
+        network, training = (kind(**_of(kind, values)) for kind in (NetworkSettings, TrainingSettings))
+        settings = RunSettings(
+            sources=values["sources"], out=values["out"], text=text, network=network, training=training
+        )
+        return context, settings
+
+    context, settings = settings_of(["--out", "m.safetensors", *words])
+    repeating = replace(settings, training=replace(settings.training, updates=30, pace=((0, 60), (10, 30))))
+    printed = shlex.split(_command(context, repeating))
+    assert printed[:2] == ["charloom", "train"]
+    assert settings_of(printed[2:])[1] == repeating

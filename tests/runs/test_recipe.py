@@ -12,9 +12,9 @@ characters = st.integers(100, 10**9)
 seconds = st.floats(1, 10**5)
 
 
-def picked(characters, seconds, speed=SPEED, given=frozenset(), network=None, training=None):
+def picked(characters, seconds, speed=SPEED, given=frozenset(), network=None, training=None, vocab_size=64):
     network, training = network or NetworkSettings(), training or TrainingSettings()
-    return pick(network, training, given, characters, seconds, speed)
+    return pick(network, training, given, characters, vocab_size, seconds, speed)
 
 
 @given(characters, seconds, st.floats(1.5, 100))
@@ -57,10 +57,15 @@ def test_what_is_given_is_left_alone(characters, seconds):
 
 def test_the_speed_follows_from_the_references():
     assert reference(NetworkSettings(cell="gru", hidden=40, layers=2)) == NetworkSettings(cell="gru")
-    for hidden, factor in ((256, 1), (512, 4), (128, 1 / 4)):
+    for hidden, factor in ((256, 1), (512, 4 * (2048 + 64) / (2048 + 128)), (128, (512 + 64) / (4 * (512 + 32)))):
         network = NetworkSettings(hidden=hidden)
         choice = picked(10**6, 60, given={"hidden"}, network=network)
         assert choice.chars_per_second == pytest.approx(SPEED / factor)
+    # Thousands of characters make a head that takes longer than the layer.
+    network = NetworkSettings(hidden=256)
+    many = picked(10**6, 60, given={"hidden"}, network=network, vocab_size=5000)
+    assert many.chars_per_second == pytest.approx(SPEED * (1024 + 64) / (1024 + 5000))
+    assert picked(10**6, 60, vocab_size=5000).network.hidden < picked(10**6, 60).network.hidden
 
 
 def test_two_lines_tell_it():

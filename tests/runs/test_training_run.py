@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -8,10 +9,11 @@ from hypothesis import strategies as st
 import charloom as cl
 from charloom.data import TokenStream
 from charloom.errors import OutputError, TooShortError
-from charloom.runs import RunSettings, run_training
+from charloom.runs import RunSettings, read_run, run_training
+from charloom.runs.checkpoint import read_progress
 from charloom.runs.fit import fit_lanes, split_validation
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
-from charloom.training import Evaluation, Notice, Saved, Stopped, follow
+from charloom.training import Budget, Evaluation, Notice, Saved, Stopped, follow
 
 TEXT = "a man a plan a canal panama\n" * 100
 QUICK = {"hidden": 24, "embedding": 8, "lanes": 4, "unroll": 16}
@@ -147,3 +149,38 @@ def test_a_run_that_is_gone_on_with_comes_to_the_same_file(tmp_path, text):
     assert (tmp_path / "run" / "checkpoint-000001.safetensors").exists()
     cl.resume(tmp_path / "run")
     assert (tmp_path / "parts.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+
+
+def test_what_is_spent_of_a_budget_is_spent_when_the_run_is_gone_on_with(book, tmp_path, monkeypatch):
+    settings = RunSettings(
+        sources=(book,),
+        network=NetworkSettings(hidden=16, embedding=4),
+        training=TrainingSettings(lanes=4, unroll_length=16, budget=1000.0),
+        folder=tmp_path / "run",
+        given=frozenset({"hidden"}),
+    )
+    begin = time.monotonic()
+    asked = []
+    follow(run_training(settings, lambda: len(asked.append(0) or asked) == 3), lambda event: None)
+    passed = time.monotonic() - begin
+    progress = read_progress(tmp_path / "run" / "checkpoint-000001.safetensors")
+    assert 0 < progress["spent"] <= passed
+    assert progress["counts"]["update"] > 0
+
+    seen = {}
+
+    class Watched(Budget):
+        def go_on_from(self, spent):
+            seen["before"] = self.spent
+            super().go_on_from(spent)
+            seen["after"] = self.spent
+
+    monkeypatch.setattr("charloom.runs.training_run.Budget", Watched)
+    resumed = RunSettings.of_run(read_run(tmp_path / "run"), tmp_path / "run")
+    assert resumed.training.budget == 1000
+    result = follow(run_training(resumed, lambda: True), lambda event: None)
+    assert seen["after"] - seen["before"] == pytest.approx(progress["spent"], abs=0.5)
+    assert result.stopped.update > progress["counts"]["update"]
+    repeating = result.repeating.training
+    plans = repeating.pace or ((0, repeating.updates),)
+    assert plans[0] == tuple(progress["counts"]["pace"]["plans"][0])

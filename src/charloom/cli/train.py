@@ -167,7 +167,8 @@ def train(
     SOURCE is a file (also .gz, .xz, .zst), a folder, a glob pattern, - for standard input, or a name from
     `charloom corpora`.
     The end of the text is held out; the model kept is the best on it. Ctrl-C stops and keeps that model.
-    With --run it can be gone on with, also after a crash, and comes to the same as if it had never stopped.
+    With --run it can be gone on with, also after a crash: a run in epochs or updates comes to the same as if it had
+    never stopped, one with a budget spends what is left of it.
 
     \b
     charloom train book.txt

@@ -20,11 +20,11 @@ def adapted_score(model: TextModel, stream: TokenStream, learning_rate: float = 
     rule = UpdateRule(clip_norm=1.0)
     state = initial_state(model.network, 1, rule)
     nats, correct, characters = 0.0, 0.0, 0
-    first = 0
+    first, key = 0, root_key(0)  # nothing is drawn
     for block in ordered_pass(stream):
         rates = np.full(len(block.token_ids), learning_rate, np.float32)
         arrays = block.token_ids, block.resets, block.scored, block.cold
-        state, totals = run_block(state, *arrays, rates, block.updates, first, root_key(0), rule=rule)
+        state, totals = run_block(state, *arrays, rates, block.updates, first, key, rule=rule)
         nats += float(np.asarray(totals.nats, dtype=np.float64).sum())
         correct += float(np.asarray(totals.correct, dtype=np.float64).sum())
         characters += block.characters

@@ -16,7 +16,7 @@ _LEAST_CHARACTERS = 1_000
 _STEP = 0.1
 _MOST = 0.25
 
-PASSES = 2
+PASSES = 3
 """Passes over the held-out text that a calibration takes."""
 
 
@@ -41,7 +41,9 @@ def calibrated(network: Network, validation: TokenStream, nats_per_char: float) 
     slope = (more - less) / (2 * _STEP)
     if not curvature > 0 or not math.isfinite(slope):
         return network
-    return sharpened(network, 1 + max(-_MOST, min(_MOST, -slope / curvature)))
+    found = sharpened(network, 1 + max(-_MOST, min(_MOST, -slope / curvature)))
+    # Beyond the three points a parabola may lead astray.
+    return found if score_blocks(found, evaluation_pass(validation)).nats_per_char < nats_per_char else network
 
 
 def sharpened(network: Network, factor: float) -> Network:

@@ -10,7 +10,7 @@ from charloom.inference import score_blocks
 from charloom.models import Network
 from charloom.runs.calibration import PASSES
 from charloom.runs.parts import Parts
-from charloom.runs.recipe import default_budget, pick, reference
+from charloom.runs.recipe import PICKED, default_budget, pick, reference
 from charloom.runs.run_settings import RunSettings
 from charloom.settings import TrainingSettings
 from charloom.training import Budget, Deadline, Event, Notice, Pace, training_speed
@@ -37,12 +37,12 @@ def with_length(
             "--updates set how long to train"
         )
     clock.seconds = budget
-    if settings.resume:  # picked before
-        return replace(settings, training=training), training_speed(settings.network)
-    reference_speed = training_speed(reference(settings.network))
-    choice = pick(settings.network, training, settings.given, characters, max(1.0, clock.left), reference_speed)
-    yield Notice(f"picked: {choice.what}")
-    yield Notice(f"because: {choice.why}")
+    given = PICKED if settings.resume else settings.given  # all was picked before
+    speed, left = training_speed(reference(settings.network)), max(1.0, clock.left)
+    choice = pick(settings.network, training, given, characters, parts.vocabulary.size, left, speed)
+    if not settings.resume:
+        yield Notice(f"picked: {choice.what}")
+        yield Notice(f"because: {choice.why}")
     return replace(settings, network=choice.network, training=choice.training), choice.chars_per_second
 
 

@@ -5,7 +5,9 @@ import math
 from collections.abc import Set
 from dataclasses import dataclass, replace
 
+from charloom.models import CELLS
 from charloom.settings import NetworkSettings, TrainingSettings
+from charloom.training import REFERENCE_VOCABULARY
 
 _WIDTHS = (64, 96, 128, 192, 256, 320, 384, 512, 640, 768, 896, 1024, 1280, 1536, 2048)
 # Characters read for each weight: more of them go to a larger network.
@@ -14,9 +16,13 @@ _CHARACTERS_A_WEIGHT = 8.0
 _MOST_WEIGHTS_A_CHARACTER = 2.0
 _DROPOUT_AT_PASSES = ((1.0, 0.0), (3.0, 0.1), (6.0, 0.2), (12.0, 0.3), (30.0, 0.4), (100.0, 0.5))
 _WEIGHT_DROP_AT_PASSES = ((10.0, 0.0), (20.0, 0.15), (60.0, 0.35))
+# It takes a tenth of the time, whatever the share.
+_LEAST_WEIGHT_DROP = 0.05
 # Of the widest layer that it suits; wider ones have a lower one, in proportion.
 _LEARNING_RATE, _LEARNING_RATE_WIDTH = 0.01, 384
 _WEIGHT_DECAY = 0.05
+PICKED = frozenset({"hidden", "dropout", "learning_rate", "weight_drop", "weight_decay"})
+"""Names of the settings that are picked."""
 _LEAST_SECONDS, _MOST_SECONDS = 20.0, 600.0
 _SECONDS_FOR_A_MEGABYTE = 100.0
 
@@ -51,7 +57,7 @@ def default_budget(characters: int) -> float:
 
 
 def reference(network: NetworkSettings) -> NetworkSettings:
-    """Returns the network that a machine's speed is told by: one layer of 256 such units."""
+    """Returns the network that a machine's speed is told by: one layer of 256 such units, for 64 characters."""
     return NetworkSettings(cell=network.cell)
 
 
@@ -60,6 +66,7 @@ def pick(
     training: TrainingSettings,
     given: Set[str],
     characters: int,
+    vocab_size: int,
     seconds: float,
     reference_speed: float,
 ) -> Choice:
@@ -70,24 +77,25 @@ def pick(
         training: the same.
         given: names of the settings that are given.
         characters: of the training part.
+        vocab_size: how many different ones there are.
         seconds: of training.
         reference_speed: characters a second that training `reference` would read here.
     """
-    work = seconds * reference_speed * _weights(reference(network))
-    wanted = min(math.sqrt(work / _CHARACTERS_A_WEIGHT), _MOST_WEIGHTS_A_CHARACTER * characters)
+    rate = reference_speed * _weights(reference(network), REFERENCE_VOCABULARY)  # weights times characters, a second
+    wanted = min(math.sqrt(seconds * rate / _CHARACTERS_A_WEIGHT), _MOST_WEIGHTS_A_CHARACTER * characters)
     if "hidden" not in given:
         sizes = (replace(network, hidden=units) for units in _WIDTHS)
-        network = min(sizes, key=lambda size: abs(math.log(_weights(size) / wanted)))
-    speed = reference_speed * _weights(reference(network)) / _weights(network)
+        network = min(sizes, key=lambda size: abs(math.log(_weights(size, vocab_size) / wanted)))
+    speed = rate / _weights(network, vocab_size)
     passes = seconds * speed / characters
+    weight_drop = round(_interpolated(_WEIGHT_DROP_AT_PASSES, passes), 2)
     picked = TrainingSettings(
         dropout=round(_interpolated(_DROPOUT_AT_PASSES, passes), 2),
         learning_rate=round(_LEARNING_RATE * min(1.0, _LEARNING_RATE_WIDTH / network.hidden), 4),
-        weight_drop=round(_interpolated(_WEIGHT_DROP_AT_PASSES, passes), 2),
+        weight_drop=weight_drop if weight_drop >= _LEAST_WEIGHT_DROP else 0.0,
         weight_decay=_WEIGHT_DECAY,
     )
-    names = {"dropout", "learning_rate", "weight_drop", "weight_decay"} - given
-    training = replace(training, **{name: getattr(picked, name) for name in names})
+    training = replace(training, **{name: getattr(picked, name) for name in PICKED - {"hidden"} - given})
     what = (
         f"{network.layers} × {network.hidden} {network.cell} units, embedding {network.embedding}, "
         f"{training.lanes} lanes × {training.unroll_length}, dropout {training.dropout:g}, "
@@ -100,10 +108,9 @@ def pick(
     return Choice(network, training, speed, what, why)
 
 
-def _weights(network: NetworkSettings) -> int:
-    """Returns the weights that take a character's time: those of recurrent layers."""
-    gates = {"lstm": 4, "gru": 3, "elman": 1}[network.cell]
-    return gates * network.hidden**2 * (2 * network.layers - 1)
+def _weights(network: NetworkSettings, vocab_size: int) -> int:
+    """Returns the weights that take a character's time: the layers' and the head's; inputs are looked up."""
+    return network.hidden * (CELLS[network.cell].parts * network.hidden * (2 * network.layers - 1) + vocab_size)
 
 
 def _interpolated(points: tuple[tuple[float, float], ...], at: float) -> float:

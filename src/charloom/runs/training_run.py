@@ -168,7 +168,9 @@ def _seconds(budget: str | float | None) -> float | None:
 
 
 def resume(run: str | os.PathLike[str], on_event: Callable[[Event], None] = lambda event: None) -> TextModel:
-    """Returns the model of the run in the folder `run` after the rest of it, as if it had never stopped.
+    """Returns the model of the run in the folder `run` after the rest of it.
+
+    A run in epochs or updates comes to the same as if it had never stopped; one with a budget spends what is left.
 
     Raises:
         CharloomError: there is no run to go on with, or its text is another now.

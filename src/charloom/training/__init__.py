@@ -16,7 +16,7 @@ from charloom.training.events import (
 from charloom.training.loop import LoopCounts, LoopState, TrainingLoop, update_rule
 from charloom.training.phases import Phase, has_diverged, train_phases
 from charloom.training.schedule import Pace, learning_rates
-from charloom.training.speed import training_speed
+from charloom.training.speed import REFERENCE_VOCABULARY, training_speed
 from charloom.training.trainer import Dispatch, Trainer
 from charloom.training.update import (
     TrainingState,
@@ -29,6 +29,7 @@ from charloom.training.update import (
 )
 
 __all__ = [
+    "REFERENCE_VOCABULARY",
     "Budget",
     "Deadline",
     "Dispatch",

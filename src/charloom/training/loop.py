@@ -209,7 +209,7 @@ class TrainingLoop:
         """Plans anew where this pace would not end in time, after the updates that are `done` in so many seconds."""
         if self._deadline is None:
             return
-        if done.seconds is None:  # it compiled
+        if self._trainer.seconds_for(1) is None:  # the first dispatch compiled
             if self._is_new:  # what is gone on with ends well with one more update
                 self._deadline.require_time()
             return

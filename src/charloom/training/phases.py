@@ -76,9 +76,7 @@ def train_phases(
                 reason = "interrupted"
                 break
         else:
-            nats, correct, characters = (
-                np.concatenate(sums).sum() for sums in zip(*(one[:3] for one in done), strict=True)
-            )
+            nats, correct, characters = (np.concatenate(sums).sum() for sums in zip(*done, strict=True))
             loss_nats = float(nats / characters)
             yield EpochEnd(
                 epoch=epoch,

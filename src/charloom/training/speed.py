@@ -2,13 +2,16 @@
 
 import time
 
+import jax.numpy as jnp
 import numpy as np
 
 from charloom.kernels import compiled
 from charloom.models import Network
 from charloom.settings import NetworkSettings
 
-_LANES, _STEPS, _VOCABULARY = 16, 64, 64
+REFERENCE_VOCABULARY = 64
+"""Characters of the network that reads."""
+_LANES, _STEPS = 16, 64
 _READINGS = 15
 # What an update takes, as a multiple of what reading its characters takes.
 _UPDATE_COST = 2.9
@@ -19,9 +22,9 @@ def training_speed(settings: NetworkSettings) -> float:
 
     A network that has learnt nothing reads a little; it takes a tenth of a second and a small program's compilation.
     """
-    network = Network.init(settings, _VOCABULARY, 0, np.random.default_rng(0))
-    token_ids = np.random.default_rng(0).integers(0, _VOCABULARY, (_STEPS, _LANES), np.int32)
-    resets = np.zeros((_STEPS, _LANES), bool)
+    network = Network.init(settings, REFERENCE_VOCABULARY, 0, np.random.default_rng(0))
+    token_ids = jnp.asarray(np.random.default_rng(0).integers(0, REFERENCE_VOCABULARY, (_STEPS, _LANES), np.int32))
+    resets = jnp.asarray(np.zeros((_STEPS, _LANES), bool))
     carry = network.zero_carry(_LANES)
     read = compiled(lambda network: network(token_ids, resets, carry)[0].sum())
     seconds = []

@@ -29,13 +29,11 @@ class Dispatch(NamedTuple):
         nats: sums over the characters that counted, before the update.
         correct: how many of them were the most likely ones.
         characters: how many counted.
-        seconds: what all of them took; None for a trainer's first dispatch, which compiles.
     """
 
     nats: Float64[np.ndarray, " updates"]
     correct: Float64[np.ndarray, " updates"]
     characters: Int64[np.ndarray, " updates"]
-    seconds: float | None
 
 
 class Trainer:
@@ -86,15 +84,14 @@ class Trainer:
         first = self.update + count
         self._ahead = first, self._producer.block(first, self._count_after(count), self._capacity)
         nats, correct = (np.asarray(sums, dtype=np.float64)[:count] for sums in totals)
-        # The first dispatch compiles.
-        seconds = time.perf_counter() - begin if self._compiled else None
-        if seconds is not None:
+        seconds = time.perf_counter() - begin
+        if self._compiled:  # the first dispatch compiles
             self._seconds_an_update = seconds / count
             self._updates_timed += count
             self._seconds_timed += seconds
         self._compiled = True
         self.update += count
-        return Dispatch(nats, correct, block.scored[:count].sum(axis=(1, 2)), seconds)
+        return Dispatch(nats, correct, block.scored[:count].sum(axis=(1, 2)))
 
     @property
     def chars_per_second(self) -> float:
