@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from charloom.artifacts import read_tensor_file, write_tensor_file
 from charloom.errors import ModelFileError, SettingError, UnknownCharacterError
-from charloom.model import FORMAT_VERSION, TextModel, Writing, load
+from charloom.inference import Writing
+from charloom.model import FORMAT_VERSION, TextModel, load
 from charloom.models import Network
 from charloom.settings import NetworkSettings, SamplingSettings, TextSettings
 from charloom.text import Vocabulary

@@ -1,11 +1,10 @@
 """TextModel: a network with its vocabulary. What a user holds, and what a model file is."""
 
 import os
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from charloom import __version__
 from charloom.artifacts import read_tensor_file, write_tensor_file
 from charloom.data import TokenStream
 from charloom.errors import ModelFileError, SettingError, TooShortError, UnknownCharacterError
-from charloom.inference import NativeStream, Stream, read_prompt, write
+from charloom.inference import NativeStream, Stream, Writing, lanes_of, read_prompt, write
 from charloom.models import Dense, Network, named_tensors, restored
 from charloom.settings import (
     NetworkSettings,
@@ -26,7 +25,7 @@ from charloom.settings import (
     require_count,
     require_seed,
 )
-from charloom.text import Corpus, IncrementalDecoder, Vocabulary, normalize, split_records
+from charloom.text import Corpus, Vocabulary, normalize, split_records
 
 FORMAT_VERSION = 3
 """The version of the model files that are written. Earlier ones are read as well; every other is refused."""
@@ -207,7 +206,7 @@ class Prepared:
         seed: int,
         stream_index: int = 0,
         stop: str | None = None,
-    ) -> "Writing":
+    ) -> Writing:
         """Returns an iterator over up to `length` new characters, in small pieces as they come.
 
         Args:
@@ -226,7 +225,7 @@ class Prepared:
         seed: int,
         stream_indexes: Sequence[int],
         stop: str | None = None,
-    ) -> list["Writing"]:
+    ) -> list[Writing]:
         """Returns what `write` does for each of `stream_indexes`; the texts are written side by side, as any is read.
 
         Each is the text that it would be alone.
@@ -237,81 +236,8 @@ class Prepared:
             raise SettingError("stop", "must not be empty")
         stop = self.model.seen(stop) if stop else None  # in the model's own letters
         blocks = write(self.writer, self.stream, length, settings, seed, stream_indexes)
-        vocabulary, lanes = self.model.vocabulary, _lanes(blocks, len(stream_indexes))
+        vocabulary, lanes = self.model.vocabulary, lanes_of(blocks, len(stream_indexes))
         return [Writing(lane, vocabulary.decoder(), stop, vocabulary.end_id) for lane in lanes]
-
-
-def _lanes(blocks: Iterator[np.ndarray], count: int) -> list[Iterator[np.ndarray]]:
-    """Returns an iterator for each of the `count` rows of `blocks`; what one asks for is kept for the others."""
-    waiting: list[deque[np.ndarray]] = [deque() for _ in range(count)]
-
-    def lane(own: deque[np.ndarray]) -> Iterator[np.ndarray]:
-        while True:
-            if not own:
-                block = next(blocks, None)
-                if block is None:
-                    return
-                for row, ids in zip(waiting, block, strict=True):
-                    row.append(ids)
-            yield own.popleft()
-
-    return [lane(own) for own in waiting]
-
-
-class Writing:
-    """An iterator over the pieces of a text as it is written.
-
-    Attributes:
-        stopped: why the text ended, once it has: "length", "stop" for the text given to stop at, or "end" for a
-            record's.
-    """
-
-    def __init__(
-        self,
-        blocks: Iterator[np.ndarray],
-        decode: IncrementalDecoder,
-        stop: str | None = None,
-        end_id: int | None = None,
-    ):
-        self.stopped: Literal["length", "stop", "end"] | None = None
-        self._ended = False
-        self._pieces = self._until(stop, self._decoded(blocks, decode, end_id))
-
-    def __iter__(self) -> Iterator[str]:
-        return self._pieces
-
-    def _decoded(self, blocks: Iterator[np.ndarray], decode: IncrementalDecoder, end_id: int | None) -> Iterator[str]:
-        for token_ids in blocks:
-            ends = np.flatnonzero(token_ids == (-1 if end_id is None else end_id))
-            if len(ends):
-                self._ended = True
-                yield decode(token_ids[: ends[0]])
-                break
-            yield decode(token_ids)
-        yield decode(np.zeros(0, np.int32), final=True)
-
-    def _until(self, stop: str | None, pieces: Iterator[str]) -> Iterator[str]:
-        held = ""
-        for piece in pieces:
-            held += piece
-            if stop is not None and stop in held:
-                self.stopped = "stop"
-                yield held[: held.index(stop)]
-                return
-            # What may be the beginning of `stop` has to wait for the next piece.
-            ready = len(held) - _overlap(held, stop or "")
-            if ready:
-                yield held[:ready]
-            held = held[ready:]
-        self.stopped = "end" if self._ended else "length"
-        if held:
-            yield held
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Returns the length of the longest end of `text` that `stop`, longer than it, begins with."""
-    longest = min(len(stop) - 1, len(text))
-    return next((count for count in range(longest, 0, -1) if text.endswith(stop[:count])), 0)
 
 
 def load(path: str | os.PathLike[str]) -> TextModel:

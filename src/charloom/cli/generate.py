@@ -16,7 +16,8 @@ from charloom.settings import SamplingSettings, UnknownPolicy, require_count, re
 
 if TYPE_CHECKING:
     from charloom.distinct import KnownText, Tally
-    from charloom.model import TextModel, Writing
+    from charloom.inference import Writing
+    from charloom.model import TextModel
 
 
 @click.command()

@@ -2,5 +2,6 @@
 
 from charloom.inference.generation import NativeStream, Stream, read_prompt, write
 from charloom.inference.scoring import Score, score_blocks
+from charloom.inference.writing import Writing, lanes_of
 
-__all__ = ["NativeStream", "Score", "Stream", "read_prompt", "score_blocks", "write"]
+__all__ = ["NativeStream", "Score", "Stream", "Writing", "lanes_of", "read_prompt", "score_blocks", "write"]
