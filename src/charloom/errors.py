@@ -23,6 +23,18 @@ class SourceError(CharloomError):
     """A text cannot be had: missing, unreadable, empty, binary, or in another encoding."""
 
 
+class EncodingError(SourceError):
+    """A text is in another encoding than it should be, or none at all.
+
+    Attributes:
+        problem: the same without what to do, which depends on who reads it.
+    """
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem} {remedy}")
+        self.problem = problem
+
+
 class TooShortError(CharloomError, ValueError):
     """The text is too short for what was asked of it."""
 

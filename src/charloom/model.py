@@ -1,7 +1,7 @@
 """TextModel: a network with its vocabulary. What a user holds, and what a model file is."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,21 @@ import numpy as np
 
 from charloom import __version__
 from charloom.artifacts import read_tensor_file, write_tensor_file
-from charloom.data import TokenStream
 from charloom.errors import ModelFileError, SettingError, TooShortError, UnknownCharacterError
-from charloom.inference import NativeStream, Stream, Writing, lanes_of, read_prompt, write
+from charloom.inference import (
+    NativeStream,
+    Next,
+    Score,
+    Scorer,
+    Stream,
+    Writing,
+    lanes_of,
+    prediction,
+    read_on,
+    read_prompt,
+    state_vector,
+    write,
+)
 from charloom.models import Dense, Network, named_tensors, restored
 from charloom.settings import (
     NetworkSettings,
@@ -25,7 +37,7 @@ from charloom.settings import (
     require_count,
     require_seed,
 )
-from charloom.text import Corpus, Vocabulary, normalize, split_records
+from charloom.text import Vocabulary, normalize
 
 FORMAT_VERSION = 3
 """The version of the model files that are written. Earlier ones are read as well; every other is refused."""
@@ -102,6 +114,69 @@ class TextModel:
         prepared = self.prepare(prompt, unknown, window)
         return prepared.prompt + "".join(prepared.write(length, settings, seed=seed, stop=stop))
 
+    def score(
+        self, text: str | bytes, *, prompt: str = "", unknown: UnknownPolicy = "error", guesses: int = 0
+    ) -> Score:
+        """Returns what each character of `text` costs, read from the beginning of a text; a record's end is one more.
+
+        Args:
+            text: characters; for a model of bytes, bytes or what UTF-8 makes them of.
+            prompt: is read before it, and not scored.
+            unknown: what becomes of characters that the model does not know; those left out are not scored.
+            guesses: how many of the most likely characters are wanted for each place.
+
+        Raises:
+            UnknownCharacterError: a character is unknown and `unknown` is "error".
+        """
+        scorer = self.scorer(prompt, unknown)
+        return scorer.begin(guesses).read(scorer.ended(normalize(text, self.text)))[0]
+
+    def score_many(
+        self, texts: Iterable[str | bytes], *, prompt: str = "", unknown: UnknownPolicy = "error"
+    ) -> list[Score]:
+        """Returns what `score` returns for each of `texts`, which are read side by side, many times as fast."""
+        scorer = self.scorer(prompt, unknown)
+        return scorer.score([scorer.ended(normalize(text, self.text)) for text in texts])
+
+    def scorer(self, prompt: str = "", unknown: UnknownPolicy = "error") -> Scorer:
+        """Returns what scores texts of this model's."""
+        return Scorer(
+            self.network,
+            self.vocabulary,
+            self.text,
+            prompt=self.seen(prompt),
+            unknown=unknown,
+        )
+
+    def next(self, text: str = "", carry: Stream | NativeStream | None = None) -> Next:
+        """Returns how likely each character is to come next, and the state to go on from.
+
+        Args:
+            text: what has been read.
+            carry: of an earlier `Next`, which `text` goes on from; None for the beginning of a text.
+
+        Raises:
+            UnknownCharacterError: `text` has a character that the model does not know.
+
+        For a text as it is typed:
+
+            found = model.next("th")
+            found = model.next("e", found.carry)
+            found.top(3)
+        """
+        if carry is None:
+            stream = self.prepare(text).stream
+        else:
+            stream = read_on(self.network, carry, self.vocabulary.encode(self.seen(text)))
+        units = self.vocabulary.units
+        return prediction(
+            stream, self.vocabulary.characters if units == "chars" else bytes(range(256)).decode("latin-1")
+        )
+
+    def embed(self, text: str) -> np.ndarray:
+        """Returns the state after `text` as a vector: the outputs of all layers, float32, of size layers × hidden."""
+        return state_vector(self.prepare(text).stream)
+
     @property
     def window(self) -> int | None:
         """The length of the windows that the model was trained on; None for a text read on and on."""
@@ -140,21 +215,6 @@ class TextModel:
         if self.vocabulary.units == "bytes":
             return text
         return normalize(text, self.text)
-
-    def token_stream(self, corpus: Corpus, unknown: UnknownPolicy = "error") -> TokenStream:
-        """Returns the texts of `corpus`, which was read by this model's `text`, as the network reads them.
-
-        Raises:
-            UnknownCharacterError: a character is unknown and `unknown` is "error".
-            TooShortError: nothing is left of them.
-        """
-        if self.text.delimiter is None:
-            texts = (self.vocabulary.encode(document, unknown) for document in corpus.documents)
-            documents = [token_ids for token_ids in texts if len(token_ids)]
-            if not documents:
-                raise TooShortError(f"{corpus.name} has no character that the model knows. Give another text.")
-            return TokenStream.of_documents(documents)
-        return TokenStream.of_records(split_records(corpus.documents, self.text), self.vocabulary, unknown)
 
     def unknown_characters(self, prompt: str) -> list[str]:
         """Returns the characters of `prompt` that the model does not know, in order."""

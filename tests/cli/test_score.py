@@ -42,7 +42,7 @@ def test_a_score_is_the_mean_over_every_character(charloom, model_file, rest):
     done = charloom("score", model_file, rest, "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert set(report) == {"characters", "nats_per_char", "bits_per_char", "perplexity_per_char"}
+    assert set(report) == {"characters", "nats_per_char", "bits_per_char", "perplexity_per_char", "unknown"}
     nats = np.mean(nats_of(model_file, REST))
     assert report["characters"] == len(REST)
     assert report["nats_per_char"] == pytest.approx(nats, abs=1e-5)
@@ -77,7 +77,21 @@ def test_unknown_characters_are_told(charloom, model_file, tmp_path):
 def test_what_cannot_be_scored_is_refused(charloom, model_file, rest, tmp_path):
     assert_refused(charloom("score", tmp_path / "none.safetensors", rest), 1, "none.safetensors")
     assert_refused(charloom("score", model_file, tmp_path / "none.txt"), 1, "none.txt")
-    assert_refused(charloom("score", model_file), 2, "missing argument")
+    assert_refused(charloom("score", model_file), 1, "standard input: empty")
+    assert_refused(charloom("score"), 2, "missing argument")
+    for words in (
+        ("--top", 3),
+        ("--above", 1),
+        ("--carry",),
+        ("--per", "line", "--top", 0),
+        ("--per", "line", "--above", "nan"),
+        ("--per", "word"),
+        ("--per", "file", "--adapt"),
+        ("--prompt", "the", "--adapt"),
+        ("--against", model_file, "--per", "char"),
+        ("--against", model_file, "--adapt"),
+    ):
+        assert_refused(charloom("score", model_file, rest, *words), 2)
     (tmp_path / "digits.txt").write_text("12345")
     assert_refused(
         charloom("score", model_file, tmp_path / "digits.txt", "--unknown", "skip"),

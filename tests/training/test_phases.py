@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from charloom.data import TokenStream, Windows, sliding
-from charloom.inference import Score
+from charloom.inference import MeanScore
 from charloom.models import Network
 from charloom.settings import NetworkSettings
 from charloom.training import (
@@ -107,9 +107,9 @@ def test_held_out_text_is_scored_after_each_epoch_by_its_weights():
 
     def held_out(state):
         seen.append(np.asarray(state.network.head.bias).copy())
-        return Score(1.5, 0.25)
+        return MeanScore(1.5, 0.25)
 
     trainer, events = run([Phase(0.01, 2)], held_out=held_out)
-    assert [event.held_out for event in events if isinstance(event, EpochEnd)] == [Score(1.5, 0.25)] * 2
+    assert [event.held_out for event in events if isinstance(event, EpochEnd)] == [MeanScore(1.5, 0.25)] * 2
     assert not np.array_equal(seen[0], seen[1])
     np.testing.assert_array_equal(seen[1], trainer.state.network.head.bias)

@@ -1,23 +1,51 @@
 """`charloom score`."""
 
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from charloom.cli.options import json_option, one_line, set_threads, threads_option
+from charloom.cli.scoring import (
+    Input,
+    Lines,
+    as_json_line,
+    inputs,
+    line_costs,
+    line_report,
+    named,
+    piece_scores,
+    tell_comparison,
+    tell_unknown,
+    total_costs,
+)
 from charloom.settings import UnknownPolicy
 from charloom.units import bits_from_nats, finite_or_none, perplexity_from_nats
 
 if TYPE_CHECKING:
+    from charloom.inference import Cost, LineScore, Scorer
     from charloom.model import TextModel
-    from charloom.text import Corpus
+    from charloom.text import Sources
 
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, metavar="[FILE|-]...")
+@click.option("--per", type=click.Choice(["line", "char", "file"]), help="Score each of these for itself.")
+@click.option("--top", type=int, metavar="N", help="With --per line: the N most surprising lines alone, at the end.")
+@click.option("--above", type=float, metavar="BITS", help="With --per line: lines of more bits per character alone.")
+@click.option("--carry", is_flag=True, help="With --per line: read each line as what follows the one before it.")
+@click.option("--prompt", default="", metavar="TEXT", help="Is read before each text or line, and not scored.")
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    metavar="MODEL",
+    help="Compare with this model, in bits per byte of UTF-8; --top and --above then go by how much less it is "
+    "surprised.",
+)
 @click.option(
     "--adapt",
     is_flag=True,
@@ -33,64 +61,180 @@ if TYPE_CHECKING:
 @threads_option
 @json_option
 def score(
-    model: Path, files: tuple[str, ...], adapt: bool, unknown: UnknownPolicy, threads: int | None, as_json: bool
+    model: Path,
+    files: tuple[str, ...],
+    per: str | None,
+    top: int | None,
+    above: float | None,
+    carry: bool,
+    prompt: str,
+    against: Path | None,
+    adapt: bool,
+    unknown: UnknownPolicy,
+    threads: int | None,
+    as_json: bool,
 ) -> None:
     """Say what a text costs MODEL, a file that `charloom train` made: bits per character, the fewer the better.
 
-    FILE is a file, a folder, a glob pattern, - for standard input, or a name from `charloom corpora`. The text is read
-    in one pass, each character scored from those before it, the first from the state in which a text begins.
+    FILE is a file, a folder, a glob pattern, - for standard input (which is read where none is given), or a name from
+    `charloom corpora`. A text is read in one pass, each character scored from those before it, the first from the
+    state in which a text begins. With --per line each line is a text of its own, its end one of its characters; lines
+    from a pipe are scored as they come.
 
     \b
     charloom score book.safetensors another-book.txt
-    charloom score book.safetensors chapter.txt --adapt
+    charloom score book.safetensors chapter.txt --per line --top 10
+    tail -f app.log | charloom score app.safetensors - --per line --above 3.5
+    charloom score english.safetensors letters.txt --per line --against french.safetensors
     """
+    _require_sense(per, top, above, carry, prompt, against, adapt)
     set_threads(threads)
 
-    from charloom.data import ordered_pass
-    from charloom.inference import score_blocks
+    from charloom.inference import settings_for
     from charloom.model import load
-    from charloom.runs import adapted_score
-    from charloom.text import find_sources, read_corpus, read_standard_input
+    from charloom.text import find_sources, read_standard_input
 
     loaded = load(model)
-    corpus = read_corpus(find_sources(files, loaded.text, read_standard_input() if "-" in files else None), loaded.text)
-    for notice in corpus.notices:
-        click.echo(notice, err=True)
-    stream = loaded.token_stream(corpus, unknown)
-    _tell_unknown(loaded, corpus, unknown)
-    nats = score_blocks(loaded.network, ordered_pass(stream)).nats_per_char
-    figures = {
-        "characters": len(stream),
-        "nats_per_char": finite_or_none(nats),
-        "bits_per_char": finite_or_none(bits_from_nats(nats)),
-        "perplexity_per_char": finite_or_none(perplexity_from_nats(nats)),
-    }
-    adapted = adapted_score(loaded, stream).nats_per_char if adapt else None
-    if adapted is not None:
-        figures["adapted_nats_per_char"] = finite_or_none(adapted)
-        figures["adapted_bits_per_char"] = finite_or_none(bits_from_nats(adapted))
+    models = [loaded] if against is None else [loaded, load(against)]
+    scorers = [one.scorer(prompt, unknown) for one in models]
+    if against is not None:
+        tell_comparison(scorers)
+    files = files or ("-",)
+    if adapt:  # which reads a text twice
+        sources = find_sources(files, loaded.text, read_standard_input() if "-" in files else None)
+        costs = total_costs(scorers, [Input(file.name, file.chunks) for file in sources.files])
+        _print_total(sources.name, costs, as_json, adapted=_adapted_nats(loaded, sources, unknown))
+    else:
+        found = inputs(files, settings_for(scorers))
+        if per == "line":
+            _print_lines(scorers, found, Lines(above, top, as_json_line if as_json else _line_text), carry)
+        elif per == "char":
+            _print_characters(scorers[0], found, as_json)
+        elif per == "file":
+            for one in found:
+                _print_total(one.name, total_costs(scorers, [one]), as_json, of_file=True)
+        else:
+            _print_total(named(found), total_costs(scorers, found), as_json)
+    for scorer in scorers:
+        tell_unknown(scorer.vocabulary, scorer.unknown, unknown)
+
+
+def _require_sense(
+    per: str | None,
+    top: int | None,
+    above: float | None,
+    carry: bool,
+    prompt: str,
+    against: Path | None,
+    adapt: bool,
+) -> None:
+    """Refuses what means nothing together."""
+    for option, is_given in {"--top": top is not None, "--above": above is not None, "--carry": carry}.items():
+        if is_given and per != "line":
+            raise click.UsageError(f"{option} is about lines: give --per line as well.")
+    if top is not None and top < 1:
+        raise click.UsageError(f"--top must be at least 1, got {top}.")
+    if above is not None and math.isnan(above):
+        raise click.UsageError("--above must be a number.")
+    if adapt and (per is not None or prompt):
+        raise click.UsageError(f"--adapt is about a whole text: it does not go with {'--per' if per else '--prompt'}.")
+    if against is not None and (adapt or per == "char"):
+        raise click.UsageError(f"--against does not go with {'--adapt' if adapt else '--per char'}.")
+
+
+def _print_total(
+    name: str, costs: Sequence["Cost"], as_json: bool, *, of_file: bool = False, adapted: float | None = None
+) -> None:
+    cost = costs[0]
+    nats = cost.nats_per_char
     if as_json:
-        click.echo(json.dumps(figures))
+        report: dict[str, Any] = {"file": name} if of_file else {}
+        report |= {
+            "characters": cost.characters,
+            "nats_per_char": finite_or_none(nats),
+            "bits_per_char": finite_or_none(bits_from_nats(nats)),
+            "perplexity_per_char": finite_or_none(perplexity_from_nats(nats)),
+            "unknown": cost.unknown,
+        }
+        if adapted is not None:
+            report["adapted_nats_per_char"] = finite_or_none(adapted)
+            report["adapted_bits_per_char"] = finite_or_none(bits_from_nats(adapted))
+        click.echo(json.dumps(report | _compared(costs)))
         return
     click.echo(
-        f"{one_line(corpus.name)}: {bits_from_nats(nats):.3f} bits ({nats:.4f} nats) per character on {len(stream):,} "
+        f"{one_line(name)}: {bits_from_nats(nats):.3f} bits ({nats:.4f} nats) per character on {cost.characters:,} "
         f"characters, perplexity {perplexity_from_nats(nats):.4g}"
     )
+    if len(costs) > 1:
+        ratio = _ratio(costs)
+        click.echo(
+            f"{abs(ratio):.3f} bits per byte {'likelier' if ratio > 0 else 'less likely'} than by the other model: "
+            f"{costs[0].bits_per_byte:.3f} against {costs[1].bits_per_byte:.3f}"
+        )
     if adapted is not None:
         click.echo(f"while it keeps learning: {bits_from_nats(adapted):.3f} bits ({adapted:.4f} nats) per character")
 
 
-def _tell_unknown(model: "TextModel", corpus: "Corpus", unknown: UnknownPolicy) -> None:
-    from charloom.text import describe_characters
+def _ratio(costs: Sequence["Cost"]) -> float:
+    """Returns by how many bits per byte of UTF-8 the text is likelier by the first model than by the second."""
+    return costs[1].bits_per_byte - costs[0].bits_per_byte
 
-    texts = [document for document in corpus.documents if isinstance(document, str)]
-    unknowns = [character for text in texts for character in model.vocabulary.unknown_characters(text)]
-    # A delimiter of records is no character that is scored.
-    if model.text.delimiter is not None:
-        unknowns = [character for character in unknowns if character not in model.text.delimiter]
-    if unknowns:
-        done = "left out" if unknown == "skip" else f"scored as {model.vocabulary.replacement!r}"
-        click.echo(
-            f"{len(unknowns):,} characters {done}, as the model does not know them: {describe_characters(unknowns)}",
-            err=True,
-        )
+
+def _compared(costs: Sequence["Cost"]) -> dict[str, float | None]:
+    """Returns what JSON has of a second model."""
+    if len(costs) == 1:
+        return {}
+    return {
+        "bits_per_byte": finite_or_none(costs[0].bits_per_byte),
+        "against_bits_per_byte": finite_or_none(costs[1].bits_per_byte),
+        "ratio_bits_per_byte": finite_or_none(_ratio(costs)),
+    }
+
+
+def _print_lines(scorers: Sequence["Scorer"], found: Sequence[Input], lines: Lines, carry: bool) -> None:
+    for scorer in scorers:
+        scorer.warm_up()  # the first line from a pipe does not wait for it
+    for one in found:
+        name = one.name if len(found) > 1 else None
+        for batch in line_costs(scorers, one, carry=carry):
+            lines.add([_rated(name, row) for row in batch])
+    lines.finish()
+
+
+def _rated(name: str | None, row: Sequence["LineScore"]) -> tuple[float, dict[str, Any]]:
+    """Returns a line's rating, by which it may be chosen, and what is printed of it."""
+    costs = [line.cost for line in row]
+    rating = costs[0].bits_per_char if len(costs) == 1 else -_ratio(costs)
+    return -math.inf if math.isnan(rating) else rating, line_report(name, row[0]) | _compared(costs)
+
+
+def _line_text(row: dict[str, Any]) -> str:
+    figures = [row["bits_per_char"]] if "against_bits_per_byte" not in row else [row["ratio_bits_per_byte"]]
+    where = one_line(f"{row['file']}:{row['line']}") if "file" in row else str(row["line"])
+    numbers = " ".join("      –" if figure is None else f"{figure:7.3f}" for figure in figures)
+    return f"{numbers}  {where:>6}  {one_line(row['text'])}"
+
+
+def _print_characters(scorer: "Scorer", found: Sequence[Input], as_json: bool) -> None:
+    """Prints a line for each character of the texts."""
+    for one in found:
+        name = {"file": one.name} if len(found) > 1 else {}
+        index = 0
+        for score in piece_scores(scorer, one):
+            text = score.text if isinstance(score.text, str) else [_byte(byte) for byte in score.text]
+            for character, bits in zip(text, score.bits.tolist(), strict=True):
+                row = name | {"index": index, "char": character, "bits": finite_or_none(bits)}
+                print(json.dumps(row) if as_json else f"{bits:7.3f}  {index:>6}  {one_line(character)}")
+                index += 1
+
+
+def _byte(byte: int) -> str:
+    return chr(byte) if byte < 0x80 else f"\\x{byte:02x}"
+
+
+def _adapted_nats(model: "TextModel", sources: "Sources", unknown: UnknownPolicy) -> float:
+    """Returns the nats per character of a text while the model keeps learning."""
+    from charloom.runs import adapted_score, token_stream
+    from charloom.text import read_corpus
+
+    return adapted_score(model, token_stream(model, read_corpus(sources, model.text), unknown)).nats_per_char

@@ -2,6 +2,7 @@
 
 from charloom.data.block import Block, BlockProducer
 from charloom.data.lanes import Lanes
+from charloom.data.packing import Packing
 from charloom.data.passes import evaluation_pass, ordered_pass
 from charloom.data.stream import TokenStream
 from charloom.data.windows import Windows, lane_rows, left_padded, sliding
@@ -10,6 +11,7 @@ __all__ = [
     "Block",
     "BlockProducer",
     "Lanes",
+    "Packing",
     "TokenStream",
     "Windows",
     "evaluation_pass",

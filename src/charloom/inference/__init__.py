@@ -1,7 +1,32 @@
 """Inference: scoring and generating with a network whose weights stay as they are."""
 
-from charloom.inference.generation import NativeStream, Stream, read_prompt, write
-from charloom.inference.scoring import Score, score_blocks
+from charloom.inference.costs import Cost, scored_pieces, settings_for
+from charloom.inference.generation import NativeStream, Stream, read_on, read_prompt, write
+from charloom.inference.line_scores import LineScore, score_lines
+from charloom.inference.prediction import Next, prediction, state_vector
+from charloom.inference.reading import Guesses, Score, Scorer
+from charloom.inference.scoring import MeanScore, score_blocks
 from charloom.inference.writing import Writing, lanes_of
 
-__all__ = ["NativeStream", "Score", "Stream", "Writing", "lanes_of", "read_prompt", "score_blocks", "write"]
+__all__ = [
+    "Cost",
+    "Guesses",
+    "LineScore",
+    "MeanScore",
+    "NativeStream",
+    "Next",
+    "Score",
+    "Scorer",
+    "Stream",
+    "Writing",
+    "lanes_of",
+    "prediction",
+    "read_on",
+    "read_prompt",
+    "score_blocks",
+    "score_lines",
+    "scored_pieces",
+    "settings_for",
+    "state_vector",
+    "write",
+]

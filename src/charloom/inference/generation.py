@@ -62,13 +62,24 @@ def read_prompt(
     if window is not None:
         ids = jnp.asarray(prompt[-window:], jnp.int32)
         return _read_window(network, Stream(_table(network), jnp.zeros(network.vocab_size), network.zero_carry(1), ids))
-    rows = np.concatenate([[network.start_row], prompt]).astype(np.int32)
+    stream: Stream | NativeStream
     if (generator := _packed(network)) is not None:
-        state = generator.begin(1)
+        stream = NativeStream(generator, generator.begin(1))
+    else:
+        stream = Stream(_table(network), jnp.zeros(network.vocab_size), network.zero_carry(1))
+    return read_on(network, stream, np.concatenate([[network.start_row], prompt]))
+
+
+def read_on(
+    network: Network, stream: Stream | NativeStream, rows: Integer[np.ndarray, " time"]
+) -> Stream | NativeStream:
+    """Returns the stream that has read `rows` after what `stream` has; that one stays as it is."""
+    rows = rows.astype(np.int32)
+    if isinstance(stream, NativeStream):
+        state = Streams(*(array.copy() for array in stream.state))
         for first in range(0, len(rows), _NATIVE_BLOCK):  # between blocks Ctrl-C is heard
-            generator.read(state, rows[None, first : first + _NATIVE_BLOCK])
-        return NativeStream(generator, state)
-    stream = Stream(_table(network), jnp.zeros(network.vocab_size), network.zero_carry(1))
+            stream.generator.read(state, rows[None, first : first + _NATIVE_BLOCK])
+        return NativeStream(stream.generator, state)
     for first in range(0, len(rows), BLOCK):
         piece = rows[first : first + BLOCK]
         stream = _read(network, stream, np.resize(piece, BLOCK), len(piece))

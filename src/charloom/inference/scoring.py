@@ -15,7 +15,7 @@ from charloom.kernels import compiled
 from charloom.models import Carry, SequenceModel, Totals, unroll_totals
 
 
-class Score(NamedTuple):
+class MeanScore(NamedTuple):
     """Means over scored characters.
 
     Attributes:
@@ -29,7 +29,7 @@ class Score(NamedTuple):
 
 def score_blocks(
     network: SequenceModel, blocks: Iterable[Block], last_only: bool = False, carry: Carry | None = None
-) -> Score:
+) -> MeanScore:
     """Returns the means over the scored characters of `blocks`, which follow one another.
 
     Sums are float32 within an unroll and float64 beyond.
@@ -50,7 +50,7 @@ def score_blocks(
         nats += float(np.asarray(totals.nats, dtype=np.float64).sum())
         correct += float(np.asarray(totals.correct, dtype=np.float64).sum())
         characters += block.characters
-    return Score(nats / characters, correct / characters)
+    return MeanScore(nats / characters, correct / characters)
 
 
 @partial(compiled, static_argnames="last_only")

@@ -1,6 +1,6 @@
 """Runs: from a corpus to a model file, with checkpoints to go on from."""
 
-from charloom.runs.adapt import adapted_score
+from charloom.runs.adapt import adapted_score, token_stream
 from charloom.runs.run_folder import read_run
 from charloom.runs.run_settings import RunSettings
 from charloom.runs.tensorboard import TensorBoardWriter
@@ -14,5 +14,6 @@ __all__ = [
     "read_run",
     "resume",
     "run_training",
+    "token_stream",
     "train",
 ]

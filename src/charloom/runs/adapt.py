@@ -3,15 +3,33 @@
 import numpy as np
 
 from charloom.data import TokenStream, ordered_pass
-from charloom.inference import Score
+from charloom.errors import TooShortError
+from charloom.inference import MeanScore
 from charloom.model import TextModel
+from charloom.settings import UnknownPolicy
+from charloom.text import Corpus, split_records
 from charloom.training import UpdateRule, initial_state, root_key, run_block
 
 ADAPTING_RATE = 1e-3
 """Adam's rate while a text is read; `python -m benchmarks.quality.adapting` compares some on validation parts."""
 
 
-def adapted_score(model: TextModel, stream: TokenStream, learning_rate: float = ADAPTING_RATE) -> Score:
+def token_stream(model: TextModel, corpus: Corpus, unknown: UnknownPolicy = "error") -> TokenStream:
+    """Returns the texts of `corpus`, which was read by the model's settings, as its network reads them.
+
+    Raises:
+        UnknownCharacterError: a character is unknown and `unknown` is "error".
+        TooShortError: nothing is left of them.
+    """
+    if model.text.delimiter is not None:
+        return TokenStream.of_records(split_records(corpus.documents, model.text), model.vocabulary, unknown)
+    token_ids = [model.vocabulary.encode(document, unknown) for document in corpus.documents]
+    if not any(map(len, token_ids)):
+        raise TooShortError(f"{corpus.name} has no character that the model knows. Give another text.")
+    return TokenStream.of_documents(token_ids)
+
+
+def adapted_score(model: TextModel, stream: TokenStream, learning_rate: float = ADAPTING_RATE) -> MeanScore:
     """Returns the means over all of `stream`, each unroll scored before the model learns from it.
 
     An unroll has 64 characters. The model itself is as it was.
@@ -29,4 +47,4 @@ def adapted_score(model: TextModel, stream: TokenStream, learning_rate: float = 
         correct += float(np.asarray(totals.correct, dtype=np.float64).sum())
         characters += block.characters
         first += block.updates
-    return Score(nats / characters, correct / characters)
+    return MeanScore(nats / characters, correct / characters)

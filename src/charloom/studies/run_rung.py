@@ -9,7 +9,7 @@ import numpy as np
 
 from charloom.artifacts import make_folder
 from charloom.data import TokenStream
-from charloom.inference import Score, score_blocks
+from charloom.inference import MeanScore, score_blocks
 from charloom.models import Network, SequenceModel
 from charloom.studies.demonstrations import Trained
 from charloom.studies.description import framing_facts, layer_table, preview
@@ -193,13 +193,13 @@ def _final_scores(rung: Rung, train: TokenStream, held_out: TokenStream, state: 
     return {name: {"nats": finite_or_none(one.nats_per_char), "accuracy": one.accuracy} for name, one in scores.items()}
 
 
-def warm_score(state: TrainingState, rung: Rung, stream: TokenStream, seed: int) -> Score:
+def warm_score(state: TrainingState, rung: Rung, stream: TokenStream, seed: int) -> MeanScore:
     """Returns the score on `stream` read on from the state that training left, where there is one; else from zeros."""
     if isinstance(rung.framing, ReadingLanes):
         return score_blocks(state.network, rung.framing.warm_scoring(stream), carry=state.carry)
     return score(state.network, rung, stream, seed)
 
 
-def score(network: SequenceModel, rung: Rung, stream: TokenStream, seed: int) -> Score:
+def score(network: SequenceModel, rung: Rung, stream: TokenStream, seed: int) -> MeanScore:
     """Returns the score of `network` on `stream`, framed as the rung frames it; `seed` is that of the run."""
     return score_blocks(network, rung.framing.scoring(stream, seed), last_only=rung.framing.last_only)

@@ -4,8 +4,17 @@ from charloom.text.catalog import CATALOG, CatalogEntry, local_copy, read_catalo
 from charloom.text.compression import uncompressed_name
 from charloom.text.corpus import Corpus, read_catalog_corpus, read_corpus
 from charloom.text.decoding import normalize, text_pieces
+from charloom.text.lines import Line, arriving_lines
 from charloom.text.records import split_records
-from charloom.text.sources import Sources, changed, find_sources, read_standard_input, stamp_of
+from charloom.text.sources import (
+    SourceFile,
+    Sources,
+    changed,
+    find_sources,
+    read_standard_input,
+    stamp_of,
+    standard_input_chunks,
+)
 from charloom.text.vocabulary import CharacterCounts, IncrementalDecoder, Vocabulary, describe_characters
 
 __all__ = [
@@ -14,8 +23,11 @@ __all__ = [
     "CharacterCounts",
     "Corpus",
     "IncrementalDecoder",
+    "Line",
+    "SourceFile",
     "Sources",
     "Vocabulary",
+    "arriving_lines",
     "changed",
     "describe_characters",
     "find_sources",
@@ -27,6 +39,7 @@ __all__ = [
     "read_standard_input",
     "split_records",
     "stamp_of",
+    "standard_input_chunks",
     "text_pieces",
     "uncompressed_name",
     "unknown_name",

@@ -7,10 +7,12 @@ import codecs
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import AnyStr
+from typing import TypeVar
 
-from charloom.errors import SourceError
+from charloom.errors import EncodingError
 from charloom.settings import TextSettings
+
+Text = TypeVar("Text", str, bytes, str | bytes)
 
 _UTF8 = ("utf-8", "utf-8-sig")
 _MARKS = {
@@ -29,7 +31,7 @@ def text_pieces(chunks: Iterable[bytes], name: str, settings: TextSettings) -> I
         SourceError: the file is binary, or in another encoding.
     """
     held = ""
-    for text in _decoded(chunks, name, settings.encoding):
+    for text in decoded(chunks, name, settings.encoding):
         text = held + text
         cut = _cut(text)
         held = text[cut:]
@@ -37,7 +39,7 @@ def text_pieces(chunks: Iterable[bytes], name: str, settings: TextSettings) -> I
     yield normalize(held, settings)
 
 
-def normalize(text: AnyStr, settings: TextSettings) -> AnyStr:
+def normalize(text: Text, settings: TextSettings) -> Text:
     """Returns `text` as a model with these settings sees it: newlines as \\n, lower-cased if so set.
 
     Bytes are left as they are.
@@ -64,7 +66,17 @@ def _cut(text: str) -> int:
     return (line + 1) or (text.rfind(" ") + 1) or anywhere
 
 
-def _decoded(chunks: Iterable[bytes], name: str, encoding: str) -> Iterator[str]:
+def is_utf8(encoding: str) -> bool:
+    """Returns whether `encoding` is UTF-8 by one of its names."""
+    return codecs.lookup(encoding).name in _UTF8
+
+
+def decoded(chunks: Iterable[bytes], name: str, encoding: str) -> Iterator[str]:
+    """Yields the text of the chunks of the file `name`, as it is.
+
+    Raises:
+        SourceError: the file is binary, or in another encoding.
+    """
     chunks = iter(chunks)
     head = b""
     for chunk in chunks:
@@ -72,7 +84,7 @@ def _decoded(chunks: Iterable[bytes], name: str, encoding: str) -> Iterator[str]
         if len(head) >= _LONGEST_MARK:
             break
     codec = codecs.lookup(encoding).name
-    utf8 = codec in _UTF8
+    utf8 = is_utf8(encoding)
     read = 0
     if utf8:
         codec = "utf-8"
@@ -86,9 +98,9 @@ def _decoded(chunks: Iterable[bytes], name: str, encoding: str) -> Iterator[str]
     try:
         for chunk in chain([head], chunks):
             if not zeros and b"\0" in chunk:
-                raise SourceError(
-                    f"{name} is binary, not text: a zero byte at offset {read + chunk.index(0)}. "
-                    "Pass --bytes to model raw bytes, or --encoding (utf-16, say) if it is text."
+                raise EncodingError(
+                    f"{name} is binary, not text: a zero byte at offset {read + chunk.index(0)}.",
+                    "Pass --bytes to model raw bytes, or --encoding (utf-16, say) if it is text.",
                 )
             read += len(chunk)
             yield _real_characters(decoder.decode(chunk), utf8)
@@ -99,9 +111,9 @@ def _decoded(chunks: Iterable[bytes], name: str, encoding: str) -> Iterator[str]
             # The decoder was at the last of the bytes that were read, whatever it had kept of those before.
             offset = read - len(error.object) + error.start
             where = f": byte 0x{error.object[error.start]:02x} at offset {offset}"
-        raise SourceError(
-            f"cannot decode {name} as {encoding}{where}. "
-            "Pass --encoding (cp1252 is common), or --bytes to model raw bytes."
+        raise EncodingError(
+            f"cannot decode {name} as {encoding}{where}.",
+            "Pass --encoding (cp1252 is common), or --bytes to model raw bytes.",
         ) from error
 
 

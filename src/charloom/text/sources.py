@@ -19,6 +19,7 @@ from charloom.text.decoding import has_no_zero_bytes
 
 _GLOB_CHARACTERS = "*?["
 _COMPRESSION = 4
+_MOST_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,19 @@ def catalog_file(name: str) -> SourceFile:
 def stamp_of(found: os.stat_result) -> tuple[int, int]:
     """Returns what a file's `SourceFile.stamp` is."""
     return found.st_size, found.st_mtime_ns
+
+
+def standard_input_chunks() -> Iterator[bytes]:
+    """Yields what comes from standard input, as it comes.
+
+    Raises:
+        SourceError: there is none.
+    """
+    if sys.stdin is None:
+        raise SourceError("there is no standard input to read.")
+    # What has arrived is given out at once, however little it is.
+    while chunk := os.read(sys.stdin.fileno(), _MOST_AT_ONCE):
+        yield chunk
 
 
 def read_standard_input() -> bytes:

@@ -98,11 +98,14 @@ class Vocabulary:
         """The smallest unsigned integer type that holds every id."""
         return np.min_scalar_type(self.size - 1)
 
-    def encode(self, text: str | bytes, unknown: UnknownPolicy = "error") -> Integer[np.ndarray, " time"]:
+    def encode(
+        self, text: str | bytes, unknown: UnknownPolicy = "error", position: int = 0
+    ) -> Integer[np.ndarray, " time"]:
         """Returns the ids of `text`, in the smallest unsigned integer type that holds them.
 
         Characters that the vocabulary has not are refused, left out, or (`replace`) become
-        `replacement`, by the policy `unknown`. Bytes encode text as UTF-8.
+        `replacement`, by the policy `unknown`. Bytes encode text as UTF-8. `position` is where the text begins in
+        a longer one, for what is said of an unknown character.
 
         Raises:
             UnknownCharacterError: a character is unknown and `unknown` is "error".
@@ -117,7 +120,7 @@ class Vocabulary:
         pieces = []
         for start, piece in _pieces(text):
             if (ids := self._ascii_ids(piece)) is None:
-                ids = self._ids(_code_points(piece), start, unknown).astype(self.token_dtype)
+                ids = self._ids(_code_points(piece), position + start, unknown).astype(self.token_dtype)
             pieces.append(ids)
         return np.concatenate(pieces) if pieces else np.zeros(0, self.token_dtype)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from charloom.inference import Score
+from charloom.inference import MeanScore
 from charloom.models import Network
 
 StopReason = Literal["finished", "interrupted", "diverged", "patience"]
@@ -77,7 +77,7 @@ class EpochEnd:
     loss_nats: float
     accuracy: float
     seconds: float
-    held_out: Score | None
+    held_out: MeanScore | None
 
 
 @dataclass(frozen=True)

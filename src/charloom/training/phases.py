@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from charloom.inference import Score
+from charloom.inference import MeanScore
 from charloom.training.events import EpochEnd, Event, Progress, Stopped, StopReason
 from charloom.training.trainer import Dispatch, Trainer
 from charloom.training.update import TrainingState
@@ -33,7 +33,7 @@ def train_phases(
     trainer: Trainer,
     phases: Sequence[Phase],
     updates_an_epoch: int,
-    held_out: Callable[[TrainingState], Score] | None = None,
+    held_out: Callable[[TrainingState], MeanScore] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
     """Yields Progress and an EpochEnd for each epoch, and at the end Stopped; an epoch that `has_diverged` ends it.

@@ -1,0 +1,211 @@
+"""What the commands that score share: their inputs, and how lines and totals are told."""
+
+import heapq
+import itertools
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from charloom.cli.options import one_line
+from charloom.errors import CharloomError, EncodingError, SourceError
+from charloom.settings import TextSettings, UnknownPolicy
+from charloom.units import finite_or_none
+
+if TYPE_CHECKING:
+    from charloom.inference import Cost, LineScore, Score, Scorer
+    from charloom.text import Vocabulary
+
+
+@dataclass(frozen=True)
+class Input:
+    """A text that is scored.
+
+    Attributes:
+        name: as it is called in messages.
+        chunks: begins to read it.
+    """
+
+    name: str
+    chunks: Callable[[], Iterator[bytes]]
+
+
+def inputs(files: Sequence[str], settings: TextSettings) -> list[Input]:
+    """Returns the texts that `files` name, in order; standard input is not read yet.
+
+    Raises:
+        SourceError: one is missing.
+    """
+    from charloom.text import find_sources, standard_input_chunks
+
+    found = []
+    for file in files:
+        if file == "-":
+            found.append(Input("standard input", standard_input_chunks))
+            continue
+        sources = find_sources([file], settings)
+        for notice in sources.notices:
+            click.echo(notice, err=True)
+        found += [Input(source.name, source.chunks) for source in sources.files]
+    return found
+
+
+def named(found: Sequence[Input]) -> str:
+    """Returns what several inputs are called together."""
+    names = [one_line(one.name) for one in found[:3]]
+    return ", ".join(names) + (f" and {len(found) - 3:,} more" if len(found) > 3 else "")
+
+
+def total_costs(scorers: Sequence["Scorer"], found: Sequence[Input]) -> list["Cost"]:
+    """Returns what the texts cost each of `scorers`, all together; records each from its own beginning.
+
+    Raises:
+        CharloomError: nothing can be scored.
+    """
+    from charloom.inference import Cost, scored_pieces, settings_for
+
+    totals = [Cost()] * len(scorers)
+    for one in found:
+        if settings_for(scorers).delimiter is not None:
+            rows = ([line.cost for line in row] for batch in line_costs(scorers, one) for row in batch)
+        else:
+            rows = ([cost for _, cost in row] for row in scored_pieces(scorers, one.chunks(), one.name))
+        with _telling_of_units(scorers):
+            for row in rows:
+                totals = [total + cost for total, cost in zip(totals, row, strict=True)]
+    if not all(total.characters for total in totals):
+        unknown = any(total.unknown for total in totals)
+        raise CharloomError(
+            f"{named(found)} has no character that the model knows. Give another text."
+            if unknown
+            else f"{named(found)}: empty. Give a text to score."
+        )
+    return totals
+
+
+def line_costs(
+    scorers: Sequence["Scorer"], one: Input, *, carry: bool = False
+) -> Iterator[list[tuple["LineScore", ...]]]:
+    """Yields batches of lines, in order: what each costs each of `scorers`. Bad lines are told, and left out."""
+    from charloom.inference import score_lines, settings_for
+    from charloom.text import arriving_lines
+
+    batches = arriving_lines(one.chunks(), one.name, settings_for(scorers))
+    copies = itertools.tee(batches, len(scorers))
+    scored = [score_lines(scorer, copy, carry=carry) for scorer, copy in zip(scorers, copies, strict=True)]
+    with _telling_of_units(scorers):
+        for batch in zip(*scored, strict=True):
+            rows = list(zip(*batch, strict=True))
+            for row in rows:
+                if row[0].problem is not None:
+                    click.echo(f"{one_line(one.name)}, line {row[0].number:,}: {row[0].problem}; not scored", err=True)
+            yield [row for row in rows if row[0].problem is None]
+
+
+@contextmanager
+def _telling_of_units(scorers: Sequence["Scorer"]) -> Iterator[None]:
+    """Says what the model reads, where a text is not in its encoding."""
+    try:
+        yield
+    except EncodingError as error:
+        encoding = next(one.settings.encoding for one in scorers if one.settings.units == "chars")
+        raise SourceError(
+            f"{error.problem} The model is of characters, in {encoding}: give it a text in that encoding, or one of "
+            "bytes (trained with --bytes) to this text."
+        ) from error
+
+
+def piece_scores(scorer: "Scorer", one: Input) -> Iterator["Score"]:
+    """Yields the scores of a text's pieces; of records each from its own beginning."""
+    from charloom.inference import scored_pieces
+    from charloom.text import arriving_lines
+
+    with _telling_of_units([scorer]):
+        if scorer.settings.delimiter is None:
+            for ((score, _),) in scored_pieces([scorer], one.chunks(), one.name):
+                yield score
+            return
+        for lines in arriving_lines(one.chunks(), one.name, scorer.settings):
+            yield from scorer.score([scorer.ended(line.text) for line in lines])
+
+
+def tell_unknown(vocabulary: "Vocabulary", unknowns: Counter[str], unknown: UnknownPolicy) -> None:
+    """Says on standard error which characters were unknown, and what became of them."""
+    from charloom.text import describe_characters
+
+    if unknowns:
+        done = "left out" if unknown == "skip" else f"scored as {vocabulary.replacement!r}"
+        which = f"characters {done}, as the model does not know them"
+        click.echo(f"{unknowns.total():,} {which}: {describe_characters(unknowns)}", err=True)
+
+
+def tell_comparison(scorers: Sequence["Scorer"]) -> None:
+    """Says on standard error by what models are compared that do not know the same characters."""
+    if len({(scorer.vocabulary.units, scorer.vocabulary.characters) for scorer in scorers}) > 1:
+        click.echo(
+            "the models do not know the same characters: they are compared by bits per byte of UTF-8, an unknown "
+            "character charged as one of all there are",
+            err=True,
+        )
+
+
+def shown(text: str | bytes) -> str:
+    """Returns a text for JSON; bytes that are no UTF-8 are escaped."""
+    return text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else text
+
+
+class Lines:
+    """Prints lines as they are scored, or the highest of them at the end.
+
+    Args:
+        above: print those alone that are rated higher.
+        top: print so many of the highest, at the end; None to print them as they come.
+        as_text: says how a line is printed.
+    """
+
+    def __init__(self, above: float | None, top: int | None, as_text: Callable[[dict[str, Any]], str]) -> None:
+        self._above, self._top, self._as_text = above, top, as_text
+        self._held: list[tuple[float, int, dict[str, Any]]] = []
+        self._count = itertools.count()
+
+    def add(self, rated: Sequence[tuple[float, dict[str, Any]]]) -> None:
+        """Takes lines with their ratings; those to be printed at once are, and leave Python's buffers."""
+        chosen = [(rating, row) for rating, row in rated if self._above is None or rating > self._above]
+        if self._top is None:
+            if chosen:
+                sys.stdout.write("".join(f"{self._as_text(row)}\n" for _, row in chosen))
+                sys.stdout.flush()
+            return
+        for rating, row in chosen:
+            entry = (rating, -next(self._count), row)  # of equals the earlier one is kept
+            if len(self._held) < self._top:
+                heapq.heappush(self._held, entry)
+            else:
+                heapq.heappushpop(self._held, entry)
+
+    def finish(self) -> None:
+        """Prints those that were held, the highest first."""
+        for _, _, row in sorted(self._held, key=lambda entry: entry[:2], reverse=True):
+            click.echo(self._as_text(row))
+
+
+def line_report(name: str | None, line: "LineScore") -> dict[str, Any]:
+    """Returns what JSON has of a line; with `name`, of which file it is."""
+    return ({} if name is None else {"file": name}) | {
+        "line": line.number,
+        "characters": line.cost.characters,
+        "nats": finite_or_none(line.cost.nats),
+        "bits_per_char": finite_or_none(line.cost.bits_per_char),
+        "unknown": line.cost.unknown,
+        "text": shown(line.text),
+    }
+
+
+def as_json_line(row: dict[str, Any]) -> str:
+    """Returns a row as a line of JSON."""
+    return json.dumps(row)

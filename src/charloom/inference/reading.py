@@ -1,0 +1,351 @@
+"""Scoring character by character: many texts side by side, or one that is read on and on.
+
+Each way is one compiled program, whatever the lengths, so that nothing is compiled for a line of a new length.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Float32, Int32, Integer, Shaped
+
+from charloom.data import Block, Packing
+from charloom.errors import UnknownCharacterError
+from charloom.kernels import compiled
+from charloom.models import Carry, Network, cross_entropy
+from charloom.settings import TextSettings, UnknownPolicy
+from charloom.text import Vocabulary
+from charloom.units import bits_from_nats, perplexity_from_nats
+
+_UNROLL_LENGTH = 64
+_LANES = 64
+# One lane wants long blocks: a call's cost is not spread over lanes.
+_CAPACITY = {1: 64, _LANES: 8}
+# A step of all lanes takes as long as so many of one.
+_COST_OF_ALL_LANES = 8
+_TOGETHER = 1 << 20
+"""Characters that are packed together, at most."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What each character of a text cost a model.
+
+    Attributes:
+        text: the characters (or bytes) that were scored, one for each number.
+        nats: the negative logarithm of the probability that the model gave to each, having read those before it.
+        unknown: characters of the text that the model does not know, and left out or took for another one.
+        guesses: the most likely tokens in each place, where they were asked for.
+    """
+
+    text: str | bytes
+    nats: Float32[np.ndarray, " characters"]
+    unknown: int = 0
+    guesses: "Guesses | None" = None
+
+    @property
+    def characters(self) -> int:
+        """How many were scored."""
+        return len(self.nats)
+
+    @property
+    def total_nats(self) -> float:
+        """The sum, in float64."""
+        return float(self.nats.sum(dtype=np.float64))
+
+    @property
+    def nats_per_char(self) -> float:
+        """The mean; not a number where nothing was scored."""
+        return self.total_nats / self.characters if self.characters else math.nan
+
+    @property
+    def bits_per_char(self) -> float:
+        """The mean in bits."""
+        return bits_from_nats(self.nats_per_char)
+
+    @property
+    def perplexity_per_char(self) -> float:
+        """The number of equally likely characters that would be as hard to guess."""
+        return perplexity_from_nats(self.nats_per_char)
+
+    @property
+    def bits(self) -> Float32[np.ndarray, " characters"]:
+        """What each character cost, in bits."""
+        return self.nats / np.float32(math.log(2))
+
+
+class Guesses(NamedTuple):
+    """The most likely tokens in each character's place, the likeliest first.
+
+    Attributes:
+        token_ids: their ids.
+        log_probs: natural logarithms of their probabilities.
+    """
+
+    token_ids: Int32[np.ndarray, "characters guesses"]
+    log_probs: Float32[np.ndarray, "characters guesses"]
+
+
+class Reading:
+    """One text, from its beginning on.
+
+    Unrolls begin at the same characters however the text is cut into pieces, so that the numbers are the same, to the
+    last bit. What stands behind the last whole unroll is read again with the next piece.
+
+    Args:
+        network: what reads.
+        guesses: how many guesses are wanted in each place.
+    """
+
+    def __init__(self, network: Network, guesses: int = 0) -> None:
+        self._network = network
+        self._guesses = guesses
+        self._carry = network.zero_carry(1)
+        # The entry before the first is not read: a text begins after the start input.
+        self._entries: Integer[np.ndarray, " time"] = np.zeros(1, np.int32)
+        self._is_begun = False
+
+    def read(self, token_ids: Integer[np.ndarray, " time"]) -> tuple[Float32[np.ndarray, " time"], Guesses]:
+        """Returns the nats of the next tokens, and what was guessed in their places."""
+        if not len(token_ids):
+            return np.zeros(0, np.float32), Guesses(*(np.zeros((0, self._guesses), kind) for kind in ("i4", "f4")))
+        scored_before = len(self._entries) - 1
+        self._entries = np.concatenate([self._entries, token_ids])
+        parts = []
+        while (steps := len(self._entries) - 1) > 0:
+            steps = min(steps, _CAPACITY[1] * _UNROLL_LENGTH)
+            whole = steps // _UNROLL_LENGTH
+            block = self._block(steps)
+            read, self._carry = _read_block(
+                self._network, block.token_ids, block.resets, block.updates, whole, self._carry, guesses=self._guesses
+            )
+            parts.append([_in_a_row(array)[:steps] for array in read])
+            self._entries = self._entries[whole * _UNROLL_LENGTH :]
+            self._is_begun |= whole > 0
+            if whole < _CAPACITY[1]:
+                break
+        nats, ids, log_probs = (np.concatenate(arrays)[scored_before:] for arrays in zip(*parts, strict=True))
+        return nats, Guesses(ids, log_probs)
+
+    def _block(self, steps: int) -> Block:
+        updates = -(-steps // _UNROLL_LENGTH)
+        missing = updates * _UNROLL_LENGTH - steps
+        block = Block.empty(_CAPACITY[1], 1, _UNROLL_LENGTH, updates)
+        resets = np.zeros(steps + missing, bool)
+        resets[0] = not self._is_begun
+        block.fill_lane(0, np.pad(self._entries[: steps + 1], (0, missing)), resets)
+        return block
+
+
+def _in_a_row(array: Shaped[Array, "capacity unroll 1 *guesses"]) -> Shaped[np.ndarray, "time *guesses"]:  # noqa: F821
+    capacity, unroll_length, _, *rest = array.shape
+    return np.asarray(array).reshape(capacity * unroll_length, *rest)
+
+
+class _Encoded(NamedTuple):
+    """A text's ids, the part of it that they stand for, and how many of its characters are unknown."""
+
+    token_ids: Integer[np.ndarray, " time"]
+    text: str | bytes
+    unknown: int
+
+
+class Scorer:
+    """Says what texts cost a network, each from its beginning or after a prompt.
+
+    Attributes:
+        vocabulary: the same.
+        settings: the same.
+        unknown: how often which unknown characters were met.
+
+    Args:
+        network: what reads.
+        vocabulary: which characters its ids stand for.
+        settings: how texts are read; of them only the case matters here.
+        prompt: is read before each text, and not scored.
+        unknown: what becomes of characters that the vocabulary has not.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        vocabulary: Vocabulary,
+        settings: TextSettings,
+        *,
+        prompt: str | bytes = "",
+        unknown: UnknownPolicy = "error",
+    ) -> None:
+        self.vocabulary = vocabulary
+        self.settings = settings
+        self._network = network
+        self._unknown: UnknownPolicy = unknown
+        self.unknown: Counter[str] = Counter()
+        self._prompt = self._encoded(prompt).token_ids
+
+    @property
+    def line_end(self) -> str:
+        """What is scored as a line's end: a record's, or a newline."""
+        return self.vocabulary.record_end or "\n"
+
+    def ended(self, text: str | bytes) -> str | bytes:
+        """Returns `text`, with a record's end where the model knows such."""
+        end = self.vocabulary.record_end or ""
+        return text + end if isinstance(text, str) else text + end.encode()
+
+    def warm_up(self) -> None:
+        """Compiles all that scoring takes, so that the first line does not wait for it."""
+        one = np.zeros(1, np.int32)
+        for lanes in _CAPACITY:
+            self._packed([one], lanes)
+        Reading(self._network).read(one)
+
+    def score(self, texts: Sequence[str | bytes]) -> list[Score]:
+        """Returns the score of each of `texts`, which are read side by side.
+
+        Raises:
+            UnknownCharacterError: a character is unknown and is an error.
+        """
+        scores: list[Score] = []
+        held: list[_Encoded] = []
+        size = 0
+        for text in texts:
+            held.append(self._encoded(text))
+            size += len(held[-1].token_ids) + len(self._prompt)
+            if size > _TOGETHER:
+                scores += self._together(held)
+                held, size = [], 0
+        return scores + self._together(held)
+
+    def begin(self, guesses: int = 0) -> "TextReading":
+        """Returns a text that is read on and on, with so many guesses in each place."""
+        reading = Reading(self._network, guesses)
+        if len(self._prompt):
+            reading.read(self._prompt)
+        return TextReading(reading, self._encoded)
+
+    def _together(self, held: Sequence[_Encoded]) -> list[Score]:
+        skipped = len(self._prompt)
+        # Of an empty text nothing is read.
+        read = [np.concatenate([self._prompt, of.token_ids]) if len(of.token_ids) else of.token_ids for of in held]
+        total = sum(map(len, read))
+        steps = Packing.of_lengths([len(ids) for ids in read], _LANES).steps
+        is_wide = total > _COST_OF_ALL_LANES * (steps + _UNROLL_LENGTH)
+        nats = self._packed(read, _LANES if is_wide else 1)
+        return [Score(of.text, one[skipped:], of.unknown) for one, of in zip(nats, held, strict=True)]
+
+    def _packed(self, texts: Sequence[Integer[np.ndarray, " _"]], lanes: int) -> list[Float32[np.ndarray, " _"]]:
+        packing = Packing.of_lengths([len(text) for text in texts], lanes)
+        carry = self._network.zero_carry(lanes)
+        parts = []
+        for block in packing.blocks(texts, _CAPACITY[lanes], _UNROLL_LENGTH):
+            (nats, *_), carry = _read_block(
+                self._network, block.token_ids, block.resets, block.updates, block.updates, carry, guesses=0
+            )
+            parts.append(np.asarray(nats)[: block.updates].reshape(-1, lanes))
+        by_lane = np.concatenate(parts).T if parts else np.zeros((lanes, 0), np.float32)
+        found: list[Float32[np.ndarray, " _"]] = [np.zeros(0, np.float32)] * len(texts)
+        for lane, places in enumerate(packing.lanes):
+            begin = 0
+            for place in places:
+                end = begin + len(texts[place])
+                found[place] = by_lane[lane, begin:end]
+                begin = end
+        return found
+
+    def _encoded(self, text: str | bytes, position: int = 0) -> _Encoded:
+        if isinstance(text, str):
+            if self.vocabulary.units == "bytes":
+                text = text.encode("utf-8", "surrogateescape")
+            elif self.settings.lowercase:
+                text = text.lower()
+        try:
+            return _Encoded(self.vocabulary.encode(text, position=position), text, 0)
+        except UnknownCharacterError:
+            if self._unknown == "error":
+                raise
+        assert isinstance(text, str)  # no byte is unknown
+        unknowns = self.vocabulary.unknown_characters(text)
+        ids = self.vocabulary.encode(text, self._unknown)
+        if self._unknown == "skip":
+            text = text.translate(dict.fromkeys(map(ord, set(unknowns))))
+        self.unknown.update(unknowns)
+        return _Encoded(ids, text, len(unknowns))
+
+
+class TextReading:
+    """A text that is read on and on, with the state carried from piece to piece."""
+
+    def __init__(self, reading: Reading, encoded: Callable[[str | bytes, int], _Encoded]) -> None:
+        self._reading = reading
+        self._encoded = encoded
+        self._position = 0
+
+    def read(self, *pieces: str | bytes) -> list[Score]:
+        """Returns the scores of the text's next pieces, which are read together.
+
+        Raises:
+            UnknownCharacterError: a character is unknown and is an error; nothing is read then.
+        """
+        encoded = []
+        for piece in pieces:
+            encoded.append(self._encoded(piece, self._position))
+            self._position += len(piece)
+        token_ids = np.concatenate([of.token_ids for of in encoded])
+        nats, guesses = self._reading.read(token_ids)
+        ends = np.cumsum([len(of.token_ids) for of in encoded])[:-1]
+        arrays = (np.split(array, ends) for array in (nats, *guesses))
+        return [
+            Score(of.text, one, of.unknown, Guesses(ids, log_probs) if ids.size else None)
+            for of, one, ids, log_probs in zip(encoded, *arrays, strict=True)
+        ]
+
+
+@partial(compiled, static_argnames="guesses")
+def _read_block(
+    network: Network,
+    token_ids: Int32[Array, "capacity lanes unroll_plus_1"],
+    resets: Bool[Array, "capacity lanes unroll"],
+    updates: Int32[Array, ""],
+    whole: Int32[Array, ""],
+    carry: Carry,
+    *,
+    guesses: int,
+) -> tuple[
+    tuple[
+        Float[Array, "capacity unroll lanes"],
+        Int32[Array, "capacity unroll lanes guesses"],
+        Float[Array, "capacity unroll lanes guesses"],
+    ],
+    Carry,
+]:
+    """Returns what each prediction of a block cost, the best guesses, and the carry after the `whole` first unrolls."""
+
+    def unroll(index: Int32[Array, ""], state: tuple[tuple[Array, ...], Carry]) -> tuple[tuple[Array, ...], Carry]:
+        found, carry = state
+        ids = token_ids[index].T
+        logits, after = network(ids[:-1], resets[index].T, carry)
+        of_unroll = cross_entropy(logits, ids[1:]), *_best(logits, guesses)
+        found = jax.tree.map(lambda all_, one: all_.at[index].set(one), found, of_unroll)
+        return found, jax.tree.map(lambda new, old: jnp.where(index < whole, new, old), after, carry)
+
+    capacity, lanes, unroll_length = resets.shape
+    shape = capacity, unroll_length, lanes
+    nothing = jnp.zeros(shape), jnp.zeros((*shape, guesses), jnp.int32), jnp.zeros((*shape, guesses))
+    return lax.fori_loop(0, updates, unroll, (nothing, carry))
+
+
+def _best(
+    logits: Float[Array, "unroll lanes vocab"], guesses: int
+) -> tuple[Int32[Array, "unroll lanes guesses"], Float[Array, "unroll lanes guesses"]]:
+    if guesses == 0:
+        shape = (*logits.shape[:2], 0)
+        return jnp.zeros(shape, jnp.int32), jnp.zeros(shape)
+    log_probs, ids = lax.top_k(jax.nn.log_softmax(logits), guesses)
+    return ids, log_probs
