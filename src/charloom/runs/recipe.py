@@ -10,10 +10,11 @@ from charloom.settings import NetworkSettings, TrainingSettings
 from charloom.training import REFERENCE_VOCABULARY
 
 _WIDTHS = (64, 96, 128, 192, 256, 320, 384, 512, 640, 768, 896, 1024, 1280, 1536, 2048)
-# Characters read for each weight: more of them go to a larger network.
-_CHARACTERS_A_WEIGHT = 8.0
+# Characters to be read for each weight, by how often the text is: what is read again teaches less, and a larger network
+# more.
+_CHARACTERS_A_WEIGHT_AT_PASSES = ((2.0, 32.0), (6.0, 8.0))
 # A larger network than this learns a text by heart.
-_MOST_WEIGHTS_A_CHARACTER = 2.0
+_MOST_WEIGHTS_A_CHARACTER = 2.5
 _DROPOUT_AT_PASSES = ((1.0, 0.0), (3.0, 0.1), (6.0, 0.2), (12.0, 0.3), (30.0, 0.4), (100.0, 0.5))
 _WEIGHT_DROP_AT_PASSES = ((10.0, 0.0), (20.0, 0.15), (60.0, 0.35))
 # It takes a tenth of the time, whatever the share.
@@ -82,10 +83,17 @@ def pick(
         reference_speed: characters a second that training `reference` would read here.
     """
     rate = reference_speed * _weights(reference(network), REFERENCE_VOCABULARY)  # weights times characters, a second
-    wanted = min(math.sqrt(seconds * rate / _CHARACTERS_A_WEIGHT), _MOST_WEIGHTS_A_CHARACTER * characters)
     if "hidden" not in given:
-        sizes = (replace(network, hidden=units) for units in _WIDTHS)
-        network = min(sizes, key=lambda size: abs(math.log(_weights(size, vocab_size) / wanted)))
+        sizes = [replace(network, hidden=units) for units in _WIDTHS]
+        most = _MOST_WEIGHTS_A_CHARACTER * characters
+        sizes = [size for size in sizes if _weights(size, vocab_size) <= most] or sizes[:1]
+
+        def distance(size: NetworkSettings) -> float:
+            weights = _weights(size, vocab_size)
+            read = seconds * rate / weights
+            return abs(math.log(read / weights / _interpolated(_CHARACTERS_A_WEIGHT_AT_PASSES, read / characters)))
+
+        network = min(sizes, key=distance)
     speed = rate / _weights(network, vocab_size)
     passes = seconds * speed / characters
     weight_drop = round(_interpolated(_WEIGHT_DROP_AT_PASSES, passes), 2)
