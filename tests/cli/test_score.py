@@ -1,5 +1,7 @@
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -98,3 +100,166 @@ def test_what_cannot_be_scored_is_refused(charloom, model_file, rest, tmp_path):
         1,
         "has no character that the model knows",
     )
+
+
+def rows_of(done):
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_lines_are_scored_each_for_itself_or_in_a_row(charloom, model_file, rest):
+    rows = rows_of(charloom("score", model_file, rest, "--per", "line", "--json"))
+    lines = REST.splitlines(keepends=True)
+    assert [(row["line"], row["text"], row["characters"]) for row in rows] == [
+        (number, line.rstrip("\n"), len(line)) for number, line in enumerate(lines, 1)
+    ]
+    for row, line in zip(rows[:3], lines, strict=False):
+        assert set(row) == {"line", "characters", "nats", "bits_per_char", "unknown", "text"}
+        assert row["nats"] == pytest.approx(sum(nats_of(model_file, line)), abs=1e-5 * len(line))
+        assert row["bits_per_char"] == pytest.approx(row["nats"] / math.log(2) / row["characters"])
+    whole = json.loads(charloom("score", model_file, rest, "--json").stdout)
+    carried = rows_of(charloom("score", model_file, rest, "--per", "line", "--carry", "--json"))
+    assert sum(row["nats"] for row in carried) == pytest.approx(whole["nats_per_char"] * len(REST), rel=1e-6)
+
+
+def test_the_most_surprising_lines_and_those_above(charloom, model_file, rest):
+    rows = rows_of(charloom("score", model_file, rest, "--per", "line", "--json"))
+    bits = sorted((row["bits_per_char"] for row in rows), reverse=True)
+    top = rows_of(charloom("score", model_file, rest, "--per", "line", "--top", 4, "--json"))
+    assert [row["bits_per_char"] for row in top] == bits[:4]
+    above = rows_of(charloom("score", model_file, rest, "--per", "line", "--above", bits[5], "--json"))
+    assert above == [row for row in rows if row["bits_per_char"] > bits[5]]
+    shown = charloom("score", model_file, rest, "--per", "line", "--top", 1).stdout
+    assert shown == f"{top[0]['bits_per_char']:7.3f}  {top[0]['line']:>6}  {top[0]['text']}\n"
+
+
+def test_a_pipe_is_answered_line_by_line(model_file):
+    command = [sys.executable, "-m", "charloom", "score", str(model_file), "-", "--per", "line", "--json"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        for number, line in enumerate((b"the quick\n", b"brown fox\r\n", b"\n"), 1):
+            process.stdin.write(line)
+            process.stdin.flush()
+            row = json.loads(process.stdout.readline())  # comes though the pipe is open
+            assert (row["line"], row["text"]) == (number, line.decode().strip())
+        process.stdin.close()
+        assert process.wait(20) == 0
+
+
+def test_who_has_read_enough_may_go(model_file, tmp_path):
+    (tmp_path / "long.txt").write_text("the quick brown fox\n" * 20_000)
+    command = f"{sys.executable} -m charloom score {model_file} {tmp_path}/long.txt --per line | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
+    assert (done.stdout.count("\n"), done.stderr) == (1, "")
+
+
+def test_lines_that_cannot_be_read_are_told_and_the_others_scored(model_file):
+    command = [sys.executable, "-m", "charloom", "score", str(model_file), "--per", "line", "--json"]
+    data = b"the fox\n\xff\xfe\n\nthe dog"
+    done = subprocess.run(command, input=data, capture_output=True, timeout=60)
+    assert [json.loads(line)["line"] for line in done.stdout.splitlines()] == [1, 3, 4]
+    assert b"standard input, line 2: byte 0xff at offset 0 is no UTF-8; not scored" in done.stderr
+    assert done.returncode == 0
+
+
+def test_an_unknown_character_ends_lines_or_is_counted(charloom, model_file):
+    text = "the fox\nthe 7 dogs\nthe dog\n"
+    done = charloom("score", model_file, "-", "--per", "line", "--json", stdin=text)
+    assert done.returncode == 1
+    assert [json.loads(line)["line"] for line in done.stdout.splitlines()] == [1]
+    assert done.stderr.startswith("charloom: line 2: cannot encode '7' (U+0037) at character 4: ")
+    done = charloom("score", model_file, "-", "--per", "line", "--json", "--unknown", "replace", stdin=text)
+    assert [row["unknown"] for row in rows_of(done)] == [0, 1, 0]
+    assert "1 characters scored as ' '" in done.stderr
+
+
+def test_characters_and_files_are_scored_each_for_itself(charloom, model_file, rest, tmp_path):
+    (tmp_path / "a.txt").write_text("the fox\n")
+    rows = rows_of(charloom("score", model_file, tmp_path / "a.txt", "--per", "char", "--json"))
+    assert [(row["index"], row["char"]) for row in rows] == list(enumerate("the fox\n"))
+    expected = np.array(nats_of(model_file, "the fox\n")) / math.log(2)
+    np.testing.assert_allclose([row["bits"] for row in rows], expected, atol=2e-5)
+    shown = charloom("score", model_file, tmp_path / "a.txt", "--per", "char").stdout.splitlines()
+    assert shown[-1] == f"{rows[-1]['bits']:7.3f}       7  \\n"
+    files = rows_of(charloom("score", model_file, tmp_path / "a.txt", rest, "--per", "file", "--json"))
+    assert [(row["file"], row["characters"]) for row in files] == [(str(tmp_path / "a.txt"), 8), (str(rest), 900)]
+    both = json.loads(charloom("score", model_file, tmp_path / "a.txt", rest, "--json").stdout)
+    total = sum(row["nats_per_char"] * row["characters"] for row in files)
+    assert both["nats_per_char"] == pytest.approx(total / both["characters"])
+
+
+def test_a_prompt_is_read_before_each_line(charloom, model_file):
+    done = charloom("score", model_file, "-", "--per", "line", "--prompt", "the quick ", "--json", stdin="brown\nfox\n")
+    for row, line in zip(rows_of(done), ("brown\n", "fox\n"), strict=True):
+        assert row["nats"] == pytest.approx(sum(nats_of(model_file, f"the quick {line}")[10:]), abs=1e-4)
+    whole = json.loads(charloom("score", model_file, "-", "--prompt", "the quick ", "--json", stdin="brown\n").stdout)
+    assert whole["nats_per_char"] * 6 == pytest.approx(rows_of(done)[0]["nats"], rel=1e-5)
+
+
+def test_bytes_and_characters(charloom, model_file, book, tmp_path):
+    (tmp_path / "cp1252.txt").write_bytes("caf\xe9\n".encode("cp1252"))
+    refused = charloom("score", model_file, tmp_path / "cp1252.txt")
+    assert_refused(refused, 1, "cannot decode", "The model is of characters, in utf-8")
+    of_bytes = tmp_path / "bytes.safetensors"
+    charloom("train", book, "--bytes", "--updates", 20, "--hidden", 16, "--out", of_bytes)
+    rows = rows_of(charloom("score", of_bytes, tmp_path / "cp1252.txt", "--per", "line", "--json"))
+    assert [(row["text"], row["characters"]) for row in rows] == [("caf\\xe9", 5)]
+    rows = rows_of(charloom("score", of_bytes, tmp_path / "cp1252.txt", "--per", "char", "--json"))
+    assert [row["char"] for row in rows] == ["c", "a", "f", "\\xe9", "\n"]
+
+
+@pytest.fixture(scope="module")
+def french(charloom, tmp_path_factory):
+    path = tmp_path_factory.mktemp("french") / "french.txt"
+    path.write_text("voix ambiguë d'un cœur\nqui préfère les jattes de kiwis\n" * 60)
+    model = path.with_suffix(".safetensors")
+    options = ("--updates", 600, "--learning-rate", 0.01, "--hidden", 32, "--lanes", 4, "--unroll", 16)
+    done = charloom("train", path, "--out", model, *options)
+    assert done.returncode == 0, done.stderr
+    return model
+
+
+def test_two_models_are_compared_by_bytes(charloom, model_file, french, tmp_path):
+    text = "the quick brown fox\nqui préfère les jattes\n"
+    options = ("--against", french, "--unknown", "replace", "--json")
+    done = charloom("score", model_file, "-", *options, "--per", "line", stdin=text)
+    english, foreign = rows_of(done)
+    assert english["ratio_bits_per_byte"] > 1
+    assert foreign["ratio_bits_per_byte"] < -1
+    for row in (english, foreign):
+        assert row["ratio_bits_per_byte"] == pytest.approx(row["against_bits_per_byte"] - row["bits_per_byte"])
+    assert english["bits_per_byte"] == pytest.approx(english["bits_per_char"])
+    assert "they are compared by bits per byte of UTF-8" in done.stderr
+    top = rows_of(charloom("score", model_file, "-", *options, "--per", "line", "--top", 1, stdin=text))
+    assert top == [foreign]
+    shown = charloom("score", model_file, "-", *options[:-1], stdin="the quick brown fox\n").stdout
+    assert "bits per byte likelier than by the other model" in shown
+    # A model against itself, which knows the same characters.
+    same = charloom("score", model_file, "-", "--against", model_file, "--json", stdin="the fox\n")
+    assert json.loads(same.stdout)["ratio_bits_per_byte"] == 0
+    assert same.stderr == ""
+
+
+def test_a_text_is_given_to_the_model_that_it_is_likest(charloom, model_file, french, tmp_path):
+    (tmp_path / "en.txt").write_text("the lazy dog\n")
+    (tmp_path / "fr.txt").write_text("voix d'un cœur\n")
+    for name, best in (("en", model_file), ("fr", french)):
+        done = charloom("classify", model_file, french, "--text", tmp_path / f"{name}.txt", "--json")
+        verdict = json.loads(done.stdout)
+        assert verdict["model"] == str(best)
+        low, high = sorted(verdict["bits_per_byte"].values())
+        assert verdict["margin_bits_per_byte"] == pytest.approx(high - low)
+        assert verdict["margin_bits_per_byte"] > 1
+    rows = rows_of(charloom("classify", model_file, french, "--per", "line", "--json", stdin="the dog\nvoix\n"))
+    assert [(row["line"], row["text"], row["model"]) for row in rows] == [
+        (1, "the dog", str(model_file)),
+        (2, "voix", str(french)),
+    ]
+    files = ("--text", tmp_path / "en.txt", "--text", tmp_path / "fr.txt")
+    rows = rows_of(charloom("classify", model_file, french, *files, "--per", "file", "--json"))
+    assert [row["model"] for row in rows] == [str(model_file), str(french)]
+    shown = charloom("classify", model_file, french, "--text", tmp_path / "en.txt").stdout
+    assert shown.startswith(f"{tmp_path / 'en.txt'}: {model_file}, by ")
+    assert_refused(charloom("classify", model_file), 2, "at least two models")
+    assert_refused(charloom("classify", model_file, model_file), 2, "each once")
+    assert_refused(charloom("classify", model_file, french, "--text", tmp_path / "none.txt"), 1, "none.txt")
+    assert_refused(charloom("classify", model_file, french, stdin=""), 1, "empty")

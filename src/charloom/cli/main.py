@@ -10,6 +10,7 @@ from typing import NoReturn, TextIO
 import click
 
 from charloom import __version__
+from charloom.cli.classify import classify
 from charloom.cli.corpora import corpora
 from charloom.cli.generate import generate
 from charloom.cli.options import INTERRUPTED, WRONG_DATA, WRONG_WORDS, one_line
@@ -31,7 +32,7 @@ def charloom() -> None:
     """
 
 
-for _command in (train, generate, score, show, reproduce, corpora):
+for _command in (train, generate, score, classify, show, reproduce, corpora):
     charloom.add_command(_command)
 
 

@@ -5,7 +5,7 @@ import itertools
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -159,6 +159,12 @@ def shown(text: str | bytes) -> str:
     return text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else text
 
 
+def printed(lines: Iterable[str]) -> None:
+    """Prints lines that are wanted at once."""
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
+
+
 class Lines:
     """Prints lines as they are scored, or the highest of them at the end.
 
@@ -177,9 +183,7 @@ class Lines:
         """Takes lines with their ratings; those to be printed at once are, and leave Python's buffers."""
         chosen = [(rating, row) for rating, row in rated if self._above is None or rating > self._above]
         if self._top is None:
-            if chosen:
-                sys.stdout.write("".join(f"{self._as_text(row)}\n" for _, row in chosen))
-                sys.stdout.flush()
+            printed(self._as_text(row) for _, row in chosen)
             return
         for rating, row in chosen:
             entry = (rating, -next(self._count), row)  # of equals the earlier one is kept

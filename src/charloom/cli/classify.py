@@ -1,0 +1,91 @@
+"""`charloom classify`."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from charloom.cli.options import json_option, one_line, set_threads, threads_option
+from charloom.cli.scoring import inputs, line_costs, named, printed, shown, tell_comparison, total_costs
+from charloom.units import finite_or_none
+
+if TYPE_CHECKING:
+    from charloom.inference import Cost
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="MODEL MODEL...")
+@click.option("--text", "files", multiple=True, metavar="FILE|-", help="What to classify.  [default: standard input]")
+@click.option("--per", type=click.Choice(["line", "file"]), help="Classify each of these for itself.")
+@threads_option
+@json_option
+def classify(
+    models: tuple[Path, ...], files: tuple[str, ...], per: str | None, threads: int | None, as_json: bool
+) -> None:
+    """Say which MODEL a text is likeliest by, and by what margin: its language, its author, a kind of log.
+
+    Models are compared by bits per byte of UTF-8; a character that a model does not know costs it what one of all that
+    there are would. The margin is to the second best.
+
+    \b
+    charloom classify english.safetensors french.safetensors german.safetensors --text letter.txt
+    charloom classify benign.safetensors generated.safetensors --text domains.txt --per line --json
+    """
+    if len(models) < 2 or len(set(models)) < len(models):
+        raise click.UsageError("give at least two models, each once.")
+    set_threads(threads)
+
+    from charloom.inference import settings_for
+    from charloom.model import load
+
+    scorers = [load(model).scorer(unknown="replace") for model in models]
+    tell_comparison(scorers)
+    found = inputs(files or ("-",), settings_for(scorers))
+    if per == "line":
+        for scorer in scorers:
+            scorer.warm_up()
+        for one in found:
+            name = {"file": one.name} if len(found) > 1 else {}
+            for batch in line_costs(scorers, one):
+                rows = (
+                    name | {"line": row[0].number} | _verdict(models, [line.cost for line in row]) | _text(row[0].text)
+                    for row in batch
+                )
+                printed(json.dumps(row) if as_json else _line_text(row) for row in rows)
+        return
+    for texts in [[one] for one in found] if per == "file" else [found]:
+        verdict = _verdict(models, total_costs(scorers, texts))
+        if as_json:
+            click.echo(json.dumps(({"file": texts[0].name} if per == "file" else {}) | verdict))
+            continue
+        click.echo(
+            f"{named(texts)}: {one_line(verdict['model'])}, by {verdict['margin_bits_per_byte']:.3f} bits per byte"
+        )
+        for model, bits in sorted(verdict["bits_per_byte"].items(), key=lambda item: item[1]):
+            click.echo(f"  {bits:7.3f}  {one_line(model)}")
+
+
+def _verdict(models: Sequence[Path], costs: Sequence["Cost"]) -> dict[str, Any]:
+    """Returns the model by which the text is likeliest, the margin to the second, and what it costs each."""
+    bits = {str(model): cost.bits_per_byte for model, cost in zip(models, costs, strict=True)}
+    # What is no number is no candidate, unless all are none.
+    best, second = sorted(bits, key=lambda model: math.inf if math.isnan(bits[model]) else bits[model])[:2]
+    return {
+        "model": best,
+        "margin_bits_per_byte": finite_or_none(bits[second] - bits[best]),
+        "bits_per_byte": {model: finite_or_none(one) for model, one in bits.items()},
+    }
+
+
+def _text(text: str | bytes) -> dict[str, str]:
+    return {"text": shown(text)}
+
+
+def _line_text(row: dict[str, Any]) -> str:
+    margin = row["margin_bits_per_byte"]
+    where = one_line(f"{row['file']}:{row['line']}") if "file" in row else str(row["line"])
+    figure = "      –" if margin is None else f"{margin:7.3f}"
+    return f"{figure}  {one_line(Path(row['model']).stem)}  {where:>6}  {one_line(row['text'])}"

@@ -1,0 +1,89 @@
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charloom.errors import EncodingError
+from charloom.settings import TextSettings
+from charloom.text import arriving_lines
+from charloom.text import lines as lines_module
+from charloom.text.decoding import text_pieces
+
+PLAIN = TextSettings()
+texts = st.text(st.sampled_from("ab\r\n é€𝄞"), max_size=60)
+
+
+def cut(data, cuts):
+    bounds = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    return [data[a:b] for a, b in pairwise(bounds)]
+
+
+def arrived(chunks, settings=PLAIN):
+    return [line for lines in arriving_lines(chunks, "a pipe", settings) for line in lines]
+
+
+@given(texts, st.lists(st.integers(0, 120), max_size=8))
+def test_lines_together_are_the_text_however_it_is_cut(text, cuts):
+    lines = arrived(cut(text.encode(), cuts))
+    whole = "".join(text_pieces([text.encode()], "a pipe", PLAIN))
+    assert "".join(line.text + "\n" * line.has_end for line in lines) == whole
+    assert [line.number for line in lines] == list(range(1, len(lines) + 1))
+    assert all(line.has_end for line in lines[:-1])
+    assert all("\n" not in line.text for line in lines)
+
+
+@given(texts, st.lists(st.integers(0, 120), max_size=8), st.integers(4, 9))
+def test_a_long_line_comes_in_parts(text, cuts, longest):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines_module, "LONGEST", longest)
+        lines = arrived(cut(text.encode(), cuts))
+    assert all(len(line.text.encode()) <= longest for line in lines if not line.is_last)
+    joined, starts = {}, {}
+    for line in lines:
+        assert line.problem is None
+        assert line.is_first == (line.number not in joined)
+        joined[line.number] = joined.get(line.number, "") + line.text + "\n" * line.has_end
+        starts[line.number] = line.is_last
+    assert "".join(joined.values()) == "".join(text_pieces([text.encode()], "a pipe", PLAIN))
+    assert all(starts.values())
+
+
+def test_a_line_is_given_out_as_soon_as_it_ends():
+    def chunks():
+        yield b"one\ntw"
+        assert seen == ["one"]
+        yield b"o\n"
+        assert seen == ["one", "two"]
+
+    seen = []
+    for lines in arriving_lines(chunks(), "a pipe", PLAIN):
+        seen += [line.text for line in lines]
+
+
+def test_what_is_no_utf8_is_a_problem_of_its_line():
+    first, second, third = arrived([b"good\nb\xff", b"d\nfine"])
+    assert (first.text, third.text, third.has_end) == ("good", "fine", False)
+    assert (second.number, second.text) == (2, "")
+    assert second.problem == "byte 0xff at offset 1 is no UTF-8"
+
+
+def test_a_part_with_a_problem_spoils_what_follows_it(monkeypatch):
+    monkeypatch.setattr(lines_module, "LONGEST", 8)
+    lines = arrived(cut(b"aaaaaaa\xffbbbbbbbbbbbbbbbb\nfine\n", range(0, 30, 5)))
+    problems = [line.problem for line in lines if line.number == 1]
+    assert len(problems) > 1
+    assert set(problems) == {"byte 0xff at offset 7 is no UTF-8"}
+    assert lines[-1].text == "fine"
+    assert lines[-1].problem is None
+
+
+def test_marks_encodings_cases_and_delimiters():
+    assert [line.text for line in arrived([b"\xef\xbb", b"\xbfab\nc\n"])] == ["ab", "c"]
+    assert [line.text for line in arrived([b"\xef"])] == [""]  # a problem
+    assert [line.text for line in arrived(["Äb\r\nc".encode("utf-16")], TextSettings(encoding="utf-16"))] == ["Äb", "c"]
+    with pytest.raises(EncodingError, match="utf-16"):
+        arrived([b"\xff\xfe\x00"], TextSettings(encoding="utf-16"))
+    assert [line.text for line in arrived([b"AB\nC"], TextSettings(lowercase=True))] == ["ab", "c"]
+    assert [line.text for line in arrived([b"ab\nc$$d$", b"$"], TextSettings(delimiter="$$"))] == ["ab\nc", "d"]
+    assert [line.text for line in arrived([b"a\r\n\xff\n"], TextSettings(units="bytes"))] == [b"a\r", b"\xff"]
