@@ -16,6 +16,7 @@ from charloom.model import FORMAT_VERSION, TextModel, load
 from charloom.models import Network
 from charloom.settings import NetworkSettings, SamplingSettings, TextSettings
 from charloom.text import Vocabulary
+from tests.reference import NumpyNetwork, softmax
 
 
 def make(text="abc \nABC", lowercase=False, vocabulary=None, **settings):
@@ -240,3 +241,53 @@ def test_a_model_of_records_is_the_same_after_loading_and_wants_the_beginning_of
 def test_a_replacement_character_that_was_learnt_is_written(tmp_path):
     model = make("\ufffd")
     assert "\ufffd" in model.generate("", 20)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "elman"])
+def test_what_comes_next_is_what_the_equations_say(cell, kernels):
+    model = make(cell=cell, layers=2)
+    reference = NumpyNetwork(model.network)
+    reference.reset()
+    logits = [reference.step(None), *(reference.step(at) for at in model.vocabulary.encode("abcab"))]
+    found = model.next("abcab")
+    np.testing.assert_allclose(found.probs, softmax(logits[-1]), atol=1e-5)
+    best = np.argsort(-logits[-1])[:3]
+    assert [character for character, _ in found.top(3)] == [model.vocabulary.characters[at] for at in best]
+    np.testing.assert_allclose([chance for _, chance in found.top(3)], softmax(logits[-1])[best], atol=1e-5)
+    # The same from where an earlier one stands, which can be gone on from more than once.
+    earlier = model.next("abc")
+    np.testing.assert_allclose(earlier.probs, softmax(logits[3]), atol=1e-5)
+    for _ in range(2):
+        np.testing.assert_allclose(model.next("ab", earlier.carry).probs, found.probs, atol=1e-6)
+    np.testing.assert_allclose(model.next().probs, softmax(logits[0]), atol=1e-5)
+    np.testing.assert_allclose(model.embed("abcab"), np.concatenate([state[0] for state in reference.state]), atol=1e-5)
+    with pytest.raises(UnknownCharacterError, match="'x'"):
+        model.next("x", earlier.carry)
+
+
+def test_the_next_byte_has_a_name_of_its_own():
+    found = make(vocabulary=Vocabulary.of_bytes()).next("ü")
+    assert len(found.probs) == 256
+    assert set(found.characters) == {chr(byte) for byte in range(256)}
+
+
+def test_a_model_scores_texts_as_it_was_trained_on_them():
+    model = make(text="abc\n", lowercase=True)
+    np.testing.assert_array_equal(model.score("AB\r\nC").nats, model.score("ab\nc").nats)
+    many = model.score_many(["AB\r\nC", "a"])
+    np.testing.assert_allclose(many[0].nats, model.score("ab\nc").nats, atol=1e-5)
+    names = make(vocabulary=Vocabulary("chars", "\nab", "\n"))
+    names = replace(names, text=TextSettings(delimiter="\n"))
+    assert names.score("ab").text == names.score_many(["ab"])[0].text == "ab\n"
+    given = names.score("b", prompt="a")
+    np.testing.assert_allclose(given.nats, names.score("ab").nats[1:], atol=1e-5)
+    assert model.score("axb", unknown="skip").unknown == 1
+    with pytest.raises(UnknownCharacterError, match="'x'"):
+        model.score("axb")
+
+
+def test_a_notebook_shows_a_model_and_escapes_it():
+    model = replace(make(), trained_on={"name": "<b>.txt", "sha256": "0", "characters": 7})
+    shown = model._repr_html_()
+    assert "&lt;b&gt;.txt, 7 characters" in shown
+    assert "<b>" not in shown

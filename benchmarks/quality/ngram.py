@@ -4,34 +4,41 @@ import math
 from collections import Counter, defaultdict
 
 
-def ngram_bits_per_char(train: str, text: str, order: int) -> float:
-    """Returns the bits that a character of `text` costs a model of `order` - 1 characters of context.
+class NgramModel:
+    """A model of `order` - 1 characters of context.
 
-    Shorter contexts are mixed in by Witten and Bell's weights, down to an even chance for each character of both texts:
+    Shorter contexts are mixed in by Witten and Bell's weights, down to an even chance for each of `characters`:
 
         P(c | h) = (n(h c) + t(h) P(c | h')) / (n(h) + t(h))
 
     with n(h) how often h came, t(h) how many different characters came after it, and h' without its first character.
     Source: Witten and Bell, 1991; Chen and Goodman, 1999, section 2.5.
 
-    >>> f"{ngram_bits_per_char('ab' * 1000, 'ab' * 50, 3):.1e}"
+    >>> model = NgramModel("ab" * 1000, 3, "ab")
+    >>> f"{sum(model.bits('ab' * 50, before='ab')) / 100:.1e}"
     '7.2e-07'
     """
-    followers: list[defaultdict[str, Counter[str]]] = [defaultdict(Counter) for _ in range(order)]
-    for at, character in enumerate(train):
-        for length in range(min(order, at + 1)):
-            followers[length][train[at - length : at]][character] += 1
-    even = 1 / len(set(train) | set(text))
-    bits = 0.0
-    before = train[-(order - 1) :]
-    for character in text:
-        probability = even
-        for length in range(min(order, len(before) + 1)):
-            counts = followers[length].get(before[len(before) - length :])
-            if counts is None:
-                break
-            different = len(counts)
-            probability = (counts[character] + different * probability) / (counts.total() + different)
-        bits -= math.log2(probability)
-        before = (before + character)[-(order - 1) :]
-    return bits / len(text)
+
+    def __init__(self, train: str, order: int, characters: str):
+        self._order = order
+        self._even = 1 / len(set(characters))
+        self._followers: list[defaultdict[str, Counter[str]]] = [defaultdict(Counter) for _ in range(order)]
+        for at, character in enumerate(train):
+            for length in range(min(order, at + 1)):
+                self._followers[length][train[at - length : at]][character] += 1
+
+    def bits(self, text: str, before: str = "") -> list[float]:
+        """Returns what each character of `text` costs, which stands behind `before`."""
+        before = before[-(self._order - 1) :]
+        costs = []
+        for character in text:
+            probability = self._even
+            for length in range(min(self._order, len(before) + 1)):
+                counts = self._followers[length].get(before[len(before) - length :])
+                if counts is None:
+                    break
+                different = len(counts)
+                probability = (counts[character] + different * probability) / (counts.total() + different)
+            costs.append(-math.log2(probability))
+            before = (before + character)[-(self._order - 1) :]
+        return costs

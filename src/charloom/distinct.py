@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from charloom.inference import Writing
-from charloom.model import Prepared
+from charloom.prepared import Prepared
 from charloom.settings import SamplingSettings, TextSettings, require_count
 from charloom.text import Corpus, split_records
 

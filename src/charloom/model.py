@@ -1,8 +1,9 @@
 """TextModel: a network with its vocabulary. What a user holds, and what a model file is."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from charloom import __version__
 from charloom.artifacts import read_tensor_file, write_tensor_file
+from charloom.description import described
 from charloom.errors import ModelFileError, SettingError, TooShortError, UnknownCharacterError
 from charloom.inference import (
     NativeStream,
@@ -19,15 +21,13 @@ from charloom.inference import (
     Score,
     Scorer,
     Stream,
-    Writing,
-    lanes_of,
     prediction,
     read_on,
     read_prompt,
     state_vector,
-    write,
 )
 from charloom.models import Dense, Network, named_tensors, restored
+from charloom.prepared import Prepared
 from charloom.settings import (
     NetworkSettings,
     SamplingSettings,
@@ -35,7 +35,6 @@ from charloom.settings import (
     Units,
     UnknownPolicy,
     require_count,
-    require_seed,
 )
 from charloom.text import Vocabulary, normalize
 
@@ -177,12 +176,17 @@ class TextModel:
         """Returns the state after `text` as a vector: the outputs of all layers, float32, of size layers × hidden."""
         return state_vector(self.prepare(text).stream)
 
+    def _repr_html_(self) -> str:
+        """Returns what a notebook shows."""
+        rows = (f"<tr><th>{escape(name)}</th><td>{escape(fact)}</td></tr>" for name, fact in described(self).items())
+        return f"<table>{''.join(rows)}</table>"
+
     @property
     def window(self) -> int | None:
         """The length of the windows that the model was trained on; None for a text read on and on."""
         return self.training.get("window")
 
-    def prepare(self, prompt: str = "", unknown: UnknownPolicy = "error", window: int | None = None) -> "Prepared":
+    def prepare(self, prompt: str = "", unknown: UnknownPolicy = "error", window: int | None = None) -> Prepared:
         """Returns the model after it has read `prompt`, ready to write any number of texts from there."""
         if window is not None:
             require_count("window", window)
@@ -240,64 +244,6 @@ class TextModel:
         }
         tensors = {name: np.asarray(tensor) for name, tensor in named_tensors(self.network).items()}
         write_tensor_file(Path(path), tensors, metadata)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A model that has read a prompt.
-
-    Attributes:
-        model: the model.
-        writer: the network as it writes.
-        prompt: as the model read it, with newlines, case and unknown characters as it knows them.
-        stream: the network's state after it.
-    """
-
-    model: TextModel
-    writer: Network = field(repr=False)
-    prompt: str
-    stream: Stream | NativeStream = field(repr=False)
-
-    def write(
-        self,
-        length: int,
-        settings: SamplingSettings,
-        *,
-        seed: int,
-        stream_index: int = 0,
-        stop: str | None = None,
-    ) -> Writing:
-        """Returns an iterator over up to `length` new characters, in small pieces as they come.
-
-        Args:
-            seed: of the choices.
-            stream_index: tells texts apart that are written with the same seed.
-            stop: end before the first occurrence of this text.
-        """
-        (writing,) = self.write_many(length, settings, seed=seed, stream_indexes=[stream_index], stop=stop)
-        return writing
-
-    def write_many(
-        self,
-        length: int,
-        settings: SamplingSettings,
-        *,
-        seed: int,
-        stream_indexes: Sequence[int],
-        stop: str | None = None,
-    ) -> list[Writing]:
-        """Returns what `write` does for each of `stream_indexes`; the texts are written side by side, as any is read.
-
-        Each is the text that it would be alone.
-        """
-        require_count("length", length)
-        require_seed(seed)
-        if stop == "":
-            raise SettingError("stop", "must not be empty")
-        stop = self.model.seen(stop) if stop else None  # in the model's own letters
-        blocks = write(self.writer, self.stream, length, settings, seed, stream_indexes)
-        vocabulary, lanes = self.model.vocabulary, lanes_of(blocks, len(stream_indexes))
-        return [Writing(lane, vocabulary.decoder(), stop, vocabulary.end_id) for lane in lanes]
 
 
 def load(path: str | os.PathLike[str]) -> TextModel:

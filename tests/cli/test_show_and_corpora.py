@@ -26,6 +26,19 @@ def test_show_a_model(charloom, model_file):
         assert words in shown
 
 
+def test_show_what_two_models_have_in_common_and_what_not(charloom, model_file, book, tmp_path):
+    other = tmp_path / "other.safetensors"
+    charloom("train", book, "--out", other, "--updates", 5, "--hidden", 16, "--embedding", 8, "--lanes", 4)
+    lines = charloom("show", model_file, other, "--json").stdout.splitlines()
+    assert [json.loads(line)["hidden"] for line in lines] == [32, 16]
+    shown = charloom("show", model_file, other).stdout.splitlines()
+    assert shown[0].endswith(f"A {model_file}")
+    assert shown[1].endswith(f"B {other}")
+    assert sum("lstm, 1 × " in line for line in shown) == 2
+    assert sum("book.txt, 2,640 characters" in line for line in shown) == 1
+    assert_refused(charloom("show", model_file, other, other), 2, "two models can be compared")
+
+
 def test_show_the_machine(charloom):
     facts = json.loads(charloom("show", "--json").stdout)
     assert facts["device"].startswith(("cpu", "TFRT_CPU", "cuda"))
@@ -46,7 +59,7 @@ def test_a_wrong_copy_and_a_wrong_name(charloom, tmp_path):
 
 
 def test_help_is_there_and_has_examples(charloom):
-    for command in ("train", "generate", "show", "corpora"):
+    for command in ("train", "generate", "score", "classify", "report", "show", "corpora"):
         text = charloom(command, "--help").stdout
         assert f"charloom {command}" in text.split("Options:")[0].split("\n", 1)[1]
     assert charloom().stdout == charloom("--help").stdout

@@ -1,6 +1,13 @@
 """Artifacts: files written in one step, and named tensors with JSON in one of them. Knows nothing of networks."""
 
-from charloom.artifacts.files import alone_in, cannot_write, make_folder, replacing, write_bytes
+from charloom.artifacts.files import (
+    alone_in,
+    cannot_write,
+    make_folder,
+    replacing,
+    require_writable_page,
+    write_bytes,
+)
 from charloom.artifacts.tensor_file import (
     METADATA_KEY,
     read_metadata,
@@ -18,6 +25,7 @@ __all__ = [
     "read_tensor_file",
     "replacing",
     "require_writable",
+    "require_writable_page",
     "write_bytes",
     "write_tensor_file",
 ]

@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -50,6 +50,38 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     finally:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def require_replaceable(path: Path, kind: str, example: str, is_one: Callable[[Path], bool]) -> None:
+    """Makes sure that a file of a `kind` can be written at `path`, in the place of nothing or of another such.
+
+    Raises:
+        OutputError: the folder is missing or not writable, or what stands there is something else.
+    """
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: it is a folder. Give a file, such as {path / example}.")
+    try:
+        if path.exists() and not (path.is_file() and is_one(path)):
+            raise OutputError(f"{path} is no {kind}, and would be written over. Give another name.")
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(descriptor)
+        os.unlink(temporary)
+    except OSError as error:
+        raise OutputError(cannot_write(path, error)) from error
+
+
+def require_writable_page(path: Path) -> None:
+    """Makes sure that an HTML page can be written at `path`.
+
+    Raises:
+        OutputError: the folder is missing or not writable, or what stands there is no page.
+    """
+    require_replaceable(path, "HTML page", "page.html", _looks_like_page)
+
+
+def _looks_like_page(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(14).lower() in (b"", b"<!doctype html")
 
 
 def make_folder(path: Path) -> None:

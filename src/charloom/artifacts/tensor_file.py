@@ -1,9 +1,7 @@
 """One safetensors file: tensors, and a JSON object under the metadata key `charloom`. Nothing is ever unpickled."""
 
 import json
-import os
 import struct
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +11,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from charloom.artifacts.files import cannot_write, write_bytes
-from charloom.errors import ModelFileError, OutputError
+from charloom.artifacts.files import require_replaceable, write_bytes
+from charloom.errors import ModelFileError
 
 METADATA_KEY = "charloom"
 
@@ -36,16 +34,7 @@ def require_writable(path: Path) -> None:
     Raises:
         OutputError: the folder is missing or not writable, or what stands there is no model file.
     """
-    if path.is_dir():
-        raise OutputError(f"cannot write {path}: it is a folder. Give a file, such as {path / 'model.safetensors'}.")
-    try:
-        if path.exists() and not (path.is_file() and _looks_like_tensor_file(path)):
-            raise OutputError(f"{path} is no model file, and would be written over. Give another name.")
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(descriptor)
-        os.unlink(temporary)
-    except OSError as error:
-        raise OutputError(cannot_write(path, error)) from error
+    require_replaceable(path, "model file", "model.safetensors", _looks_like_tensor_file)
 
 
 def read_tensor_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -14,6 +14,7 @@ from charloom.cli.classify import classify
 from charloom.cli.corpora import corpora
 from charloom.cli.generate import generate
 from charloom.cli.options import INTERRUPTED, WRONG_DATA, WRONG_WORDS, one_line
+from charloom.cli.report import report
 from charloom.cli.reproduce import reproduce
 from charloom.cli.score import score
 from charloom.cli.show import show
@@ -32,7 +33,7 @@ def charloom() -> None:
     """
 
 
-for _command in (train, generate, score, classify, show, reproduce, corpora):
+for _command in (train, generate, score, classify, report, show, reproduce, corpora):
     charloom.add_command(_command)
 
 

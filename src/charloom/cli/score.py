@@ -21,7 +21,9 @@ from charloom.cli.scoring import (
     tell_comparison,
     tell_unknown,
     total_costs,
+    units_of,
 )
+from charloom.cli.surprise import write_surprise
 from charloom.settings import UnknownPolicy
 from charloom.units import bits_from_nats, finite_or_none, perplexity_from_nats
 
@@ -58,6 +60,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="What becomes of characters that the model does not know; those left out are not scored.",
 )
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="PAGE",
+    help="Write a page too: the text colored by surprise, and what the model expected in each place.",
+)
 @threads_option
 @json_option
 def score(
@@ -71,6 +79,7 @@ def score(
     against: Path | None,
     adapt: bool,
     unknown: UnknownPolicy,
+    html: Path | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -86,8 +95,9 @@ def score(
     charloom score book.safetensors chapter.txt --per line --top 10
     tail -f app.log | charloom score app.safetensors - --per line --above 3.5
     charloom score english.safetensors letters.txt --per line --against french.safetensors
+    charloom score book.safetensors chapter.txt --html chapter.html
     """
-    _require_sense(per, top, above, carry, prompt, against, adapt)
+    _require_sense(per, top, above, carry, prompt, against, adapt, html)
     set_threads(threads)
 
     from charloom.inference import settings_for
@@ -113,6 +123,8 @@ def score(
         elif per == "file":
             for one in found:
                 _print_total(one.name, total_costs(scorers, [one]), as_json, of_file=True)
+        elif html is not None:
+            _print_total(named(found), [write_surprise(scorers[0], model.name, found, html)], as_json)
         else:
             _print_total(named(found), total_costs(scorers, found), as_json)
     for scorer in scorers:
@@ -127,6 +139,7 @@ def _require_sense(
     prompt: str,
     against: Path | None,
     adapt: bool,
+    html: Path | None,
 ) -> None:
     """Refuses what means nothing together."""
     for option, is_given in {"--top": top is not None, "--above": above is not None, "--carry": carry}.items():
@@ -138,6 +151,8 @@ def _require_sense(
         raise click.UsageError("--above must be a number.")
     if adapt and (per is not None or prompt):
         raise click.UsageError(f"--adapt is about a whole text: it does not go with {'--per' if per else '--prompt'}.")
+    if html is not None and (adapt or per is not None or against is not None):
+        raise click.UsageError("--html shows a whole text: it does not go with --per, --against or --adapt.")
     if against is not None and (adapt or per == "char"):
         raise click.UsageError(f"--against does not go with {'--adapt' if adapt else '--per char'}.")
 
@@ -221,15 +236,10 @@ def _print_characters(scorer: "Scorer", found: Sequence[Input], as_json: bool) -
         name = {"file": one.name} if len(found) > 1 else {}
         index = 0
         for score in piece_scores(scorer, one):
-            text = score.text if isinstance(score.text, str) else [_byte(byte) for byte in score.text]
-            for character, bits in zip(text, score.bits.tolist(), strict=True):
+            for character, bits in zip(units_of(score.text), score.bits.tolist(), strict=True):
                 row = name | {"index": index, "char": character, "bits": finite_or_none(bits)}
                 print(json.dumps(row) if as_json else f"{bits:7.3f}  {index:>6}  {one_line(character)}")
                 index += 1
-
-
-def _byte(byte: int) -> str:
-    return chr(byte) if byte < 0x80 else f"\\x{byte:02x}"
 
 
 def _adapted_nats(model: "TextModel", sources: "Sources", unknown: UnknownPolicy) -> float:

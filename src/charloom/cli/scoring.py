@@ -120,18 +120,22 @@ def _telling_of_units(scorers: Sequence["Scorer"]) -> Iterator[None]:
         ) from error
 
 
-def piece_scores(scorer: "Scorer", one: Input) -> Iterator["Score"]:
-    """Yields the scores of a text's pieces; of records each from its own beginning."""
+def piece_scores(scorer: "Scorer", one: Input, guesses: int = 0) -> Iterator["Score"]:
+    """Yields the scores of a text's pieces, with so many guesses; of records each from its own beginning."""
     from charloom.inference import scored_pieces
     from charloom.text import arriving_lines
 
     with _telling_of_units([scorer]):
         if scorer.settings.delimiter is None:
-            for ((score, _),) in scored_pieces([scorer], one.chunks(), one.name):
+            for ((score, _),) in scored_pieces([scorer], one.chunks(), one.name, guesses):
                 yield score
             return
         for lines in arriving_lines(one.chunks(), one.name, scorer.settings):
-            yield from scorer.score([scorer.ended(line.text) for line in lines])
+            texts = [scorer.ended(line.text) for line in lines]
+            if guesses:
+                yield from (scorer.begin(guesses).read(text)[0] for text in texts)
+            else:
+                yield from scorer.score(texts)
 
 
 def tell_unknown(vocabulary: "Vocabulary", unknowns: Counter[str], unknown: UnknownPolicy) -> None:
@@ -152,6 +156,11 @@ def tell_comparison(scorers: Sequence["Scorer"]) -> None:
             "character charged as one of all there are",
             err=True,
         )
+
+
+def units_of(text: str | bytes) -> Sequence[str]:
+    """Returns the characters of a text, or its bytes, those that are no ASCII escaped."""
+    return text if isinstance(text, str) else [chr(byte) if byte < 0x80 else f"\\x{byte:02x}" for byte in text]
 
 
 def shown(text: str | bytes) -> str:

@@ -3,42 +3,60 @@
 import json
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from charloom import __version__
 from charloom.cli.options import json_option, one_line
-from charloom.units import bits_from_nats
-
-if TYPE_CHECKING:
-    from charloom.model import TextModel
-    from charloom.settings import NetworkSettings
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path), required=False)
+@click.argument("models", type=click.Path(path_type=Path), nargs=-1, metavar="[MODEL [MODEL]]")
 @json_option
-def show(model: Path | None, as_json: bool) -> None:
-    """Show what is in MODEL, or without one what charloom computes with on this machine.
+def show(models: tuple[Path, ...], as_json: bool) -> None:
+    """Show what is in MODEL; of two what they have in common and what not; of none what is computed with here.
+
+    With --json, an object a line for each.
 
     \b
     charloom show
     charloom show book.safetensors --json
+    charloom show book.safetensors other.safetensors
     """
-    if model is None:
-        facts = _machine()
+    if len(models) > 2:
+        raise click.UsageError("two models can be compared: give no more.")
+    if not models:
+        columns = [_machine()]
     else:
+        from charloom.description import described, facts
         from charloom.model import load
 
-        loaded = load(model)
-        facts = _model(loaded) if as_json else _described(loaded)
+        columns = [facts(model) if as_json else described(model) for model in map(load, models)]
     if as_json:
-        click.echo(json.dumps(facts))
+        for column in columns:
+            click.echo(json.dumps(column))
         return
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        click.echo(f"{name:<{width}}  {value}")
+    if len(columns) == 2:
+        _print_compared(models, columns)
+        return
+    width = max(map(len, columns[0]))
+    for name, value in columns[0].items():
+        click.echo(f"{name:<{width}}  {one_line(str(value))}")
+
+
+def _print_compared(models: tuple[Path, ...], columns: list[dict[str, str]]) -> None:
+    """Prints facts that two models share once, and those that they do not one under the other."""
+    a, b = columns
+    names = [*a, *(name for name in b if name not in a)]
+    width = max(map(len, names))
+    click.echo(f"{'':<{width}}  A {one_line(str(models[0]))}\n{'':<{width}}  B {one_line(str(models[1]))}")
+    for name in names:
+        values = [one_line(column.get(name, "–")) for column in columns]
+        if values[0] == values[1]:
+            click.echo(f"{name:<{width}}    {values[0]}")
+        else:
+            click.echo(f"{name:<{width}}  A {values[0]}\n{'':<{width}}  B {values[1]}")
 
 
 def _machine() -> dict[str, Any]:
@@ -54,68 +72,3 @@ def _machine() -> dict[str, Any]:
         "cores": available_cores(),
         "kernels": f"{kernels.name}: {kernels.why}",
     }
-
-
-def _model(model: "TextModel") -> dict[str, Any]:
-    vocabulary = model.vocabulary
-    return {
-        "format_version": model.format_version,
-        "cell": model.settings.cell,
-        "layers": model.settings.layers,
-        "hidden": model.settings.hidden,
-        "embedding": model.settings.embedding if model.settings.inputs == "embedding" else None,
-        "parameters": model.network.parameters,
-        "vocabulary": vocabulary.characters if vocabulary.units == "chars" else None,
-        "units": vocabulary.units,
-        "trained_on": dict(model.trained_on),
-    }
-
-
-def _described(model: "TextModel") -> dict[str, str]:
-    from charloom.kernels import reference_reason
-
-    settings, vocabulary, on, training = model.settings, model.vocabulary, model.trained_on, model.training
-    facts = {
-        "model": f"{settings.cell}, {settings.layers} × {settings.hidden}, "
-        f"{_inputs(settings)}{_unusual(settings)}, {model.network.parameters:,} parameters",
-        "vocabulary": f"{vocabulary.size:,} {'characters' if vocabulary.units == 'chars' else 'bytes'}"
-        + (f": {vocabulary.characters!r}" if 0 < len(vocabulary.characters) <= 200 else "")
-        + (", lower-cased" if model.text.lowercase else ""),
-    }
-    if model.text.delimiter is not None:
-        facts["records"] = "a line each" if model.text.record_end == "\n" else f"between {model.text.delimiter!r}"
-    by_layer = [reference_reason(settings.hidden, activation) for activation in settings.cell_activations]
-    if reasons := sorted({reason for reason in by_layer if reason}):
-        where = "" if all(by_layer) else " in some layers"
-        facts["kernels"] = f"reference{where}: {', '.join(reasons)}"
-    if on.keys() >= {"name", "characters"}:
-        facts["trained on"] = f"{one_line(on['name'])}, {on['characters']:,} characters"
-    if "sha256" in on:
-        facts["SHA-256"] = one_line(on["sha256"])
-    if model.window is not None:
-        facts["window"] = f"{model.window} characters, read anew for each one that is written"
-    if training.keys() >= {"kept_update", "updates"}:
-        facts["kept"] = f"update {training['kept_update']:,} of {training['updates']:,}"
-    if training.keys() >= {"validation_nats_per_char", "validation_chars"}:
-        nats = training["validation_nats_per_char"]
-        facts["validation"] = (
-            f"{bits_from_nats(nats):.3f} bits ({nats:.4f} nats) per character on "
-            f"{training['validation_chars']:,} held-out characters"
-        )
-    return facts
-
-
-def _inputs(settings: "NetworkSettings") -> str:
-    return f"embedding {settings.embedding}" if settings.inputs == "embedding" else f"{settings.inputs} inputs"
-
-
-def _unusual(settings: "NetworkSettings") -> str:
-    """Returns what is other than it mostly is, each with a comma before it."""
-    gates, last = settings.gate_activation.replace("_", " "), settings.cell_activations[-1]
-    remarks = [
-        (settings.gate_activation != "sigmoid", f"{gates} gates"),
-        (settings.cell_activation != "tanh", f"{settings.cell_activation} cells"),
-        (last != settings.cell_activation, f"{last} in the last cell"),
-        (settings.head != "dense", f"whose outputs are {settings.head}"),
-    ]
-    return "".join(f", {remark}" for unusual, remark in remarks if unusual)

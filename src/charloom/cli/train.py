@@ -139,6 +139,7 @@ class _Pace(click.ParamType[Any]):
     metavar="DIR",
     help="A folder to keep the text in, encoded, and to read it from.  [default: the user's cache, from 100 MB on]",
 )
+@click.option("--report", is_flag=True, help="Write an HTML page about the model at the end, beside it.")
 @click.option("--tensorboard", is_flag=True, help="Write event files for TensorBoard into the run's folder.")
 @threads_option
 @json_option
@@ -151,6 +152,7 @@ def train(
     run: Path | None,
     resume: Path | None,
     cache: Path | None,
+    report: bool,
     tensorboard: bool,
     lowercase: bool,
     as_bytes: bool,
@@ -200,6 +202,7 @@ def train(
 
     set_threads(threads)
 
+    from charloom.artifacts import require_writable_page
     from charloom.cli.terminal import TrainingDisplay
     from charloom.runs import RunSettings, run_training
     from charloom.training import Encoding, Event, follow
@@ -219,6 +222,8 @@ def train(
         settings = _held(context, settings, resume)
     out, folder = settings.out, settings.folder
     assert out is not None  # the command line always names one
+    if report:
+        require_writable_page(out.with_suffix(".html"))
     kept = "the model is validated and saved" if folder is None else "a checkpoint and the model are saved"
     plots = folder / "tensorboard" if tensorboard and folder is not None else None
     with TrainingDisplay() as display, Interrupt(display.print, kept) as interrupt, _plotting(plots) as plot:
@@ -241,11 +246,27 @@ def train(
         click.echo(json.dumps(_report(out, result, seconds)))
     else:
         _print_summary(out, result, seconds)
+    if report:
+        _write_report(settings, result, out)
     if interrupt.came:
         if folder is not None:
             click.echo(f"Go on with: charloom train --resume {shlex.quote(str(folder))}", err=True)
         return interrupt.status
     return WRONG_DATA if result.stopped.reason == "diverged" else 0
+
+
+def _write_report(settings: "RunSettings", result: "TrainingResult", out: Path) -> None:
+    """Writes the report on a model beside it, with the text that it was trained on where that can be read again."""
+    from charloom.cli.report import write_report
+    from charloom.runs.token_cache import LARGE
+    from charloom.text import find_sources
+
+    sources, why_not = None, "it came from standard input, and is read once"
+    if "-" not in settings.sources:
+        sources, why_not = find_sources(settings.sources, settings.text), "it is too large to be looked into"
+        if sources.likely_size >= LARGE:
+            sources = None
+    write_report(result.model, out.name, out.with_suffix(".html"), sources, why_not)
 
 
 @contextmanager

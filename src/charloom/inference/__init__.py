@@ -6,6 +6,7 @@ from charloom.inference.line_scores import LineScore, score_lines
 from charloom.inference.prediction import Next, prediction, state_vector
 from charloom.inference.reading import Guesses, Score, Scorer
 from charloom.inference.scoring import MeanScore, score_blocks
+from charloom.inference.unit_outputs import unit_outputs
 from charloom.inference.writing import Writing, lanes_of
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "scored_pieces",
     "settings_for",
     "state_vector",
+    "unit_outputs",
     "write",
 ]

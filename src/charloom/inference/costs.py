@@ -73,14 +73,18 @@ def settings_for(scorers: Sequence[Scorer]) -> TextSettings:
     )
 
 
-def scored_pieces(scorers: Sequence[Scorer], chunks: Iterable[bytes], name: str) -> Iterator[list[tuple[Score, Cost]]]:
+def scored_pieces(
+    scorers: Sequence[Scorer], chunks: Iterable[bytes], name: str, guesses: int = 0
+) -> Iterator[list[tuple[Score, Cost]]]:
     """Yields the pieces of the text `name` as each of `scorers` sees them, who read it from its beginning to its end.
+
+    With `guesses`, each score has so many.
 
     Raises:
         CharloomError: the text is not as it should be, or a character is unknown and is an error.
     """
     settings = settings_for(scorers)
-    readings = [scorer.begin() for scorer in scorers]
+    readings = [scorer.begin(guesses) for scorer in scorers]
     pieces: Iterable[str | bytes] = chunks if settings.units == "bytes" else text_pieces(chunks, name, settings)
     for piece in pieces:
         scores = [reading.read(piece)[0] for reading in readings]

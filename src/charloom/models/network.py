@@ -135,20 +135,32 @@ class Network(SequenceModel):
         *,
         last_only: bool = False,
     ) -> tuple[Float[Array, "predicted lanes vocab"], Carry]:
+        outputs, last = self.outputs(token_ids, resets, carry, dropout_masks)
+        return self.head(outputs[-1][-1:] if last_only else outputs[-1]), last
+
+    def outputs(
+        self,
+        token_ids: Int32[Array, "time lanes"],
+        resets: Bool[Array, "time lanes"],
+        carry: Carry,
+        dropout_masks: DropoutMasks = None,
+    ) -> tuple[tuple[Float[Array, "time lanes hidden"], ...], Carry]:
+        """Returns each layer's outputs after each step, and the last carry."""
         rows = jnp.where(resets, self.start_row, token_ids)
         if self.inputs == "scalar":
             inputs: LayerInputs = self.cells[0].features(self._scalars(rows))  # cheaper than a table's gradient
         else:
             inputs = Rows(rows, self.projection_table())
-        last = []
+        outputs, last = [], []
         for layer, cell in enumerate(self.cells):
             hidden, cell_carry = cell.sequence(inputs, carry[layer], resets)
             if dropout_masks is not None:
                 hidden = hidden * dropout_masks[layer]
+            outputs.append(hidden)
             last.append(cell_carry)
             if layer + 1 < len(self.cells):
                 inputs = self.cells[layer + 1].features(hidden)
-        return self.head(hidden[-1:] if last_only else hidden), tuple(last)
+        return tuple(outputs), tuple(last)
 
     def without_weights(self, share: float, key: Key[Array, ""]) -> "Network":
         """Returns the network without a share of its recurrent weights, drawn one by one; the others are larger for it.

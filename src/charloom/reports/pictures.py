@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import escape
 
+from charloom.units import bits_from_nats
+
 _OURS, _PUBLISHED, _HELD_OUT, _OTHER = "#0b5394", "#c05600", "#38761d", "#7a7a7a"
 _COLORS = {"here": _OURS, "published": _PUBLISHED, "held out": _HELD_OUT}
 _BAR_LEAST = 0.01
@@ -50,6 +52,61 @@ def loss_curves(title: str, curves: Mapping[str, Values]) -> Picture:
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     return Picture(_svg_of(figure, title), f"{title}. {_in_words(curves)}")
+
+
+def training_curves(history: Sequence[Mapping[str, float | None]]) -> Picture:
+    """Returns what was trained on and what was held out cost at each evaluation, in bits per character."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+    FigureCanvasSVG(figure)
+    axes = figure.subplots()
+    sentences = []
+    for name, key, color, style in (
+        ("training", "train_nats_per_char", _OURS, "--"),
+        ("held out", "validation_nats_per_char", _HELD_OUT, "-"),
+    ):
+        points = [(one["update"], bits_from_nats(nats)) for one in history if (nats := one[key]) is not None]
+        updates, bits = zip(*points, strict=True) if points else ((), ())
+        axes.plot(updates, bits, style, color=color, marker="o", markersize=3, label=name)
+        if bits:
+            sentences.append(
+                f"{name}: from {bits[0]:.3f} to {bits[-1]:.3f} bits per character, at best {min(bits):.3f}."
+            )
+    axes.set_xlabel("update")
+    axes.set_ylabel("bits per character")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return Picture(_svg_of(figure, "training"), f"Curves of {len(history)} evaluations. {' '.join(sentences)}")
+
+
+def character_map(characters: Sequence[Mapping[str, Any]]) -> Any:
+    """Returns an SVG element with each character at its place; `x` and `y` are of any size."""
+    from markupsafe import Markup
+
+    width, height, margin = 640, 420, 24
+
+    def scaled(name: str, size: int) -> list[float]:
+        values = [float(one[name]) for one in characters]
+        low, spread = min(values), (max(values) - min(values)) or 1.0
+        return [margin + (value - low) / spread * (size - 2 * margin) for value in values]
+
+    drawn = "".join(
+        f'<text x="{x:.1f}" y="{y + 5:.1f}" class="{_kind(one["character"])}">{_glyph(one["character"])}'
+        f"<title>{escape(repr(one['character']))}</title></text>"
+        for one, x, y in zip(characters, scaled("x", width), scaled("y", height), strict=True)
+    )
+    label = f"A map of {len(characters)} characters by the two directions in which their embeddings differ most."
+    return Markup(f'<svg class="map" viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{drawn}</svg>')
+
+
+def _kind(character: str) -> str:
+    if character.isupper():
+        return "upper"
+    if character.isalpha():
+        return "lower"
+    return "digit" if character.isdigit() else "other"
 
 
 def probability_bars(title: str, letters: str, chances: Sequence[float]) -> Picture:
@@ -122,7 +179,8 @@ def _box(x: float, y: float, size: int, kind: str, character: str) -> str:
 
 
 def _glyph(character: str) -> str:
-    return escape({"\n": "⏎", " ": "␣"}.get(character, character))
+    shown = {"\n": "⏎", " ": "␣", "\t": "⇥"}.get(character, character)
+    return escape(shown if shown.isprintable() else "·")
 
 
 def _in_words(curves: Mapping[str, Values]) -> str:

@@ -1,9 +1,10 @@
 """The report on studies: every rung beside what was published of it, one page for all."""
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from charloom.reports.pages import rendered
 from charloom.reports.pictures import Picture, framing_diagram, loss_curves, probability_bars
 from charloom.reports.study_figures import accuracy_text, bits_table, loss_text, sentences
 from charloom.units import format_seconds
@@ -18,16 +19,7 @@ def study_report(results: Mapping[str, Any], about: Mapping[str, Mapping[str, st
         results: what `results.json` holds.
         about: of each study, by name, its `title`, a `note`, and the `source` where it was published.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("charloom.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    filters: dict[str, Callable[..., Any]] = {
         "seconds": format_seconds,
         "visible": _visible,
         "nats": loss_text,
@@ -44,10 +36,14 @@ def study_report(results: Mapping[str, Any], about: Mapping[str, Mapping[str, st
         }
         for name, rungs in results["studies"].items()
     ]
-    page: str = environment.get_template("studies.html.j2").render(
-        studies=studies, machine=results["machine"], version=results["version"], run=results["run"]
+    return rendered(
+        "studies.html.j2",
+        filters,
+        studies=studies,
+        machine=results["machine"],
+        version=results["version"],
+        run=results["run"],
     )
-    return page
 
 
 def _rung(study: str, name: str, rungs: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,8 @@ from charloom.units import bits_from_nats, finite_or_none
 _SAMPLE_LENGTH = 160
 _SAMPLE_RECORDS = 5
 _SAMPLE_SECONDS = 15.0
+_SAMPLES_APART = 1.5
+"""Each sample that the model file has comes after so many times the updates of the one before it."""
 
 
 class CheckpointTrees(NamedTuple):
@@ -73,6 +75,7 @@ class Keeper:
         self._pace: Pace | None = None  # before training
         self._clock = clock
         self._history: list[dict[str, float | None]] = []
+        self._samples: list[dict[str, Any]] = []
         self._folder = folder
 
     def model(self, outcome: Mapping[str, float] = MappingProxyType({})) -> TextModel:
@@ -85,7 +88,7 @@ class Keeper:
             text=self._settings.text,
             trained_on=self._trained_on,
             training=asdict(self.repeating)
-            | {"kept_update": self.best.update, "history": list(self._history)}
+            | {"kept_update": self.best.update, "history": list(self._history), "samples": list(self._samples)}
             | dict(outcome),
         )
 
@@ -99,6 +102,7 @@ class Keeper:
     def start_from(self, trees: CheckpointTrees, progress: Mapping[str, Any]) -> LoopState:
         """Takes over what a checkpoint remembers, and returns where its loop goes on."""
         self._history = list(progress["history"])
+        self._samples = list(progress.get("samples", []))
         if progress["best"] is not None:
             assert isinstance(trees.best, Network)  # as it was written
             self.best = Evaluation(**progress["best"], improved=True, network=trees.best)
@@ -146,6 +150,8 @@ class Keeper:
         self._history.append(figures)
         if evaluation.improved:
             self.best = evaluation
+            if not self._samples or evaluation.update >= _SAMPLES_APART * self._samples[-1]["update"]:
+                self._samples.append({"update": evaluation.update, "text": self._sample()})
             if self._settings.out is not None:
                 try:
                     self.model().save(self._settings.out)
@@ -176,6 +182,7 @@ class Keeper:
                 "validation_nats_per_char": best.validation_nats_per_char,
             },
             "history": self._history,
+            "samples": self._samples,
             "spent": self._clock.spent,
         }
         network = state.training.network if best is None else best.network

@@ -1,0 +1,58 @@
+"""The page that `charloom score --html` writes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from charloom.cli.scoring import Input, named, piece_scores, units_of
+from charloom.errors import CharloomError
+
+if TYPE_CHECKING:
+    from charloom.inference import Cost, Score, Scorer
+
+_GUESSES = 5
+
+
+def write_surprise(scorer: "Scorer", model: str, found: Sequence[Input], page: Path) -> "Cost":
+    """Writes a page of the texts, and returns what they cost.
+
+    Raises:
+        CharloomError: there is nothing to show, or more than a page can.
+    """
+    import numpy as np
+
+    from charloom.artifacts import require_writable_page, write_bytes
+    from charloom.inference import Cost
+    from charloom.reports import surprise_page
+
+    require_writable_page(page)
+    scores = _scores(scorer, found)
+    characters = [character for score in scores for character in units_of(score.text)]
+    guesses = [score.guesses for score in scores if score.guesses is not None]
+    vocabulary = scorer.vocabulary
+    html = surprise_page(
+        named(found),
+        model,
+        characters,
+        np.concatenate([score.bits for score in scores]),
+        np.concatenate([one.token_ids for one in guesses]),
+        np.concatenate([one.log_probs for one in guesses]),
+        units_of(vocabulary.characters if vocabulary.units == "chars" else bytes(range(256))),
+    )
+    write_bytes(page, html.encode("utf-8", "surrogatepass"))
+    return sum((Cost.of(score, score.text) for score in scores), Cost())
+
+
+def _scores(scorer: "Scorer", found: Sequence[Input]) -> list["Score"]:
+    from charloom.reports import MOST_CHARACTERS, too_long
+
+    scores, characters = [], 0
+    for one in found:
+        for score in piece_scores(scorer, one, min(_GUESSES, scorer.vocabulary.size)):
+            characters += score.characters
+            if characters > MOST_CHARACTERS:  # no need to score the rest
+                raise too_long(named(found))
+            scores.append(score)
+    if not characters:
+        raise CharloomError(f"{named(found)} has no character that the model knows. Give another text.")
+    return scores

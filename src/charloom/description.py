@@ -1,0 +1,75 @@
+"""What is to be said of a model, for people and as JSON values."""
+
+from typing import TYPE_CHECKING, Any
+
+from charloom.kernels import reference_reason
+from charloom.units import bits_from_nats
+
+if TYPE_CHECKING:
+    from charloom.model import TextModel
+    from charloom.settings import NetworkSettings
+
+
+def facts(model: "TextModel") -> dict[str, Any]:
+    """Returns what tells a model from another, as JSON values."""
+    vocabulary = model.vocabulary
+    return {
+        "format_version": model.format_version,
+        "cell": model.settings.cell,
+        "layers": model.settings.layers,
+        "hidden": model.settings.hidden,
+        "embedding": model.settings.embedding if model.settings.inputs == "embedding" else None,
+        "parameters": model.network.parameters,
+        "vocabulary": vocabulary.characters if vocabulary.units == "chars" else None,
+        "units": vocabulary.units,
+        "trained_on": dict(model.trained_on),
+    }
+
+
+def described(model: "TextModel") -> dict[str, str]:
+    """Returns what a person would want to know of a model: a name of each fact, and the fact."""
+    settings, vocabulary, on, training = model.settings, model.vocabulary, model.trained_on, model.training
+    facts = {
+        "model": f"{settings.cell}, {settings.layers} × {settings.hidden}, "
+        f"{_inputs(settings)}{_unusual(settings)}, {model.network.parameters:,} parameters",
+        "vocabulary": f"{vocabulary.size:,} {'characters' if vocabulary.units == 'chars' else 'bytes'}"
+        + (f": {vocabulary.characters!r}" if 0 < len(vocabulary.characters) <= 200 else "")
+        + (", lower-cased" if model.text.lowercase else ""),
+    }
+    if model.text.delimiter is not None:
+        facts["records"] = "a line each" if model.text.record_end == "\n" else f"between {model.text.delimiter!r}"
+    by_layer = [reference_reason(settings.hidden, activation) for activation in settings.cell_activations]
+    if reasons := sorted({reason for reason in by_layer if reason}):
+        where = "" if all(by_layer) else " in some layers"
+        facts["kernels"] = f"reference{where}: {', '.join(reasons)}"
+    if on.keys() >= {"name", "characters"}:
+        facts["trained on"] = f"{on['name']}, {on['characters']:,} characters"
+    if "sha256" in on:
+        facts["SHA-256"] = on["sha256"]
+    if model.window is not None:
+        facts["window"] = f"{model.window} characters, read anew for each one that is written"
+    if training.keys() >= {"kept_update", "updates"}:
+        facts["kept"] = f"update {training['kept_update']:,} of {training['updates']:,}"
+    if training.keys() >= {"validation_nats_per_char", "validation_chars"}:
+        nats = training["validation_nats_per_char"]
+        facts["validation"] = (
+            f"{bits_from_nats(nats):.3f} bits ({nats:.4f} nats) per character on "
+            f"{training['validation_chars']:,} held-out characters"
+        )
+    return facts
+
+
+def _inputs(settings: "NetworkSettings") -> str:
+    return f"embedding {settings.embedding}" if settings.inputs == "embedding" else f"{settings.inputs} inputs"
+
+
+def _unusual(settings: "NetworkSettings") -> str:
+    """Returns what is other than it mostly is, each with a comma before it."""
+    gates, last = settings.gate_activation.replace("_", " "), settings.cell_activations[-1]
+    remarks = [
+        (settings.gate_activation != "sigmoid", f"{gates} gates"),
+        (settings.cell_activation != "tanh", f"{settings.cell_activation} cells"),
+        (last != settings.cell_activation, f"{last} in the last cell"),
+        (settings.head != "dense", f"whose outputs are {settings.head}"),
+    ]
+    return "".join(f", {remark}" for unusual, remark in remarks if unusual)

@@ -1,0 +1,32 @@
+"""The page of a report on a model, from values alone."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from charloom.reports.pages import rendered
+from charloom.reports.pictures import character_map, training_curves
+
+_STEPS = 4
+
+
+def model_report(values: Mapping[str, Any]) -> str:
+    """Returns a self-contained HTML page of what `charloom.report.report` gathers."""
+    text = values["text"]
+    return rendered(
+        "model.html.j2",
+        curves=training_curves(values["history"]) if len(values["history"]) > 1 else None,
+        map=character_map(values["characters"]),
+        units=[]
+        if text is None
+        else [dict(one, runs=list(_runs(one["text"], one["outputs"]))) for one in text["units"]],
+        **values,
+    )
+
+
+def _runs(text: str, outputs: Sequence[float]) -> Iterator[tuple[str, str]]:
+    """Yields pieces of `text` whose unit puts out about the same, with the style that they are drawn in."""
+    steps = [round(_STEPS * output) for output in outputs]
+    for step, run in groupby(zip(steps, text, strict=True), key=lambda pair: pair[0]):
+        style = f"{'up' if step > 0 else 'down'}{abs(step)}" if step else "none"
+        yield style, "".join(character for _, character in run).replace("\n", "⏎\n")
