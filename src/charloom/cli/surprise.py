@@ -31,7 +31,7 @@ def write_surprise(scorer: "Scorer", model: str, found: Sequence[Input], page: P
     guesses = [score.guesses for score in scores if score.guesses is not None]
     vocabulary = scorer.vocabulary
     html = surprise_page(
-        named(found),
+        ", ".join(Path(one.name).name for one in found[:3]) + ", …" * (len(found) > 3),
         model,
         characters,
         np.concatenate([score.bits for score in scores]),

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from charloom.training import Event
 
 
+_REPORT_SECONDS = 4.0
+"""What a report takes of a budget."""
+
+
 def _setting(settings: type, name: str, flag: str, kind: Any, text: str) -> Decorator:
     """Returns the option `flag` for the field `name`, with its default from there."""
     default = next(field.default for field in fields(settings) if field.name == name)
@@ -237,7 +241,8 @@ def train(
             except OutputError as error:
                 display.print(f"{error} Nothing more is plotted; training goes on")
 
-        result = follow(run_training(settings, lambda: bool(interrupt.came), context.obj), on_event)
+        began = context.obj - (_REPORT_SECONDS if report else 0)  # a budget's time is the report's, too
+        result = follow(run_training(settings, lambda: bool(interrupt.came), began), on_event)
     seconds = time.monotonic() - context.obj
     has_budget = settings.training.epochs is None and settings.training.updates is None
     if has_budget and not interrupt.came and result.repeating is not None:
