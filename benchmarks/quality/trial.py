@@ -1,7 +1,8 @@
 """`python -m benchmarks.quality.trial SECONDS [SETTING=VALUE...]`: one training of so many seconds, as a line of data.
 
 A setting is one of `laboratory.Candidate`'s, or `text`: shakespeare (tiny Shakespeare's first 1,003,854 characters; the
-last 111,540 are for a final table, and not looked at here), nietzsche, reference or names (records). The text's
+last 111,540 are for a final table, and not looked at here), nietzsche, reference (Python's manual), library (the
+modules of Python's library, as a folder of source code) or names (records). The text's
 last tenth is held out (of names 1,000, by another seed than the final table's; copies are kept), and what the trained
 weights and their averages score on it is the result.
 
@@ -11,6 +12,7 @@ that a trial comes to the same on a busy machine. Lines are appended to trials.j
 
 import json
 import sys
+import sysconfig
 import time
 from dataclasses import asdict, fields
 from datetime import date
@@ -22,7 +24,7 @@ from charloom.data import TokenStream
 from charloom.machine import processor_name
 from charloom.runs.parts import part
 from charloom.settings import TextSettings, TrainingSettings
-from charloom.text import Corpus, read_catalog_corpus
+from charloom.text import Corpus, read_corpus
 
 TRIALS = Path(__file__).with_name("trials.jsonl")
 SPEEDS = Path(__file__).with_name("speeds.json")
@@ -31,6 +33,7 @@ TEXTS = {
     "nietzsche": "nietzsche",
     "reference": "python-reference",
     "names": "names",
+    "library": f"{sysconfig.get_path('stdlib')}/*.py",
 }
 TUNED_ON = {"shakespeare": 1_003_854}
 """Characters from the beginning that trials may see."""
@@ -61,9 +64,9 @@ def main() -> None:
 def read(name: str) -> tuple[TokenStream, TokenStream, int, int | None]:
     """Returns a text's parts, its vocabulary's size and its start token."""
     text = TextSettings(delimiter="\n" if name == "names" else None)
-    corpus = read_catalog_corpus(TEXTS[name], text)
-    document = str(corpus.documents[0])
-    corpus = Corpus(corpus.name, (document[: TUNED_ON.get(name, len(document))],), corpus.sha256)
+    corpus = read_corpus([TEXTS[name]], text)
+    if name in TUNED_ON:
+        corpus = Corpus(corpus.name, (str(corpus.documents[0])[: TUNED_ON[name]],), corpus.sha256)
     held_out = TrainingSettings(validation=1000, seed=1, keep_copies=True) if name == "names" else TrainingSettings()
     parts = part(corpus, text, held_out)
     return parts.train, parts.validation, parts.vocabulary.size, parts.vocabulary.start_id
