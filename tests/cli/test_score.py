@@ -1,5 +1,6 @@
 import json
 import math
+import signal
 import subprocess
 import sys
 
@@ -143,6 +144,21 @@ def test_a_pipe_is_answered_line_by_line(model_file):
             assert (row["line"], row["text"]) == (number, line.decode().strip())
         process.stdin.close()
         assert process.wait(20) == 0
+
+
+def test_who_stops_watching_sees_the_highest_so_far(model_file):
+    command = [sys.executable, "-m", "charloom", "score", str(model_file), "-", "--per", "line", "--top", "1", "--json"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdin.write(b"the quick brown fox\nzzzzz\n")
+        process.stdin.flush()
+        # A line that is no UTF-8 is told at once; when the second is, what came with the first has been scored.
+        for number in (b"3", b"4"):
+            process.stdin.write(b"\xff\n")
+            process.stdin.flush()
+            assert b"line " + number in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert json.loads(process.stdout.read())["text"] == "zzzzz"
+        assert process.wait(20) == 130
 
 
 def test_who_has_read_enough_may_go(model_file, tmp_path):

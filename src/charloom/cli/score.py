@@ -209,11 +209,13 @@ def _compared(costs: Sequence["Cost"]) -> dict[str, float | None]:
 def _print_lines(scorers: Sequence["Scorer"], found: Sequence[Input], lines: Lines, carry: bool) -> None:
     for scorer in scorers:
         scorer.warm_up()  # the first line from a pipe does not wait for it
-    for one in found:
-        name = one.name if len(found) > 1 else None
-        for batch in line_costs(scorers, one, carry=carry):
-            lines.add([_rated(name, row) for row in batch])
-    lines.finish()
+    try:
+        for one in found:
+            name = one.name if len(found) > 1 else None
+            for batch in line_costs(scorers, one, carry=carry):
+                lines.add([_rated(name, row) for row in batch])
+    finally:  # Ctrl-C is how one stops to watch
+        lines.finish()
 
 
 def _rated(name: str | None, row: Sequence["LineScore"]) -> tuple[float, dict[str, Any]]:
