@@ -45,6 +45,7 @@ def classify(
     tell_comparison(scorers)
     found = inputs(files or ("-",), settings_for(scorers))
     if per == "line":
+        width = max(len(one_line(model.stem)) for model in models)
         for scorer in scorers:
             scorer.warm_up()
         for one in found:
@@ -54,7 +55,7 @@ def classify(
                     name | {"line": row[0].number} | _verdict(models, [line.cost for line in row]) | _text(row[0].text)
                     for row in batch
                 )
-                printed(json.dumps(row) if as_json else _line_text(row) for row in rows)
+                printed(json.dumps(row) if as_json else _line_text(row, width) for row in rows)
         return
     for texts in [[one] for one in found] if per == "file" else [found]:
         verdict = _verdict(models, total_costs(scorers, texts))
@@ -84,8 +85,8 @@ def _text(text: str | bytes) -> dict[str, str]:
     return {"text": shown(text)}
 
 
-def _line_text(row: dict[str, Any]) -> str:
+def _line_text(row: dict[str, Any], width: int) -> str:
     margin = row["margin_bits_per_byte"]
     where = one_line(f"{row['file']}:{row['line']}") if "file" in row else str(row["line"])
     figure = "      –" if margin is None else f"{margin:7.3f}"
-    return f"{figure}  {one_line(Path(row['model']).stem)}  {where:>6}  {one_line(row['text'])}"
+    return f"{figure}  {one_line(Path(row['model']).stem):<{width}}  {where:>6}  {one_line(row['text'])}"

@@ -29,7 +29,7 @@ _LANES = 64
 # One lane wants long blocks: a call's cost is not spread over lanes.
 _CAPACITY = {1: 64, _LANES: 8}
 # A step of all lanes takes as long as so many of one.
-_COST_OF_ALL_LANES = 8
+_COST_OF_ALL_LANES = 12
 _TOGETHER = 1 << 20
 """Characters that are packed together, at most."""
 
