@@ -85,7 +85,9 @@ def measured(run: str) -> dict[str, Any]:
 def charloom(*arguments: str) -> dict[str, Any]:
     """Returns what a command of charloom's reports."""
     command = [sys.executable, "-m", "charloom", *arguments, "--json"]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    report.pop("model", None)  # where it lay
+    return report
 
 
 def baselines(name: str) -> dict[str, float]:

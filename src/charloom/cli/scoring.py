@@ -100,7 +100,7 @@ def line_costs(
     scored = [score_lines(scorer, copy, carry=carry) for scorer, copy in zip(scorers, copies, strict=True)]
     with _telling_of_units(scorers):
         for batch in zip(*scored, strict=True):
-            rows = list(zip(*batch, strict=True))
+            rows = list(zip(*batch, strict=False))  # one that meets an unknown character ends sooner, and says so next
             for row in rows:
                 if row[0].problem is not None:
                     click.echo(f"{one_line(one.name)}, line {row[0].number:,}: {row[0].problem}; not scored", err=True)
