@@ -291,3 +291,35 @@ def test_a_notebook_shows_a_model_and_escapes_it():
     shown = model._repr_html_()
     assert "&lt;b&gt;.txt, 7 characters" in shown
     assert "<b>" not in shown
+
+
+def test_what_comes_next_is_what_is_scored(kernels):
+    rare = Vocabulary.of_texts(["aaabbb\nc"], min_count=2)
+    model = replace(make(vocabulary=rare), text=TextSettings(min_count=2))
+    unknown = rare.characters.index("\ufffd")
+    at_once, step_by_step = model.next("ab"), model.next("b", model.next("a").carry)
+    (nats,) = model.score("ab\ufffd").nats[2:]
+    for found in (at_once, step_by_step):
+        assert found.log_probs[unknown] == pytest.approx(-nats, abs=1e-5)
+
+
+def test_a_window_is_embedded_as_it_is_read():
+    model = replace(make(layers=2), training={"window": 3})
+    reference = NumpyNetwork(model.network)
+    reference.reset()
+    for token_id in model.vocabulary.encode("bca"):
+        reference.step(token_id)
+    np.testing.assert_allclose(model.embed("aabca"), np.concatenate([state[0] for state in reference.state]), atol=1e-5)
+    np.testing.assert_array_equal(model.embed("bca"), model.embed("aabca"))
+
+
+def test_no_more_is_guessed_than_there_is():
+    score = make(text="ab").score("ab", guesses=9)
+    assert score.guesses.token_ids.shape == (2, 2)
+
+
+def test_a_record_is_not_gone_on_with_behind_its_end():
+    names = replace(make(vocabulary=Vocabulary("chars", "\nab", "\n")), text=TextSettings(delimiter="\n"))
+    for call in (lambda: names.score("a", prompt="b\n"), lambda: names.prepare("b\n"), lambda: names.next("b\n")):
+        with pytest.raises(UnknownCharacterError, match="which ends a record"):
+            call()

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Integer
 
 from charloom import __version__
 from charloom.artifacts import read_tensor_file, write_tensor_file
@@ -25,6 +26,7 @@ from charloom.inference import (
     read_on,
     read_prompt,
     state_vector,
+    unit_outputs,
 )
 from charloom.models import Dense, Network, named_tensors, restored
 from charloom.prepared import Prepared
@@ -128,17 +130,25 @@ class TextModel:
             UnknownCharacterError: a character is unknown and `unknown` is "error".
         """
         scorer = self.scorer(prompt, unknown)
-        return scorer.begin(guesses).read(scorer.ended(normalize(text, self.text)))[0]
+        return scorer.begin(guesses).read(scorer.record(self._seen(text)))[0]
 
     def score_many(
         self, texts: Iterable[str | bytes], *, prompt: str = "", unknown: UnknownPolicy = "error"
     ) -> list[Score]:
         """Returns what `score` returns for each of `texts`, which are read side by side, many times as fast."""
         scorer = self.scorer(prompt, unknown)
-        return scorer.score([scorer.ended(normalize(text, self.text)) for text in texts])
+        return scorer.score([scorer.record(self._seen(text)) for text in texts])
+
+    def _seen(self, text: str | bytes) -> str | bytes:
+        return text if isinstance(text, bytes) else self.seen(text)
 
     def scorer(self, prompt: str = "", unknown: UnknownPolicy = "error") -> Scorer:
-        """Returns what scores texts of this model's."""
+        """Returns what scores texts of this model's, for many of them.
+
+        Raises:
+            UnknownCharacterError: the prompt ends a record, or has an unknown character and `unknown` is "error".
+        """
+        self._require_open(prompt)
         return Scorer(
             self.network,
             self.vocabulary,
@@ -164,7 +174,8 @@ class TextModel:
             found.top(3)
         """
         if carry is None:
-            stream = self.prepare(text).stream
+            window, token_ids = self._prompt(text, "error", None)
+            stream = read_prompt(self.network, token_ids, window)
         else:
             stream = read_on(self.network, carry, self.vocabulary.encode(self.seen(text)))
         units = self.vocabulary.units
@@ -174,7 +185,10 @@ class TextModel:
 
     def embed(self, text: str) -> np.ndarray:
         """Returns the state after `text` as a vector: the outputs of all layers, float32, of size layers × hidden."""
-        return state_vector(self.prepare(text).stream)
+        window, token_ids = self._prompt(text, "error", None)
+        if window is not None:  # which is read anew each time, and carries no state on
+            return unit_outputs(self.network, token_ids[-window:], from_start=False)[-1]
+        return state_vector(read_prompt(self.network, token_ids))
 
     def _repr_html_(self) -> str:
         """Returns what a notebook shows."""
@@ -188,21 +202,33 @@ class TextModel:
 
     def prepare(self, prompt: str = "", unknown: UnknownPolicy = "error", window: int | None = None) -> Prepared:
         """Returns the model after it has read `prompt`, ready to write any number of texts from there."""
+        window, token_ids = self._prompt(prompt, unknown, window)
+        writer = self._writer
+        return Prepared(self, writer, self.vocabulary.decode(token_ids), read_prompt(writer, token_ids, window))
+
+    def _prompt(
+        self, prompt: str, unknown: UnknownPolicy, window: int | None
+    ) -> tuple[int | None, Integer[np.ndarray, " time"]]:
+        """Returns the window that is read for each character, and the prompt's ids."""
         if window is not None:
             require_count("window", window)
         window = window or self.window
+        self._require_open(prompt)
         token_ids = self.vocabulary.encode(self.seen(prompt), unknown)
-        if self.vocabulary.end_id is not None and self.vocabulary.end_id in token_ids:
-            raise UnknownCharacterError(
-                f"the prompt has {self.vocabulary.record_end!r}, which ends a record. Give the beginning of one record."
-            )
         if window is not None and len(token_ids) < window:
             raise TooShortError(
                 f"the prompt has {len(token_ids)} characters, and a window of {window} is read for each new one: what "
                 "is trained on windows has never seen a shorter text. Give a longer prompt."
             )
-        writer = self._writer
-        return Prepared(self, writer, self.vocabulary.decode(token_ids), read_prompt(writer, token_ids, window))
+        return window, token_ids
+
+    def _require_open(self, prompt: str) -> None:
+        """Makes sure that `prompt` does not end a record."""
+        end = self.vocabulary.record_end
+        if end is not None and end in prompt:
+            raise UnknownCharacterError(
+                f"the prompt has {end!r}, which ends a record. Give the beginning of one record."
+            )
 
     @property
     def _writer(self) -> Network:

@@ -182,7 +182,9 @@ def test_an_unknown_character_ends_lines_or_is_counted(charloom, model_file):
     done = charloom("score", model_file, "-", "--per", "line", "--json", stdin=text)
     assert done.returncode == 1
     assert [json.loads(line)["line"] for line in done.stdout.splitlines()] == [1]
-    assert done.stderr.startswith("charloom: line 2: cannot encode '7' (U+0037) at character 4: ")
+    assert done.stderr.startswith("charloom: standard input: line 2: cannot encode '7' (U+0037) at character 4: ")
+    carried = charloom("score", model_file, "-", "--per", "line", "--carry", "--json", stdin=text)
+    assert (carried.stdout.count("\n"), carried.stderr) == (1, done.stderr)
     done = charloom("score", model_file, "-", "--per", "line", "--json", "--unknown", "replace", stdin=text)
     assert [row["unknown"] for row in rows_of(done)] == [0, 1, 0]
     assert "1 characters scored as ' '" in done.stderr
@@ -196,6 +198,11 @@ def test_characters_and_files_are_scored_each_for_itself(charloom, model_file, r
     np.testing.assert_allclose([row["bits"] for row in rows], expected, atol=2e-5)
     shown = charloom("score", model_file, tmp_path / "a.txt", "--per", "char").stdout.splitlines()
     assert shown[-1] == f"{rows[-1]['bits']:7.3f}       7  \\n"
+    (tmp_path / "empty.txt").write_text("")
+    named = (tmp_path / "a.txt", tmp_path / "empty.txt", rest)
+    empty = rows_of(charloom("score", model_file, *named, "--per", "file", "--json"))[1]
+    assert (empty["characters"], empty["bits_per_char"]) == (0, None)
+    assert "empty.txt: nothing to score" in charloom("score", model_file, *named, "--per", "file").stdout
     files = rows_of(charloom("score", model_file, tmp_path / "a.txt", rest, "--per", "file", "--json"))
     assert [(row["file"], row["characters"]) for row in files] == [(str(tmp_path / "a.txt"), 8), (str(rest), 900)]
     both = json.loads(charloom("score", model_file, tmp_path / "a.txt", rest, "--json").stdout)
@@ -234,6 +241,18 @@ def french(charloom, tmp_path_factory):
     return model
 
 
+def test_a_line_that_one_of_two_models_does_not_know_ends_the_lines(charloom, model_file, book, tmp_path):
+    narrow = tmp_path / "narrow.safetensors"
+    (tmp_path / "narrow.txt").write_text(TEXT.replace("z", "s"))
+    charloom("train", tmp_path / "narrow.txt", "--out", narrow, "--updates", 5, "--hidden", 16, "--lanes", 4)
+    for models in ((model_file, "--against", narrow), (narrow, "--against", model_file)):
+        done = charloom("score", *models, "--per", "line", "--json", "-", stdin="the\nlazy\nthe\n")
+        assert [json.loads(line)["line"] for line in done.stdout.splitlines()] == [1]
+        assert done.returncode == 1
+        assert "standard input: line 2: cannot encode 'z' (U+007A) at character 2" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_two_models_are_compared_by_bytes(charloom, model_file, french, tmp_path):
     text = "the quick brown fox\nqui préfère les jattes\n"
     options = ("--against", french, "--unknown", "replace", "--json")
@@ -270,6 +289,9 @@ def test_a_text_is_given_to_the_model_that_it_is_likest(charloom, model_file, fr
         (1, "the dog", str(model_file)),
         (2, "voix", str(french)),
     ]
+    done = charloom("classify", model_file, french, "--json", stdin="7777\n")
+    assert json.loads(done.stdout)["unknown"] == {str(model_file): 4, str(french): 4}
+    assert f"{french}: 4 characters scored as " in done.stderr
     files = ("--text", tmp_path / "en.txt", "--text", tmp_path / "fr.txt")
     rows = rows_of(charloom("classify", model_file, french, *files, "--per", "file", "--json"))
     assert [row["model"] for row in rows] == [str(model_file), str(french)]
@@ -279,3 +301,48 @@ def test_a_text_is_given_to_the_model_that_it_is_likest(charloom, model_file, fr
     assert_refused(charloom("classify", model_file, model_file), 2, "each once")
     assert_refused(charloom("classify", model_file, french, "--text", tmp_path / "none.txt"), 1, "none.txt")
     assert_refused(charloom("classify", model_file, french, stdin=""), 1, "empty")
+
+
+@pytest.fixture(scope="module")
+def records(charloom, tmp_path_factory):
+    path = tmp_path_factory.mktemp("records") / "records.txt"
+    path.write_bytes("".join(f"name {number}\r\n" for number in range(100, 400)).encode())
+    models = []
+    for name, options in (("lines", ("--records",)), ("crlf", ("--delimiter", r"\r\n"))):
+        models.append(path.with_name(f"{name}.safetensors"))
+        done = charloom("train", path, "--out", models[-1], "--updates", 20, "--hidden", 16, "--lanes", 4, *options)
+        assert done.returncode == 0, done.stderr
+    return models
+
+
+def test_records_cost_the_same_however_they_are_told(charloom, records):
+    data = "name 1\r\n\r\nname 22\r\n"
+    for model in records:
+        whole = json.loads(charloom("score", model, "-", "--json", stdin=data).stdout)
+        adapted = json.loads(charloom("score", model, "-", "--adapt", "--json", stdin=data).stdout)
+        assert whole["characters"] == len("name 1.name 22.")  # a record without any character is none
+        assert {key: adapted[key] for key in whole} == whole
+        lines = rows_of(charloom("score", model, "-", "--per", "line", "--json", stdin=data))
+        assert [(row["text"], row["characters"]) for row in lines] == [("name 1", 7), ("", 0), ("name 22", 8)]
+        characters = rows_of(charloom("score", model, "-", "--per", "char", "--json", stdin=data))
+        bits = sum(row["bits"] for row in characters)
+        for nats in (whole["nats_per_char"] * 15, sum(row["nats"] for row in lines)):
+            assert nats / math.log(2) == pytest.approx(bits, rel=1e-5)
+
+
+def test_a_record_that_cannot_be_read_is_told_whatever_is_asked_for(records, tmp_path):
+    for options in (("--json",), ("--per", "char", "--json"), ("--html", str(tmp_path / "p.html"), "--json")):
+        command = [sys.executable, "-m", "charloom", "score", str(records[0]), "-", *options]
+        done = subprocess.run(command, input=b"name 1\n\xff\nname 2\n", capture_output=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert b"standard input, line 2: byte 0xff at offset 0 is no UTF-8; not scored" in done.stderr
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        assert len(rows) == 14 or rows[0]["characters"] == 14
+
+
+def test_a_model_without_newlines_scores_lines_without_their_ends(charloom, tmp_path):
+    (tmp_path / "flat.txt").write_text("the quick brown fox " * 60)
+    model = tmp_path / "flat.safetensors"
+    charloom("train", tmp_path / "flat.txt", "--out", model, "--updates", 5, "--hidden", 16, "--lanes", 4)
+    rows = rows_of(charloom("score", model, "-", "--per", "line", "--json", stdin="the\nquick\n"))
+    assert [(row["characters"], row["unknown"]) for row in rows] == [(3, 0), (5, 0)]

@@ -30,7 +30,7 @@ def test_units_that_follow_something_are_found():
     assert 0.9 < found["inside quotes"].correlation < 1
     assert found["the place in a line"].unit == 7
     assert found["the place in a line"].correlation < -0.999
-    assert "capitals" not in found or abs(found["capitals"].correlation) < 0.9
+    assert "capitals" not in found  # noise follows nothing
     excerpt = features["inside quotes"][found["inside quotes"].first : found["inside quotes"].last]
     assert 0 < excerpt.mean() < 1
     assert found["inside quotes"].last - found["inside quotes"].first <= 600

@@ -74,6 +74,8 @@ def test_a_part_with_a_problem_spoils_what_follows_it(monkeypatch):
     problems = [line.problem for line in lines if line.number == 1]
     assert len(problems) > 1
     assert set(problems) == {"byte 0xff at offset 7 is no UTF-8"}
+    late = arrived(cut(b"aaaaaaaaaaaaaaaaaaaa\xff\n", range(0, 30, 5)))
+    assert late[-1].problem == "byte 0xff at offset 20 is no UTF-8"
     assert lines[-1].text == "fine"
     assert lines[-1].problem is None
 
@@ -87,3 +89,19 @@ def test_marks_encodings_cases_and_delimiters():
     assert [line.text for line in arrived([b"AB\nC"], TextSettings(lowercase=True))] == ["ab", "c"]
     assert [line.text for line in arrived([b"ab\nc$$d$", b"$"], TextSettings(delimiter="$$"))] == ["ab\nc", "d"]
     assert [line.text for line in arrived([b"a\r\n\xff\n"], TextSettings(units="bytes"))] == [b"a\r", b"\xff"]
+
+
+def test_a_delimiter_is_found_as_the_text_has_it():
+    assert [line.text for line in arrived([b"a\r", b"\nb\r\n"], TextSettings(delimiter="\r\n"))] == ["a", "b"]
+    assert [line.text for line in arrived([b"aENDbendC"], TextSettings(delimiter="End", lowercase=True))] == [
+        "a",
+        "b",
+        "c",
+    ]
+    assert [line.text for line in arrived([b"aENDbEnd"], TextSettings(delimiter="End"))] == ["aENDb"]
+
+
+def test_a_million_lines_come_a_few_thousand_at_a_time():
+    batches = list(arriving_lines([b"\n" * 10_000], "a pipe", PLAIN))
+    assert max(map(len, batches)) <= 4096
+    assert sum(map(len, batches)) == 10_000

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charloom.cli.options import json_option, one_line, set_threads, threads_option
-from charloom.cli.scoring import inputs, line_costs, named, printed, shown, tell_comparison, total_costs
+from charloom.cli.scoring import (
+    Input,
+    inputs,
+    line_costs,
+    line_text,
+    named,
+    printed,
+    require_scored,
+    shown,
+    tell_comparison,
+    tell_unknown,
+    total_costs,
+)
 from charloom.units import finite_or_none
 
 if TYPE_CHECKING:
@@ -52,21 +64,34 @@ def classify(
             name = {"file": one.name} if len(found) > 1 else {}
             for batch in line_costs(scorers, one):
                 rows = (
-                    name | {"line": row[0].number} | _verdict(models, [line.cost for line in row]) | _text(row[0].text)
+                    name
+                    | {"line": row[0].number, "text": shown(row[0].text)}
+                    | _verdict(models, [line.cost for line in row])
                     for row in batch
                 )
                 printed(json.dumps(row) if as_json else _line_text(row, width) for row in rows)
+    else:
+        for texts in [[one] for one in found] if per == "file" else [found]:
+            costs = total_costs(scorers, texts)
+            if per is None:
+                require_scored(texts, costs)
+            _print_verdict(texts, _verdict(models, costs), as_json, of_file=per == "file")
+    for model, scorer in zip(models, scorers, strict=True):
+        tell_unknown(str(model), scorer, "replace")
+
+
+def _print_verdict(texts: Sequence[Input], verdict: dict[str, Any], as_json: bool, *, of_file: bool) -> None:
+    margin = verdict["margin_bits_per_byte"]
+    if as_json:
+        click.echo(json.dumps(({"file": texts[0].name} if of_file else {}) | verdict))
         return
-    for texts in [[one] for one in found] if per == "file" else [found]:
-        verdict = _verdict(models, total_costs(scorers, texts))
-        if as_json:
-            click.echo(json.dumps(({"file": texts[0].name} if per == "file" else {}) | verdict))
-            continue
-        click.echo(
-            f"{named(texts)}: {one_line(verdict['model'])}, by {verdict['margin_bits_per_byte']:.3f} bits per byte"
-        )
-        for model, bits in sorted(verdict["bits_per_byte"].items(), key=lambda item: item[1]):
-            click.echo(f"  {bits:7.3f}  {one_line(model)}")
+    if margin is None:
+        click.echo(f"{named(texts)}: nothing to classify")
+        return
+    click.echo(f"{named(texts)}: {one_line(verdict['model'])}, by {margin:.3f} bits per byte")
+    ranked = sorted((math.inf if bits is None else bits, model) for model, bits in verdict["bits_per_byte"].items())
+    for bits, model in ranked:
+        click.echo(f"  {bits:7.3f}  {one_line(model)}")
 
 
 def _verdict(models: Sequence[Path], costs: Sequence["Cost"]) -> dict[str, Any]:
@@ -76,17 +101,11 @@ def _verdict(models: Sequence[Path], costs: Sequence["Cost"]) -> dict[str, Any]:
     best, second = sorted(bits, key=lambda model: math.inf if math.isnan(bits[model]) else bits[model])[:2]
     return {
         "model": best,
+        "unknown": {str(model): cost.unknown for model, cost in zip(models, costs, strict=True)},
         "margin_bits_per_byte": finite_or_none(bits[second] - bits[best]),
         "bits_per_byte": {model: finite_or_none(one) for model, one in bits.items()},
     }
 
 
-def _text(text: str | bytes) -> dict[str, str]:
-    return {"text": shown(text)}
-
-
 def _line_text(row: dict[str, Any], width: int) -> str:
-    margin = row["margin_bits_per_byte"]
-    where = one_line(f"{row['file']}:{row['line']}") if "file" in row else str(row["line"])
-    figure = "      –" if margin is None else f"{margin:7.3f}"
-    return f"{figure}  {one_line(Path(row['model']).stem):<{width}}  {where:>6}  {one_line(row['text'])}"
+    return line_text(row, row["margin_bits_per_byte"], f"{one_line(Path(row['model']).stem):<{width}}  ")

@@ -55,5 +55,7 @@ def write_report(
     from charloom.text import read_corpus
 
     corpus = None if sources is None else read_corpus(sources, model.text)
+    for notice in () if corpus is None else corpus.notices:
+        click.echo(notice, err=True)
     write_bytes(page, page_of(model, name, corpus, why_not).encode("utf-8", "surrogatepass"))
     click.echo(f"{page}: a report; open it in a browser", err=True)

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -16,8 +17,10 @@ from charloom.cli.scoring import (
     inputs,
     line_costs,
     line_report,
+    line_text,
     named,
     piece_scores,
+    require_scored,
     tell_comparison,
     tell_unknown,
     total_costs,
@@ -40,7 +43,12 @@ if TYPE_CHECKING:
 @click.option("--top", type=int, metavar="N", help="With --per line: the N most surprising lines alone, at the end.")
 @click.option("--above", type=float, metavar="BITS", help="With --per line: lines of more bits per character alone.")
 @click.option("--carry", is_flag=True, help="With --per line: read each line as what follows the one before it.")
-@click.option("--prompt", default="", metavar="TEXT", help="Is read before each text or line, and not scored.")
+@click.option(
+    "--prompt",
+    default="",
+    metavar="TEXT",
+    help="Is read before each text or line (with --carry before the first), and not scored.",
+)
 @click.option(
     "--against",
     type=click.Path(path_type=Path),
@@ -107,12 +115,18 @@ def score(
     loaded = load(model)
     models = [loaded] if against is None else [loaded, load(against)]
     scorers = [one.scorer(prompt, unknown) for one in models]
-    if against is not None:
-        tell_comparison(scorers)
+    names = [""] if against is None else [str(model), str(against)]
+    tell_all = partial(_tell_all, names, scorers, unknown)
+    tell_all()  # of the prompt
+    tell_comparison(scorers)
     files = files or ("-",)
     if adapt:  # which reads a text twice
         sources = find_sources(files, loaded.text, read_standard_input() if "-" in files else None)
-        costs = total_costs(scorers, [Input(file.name, file.chunks) for file in sources.files])
+        for notice in sources.notices:
+            click.echo(notice, err=True)
+        found = [Input(file.name, file.chunks) for file in sources.files]
+        costs = total_costs(scorers, found)
+        require_scored(found, costs)
         _print_total(sources.name, costs, as_json, adapted=_adapted_nats(loaded, sources, unknown))
     else:
         found = inputs(files, settings_for(scorers))
@@ -126,9 +140,15 @@ def score(
         elif html is not None:
             _print_total(named(found), [write_surprise(scorers[0], model.name, found, html)], as_json)
         else:
-            _print_total(named(found), total_costs(scorers, found), as_json)
-    for scorer in scorers:
-        tell_unknown(scorer.vocabulary, scorer.unknown, unknown)
+            costs = total_costs(scorers, found)
+            require_scored(found, costs)
+            _print_total(named(found), costs, as_json)
+    tell_all()
+
+
+def _tell_all(names: Sequence[str], scorers: Sequence["Scorer"], unknown: UnknownPolicy) -> None:
+    for name, scorer in zip(names, scorers, strict=True):
+        tell_unknown(name, scorer, unknown)
 
 
 def _require_sense(
@@ -175,6 +195,9 @@ def _print_total(
             report["adapted_nats_per_char"] = finite_or_none(adapted)
             report["adapted_bits_per_char"] = finite_or_none(bits_from_nats(adapted))
         click.echo(json.dumps(report | _compared(costs)))
+        return
+    if not cost.characters:
+        click.echo(f"{one_line(name)}: nothing to score")
         return
     click.echo(
         f"{one_line(name)}: {bits_from_nats(nats):.3f} bits ({nats:.4f} nats) per character on {cost.characters:,} "
@@ -226,10 +249,7 @@ def _rated(name: str | None, row: Sequence["LineScore"]) -> tuple[float, dict[st
 
 
 def _line_text(row: dict[str, Any]) -> str:
-    figures = [row["bits_per_char"]] if "against_bits_per_byte" not in row else [row["ratio_bits_per_byte"]]
-    where = one_line(f"{row['file']}:{row['line']}") if "file" in row else str(row["line"])
-    numbers = " ".join("      –" if figure is None else f"{figure:7.3f}" for figure in figures)
-    return f"{numbers}  {where:>6}  {one_line(row['text'])}"
+    return line_text(row, row["ratio_bits_per_byte"] if "ratio_bits_per_byte" in row else row["bits_per_char"])
 
 
 def _print_characters(scorer: "Scorer", found: Sequence[Input], as_json: bool) -> None:

@@ -4,7 +4,6 @@ import heapq
 import itertools
 import json
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charloom.cli.options import one_line
-from charloom.errors import CharloomError, EncodingError, SourceError
+from charloom.errors import CharloomError, EncodingError, SourceError, UnknownCharacterError
 from charloom.settings import TextSettings, UnknownPolicy
 from charloom.units import finite_or_none
 
 if TYPE_CHECKING:
     from charloom.inference import Cost, LineScore, Score, Scorer
-    from charloom.text import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -62,11 +60,7 @@ def named(found: Sequence[Input]) -> str:
 
 
 def total_costs(scorers: Sequence["Scorer"], found: Sequence[Input]) -> list["Cost"]:
-    """Returns what the texts cost each of `scorers`, all together; records each from its own beginning.
-
-    Raises:
-        CharloomError: nothing can be scored.
-    """
+    """Returns what the texts cost each of `scorers`, all together; records each from its own beginning."""
     from charloom.inference import Cost, scored_pieces, settings_for
 
     totals = [Cost()] * len(scorers)
@@ -75,17 +69,24 @@ def total_costs(scorers: Sequence["Scorer"], found: Sequence[Input]) -> list["Co
             rows = ([line.cost for line in row] for batch in line_costs(scorers, one) for row in batch)
         else:
             rows = ([cost for _, cost in row] for row in scored_pieces(scorers, one.chunks(), one.name))
-        with _telling_of_units(scorers):
+        with _telling_where(scorers, one):
             for row in rows:
                 totals = [total + cost for total, cost in zip(totals, row, strict=True)]
-    if not all(total.characters for total in totals):
-        unknown = any(total.unknown for total in totals)
+    return totals
+
+
+def require_scored(found: Sequence[Input], costs: Sequence["Cost"]) -> None:
+    """Makes sure that there was something to score.
+
+    Raises:
+        CharloomError: there was not.
+    """
+    if not all(cost.characters for cost in costs):
         raise CharloomError(
             f"{named(found)} has no character that the model knows. Give another text."
-            if unknown
+            if any(cost.unknown for cost in costs)
             else f"{named(found)}: empty. Give a text to score."
         )
-    return totals
 
 
 def line_costs(
@@ -98,20 +99,43 @@ def line_costs(
     batches = arriving_lines(one.chunks(), one.name, settings_for(scorers))
     copies = itertools.tee(batches, len(scorers))
     scored = [score_lines(scorer, copy, carry=carry) for scorer, copy in zip(scorers, copies, strict=True)]
-    with _telling_of_units(scorers):
+    with _telling_where(scorers, one):
         for batch in zip(*scored, strict=True):
             rows = list(zip(*batch, strict=False))  # one that meets an unknown character ends sooner, and says so next
             for row in rows:
-                if row[0].problem is not None:
-                    click.echo(f"{one_line(one.name)}, line {row[0].number:,}: {row[0].problem}; not scored", err=True)
+                _tell_problem(one, row[0].number, row[0].problem)
             yield [row for row in rows if row[0].problem is None]
 
 
+def piece_scores(scorer: "Scorer", one: Input, guesses: int = 0) -> Iterator["Score"]:
+    """Yields the scores of a text's pieces, with so many guesses; of records each from its own beginning."""
+    from charloom.inference import score_parts, scored_pieces
+    from charloom.text import arriving_lines
+
+    with _telling_where([scorer], one):
+        if scorer.settings.delimiter is None:
+            for ((score, _),) in scored_pieces([scorer], one.chunks(), one.name, guesses):
+                yield score
+            return
+        for parts in score_parts(scorer, arriving_lines(one.chunks(), one.name, scorer.settings), guesses=guesses):
+            for line, score in parts:
+                if line.is_last:
+                    _tell_problem(one, line.number, line.problem)
+                yield score
+
+
+def _tell_problem(one: Input, number: int, problem: str | None) -> None:
+    if problem is not None:
+        click.echo(f"{one_line(one.name)}, line {number:,}: {problem}; not scored", err=True)
+
+
 @contextmanager
-def _telling_of_units(scorers: Sequence["Scorer"]) -> Iterator[None]:
-    """Says what the model reads, where a text is not in its encoding."""
+def _telling_where(scorers: Sequence["Scorer"], one: Input) -> Iterator[None]:
+    """Says in which text what went wrong; and what the model reads, where the text is not in its encoding."""
     try:
         yield
+    except UnknownCharacterError as error:
+        raise CharloomError(f"{one.name}: {error}") from error
     except EncodingError as error:
         encoding = next(one.settings.encoding for one in scorers if one.settings.units == "chars")
         raise SourceError(
@@ -120,32 +144,22 @@ def _telling_of_units(scorers: Sequence["Scorer"]) -> Iterator[None]:
         ) from error
 
 
-def piece_scores(scorer: "Scorer", one: Input, guesses: int = 0) -> Iterator["Score"]:
-    """Yields the scores of a text's pieces, with so many guesses; of records each from its own beginning."""
-    from charloom.inference import scored_pieces
-    from charloom.text import arriving_lines
+def tell_unknown(name: str, scorer: "Scorer", unknown: UnknownPolicy) -> None:
+    """Says on standard error which characters `scorer` has not known so far, and what became of them.
 
-    with _telling_of_units([scorer]):
-        if scorer.settings.delimiter is None:
-            for ((score, _),) in scored_pieces([scorer], one.chunks(), one.name, guesses):
-                yield score
-            return
-        for lines in arriving_lines(one.chunks(), one.name, scorer.settings):
-            texts = [scorer.ended(line.text) for line in lines]
-            if guesses:
-                yield from (scorer.begin(guesses).read(text)[0] for text in texts)
-            else:
-                yield from scorer.score(texts)
-
-
-def tell_unknown(vocabulary: "Vocabulary", unknowns: Counter[str], unknown: UnknownPolicy) -> None:
-    """Says on standard error which characters were unknown, and what became of them."""
+    Args:
+        name: of its model, to be told where there are several; else nothing.
+        scorer: forgets them.
+        unknown: the policy.
+    """
     from charloom.text import describe_characters
 
-    if unknowns:
-        done = "left out" if unknown == "skip" else f"scored as {vocabulary.replacement!r}"
+    if scorer.unknown:
+        done = "left out" if unknown == "skip" else f"scored as {scorer.vocabulary.replacement!r}"
+        who = f"{one_line(name)}: " if name else ""
         which = f"characters {done}, as the model does not know them"
-        click.echo(f"{unknowns.total():,} {which}: {describe_characters(unknowns)}", err=True)
+        click.echo(f"{who}{scorer.unknown.total():,} {which}: {describe_characters(scorer.unknown)}", err=True)
+        scorer.unknown.clear()
 
 
 def tell_comparison(scorers: Sequence["Scorer"]) -> None:
@@ -217,6 +231,13 @@ def line_report(name: str | None, line: "LineScore") -> dict[str, Any]:
         "unknown": line.cost.unknown,
         "text": shown(line.text),
     }
+
+
+def line_text(row: dict[str, Any], figure: float | None, remark: str = "") -> str:
+    """Returns a line for people: a figure, what else there is to say, where it stands, and its text."""
+    where = one_line(f"{row['file']}:{row['line']}") if "file" in row else str(row["line"])
+    number = "      –" if figure is None else f"{figure:7.3f}"
+    return f"{number}  {remark}{where:>6}  {one_line(row['text'])}"
 
 
 def as_json_line(row: dict[str, Any]) -> str:

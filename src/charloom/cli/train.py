@@ -266,8 +266,8 @@ def _write_report(settings: "RunSettings", result: "TrainingResult", out: Path) 
     from charloom.runs.token_cache import LARGE
     from charloom.text import find_sources
 
-    sources, why_not = None, "it came from standard input, and is read once"
-    if "-" not in settings.sources:
+    sources, why_not = None, "it came from a pipe, and is read once"
+    if not any(source == "-" or Path(source).is_fifo() for source in settings.sources):
         sources, why_not = find_sources(settings.sources, settings.text), "it is too large to be looked into"
         if sources.likely_size >= LARGE:
             sources = None

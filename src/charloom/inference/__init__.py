@@ -2,7 +2,7 @@
 
 from charloom.inference.costs import Cost, scored_pieces, settings_for
 from charloom.inference.generation import NativeStream, Stream, read_on, read_prompt, write
-from charloom.inference.line_scores import LineScore, score_lines
+from charloom.inference.line_scores import LineScore, score_lines, score_parts
 from charloom.inference.prediction import Next, prediction, state_vector
 from charloom.inference.reading import Guesses, Score, Scorer
 from charloom.inference.scoring import MeanScore, score_blocks
@@ -26,6 +26,7 @@ __all__ = [
     "read_prompt",
     "score_blocks",
     "score_lines",
+    "score_parts",
     "scored_pieces",
     "settings_for",
     "state_vector",

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from charloom.errors import SourceError
 from charloom.inference.reading import Score, Scorer
 from charloom.settings import TextSettings
 from charloom.text import text_pieces
@@ -63,13 +64,27 @@ class Cost:
 
 
 def settings_for(scorers: Sequence[Scorer]) -> TextSettings:
-    """Returns how to read a text that all of `scorers` are to score: as characters, if any of them knows such."""
-    of_characters = [scorer.settings for scorer in scorers if scorer.settings.units == "chars"]
-    delimiters = [scorer.settings.delimiter for scorer in scorers if scorer.settings.delimiter is not None]
+    """Returns how to read a text that all of `scorers` are to score: as characters, if any of them knows such.
+
+    Its case is left to each of them, but where a delimiter goes by it.
+
+    Raises:
+        SourceError: they read texts in ways that do not go together.
+    """
+    encodings = {scorer.settings.encoding for scorer in scorers if scorer.settings.units == "chars"}
+    of_records = [scorer.settings for scorer in scorers if scorer.settings.delimiter is not None]
+    delimiters = {settings.delimiter for settings in of_records}
+    for what, ways in (("encodings", encodings), ("delimiters", delimiters)):
+        if len(ways) > 1:
+            raise SourceError(
+                f"the models read texts with different {what}, {', '.join(map(repr, sorted(map(str, ways))))}: no text "
+                "can be read for all of them. Compare models that were trained on texts of one kind."
+            )
     return TextSettings(
-        units="chars" if of_characters else "bytes",
-        encoding=of_characters[0].encoding if of_characters else TextSettings.encoding,
-        delimiter=delimiters[0] if delimiters else None,
+        units="chars" if encodings else "bytes",
+        encoding=next(iter(encodings), TextSettings.encoding),
+        delimiter=next(iter(delimiters), None),
+        lowercase=any(settings.lowercase for settings in of_records),
     )
 
 

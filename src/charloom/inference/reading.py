@@ -21,7 +21,7 @@ from charloom.errors import UnknownCharacterError
 from charloom.kernels import compiled
 from charloom.models import Carry, Network, cross_entropy
 from charloom.settings import TextSettings, UnknownPolicy
-from charloom.text import Vocabulary
+from charloom.text import Line, Vocabulary
 from charloom.units import bits_from_nats, perplexity_from_nats
 
 _UNROLL_LENGTH = 64
@@ -144,7 +144,8 @@ class Reading:
         return block
 
 
-def _in_a_row(array: Shaped[Array, "capacity unroll 1 *guesses"]) -> Shaped[np.ndarray, "time *guesses"]:  # noqa: F821
+def _in_a_row(array: Shaped[Array, "capacity unroll 1 *_"]) -> Shaped[np.ndarray, "..."]:
+    """Returns the array of one lane with capacity and unroll as one axis, time."""
     capacity, unroll_length, _, *rest = array.shape
     return np.asarray(array).reshape(capacity * unroll_length, *rest)
 
@@ -189,22 +190,38 @@ class Scorer:
         self.unknown: Counter[str] = Counter()
         self._prompt = self._encoded(prompt).token_ids
 
-    @property
-    def line_end(self) -> str:
-        """What is scored as a line's end: a record's, or a newline."""
-        return self.vocabulary.record_end or "\n"
+    def ended(self, line: Line) -> str | bytes:
+        """Returns the text of `line` with what the model reads as its end, if that has come.
 
-    def ended(self, text: str | bytes) -> str | bytes:
-        """Returns `text`, with a record's end where the model knows such."""
-        end = self.vocabulary.record_end or ""
-        return text + end if isinstance(text, str) else text + end.encode()
+        A record ends even where nothing stands behind it; one without any character is none. The end of another line
+        is a newline, where the vocabulary has it.
+        """
+        record_end = self.vocabulary.record_end
+        if line.problem is not None:
+            return line.text
+        if record_end is not None:
+            is_record = line.is_last and (line.text or not line.is_first)
+            return _joined(line.text, record_end) if is_record else line.text
+        knows_newline = self.vocabulary.units == "bytes" or "\n" in self.vocabulary.characters
+        return _joined(line.text, "\n") if line.has_end and knows_newline else line.text
+
+    def record(self, text: str | bytes) -> str | bytes:
+        """Returns a text with a record's end behind it, where the model knows such."""
+        return _joined(text, self.vocabulary.record_end or "")
+
+    def require_known(self, text: str | bytes) -> None:
+        """Makes sure that `text` can be scored.
+
+        Raises:
+            UnknownCharacterError: a character is unknown and is an error.
+        """
+        if self._unknown == "error":
+            self._encoded(text)
 
     def warm_up(self) -> None:
         """Compiles all that scoring takes, so that the first line does not wait for it."""
-        one = np.zeros(1, np.int32)
         for lanes in _CAPACITY:
-            self._packed([one], lanes)
-        Reading(self._network).read(one)
+            self._packed([np.zeros(1, np.int32)], lanes)
 
     def score(self, texts: Sequence[str | bytes]) -> list[Score]:
         """Returns the score of each of `texts`, which are read side by side.
@@ -225,7 +242,7 @@ class Scorer:
 
     def begin(self, guesses: int = 0) -> "TextReading":
         """Returns a text that is read on and on, with so many guesses in each place."""
-        reading = Reading(self._network, guesses)
+        reading = Reading(self._network, min(guesses, self.vocabulary.size))
         if len(self._prompt):
             reading.read(self._prompt)
         return TextReading(reading, self._encoded)
@@ -279,6 +296,10 @@ class Scorer:
         return _Encoded(ids, text, len(unknowns))
 
 
+def _joined(text: str | bytes, end: str) -> str | bytes:
+    return text + end if isinstance(text, str) else text + end.encode()
+
+
 class TextReading:
     """A text that is read on and on, with the state carried from piece to piece."""
 
@@ -293,10 +314,13 @@ class TextReading:
         Raises:
             UnknownCharacterError: a character is unknown and is an error; nothing is read then.
         """
-        encoded = []
+        if not pieces:
+            return []
+        encoded, position = [], self._position
         for piece in pieces:
-            encoded.append(self._encoded(piece, self._position))
-            self._position += len(piece)
+            encoded.append(self._encoded(piece, position))
+            position += len(piece)
+        self._position = position
         token_ids = np.concatenate([of.token_ids for of in encoded])
         nats, guesses = self._reading.read(token_ids)
         ends = np.cumsum([len(of.token_ids) for of in encoded])[:-1]

@@ -10,19 +10,35 @@ from charloom.models import Carry, Network
 _UNROLL_LENGTH = 64
 
 
-def unit_outputs(network: Network, token_ids: Integer[np.ndarray, " time"]) -> Float32[np.ndarray, "time units"]:
-    """Returns the outputs of all layers' units after each token of a text, the first layer's first."""
-    steps = len(token_ids) + 1  # the start input is the first
+def unit_outputs(
+    network: Network,
+    token_ids: Integer[np.ndarray, " time"],
+    *,
+    from_start: bool = True,
+    record_end: int | None = None,
+) -> Float32[np.ndarray, "time units"]:
+    """Returns the outputs of all layers' units after each token of a text, the first layer's first.
+
+    Args:
+        network: what reads.
+        token_ids: the text.
+        from_start: whether the start input is read before it; else the first token is the first that is read.
+        record_end: the token behind which another text begins.
+    """
+    begin = int(from_start)
+    steps = len(token_ids) + begin
     rows = np.zeros(-(-steps // _UNROLL_LENGTH) * _UNROLL_LENGTH, np.int32)
-    rows[1:steps] = token_ids
+    rows[begin:steps] = token_ids
     resets = np.zeros(len(rows), bool)
-    resets[0] = True
+    resets[0] = from_start
+    if record_end is not None:  # the token itself is the start input of the next record
+        resets[begin:steps] |= token_ids == record_end
     carry, parts = network.zero_carry(1), []
     for first in range(0, len(rows), _UNROLL_LENGTH):
         piece = slice(first, first + _UNROLL_LENGTH)
         outputs, carry = _outputs(network, rows[piece, None], resets[piece, None], carry)
         parts.append(np.asarray(outputs))
-    return np.concatenate(parts)[1:steps]
+    return np.concatenate(parts)[begin:steps]
 
 
 @compiled

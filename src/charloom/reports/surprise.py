@@ -50,10 +50,11 @@ def surprise_page(
         raise too_long(title)
     data: dict[str, Any] = {
         "characters": list(characters),
-        "bits": np.round(bits.astype(np.float64), 2).tolist(),
+        # JSON knows finite numbers alone.
+        "bits": np.round(np.nan_to_num(bits.astype(np.float64), posinf=999), 2).tolist(),
         "guesses": guesses.flatten().tolist(),
         # In thousandths: all that is shown of them.
-        "chances": np.round(1000 * np.exp(log_probs.astype(np.float64))).astype(int).flatten().tolist(),
+        "chances": np.round(1000 * np.nan_to_num(np.exp(log_probs.astype(np.float64)))).astype(int).flatten().tolist(),
         "each": guesses.shape[1],
         "alphabet": list(alphabet),
         "levels": LEVELS,

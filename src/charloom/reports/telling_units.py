@@ -48,7 +48,7 @@ def telling_units(text: str, outputs: Float32[np.ndarray, "time units"]) -> list
         size = np.sqrt((deviation**2).sum())
         if size == 0:  # nothing of the kind is in the text
             continue
-        correlations = deviation @ centered / np.maximum(size * spread, 1e-12)
+        correlations = deviation.astype(np.float32) @ centered / np.maximum(size * spread, 1e-6)
         unit = int(np.abs(correlations).argmax())
         if abs(correlations[unit]) >= _LEAST_CORRELATION:
             first = _liveliest(deviation)

@@ -7,7 +7,6 @@ from charloom.text.decoding import normalize, text_pieces
 from charloom.text.lines import Line, arriving_lines
 from charloom.text.records import split_records
 from charloom.text.sources import (
-    SourceFile,
     Sources,
     changed,
     find_sources,
@@ -24,7 +23,6 @@ __all__ = [
     "Corpus",
     "IncrementalDecoder",
     "Line",
-    "SourceFile",
     "Sources",
     "Vocabulary",
     "arriving_lines",

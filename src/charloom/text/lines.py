@@ -1,12 +1,14 @@
 """Lines as they arrive: bytes of a file or a pipe cut where lines end, each line decoded for itself."""
 
 import codecs
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from charloom.settings import TextSettings
 from charloom.text.decoding import decoded, is_utf8, normalize
 
+_TOGETHER = 4096
 LONGEST = 1 << 20
 """Bytes of a line that are held until it ends; a longer one is given out in parts."""
 
@@ -44,23 +46,34 @@ def arriving_lines(chunks: Iterable[bytes], name: str, settings: TextSettings) -
     >>> [line.text for lines in arriving_lines([b"one\\ntw", b"o\\n"], "a pipe", TextSettings()) for line in lines]
     ['one', 'two']
     """
-    delimiter = (settings.delimiter or "\n").encode()
-    number, is_first, problem, held = 1, True, None, b""
+    delimiter = _delimiter(settings)
+    number, offset, problem, held = 1, 0, None, b""  # offset: bytes of the line that were given out
     for chunk in _as_utf8(chunks, name, settings):
         held += chunk
-        *whole, held = held.split(delimiter)
+        *whole, held = delimiter.split(held)
         lines = []
         for data in whole:
-            lines.append(_line(number, data, settings, is_first=is_first, problem=problem))
-            number, is_first, problem = number + 1, True, None
+            lines.append(_line(number, data, settings, offset=offset, problem=problem))
+            number, offset, problem = number + 1, 0, None
+            if len(lines) == _TOGETHER:
+                yield lines
+                lines = []
         while len(held) > LONGEST:
-            cut = _cut(held, settings, len(delimiter))
-            lines.append(_line(number, held[:cut], settings, is_first=is_first, is_last=False, problem=problem))
-            held, is_first, problem = held[cut:], False, lines[-1].problem
+            cut = _cut(held, settings)
+            lines.append(_line(number, held[:cut], settings, offset=offset, is_last=False, problem=problem))
+            held, offset, problem = held[cut:], offset + cut, lines[-1].problem
         if lines:
             yield lines
-    if held or not is_first:
-        yield [_line(number, held, settings, is_first=is_first, has_end=False, problem=problem)]
+    if held or offset:
+        yield [_line(number, held, settings, offset=offset, has_end=False, problem=problem)]
+
+
+def _delimiter(settings: TextSettings) -> re.Pattern[bytes]:
+    """Returns what ends a line, in texts whose newlines are \\n, and whose case is still their own."""
+    delimiter = settings.delimiter or "\n"
+    if settings.units == "chars":
+        delimiter = normalize(delimiter, settings)
+    return re.compile(re.escape(delimiter.encode()), re.IGNORECASE if settings.lowercase else re.NOFLAG)
 
 
 def _line(
@@ -68,7 +81,7 @@ def _line(
     data: bytes,
     settings: TextSettings,
     *,
-    is_first: bool,
+    offset: int,
     is_last: bool = True,
     has_end: bool = True,
     problem: str | None,
@@ -80,13 +93,13 @@ def _line(
         try:
             text = normalize(data.decode(), settings)
         except UnicodeDecodeError as error:
-            text, problem = "", f"byte 0x{data[error.start]:02x} at offset {error.start} is no UTF-8"
-    return Line(number, text, is_first, is_last, has_end and is_last, problem)
+            text, problem = "", f"byte 0x{data[error.start]:02x} at offset {offset + error.start} is no UTF-8"
+    return Line(number, text, offset == 0, is_last, has_end and is_last, problem)
 
 
-def _cut(held: bytes, settings: TextSettings, delimiter: int) -> int:
+def _cut(held: bytes, settings: TextSettings) -> int:
     """Returns where a line that goes on can be cut: not within a character, nor within what may be its end."""
-    cut = min(LONGEST, len(held) - delimiter + 1)
+    cut = min(LONGEST, len(held) - len((settings.delimiter or "\n").encode()) + 1)
     if settings.units == "chars":
         for back in range(4):  # a character has four bytes at most
             if held[cut - back] & 0xC0 != 0x80:
