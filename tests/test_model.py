@@ -320,6 +320,6 @@ def test_no_more_is_guessed_than_there_is():
 
 def test_a_record_is_not_gone_on_with_behind_its_end():
     names = replace(make(vocabulary=Vocabulary("chars", "\nab", "\n")), text=TextSettings(delimiter="\n"))
-    for call in (lambda: names.score("a", prompt="b\n"), lambda: names.prepare("b\n"), lambda: names.next("b\n")):
+    for call in (lambda: names.score("a", prompt="b\r"), lambda: names.prepare("b\n"), lambda: names.next("b\n")):
         with pytest.raises(UnknownCharacterError, match="which ends a record"):
             call()

@@ -225,7 +225,7 @@ class TextModel:
     def _require_open(self, prompt: str) -> None:
         """Makes sure that `prompt` does not end a record."""
         end = self.vocabulary.record_end
-        if end is not None and end in prompt:
+        if end is not None and end in self.seen(prompt):
             raise UnknownCharacterError(
                 f"the prompt has {end!r}, which ends a record. Give the beginning of one record."
             )
