@@ -41,6 +41,7 @@ class Candidate:
             bias of one (Tallec and Ollivier, 2018).
         step_dropout: whether dropout's masks differ from step to step.
         weight_decay: of matrices, decoupled (Loshchilov and Hutter, 2019).
+        optimizer: what makes a step of a gradient, before the rate.
         variant: of the cell; see `VariantNetwork`.
         averages: horizons of moving averages of the weights, as shares of all updates.
     """
@@ -64,6 +65,7 @@ class Candidate:
     chrono: int = 0
     step_dropout: bool = False
     weight_decay: float = 0.0
+    optimizer: Literal["adam", "nadam", "adabelief", "lion"] = "adam"
     variant: str = ""
     averages: tuple[float, ...] = (0.01, 0.03, 0.1)
     seed: int = 0
@@ -222,9 +224,14 @@ def _updates(
 
 
 def _optimizer(candidate: Candidate) -> optax.GradientTransformation:
-    return optax.chain(
-        optax.clip_by_global_norm(candidate.clip_norm), optax.scale_by_adam(b2=candidate.beta_2, eps=1e-7)
-    )
+    moments: dict[str, Any] = {"b2": candidate.beta_2, "eps": 1e-7}
+    steps = {
+        "adam": lambda: optax.scale_by_adam(**moments),
+        "nadam": lambda: optax.scale_by_adam(**moments, nesterov=True),
+        "adabelief": lambda: optax.scale_by_belief(**moments),
+        "lion": lambda: optax.scale_by_lion(b1=0.9, b2=0.99),
+    }
+    return optax.chain(optax.clip_by_global_norm(candidate.clip_norm), steps[candidate.optimizer]())
 
 
 def _thinned(network: Network, candidate: Candidate, keys: Any) -> Network:

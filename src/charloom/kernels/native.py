@@ -92,7 +92,7 @@ def reference_reason(units: int, cell_activation: CellActivation, steps: int | N
         steps: of an unroll; None where the weights stay as they are from call to call.
     """
     choice = _choice()
-    if choice == "reference":
+    if reference_is_asked_for():
         return _AS_ASKED
     if cell_activation not in _NATIVE_CELLS:
         return f"{cell_activation} cells"
@@ -102,6 +102,11 @@ def reference_reason(units: int, cell_activation: CellActivation, steps: int | N
         return "few units and few steps an update"
     # One step has nothing to keep packed weights for.
     return "one step an update" if steps == 1 else None
+
+
+def reference_is_asked_for() -> bool:
+    """Returns whether `CHARLOOM_KERNELS` is `reference`."""
+    return _choice() == "reference"
 
 
 def loaded_library() -> ctypes.CDLL:
@@ -117,7 +122,7 @@ def _choice() -> str:
 def _chosen(choice: str) -> Kernels:
     if choice not in _CHOICES:
         raise CharloomError(f"CHARLOOM_KERNELS is one of {', '.join(_CHOICES)}; got {choice!r}.")
-    if choice == "reference":
+    if reference_is_asked_for():
         return Kernels("reference", _AS_ASKED)
     try:
         _, suffix = _load()
