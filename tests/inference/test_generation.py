@@ -6,7 +6,7 @@ import pytest
 from charloom.data import TokenStream, evaluation_pass, ordered_pass
 from charloom.inference import NativeStream, read_prompt, score_blocks, write
 from charloom.inference.generation import BLOCK
-from charloom.inference.sampling import SamplingRule, choose, native_choices, uniforms
+from charloom.inference.sampling import SamplingRule, choose, native_writers, uniforms
 from charloom.models import CELLS, Network
 from charloom.settings import NetworkSettings, SamplingSettings
 from tests.reference import NumpyNetwork
@@ -89,8 +89,9 @@ def test_native_streams_choose_as_the_reference_does_from_equal_logits(cell, set
     state = jax.tree.map(np.copy, stream.state)
     for position in range(300):
         wanted = choose_once(state.logits[0], draws[position], rule)
-        (token,) = stream.generator.write(state, np.array([9], np.uint32), position, 1, native_choices(settings, seed))
-        assert token.tolist() == [int(wanted)]
+        token = np.full((1, 1), -1, np.int32)
+        stream.generator.run(state, token, native_writers(settings, seed, [9], position))
+        assert token.tolist() == [[int(wanted)]]
 
 
 @pytest.mark.parametrize(

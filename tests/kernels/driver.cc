@@ -396,24 +396,42 @@ void check_generator(int layers, int hidden, int vocab, bool with_head, Sampling
   }
   rule.steps_a_nat = 6051101.6f, rule.coarse = coarse.data(), rule.fine = fine.data();
 
-  const auto write = [&](std::vector<uint32_t> indexes, int threads) {
-    const int count = static_cast<int>(indexes.size()), steps = 23;
+  constexpr int kRead = 3, kSteps = 23;
+  const auto writers_of = [&](const std::vector<uint32_t>& indexes) {
+    std::vector<Writer> writers;
+    for (const uint32_t index : indexes) writers.push_back(Writer{{1, 2}, index, 5 + index, rule});
+    return writers;
+  };
+  // Each stream first reads, and then writes.
+  const auto write = [&](const std::vector<uint32_t>& indexes, int threads) {
+    const int count = static_cast<int>(indexes.size()), room = count + 2;
+    Floats state(static_cast<size_t>(layers) * room * hidden), cells(state.size()), logits(static_cast<size_t>(room) * vocab);
+    std::vector<int32_t> rows(kRead * count), tokens(static_cast<size_t>(kSteps) * count, -1);
+    for (int i = 0; i < kRead * count; ++i) rows[i] = i % kRead % vocab;
+    const Streams streams{count, room, state.data(), cells.data(), logits.data()};
+    const std::vector<Writer> writers = writers_of(indexes);
+    generator.run(streams, Task{kRead, rows.data(), nullptr}, threads);
+    generator.run(streams, Task{kSteps, tokens.data(), writers.data()}, threads);
+    return tokens;
+  };
+  // The same in one go.
+  const auto mixed = [&](const std::vector<uint32_t>& indexes, int threads) {
+    const int count = static_cast<int>(indexes.size()), steps = kRead + kSteps;
     Floats state(static_cast<size_t>(layers) * count * hidden), cells(state.size()), logits(static_cast<size_t>(count) * vocab);
-    std::vector<int32_t> rows(3 * count), tokens(static_cast<size_t>(steps) * count);
-    for (int i = 0; i < 3 * count; ++i) rows[i] = i % 3 % vocab;
-    const Streams streams{count, state.data(), cells.data(), logits.data()};
-    Task task{};
-    task.steps = 3, task.rows = rows.data();
-    generator.run(streams, task, threads);
-    task.steps = steps, task.rows = nullptr, task.tokens = tokens.data(), task.seed[0] = 1, task.seed[1] = 2;
-    task.streams = indexes.data(), task.position = 5, task.rule = rule;
-    generator.run(streams, task, threads);
+    std::vector<int32_t> rows(static_cast<size_t>(steps) * count, -1), tokens;
+    for (int i = 0; i < count; ++i)
+      for (int k = 0; k < kRead; ++k) rows[i * steps + k] = k % vocab;
+    const std::vector<Writer> writers = writers_of(indexes);
+    generator.run(Streams{count, count, state.data(), cells.data(), logits.data()}, Task{steps, rows.data(), writers.data()}, threads);
+    for (int i = 0; i < count; ++i)
+      tokens.insert(tokens.end(), rows.begin() + i * steps + kRead, rows.begin() + (i + 1) * steps);
     return tokens;
   };
   const std::string name = "a generator of " + std::to_string(layers) + " layers of " + std::to_string(hidden) + " units";
   const std::vector<uint32_t> indexes = {7, 0, 3, 9, 4, 1, 8};
   const std::vector<int32_t> all = write(indexes, 1);
   for (int threads : {2, 3}) check(all == write(indexes, threads), name + " writes another text with more threads");
+  for (int threads : {1, 2}) check(all == mixed(indexes, threads), name + " writes another text where it reads in the same call");
   for (size_t i = 0; i < indexes.size(); ++i) {
     const std::vector<int32_t> alone = write({indexes[i]}, 2);
     check(std::equal(alone.begin(), alone.end(), all.begin() + i * alone.size()), name + " writes another text in company");

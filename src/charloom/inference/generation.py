@@ -11,10 +11,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int32, Integer, UInt32
+from jaxtyping import Array, Float, Int32, Integer, Shaped, UInt32
 
-from charloom.inference.sampling import SamplingRule, choose, native_choices, uniforms
-from charloom.kernels import Activations, Choices, Generator, LayerWeights, Streams, compiled, takes_natively
+from charloom.inference.sampling import SamplingRule, choose, native_writers, uniforms
+from charloom.kernels import Activations, Generator, LayerWeights, Streams, compiled, takes_natively
 from charloom.models import CELLS, Carry, Dense, GRUCell, LogitsHead, Network
 from charloom.settings import SamplingSettings
 
@@ -78,7 +78,7 @@ def read_on(
     if isinstance(stream, NativeStream):
         state = Streams(*(array.copy() for array in stream.state))
         for first in range(0, len(rows), _NATIVE_BLOCK):  # between blocks Ctrl-C is heard
-            stream.generator.read(state, rows[None, first : first + _NATIVE_BLOCK])
+            stream.generator.run(state, np.ascontiguousarray(rows[None, first : first + _NATIVE_BLOCK]))
         return NativeStream(stream.generator, state)
     for first in range(0, len(rows), BLOCK):
         piece = rows[first : first + BLOCK]
@@ -105,7 +105,7 @@ def write(
         stream_indexes: which of the texts that are written with this seed they are. Each is what it would be alone.
     """
     if isinstance(stream, NativeStream):
-        yield from _write_natively(stream, length, native_choices(settings, seed), stream_indexes)
+        yield from _write_natively(stream, length, native_writers(settings, seed, stream_indexes))
         return
     rule = SamplingRule.of(settings)
     seed_words = np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32)
@@ -122,17 +122,18 @@ def write(
 
 
 def _write_natively(
-    stream: NativeStream, length: int, choices: Choices, stream_indexes: Sequence[int]
+    stream: NativeStream, length: int, writers: Shaped[np.ndarray, " streams"]
 ) -> Iterator[Int32[np.ndarray, "streams block"]]:
     hidden, cells, logits = stream.state
-    count = len(stream_indexes)
+    count = len(writers)
     state = Streams(np.repeat(hidden, count, axis=1), np.repeat(cells, count, axis=1), np.repeat(logits, count, axis=0))
-    indexes = np.array(stream_indexes, np.uint32)
     position, block = 0, _FIRST_NATIVE_BLOCK
     while position < length:
-        count = min(block, length - position)
-        yield stream.generator.write(state, indexes, position, count, choices)
-        position, block = position + count, min(2 * block, _NATIVE_BLOCK)
+        tokens = np.full((count, min(block, length - position)), -1, np.int32)
+        stream.generator.run(state, tokens, writers)
+        yield tokens
+        position, block = position + tokens.shape[1], min(2 * block, _NATIVE_BLOCK)
+        writers["position"] = position
 
 
 def _packed(network: Network) -> Generator | None:

@@ -1,14 +1,15 @@
 """Choosing a character from logits, by counter-based random numbers."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.random import threefry_2x32
-from jaxtyping import Array, Float, Int32, UInt32
+from jaxtyping import Array, Float, Int32, Shaped, UInt32
 
-from charloom.kernels import Choices
+from charloom.kernels import WRITER
 from charloom.settings import SamplingSettings
 
 
@@ -55,19 +56,21 @@ class SamplingRule(NamedTuple):
         )
 
 
-def native_choices(settings: SamplingSettings, seed: int) -> Choices:
-    """Returns what makes native programs choose as `choose` does."""
+def native_writers(
+    settings: SamplingSettings, seed: int, stream_indexes: Sequence[int], position: int = 0
+) -> Shaped[np.ndarray, " streams"]:
+    """Returns what makes native streams choose as `choose` does, from `position` on; records of `WRITER`."""
     rule = SamplingRule.of(settings)
-    top_p = 0 if rule.top_p is None else max(1, int(_fixed_point(rule.top_p)))
-    return Choices(
-        temperature=-1.0 if rule.temperature is None else float(rule.temperature),
-        top_k=0 if rule.top_k is None else int(rule.top_k),
-        top_p=top_p,
-        steps_a_nat=float(_STEPS_A_NAT),
-        coarse=_COARSE,
-        fine=_FINE,
-        seed=(seed >> 32, seed & 0xFFFFFFFF),
-    )
+    writers = np.zeros(len(stream_indexes), WRITER)
+    writers["seed"] = seed >> 32, seed & 0xFFFFFFFF
+    writers["stream"] = stream_indexes
+    writers["position"] = position
+    writers["temperature"] = -1 if rule.temperature is None else rule.temperature
+    writers["top_k"] = 0 if rule.top_k is None else rule.top_k
+    writers["top_p"] = 0 if rule.top_p is None else max(1, int(_fixed_point(rule.top_p)))
+    writers["steps_a_nat"] = _STEPS_A_NAT
+    writers["coarse"], writers["fine"] = _COARSE.ctypes.data, _FINE.ctypes.data
+    return writers
 
 
 def choose(logits: Float[Array, " vocab"], uniform: Float[Array, ""], rule: SamplingRule) -> Int32[Array, ""]:

@@ -6,7 +6,7 @@ set_up_jax()
 
 from charloom.kernels.compiled import compiled
 from charloom.kernels.elman import elman_sequence, elman_step
-from charloom.kernels.generator import Choices, Generator, LayerWeights, Streams
+from charloom.kernels.generator import WRITER, Generator, LayerWeights, Streams
 from charloom.kernels.gru import gru_sequence, gru_step
 from charloom.kernels.inputs import Features, LayerInputs, Rows
 from charloom.kernels.lstm import LSTMCarry, lstm_sequence, lstm_step
@@ -19,8 +19,8 @@ from charloom.kernels.native import (
 )
 
 __all__ = [
+    "WRITER",
     "Activations",
-    "Choices",
     "Features",
     "Generator",
     "Kernels",

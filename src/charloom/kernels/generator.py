@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int32, UInt32
+from jaxtyping import Float32, Int32, Shaped
 
 from charloom.kernels.native import Activations, loaded_library
 from charloom.settings import CellName
@@ -39,26 +39,26 @@ class Streams(NamedTuple):
     logits: Float32[np.ndarray, "streams vocab"]
 
 
-class Choices(NamedTuple):
-    """How tokens are chosen: `charloom.inference.sampling`, as numbers.
+WRITER = np.dtype(
+    [
+        ("seed", np.uint32, 2),
+        ("stream", np.uint32),
+        ("position", np.uint32),
+        ("temperature", np.float32),
+        ("top_k", np.int32),
+        ("top_p", np.uint32),
+        ("steps_a_nat", np.float32),
+        ("coarse", np.uintp),
+        ("fine", np.uintp),
+    ],
+    align=True,
+)
+"""All that a stream's choices depend on beside its logits, as numbers of `charloom.inference.sampling`.
 
-    Attributes:
-        temperature: below zero for the most likely token.
-        top_k: 0 for all tokens.
-        top_p: in units of 2**-32; 0 for all tokens.
-        steps_a_nat: of the tables.
-        coarse: a table of powers of two.
-        fine: another.
-        seed: its upper and its lower word.
-    """
-
-    temperature: float
-    top_k: int
-    top_p: int
-    steps_a_nat: float
-    coarse: UInt32[np.ndarray, " powers"]
-    fine: UInt32[np.ndarray, " powers"]
-    seed: tuple[int, int]
+The upper and the lower word of the seed; the stream's own number; the position of the next token that is written; a
+temperature, below zero for the most likely token; `top_k`, 0 for all tokens; `top_p` in units of 2**-32, 0 for all; and
+the tables of powers of two with their addresses, which whoever makes such a record keeps alive.
+"""
 
 
 class _Weights(ctypes.Structure):
@@ -77,30 +77,17 @@ class _Activations(ctypes.Structure):
 
 
 class _Streams(ctypes.Structure):
-    _fields_ = (("count", ctypes.c_int), ("hidden", _Pointer), ("cells", _Pointer), ("logits", _Pointer))
-
-
-class _Rule(ctypes.Structure):
     _fields_ = (
-        ("temperature", ctypes.c_float),
-        ("top_k", ctypes.c_int),
-        ("top_p", ctypes.c_uint32),
-        ("steps_a_nat", ctypes.c_float),
-        ("coarse", _Pointer),
-        ("fine", _Pointer),
+        ("count", ctypes.c_int),
+        ("room", ctypes.c_int),
+        ("hidden", _Pointer),
+        ("cells", _Pointer),
+        ("logits", _Pointer),
     )
 
 
 class _Task(ctypes.Structure):
-    _fields_ = (
-        ("steps", ctypes.c_int),
-        ("rows", _Pointer),
-        ("tokens", _Pointer),
-        ("seed", ctypes.c_uint32 * 2),
-        ("streams", _Pointer),
-        ("position", ctypes.c_uint32),
-        ("rule", _Rule),
-    )
+    _fields_ = (("steps", ctypes.c_int), ("rows", _Pointer), ("writers", _Pointer))
 
 
 class Generator:
@@ -166,46 +153,24 @@ class Generator:
             np.zeros(state, np.float32), np.zeros(state, np.float32), np.zeros((streams, self.vocab), np.float32)
         )
 
-    def read(self, streams: Streams, rows: Int32[np.ndarray, "streams time"]) -> None:
-        """Lets the streams read rows of the table."""
-        rows = np.ascontiguousarray(rows, np.int32)
-        self._do(streams, _Task(steps=rows.shape[1], rows=rows.ctypes.data))
-
-    def write(
-        self, streams: Streams, indexes: UInt32[np.ndarray, " streams"], position: int, count: int, choices: Choices
-    ) -> Int32[np.ndarray, "streams count"]:
-        """Returns the next `count` tokens of each stream.
+    def run(
+        self,
+        streams: Streams,
+        rows: Int32[np.ndarray, "streams time"],
+        writers: Shaped[np.ndarray, " streams"] | None = None,
+    ) -> None:
+        """Lets the first of `streams`, as many as there are rows, read and write.
 
         Args:
-            streams: which have read something.
-            indexes: the streams' own numbers, of which their random numbers depend.
-            position: of the first of these tokens.
-            count: how many.
-            choices: how each is chosen.
-        """
-        tokens = np.empty((len(indexes), count), np.int32)
-        indexes = np.ascontiguousarray(indexes, np.uint32)
-        self._do(
-            streams,
-            _Task(
-                steps=count,
-                tokens=tokens.ctypes.data,
-                seed=choices.seed,
-                streams=indexes.ctypes.data,
-                position=position,
-                rule=_Rule(
-                    choices.temperature,
-                    choices.top_k,
-                    choices.top_p,
-                    choices.steps_a_nat,
-                    choices.coarse.ctypes.data,
-                    choices.fine.ctypes.data,
-                ),
-            ),
-        )
-        return tokens
+            streams: between two characters.
+            rows: of the table, in C order, to be read; where below zero a token is written, put in its place, and read.
+            writers: as of `WRITER`; None where nothing is written. They stay as they are.
 
-    def _do(self, streams: Streams, task: _Task) -> None:
-        arrays = _Streams(streams.logits.shape[0], *(array.ctypes.data for array in streams))
+        Raises:
+            MemoryError: there is not enough for so many.
+        """
+        count, steps = rows.shape
+        arrays = _Streams(count, len(streams.logits), *(array.ctypes.data for array in streams))
+        task = _Task(steps, rows.ctypes.data, None if writers is None else writers.ctypes.data)
         if not self._run(_Pointer(self._handle), ctypes.byref(arrays), ctypes.byref(task)):
             raise MemoryError("not enough memory for so many streams")

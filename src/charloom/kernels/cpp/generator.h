@@ -24,23 +24,27 @@ struct Weights {
   const float* head_bias;
 };
 
-// Streams between two characters.
+// Streams between two characters, the first of those that there is room for.
 struct Streams {
-  int count;
-  float* hidden;  // [layers, count, hidden]
+  int count, room;
+  float* hidden;  // [layers, room, hidden]
   float* cells;   // the same, of the LSTM
-  float* logits;  // [count, vocab], of the next token
+  float* logits;  // [room, vocab], of the next token
 };
 
-// What is to be done: rows of the table to be read, or tokens to be written.
+// All that a stream's choices depend on beside its logits.
+struct Writer {
+  uint32_t seed[2];
+  uint32_t stream;
+  uint32_t position;  // of the next token that is written
+  SamplingRule rule;
+};
+
+// What is to be done: each stream reads rows of the table and writes tokens, which it then reads.
 struct Task {
   int steps;
-  const int32_t* rows;      // [count, steps]; null where tokens are written
-  int32_t* tokens;          // [count, steps]
-  uint32_t seed[2];
-  const uint32_t* streams;  // [count]
-  uint32_t position;        // of the first token
-  SamplingRule rule;
+  int32_t* rows;          // [count, steps]; where below zero a token is written, and put in its place
+  const Writer* writers;  // [count]; null where none is written
 };
 
 class AnyGenerator {
@@ -104,23 +108,31 @@ class Generator : public AnyGenerator {
   void run(const Streams& streams, const Task& task, Member member, Scratch scratch) const {
     const int count = streams.count, hidden = weights_.hidden, layers = weights_.layers, vocab = weights_.vocab;
     const size_t state_size = static_cast<size_t>(count) * hidden;
+    const int first_stream = member.first(count);
+    std::vector<uint32_t> written(member.last(count) - first_stream);  // by each of this member's streams
     // Each layer's state is read from one place and written to another, which then change their roles.
     std::vector<float*> now(layers), next(layers);
     for (int layer = 0; layer < layers; ++layer) {
-      now[layer] = streams.hidden + layer * state_size;
+      now[layer] = streams.hidden + layer * static_cast<size_t>(streams.room) * hidden;
       next[layer] = scratch.take(state_size);
     }
     int32_t* rows = reinterpret_cast<int32_t*>(scratch.take(count));
+    // Logits are wanted where some stream writes next. Each member sees to it before any of them fills rows in.
+    std::vector<char> writes(task.steps);
+    for (int step = 0; step < task.steps; ++step)
+      for (int stream = 0; stream < count && !writes[step]; ++stream)
+        writes[step] = task.rows[static_cast<size_t>(stream) * task.steps + step] < 0;
+    member.wait();
     Choice room;
     for (int step = 0; step < task.steps; ++step) {
-      for (int stream = member.first(count); stream < member.last(count); ++stream) {
-        const size_t at = static_cast<size_t>(stream) * task.steps + step;
-        if (task.rows) {
-          rows[stream] = task.rows[at];
-        } else {
-          const uint32_t draw = threefry(task.seed, task.streams[stream], task.position + step);
-          rows[stream] = task.tokens[at] = choose(streams.logits + static_cast<size_t>(stream) * vocab, vocab, draw, task.rule, room);
+      for (int stream = first_stream; stream < member.last(count); ++stream) {
+        int32_t& row = task.rows[static_cast<size_t>(stream) * task.steps + step];
+        if (row < 0) {
+          const Writer& writer = task.writers[stream];
+          const uint32_t draw = threefry(writer.seed, writer.stream, writer.position + written[stream - first_stream]++);
+          row = choose(streams.logits + static_cast<size_t>(stream) * vocab, vocab, draw, writer.rule, room);
         }
+        rows[stream] = row;
       }
       member.wait();
       for (int layer = 0; layer < layers; ++layer) {
@@ -129,7 +141,7 @@ class Generator : public AnyGenerator {
         member.wait();
       }
       for (int layer = 0; layer < layers; ++layer) std::swap(now[layer], next[layer]);
-      if (!task.rows || step + 1 == task.steps) {
+      if (step + 1 == task.steps || writes[step + 1]) {
         if (count >= member.members) {  // each goes on to choose for the same streams
           predict(streams, now[layers - 1], member.first(count), member.last(count), Member{0, 1, nullptr});
         } else {
@@ -151,7 +163,7 @@ class Generator : public AnyGenerator {
                const int32_t* rows_of, bool backwards, Member member) const {
     const int count = streams.count, hidden = weights_.hidden;
     const size_t gates = static_cast<size_t>(Cell::parts) * hidden, panel_size = gates * kWidth;
-    float* cells = streams.cells + (Cell::has_cell ? layer * static_cast<size_t>(count) * hidden : 0);
+    float* cells = streams.cells + (Cell::has_cell ? layer * static_cast<size_t>(streams.room) * hidden : 0);
     const Share share(member, vectors_of(hidden), Cell::units);
     for_each_panel(share.first, share.last, Cell::units, backwards, [&](int vector, int vectors) {
       const int columns = vectors * Cell::parts;
