@@ -1,12 +1,15 @@
 """A text as it is written: token ids in, pieces of text out, up to where it ends."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Integer
 
 from charloom.text import IncrementalDecoder
+
+StopReason = Literal["length", "stop", "end"]
 
 
 def lanes_of(blocks: Iterator[np.ndarray], count: int) -> list[Iterator[np.ndarray]]:
@@ -26,12 +29,54 @@ def lanes_of(blocks: Iterator[np.ndarray], count: int) -> list[Iterator[np.ndarr
     return [lane(own) for own in waiting]
 
 
+class Unfolding:
+    """A text that is given out as its tokens come.
+
+    Attributes:
+        stopped: why the text ended, once it has: "length", "stop" for a text given to stop at, or "end" for a record's.
+    """
+
+    def __init__(self, decode: IncrementalDecoder, stops: Sequence[str] = (), end_id: int | None = None) -> None:
+        self.stopped: StopReason | None = None
+        self._decode = decode
+        self._stops = stops
+        self._end_id = end_id
+        self._held = ""
+
+    def add(self, token_ids: Integer[np.ndarray, " time"]) -> str:
+        """Returns what is certain to belong to the text when `token_ids` have come, beyond what was given out."""
+        if self._end_id is not None and (ends := np.flatnonzero(token_ids == self._end_id)).size:
+            return self._last(token_ids[: ends[0]], "end")
+        return self._ready(self._decode(token_ids))
+
+    def finish(self) -> str:
+        """Returns the rest of a text that has as many tokens as were wanted."""
+        return self._last(np.zeros(0, np.int32), "length")
+
+    def _last(self, token_ids: Integer[np.ndarray, " time"], reason: StopReason) -> str:
+        ready = self._ready(self._decode(token_ids) + self._decode(np.zeros(0, np.int32), final=True))
+        if self.stopped is None:
+            self.stopped = reason
+            ready += self._held
+        return ready
+
+    def _ready(self, piece: str) -> str:
+        held = self._held + piece
+        found = [at for stop in self._stops if (at := held.find(stop)) >= 0]
+        if found:
+            self.stopped = "stop"
+            return held[: min(found)]
+        # What may be the beginning of a text to stop at has to wait for the next piece.
+        ready = len(held) - max((_overlap(held, stop) for stop in self._stops), default=0)
+        self._held = held[ready:]
+        return held[:ready]
+
+
 class Writing:
     """An iterator over the pieces of a text as it is written.
 
     Attributes:
-        stopped: why the text ended, once it has: "length", "stop" for the text given to stop at, or "end" for a
-            record's.
+        stopped: as of `Unfolding`.
     """
 
     def __init__(
@@ -41,39 +86,24 @@ class Writing:
         stop: str | None = None,
         end_id: int | None = None,
     ):
-        self.stopped: Literal["length", "stop", "end"] | None = None
-        self._ended = False
-        self._pieces = self._until(stop, self._decoded(blocks, decode, end_id))
+        self._unfolding = Unfolding(decode, () if stop is None else (stop,), end_id)
+        self._pieces = self._written(blocks)
+
+    @property
+    def stopped(self) -> StopReason | None:
+        return self._unfolding.stopped
 
     def __iter__(self) -> Iterator[str]:
         return self._pieces
 
-    def _decoded(self, blocks: Iterator[np.ndarray], decode: IncrementalDecoder, end_id: int | None) -> Iterator[str]:
+    def _written(self, blocks: Iterator[np.ndarray]) -> Iterator[str]:
         for token_ids in blocks:
-            ends = np.flatnonzero(token_ids == (-1 if end_id is None else end_id))
-            if len(ends):
-                self._ended = True
-                yield decode(token_ids[: ends[0]])
-                break
-            yield decode(token_ids)
-        yield decode(np.zeros(0, np.int32), final=True)
-
-    def _until(self, stop: str | None, pieces: Iterator[str]) -> Iterator[str]:
-        held = ""
-        for piece in pieces:
-            held += piece
-            if stop is not None and stop in held:
-                self.stopped = "stop"
-                yield held[: held.index(stop)]
+            if piece := self._unfolding.add(token_ids):
+                yield piece
+            if self.stopped:
                 return
-            # What may be the beginning of `stop` has to wait for the next piece.
-            ready = len(held) - _overlap(held, stop or "")
-            if ready:
-                yield held[:ready]
-            held = held[ready:]
-        self.stopped = "end" if self._ended else "length"
-        if held:
-            yield held
+        if piece := self._unfolding.finish():
+            yield piece
 
 
 def _overlap(text: str, stop: str) -> int:
