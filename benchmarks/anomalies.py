@@ -4,7 +4,8 @@ The log is made here: lines of five services, with their own messages, users, ad
 log is ordinary but for 1 line in 500 that nobody took out. In the log that is scored 1 line in 100 is odd, in a way
 that is odd only for who has read the line's beginning: a message of another service, a level that does not go with its
 message, an address whose parts are too large, a word cut short, fields in another order, a name that repeats wrongly.
-Printed are areas under the ROC curve, for all odd lines and for each kind, of charloom and of a 6-gram model.
+Printed are areas under the ROC curve, for all odd lines and for each kind, of charloom and of a 6-gram model; lines are
+rated by the mean of all characters' bits, and by that of the three most surprising ones (`score --by peak`).
 """
 
 import sys
@@ -17,6 +18,7 @@ import numpy as np
 
 import charloom
 from benchmarks.quality.ngram import NgramModel
+from charloom.inference import PEAK
 
 TRAINED_ON, SCORED = 20_000, 20_000
 _USERS = ("alice", "bob", "carol", "dmitri", "erin", "farid", "grace", "hiro", "ines", "jonas")
@@ -162,7 +164,7 @@ def area_under_curve(odd: Sequence[float], ordinary: Sequence[float]) -> float:
 
 def main() -> None:
     """Prints the table."""
-    budget = sys.argv[1] if len(sys.argv) > 1 else "60s"
+    budget = sys.argv[1] if len(sys.argv) > 1 else "2m"
     rng = Random(0)
     train = [line for line, _ in log_lines(rng, TRAINED_ON, 1 / 500)]
     test = log_lines(rng, SCORED, 1 / 100)
@@ -172,9 +174,13 @@ def main() -> None:
         model = charloom.train(path, records=True, budget=budget)
     lines = [line for line, _ in test]
     ngram = NgramModel("\n".join(["", *train, ""]), 6, "".join(train + lines))
+    scores = model.score_many(lines, unknown="replace")
+    of_ngram = [ngram.bits(f"{line}\n", before="\n") for line in lines]
     ratings = {
-        f"charloom, {budget}": [score.bits_per_char for score in model.score_many(lines, unknown="replace")],
-        "6-gram": [sum(bits := ngram.bits(f"{line}\n", before="\n")) / len(bits) for line in lines],
+        "charloom, peak": [score.peak_bits for score in scores],
+        "charloom, mean": [score.bits_per_char for score in scores],
+        "6-gram, peak": [sum(sorted(bits)[-PEAK:]) / PEAK for bits in of_ngram],
+        "6-gram, mean": [sum(bits) / len(bits) for bits in of_ngram],
     }
     kinds = np.array([kind for _, kind in test])
     print(f"| | lines | {' | '.join(ratings)} |\n| --- | --- {'| --- ' * len(ratings)}|")

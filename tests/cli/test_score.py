@@ -93,6 +93,8 @@ def test_what_cannot_be_scored_is_refused(charloom, model_file, rest, tmp_path):
         ("--prompt", "the", "--adapt"),
         ("--against", model_file, "--per", "char"),
         ("--against", model_file, "--adapt"),
+        ("--by", "peak"),
+        ("--per", "line", "--by", "peak", "--against", model_file),
     ):
         assert_refused(charloom("score", model_file, rest, *words), 2)
     (tmp_path / "digits.txt").write_text("12345")
@@ -115,7 +117,7 @@ def test_lines_are_scored_each_for_itself_or_in_a_row(charloom, model_file, rest
         (number, line.rstrip("\n"), len(line)) for number, line in enumerate(lines, 1)
     ]
     for row, line in zip(rows[:3], lines, strict=False):
-        assert set(row) == {"line", "characters", "nats", "bits_per_char", "unknown", "text"}
+        assert set(row) == {"line", "characters", "nats", "bits_per_char", "peak_bits", "unknown", "text"}
         assert row["nats"] == pytest.approx(sum(nats_of(model_file, line)), abs=1e-5 * len(line))
         assert row["bits_per_char"] == pytest.approx(row["nats"] / math.log(2) / row["characters"])
     whole = json.loads(charloom("score", model_file, rest, "--json").stdout)
@@ -132,6 +134,23 @@ def test_the_most_surprising_lines_and_those_above(charloom, model_file, rest):
     assert above == [row for row in rows if row["bits_per_char"] > bits[5]]
     shown = charloom("score", model_file, rest, "--per", "line", "--top", 1).stdout
     assert shown == f"{top[0]['bits_per_char']:7.3f}  {top[0]['line']:>6}  {top[0]['text']}\n"
+
+
+def test_lines_by_their_three_most_surprising_characters(charloom, model_file, rest):
+    rows = rows_of(charloom("score", model_file, rest, "--per", "line", "--json"))
+    for row, line in zip(rows, REST.splitlines(keepends=True), strict=True):
+        if len(line) < 200:
+            highest = sorted(nats_of(model_file, line))[-3:]
+            assert row["peak_bits"] == pytest.approx(sum(highest) / len(highest) / math.log(2), abs=2e-5)
+    peaks = sorted((row["peak_bits"] for row in rows), reverse=True)
+    of_peak = "--per", "line", "--by", "peak"
+    assert [
+        row["peak_bits"] for row in rows_of(charloom("score", model_file, rest, *of_peak, "--top", 4, "--json"))
+    ] == peaks[:4]
+    above = rows_of(charloom("score", model_file, rest, *of_peak, "--above", peaks[5], "--json"))
+    assert above == [row for row in rows if row["peak_bits"] > peaks[5]]
+    shown = charloom("score", model_file, rest, *of_peak, "--top", 1).stdout
+    assert shown.startswith(f"{peaks[0]:7.3f}  ")
 
 
 def test_a_pipe_is_answered_line_by_line(model_file):

@@ -58,6 +58,8 @@ def test_a_long_line_costs_what_it_would_in_one_piece(monkeypatch):
     lines = scored(f"ab\n{long}\ncd\n{long}", cuts=7)
     assert [line.number for line in lines] == [1, 2, 3, 4]
     assert [line.text for line in lines] == ["ab", long[:30], "cd", long[:30]]
+    highest = np.sort(nats_of(f"{long}\n"))[-3:]
+    assert lines[1].cost.peak_bits == pytest.approx(highest.mean() / np.log(2), abs=1e-4)
     for line, text in zip(lines, ("ab\n", f"{long}\n", "cd\n", long), strict=True):
         assert line.cost.nats == pytest.approx(nats_of(text).sum(), rel=1e-6)
 

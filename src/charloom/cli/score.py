@@ -42,6 +42,12 @@ if TYPE_CHECKING:
 @click.option("--per", type=click.Choice(["line", "char", "file"]), help="Score each of these for itself.")
 @click.option("--top", type=int, metavar="N", help="With --per line: the N most surprising lines alone, at the end.")
 @click.option("--above", type=float, metavar="BITS", help="With --per line: lines of more bits per character alone.")
+@click.option(
+    "--by",
+    type=click.Choice(["mean", "peak"]),
+    help="With --per line: what --top and --above go by, the mean of a line's characters or of its three most "
+    "surprising ones, which finds what is odd in one place alone.  [default: mean]",
+)
 @click.option("--carry", is_flag=True, help="With --per line: read each line as what follows the one before it.")
 @click.option(
     "--prompt",
@@ -82,6 +88,7 @@ def score(
     per: str | None,
     top: int | None,
     above: float | None,
+    by: str | None,
     carry: bool,
     prompt: str,
     against: Path | None,
@@ -101,11 +108,11 @@ def score(
     \b
     charloom score book.safetensors another-book.txt
     charloom score book.safetensors chapter.txt --per line --top 10
-    tail -f app.log | charloom score app.safetensors - --per line --above 3.5
+    tail -f app.log | charloom score app.safetensors - --per line --by peak --above 9
     charloom score english.safetensors letters.txt --per line --against french.safetensors
     charloom score book.safetensors chapter.txt --html chapter.html
     """
-    _require_sense(per, top, above, carry, prompt, against, adapt, html)
+    _require_sense(per, top, above, by, carry, prompt, against, adapt, html)
     set_threads(threads)
 
     from charloom.inference import settings_for
@@ -131,7 +138,9 @@ def score(
     else:
         found = inputs(files, settings_for(scorers))
         if per == "line":
-            _print_lines(scorers, found, Lines(above, top, as_json_line if as_json else _line_text), carry)
+            figure = "peak_bits" if by == "peak" else "bits_per_char" if against is None else "ratio_bits_per_byte"
+            as_text = as_json_line if as_json else partial(_line_text, figure)
+            _print_lines(scorers, found, Lines(above, top, as_text), carry, figure)
         elif per == "char":
             _print_characters(scorers[0], found, as_json)
         elif per == "file":
@@ -155,6 +164,7 @@ def _require_sense(
     per: str | None,
     top: int | None,
     above: float | None,
+    by: str | None,
     carry: bool,
     prompt: str,
     against: Path | None,
@@ -162,7 +172,8 @@ def _require_sense(
     html: Path | None,
 ) -> None:
     """Refuses what means nothing together."""
-    for option, is_given in {"--top": top is not None, "--above": above is not None, "--carry": carry}.items():
+    of_lines = {"--top": top is not None, "--above": above is not None, "--by": by is not None, "--carry": carry}
+    for option, is_given in of_lines.items():
         if is_given and per != "line":
             raise click.UsageError(f"{option} is about lines: give --per line as well.")
     if top is not None and top < 1:
@@ -173,6 +184,8 @@ def _require_sense(
         raise click.UsageError(f"--adapt is about a whole text: it does not go with {'--per' if per else '--prompt'}.")
     if html is not None and (adapt or per is not None or against is not None):
         raise click.UsageError("--html shows a whole text: it does not go with --per, --against or --adapt.")
+    if against is not None and by is not None:
+        raise click.UsageError("--by does not go with --against, where lines go by the two models' difference.")
     if against is not None and (adapt or per == "char"):
         raise click.UsageError(f"--against does not go with {'--adapt' if adapt else '--per char'}.")
 
@@ -229,27 +242,28 @@ def _compared(costs: Sequence["Cost"]) -> dict[str, float | None]:
     }
 
 
-def _print_lines(scorers: Sequence["Scorer"], found: Sequence[Input], lines: Lines, carry: bool) -> None:
+def _print_lines(scorers: Sequence["Scorer"], found: Sequence[Input], lines: Lines, carry: bool, figure: str) -> None:
     for scorer in scorers:
         scorer.warm_up()  # the first line from a pipe does not wait for it
     try:
         for one in found:
             name = one.name if len(found) > 1 else None
             for batch in line_costs(scorers, one, carry=carry):
-                lines.add([_rated(name, row) for row in batch])
+                lines.add([_rated(name, row, figure) for row in batch])
     finally:  # Ctrl-C is how one stops to watch
         lines.finish()
 
 
-def _rated(name: str | None, row: Sequence["LineScore"]) -> tuple[float, dict[str, Any]]:
+def _rated(name: str | None, row: Sequence["LineScore"], figure: str) -> tuple[float, dict[str, Any]]:
     """Returns a line's rating, by which it may be chosen, and what is printed of it."""
     costs = [line.cost for line in row]
-    rating = costs[0].bits_per_char if len(costs) == 1 else -_ratio(costs)
+    ratings = {"bits_per_char": costs[0].bits_per_char, "peak_bits": costs[0].peak_bits}
+    rating = ratings[figure] if figure in ratings else -_ratio(costs)
     return -math.inf if math.isnan(rating) else rating, line_report(name, row[0]) | _compared(costs)
 
 
-def _line_text(row: dict[str, Any]) -> str:
-    return line_text(row, row["ratio_bits_per_byte"] if "ratio_bits_per_byte" in row else row["bits_per_char"])
+def _line_text(figure: str, row: dict[str, Any]) -> str:
+    return line_text(row, row[figure])
 
 
 def _print_characters(scorer: "Scorer", found: Sequence[Input], as_json: bool) -> None:

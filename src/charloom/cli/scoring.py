@@ -228,6 +228,7 @@ def line_report(name: str | None, line: "LineScore") -> dict[str, Any]:
         "characters": line.cost.characters,
         "nats": finite_or_none(line.cost.nats),
         "bits_per_char": finite_or_none(line.cost.bits_per_char),
+        "peak_bits": finite_or_none(line.cost.peak_bits),
         "unknown": line.cost.unknown,
         "text": shown(line.text),
     }

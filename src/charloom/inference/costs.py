@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from charloom.errors import SourceError
-from charloom.inference.reading import Score, Scorer
+from charloom.inference.reading import PEAK, Score, Scorer, peak_bits
 from charloom.settings import TextSettings
 from charloom.text import text_pieces
 from charloom.units import bits_from_nats
@@ -24,18 +24,20 @@ class Cost:
         characters: how many were scored.
         unknown: how many the model does not know.
         utf8_bytes: of the characters in UTF-8, the unknown ones too.
+        highest: what the most surprising characters cost, in nats; as many as `PEAK`, if there are.
     """
 
     nats: float = 0.0
     characters: int = 0
     unknown: int = 0
     utf8_bytes: int = 0
+    highest: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, score: Score, text: str | bytes) -> "Cost":
         """Returns what `score` says of `text`."""
         in_utf8 = text if isinstance(text, bytes) or text.isascii() else text.encode("utf-8", "surrogatepass")
-        return cls(score.total_nats, score.characters, score.unknown, len(in_utf8))
+        return cls(score.total_nats, score.characters, score.unknown, len(in_utf8), tuple(score.highest.tolist()))
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(
@@ -43,6 +45,7 @@ class Cost:
             self.characters + other.characters,
             self.unknown + other.unknown,
             self.utf8_bytes + other.utf8_bytes,
+            tuple(sorted(self.highest + other.highest)[-PEAK:]),
         )
 
     @property
@@ -54,6 +57,11 @@ class Cost:
     def bits_per_char(self) -> float:
         """The mean in bits."""
         return bits_from_nats(self.nats_per_char)
+
+    @property
+    def peak_bits(self) -> float:
+        """The mean of the most surprising characters, in bits."""
+        return peak_bits(self.highest)
 
     @property
     def bits_per_byte(self) -> float:

@@ -5,7 +5,7 @@ Each way is one compiled program, whatever the lengths, so that nothing is compi
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -32,6 +32,9 @@ _CAPACITY = {1: 64, _LANES: 8}
 _COST_OF_ALL_LANES = 12
 _TOGETHER = 1 << 20
 """Characters that are packed together, at most."""
+
+PEAK = 3
+"""How many characters make a text's peak."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,25 @@ class Score:
         return perplexity_from_nats(self.nats_per_char)
 
     @property
+    def highest(self) -> Float32[np.ndarray, " peak"]:
+        """What the most surprising characters cost, in nats; as many as `PEAK`, if there are."""
+        return np.partition(self.nats, -PEAK)[-PEAK:] if self.characters > PEAK else self.nats
+
+    @property
+    def peak_bits(self) -> float:
+        """The mean of `highest` in bits: what is odd in one place alone shows here, and is lost in the whole's mean."""
+        return peak_bits(self.highest)
+
+    @property
     def bits(self) -> Float32[np.ndarray, " characters"]:
         """What each character cost, in bits."""
         return self.nats / np.float32(math.log(2))
+
+
+def peak_bits(highest: Iterable[float]) -> float:
+    """Returns the mean in bits; not a number where nothing was scored."""
+    nats = [float(one) for one in highest]
+    return bits_from_nats(math.fsum(nats) / len(nats)) if nats else math.nan
 
 
 class Guesses(NamedTuple):
