@@ -111,14 +111,28 @@ def write(
     seed_words = np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32)
     streams = [stream] * len(stream_indexes)
     for position in range(0, length, BLOCK):
-        count = min(BLOCK, length - position)
         blocks = []
         for place, index in enumerate(stream_indexes):
-            token_ids, streams[place] = _write(
-                network, streams[place], rule, seed_words, np.uint32(index), np.uint32(position), count
+            token_ids, streams[place] = write_block(
+                network, streams[place], rule, seed_words, index, position, length - position
             )
             blocks.append(token_ids)
-        yield np.stack([np.asarray(token_ids)[:count] for token_ids in blocks])
+        yield np.stack(blocks)
+
+
+def write_block(
+    network: Network,
+    stream: Stream,
+    rule: SamplingRule,
+    seed_words: UInt32[np.ndarray, "2"],
+    stream_index: int,
+    position: int,
+    length: int,
+) -> tuple[Int32[np.ndarray, " block"], Stream]:
+    """Returns the next tokens of one text on the reference, up to `length` or a block of them, and where it goes on."""
+    count = min(BLOCK, length)
+    token_ids, stream = _write(network, stream, rule, seed_words, np.uint32(stream_index), np.uint32(position), count)
+    return np.asarray(token_ids)[:count], stream
 
 
 def _write_natively(

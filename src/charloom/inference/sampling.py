@@ -1,6 +1,7 @@
 """Choosing a character from logits, by counter-based random numbers."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -60,17 +61,24 @@ def native_writers(
     settings: SamplingSettings, seed: int, stream_indexes: Sequence[int], position: int = 0
 ) -> Shaped[np.ndarray, " streams"]:
     """Returns what makes native streams choose as `choose` does, from `position` on; records of `WRITER`."""
-    rule = SamplingRule.of(settings)
-    writers = np.zeros(len(stream_indexes), WRITER)
+    writers = np.repeat(_native_rule(settings), len(stream_indexes))
     writers["seed"] = seed >> 32, seed & 0xFFFFFFFF
     writers["stream"] = stream_indexes
     writers["position"] = position
-    writers["temperature"] = -1 if rule.temperature is None else rule.temperature
-    writers["top_k"] = 0 if rule.top_k is None else rule.top_k
-    writers["top_p"] = 0 if rule.top_p is None else max(1, int(_fixed_point(rule.top_p)))
-    writers["steps_a_nat"] = _STEPS_A_NAT
-    writers["coarse"], writers["fine"] = _COARSE.ctypes.data, _FINE.ctypes.data
     return writers
+
+
+@lru_cache
+def _native_rule(settings: SamplingSettings) -> Shaped[np.ndarray, "1"]:
+    """Returns a record with the rule of `settings` alone."""
+    rule = SamplingRule.of(settings)
+    writer = np.zeros(1, WRITER)
+    writer["temperature"] = -1 if rule.temperature is None else rule.temperature
+    writer["top_k"] = 0 if rule.top_k is None else rule.top_k
+    writer["top_p"] = 0 if rule.top_p is None else max(1, int(_fixed_point(rule.top_p)))
+    writer["steps_a_nat"] = _STEPS_A_NAT
+    writer["coarse"], writer["fine"] = _COARSE.ctypes.data, _FINE.ctypes.data
+    return writer
 
 
 def choose(logits: Float[Array, " vocab"], uniform: Float[Array, ""], rule: SamplingRule) -> Int32[Array, ""]:

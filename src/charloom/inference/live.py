@@ -1,0 +1,167 @@
+"""Texts that are written side by side, and that come and go between two characters.
+
+Each is what it would be alone: native products do not depend on company, and the reference writes one by one.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Int32, UInt32
+
+from charloom.inference.generation import NativeStream, Stream, write_block
+from charloom.inference.sampling import SamplingRule, native_writers
+from charloom.kernels import WRITER, Generator, Streams
+from charloom.models import Network
+from charloom.settings import SamplingSettings
+
+
+class LiveTexts(ABC):
+    """Texts between two characters, in places from 0 on."""
+
+    @staticmethod
+    def after(network: Network, stream: Stream | NativeStream) -> "LiveTexts":
+        """Returns what writes texts that go on from streams like `stream`, which `network` has read; none so far."""
+        return NativeTexts(stream.generator) if isinstance(stream, NativeStream) else ReferenceTexts(network)
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def join(
+        self, stream: Stream | NativeStream, settings: SamplingSettings, seed: int, stream_index: int, position: int = 0
+    ) -> None:
+        """Takes in a text that goes on from `stream`, which stays as it is; its place is the last.
+
+        Args:
+            stream: where the text goes on.
+            settings: how its tokens are chosen.
+            seed: of the choices.
+            stream_index: tells texts of one seed apart.
+            position: of its next token, in what is written with this seed and index.
+        """
+
+    @abstractmethod
+    def leave(self, place: int) -> None:
+        """Gives up the text in a place, which the last one then takes."""
+
+    @abstractmethod
+    def stream(self, place: int) -> Stream | NativeStream:
+        """Returns where a text goes on now."""
+
+    @abstractmethod
+    def logits(self, place: int) -> Float32[np.ndarray, " vocab"]:
+        """Returns the logits of a text's next token; they may change with the next `write`."""
+
+    @abstractmethod
+    def write(self, steps: int) -> Int32[np.ndarray, "texts steps"]:
+        """Returns the next tokens of all texts, which have then read them."""
+
+
+class NativeTexts(LiveTexts):
+    """Texts in one batch of the native generator."""
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+        self._count = 0
+        self._state = generator.begin(1)
+        self._writers = np.zeros(1, WRITER)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def join(
+        self, stream: Stream | NativeStream, settings: SamplingSettings, seed: int, stream_index: int, position: int = 0
+    ) -> None:
+        assert isinstance(stream, NativeStream)  # of the same generator
+        if self._count == len(self._writers):
+            self._resize(2 * self._count)
+        place = self._count
+        for ours, theirs in zip(_by_text(self._state), _by_text(stream.state), strict=True):
+            ours[place] = theirs[0]
+        self._writers[place] = native_writers(settings, seed, [stream_index], position)[0]
+        self._count += 1
+
+    def leave(self, place: int) -> None:
+        last = self._count - 1
+        if place != last:
+            for array in (*_by_text(self._state), self._writers):
+                array[place] = array[last]
+        self._count = last
+        if len(self._writers) > 1 and 4 * self._count <= len(self._writers):
+            self._resize(len(self._writers) // 2)
+
+    def stream(self, place: int) -> NativeStream:
+        state = (np.ascontiguousarray(array[..., place : place + 1, :]) for array in self._state)
+        return NativeStream(self._generator, Streams(*state))
+
+    def logits(self, place: int) -> Float32[np.ndarray, " vocab"]:
+        return self._state.logits[place]
+
+    def write(self, steps: int) -> Int32[np.ndarray, "texts steps"]:
+        tokens = np.full((self._count, steps), -1, np.int32)
+        self._generator.run(self._state, tokens, self._writers[: self._count])
+        self._writers["position"][: self._count] += np.uint32(steps)
+        return tokens
+
+    def _resize(self, room: int) -> None:
+        state, writers = self._generator.begin(room), np.zeros(room, WRITER)
+        for new, old in zip((*_by_text(state), writers), (*_by_text(self._state), self._writers), strict=True):
+            new[: self._count] = old[: self._count]
+        self._state, self._writers = state, writers
+
+
+def _by_text(state: Streams) -> tuple[np.ndarray, ...]:
+    """Returns views of the arrays with the texts as the first axis."""
+    return state.hidden.swapaxes(0, 1), state.cells.swapaxes(0, 1), state.logits
+
+
+@dataclass
+class _Text:
+    stream: Stream
+    rule: SamplingRule
+    seed_words: UInt32[np.ndarray, "2"]
+    stream_index: int
+    position: int
+
+
+class ReferenceTexts(LiveTexts):
+    """Texts that are written one after the other."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._texts: list[_Text] = []
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def join(
+        self, stream: Stream | NativeStream, settings: SamplingSettings, seed: int, stream_index: int, position: int = 0
+    ) -> None:
+        assert isinstance(stream, Stream)  # of the same network
+        seed_words = np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32)
+        self._texts.append(_Text(stream, SamplingRule.of(settings), seed_words, stream_index, position))
+
+    def leave(self, place: int) -> None:
+        self._texts[place] = self._texts[-1]
+        self._texts.pop()
+
+    def stream(self, place: int) -> Stream:
+        return self._texts[place].stream
+
+    def logits(self, place: int) -> Float32[np.ndarray, " vocab"]:
+        return np.asarray(self._texts[place].stream.logits)
+
+    def write(self, steps: int) -> Int32[np.ndarray, "texts steps"]:
+        return np.stack([self._written(text, steps) for text in self._texts])
+
+    def _written(self, text: _Text, steps: int) -> Int32[np.ndarray, " steps"]:
+        blocks = []
+        while steps > 0:
+            tokens, text.stream = write_block(
+                self._network, text.stream, text.rule, text.seed_words, text.stream_index, text.position, steps
+            )
+            blocks.append(tokens)
+            text.position += len(tokens)
+            steps -= len(tokens)
+        return np.concatenate(blocks)
