@@ -10,6 +10,8 @@ import os
 import platform
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,18 @@ def use_threads(count: int | None) -> int:
         first = os.getpid() % len(cores)  # so that processes of one thread do not all meet on the first core
         os.sched_setaffinity(0, (cores[first:] + cores[:first])[:count])
     return count
+
+
+@contextmanager
+def few_threads(count: int | None) -> Iterator[int]:
+    """Makes computations use `count` threads, as `use_threads`, and what else this process does all of its cores.
+
+    What computes is to be loaded meanwhile.
+    """
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    yield use_threads(count)
+    if cores is not None:
+        os.sched_setaffinity(0, cores)
 
 
 def processor_name() -> str:

@@ -174,7 +174,7 @@ class TextModel:
             found.top(3)
         """
         if carry is None:
-            window, token_ids = self._prompt(text, "error", None)
+            window, token_ids = self.prompt_ids(text, "error", None)
             stream = read_prompt(self.network, token_ids, window)
         else:
             stream = read_on(self.network, carry, self.vocabulary.encode(self.seen(text)))
@@ -185,7 +185,7 @@ class TextModel:
 
     def embed(self, text: str) -> np.ndarray:
         """Returns the state after `text` as a vector: the outputs of all layers, float32, of size layers × hidden."""
-        window, token_ids = self._prompt(text, "error", None)
+        window, token_ids = self.prompt_ids(text, "error", None)
         if window is not None:  # which is read anew each time, and carries no state on
             return unit_outputs(self.network, token_ids[-window:], from_start=False)[-1]
         return state_vector(read_prompt(self.network, token_ids))
@@ -202,14 +202,18 @@ class TextModel:
 
     def prepare(self, prompt: str = "", unknown: UnknownPolicy = "error", window: int | None = None) -> Prepared:
         """Returns the model after it has read `prompt`, ready to write any number of texts from there."""
-        window, token_ids = self._prompt(prompt, unknown, window)
-        writer = self._writer
+        window, token_ids = self.prompt_ids(prompt, unknown, window)
+        writer = self.writer
         return Prepared(self, writer, self.vocabulary.decode(token_ids), read_prompt(writer, token_ids, window))
 
-    def _prompt(
-        self, prompt: str, unknown: UnknownPolicy, window: int | None
+    def prompt_ids(
+        self, prompt: str, unknown: UnknownPolicy = "error", window: int | None = None
     ) -> tuple[int | None, Integer[np.ndarray, " time"]]:
-        """Returns the window that is read for each character, and the prompt's ids."""
+        """Returns the window that is read for each character, if any, and the prompt's ids.
+
+        Raises:
+            SettingError, UnknownCharacterError, TooShortError: as of `generate`.
+        """
         if window is not None:
             require_count("window", window)
         window = window or self.window
@@ -231,7 +235,7 @@ class TextModel:
             )
 
     @property
-    def _writer(self) -> Network:
+    def writer(self) -> Network:
         """The network that writes: the character that stands for unknown ones it never chooses."""
         unknown, head = self.vocabulary.unknown_id, self.network.head
         if self.text.min_count == 1 or unknown is None or not isinstance(head, Dense):

@@ -17,6 +17,7 @@ from charloom.cli.options import INTERRUPTED, WRONG_DATA, WRONG_WORDS, one_line
 from charloom.cli.report import report
 from charloom.cli.reproduce import reproduce
 from charloom.cli.score import score
+from charloom.cli.serve import serve
 from charloom.cli.show import show
 from charloom.cli.train import train
 from charloom.errors import CharloomError, SettingError
@@ -33,7 +34,7 @@ def charloom() -> None:
     """
 
 
-for _command in (train, generate, score, classify, report, show, reproduce, corpora):
+for _command in (train, generate, score, classify, report, show, serve, reproduce, corpora):
     charloom.add_command(_command)
 
 

@@ -24,7 +24,7 @@ def runs_on_cudnn(
     """Returns whether a layer can be cuDNN's in this process."""
     return (
         jax.default_backend() == "gpu"
-        and rnn.gpu_rnn is not None
+        and getattr(rnn, "gpu_rnn", None) is not None
         and not reference_is_asked_for()
         and (gate_activation, cell_activation) == ("sigmoid", "tanh")
         and recurrent_kernel.dtype == jnp.float32

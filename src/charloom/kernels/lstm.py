@@ -106,7 +106,8 @@ def _cudnn_sequence(
     carry: LSTMCarry,
     resets: Bool[Array, "time lanes"],
 ) -> tuple[Float[Array, "time lanes hidden"], LSTMCarry]:
-    outputs, last = cudnn.lstm_sequence(inputs, recurrent_kernel, tuple(_reset(carry, resets[0])))
+    hidden, cell = _reset(carry, resets[0])
+    outputs, last = cudnn.lstm_sequence(inputs, recurrent_kernel, (hidden, cell))
     return outputs, LSTMCarry(*last)
 
 

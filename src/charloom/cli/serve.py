@@ -1,0 +1,95 @@
+"""`charloom serve`."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from charloom.errors import CharloomError
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="MODEL...")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 for any.")
+@click.option("--reload", "reloads", is_flag=True, help="Take up a model file anew when it changes.")
+@click.option("--threads", type=int, metavar="N", help="Threads to compute with.  [default: the cores but one]")
+@click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="A name that the server goes by.")
+@click.option("--cors", "origins", multiple=True, metavar="ORIGIN", help="A site whose pages may ask; * for all.")
+@click.option("--max-streams", type=int, metavar="N", help="Texts that are written at once.  [default: 1024]")
+@click.option("--max-queue", type=int, metavar="N", help="Texts that may wait.  [default: 1024]")
+@click.option("--max-tokens", type=int, metavar="N", help="Characters a text may be asked for.  [default: 32768]")
+@click.option("--max-prompt", type=int, metavar="N", help="Characters of a prompt.  [default: 65536]")
+@click.option("--timeout", type=float, metavar="SECONDS", help="That a request may take.  [default: 300]")
+@click.option("--log-prompts", is_flag=True, help="Log the texts of requests, too.")
+def serve(
+    models: tuple[Path, ...],
+    host: str,
+    port: int,
+    reloads: bool,
+    threads: int | None,
+    hosts: tuple[str, ...],
+    origins: tuple[str, ...],
+    max_streams: int | None,
+    max_queue: int | None,
+    max_tokens: int | None,
+    max_prompt: int | None,
+    timeout: float | None,
+    log_prompts: bool,
+) -> None:
+    """Serve MODELs, files that `charloom train` made: a page to play with them, and an API that OpenAI's clients speak.
+
+    A model is named as its file. Where CHARLOOM_TOKEN is set, requests must carry it as a bearer token. The server
+    listens on this machine alone, unless --host says otherwise.
+
+    \b
+    charloom serve book.safetensors
+    charloom serve book.safetensors names.safetensors --port 9000 --reload
+    curl localhost:8000/v1/completions -H 'Content-Type: application/json' -d '{"prompt": "Once ", "max_tokens": 100}'
+    """
+    _log()
+
+    from charloom.server import Limits
+    from charloom.server import serve as run
+
+    asked: dict[str, Any] = {
+        "streams": max_streams,
+        "queue": max_queue,
+        "max_tokens": max_tokens,
+        "prompt": max_prompt,
+        "seconds": timeout,
+    }
+    limits = Limits(**{name: value for name, value in asked.items() if value is not None})
+    token = os.environ.get("CHARLOOM_TOKEN") or None
+    if token is not None and not token.isascii():
+        raise CharloomError("CHARLOOM_TOKEN has characters that a header cannot carry. Use ASCII alone.")
+    run(
+        models,
+        host=host,
+        port=port,
+        token=token,
+        logs_prompts=log_prompts,
+        hosts=hosts,
+        origins=origins,
+        reloads=reloads,
+        limits=limits,
+        threads=threads,
+        ready=_ready,
+    )
+
+
+def _ready(address: str) -> None:
+    click.echo(f"{address}: ready (Ctrl-C stops)", err=True)
+
+
+def _log() -> None:
+    """Sends what the server logs to standard error, a line each, with the time."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    logger = logging.getLogger("charloom.server")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # what it would say is said already

@@ -1,0 +1,154 @@
+"""The server as an ASGI application: its routes, and what they have in common."""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Collection
+from importlib.resources import files
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from charloom.server.completions import completions
+from charloom.server.guard import Guard
+from charloom.server.metrics import CONTENT_TYPE
+from charloom.server.openapi import openapi
+from charloom.server.problems import ApiError
+from charloom.server.schema import Health, ModelFacts, ModelList
+from charloom.server.scoring import next_characters, score
+from charloom.server.served import ServedModel
+from charloom.server.service import Service, service_of
+
+_PAGE = files("charloom.server") / "page"
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_SWITCH_SECONDS = 0.0005
+
+
+def application(
+    service: Service, *, hosts: Collection[str] = (), origins: Collection[str] = (), reloads: bool = False
+) -> Starlette:
+    """Returns the application.
+
+    Args:
+        service: the server's parts.
+        hosts: names that the server goes by, beside its addresses and localhost.
+        origins: other sites whose pages may ask.
+        reloads: whether models are replaced when their files change.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        # The engine comes back from its products every few milliseconds, and would wait for this thread as long again.
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        service.engine.start(asyncio.get_running_loop())
+        watch = asyncio.create_task(service.catalog.watch()) if reloads else None
+        yield
+        if watch is not None:
+            watch.cancel()
+        await asyncio.to_thread(service.engine.stop)
+        service.scoring.shutdown(cancel_futures=True)
+
+    allowed = [Middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"])]
+    app = Starlette(
+        routes=[
+            Route("/", _page("index.html", "text/html; charset=utf-8")),
+            Route("/page.js", _page("page.js", "text/javascript; charset=utf-8")),
+            Route("/page.css", _page("page.css", "text/css; charset=utf-8")),
+            Route("/icon.svg", _page("icon.svg", "image/svg+xml")),
+            Route("/v1/completions", completions, methods=["POST"]),
+            Route("/v1/score", score, methods=["POST"]),
+            Route("/v1/next", next_characters, methods=["POST"]),
+            Route("/v1/models", _models),
+            Route("/v1/models/{name}", _model),
+            Route("/health", _health),
+            Route("/metrics", _metrics),
+            Route("/openapi.json", _openapi),
+        ],
+        middleware=[
+            Middleware(Guard, service=service, hosts=hosts, origins=origins),
+            *(allowed if origins else []),
+        ],
+        exception_handlers={ApiError: _refusal, HTTPException: _http_refusal},
+        lifespan=lifespan,
+    )
+    app.state.service = service
+    service.metrics.observe(service)
+    return app
+
+
+def _page(name: str, kind: str):  # type: ignore[no-untyped-def]
+    body = (_PAGE / name).read_bytes()
+    headers = {
+        "Content-Security-Policy": _POLICY,
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-cache",
+    }
+
+    async def answer(request: Request) -> Response:
+        return Response(body, 200, headers, kind)
+
+    return answer
+
+
+async def _models(request: Request) -> Response:
+    catalog = service_of(request).catalog
+    return _json(ModelList(data=[_facts(model) for model in catalog.models]))
+
+
+async def _model(request: Request) -> Response:
+    return _json(_facts(service_of(request).catalog.named(request.path_params["name"])))
+
+
+def _facts(served: ServedModel) -> ModelFacts:
+    model = served.model
+    return ModelFacts(
+        id=served.name,
+        created=served.created,
+        owned_by="charloom",
+        cell=model.settings.cell,
+        layers=model.settings.layers,
+        hidden=model.settings.hidden,
+        parameters=model.network.parameters,
+        units=model.vocabulary.units,
+        vocabulary=model.vocabulary.characters if model.vocabulary.units == "chars" else None,
+        is_of_records=model.vocabulary.record_end is not None,
+    )
+
+
+async def _health(request: Request) -> Response:
+    health = Health(live=True, ready=not service_of(request).is_draining)
+    return _json(health, 200 if health.ready else 503)
+
+
+async def _metrics(request: Request) -> Response:
+    return Response(service_of(request).metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+
+async def _openapi(request: Request) -> Response:
+    return Response(msgspec.json.encode(openapi()), media_type="application/json")
+
+
+def _json(answer: msgspec.Struct, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(answer), status, media_type="application/json")
+
+
+async def _refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)  # it is registered for these
+    return error.response
+
+
+async def _http_refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # it is registered for these
+    what = {404: f"There is nothing at {request.url.path[:200]}.", 405: f"{request.method} is not for this path."}
+    headers = dict(error.headers or {})
+    return ApiError(error.status_code, what.get(error.status_code, error.detail), headers=headers).response

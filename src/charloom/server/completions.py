@@ -1,0 +1,276 @@
+"""`POST /v1/completions`: texts that go on from prompts, at once or as they are written."""
+
+import secrets
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from charloom.inference import Unfolding
+from charloom.server.engine import Delivery, Order, QueueFullError
+from charloom.server.inbox import Inbox
+from charloom.server.problems import ApiError, too_busy
+from charloom.server.requests import body_of
+from charloom.server.schema import Choice, Completion, CompletionRequest, Logprobs, Usage
+from charloom.server.served import ServedModel
+from charloom.server.service import Service, prompt_ids, service_of
+from charloom.server.tokens import token_names
+from charloom.settings import SamplingSettings
+from charloom.text import Vocabulary
+from charloom.units import finite_or_none
+
+_DEFAULT_TOKENS = 16
+_SMALLEST_TOP_P = 1e-9
+_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+async def completions(request: Request) -> Response:
+    """Answers a request for texts."""
+    arrived = time.perf_counter()
+    service = service_of(request)
+    asked = await body_of(request, CompletionRequest, service.limits)
+    job = _Job.of(asked, service, arrived)
+    if asked.stream:
+        return _EventStream(job)
+    found: list[list[Choice]] = [[] for _ in job.texts]
+    async for pieces in job.pieces(request.receive):
+        for piece in pieces:
+            found[piece.index].append(piece)
+    whole = job.chunk([_joined(pieces) for pieces in found], job.usage)
+    return Response(msgspec.json.encode(whole), media_type="application/json")
+
+
+def _joined(pieces: list[Choice]) -> Choice:
+    """Returns a text of its pieces."""
+    last = pieces[-1]
+    text = "".join(piece.text for piece in pieces)
+    if last.logprobs is None:
+        return msgspec.structs.replace(last, text=text)
+    joined = Logprobs(tokens=[], token_logprobs=[], top_logprobs=[], text_offset=[])
+    for piece in pieces:
+        assert piece.logprobs is not None  # all pieces have them, or none
+        joined.tokens += piece.logprobs.tokens
+        joined.token_logprobs += piece.logprobs.token_logprobs
+        joined.top_logprobs += piece.logprobs.top_logprobs
+        joined.text_offset += piece.logprobs.text_offset
+    return msgspec.structs.replace(last, text=text, logprobs=joined)
+
+
+class _EventStream(Response):
+    """An answer that is sent as it is written, in server-sent events; the first of them says that all is well."""
+
+    def __init__(self, job: "_Job") -> None:
+        super().__init__()
+        self._job = job
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_begun = False
+        try:
+            async for pieces in self._job.pieces(receive):
+                if not is_begun:
+                    is_begun = True
+                    await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+                events = b"".join(_event(self._job.chunk([piece])) for piece in pieces)
+                await send({"type": "http.response.body", "body": events, "more_body": True})
+        except ApiError as error:
+            if not is_begun:
+                raise
+            await send({"type": "http.response.body", "body": b"data: " + error.body + b"\n\n"})
+            return
+        options = self._job.asked.stream_options
+        usage = _event(self._job.chunk([], self._job.usage)) if options and options.include_usage else b""
+        await send({"type": "http.response.body", "body": usage + b"data: [DONE]\n\n"})
+
+
+def _event(chunk: Completion) -> bytes:
+    return b"data: " + msgspec.json.encode(chunk) + b"\n\n"
+
+
+@dataclass(eq=False)
+class _Text:
+    """One of the texts, as far as it has come."""
+
+    index: int
+    order: Order
+    unfolding: Unfolding
+    lead: str
+    likelihoods: "_Likelihoods | None" = None
+    finish_reason: Literal["stop", "length"] | None = None
+    written: int = 0
+
+    def add(self, delivery: Delivery) -> Choice | None:
+        """Returns the piece of the text that a delivery completes; None where there is none yet."""
+        if self.likelihoods is not None and delivery.nats is not None:
+            self.likelihoods.add(delivery)
+        if delivery.is_prompt or self.finish_reason is not None:
+            return None
+        piece = self.unfolding.add(delivery.token_ids)
+        if delivery.is_last and self.unfolding.stopped is None:
+            piece += self.unfolding.finish()
+        if (reason := self.unfolding.stopped) is not None:
+            self.finish_reason = "length" if reason == "length" else "stop"
+            self.order.is_cancelled = True
+        self.written += len(piece)
+        return self._piece(piece) if piece or self.finish_reason else None
+
+    def _piece(self, piece: str) -> Choice:
+        logprobs = None if self.likelihoods is None else self.likelihoods.up_to(piece, self.finish_reason == "length")
+        text, self.lead = self.lead + piece, ""
+        return Choice(text=text, index=self.index, logprobs=logprobs, finish_reason=self.finish_reason)
+
+
+class _Likelihoods:
+    """What the tokens of a text cost, until the text is given out that they are of."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._names = token_names(vocabulary)
+        self._is_bytes = vocabulary.units == "bytes"
+        self._tokens: list[str] = []
+        self._logprobs: list[float] = []
+        self._top: list[dict[str, float | None]] = []
+        self._offset = self._prompt = 0
+
+    def add(self, delivery: Delivery) -> None:
+        assert delivery.nats is not None
+        assert delivery.guesses is not None  # they come together
+        self._tokens += [self._names[token] for token in delivery.token_ids.tolist()]
+        self._logprobs += (-delivery.nats).tolist()
+        for ids, log_probs in zip(
+            delivery.guesses.token_ids.tolist(), delivery.guesses.log_probs.tolist(), strict=True
+        ):
+            self._top.append(
+                {self._names[one]: finite_or_none(value) for one, value in zip(ids, log_probs, strict=True)}
+            )
+        if delivery.is_prompt:
+            self._prompt += len(delivery.token_ids)
+
+    def up_to(self, piece: str, is_end: bool) -> Logprobs:
+        """Returns those of a piece of the text, and those of the prompt, if they are not yet out."""
+        units = len(piece.encode("utf-8", "surrogatepass")) if self._is_bytes else len(piece)
+        count = len(self._tokens) if is_end else min(len(self._tokens), self._prompt + units)
+        self._prompt = 0
+        found = Logprobs(
+            tokens=self._tokens[:count],
+            token_logprobs=[finite_or_none(one) for one in self._logprobs[:count]],
+            top_logprobs=self._top[:count],
+            text_offset=list(range(self._offset, self._offset + count)),
+        )
+        del self._tokens[:count], self._logprobs[:count], self._top[:count]
+        self._offset += count
+        return found
+
+
+class _Job:
+    """A request on its way."""
+
+    def __init__(
+        self, service: Service, model: ServedModel, asked: CompletionRequest, seed: int, arrived: float
+    ) -> None:
+        self.asked = asked
+        self.texts: list[_Text] = []
+        self.seed = seed
+        self._service = service
+        self._model = model
+        self._arrived = arrived
+        self._prompt_tokens = 0
+        self._id = f"cmpl-{secrets.token_hex(12)}"
+        self._created = int(time.time())
+        self._inbox = Inbox()
+
+    @classmethod
+    def of(cls, asked: CompletionRequest, service: Service, arrived: float) -> "_Job":
+        """Returns the job that a request asks for, with its orders given to the engine.
+
+        Raises:
+            ApiError: it asks for what cannot be done, or there is no room for it now.
+        """
+        limits, model = service.limits, service.catalog.named(asked.model)
+        prompts = [asked.prompt or ""] if isinstance(asked.prompt, str | None) else asked.prompt
+        count, length = asked.n or 1, _DEFAULT_TOKENS if asked.max_tokens is None else asked.max_tokens
+        if len(prompts) * count > limits.choices:
+            message = f"{len(prompts) * count:,} texts are asked for, and at most {limits.choices:,} are written."
+            raise ApiError(400, message, param="n", code="too_many_choices")
+        if length > limits.max_tokens:
+            message = f"max_tokens is {length:,}, and at most {limits.max_tokens:,} are written. Ask for fewer."
+            raise ApiError(400, message, param="max_tokens", code="too_many_tokens")
+        if (asked.best_of or count) != count:
+            raise ApiError(400, "best_of is not known here, unless it is n.", param="best_of", code="unsupported")
+        is_prompt_rated = bool(asked.echo) and asked.logprobs is not None
+        if is_prompt_rated and model.begin is None:
+            message = "This model reads windows: it cannot rate the prompt itself. Leave echo or logprobs out."
+            raise ApiError(400, message, param="logprobs", code="unsupported")
+        top_p = None if asked.top_p in (None, 1) else max(asked.top_p or 0, _SMALLEST_TOP_P)
+        temperature = 1.0 if asked.temperature is None else asked.temperature
+        settings = SamplingSettings(temperature=temperature, top_k=asked.top_k, top_p=top_p)
+        stops = [asked.stop] if isinstance(asked.stop, str) else asked.stop or []
+        job = cls(service, model, asked, secrets.randbelow(2**32) if asked.seed is None else asked.seed, arrived)
+        vocabulary = model.model.vocabulary
+        for prompt in prompts:
+            ids = prompt_ids(service, model, prompt, asked.unknown)
+            job._prompt_tokens += len(ids)
+            for number in range(count):
+                order = Order(
+                    model=model,
+                    prompt=ids,
+                    length=length,
+                    settings=settings,
+                    seed=job.seed,
+                    stream_index=number,
+                    guesses=asked.logprobs,
+                    with_prompt=is_prompt_rated,
+                    deliver=job._inbox.put,
+                )
+                seen = [model.model.seen(stop) for stop in stops]
+                unfolding = Unfolding(vocabulary.decoder(), seen, vocabulary.end_id)
+                likelihoods = None if asked.logprobs is None else _Likelihoods(vocabulary)
+                lead = vocabulary.decode(ids) if asked.echo else ""
+                job.texts.append(_Text(len(job.texts), order, unfolding, lead, likelihoods))
+        try:
+            service.engine.submit([text.order for text in job.texts])
+        except QueueFullError:
+            raise too_busy() from None
+        service.metrics.prompt_characters.inc(job._prompt_tokens)
+        return job
+
+    async def pieces(self, receive: Receive) -> AsyncIterator[list[Choice]]:
+        """Yields the texts' pieces, those together that came together, until all texts are done.
+
+        Raises:
+            ClientGoneError, ApiError: as of `Inbox.take`.
+        """
+        by_order = {text.order: text for text in self.texts}
+        service, open_texts, is_first = self._service, len(self.texts), True
+        async with self._inbox.served(service.engine, list(by_order), receive, service.limits.seconds):
+            while open_texts:
+                deliveries = await self._inbox.take()
+                found = [by_order[one.order].add(one) for one in deliveries]
+                pieces = [piece for piece in found if piece is not None]
+                open_texts -= sum(piece.finish_reason is not None for piece in pieces)
+                if is_first and pieces:
+                    is_first = False
+                    service.metrics.first_character_seconds.observe(time.perf_counter() - self._arrived)
+                if pieces:
+                    yield pieces
+
+    @property
+    def usage(self) -> Usage:
+        """How much was read and written."""
+        written = sum(text.written for text in self.texts)
+        return Usage(
+            prompt_tokens=self._prompt_tokens, completion_tokens=written, total_tokens=self._prompt_tokens + written
+        )
+
+    def chunk(self, choices: list[Choice], usage: Usage | None = None) -> Completion:
+        """Returns what a stream's event has, or the whole."""
+        return Completion(
+            id=self._id, created=self._created, model=self._model.name, choices=choices, usage=usage, seed=self.seed
+        )

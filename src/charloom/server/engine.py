@@ -1,0 +1,380 @@
+"""The engine: one thread that reads prompts and writes texts, all that are asked for side by side.
+
+A round reads what waits to be read, then lets every text write on for some milliseconds, and hands over what came of
+it. Who asks joins between two rounds, and who is done or gone leaves. What a text becomes depends on none of that.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Integer
+
+from charloom.inference import Guesses, NativeStream, Stream
+from charloom.server.limits import Limits
+from charloom.server.served import ServedModel
+from charloom.settings import SamplingSettings
+
+logger = logging.getLogger("charloom.server")
+
+_ROUND_SECONDS = 0.010
+"""For writing: what is written first in a round waits so long for what is written last, and then for its sending."""
+_READING_SECONDS = 0.020
+"""For reading prompts, in a round in which others write: who has just come waits for the first character."""
+_LONGEST_ROUND = 512
+"""Characters a text, however quick the network is."""
+
+
+class Delivery(NamedTuple):
+    """What the engine has come to with a text.
+
+    Attributes:
+        order: whose.
+        token_ids: the next ones.
+        is_prompt: whether they are the prompt's.
+        nats: what each cost, where likelihoods are wanted.
+        guesses: the likeliest in each place, where they are wanted.
+        logits: of the token behind the last, where nothing is to be written.
+        is_last: whether nothing more comes.
+        problem: why it ended before its time.
+    """
+
+    order: "Order"
+    token_ids: Integer[np.ndarray, " time"]
+    is_prompt: bool = False
+    nats: Float32[np.ndarray, " time"] | None = None
+    guesses: Guesses | None = None
+    logits: Float32[np.ndarray, " vocab"] | None = None
+    is_last: bool = False
+    problem: Exception | None = None
+
+
+@dataclass(eq=False, kw_only=True)
+class Order:
+    """A text that is asked for.
+
+    Attributes:
+        model: who is to write it.
+        prompt: its tokens.
+        length: how many are wanted after it; 0 for the logits alone.
+        settings: how they are chosen.
+        seed: of the choices.
+        stream_index: tells texts of one seed apart.
+        guesses: how many are wanted in each place; None where likelihoods are not.
+        with_prompt: whether the prompt's likelihoods are wanted, too.
+        deliver: takes what comes, in the event loop.
+        is_cancelled: whether nobody waits for it any more; set from any thread.
+    """
+
+    model: ServedModel
+    prompt: Integer[np.ndarray, " time"]
+    length: int
+    settings: SamplingSettings
+    seed: int
+    stream_index: int
+    guesses: int | None = None
+    with_prompt: bool = False
+    deliver: Callable[[Delivery], None] = field(repr=False)
+    is_cancelled: bool = False
+
+
+class QueueFullError(Exception):
+    """More texts are asked for than may wait."""
+
+
+@dataclass(eq=False)
+class _Reading:
+    order: Order
+    read: int
+    stream: Stream | NativeStream | None
+
+
+@dataclass(eq=False)
+class _Writing:
+    order: Order
+    token_ids: list[Integer[np.ndarray, " time"]] = field(default_factory=list)
+    written: int = 0
+
+
+class _Desk:
+    """What there is to do for one model."""
+
+    def __init__(self, model: ServedModel) -> None:
+        self.model = model
+        self.reading: deque[_Reading] = deque()
+        self.writing: list[_Writing] = []  # by their places among the model's texts
+
+    def begin(self, order: Order) -> None:
+        """Takes an order up."""
+        read, stream = self.model.known_beginning(order.prompt)
+        if order.with_prompt:  # each place's logits are wanted
+            read, stream = 0, self.model.begin
+        self.reading.append(_Reading(order, read, stream))
+
+    def drop_cancelled(self) -> None:
+        """Frees the places of those that nobody waits for."""
+        if any(reading.order.is_cancelled for reading in self.reading):
+            self.reading = deque(one for one in self.reading if not one.order.is_cancelled)
+        for place in reversed(range(len(self.writing))):
+            if self.writing[place].order.is_cancelled:
+                self._leave(place)
+
+    def read(self, until: float) -> list[Delivery]:
+        """Reads prompts, turn by turn, and lets those that have read theirs begin to write."""
+        done: list[Delivery] = []
+        while self.reading:
+            reading = self.reading.popleft()
+            order = reading.order
+            if order.with_prompt and len(order.prompt):
+                done.append(self._read_with_likelihoods(reading))
+            else:
+                reading.read, reading.stream = self.model.read_some(reading.stream, order.prompt, reading.read)
+            if reading.read < len(order.prompt):
+                self.reading.append(reading)
+            else:
+                done += self._read_to_the_end(reading)
+            if time.perf_counter() > until:
+                break
+        return done
+
+    def _read_with_likelihoods(self, reading: _Reading) -> Delivery:
+        order, begin = reading.order, reading.read
+        end = min(len(order.prompt), begin + 64)
+        logits = []
+        for at in range(begin, end):
+            assert reading.stream is not None  # a model of windows is not asked
+            logits.append(_logits(reading.stream))
+            _, reading.stream = self.model.read_some(reading.stream, order.prompt[: at + 1], at)
+        reading.read = end
+        return _with_likelihoods(order, order.prompt[begin:end], logits, is_prompt=True)
+
+    def _read_to_the_end(self, reading: _Reading) -> list[Delivery]:
+        order, stream = reading.order, reading.stream
+        assert stream is not None  # something has been read, or the beginning is known
+        if self.model.begin is not None and len(order.prompt):
+            self.model.prefixes.keep(order.prompt, stream)
+        if order.length == 0:
+            return [Delivery(order, order.prompt[:0], logits=_logits(stream), is_last=True)]
+        self.model.texts.join(stream, order.settings, order.seed, order.stream_index)
+        self.writing.append(_Writing(order))
+        return []
+
+    def write(self) -> list[Delivery]:
+        """Lets every text write on, and returns what came."""
+        if not self.writing:
+            return []
+        steps = self._steps()
+        watched = [place for place, one in enumerate(self.writing) if one.order.guesses is not None]
+        logits: dict[int, list[np.ndarray]] = {place: [] for place in watched}
+        begin = time.perf_counter()
+        if watched:
+            written = []
+            for _ in range(steps):
+                for place in watched:
+                    logits[place].append(self.model.texts.logits(place).copy())
+                written.append(self.model.texts.write(1))
+            tokens = np.concatenate(written, axis=1)
+        else:
+            tokens = self.model.texts.write(steps)
+        self._learn(len(self.writing), (time.perf_counter() - begin) / steps)
+        return self._handed_out(tokens, logits)
+
+    def _handed_out(
+        self, tokens: Integer[np.ndarray, "texts steps"], logits: dict[int, list[np.ndarray]]
+    ) -> list[Delivery]:
+        end_id = self.model.model.vocabulary.end_id
+        has_ended = None if end_id is None else (tokens == end_id).any(axis=1)
+        done = []
+        for place in reversed(range(len(self.writing))):
+            one = self.writing[place]
+            order, wanted = one.order, one.order.length - one.written
+            token_ids = tokens[place, :wanted]
+            one.written += len(token_ids)
+            is_last = one.written >= order.length or (has_ended is not None and bool(has_ended[place]))
+            if place in logits:
+                delivery = _with_likelihoods(order, token_ids, logits[place][: len(token_ids)])
+            else:
+                delivery = Delivery(order, token_ids)
+            done.append(delivery._replace(is_last=is_last))
+            one.token_ids.append(token_ids)
+            if is_last:
+                if (
+                    wanted == tokens.shape[1] and self.model.begin is not None
+                ):  # the state is that behind the last token
+                    self.model.prefixes.keep(
+                        np.concatenate([order.prompt, *one.token_ids]), self.model.texts.stream(place)
+                    )
+                self._leave(place)
+        return done
+
+    def give_up(self) -> list[Order]:
+        """Leaves all work, and returns the orders that it was for."""
+        orders = [reading.order for reading in self.reading] + [writing.order for writing in self.writing]
+        self.reading.clear()
+        self.writing.clear()
+        while len(self.model.texts):
+            self.model.texts.leave(0)
+        return orders
+
+    def _leave(self, place: int) -> None:
+        self.model.texts.leave(place)
+        self.writing[place] = self.writing[-1]
+        self.writing.pop()
+
+    def _steps(self) -> int:
+        """Returns how many steps to make in a round; one where somebody waits for a first character."""
+        if any(one.written == 0 for one in self.writing):
+            return 1
+        known = self.model.step_seconds.get(len(self.writing).bit_length(), _ROUND_SECONDS)
+        most = max(one.order.length - one.written for one in self.writing)
+        return max(1, min(int(_ROUND_SECONDS / known), most, _LONGEST_ROUND))
+
+    def _learn(self, texts: int, seconds: float) -> None:
+        """Remembers how long a step of about so many texts takes."""
+        size, known = texts.bit_length(), self.model.step_seconds
+        known[size] = known.get(size, seconds) + 0.2 * (seconds - known.get(size, seconds))
+
+
+def _logits(stream: Stream | NativeStream) -> Float32[np.ndarray, " vocab"]:
+    return np.asarray(stream.state.logits[0] if isinstance(stream, NativeStream) else stream.logits)
+
+
+def _with_likelihoods(
+    order: Order,
+    token_ids: Integer[np.ndarray, " time"],
+    logits: Sequence[Float32[np.ndarray, " vocab"]],
+    is_prompt: bool = False,
+) -> Delivery:
+    assert order.guesses is not None  # callers ask
+    count = order.guesses
+    table = np.array(logits, np.float32).reshape(len(logits), -1)
+    table -= table.max(axis=1, keepdims=True, initial=-np.inf)
+    table -= np.log(np.exp(table).sum(axis=1, keepdims=True))
+    ids = np.argsort(-table, axis=1, kind="stable")[:, :count].astype(np.int32)
+    nats = -np.take_along_axis(table, token_ids[:, None].astype(np.int64), axis=1)[:, 0]
+    return Delivery(order, token_ids, is_prompt, nats, Guesses(ids, np.take_along_axis(table, ids, axis=1)))
+
+
+class Engine:
+    """Takes orders from an event loop, and works on them in a thread of its own.
+
+    Attributes:
+        characters_written: so far.
+
+    Args:
+        limits: how many texts are written at once, and how many wait.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.characters_written = 0
+        self._limits = limits
+        self._desks: dict[ServedModel, _Desk] = {}
+        self._waiting: deque[Order] = deque()
+        self._active = 0
+        self._changed = threading.Condition()
+        self._is_stopping = False
+        self._handed_over = threading.Semaphore()
+        self._thread = threading.Thread(target=self._run, name="charloom engine", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begins to work for `loop`."""
+        self._loop = loop
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Leaves all work where it is, and ends the thread."""
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify()
+        self._handed_over.release()
+        self._thread.join()
+
+    @property
+    def active(self) -> int:
+        """Texts that are read or written now."""
+        return self._active
+
+    @property
+    def queued(self) -> int:
+        """Texts that wait."""
+        return len(self._waiting)
+
+    def submit(self, orders: Sequence[Order]) -> None:
+        """Takes orders, all or none.
+
+        Raises:
+            QueueFullError: too many wait already.
+        """
+        with self._changed:
+            free = max(0, self._limits.streams - self._active)
+            if len(self._waiting) + len(orders) > self._limits.queue + free:
+                raise QueueFullError
+            self._waiting.extend(orders)
+            self._changed.notify()
+
+    def cancel(self, orders: Sequence[Order]) -> None:
+        """Gives up orders, wherever they are."""
+        for order in orders:
+            order.is_cancelled = True
+        with self._changed:
+            self._waiting = deque(order for order in self._waiting if not order.is_cancelled)
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while self._admit():
+            for desk in list(self._desks.values()):
+                try:
+                    desk.drop_cancelled()
+                    self._hand_over(desk.read(time.perf_counter() + _READING_SECONDS))
+                    self._hand_over(desk.write())
+                except Exception as problem:
+                    logger.exception("the engine failed")
+                    given_up = [Delivery(one, one.prompt[:0], is_last=True, problem=problem) for one in desk.give_up()]
+                    self._hand_over(given_up)
+
+    def _admit(self) -> bool:
+        """Takes in what waits, as far as there is room; waits for work; returns whether to go on."""
+        with self._changed:
+            while True:
+                if self._is_stopping:
+                    return False
+                self._desks = {model: desk for model, desk in self._desks.items() if desk.reading or desk.writing}
+                self._active = sum(len(desk.reading) + len(desk.writing) for desk in self._desks.values())
+                while self._waiting and self._active < self._limits.streams:
+                    order = self._waiting.popleft()
+                    self._desks.setdefault(order.model, _Desk(order.model)).begin(order)
+                    self._active += 1
+                if self._active:
+                    return True
+                self._changed.wait()
+
+    def _hand_over(self, deliveries: list[Delivery]) -> None:
+        """Gives deliveries to the event loop, when it has sent those before.
+
+        So it is never behind by more than one round, and the next is computed meanwhile.
+        """
+        if not deliveries:
+            return
+        self.characters_written += sum(len(one.token_ids) for one in deliveries if not one.is_prompt)
+        self._handed_over.acquire()
+        if self._is_stopping or self._loop is None:
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._receive, deliveries)
+        except RuntimeError:  # the loop is closed
+            self._is_stopping = True
+
+    def _receive(self, deliveries: list[Delivery]) -> None:
+        assert self._loop is not None
+        for delivery in deliveries:
+            if not delivery.order.is_cancelled:
+                delivery.order.deliver(delivery)
+        # Whoever was woken runs before this does.
+        self._loop.call_soon(self._handed_over.release)

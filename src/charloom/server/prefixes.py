@@ -1,0 +1,102 @@
+"""The states behind texts that have been read, kept for the next text that begins with one of them."""
+
+from bisect import bisect_right, insort
+from collections import Counter, OrderedDict
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Integer, UInt64
+
+from charloom.inference import NativeStream, Stream
+
+_BASE = 0x9E3779B97F4A7C15  # odd, with its bits well mixed
+
+
+class _Entry(NamedTuple):
+    token_ids: bytes
+    stream: Stream | NativeStream
+    size: int
+
+
+class PrefixStates:
+    """States by the tokens that led to them, the least recently used of which make room.
+
+    A text's beginnings have a hash each, sums of powers that NumPy makes in one go; of those that match, the longest
+    is compared token by token, so that no chosen text can be taken for another.
+
+    Attributes:
+        hits: how often a beginning was found.
+        misses: how often none was.
+
+    Args:
+        room: for how many bytes of states and tokens.
+    """
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._size = 0
+        self._entries: OrderedDict[tuple[int, int], _Entry] = OrderedDict()
+        self._counts: Counter[int] = Counter()  # of entries of each length
+        self._lengths: list[int] = []  # that there are, sorted
+        self._powers = np.ones(1, np.uint64)
+        self.hits = self.misses = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes that are taken."""
+        return self._size
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def longest(self, token_ids: Integer[np.ndarray, " time"]) -> tuple[int, Stream | NativeStream | None]:
+        """Returns how many of the first tokens have been read, and the state behind them; 0 and None for none."""
+        hashes = self._hashes(token_ids).tolist()
+        for length in reversed(self._lengths[: bisect_right(self._lengths, len(token_ids))]):
+            entry = self._entries.get(key := (length, hashes[length]))
+            if entry is not None and entry.token_ids == _bytes(token_ids[:length]):
+                self._entries.move_to_end(key)
+                self.hits += 1
+                return length, entry.stream
+        self.misses += 1
+        return 0, None
+
+    def keep(self, token_ids: Integer[np.ndarray, " time"], stream: Stream | NativeStream) -> None:
+        """Keeps the state behind `token_ids`."""
+        key = (len(token_ids), int(self._hashes(token_ids)[-1]))
+        self._drop(key)
+        data = _bytes(token_ids)
+        state = stream.state if isinstance(stream, NativeStream) else stream[1:]  # beside what all of them share
+        size = len(data) + sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        if size > self._room:
+            return
+        self._entries[key] = _Entry(data, stream, size)
+        self._counts[key[0]] += 1
+        if self._counts[key[0]] == 1:
+            insort(self._lengths, key[0])
+        self._size += size
+        while self._size > self._room:
+            self._drop(next(iter(self._entries)))
+
+    def _drop(self, key: tuple[int, int]) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is None:
+            return
+        self._size -= entry.size
+        self._counts[key[0]] -= 1
+        if not self._counts[key[0]]:
+            del self._counts[key[0]]
+            self._lengths.remove(key[0])
+
+    def _hashes(self, token_ids: Integer[np.ndarray, " time"]) -> UInt64[np.ndarray, " time_plus_1"]:
+        """Returns the hash of each beginning, from the empty one on."""
+        while len(self._powers) <= len(token_ids):
+            step = np.uint64(pow(_BASE, len(self._powers), 1 << 64))
+            self._powers = np.concatenate([self._powers, self._powers * step])
+        terms = (token_ids.astype(np.uint64) + np.uint64(1)) * self._powers[: len(token_ids)]
+        return np.concatenate([np.zeros(1, np.uint64), np.cumsum(terms, dtype=np.uint64)])
+
+
+def _bytes(token_ids: Integer[np.ndarray, " time"]) -> bytes:
+    return np.asarray(token_ids, np.int32).tobytes()

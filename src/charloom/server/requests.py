@@ -1,0 +1,53 @@
+"""Reading a request's body: JSON of one type, no larger and no slower than is allowed."""
+
+import asyncio
+import re
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+
+from charloom.server.limits import Limits
+from charloom.server.problems import ApiError
+
+T = TypeVar("T")
+
+_PATH = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
+
+
+async def body_of(request: Request, kind: type[T], limits: Limits) -> T:
+    """Returns what a request's body says.
+
+    Raises:
+        ApiError: it is not JSON, not of that kind, too large, or does not come.
+    """
+    content_type = request.headers.get("content-type", "")
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise ApiError(415, "Send JSON, with the header Content-Type: application/json.", code="content_type")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limits.body:
+                    raise ApiError(
+                        413,
+                        f"The body is larger than {limits.body:,} bytes. Send a shorter text.",
+                        code="body_too_large",
+                        headers={"Connection": "close"},
+                    )
+    except TimeoutError:
+        message = f"The body did not arrive within {limits.body_seconds:g} seconds."
+        raise ApiError(408, message, code="timeout", headers={"Connection": "close"}) from None
+    except ClientDisconnect:
+        raise ApiError(400, "The client went away.", code="disconnected") from None
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        found = _PATH.search(str(error))
+        message = str(error)[: found.start()] if found else str(error)
+        param = found[1] if found and found[1] else None
+        where = f"{param}: " if param else ""
+        raise ApiError(400, f"{where}{message}.", param=param, code="invalid_value") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ApiError(400, f"The body is not JSON: {error}.", code="invalid_json") from None

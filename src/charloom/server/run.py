@@ -1,0 +1,207 @@
+"""Running a server: its socket, its signals, and how much it may have open."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from charloom.errors import CharloomError
+from charloom.machine import available_cores, few_threads
+from charloom.server.app import application
+from charloom.server.catalog import Catalog
+from charloom.server.engine import Engine
+from charloom.server.limits import Limits
+from charloom.server.metrics import Metrics
+from charloom.server.problems import ApiError
+from charloom.server.service import Service
+
+logger = logging.getLogger("charloom.server")
+
+_LARGEST_HEAD = 65_536
+_FILES_BESIDE_CONNECTIONS = 64
+
+
+def serve(
+    paths: Sequence[Path],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: str | None = None,
+    logs_prompts: bool = False,
+    hosts: Collection[str] = (),
+    origins: Collection[str] = (),
+    reloads: bool = False,
+    limits: Limits | None = None,
+    threads: int | None = None,
+    ready: Callable[[str], None] = lambda address: None,
+) -> None:
+    """Serves models until SIGTERM or SIGINT; what runs then has `limits.drain_seconds` to finish.
+
+    Args:
+        paths: of the model files.
+        host: the address to listen on.
+        port: the port; 0 for any.
+        token: that requests must carry.
+        logs_prompts: whether texts of requests are logged.
+        hosts: names that the server goes by, beside its addresses and localhost.
+        origins: other sites whose pages may ask.
+        reloads: whether models are replaced when their files change.
+        limits: what is taken on.
+        threads: that compute; by default one for each core but one, which is left to the network.
+        ready: is told the page's address when requests are taken.
+
+    Raises:
+        CharloomError: a model cannot be served, or the port not be had.
+        KeyboardInterrupt: it was ended by SIGINT.
+    """
+    limits = limits or Limits()
+    with _listening(host, port) as listener:
+        with few_threads(max(1, available_cores() - 1) if threads is None else threads):
+            catalog = Catalog(paths)
+        service = Service(catalog, Engine(limits), limits, Metrics(), token, logs_prompts)
+        _raise_open_files(limits)
+        names = [*hosts, host, socket.gethostname()]
+        config = uvicorn.Config(
+            application(service, hosts=names, origins=origins, reloads=reloads),
+            http=type("Protocol", (_Protocol,), {"head_seconds": limits.body_seconds}),
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=max(1, round(limits.drain_seconds)),
+            limit_concurrency=limits.connections,
+            backlog=2048,
+        )
+        server = _Server(config, service, lambda: ready(_address(listener)))
+        server.run([listener])
+        if signal.SIGINT in server.signals:
+            raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """Yields a socket that listens, so that a port that is taken is known before models are loaded."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            yield listener
+    except OSError as error:
+        raise CharloomError(
+            f"cannot listen on {host}, port {port}: {error.strerror or error}. Give another --host or --port."
+        ) from None
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _raise_open_files(limits: Limits) -> None:
+    """Raises the soft limit of open files, as far as it goes; says what to set where that is not enough."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    needed = limits.connections + _FILES_BESIDE_CONNECTIONS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < needed:
+        logger.warning(
+            "this process may have %d files open, and %d connections may come: run ulimit -n %d first, or lower "
+            "--max-streams",
+            most,
+            limits.connections,
+            needed,
+        )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which says when it is ready, and does not raise signals once more when it is done."""
+
+    def __init__(self, config: uvicorn.Config, service: Service, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._service = service
+        self._ready = ready
+        self.signals: list[int] = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._service.is_draining = True
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: Any) -> None:
+        self.signals.append(number)
+        self.handle_exit(number, frame)
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's protocol, with bounds on how large a request's head may be, and how long it may take to come."""
+
+    head_seconds = Limits.body_seconds
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._in_head, self._head_size = False, 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._have_head()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head:
+            self._head_size += len(data)
+            if self._head_size > _LARGEST_HEAD and not self.transport.is_closing():
+                self.send_400_response("The request's head is too large.")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head, self._head_size = True, 0
+        self._expect_head()
+
+    def on_headers_complete(self) -> None:
+        self._have_head()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        body = ApiError(400, msg, code="invalid_http").body
+        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        self.transport.write(head.encode() + b"connection: close\r\n\r\n" + body)
+        self.transport.close()
+
+    def _expect_head(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(self.head_seconds, self.transport.close)
+
+    def _have_head(self) -> None:
+        self._in_head = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,91 @@
+"""A model as it is served: one version of a model file, with all that its texts share."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Integer
+
+from charloom.inference import LiveTexts, NativeStream, Stream, read_on, read_prompt
+from charloom.model import TextModel, load
+from charloom.models import Network
+from charloom.server.prefixes import PrefixStates
+from charloom.settings import SamplingSettings
+
+PREFIX_BYTES = 64 << 20
+_READ_AT_ONCE = 256
+"""Tokens of a prompt that are read between two looks at what else there is to do."""
+
+
+@dataclass(eq=False)
+class ServedModel:
+    """A model that texts are asked of.
+
+    Attributes:
+        name: by which it is asked for.
+        path: of its file.
+        created: when the file was written, in seconds since 1970.
+        model: as it was loaded.
+        network: the network as it writes.
+        begin: the state in which a text begins; None for a model of windows, which carries none on.
+        prefixes: states behind what has been read.
+        texts: what is being written now.
+        step_seconds: how long a step takes, by the binary digits of how many texts make it.
+    """
+
+    name: str
+    path: Path
+    created: int
+    model: TextModel = field(repr=False)
+    network: Network = field(repr=False)
+    begin: Stream | NativeStream | None = field(repr=False)
+    prefixes: PrefixStates = field(repr=False)
+    texts: LiveTexts = field(repr=False)
+    step_seconds: dict[int, float] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of_file(cls, name: str, path: Path) -> "ServedModel":
+        """Returns the model in the file `path`, with its programs compiled, so that no request waits for that.
+
+        Raises:
+            ModelFileError: the file is missing, damaged, or of a version that is not read.
+        """
+        model, created = load(path), int(path.stat().st_mtime)
+        network, window = model.writer, model.window
+        nothing = np.zeros(window or 0, np.int32)
+        stream = read_prompt(network, nothing, window)
+        texts = LiveTexts.after(network, stream)
+        served = cls(name, path, created, model, network, None if window else stream, PrefixStates(PREFIX_BYTES), texts)
+        served._warm_up(stream)
+        return served
+
+    def _warm_up(self, stream: Stream | NativeStream) -> None:
+        rules = [SamplingSettings(top_k=k, top_p=p) for k in (None, 1) for p in (None, 0.9)]
+        for rule in (*rules, SamplingSettings(temperature=0)):
+            self.texts.join(stream, rule, 0, 0)
+            self.texts.write(1)
+            self.texts.leave(0)
+        if self.begin is not None:
+            read_on(self.network, stream, np.zeros(1, np.int32))
+
+    def known_beginning(self, token_ids: Integer[np.ndarray, " time"]) -> tuple[int, Stream | NativeStream | None]:
+        """Returns how many of a prompt's tokens need not be read any more, and the state behind them."""
+        if self.begin is None:
+            return 0, None
+        read, stream = self.prefixes.longest(token_ids)
+        return read, self.begin if stream is None else stream
+
+    def read_some(
+        self, stream: Stream | NativeStream | None, token_ids: Integer[np.ndarray, " time"], read: int
+    ) -> tuple[int, Stream | NativeStream]:
+        """Returns how many of a prompt's tokens have been read after some more, and the state behind them.
+
+        Args:
+            stream: behind the first `read` tokens.
+            token_ids: of the whole prompt.
+            read: how many have been.
+        """
+        if stream is None:
+            return len(token_ids), read_prompt(self.network, token_ids, self.model.window)
+        end = min(len(token_ids), read + _READ_AT_ONCE)
+        return end, read_on(self.network, stream, token_ids[read:end]) if end > read else stream
