@@ -5,7 +5,7 @@ Each way is one compiled program, whatever the lengths, so that nothing is compi
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -86,7 +86,7 @@ class Score:
     @property
     def peak_bits(self) -> float:
         """The mean of `highest` in bits: what is odd in one place alone shows here, and is lost in the whole's mean."""
-        return peak_bits(self.highest)
+        return peak_bits(self.highest.tolist())
 
     @property
     def bits(self) -> Float32[np.ndarray, " characters"]:
@@ -94,10 +94,9 @@ class Score:
         return self.nats / np.float32(math.log(2))
 
 
-def peak_bits(highest: Iterable[float]) -> float:
+def peak_bits(highest: Sequence[float]) -> float:
     """Returns the mean in bits; not a number where nothing was scored."""
-    nats = [float(one) for one in highest]
-    return bits_from_nats(math.fsum(nats) / len(nats)) if nats else math.nan
+    return bits_from_nats(math.fsum(highest) / len(highest)) if highest else math.nan
 
 
 class Guesses(NamedTuple):

@@ -184,7 +184,7 @@ class _Job:
         self._prompt_tokens = 0
         self._id = f"cmpl-{secrets.token_hex(12)}"
         self._created = int(time.time())
-        self._inbox = Inbox()
+        self._inbox = Inbox(service.engine)
 
     @classmethod
     def of(cls, asked: CompletionRequest, service: Service, arrived: float) -> "_Job":
@@ -249,7 +249,7 @@ class _Job:
         """
         by_order = {text.order: text for text in self.texts}
         service, open_texts, is_first = self._service, len(self.texts), True
-        async with self._inbox.served(service.engine, list(by_order), receive, service.limits.seconds):
+        async with self._inbox.served(list(by_order), receive, service.limits.seconds):
             while open_texts:
                 deliveries = await self._inbox.take()
                 found = [by_order[one.order].add(one) for one in deliveries]

@@ -70,6 +70,7 @@ class Order:
         with_prompt: whether the prompt's likelihoods are wanted, too.
         deliver: takes what comes, in the event loop.
         is_cancelled: whether nobody waits for it any more; set from any thread.
+        is_paused: whether who reads is so far behind that the text need not go on; set from any thread.
     """
 
     model: ServedModel
@@ -82,6 +83,7 @@ class Order:
     with_prompt: bool = False
     deliver: Callable[[Delivery], None] = field(repr=False)
     is_cancelled: bool = False
+    is_paused: bool = False
 
 
 class QueueFullError(Exception):
@@ -109,6 +111,7 @@ class _Desk:
         self.model = model
         self.reading: deque[_Reading] = deque()
         self.writing: list[_Writing] = []  # by their places among the model's texts
+        self.resting: list[tuple[_Writing, Stream | NativeStream]] = []  # until who reads them has caught up
 
     def begin(self, order: Order) -> None:
         """Takes an order up."""
@@ -117,13 +120,36 @@ class _Desk:
             read, stream = 0, self.model.begin
         self.reading.append(_Reading(order, read, stream))
 
-    def drop_cancelled(self) -> None:
-        """Frees the places of those that nobody waits for."""
+    @property
+    def count(self) -> int:
+        """Texts that are at work, or rest."""
+        return len(self.reading) + len(self.writing) + len(self.resting)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is anything to do now."""
+        return bool(self.reading or self.writing) or any(not one.order.is_paused for one, _ in self.resting)
+
+    def look_after(self) -> None:
+        """Frees the places of those that nobody waits for, or that rest; takes up those that go on."""
         if any(reading.order.is_cancelled for reading in self.reading):
             self.reading = deque(one for one in self.reading if not one.order.is_cancelled)
         for place in reversed(range(len(self.writing))):
-            if self.writing[place].order.is_cancelled:
+            one = self.writing[place]
+            if one.order.is_paused and not one.order.is_cancelled:
+                self.resting.append((one, self.model.texts.stream(place)))
+            if one.order.is_paused or one.order.is_cancelled:
                 self._leave(place)
+        rested, self.resting = self.resting, []
+        for one, stream in rested:
+            order = one.order
+            if order.is_cancelled:
+                continue
+            if order.is_paused:
+                self.resting.append((one, stream))
+            else:
+                self.model.texts.join(stream, order.settings, order.seed, order.stream_index, one.written)
+                self.writing.append(one)
 
     def read(self, until: float) -> list[Delivery]:
         """Reads prompts, turn by turn, and lets those that have read theirs begin to write."""
@@ -215,9 +241,11 @@ class _Desk:
 
     def give_up(self) -> list[Order]:
         """Leaves all work, and returns the orders that it was for."""
-        orders = [reading.order for reading in self.reading] + [writing.order for writing in self.writing]
+        orders = [one.order for one in self.reading]
+        orders += [one.order for one in (*self.writing, *(resting for resting, _ in self.resting))]
         self.reading.clear()
         self.writing.clear()
+        self.resting.clear()
         while len(self.model.texts):
             self.model.texts.leave(0)
         return orders
@@ -319,10 +347,16 @@ class Engine:
             self._waiting.extend(orders)
             self._changed.notify()
 
+    def resume(self, order: Order) -> None:
+        """Lets a text that was paused go on."""
+        with self._changed:
+            order.is_paused = False
+            self._changed.notify()
+
     def cancel(self, orders: Sequence[Order]) -> None:
         """Gives up orders, wherever they are."""
         for order in orders:
-            order.is_cancelled = True
+            order.is_cancelled, order.is_paused = True, False
         with self._changed:
             self._waiting = deque(order for order in self._waiting if not order.is_cancelled)
             self._changed.notify()
@@ -331,7 +365,7 @@ class Engine:
         while self._admit():
             for desk in list(self._desks.values()):
                 try:
-                    desk.drop_cancelled()
+                    desk.look_after()
                     self._hand_over(desk.read(time.perf_counter() + _READING_SECONDS))
                     self._hand_over(desk.write())
                 except Exception as problem:
@@ -345,13 +379,13 @@ class Engine:
             while True:
                 if self._is_stopping:
                     return False
-                self._desks = {model: desk for model, desk in self._desks.items() if desk.reading or desk.writing}
-                self._active = sum(len(desk.reading) + len(desk.writing) for desk in self._desks.values())
+                self._desks = {model: desk for model, desk in self._desks.items() if desk.count}
+                self._active = sum(desk.count for desk in self._desks.values())
                 while self._waiting and self._active < self._limits.streams:
                     order = self._waiting.popleft()
                     self._desks.setdefault(order.model, _Desk(order.model)).begin(order)
                     self._active += 1
-                if self._active:
+                if any(desk.has_work for desk in self._desks.values()):
                     return True
                 self._changed.wait()
 

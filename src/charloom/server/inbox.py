@@ -4,10 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import numpy as np
 from starlette.types import Receive
 
+from charloom.inference import Guesses
 from charloom.server.engine import Delivery, Engine, Order
 from charloom.server.problems import ApiError
+
+_BEHIND = 1024
+"""Characters that wait for a reader before their text is paused."""
 
 
 class ClientGoneError(Exception):
@@ -15,16 +20,26 @@ class ClientGoneError(Exception):
 
 
 class Inbox:
-    """Deliveries for one request."""
+    """Deliveries for one request. A text whose reader does not keep up is paused, so that what waits is bounded.
 
-    def __init__(self) -> None:
+    Args:
+        engine: where they come from.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._deliveries: list[Delivery] = []
         self._event = asyncio.Event()
         self._problem: Exception | None = None
 
     def put(self, delivery: Delivery) -> None:
         """Takes a delivery."""
-        self._deliveries.append(delivery)
+        at = next((at for at, one in enumerate(self._deliveries) if _go_together(one, delivery)), None)
+        if at is None:
+            self._deliveries.append(delivery)
+        else:
+            joined = self._deliveries[at] = _joined(self._deliveries[at], delivery)
+            delivery.order.is_paused = len(joined.token_ids) > _BEHIND and not joined.is_last
         self._event.set()
 
     def end(self, problem: Exception) -> None:
@@ -45,14 +60,14 @@ class Inbox:
             raise self._problem
         deliveries, self._deliveries = self._deliveries, []
         for delivery in deliveries:
+            if delivery.order.is_paused:
+                self._engine.resume(delivery.order)
             if delivery.problem is not None:
                 raise ApiError(500, "The server could not go on with this text. Its log says why.", code="engine")
         return deliveries
 
     @asynccontextmanager
-    async def served(
-        self, engine: Engine, orders: Sequence[Order], receive: Receive, seconds: float
-    ) -> AsyncIterator[None]:
+    async def served(self, orders: Sequence[Order], receive: Receive, seconds: float) -> AsyncIterator[None]:
         """Looks after a request while its orders are worked on, and gives them up at the end, whatever it was."""
         watch = asyncio.create_task(self._watch(receive))
         late = ApiError(408, f"The text was not done within {seconds:g} seconds.", code="timeout")
@@ -62,9 +77,23 @@ class Inbox:
         finally:
             timer.cancel()
             watch.cancel()
-            engine.cancel(orders)
+            self._engine.cancel(orders)
 
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
         self.end(ClientGoneError())
+
+
+def _go_together(one: Delivery, other: Delivery) -> bool:
+    return one.order is other.order and one.is_prompt == other.is_prompt
+
+
+def _joined(one: Delivery, other: Delivery) -> Delivery:
+    """Returns two deliveries of a text, one behind the other, as one."""
+    arrays = [(one.token_ids, other.token_ids)]
+    if one.nats is not None and other.nats is not None and one.guesses is not None and other.guesses is not None:
+        arrays += [(one.nats, other.nats), *zip(one.guesses, other.guesses, strict=True)]
+    token_ids, *likelihoods = (np.concatenate(pair) for pair in arrays)
+    nats, guesses = (likelihoods[0], Guesses(*likelihoods[1:])) if likelihoods else (None, None)
+    return other._replace(token_ids=token_ids, nats=nats, guesses=guesses)

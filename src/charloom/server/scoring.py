@@ -127,7 +127,7 @@ async def next_characters(request: Request) -> Response:
     service = service_of(request)
     asked = await body_of(request, NextRequest, service.limits)
     model = service.catalog.named(asked.model)
-    inbox = Inbox()
+    inbox = Inbox(service.engine)
     order = Order(
         model=model,
         prompt=prompt_ids(service, model, asked.prompt, asked.unknown),
@@ -141,7 +141,7 @@ async def next_characters(request: Request) -> Response:
         service.engine.submit([order])
     except QueueFullError:
         raise too_busy() from None
-    async with inbox.served(service.engine, [order], request.receive, service.limits.seconds):
+    async with inbox.served([order], request.receive, service.limits.seconds):
         (delivery,) = await inbox.take()
     assert delivery.logits is not None  # nothing else was asked for
     logits = delivery.logits.astype(np.float64)

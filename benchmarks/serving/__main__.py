@@ -1,0 +1,121 @@
+"""`python -m benchmarks.serving`: how fast a server answers, one stream and a thousand, and how it bears a fuzzer.
+
+An LSTM of 512 units (embedding 64, 65 characters) whose weights are drawn, served by `charloom serve` as it is by
+default; the load comes from a second process on the same machine. Bounded in count and time. `--threads N` is passed on
+to the server; `--quick` leaves the fuzzer out.
+"""
+
+import contextlib
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from charloom.model import TextModel
+from charloom.models import Network
+from charloom.settings import NetworkSettings, TextSettings
+from charloom.text import Vocabulary
+
+CHARACTERS = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+ROUNDS = 5
+FUZZED = 5_000
+
+
+@contextlib.contextmanager
+def server(model: Path, *options: str) -> Iterator[tuple[int, int]]:
+    """Yields the port and the process id of a server."""
+    command = [sys.executable, "-m", "charloom", "serve", str(model), "--port", "0", *options]
+    with tempfile.TemporaryFile("w+") as log, subprocess.Popen(command, stderr=log) as process:
+        try:
+            port = None
+            for _ in range(600):
+                log.seek(0)
+                if (found := re.search(r"127\.0\.0\.1:(\d+): ready", log.read())) is not None:
+                    port = int(found[1])
+                    break
+                time.sleep(0.1)
+            if port is None:
+                sys.exit("the server did not start")
+            yield port, process.pid
+        finally:
+            process.terminate()
+
+
+def load(port: int, streams: int, characters: int) -> dict[str, object]:
+    """Returns what came of a load, made by another process."""
+    command = [sys.executable, "-m", "benchmarks.serving.load", str(port), str(streams), str(characters)]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def memory(process: int) -> int:
+    """Returns the bytes of memory that a process has."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
+    assert found is not None  # Linux has it
+    return int(found[1]) * 1024
+
+
+def growth(port: int, process: int, streams: int) -> float:
+    """Returns by how many bytes the server grows for each of so many open streams."""
+    before, most = memory(process), 0
+    command = [sys.executable, "-m", "benchmarks.serving.load", str(port), str(streams), "200"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as client:
+        while client.poll() is None:
+            most = max(most, memory(process))
+            time.sleep(0.02)
+    return (most - before) / streams
+
+
+def fuzz(port: int) -> str:
+    """Returns what schemathesis says at the end of so many hostile requests."""
+    command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"http://127.0.0.1:{port}/openapi.json"]
+    options = ["--checks", "not_a_server_error", "--max-examples", str(FUZZED // 8), "--continue-on-failure"]
+    options += ["--phases", "fuzzing", "--mode", "all", "--generation-deterministic", "--no-color"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=1800)
+    return done.stdout[-1500:]
+
+
+def main() -> None:
+    """Prints the figures."""
+    options = [word for word in sys.argv[1:] if word != "--quick"]
+    settings = NetworkSettings(hidden=512, embedding=64)
+    network = Network.init(settings, len(CHARACTERS), 0, np.random.default_rng(0))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "lstm.safetensors"
+        TextModel(network, Vocabulary("chars", CHARACTERS), settings, TextSettings()).save(path)
+        with server(path, *options) as (port, process):
+            print(f"{os.cpu_count()} processors; medians of {ROUNDS} rounds\n\n| | |\n| --- | --- |", flush=True)
+            load(port, 1, 100)
+            grown = growth(port, process, 1000)
+            print(f"| process growth an open stream, 1,000 of them, KB | {grown / 1024:.0f} |", flush=True)
+            firsts = [load(port, 1, 100)["first"][0] for _ in range(4 * ROUNDS)]
+            print(f"| one stream, first character, ms | {1000 * statistics.median(firsts):.1f} |", flush=True)
+            one = [load(port, 1, 20_000) for _ in range(ROUNDS)]
+            print(f"| one stream, characters a second | {rate(one):,.0f} |", flush=True)
+            many = [load(port, 256, 1_000) for _ in range(ROUNDS)]
+            print(f"| 256 streams together, characters a second | {rate(many):,.0f} |")
+            print(f"| the same, events a second | {rate(many, 'events'):,.0f} |", flush=True)
+            thousand = [load(port, 1000, 200) for _ in range(ROUNDS)]
+            problems = [problem for one in thousand for problem in one["problems"]]
+            print(f"| 1,000 streams of 200 characters, errors in {ROUNDS} rounds | {len(problems)} {problems[:3]} |")
+            last = statistics.median(float(np.quantile(one["first"], 0.99)) for one in thousand)
+            print(f"| the same, 99th percentile to the first character, s | {last:.2f} |")
+            print(f"| the same, characters a second | {rate(thousand):,.0f} |", flush=True)
+            if "--quick" not in sys.argv:
+                print(f"\nschemathesis, {FUZZED:,} requests:\n\n{fuzz(port)}")
+
+
+def rate(rounds: list[dict], what: str = "characters") -> float:
+    """Returns how much a second came, the median of the rounds."""
+    return statistics.median(one[what] / one["seconds"] for one in rounds)
+
+
+if __name__ == "__main__":
+    main()

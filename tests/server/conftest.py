@@ -1,0 +1,135 @@
+"""Servers in processes of their own, as people run them."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from charloom.model import TextModel
+from charloom.models import Network
+from charloom.settings import NetworkSettings, TextSettings
+from charloom.text import Vocabulary
+
+LETTERS = "\n abcdefghijklmnopqrstuvwxyz"
+
+
+def model_of(seed=0, hidden=24, vocabulary=None, text=None, **settings):
+    """Returns a model with opinions of its own."""
+    vocabulary = vocabulary or Vocabulary("chars", LETTERS)
+    shape = NetworkSettings(hidden=hidden, embedding=8, **settings)
+    network = Network.init(shape, vocabulary.size, vocabulary.start_id, np.random.default_rng(seed))
+    import jax
+
+    network = jax.tree.map(lambda weight: weight * 2, network)
+    return TextModel(network, vocabulary, shape, text or TextSettings())
+
+
+@dataclass
+class Served:
+    """A server that runs.
+
+    Attributes:
+        url: where it answers.
+        process: that it is.
+        log_file: what it logs to.
+    """
+
+    url: str
+    process: subprocess.Popen
+    log_file: Path
+    client: httpx.Client = field(repr=False)
+
+    @property
+    def port(self):
+        return int(self.url.rpartition(":")[2])
+
+    @property
+    def log(self):
+        return self.log_file.read_text()
+
+    def post(self, path, body, **options):
+        return self.client.post(f"{self.url}{path}", json=body, **options)
+
+    def complete(self, prompt="", **body):
+        answer = self.post("/v1/completions", {"prompt": prompt, **body})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def metric(self, name):
+        found = re.search(rf"^{name}(?:_total)? (\S+)$", self.client.get(f"{self.url}/metrics").text, re.MULTILINE)
+        assert found, name
+        return float(found[1])
+
+    def memory(self):
+        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
+        return int(found[1]) * 1024
+
+
+@contextlib.contextmanager
+def serving(folder, *arguments, headers=None, **environment):
+    """Yields a server of the model files and options that are given."""
+    log = folder / f"server-{time.monotonic_ns()}.log"
+    command = [sys.executable, "-m", "charloom", "serve", *map(str, arguments)]
+    if "--port" not in arguments:
+        command += ["--port", "0"]
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stderr=file, stdout=file, env={**os.environ, **environment})
+    try:
+        for _ in range(600):
+            if (found := re.search(r"^(http://\S+): ready", log.read_text(), re.MULTILINE)) is not None:
+                break
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.1)
+        assert found, log.read_text()
+        with httpx.Client(timeout=60, headers=headers) as client:
+            yield Served(found[1], process, log, client)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    assert "Traceback" not in log.read_text()
+
+
+def eventually(condition, seconds=10.0):
+    """Waits until a condition holds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return bool(condition())
+
+
+@pytest.fixture(scope="session")
+def served_files(tmp_path_factory):
+    """Model files: of a text, of records, of bytes."""
+    folder = tmp_path_factory.mktemp("served")
+    records = Vocabulary("chars", LETTERS, "\n")
+    models = {
+        "letters": model_of(),
+        "names": model_of(1, vocabulary=records, text=TextSettings(delimiter="\n")),
+        "bytes": model_of(2, vocabulary=Vocabulary.of_bytes(), text=TextSettings(units="bytes"), cell="gru"),
+    }
+    paths = {name: folder / f"{name}.safetensors" for name in models}
+    for name, model in models.items():
+        model.save(paths[name])
+    return paths
+
+
+@pytest.fixture(scope="session")
+def served(served_files, tmp_path_factory):
+    """A server of all these."""
+    with serving(tmp_path_factory.mktemp("server"), *served_files.values()) as server:
+        yield server

@@ -1,0 +1,218 @@
+"""`POST /v1/completions`, through OpenAI's own client and without it."""
+
+import json
+import math
+import threading
+
+import pytest
+from openai import BadRequestError, NotFoundError, OpenAI
+
+import charloom
+from charloom.settings import SamplingSettings
+
+
+@pytest.fixture(scope="module")
+def openai(served):
+    return OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0)
+
+
+@pytest.fixture(scope="module")
+def model(served_files):
+    return charloom.load(served_files["letters"])
+
+
+def test_openais_client_gets_what_generate_writes(openai, model):
+    assert [one.id for one in openai.models.list()] == ["letters", "names", "bytes"]
+    assert openai.models.retrieve("names").id == "names"
+    asked = {"model": "letters", "prompt": "to be ", "max_tokens": 150, "temperature": 0.7, "top_p": 0.9, "seed": 11}
+    done = openai.completions.create(**asked)
+    text = model.generate("to be ", 150, temperature=0.7, top_p=0.9, seed=11)
+    assert done.choices[0].text == text.removeprefix("to be ")
+    assert done.choices[0].finish_reason == "length"
+    assert (done.usage.prompt_tokens, done.usage.completion_tokens, done.usage.total_tokens) == (6, 150, 156)
+    stream = list(openai.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+    assert "".join(event.choices[0].text for event in stream[:-1]) == done.choices[0].text
+    assert [event.choices[0].finish_reason for event in stream[:-1]] == [None] * (len(stream) - 2) + ["length"]
+    assert stream[-1].choices == []
+    assert stream[-1].usage.total_tokens == 156
+    with pytest.raises(NotFoundError, match="There is no model 'gpt-5' here, but: letters, names, bytes"):
+        openai.completions.create(model="gpt-5", prompt="")
+    with pytest.raises(BadRequestError, match="not among this model's 28 characters"):
+        openai.completions.create(model="letters", prompt="née")
+
+
+def test_defaults_are_openais(served, model):
+    done = served.complete("a")
+    assert len(done["choices"][0]["text"]) == 16
+    repeated = served.complete("a", seed=done["seed"])
+    assert repeated["choices"] == done["choices"]
+    assert repeated["choices"][0]["text"] == model.generate("a", 16, temperature=1.0, seed=done["seed"])[1:]
+    assert served.complete("a")["seed"] != done["seed"]
+    assert (
+        served.complete(None, seed=1, max_tokens=5)["choices"] == served.complete("", seed=1, max_tokens=5)["choices"]
+    )
+
+
+def test_several_prompts_and_texts_of_each(served, model):
+    done = served.complete(["ab", "cd "], n=2, seed=3, max_tokens=40)
+    rule = SamplingSettings(temperature=1.0)
+    wanted = [
+        "".join(model.prepare(prompt).write(40, rule, seed=3, stream_index=index))
+        for prompt in ("ab", "cd ")
+        for index in range(2)
+    ]
+    assert [choice["text"] for choice in done["choices"]] == wanted
+    assert [choice["index"] for choice in done["choices"]] == [0, 1, 2, 3]
+    assert done["usage"] == {"prompt_tokens": 5, "completion_tokens": 160, "total_tokens": 165}
+
+
+def events_of(answer):
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    parts = answer.text.split("\n\n")
+    assert parts[-2:] == ["data: [DONE]", ""]
+    return [json.loads(part.removeprefix("data: ")) for part in parts[:-2]]
+
+
+def test_a_text_is_the_same_alone_and_among_many(served):
+    asked = {"max_tokens": 400, "stream": True}
+    prompts = [f"{'abcdefgh'[number % 8]}{'xyz'[number % 3]}" for number in range(40)]
+
+    def text_of(number):
+        body = {"prompt": prompts[number], "seed": number, **asked, "max_tokens": 100 + 7 * number}
+        events = events_of(served.post("/v1/completions", body))
+        return "".join(event["choices"][0]["text"] for event in events)
+
+    alone = [text_of(number) for number in range(0, 40, 5)]
+    together = [""] * 40
+
+    def run(number):
+        together[number] = text_of(number)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert together[::5] == alone
+    assert [len(text) for text in together] == [100 + 7 * number for number in range(40)]
+
+
+def test_texts_stop_where_they_are_told_to(served, model):
+    whole = served.complete("a", seed=5, max_tokens=300)["choices"][0]["text"]
+    stop = whole[40:43]
+    done = served.complete("a", seed=5, max_tokens=300, stop=["never that", stop])["choices"][0]
+    assert (done["text"], done["finish_reason"]) == (whole[: whole.index(stop)], "stop")
+    body = {"prompt": "a", "seed": 5, "max_tokens": 300, "stop": stop, "stream": True}
+    events = events_of(served.post("/v1/completions", body))
+    assert "".join(event["choices"][0]["text"] for event in events) == done["text"]
+
+
+def test_a_record_ends_where_its_end_comes(served, served_files):
+    names = charloom.load(served_files["names"])
+    for seed in range(5):
+        done = served.complete("a", model="names", seed=seed, max_tokens=500)["choices"][0]
+        assert done["text"] == names.generate("a", 500, temperature=1.0, seed=seed)[1:]
+        assert done["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize("name", ["letters", "bytes"])
+def test_probabilities_are_those_that_score_gives(served, served_files, name):
+    asked = {"model": name, "seed": 2, "max_tokens": 30, "echo": True, "logprobs": 3}
+    done = served.complete("abc ", **asked)["choices"][0]
+    found = done["logprobs"]
+    score = charloom.load(served_files[name]).score("abc " + "x" * 0 if name == "bytes" else done["text"])
+    count = len(score.nats)
+    assert found["token_logprobs"][:count] == pytest.approx((-score.nats).tolist(), abs=1e-4)
+    assert len(found["tokens"]) == 34
+    assert found["text_offset"] == list(range(34))
+    for logprob, top, token in zip(found["token_logprobs"], found["top_logprobs"], found["tokens"], strict=True):
+        assert len(top) == 3
+        assert all(one <= max(top.values()) for one in top.values())
+        assert top.get(token, logprob) == logprob
+        assert math.fsum(math.exp(one) for one in top.values()) <= 1 + 1e-5
+    if name == "letters":
+        assert "".join(found["tokens"]) == done["text"]
+    body = {"prompt": "abc ", "stream": True, **asked}
+    events = events_of(served.post("/v1/completions", body))
+    assert "".join(event["choices"][0]["text"] for event in events) == done["text"]
+    streamed = [one for event in events for one in event["choices"][0]["logprobs"]["token_logprobs"]]
+    assert streamed == found["token_logprobs"]
+
+
+def test_a_prompt_alone_is_rated(served, model):
+    done = served.complete("abc", max_tokens=0, echo=True, logprobs=0)["choices"][0]
+    assert done["text"] == "abc"
+    assert done["logprobs"]["token_logprobs"] == pytest.approx((-model.score("abc").nats).tolist(), abs=1e-4)
+    assert done["logprobs"]["top_logprobs"] == [{}, {}, {}]
+    assert served.complete("abc", max_tokens=0)["choices"][0]["text"] == ""
+
+
+def test_what_has_been_read_is_not_read_again(served):
+    begin = served.metric("charloom_prefix_hits")
+    first = served.complete("quite some length ", seed=1, max_tokens=50)
+    text = first["choices"][0]["text"]
+    again = served.complete("quite some length ", seed=1, max_tokens=50)
+    gone_on = served.complete(f"quite some length {text}", seed=2, max_tokens=50)
+    assert served.metric("charloom_prefix_hits") == begin + 2
+    assert again["choices"] == first["choices"]
+    fresh = served.complete(f"quite some length {text}", seed=2, max_tokens=50, echo=True, logprobs=0)
+    assert fresh["choices"][0]["text"].endswith(gone_on["choices"][0]["text"])
+
+
+REFUSED = {
+    "temperature": ([-1, "hot", 1e9, True], "temperature"),
+    "top_p": ([1.5, -0.1], "top_p"),
+    "n": ([0, 1.5, 1000], "n"),
+    "max_tokens": ([-1, 10**9, 40_000], "max_tokens"),
+    "seed": ([-1, 2**63, "x"], "seed"),
+    "stop": (["", [""], 5], "stop"),
+    "logprobs": ([21, -1], "logprobs"),
+    "prompt": ([5, [], [1, 2], {"a": 1}, "x" * 70_000], "prompt"),
+    "suffix": (["end"], "suffix"),
+    "presence_penalty": ([0.5], "presence_penalty"),
+    "logit_bias": ([{"50256": -100}], "logit_bias"),
+    "best_of": ([3], "best_of"),
+    "unknown": (["perhaps"], "unknown"),
+    "stream_options": ([5], "stream_options"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_done_is_refused_with_its_name(served, name):
+    values, param = REFUSED[name]
+    for value in values:
+        answer = served.post("/v1/completions", {"prompt": "a", name: value})
+        assert answer.status_code == 400, value
+        error = answer.json()["error"]
+        assert error["type"] == "invalid_request_error"
+        assert error["param"].startswith(param), error
+        assert param in error["message"]
+
+
+def test_what_changes_nothing_is_let_pass(served):
+    neutral = {
+        "presence_penalty": 0,
+        "frequency_penalty": 0.0,
+        "logit_bias": {},
+        "best_of": 2,
+        "suffix": "",
+        "user": "x",
+    }
+    body = {"seed": 4, "n": 2, "top_p": 1, "stop": None, "logprobs": None}
+    assert served.complete("a", **body, **neutral)["choices"] == served.complete("a", seed=4, n=2)["choices"]
+
+
+def test_unknown_characters_as_in_generate(served, model):
+    assert served.complete("née", unknown="skip", echo=True, seed=1)["choices"][0]["text"].startswith("ne")
+    done = served.complete("née", unknown="replace", seed=1, max_tokens=20)["choices"][0]["text"]
+    assert done == model.generate("née", 20, temperature=1.0, seed=1, unknown="replace").removeprefix("n e")
+
+
+def test_the_reference_serves_the_same_api(served_files, tmp_path, model):
+    from tests.server.conftest import serving
+
+    with serving(tmp_path, served_files["letters"], CHARLOOM_KERNELS="reference") as server:
+        done = server.complete("ab", seed=3, max_tokens=200, logprobs=1)["choices"][0]
+        assert len(done["text"]) == 200
+        assert server.complete("ab", seed=3, max_tokens=200)["choices"][0]["text"] == done["text"]
+        assert len(done["logprobs"]["tokens"]) == 200

@@ -1,0 +1,94 @@
+"""`POST /v1/score` and `POST /v1/next`."""
+
+import math
+
+import pytest
+
+import charloom
+
+
+@pytest.fixture(scope="module")
+def model(served_files):
+    return charloom.load(served_files["letters"])
+
+
+def score(served, **body):
+    answer = served.post("/v1/score", body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["data"]
+
+
+def test_texts_cost_what_the_model_says(served, model):
+    texts = ["to be or not", "", "that is\nthe question"]
+    for found, text in zip(score(served, input=texts), texts, strict=True):
+        wanted = model.score(text)
+        assert found["characters"] == len(text)
+        if text:
+            assert found["nats_per_char"] == pytest.approx(wanted.nats_per_char, abs=1e-5)
+            assert found["bits_per_char"] == pytest.approx(wanted.bits_per_char, abs=1e-5)
+            assert found["perplexity_per_char"] == pytest.approx(wanted.perplexity_per_char, rel=1e-4)
+        else:
+            assert found["nats_per_char"] is None
+    (prompted,) = score(served, input="that", prompt="not ")
+    assert prompted["nats_per_char"] == pytest.approx(model.score("that", prompt="not ").nats_per_char, abs=1e-5)
+
+
+def test_lines_each_for_itself(served, model):
+    (found,) = score(served, input="to be\nor not\nthat", per="line")
+    assert [line["text"] for line in found["lines"]] == ["to be", "or not", "that"]
+    for line, text in zip(found["lines"], ("to be\n", "or not\n", "that"), strict=True):
+        wanted = model.score(text)
+        assert (line["characters"], line["unknown"]) == (len(text), 0)
+        assert line["nats"] == pytest.approx(wanted.total_nats, abs=1e-4)
+        assert line["peak_bits"] == pytest.approx(wanted.peak_bits, abs=1e-4)
+    assert found["nats_per_char"] == pytest.approx(sum(line["nats"] for line in found["lines"]) / found["characters"])
+
+
+def test_characters_with_guesses(served, model):
+    (found,) = score(served, input="to be", per="char", guesses=2)
+    wanted = model.score("to be", guesses=2)
+    chars = found["chars"]
+    assert chars["characters"] == list("to be")
+    assert chars["bits"] == pytest.approx(wanted.bits.tolist(), abs=1e-4)
+    for guesses, ids in zip(chars["guesses"], wanted.guesses.token_ids.tolist(), strict=True):
+        assert [char for char, _ in guesses] == [model.vocabulary.characters[one] for one in ids]
+    (of_bytes,) = score(served, model="bytes", input="é", per="char")
+    assert of_bytes["chars"]["characters"] == ["bytes:\\xc3", "bytes:\\xa9"]
+
+
+def test_unknown_characters_are_refused_or_counted(served):
+    answer = served.post("/v1/score", {"input": "née"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input")
+    assert '"unknown": "replace"' in answer.json()["error"]["message"]
+    assert score(served, input="née", unknown="replace")[0]["unknown"] == 1
+    assert score(served, input="née", unknown="skip")[0]["characters"] == 2
+
+
+def test_what_comes_next(served, model):
+    answer = served.post("/v1/next", {"prompt": "to b"}).json()
+    wanted = model.next("to b")
+    assert [(one["char"], pytest.approx(one["prob"], abs=1e-5)) for one in answer["data"]] == wanted.top(28)
+    assert math.fsum(one["prob"] for one in answer["data"]) == pytest.approx(1)
+    entropy = -sum(p * math.log2(p) for p in wanted.probs.astype(float))
+    assert answer["entropy_bits"] == pytest.approx(entropy, abs=1e-4)
+    top = served.post("/v1/next", {"prompt": "to b", "top": 3}).json()
+    assert top["data"] == answer["data"][:3]
+    typed = served.post("/v1/next", {"prompt": "to be"}).json()  # from the state behind "to b"
+    assert typed["data"][0]["prob"] == pytest.approx(model.next("to be").top(1)[0][1], abs=1e-5)
+
+
+def test_what_is_wrong_is_said(served):
+    for path, body, param in [
+        ("/v1/score", {}, "input"),
+        ("/v1/score", {"input": "a", "per": "word"}, "per"),
+        ("/v1/score", {"input": ["a"] * 2000}, "input"),
+        ("/v1/score", {"input": "a" * 70_000}, "input"),
+        ("/v1/score", {"input": "a", "guesses": 99}, "guesses"),
+        ("/v1/next", {"prompt": "a", "top": 0}, "top"),
+        ("/v1/next", {"prompt": "\u00e9"}, "prompt"),
+        ("/v1/next", {"model": "names", "prompt": "a\nb"}, "prompt"),
+    ]:
+        answer = served.post(path, body)
+        assert answer.status_code == 400, body
+        error = answer.json()["error"]
+        assert param in (error["param"] or error["message"]), error
