@@ -32,8 +32,9 @@ def test_each_is_what_it_would_be_alone_whoever_comes_and_goes(cell, layers):
                 here.append(index)
         assert len(texts) == len(here)
         if here:
-            steps = int(rng.integers(1, 70))
-            for index, tokens in zip(here, texts.write(steps).tolist(), strict=True):
+            steps, first = int(rng.integers(1, 70)), int(rng.integers(len(here)))
+            places = slice(first, int(rng.integers(first + 1, len(here) + 1)))
+            for index, tokens in zip(here[places], texts.write(steps, places).tolist(), strict=True):
                 written[index] += tokens
         for place in reversed(range(len(here))):
             if len(written[here[place]]) >= lengths[here[place]]:

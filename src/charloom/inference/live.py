@@ -54,8 +54,8 @@ class LiveTexts(ABC):
         """Returns the logits of a text's next token; they may change with the next `write`."""
 
     @abstractmethod
-    def write(self, steps: int) -> Int32[np.ndarray, "texts steps"]:
-        """Returns the next tokens of all texts, which have then read them."""
+    def write(self, steps: int, places: slice = slice(None)) -> Int32[np.ndarray, "texts steps"]:
+        """Returns the next tokens of the texts in some places, by default of all, which have then read them."""
 
 
 class NativeTexts(LiveTexts):
@@ -98,10 +98,12 @@ class NativeTexts(LiveTexts):
     def logits(self, place: int) -> Float32[np.ndarray, " vocab"]:
         return self._state.logits[place]
 
-    def write(self, steps: int) -> Int32[np.ndarray, "texts steps"]:
-        tokens = np.full((self._count, steps), -1, np.int32)
-        self._generator.run(self._state, tokens, self._writers[: self._count])
-        self._writers["position"][: self._count] += np.uint32(steps)
+    def write(self, steps: int, places: slice = slice(None)) -> Int32[np.ndarray, "texts steps"]:
+        first, end, _ = places.indices(self._count)
+        writers = self._writers[first:end]
+        tokens = np.full((len(writers), steps), -1, np.int32)
+        self._generator.run(Streams(*(array[..., first:, :] for array in self._state)), tokens, writers)
+        writers["position"] += np.uint32(steps)
         return tokens
 
     def _resize(self, room: int) -> None:
@@ -152,8 +154,8 @@ class ReferenceTexts(LiveTexts):
     def logits(self, place: int) -> Float32[np.ndarray, " vocab"]:
         return np.asarray(self._texts[place].stream.logits)
 
-    def write(self, steps: int) -> Int32[np.ndarray, "texts steps"]:
-        return np.stack([self._written(text, steps) for text in self._texts])
+    def write(self, steps: int, places: slice = slice(None)) -> Int32[np.ndarray, "texts steps"]:
+        return np.stack([self._written(text, steps) for text in self._texts[places]])
 
     def _written(self, text: _Text, steps: int) -> Int32[np.ndarray, " steps"]:
         blocks = []

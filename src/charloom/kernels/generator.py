@@ -162,7 +162,7 @@ class Generator:
         """Lets the first of `streams`, as many as there are rows, read and write.
 
         Args:
-            streams: between two characters.
+            streams: between two characters; also all from some place on.
             rows: of the table, in C order, to be read; where below zero a token is written, put in its place, and read.
             writers: as of `WRITER`; None where nothing is written. They stay as they are.
 
@@ -170,7 +170,9 @@ class Generator:
             MemoryError: there is not enough for so many.
         """
         count, steps = rows.shape
-        arrays = _Streams(count, len(streams.logits), *(array.ctypes.data for array in streams))
+        # Of streams that are some of others, a layer's states begin as far apart as those of all.
+        room = streams.hidden.strides[0] // streams.hidden.strides[1]
+        arrays = _Streams(count, room, *(array.ctypes.data for array in streams))
         task = _Task(steps, rows.ctypes.data, None if writers is None else writers.ctypes.data)
         if not self._run(_Pointer(self._handle), ctypes.byref(arrays), ctypes.byref(task)):
             raise MemoryError("not enough memory for so many streams")

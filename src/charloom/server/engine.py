@@ -24,9 +24,13 @@ from charloom.settings import SamplingSettings
 logger = logging.getLogger("charloom.server")
 
 _ROUND_SECONDS = 0.010
-"""For writing: what is written first in a round waits so long for what is written last, and then for its sending."""
+"""For writing in a round, and once more for sending: what is written first waits for what is written last, and then for
+its turn to be sent."""
+_WAIT_SECONDS = 0.050
+"""How long texts may have to wait, at most, for others to get their first character."""
 _READING_SECONDS = 0.020
 """For reading prompts, in a round in which others write: who has just come waits for the first character."""
+_USUAL_SENDING_SECONDS = 30e-6
 _LONGEST_ROUND = 512
 """Characters a text, however quick the network is."""
 
@@ -112,6 +116,8 @@ class _Desk:
         self.reading: deque[_Reading] = deque()
         self.writing: list[_Writing] = []  # by their places among the model's texts
         self.resting: list[tuple[_Writing, Stream | NativeStream]] = []  # until who reads them has caught up
+        self.wrote = 0.0  # when all were last given a turn
+        self._cursor = 0  # the place that is next
 
     def begin(self, order: Order) -> None:
         """Takes an order up."""
@@ -191,12 +197,28 @@ class _Desk:
         self.writing.append(_Writing(order))
         return []
 
-    def write(self) -> list[Delivery]:
-        """Lets every text write on, and returns what came."""
-        if not self.writing:
+    def write_first(self) -> list[Delivery]:
+        """Lets those that have just begun to write write one character."""
+        first = len(self.writing)
+        while first and self.writing[first - 1].written == 0:
+            first -= 1
+        return self._write(1, first, len(self.writing))
+
+    def write(self, most_texts: int) -> list[Delivery]:
+        """Lets the next texts, at most so many, write on for a while, and returns what came."""
+        if self._cursor >= len(self.writing):
+            self._cursor = 0
+        turns = -(-len(self.writing) // most_texts)
+        first, end = self._cursor, min(self._cursor + -(-len(self.writing) // max(1, turns)), len(self.writing))
+        self._cursor = end
+        return self._write(self._steps(first, end), first, end)
+
+    def _write(self, steps: int, first: int, end: int) -> list[Delivery]:
+        """Lets the texts in the places from `first` to `end` make so many steps, and returns what came."""
+        if first == end:
             return []
-        steps = self._steps()
-        watched = [place for place, one in enumerate(self.writing) if one.order.guesses is not None]
+        places = slice(first, end)
+        watched = [place for place in range(first, end) if self.writing[place].order.guesses is not None]
         logits: dict[int, list[np.ndarray]] = {place: [] for place in watched}
         begin = time.perf_counter()
         if watched:
@@ -204,25 +226,25 @@ class _Desk:
             for _ in range(steps):
                 for place in watched:
                     logits[place].append(self.model.texts.logits(place).copy())
-                written.append(self.model.texts.write(1))
+                written.append(self.model.texts.write(1, places))
             tokens = np.concatenate(written, axis=1)
         else:
-            tokens = self.model.texts.write(steps)
-        self._learn(len(self.writing), (time.perf_counter() - begin) / steps)
-        return self._handed_out(tokens, logits)
+            tokens = self.model.texts.write(steps, places)
+        self._learn(end - first, (time.perf_counter() - begin) / steps)
+        return self._handed_out(tokens, first, logits)
 
     def _handed_out(
-        self, tokens: Integer[np.ndarray, "texts steps"], logits: dict[int, list[np.ndarray]]
+        self, tokens: Integer[np.ndarray, "texts steps"], first: int, logits: dict[int, list[np.ndarray]]
     ) -> list[Delivery]:
         end_id = self.model.model.vocabulary.end_id
         has_ended = None if end_id is None else (tokens == end_id).any(axis=1)
         done = []
-        for place in reversed(range(len(self.writing))):
+        for place in reversed(range(first, first + len(tokens))):
             one = self.writing[place]
             order, wanted = one.order, one.order.length - one.written
-            token_ids = tokens[place, :wanted]
+            token_ids = tokens[place - first, :wanted]
             one.written += len(token_ids)
-            is_last = one.written >= order.length or (has_ended is not None and bool(has_ended[place]))
+            is_last = one.written >= order.length or (has_ended is not None and bool(has_ended[place - first]))
             if place in logits:
                 delivery = _with_likelihoods(order, token_ids, logits[place][: len(token_ids)])
             else:
@@ -255,12 +277,13 @@ class _Desk:
         self.writing[place] = self.writing[-1]
         self.writing.pop()
 
-    def _steps(self) -> int:
+    def _steps(self, first: int, end: int) -> int:
         """Returns how many steps to make in a round; one where somebody waits for a first character."""
-        if any(one.written == 0 for one in self.writing):
+        texts = self.writing[first:end]
+        if not texts or any(one.written == 0 for one in texts):
             return 1
-        known = self.model.step_seconds.get(len(self.writing).bit_length(), _ROUND_SECONDS)
-        most = max(one.order.length - one.written for one in self.writing)
+        known = self.model.step_seconds.get(len(texts).bit_length(), _ROUND_SECONDS)
+        most = max(one.order.length - one.written for one in texts)
         return max(1, min(int(_ROUND_SECONDS / known), most, _LONGEST_ROUND))
 
     def _learn(self, texts: int, seconds: float) -> None:
@@ -308,6 +331,7 @@ class Engine:
         self._changed = threading.Condition()
         self._is_stopping = False
         self._handed_over = threading.Semaphore()
+        self._sending_seconds = _USUAL_SENDING_SECONDS  # a delivery
         self._thread = threading.Thread(target=self._run, name="charloom engine", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -367,7 +391,11 @@ class Engine:
                 try:
                     desk.look_after()
                     self._hand_over(desk.read(time.perf_counter() + _READING_SECONDS))
-                    self._hand_over(desk.write())
+                    self._hand_over(desk.write_first())
+                    now = time.perf_counter()
+                    if not desk.reading or now - desk.wrote > _WAIT_SECONDS:
+                        desk.wrote = now
+                        self._hand_over(desk.write(max(1, int(_ROUND_SECONDS / self._sending_seconds))))
                 except Exception as problem:
                     logger.exception("the engine failed")
                     given_up = [Delivery(one, one.prompt[:0], is_last=True, problem=problem) for one in desk.give_up()]
@@ -407,8 +435,14 @@ class Engine:
 
     def _receive(self, deliveries: list[Delivery]) -> None:
         assert self._loop is not None
+        begin = time.perf_counter()
         for delivery in deliveries:
             if not delivery.order.is_cancelled:
                 delivery.order.deliver(delivery)
-        # Whoever was woken runs before this does.
-        self._loop.call_soon(self._handed_over.release)
+        # Whoever was woken runs, and sends, before this does.
+        self._loop.call_soon(self._sent, begin, len(deliveries))
+
+    def _sent(self, begin: float, count: int) -> None:
+        seconds = (time.perf_counter() - begin) / count
+        self._sending_seconds += 0.1 * (seconds - self._sending_seconds)
+        self._handed_over.release()
