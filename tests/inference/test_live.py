@@ -47,14 +47,16 @@ def test_each_is_what_it_would_be_alone_whoever_comes_and_goes(cell, layers):
 
 
 @pytest.mark.usefixtures("kernels")
-def test_a_text_can_be_gone_on_from():
-    network, rule = make(), RULES[0]
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_text_can_be_gone_on_from(layers):
+    network, rule = make(layers), RULES[0]
     stream = read_prompt(network, np.array([1, 2], np.uint8))
     texts = LiveTexts.after(network, stream)
     texts.join(stream, rule, 1, 0)
     texts.join(stream, rule, 1, 1)
     first = texts.write(20)[1].tolist()
     logits, gone_on = texts.logits(1).copy(), texts.stream(1)
+    texts.write(3)  # which changes nothing of what was taken
     others = LiveTexts.after(network, gone_on)
     others.join(gone_on, rule, 1, 1, position=20)
     np.testing.assert_array_equal(others.logits(0), logits)

@@ -74,13 +74,24 @@ class Served:
         return int(found[1]) * 1024
 
 
+WITH_LIMITS = """
+import sys
+from pathlib import Path
+from charloom.cli.serve import _log
+from charloom.server import Limits, serve
+_log()
+ready = lambda address: print(f"{address}: ready", flush=True)
+serve([Path(sys.argv[1])], port=0, limits=Limits(**eval(sys.argv[2])), ready=ready)
+"""
+
+
 @contextlib.contextmanager
-def serving(folder, *arguments, headers=None, **environment):
-    """Yields a server of the model files and options that are given."""
+def serving(folder, *arguments, limits=None, **environment):
+    """Yields a server of the model files and options that are given; `limits` are those without an option."""
     log = folder / f"server-{time.monotonic_ns()}.log"
-    command = [sys.executable, "-m", "charloom", "serve", *map(str, arguments)]
-    if "--port" not in arguments:
-        command += ["--port", "0"]
+    command = [sys.executable, "-m", "charloom", "serve", *map(str, arguments), "--port", "0"]
+    if limits is not None:
+        command = [sys.executable, "-c", WITH_LIMITS, str(arguments[0]), repr(limits)]
     with log.open("w") as file:
         process = subprocess.Popen(command, stderr=file, stdout=file, env={**os.environ, **environment})
     try:
@@ -90,7 +101,7 @@ def serving(folder, *arguments, headers=None, **environment):
             assert process.poll() is None, log.read_text()
             time.sleep(0.1)
         assert found, log.read_text()
-        with httpx.Client(timeout=60, headers=headers) as client:
+        with httpx.Client(timeout=60) as client:
             yield Served(found[1], process, log, client)
     finally:
         process.send_signal(signal.SIGTERM)

@@ -55,11 +55,11 @@ def serve(
     from charloom.server import serve as run
 
     asked: dict[str, Any] = {
-        "streams": max_streams,
-        "queue": max_queue,
+        "max_streams": max_streams,
+        "max_queue": max_queue,
         "max_tokens": max_tokens,
-        "prompt": max_prompt,
-        "seconds": timeout,
+        "max_prompt": max_prompt,
+        "timeout": timeout,
     }
     limits = Limits(**{name: value for name, value in asked.items() if value is not None})
     token = os.environ.get("CHARLOOM_TOKEN") or None

@@ -92,7 +92,7 @@ class NativeTexts(LiveTexts):
             self._resize(len(self._writers) // 2)
 
     def stream(self, place: int) -> NativeStream:
-        state = (np.ascontiguousarray(array[..., place : place + 1, :]) for array in self._state)
+        state = (array[..., place : place + 1, :].copy() for array in self._state)
         return NativeStream(self._generator, Streams(*state))
 
     def logits(self, place: int) -> Float32[np.ndarray, " vocab"]:

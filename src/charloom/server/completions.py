@@ -196,8 +196,8 @@ class _Job:
         limits, model = service.limits, service.catalog.named(asked.model)
         prompts = [asked.prompt or ""] if isinstance(asked.prompt, str | None) else asked.prompt
         count, length = asked.n or 1, _DEFAULT_TOKENS if asked.max_tokens is None else asked.max_tokens
-        if len(prompts) * count > limits.choices:
-            message = f"{len(prompts) * count:,} texts are asked for, and at most {limits.choices:,} are written."
+        if len(prompts) * count > limits.max_choices:
+            message = f"{len(prompts) * count:,} texts are asked for, and at most {limits.max_choices:,} are written."
             raise ApiError(400, message, param="n", code="too_many_choices")
         if length > limits.max_tokens:
             message = f"max_tokens is {length:,}, and at most {limits.max_tokens:,} are written. Ask for fewer."
@@ -249,7 +249,7 @@ class _Job:
         """
         by_order = {text.order: text for text in self.texts}
         service, open_texts, is_first = self._service, len(self.texts), True
-        async with self._inbox.served(list(by_order), receive, service.limits.seconds):
+        async with self._inbox.served(list(by_order), receive, service.limits.timeout):
             while open_texts:
                 deliveries = await self._inbox.take()
                 found = [by_order[one.order].add(one) for one in deliveries]

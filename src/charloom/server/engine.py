@@ -365,8 +365,8 @@ class Engine:
             QueueFullError: too many wait already.
         """
         with self._changed:
-            free = max(0, self._limits.streams - self._active)
-            if len(self._waiting) + len(orders) > self._limits.queue + free:
+            free = max(0, self._limits.max_streams - self._active)
+            if len(self._waiting) + len(orders) > self._limits.max_queue + free:
                 raise QueueFullError
             self._waiting.extend(orders)
             self._changed.notify()
@@ -409,7 +409,7 @@ class Engine:
                     return False
                 self._desks = {model: desk for model, desk in self._desks.items() if desk.count}
                 self._active = sum(desk.count for desk in self._desks.values())
-                while self._waiting and self._active < self._limits.streams:
+                while self._waiting and self._active < self._limits.max_streams:
                     order = self._waiting.popleft()
                     self._desks.setdefault(order.model, _Desk(order.model)).begin(order)
                     self._active += 1

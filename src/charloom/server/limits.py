@@ -12,29 +12,29 @@ class Limits:
     """The bounds of a server.
 
     Attributes:
-        streams: texts that are written at once; further ones wait.
-        queue: texts that wait; a request that would make them more is refused.
+        max_streams: texts that are written at once; further ones wait.
+        max_queue: texts that wait; a request that would make them more is refused.
         max_tokens: characters that a text may be asked for.
-        prompt: characters of a prompt, or of a text that is scored.
-        choices: texts that one request may ask for, all its prompts' together.
-        seconds: that a request may take.
-        drain_seconds: that running requests have to finish when the server is told to stop.
-        body_seconds: that a request's head and its body may each take to arrive.
+        max_prompt: characters of a prompt, or of a text that is scored.
+        max_choices: texts that one request may ask for, all its prompts' together.
+        timeout: seconds that a request may take.
+        drain_timeout: seconds that running requests have to finish when the server is told to stop.
+        body_timeout: seconds that a request's head and its body may each take to arrive.
     """
 
-    streams: int = 1024
-    queue: int = 1024
+    max_streams: int = 1024
+    max_queue: int = 1024
     max_tokens: int = 32_768
-    prompt: int = 65_536
-    choices: int = 128
-    seconds: float = 300.0
-    drain_seconds: float = 30.0
-    body_seconds: float = 20.0
+    max_prompt: int = 65_536
+    max_choices: int = 128
+    timeout: float = 300.0
+    drain_timeout: float = 30.0
+    body_timeout: float = 20.0
 
     def __post_init__(self) -> None:
-        for name in ("streams", "queue", "max_tokens", "prompt", "choices"):
+        for name in ("max_streams", "max_queue", "max_tokens", "max_prompt", "max_choices"):
             require_count(name, getattr(self, name))
-        for name in ("seconds", "drain_seconds", "body_seconds"):
+        for name in ("timeout", "drain_timeout", "body_timeout"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise SettingError(name, f"must be a number of seconds above 0, got {value!r}")
@@ -42,9 +42,9 @@ class Limits:
     @property
     def body(self) -> int:
         """Bytes of a request's body: a JSON escape of a character takes up to twelve."""
-        return 12 * self.prompt + 65_536
+        return 12 * self.max_prompt + 65_536
 
     @property
     def connections(self) -> int:
         """Connections that are open at once."""
-        return self.streams + self.queue + 64
+        return self.max_streams + self.max_queue + 64

@@ -26,7 +26,7 @@ async def body_of(request: Request, kind: type[T], limits: Limits) -> T:
         raise ApiError(415, "Send JSON, with the header Content-Type: application/json.", code="content_type")
     body = bytearray()
     try:
-        async with asyncio.timeout(limits.body_seconds):
+        async with asyncio.timeout(limits.body_timeout):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > limits.body:
@@ -37,7 +37,7 @@ async def body_of(request: Request, kind: type[T], limits: Limits) -> T:
                         headers={"Connection": "close"},
                     )
     except TimeoutError:
-        message = f"The body did not arrive within {limits.body_seconds:g} seconds."
+        message = f"The body did not arrive within {limits.body_timeout:g} seconds."
         raise ApiError(408, message, code="timeout", headers={"Connection": "close"}) from None
     except ClientDisconnect:
         raise ApiError(400, "The client went away.", code="disconnected") from None

@@ -27,6 +27,7 @@ logger = logging.getLogger("charloom.server")
 
 _LARGEST_HEAD = 65_536
 _FILES_BESIDE_CONNECTIONS = 64
+_SENDING_ROOM = 131_072
 _MMAP_THRESHOLD, _LARGE_BLOCK = -3, 65_536  # the first as of malloc.h
 
 
@@ -44,7 +45,7 @@ def serve(
     threads: int | None = None,
     ready: Callable[[str], None] = lambda address: None,
 ) -> None:
-    """Serves models until SIGTERM or SIGINT; what runs then has `limits.drain_seconds` to finish.
+    """Serves models until SIGTERM or SIGINT; what runs then has `limits.drain_timeout` to finish.
 
     Args:
         paths: of the model files.
@@ -73,14 +74,14 @@ def serve(
         names = [*hosts, host, socket.gethostname()]
         config = uvicorn.Config(
             application(service, hosts=names, origins=origins, reloads=reloads),
-            http=type("Protocol", (_Protocol,), {"head_seconds": limits.body_seconds}),
+            http=type("Protocol", (_Protocol,), {"head_timeout": limits.body_timeout}),
             ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=30,
-            timeout_graceful_shutdown=max(1, round(limits.drain_seconds)),
+            timeout_graceful_shutdown=max(1, round(limits.drain_timeout)),
             limit_concurrency=limits.connections,
             backlog=2048,
         )
@@ -97,6 +98,8 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Of each connection: the system would hold megabytes for a reader that does not read.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SENDING_ROOM)
             listener.bind(address)
             yield listener
     except OSError as error:
@@ -175,7 +178,7 @@ class _Server(uvicorn.Server):
 class _Protocol(HttpToolsProtocol):
     """uvicorn's protocol, with bounds on how large a request's head may be, and how long it may take to come."""
 
-    head_seconds = Limits.body_seconds
+    head_timeout = Limits.body_timeout
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -211,7 +214,7 @@ class _Protocol(HttpToolsProtocol):
 
     def _expect_head(self) -> None:
         if self._timer is None:
-            self._timer = self.loop.call_later(self.head_seconds, self.transport.close)
+            self._timer = self.loop.call_later(self.head_timeout, self.transport.close)
 
     def _have_head(self) -> None:
         self._in_head = False

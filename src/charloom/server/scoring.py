@@ -41,15 +41,15 @@ async def score(request: Request) -> Response:
     require_fit(service, asked.prompt, "prompt")
     texts = [asked.input] if isinstance(asked.input, str) else asked.input
     require_fit(service, "".join(texts), "input")
-    if service.scoring_queue >= service.limits.queue:
+    if service.scoring_queue >= service.limits.max_queue:
         raise too_busy()
     service.scoring_queue += 1
     future: Future[list[TextCost]] = service.scoring.submit(_costs, model, asked, texts)
     try:
-        async with asyncio.timeout(service.limits.seconds):
+        async with asyncio.timeout(service.limits.timeout):
             found = await asyncio.wrap_future(future)
     except TimeoutError:
-        message = f"The texts were not scored within {service.limits.seconds:g} seconds."
+        message = f"The texts were not scored within {service.limits.timeout:g} seconds."
         raise ApiError(408, message, code="timeout") from None
     finally:
         future.cancel()
@@ -141,7 +141,7 @@ async def next_characters(request: Request) -> Response:
         service.engine.submit([order])
     except QueueFullError:
         raise too_busy() from None
-    async with inbox.served([order], request.receive, service.limits.seconds):
+    async with inbox.served([order], request.receive, service.limits.timeout):
         (delivery,) = await inbox.take()
     assert delivery.logits is not None  # nothing else was asked for
     logits = delivery.logits.astype(np.float64)

@@ -62,8 +62,10 @@ def require_fit(service: Service, text: str, param: str) -> None:
     limits = service.limits
     if service.logs_prompts:
         logger.info("%s %r", param, text)
-    if len(text) > limits.prompt:
-        message = f"{param} has {len(text):,} characters, and at most {limits.prompt:,} are taken. Send the last ones."
+    if len(text) > limits.max_prompt:
+        message = (
+            f"{param} has {len(text):,} characters, and at most {limits.max_prompt:,} are taken. Send the last ones."
+        )
         raise ApiError(400, message, param=param, code="prompt_too_long")
 
 

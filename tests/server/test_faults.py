@@ -1,0 +1,210 @@
+"""Clients that go away, readers that do not read, files that break, and the end."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+import charloom
+from tests.server.conftest import eventually, model_of, serving
+
+
+def request(server, **body):
+    data = json.dumps({"prompt": "a", "stream": True, **body}).encode()
+    head = (
+        f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(data)}\r\n\r\n"
+    )
+    return head.encode() + data
+
+
+def storm(server, rng, clients):
+    """Sends requests of which each client sees a part, or none; some connections are reset, some closed."""
+    connections = []
+    for number in range(clients):
+        connection = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        whole = request(server, max_tokens=5_000, seed=number, n=rng.choice([1, 1, 3]), logprobs=rng.choice([None, 2]))
+        connection.sendall(whole[: rng.choice([len(whole), len(whole), rng.randrange(len(whole))])])
+        connections.append(connection)
+        if rng.random() < 0.3:
+            time.sleep(rng.random() / 50)
+    for connection in connections:
+        if rng.random() < 0.5:
+            connection.settimeout(0.05)
+            with contextlib.suppress(TimeoutError):
+                connection.recv(rng.choice([1, 100, 10_000]))
+        if rng.random() < 0.5:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+
+def is_idle(server):
+    return server.metric("charloom_active_texts") == 0 and server.metric("charloom_queued_texts") == 0
+
+
+def test_clients_that_go_away_leave_nothing_behind(served_files, tmp_path):
+    rng = random.Random(0)
+    with serving(tmp_path, served_files["letters"]) as server:
+        wanted = server.complete("the ", seed=9, max_tokens=2_000)["choices"]
+        storm(server, rng, 60)
+        assert eventually(lambda: is_idle(server))
+        sizes = []
+        for _ in range(4):
+            others = threading.Thread(target=storm, args=(server, rng, 60))
+            others.start()
+            # Whoever stays gets what he would alone.
+            assert server.complete("the ", seed=9, max_tokens=2_000)["choices"] == wanted
+            others.join()
+            assert eventually(lambda: is_idle(server))
+            sizes.append(server.memory())
+        assert sizes[-1] - sizes[0] < 8e6
+        files = len(os.listdir(f"/proc/{server.process.pid}/fd"))
+        assert eventually(lambda: len(os.listdir(f"/proc/{server.process.pid}/fd")) <= min(files, 40))
+
+
+def test_who_does_not_read_is_waited_for_and_keeps_nobody_waiting(served_files, tmp_path):
+    with serving(tmp_path, served_files["letters"], "--max-tokens", 1_000_000) as server:
+        before = server.memory()
+        lazy = []
+        for number in range(5):
+            connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.sendall(request(server, max_tokens=1_000_000, seed=number))
+            lazy.append(connection)
+        time.sleep(1)
+        written = server.metric("charloom_characters")
+        time.sleep(1)
+        # They rest: what is written for them waits for them.
+        assert server.metric("charloom_characters") - written < 20_000
+        assert server.metric("charloom_active_texts") == 5
+        begin = time.monotonic()
+        assert len(server.complete("b", max_tokens=5_000)["choices"][0]["text"]) == 5_000
+        assert time.monotonic() - begin < 10
+        assert server.memory() - before < 40e6
+        # One begins to read after all, and gets everything.
+        text, held = "", b""
+        while b"[DONE]" not in held[-100:] and len(text) < 100_000:
+            held += lazy[0].recv(1 << 20)
+            *lines, held = held.split(b"\n")
+            for line in lines:
+                if line.startswith(b"data: {"):
+                    text += json.loads(line[6:])["choices"][0]["text"]
+        model = charloom.load(served_files["letters"])
+        assert model.generate("a", len(text), temperature=1.0, seed=0)[1:] == text
+        for connection in lazy:
+            connection.close()
+        assert eventually(lambda: is_idle(server))
+
+
+def test_a_changed_file_is_taken_up_and_a_damaged_one_is_not(served_files, tmp_path):
+    path = tmp_path / "model.safetensors"
+    old, new = served_files["letters"].read_bytes(), None
+    path.write_bytes(old)
+    model_of(7).save(tmp_path / "new.safetensors")
+    new = (tmp_path / "new.safetensors").read_bytes()
+    asked = {"seed": 1, "max_tokens": 60}
+    of_old, of_new = (charloom.load(one) for one in (served_files["letters"], tmp_path / "new.safetensors"))
+    texts = [model.generate("a", 60, temperature=1.0, seed=1)[1:] for model in (of_old, of_new)]
+    assert texts[0] != texts[1]
+    with serving(tmp_path, path, "--reload", "--max-tokens", 300_000) as server:
+        assert server.complete("a", **asked)["choices"][0]["text"] == texts[0]
+        with server.client.stream(
+            "POST",
+            f"{server.url}/v1/completions",
+            json={"prompt": "a", "seed": 1, "max_tokens": 300_000, "stream": True},
+        ) as stream:
+            lines = stream.iter_lines()
+            text = json.loads(next(lines).removeprefix("data: "))["choices"][0]["text"]
+            path.write_bytes(new[: len(new) // 2])
+            assert eventually(lambda: "model stays what it was" in server.log)
+            assert server.complete("a", **asked)["choices"][0]["text"] == texts[0]
+            path.unlink()
+            time.sleep(1.5)
+            assert server.complete("a", **asked)["choices"][0]["text"] == texts[0]
+            path.write_bytes(new)
+            assert eventually(lambda: server.metric("charloom_reloads") == 1)
+            assert server.complete("a", **asked)["choices"][0]["text"] == texts[1]
+            # What was being written goes on with the model that it was begun by.
+            for line in lines:
+                if line.startswith("data: {"):
+                    text += json.loads(line.removeprefix("data: "))["choices"][0]["text"]
+        assert text == of_old.generate("a", 300_000, temperature=1.0, seed=1)[1:]
+        assert server.log.count("stays what it was") == 1
+
+
+def takes_no_more(server):
+    try:
+        socket.create_connection(("127.0.0.1", server.port), timeout=1).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_what_runs_is_finished_before_the_end(served_files, tmp_path):
+    with serving(tmp_path, served_files["letters"], "--max-tokens", 300_000) as server:
+        body = {"prompt": "a", "seed": 1, "max_tokens": 200_000, "stream": True}
+        with server.client.stream("POST", f"{server.url}/v1/completions", json=body) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            server.process.send_signal(signal.SIGTERM)
+            assert eventually(lambda: takes_no_more(server))
+            assert [line for line in lines if line][-1] == "data: [DONE]"
+        assert server.process.wait(10) == 0
+
+
+def test_what_does_not_end_is_ended(served_files, tmp_path):
+    limits = {"drain_timeout": 1, "max_tokens": 10**9}
+    with serving(tmp_path, served_files["letters"], limits=limits) as server:
+        connection = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        connection.sendall(request(server, max_tokens=10**9))
+        assert connection.recv(100)
+        begin = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(10) == 0
+        assert 0.5 < time.monotonic() - begin < 6
+        connection.close()
+
+
+def charloom_serve(*arguments, **environment):
+    command = [sys.executable, "-m", "charloom", "serve", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment})
+
+
+def test_what_cannot_be_served_is_said_in_a_line(served_files, tmp_path, served):
+    model = served_files["letters"]
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(model.read_bytes()[:500])
+    (tmp_path / "other").mkdir()
+    twin = tmp_path / "other" / model.name
+    twin.write_bytes(model.read_bytes())
+    for status, words, arguments in [
+        (2, "MODEL", ()),
+        (2, "--port", (model, "--port", "70000")),
+        (2, "--max-streams", (model, "--max-streams", "0")),
+        (2, "--timeout", (model, "--timeout", "-1")),
+        (2, "--threads", (model, "--threads", "0")),
+        (1, "none.safetensors", (tmp_path / "none.safetensors",)),
+        (1, "damaged.safetensors", (damaged,)),
+        (1, "both named letters", (model, twin)),
+        (1, f"port {served.port}", (model, "--port", served.port)),
+        (1, "cannot listen on", (model, "--host", "no.such.host.invalid")),
+    ]:
+        done = charloom_serve(*arguments)
+        assert done.returncode == status, (arguments, done.stderr)
+        lines = [line for line in done.stderr.splitlines() if line.startswith("charloom: ")]
+        assert len(lines) == 1, done.stderr
+        assert words in lines[0]
+        assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_ends_it(served_files, tmp_path):
+    with serving(tmp_path, served_files["letters"]) as server:
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(10) == 130

@@ -1,0 +1,232 @@
+"""Who may ask, how, and how much; and what is answered to everything else."""
+
+import json
+import socket
+import time
+
+import httpx
+import pytest
+
+from tests.server.conftest import eventually, serving
+
+JSON = {"Content-Type": "application/json"}
+
+
+def raw(server, data, seconds=10.0):
+    """Returns all that is answered to raw bytes, up to the connection's end."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=seconds) as connection:
+        connection.sendall(data)
+        answer = b""
+        try:
+            while piece := connection.recv(65536):
+                answer += piece
+        except TimeoutError:
+            pass
+        except ConnectionResetError:  # with what was sent after the answer still unread
+            pass
+        return answer
+
+
+def head(path, length):
+    kind = "Content-Type: application/json"
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{kind}\r\nContent-Length: {length}\r\n\r\n".encode()
+
+
+def is_refused(answer, status, code=None):
+    assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    if code is not None:
+        assert error["code"] == code
+    return True
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "[::1", "a" * 300])
+def test_other_names_for_this_machine_are_refused(served, host):
+    answer = served.client.get(f"{served.url}/v1/models", headers={"Host": host})
+    assert is_refused(answer, 403, "host")
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:9", "127.0.0.1:1", "[::1]:8000", "192.168.1.7"])
+def test_addresses_and_localhost_are_not(served, host):
+    assert served.client.get(f"{served.url}/v1/models", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1", "http://localhost", "junk"])
+def test_pages_of_other_sites_may_not_ask(served, origin):
+    body = {"prompt": "a"}
+    answer = served.post("/v1/completions", body, headers={"Origin": origin})
+    assert is_refused(answer, 403, "origin")
+    assert served.post("/v1/completions", body, headers={"Origin": served.url}).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", None])
+def test_what_a_form_can_send_is_refused(served, kind):
+    headers = {} if kind is None else {"Content-Type": kind}
+    answer = served.client.post(f"{served.url}/v1/completions", content=b'{"prompt": "a"}', headers=headers)
+    assert is_refused(answer, 415, "content_type")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"prompt": NaN}',
+        b'{"temperature": Infinity}',
+        b'{"prompt": "\xff\xfe"}',
+        b'{"prompt": "\\ud800"}',
+        b"\x00\x01\x02",
+        b"[" * 100_000,
+        b'{"a":' * 50_000,
+        b'{"max_tokens": 1e400}',
+        b'{"seed": 123456789012345678901234567890}',
+    ],
+)
+def test_bodies_that_say_nothing_are_refused(served, body):
+    for path in ("/v1/completions", "/v1/score", "/v1/next"):
+        answer = served.client.post(f"{served.url}{path}", content=body, headers=JSON)
+        if path == "/v1/completions" or answer.status_code != 200:  # /v1/next has no such fields, and lets them pass
+            assert is_refused(answer, 400)
+
+
+def test_paths_and_methods_that_are_not(served):
+    assert is_refused(served.client.get(f"{served.url}/v2/nothing"), 404)
+    assert is_refused(served.client.get(f"{served.url}/v1/completions"), 405)
+    assert is_refused(served.client.delete(f"{served.url}/health"), 405)
+    assert is_refused(served.client.get(f"{served.url}/v1/models/none"), 404, "model_not_found")
+    assert is_refused(served.client.get(f"{served.url}/../../etc/passwd"), 404)
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_there(served):
+    begin = time.monotonic()
+    answer = raw(served, head("/v1/score", 10**9) + b" " * 2_000_000)
+    assert b" 413 " in answer.split(b"\r\n")[0]
+    assert time.monotonic() - begin < 5
+
+
+def test_a_head_that_is_too_large_is_refused(served):
+    endless = b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Junk: " + b"a" * 2_000_000
+    answer = raw(served, endless)
+    assert answer == b"" or b" 400 " in answer.split(b"\r\n")[0]
+    many = b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + b"".join(b"X-%d: 1\r\n" % at for at in range(200_000))
+    answer = raw(served, many)
+    assert answer == b"" or b" 400 " in answer.split(b"\r\n")[0]
+    assert served.client.get(f"{served.url}/health").status_code == 200
+
+
+def test_what_is_no_http_is_refused_in_json(served):
+    answer = raw(served, b"\x16\x03\x01\x02\x00junk\r\n\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b" 400 " in head.split(b"\r\n")[0]
+    assert json.loads(body)["error"]["code"] == "invalid_http"
+
+
+def test_slow_and_half_requests_are_given_up(served_files, tmp_path):
+    with serving(tmp_path, served_files["letters"], limits={"body_timeout": 1}) as server:
+        begin = time.monotonic()
+        assert raw(server, b"POST /v1/next HTTP/1.1\r\nHost: loc") == b""
+        assert raw(server, b"") == b""
+        assert b" 408 " in raw(server, head("/v1/next", 100) + b"{").split(b"\r\n")[0]
+        assert time.monotonic() - begin < 8
+        assert server.complete("a", max_tokens=5)
+
+
+def test_a_token_is_asked_for(served_files, tmp_path):
+    with serving(tmp_path, served_files["letters"], CHARLOOM_TOKEN="the secret") as server:
+        for headers in (
+            {},
+            {"Authorization": "Bearer wrong"},
+            {"Authorization": "Basic the secret"},
+            {"Authorization": "é"},
+        ):
+            headers = {name: value.encode("latin-1") for name, value in headers.items()}
+            answer = server.client.get(f"{server.url}/v1/models", headers=headers)
+            assert is_refused(answer, 401, "invalid_api_key")
+            assert is_refused(server.client.get(f"{server.url}/metrics", headers=headers), 401)
+        right = {"Authorization": "Bearer the secret"}
+        assert server.client.get(f"{server.url}/v1/models", headers=right).status_code == 200
+        assert server.post("/v1/next", {"prompt": "a"}, headers=right).status_code == 200
+        for path in ("/", "/health", "/page.js"):
+            assert server.client.get(f"{server.url}{path}").status_code == 200
+    assert "the secret" not in server.log
+
+
+def test_no_more_is_taken_than_there_is_room_for(served_files, tmp_path):
+    options = "--max-streams", 2, "--max-queue", 1, "--max-tokens", 20_000, "--max-prompt", 50
+    with serving(tmp_path, served_files["letters"], *options) as server:
+        assert is_refused(server.post("/v1/completions", {"prompt": "a" * 51}), 400, "prompt_too_long")
+        assert is_refused(server.post("/v1/completions", {"max_tokens": 20_001}), 400, "too_many_tokens")
+        assert is_refused(server.post("/v1/completions", {"n": 4}), 429, "queue_full")
+        # Two that are written and one that waits, whose readers do not read.
+        body = {"prompt": "a", "max_tokens": 20_000, "stream": True, "logprobs": 20}
+        streams = [server.client.stream("POST", f"{server.url}/v1/completions", json=body) for _ in range(3)]
+        opened = [stream.__enter__() for stream in streams[:2]]
+        assert all(one.status_code == 200 for one in opened)
+        with httpx.Client(timeout=0.3) as hasty, pytest.raises(httpx.ReadTimeout):
+            hasty.post(f"{server.url}/v1/completions", json=body)  # which waits, and then goes away
+        assert eventually(lambda: server.metric("charloom_queued_texts") == 0)
+        assert server.metric("charloom_active_texts") == 2
+        answer = server.post("/v1/completions", {"prompt": "a", "n": 2})
+        assert is_refused(answer, 429, "queue_full")
+        assert answer.headers["retry-after"] == "1"
+        for stream in streams[:2]:
+            stream.__exit__(None, None, None)
+        assert eventually(lambda: server.metric("charloom_active_texts") == 0)
+        assert server.complete("a", n=3)
+
+
+def test_a_request_has_its_time(served_files, tmp_path):
+    with serving(tmp_path, served_files["letters"], "--timeout", 0.5, "--max-tokens", 10**7) as server:
+        answer = server.post("/v1/completions", {"prompt": "a", "max_tokens": 10**7})
+        assert is_refused(answer, 408, "timeout")
+        stream = server.post("/v1/completions", {"prompt": "a", "max_tokens": 10**7, "stream": True})
+        *_, last, end = stream.text.split("\n\n")
+        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "timeout"
+        assert end == ""
+        assert eventually(lambda: server.metric("charloom_active_texts") == 0)
+
+
+def test_other_sites_that_were_allowed_may_ask(served_files, tmp_path):
+    options = "--cors", "https://app.example", "--allow-host", "charloom.example"
+    with serving(tmp_path, served_files["letters"], *options) as server:
+        headers = {"Origin": "https://app.example", "Host": "charloom.example"}
+        preflight = {
+            **headers,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "content-type",
+        }
+        answer = server.client.options(f"{server.url}/v1/completions", headers=preflight)
+        assert answer.status_code == 200
+        assert answer.headers["access-control-allow-origin"] == "https://app.example"
+        answer = server.post("/v1/next", {"prompt": "a"}, headers=headers)
+        assert answer.status_code == 200
+        assert answer.headers["access-control-allow-origin"] == "https://app.example"
+        assert is_refused(server.post("/v1/next", {}, headers={"Origin": "https://other.example"}), 403, "origin")
+
+
+def test_logs_have_no_prompts_unless_asked(served_files, tmp_path):
+    with serving(tmp_path, served_files["letters"]) as server:
+        server.complete("a secret prompt", max_tokens=3)
+        server.post("/v1/score", {"input": "a secret text"})
+        server.post("/v1/next", {"prompt": "a secret letter É"})
+    assert "POST /v1/completions 200" in server.log
+    assert "secret" not in server.log
+    with serving(tmp_path, served_files["letters"], "--log-prompts") as server:
+        server.complete("a secret prompt", max_tokens=3)
+    assert "prompt 'a secret prompt'" in server.log
+
+
+def test_health_metrics_and_the_document(served):
+    assert served.client.get(f"{served.url}/health").json() == {"live": True, "ready": True}
+    served.complete("a")
+    metrics = served.client.get(f"{served.url}/metrics").text
+    assert 'charloom_requests_total{route="/v1/completions",status="200"}' in metrics
+    assert "charloom_first_character_seconds_count" in metrics
+    document = served.client.get(f"{served.url}/openapi.json").json()
+    assert document["openapi"].startswith("3.")
+    assert set(document["paths"]) >= {"/v1/completions", "/v1/score", "/v1/next", "/v1/models", "/health", "/metrics"}
+    page = served.client.get(f"{served.url}/")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
