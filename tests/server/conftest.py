@@ -89,7 +89,9 @@ serve([Path(sys.argv[1])], port=0, limits=Limits(**eval(sys.argv[2])), ready=rea
 def serving(folder, *arguments, limits=None, **environment):
     """Yields a server of the model files and options that are given; `limits` are those without an option."""
     log = folder / f"server-{time.monotonic_ns()}.log"
-    command = [sys.executable, "-m", "charloom", "serve", *map(str, arguments), "--port", "0"]
+    command = [sys.executable, "-m", "charloom", "serve", *map(str, arguments)]
+    if "--port" not in arguments:
+        command += ["--port", "0"]
     if limits is not None:
         command = [sys.executable, "-c", WITH_LIMITS, str(arguments[0]), repr(limits)]
     with log.open("w") as file:

@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from charloom.server.completions import completions
 from charloom.server.guard import Guard
+from charloom.server.limits import Limits
 from charloom.server.metrics import CONTENT_TYPE
 from charloom.server.openapi import openapi
 from charloom.server.problems import ApiError
@@ -101,15 +102,16 @@ def _page(name: str, kind: str):  # type: ignore[no-untyped-def]
 
 
 async def _models(request: Request) -> Response:
-    catalog = service_of(request).catalog
-    return _json(ModelList(data=[_facts(model) for model in catalog.models]))
+    service = service_of(request)
+    return _json(ModelList(data=[_facts(model, service.limits) for model in service.catalog.models]))
 
 
 async def _model(request: Request) -> Response:
-    return _json(_facts(service_of(request).catalog.named(request.path_params["name"])))
+    service = service_of(request)
+    return _json(_facts(service.catalog.named(request.path_params["name"]), service.limits))
 
 
-def _facts(served: ServedModel) -> ModelFacts:
+def _facts(served: ServedModel, limits: Limits) -> ModelFacts:
     model = served.model
     return ModelFacts(
         id=served.name,
@@ -122,6 +124,8 @@ def _facts(served: ServedModel) -> ModelFacts:
         units=model.vocabulary.units,
         vocabulary=model.vocabulary.characters if model.vocabulary.units == "chars" else None,
         is_of_records=model.vocabulary.record_end is not None,
+        max_tokens=limits.max_tokens,
+        max_prompt=limits.max_prompt,
     )
 
 

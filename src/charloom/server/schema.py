@@ -105,6 +105,8 @@ class ModelFacts(Struct, kw_only=True):
     units: Literal["chars", "bytes"]
     vocabulary: str | None
     is_of_records: bool
+    max_tokens: Annotated[int, Meta(description="That a text may be asked for.")]
+    max_prompt: Annotated[int, Meta(description="Characters of a prompt, at most.")]
 
 
 class ModelList(Struct, kw_only=True):

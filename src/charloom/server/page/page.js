@@ -4,12 +4,12 @@
 const $ = (id) => document.getElementById(id);
 const SETTINGS = { prompt: "", temperature: "0.8", top_p: "1", length: "400", seed: "" };
 const HEATS = [1, 2, 3, 4, 6, 8]; // bits from which a character is of the next color
-const LONGEST_PROMPT = 20000; // characters of a text that is gone on from
 
 let running = null; // the AbortController of what is being written
 let written = ""; // the text that is shown, the prompt included
 let model = ""; // that wrote it
 let isAway = false; // whether the server does not answer
+let longestPrompt = 10000; // characters that the server takes of a text
 
 function headers() {
   const token = sessionStorage.getItem("token");
@@ -75,6 +75,8 @@ async function loadModels() {
     return option;
   }));
   if (models.some((one) => one.id === chosen)) $("model").value = chosen;
+  $("length").max = models[0].max_tokens;
+  longestPrompt = models[0].max_prompt;
 }
 
 function describe() {
@@ -90,7 +92,7 @@ function askNext() {
   clearTimeout(nextTimer);
   nextTimer = setTimeout(async () => {
     const number = ++nextAsked;
-    const prompt = $("prompt").value.slice(-LONGEST_PROMPT);
+    const prompt = $("prompt").value.slice(-longestPrompt);
     try {
       const response = await post("v1/next", { model: $("model").value, prompt, top: 8, unknown: "replace" });
       const found = (await response.json()).data;
@@ -132,10 +134,27 @@ function heat(logprob) {
   return "h" + HEATS.filter((least) => bits >= least).length;
 }
 
-// Appends characters to the text, those of one color together; the first `promptCount` of them are the prompt's.
-function append(text, logprobs, promptCount) {
+// What has come is shown with the next picture that the browser draws, however many pieces come in between.
+let waiting = [];
+
+function append(...piece) {
+  written += piece[0];
+  waiting.push(piece);
+  if (waiting.length === 1) requestAnimationFrame(flush);
+}
+
+function flush() {
+  const pieces = waiting;
+  waiting = [];
+  if (!pieces.length) return;
   const box = $("text");
   const isAtEnd = box.scrollTop + box.clientHeight >= box.scrollHeight - 8;
+  for (const piece of pieces) draw(box, ...piece);
+  if (isAtEnd) box.scrollTop = box.scrollHeight;
+}
+
+// Draws characters, those of one color together; the first `promptCount` of them are the prompt's.
+function draw(box, text, logprobs, promptCount) {
   const characters = [...text];
   const isRated = logprobs?.tokens.length === characters.length && logprobs.tokens.join("") === text;
   characters.forEach((character, at) => {
@@ -151,8 +170,6 @@ function append(text, logprobs, promptCount) {
       box.append(span);
     }
   });
-  written += text;
-  if (isAtEnd) box.scrollTop = box.scrollHeight;
 }
 
 async function write(isContinued) {
@@ -166,7 +183,7 @@ async function write(isContinued) {
     written = "";
     model = $("model").value;
   }
-  const prompt = (isContinued ? written : $("prompt").value).slice(-LONGEST_PROMPT);
+  const prompt = (isContinued ? written : $("prompt").value).slice(-longestPrompt);
   const asked = {
     model,
     prompt,
@@ -203,6 +220,7 @@ async function write(isContinued) {
     else if (error.isAnswer) say(error.message, true);
     else wait();
   } finally {
+    flush(); // a page in the background draws no pictures
     running = null;
     buttons();
   }
