@@ -26,7 +26,8 @@ from charloom.text import Vocabulary
 
 CHARACTERS = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 ROUNDS = 5
-FUZZED = 5_000
+EXAMPLES = 1_700
+"""Of each of the requests with a body; in all some 6,000."""
 
 
 @contextlib.contextmanager
@@ -42,8 +43,11 @@ def server(model: Path, *options: str) -> Iterator[tuple[int, int]]:
                     port = int(found[1])
                     break
                 time.sleep(0.1)
+                if process.poll() is not None:
+                    break
             if port is None:
-                sys.exit("the server did not start")
+                log.seek(0)
+                sys.exit(f"the server did not start: {log.read()}")
             yield port, process.pid
         finally:
             process.terminate()
@@ -74,12 +78,14 @@ def growth(port: int, process: int, streams: int) -> float:
 
 
 def fuzz(port: int) -> str:
-    """Returns what schemathesis says at the end of so many hostile requests."""
+    """Returns how many hostile requests schemathesis made of the server's own document, and what it found."""
     command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"http://127.0.0.1:{port}/openapi.json"]
-    options = ["--checks", "not_a_server_error", "--max-examples", str(FUZZED // 8), "--continue-on-failure"]
-    options += ["--phases", "fuzzing", "--mode", "all", "--generation-deterministic", "--no-color"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=1800)
-    return done.stdout[-1500:]
+    options = ["--checks", "not_a_server_error", "--phases", "fuzzing", "--mode", "all", "--continue-on-failure"]
+    counts = ["--max-examples", str(EXAMPLES), "--no-color"]
+    done = subprocess.run([*command, *options, *counts], capture_output=True, text=True, timeout=1800)
+    return "\n".join(
+        line for line in done.stdout.splitlines() if re.search(r"generated|Failures|❌|Server error", line)
+    )
 
 
 def main() -> None:
@@ -109,7 +115,7 @@ def main() -> None:
             print(f"| the same, 99th percentile to the first character, s | {last:.2f} |")
             print(f"| the same, characters a second | {rate(thousand):,.0f} |", flush=True)
             if "--quick" not in sys.argv:
-                print(f"\nschemathesis, {FUZZED:,} requests:\n\n{fuzz(port)}")
+                print(f"\nschemathesis:\n\n{fuzz(port)}")
 
 
 def rate(rounds: list[dict], what: str = "characters") -> float:

@@ -2,7 +2,10 @@
 
 import json
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -230,3 +233,18 @@ def test_health_metrics_and_the_document(served):
     assert set(document["paths"]) >= {"/v1/completions", "/v1/score", "/v1/next", "/v1/models", "/health", "/metrics"}
     page = served.client.get(f"{served.url}/")
     assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+def test_a_fuzzer_finds_no_server_error(served):
+    command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{served.url}/openapi.json"]
+    options = [
+        "--phases",
+        "fuzzing",
+        "--checks",
+        "not_a_server_error,response_schema_conformance,content_type_conformance",
+    ]
+    counts = ["--max-examples", "40", "--mode", "all", "--generation-deterministic", "--no-color"]
+    done = subprocess.run(
+        [*command, *options, *counts], capture_output=True, text=True, timeout=300, cwd=served.log_file.parent
+    )
+    assert done.returncode == 0, done.stdout
