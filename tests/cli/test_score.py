@@ -74,7 +74,7 @@ def test_unknown_characters_are_told(charloom, model_file, tmp_path):
     for policy, characters, words in (("skip", 19, "left out"), ("replace", 21, "scored as ' '")):
         done = charloom("score", model_file, tmp_path / "foreign.txt", "--unknown", policy, "--json")
         assert json.loads(done.stdout)["characters"] == characters
-        assert f"2 characters {words}, as the model does not know them: " in done.stderr
+        assert f"2 characters {words}, unknown to the model: " in done.stderr
 
 
 def test_what_cannot_be_scored_is_refused(charloom, model_file, rest, tmp_path):

@@ -157,7 +157,7 @@ def tell_unknown(name: str, scorer: "Scorer", unknown: UnknownPolicy) -> None:
     if scorer.unknown:
         done = "left out" if unknown == "skip" else f"scored as {scorer.vocabulary.replacement!r}"
         who = f"{one_line(name)}: " if name else ""
-        which = f"characters {done}, as the model does not know them"
+        which = f"character{'s' * (scorer.unknown.total() > 1)} {done}, unknown to the model"
         click.echo(f"{who}{scorer.unknown.total():,} {which}: {describe_characters(scorer.unknown)}", err=True)
         scorer.unknown.clear()
 

@@ -55,7 +55,7 @@ def openapi() -> dict[str, Any]:
     for path, (summary, asked, answer) in _POSTS.items():
         answered = {"description": "Done.", **content(answer)}
         if answer is Completion:  # or as it is written
-            answered["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+            answered["content"]["text/event-stream"] = {}
         paths[path] = {
             "post": {
                 "summary": summary,
