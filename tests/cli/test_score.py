@@ -206,7 +206,7 @@ def test_an_unknown_character_ends_lines_or_is_counted(charloom, model_file):
     assert (carried.stdout.count("\n"), carried.stderr) == (1, done.stderr)
     done = charloom("score", model_file, "-", "--per", "line", "--json", "--unknown", "replace", stdin=text)
     assert [row["unknown"] for row in rows_of(done)] == [0, 1, 0]
-    assert "1 characters scored as ' '" in done.stderr
+    assert "1 character scored as ' '" in done.stderr
 
 
 def test_characters_and_files_are_scored_each_for_itself(charloom, model_file, rest, tmp_path):
