@@ -61,9 +61,11 @@ def few_threads(count: int | None) -> Iterator[int]:
     What computes is to be loaded meanwhile.
     """
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
-    yield use_threads(count)
-    if cores is not None:
-        os.sched_setaffinity(0, cores)
+    try:
+        yield use_threads(count)
+    finally:
+        if cores is not None:
+            os.sched_setaffinity(0, cores)
 
 
 def processor_name() -> str:

@@ -115,20 +115,26 @@ def test_a_record_ends_where_its_end_comes(served, served_files):
         assert done["finish_reason"] == "stop"
 
 
+def byte_of(token):
+    return bytes([int(token[-2:], 16)]) if token.startswith("bytes:") else token.encode()
+
+
 @pytest.mark.parametrize("name", ["letters", "bytes"])
 def test_probabilities_are_those_that_score_gives(served, served_files, name):
     asked = {"model": name, "seed": 2, "max_tokens": 30, "echo": True, "logprobs": 3}
     done = served.complete("abc ", **asked)["choices"][0]
     found = done["logprobs"]
-    score = charloom.load(served_files[name]).score("abc " + "x" * 0 if name == "bytes" else done["text"])
-    count = len(score.nats)
-    assert found["token_logprobs"][:count] == pytest.approx((-score.nats).tolist(), abs=1e-4)
+    tokens = done["text"] if name == "letters" else b"".join(map(byte_of, found["tokens"]))
+    assert found["token_logprobs"] == pytest.approx(
+        (-charloom.load(served_files[name]).score(tokens).nats).tolist(), abs=1e-4
+    )
     assert len(found["tokens"]) == 34
-    assert found["text_offset"] == list(range(34))
+    if name == "letters":
+        assert found["text_offset"] == list(range(34))
     for logprob, top, token in zip(found["token_logprobs"], found["top_logprobs"], found["tokens"], strict=True):
-        assert len(top) == 3
-        assert all(one <= max(top.values()) for one in top.values())
-        assert top.get(token, logprob) == logprob
+        assert len(top) == 3 + (token not in list(top)[:3])  # as OpenAI has it, with the one that came
+        assert list(top.values())[:3] == sorted(top.values(), reverse=True)[:3]
+        assert top[token] == logprob
         assert math.fsum(math.exp(one) for one in top.values()) <= 1 + 1e-5
     if name == "letters":
         assert "".join(found["tokens"]) == done["text"]
@@ -164,7 +170,7 @@ REFUSED = {
     "top_p": ([1.5, -0.1], "top_p"),
     "n": ([0, 1.5, 1000], "n"),
     "max_tokens": ([-1, 10**9, 40_000], "max_tokens"),
-    "seed": ([-1, 2**63, "x"], "seed"),
+    "seed": ([-(2**63) - 1, 2**63, "x"], "seed"),
     "stop": (["", [""], 5], "stop"),
     "logprobs": ([21, -1], "logprobs"),
     "prompt": ([5, [], [1, 2], {"a": 1}, "x" * 70_000], "prompt"),
@@ -216,3 +222,86 @@ def test_the_reference_serves_the_same_api(served_files, tmp_path, model):
         assert len(done["text"]) == 200
         assert server.complete("ab", seed=3, max_tokens=200)["choices"][0]["text"] == done["text"]
         assert len(done["logprobs"]["tokens"]) == 200
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("echo", [False, True])
+def test_bytes_stand_at_the_characters_they_are_of(served, seed, echo):
+    asked = {"model": "bytes", "seed": seed, "max_tokens": 60, "logprobs": 0, "echo": echo}
+    done = served.complete("né ", **asked)
+    choice, usage = done["choices"][0], done["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (4, 60)
+    found = choice["logprobs"]
+    data = b"".join(map(byte_of, found["tokens"]))
+    assert len(data) == 60 + 4 * echo
+    assert data.decode("utf-8", "replace") == choice["text"]
+    for at, place in enumerate(found["text_offset"]):
+        # What stands before a byte is complete without it, or it is the rest of what begins there.
+        before = data[:at].decode("utf-8", "ignore") if echo and at <= 4 else None
+        assert place <= len(choice["text"])
+        if before is not None:
+            assert place == len(before)
+    assert found["text_offset"] == sorted(found["text_offset"])
+    # Up to a text to stop at, no token stands behind what is given out.
+    stop = choice["text"][40:42]
+    first = choice["text"].index(stop, 3 * echo)
+    stopped = served.complete("né ", **asked, stop=stop)
+    text, tokens = stopped["choices"][0]["text"], stopped["choices"][0]["logprobs"]["tokens"]
+    assert text == choice["text"][:first]
+    assert tokens == found["tokens"][: len(tokens)]
+    assert stopped["usage"]["completion_tokens"] == len(tokens) - 4 * echo
+    assert b"".join(map(byte_of, tokens)).decode("utf-8", "replace").startswith(text)
+    assert len(b"".join(map(byte_of, tokens)).decode("utf-8", "replace")) <= len(text) + 1
+
+
+def test_a_sign_of_a_seed_and_nearly_all_of_top_p(served):
+    assert served.complete("a", seed=-5)["choices"] == served.complete("a", seed=2**63 - 5)["choices"]
+    whole = served.complete("a", seed=3, max_tokens=200)["choices"]
+    assert served.complete("a", seed=3, max_tokens=200, top_p=0.99999999)["choices"] == whole
+
+
+def test_one_prompt_of_many_texts_is_read_once(served):
+    begin = served.metric("charloom_prefix_misses") + served.metric("charloom_prefix_hits")
+    prompt = "wwxx yy " * 50
+    done = served.complete(prompt, n=50, max_tokens=5, seed=1)
+    assert served.metric("charloom_prefix_misses") + served.metric("charloom_prefix_hits") == begin + 1
+    alone = served.complete(prompt, n=1, max_tokens=5, seed=1)
+    assert alone["choices"][0] == done["choices"][0]
+
+
+def test_answers_have_a_size(served):
+    answer = served.post("/v1/completions", {"prompt": "a", "n": 100, "max_tokens": 5_000, "logprobs": 5})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "answer_too_long"
+
+
+def test_a_model_of_rare_characters_never_writes_the_unknown_one(served_files, tmp_path):
+    from charloom.settings import TextSettings
+    from charloom.text import Vocabulary
+    from tests.server.conftest import LETTERS, model_of, serving
+
+    model = model_of(vocabulary=Vocabulary("chars", LETTERS + "\ufffd"), text=TextSettings(min_count=2))
+    model.save(tmp_path / "rare.safetensors")
+    with serving(tmp_path, tmp_path / "rare.safetensors") as server:
+        done = server.complete("a", seed=1, max_tokens=3_000)["choices"][0]["text"]
+        assert done == model.generate("a", 3_000, temperature=1.0, seed=1)[1:]
+        assert "\ufffd" not in done
+        found = server.post("/v1/next", {"prompt": "a"}).json()["data"]
+        assert next(one["prob"] for one in found if one["char"] == "\ufffd") == 0
+
+
+def test_a_model_of_windows(tmp_path):
+    from dataclasses import replace
+
+    from tests.server.conftest import model_of, serving
+
+    model = replace(model_of(), training={"window": 4})
+    model.save(tmp_path / "window.safetensors")
+    with serving(tmp_path, tmp_path / "window.safetensors") as server:
+        done = server.complete("abcdef", seed=1, max_tokens=70, n=2, logprobs=1)["choices"]
+        assert done[0]["text"] == model.generate("abcdef", 70, temperature=1.0, seed=1)[6:]
+        assert server.post("/v1/completions", {"prompt": "abc"}).status_code == 400
+        rated = server.post("/v1/completions", {"prompt": "abcdef", "echo": True, "logprobs": 0})
+        assert (rated.status_code, rated.json()["error"]["param"]) == (400, "logprobs")
+        (first, *_) = server.post("/v1/next", {"prompt": "abcdef", "top": 1}).json()["data"]
+        assert first["prob"] == pytest.approx(model.next("abcdef").top(1)[0][1], abs=1e-5)

@@ -12,6 +12,8 @@ import sys
 import threading
 import time
 
+import httpx
+
 import charloom
 from tests.server.conftest import eventually, model_of, serving
 
@@ -170,6 +172,63 @@ def test_what_does_not_end_is_ended(served_files, tmp_path):
         assert server.process.wait(10) == 0
         assert 0.5 < time.monotonic() - begin < 6
         connection.close()
+
+
+def test_readers_that_never_read_are_given_up(served_files, tmp_path):
+    limits = {"reader_timeout": 1, "timeout": 4, "max_streams": 3, "max_queue": 1, "max_tokens": 10**7}
+    with serving(tmp_path, served_files["letters"], limits=limits) as server:
+        lazy = []
+        for number in range(3):
+            connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.sendall(request(server, max_tokens=10**7, seed=number))
+            lazy.append(connection)
+        assert eventually(lambda: server.metric("charloom_active_texts") == 3)
+        assert eventually(lambda: server.metric("charloom_active_texts") == 0)
+        assert server.complete("a", n=3)
+        # One that reads a little now and then has the time of a request, no more.
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.sendall(request(server, max_tokens=10**7))
+            begin = time.monotonic()
+            while server.metric("charloom_active_texts") == 1 or time.monotonic() - begin < 1:
+                with contextlib.suppress(ConnectionResetError):
+                    slow.recv(20_000)
+                time.sleep(0.2)
+                assert time.monotonic() - begin < 9
+        for connection in lazy:
+            connection.close()
+
+
+def test_the_last_words_of_a_stream_that_is_ended(served_files, tmp_path):
+    limits = {"drain_timeout": 2, "max_tokens": 10**9}
+    with serving(tmp_path, served_files["letters"], limits=limits) as server:
+        body = {"prompt": "a", "max_tokens": 10**9, "stream": True}
+        with server.client.stream("POST", f"{server.url}/v1/completions", json=body) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            server.process.send_signal(signal.SIGTERM)
+            last = [line for line in lines if line][-1]
+        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "stopping"
+        assert server.process.wait(10) == 0
+
+
+def test_sigterm_while_a_text_is_scored(served_files, tmp_path):
+    with serving(tmp_path, served_files["letters"], limits={"drain_timeout": 1}) as server:
+        slow = {"input": ["a" * 60] * 1000, "prompt": "a" * 900, "per": "char"}
+        thread = threading.Thread(target=post_quietly, args=(server, slow))
+        thread.start()
+        time.sleep(0.3)
+        begin = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(15) == 0
+        assert time.monotonic() - begin < 10
+        thread.join()
+
+
+def post_quietly(server, body):
+    with contextlib.suppress(httpx.HTTPError):
+        server.post("/v1/score", body)
 
 
 def charloom_serve(*arguments, **environment):

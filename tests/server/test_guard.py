@@ -18,14 +18,14 @@ JSON = {"Content-Type": "application/json"}
 def raw(server, data, seconds=10.0):
     """Returns all that is answered to raw bytes, up to the connection's end."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=seconds) as connection:
-        connection.sendall(data)
         answer = b""
         try:
+            connection.sendall(data)
             while piece := connection.recv(65536):
                 answer += piece
         except TimeoutError:
             pass
-        except ConnectionResetError:  # with what was sent after the answer still unread
+        except (ConnectionResetError, BrokenPipeError):  # with what was sent after the answer still unread
             pass
         return answer
 
@@ -55,7 +55,9 @@ def test_addresses_and_localhost_are_not(served, host):
     assert served.client.get(f"{served.url}/v1/models", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1", "http://localhost", "junk"])
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "http://127.0.0.1:1", "http://localhost", "junk", "http://["]
+)
 def test_pages_of_other_sites_may_not_ask(served, origin):
     body = {"prompt": "a"}
     answer = served.post("/v1/completions", body, headers={"Origin": origin})
@@ -117,6 +119,12 @@ def test_a_head_that_is_too_large_is_refused(served):
     many = b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + b"".join(b"X-%d: 1\r\n" % at for at in range(200_000))
     answer = raw(served, many)
     assert answer == b"" or b" 400 " in answer.split(b"\r\n")[0]
+    trailers = (
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"a:b\r\n" * 10**6
+    )
+    before = served.memory()
+    raw(served, trailers)
+    assert served.memory() - before < 20e6
     assert served.client.get(f"{served.url}/health").status_code == 200
 
 
@@ -133,7 +141,15 @@ def test_slow_and_half_requests_are_given_up(served_files, tmp_path):
         assert raw(server, b"POST /v1/next HTTP/1.1\r\nHost: loc") == b""
         assert raw(server, b"") == b""
         assert b" 408 " in raw(server, head("/v1/next", 100) + b"{").split(b"\r\n")[0]
-        assert time.monotonic() - begin < 8
+        # What comes behind an answer must become a request, and what is left of a refused one must come, in time.
+        refused = head("/v1/next", 100).replace(b"application/json", b"text/plain")
+        for data, more in [(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", b"\r\n"), (refused, b"{")]:
+            with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+                connection.sendall(data)
+                assert connection.recv(65536)
+                connection.sendall(more)
+                assert connection.recv(65536) == b""
+        assert time.monotonic() - begin < 12
         assert server.complete("a", max_tokens=5)
 
 
@@ -162,7 +178,7 @@ def test_no_more_is_taken_than_there_is_room_for(served_files, tmp_path):
     with serving(tmp_path, served_files["letters"], *options) as server:
         assert is_refused(server.post("/v1/completions", {"prompt": "a" * 51}), 400, "prompt_too_long")
         assert is_refused(server.post("/v1/completions", {"max_tokens": 20_001}), 400, "too_many_tokens")
-        assert is_refused(server.post("/v1/completions", {"n": 4}), 429, "queue_full")
+        assert is_refused(server.post("/v1/completions", {"n": 4}), 400, "too_many_choices")  # at no time
         # Two that are written and one that waits, whose readers do not read.
         body = {"prompt": "a", "max_tokens": 20_000, "stream": True, "logprobs": 20}
         streams = [server.client.stream("POST", f"{server.url}/v1/completions", json=body) for _ in range(3)]
@@ -215,7 +231,9 @@ def test_logs_have_no_prompts_unless_asked(served_files, tmp_path):
         server.complete("a secret prompt", max_tokens=3)
         server.post("/v1/score", {"input": "a secret text"})
         server.post("/v1/next", {"prompt": "a secret letter É"})
+        server.client.get(f"{server.url}/%0a2026-01-01 00:00:00 a forged line%1b[31m")
     assert "POST /v1/completions 200" in server.log
+    assert "\\n2026-01-01 00:00:00 a forged line\\x1b[31m 404" in server.log
     assert "secret" not in server.log
     with serving(tmp_path, served_files["letters"], "--log-prompts") as server:
         server.complete("a secret prompt", max_tokens=3)
@@ -248,3 +266,49 @@ def test_a_fuzzer_finds_no_server_error(served):
         [*command, *options, *counts], capture_output=True, text=True, timeout=300, cwd=served.log_file.parent
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_more_connections_than_there_is_room_for_are_refused_in_json(served_files, tmp_path):
+    with serving(tmp_path, served_files["letters"], limits={"max_streams": 1, "max_queue": 1}) as server:
+        held = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(66)]
+        time.sleep(0.3)
+        answer = raw(server, b"")
+        assert answer.startswith(b"HTTP/1.1 429 ")
+        assert b"retry-after: 1" in answer
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "queue_full"
+        for connection in held:
+            connection.close()
+        assert eventually(lambda: server.client.get(f"{server.url}/health").status_code == 200)
+
+
+def test_the_limit_of_open_files_is_raised_or_told(served_files, tmp_path):
+    script = "ulimit -S -n 100; ulimit -H -n 400; exec " + " ".join(
+        [sys.executable, "-m", "charloom", "serve", str(served_files["letters"]), "--port", "0"]
+    )
+    process = subprocess.Popen(["bash", "-c", script], stderr=subprocess.PIPE, text=True)
+    try:
+        lines = [process.stderr.readline() for _ in range(2)]
+        assert "400 files open" in lines[0]
+        assert "ulimit -n 2176" in lines[0]
+        assert "ready" in lines[1]
+        limits = Path(f"/proc/{process.pid}/limits").read_text()
+        assert "400" in next(line for line in limits.splitlines() if line.startswith("Max open files")).split()[3]
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def test_scores_have_a_size_and_end_with_their_client(served_files, tmp_path):
+    with serving(tmp_path, served_files["letters"]) as server:
+        long = {"input": "\n" * 60_000, "prompt": "a" * 60_000, "per": "line"}
+        assert is_refused(server.post("/v1/score", long), 400, "too_much")
+        wide = {"input": "a" * 60_000, "per": "char", "guesses": 20}
+        assert is_refused(server.post("/v1/score", wide), 400, "answer_too_long")
+        slow = {"input": ["a" * 60] * 1000, "prompt": "a" * 900, "per": "char"}
+        for _ in range(3):
+            with httpx.Client(timeout=0.05) as hasty, pytest.raises(httpx.ReadTimeout):
+                hasty.post(f"{server.url}/v1/score", json=slow)
+        begin = time.monotonic()
+        assert server.post("/v1/score", {"input": "a"}).status_code == 200
+        assert time.monotonic() - begin < 5
+        assert eventually(lambda: server.metric("charloom_queued_scores") == 0)

@@ -160,6 +160,7 @@ def test_the_keyboard_is_enough(served):
         tab.keyboard.press("ArrowRight")
         assert tab.input_value("#temperature") == "0.85"
         tab.fill("#length", "32768")
+        tab.select_option("#model", "bytes")
         tab.focus("#prompt")
         tab.keyboard.press("Control+Enter")
         until(tab, "document.getElementById('text').textContent.length > 100")
@@ -198,11 +199,12 @@ def test_unknown_characters_and_refusals_are_told(served):
 
 
 def test_a_server_that_goes_away_and_comes_back(served_files, tmp_path):
-    with serving(tmp_path, served_files["letters"]) as server:
+    options = served_files["letters"], "--max-tokens", 10**6
+    with serving(tmp_path, *options) as server:
         port = server.port
         with opened(server.url, may_fail=True) as tab:
             tab.fill("#prompt", "to be ")
-            tab.fill("#length", "20000")
+            tab.fill("#length", "1000000")
             tab.click("#write")
             until(tab, "document.getElementById('text').textContent.length > 200")
             server.process.kill()
@@ -211,7 +213,7 @@ def test_a_server_that_goes_away_and_comes_back(served_files, tmp_path):
             text = text_of(tab)
             assert len(text) > 200
             assert tab.is_disabled("#write")
-            with serving(tmp_path, served_files["letters"], "--port", port):
+            with serving(tmp_path, *options, "--port", port):
                 wait_for_status(tab, "The server is back")
                 assert text_of(tab) == text
                 tab.fill("#length", "100")

@@ -92,4 +92,3 @@ def _log() -> None:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # what it would say is said already

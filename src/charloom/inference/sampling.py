@@ -53,7 +53,7 @@ class SamplingRule(NamedTuple):
         return cls(
             jnp.float32(settings.temperature),
             None if settings.top_k is None else jnp.int32(settings.top_k),
-            None if settings.top_p in (None, 1) else jnp.float32(settings.top_p),
+            None if settings.top_p is None or np.float32(settings.top_p) >= 1 else jnp.float32(settings.top_p),
         )
 
 

@@ -108,5 +108,8 @@ class Writing:
 
 def _overlap(text: str, stop: str) -> int:
     """Returns the length of the longest end of `text` that `stop`, longer than it, begins with."""
-    longest = min(len(stop) - 1, len(text))
-    return next((count for count in range(longest, 0, -1) if text.endswith(stop[:count])), 0)
+    end = text[max(0, len(text) - len(stop) + 1) :]
+    at = end.find(stop[0])
+    while at >= 0 and not stop.startswith(end[at:]):
+        at = end.find(stop[0], at + 1)
+    return len(end) - at if at >= 0 else 0

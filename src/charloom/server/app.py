@@ -56,27 +56,30 @@ def application(
         if watch is not None:
             watch.cancel()
         await asyncio.to_thread(service.engine.stop)
-        service.scoring.shutdown(cancel_futures=True)
+        service.scoring.shutdown(wait=False, cancel_futures=True)
 
-    allowed = [Middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"])]
+    sites = [origin.rstrip("/") for origin in origins]
+    allowed = [Middleware(CORSMiddleware, allow_origins=sites, allow_methods=["*"], allow_headers=["*"])]
+    routes = [
+        Route("/", _page("index.html", "text/html; charset=utf-8")),
+        Route("/page.js", _page("page.js", "text/javascript; charset=utf-8")),
+        Route("/page.css", _page("page.css", "text/css; charset=utf-8")),
+        Route("/icon.svg", _page("icon.svg", "image/svg+xml")),
+        Route("/v1/completions", completions, methods=["POST"]),
+        Route("/v1/score", score, methods=["POST"]),
+        Route("/v1/next", next_characters, methods=["POST"]),
+        Route("/v1/models", _models),
+        Route("/v1/models/{name}", _model),
+        Route("/health", _health),
+        Route("/metrics", _metrics),
+        Route("/openapi.json", _openapi),
+    ]
+    paths = [route.path for route in routes]
     app = Starlette(
-        routes=[
-            Route("/", _page("index.html", "text/html; charset=utf-8")),
-            Route("/page.js", _page("page.js", "text/javascript; charset=utf-8")),
-            Route("/page.css", _page("page.css", "text/css; charset=utf-8")),
-            Route("/icon.svg", _page("icon.svg", "image/svg+xml")),
-            Route("/v1/completions", completions, methods=["POST"]),
-            Route("/v1/score", score, methods=["POST"]),
-            Route("/v1/next", next_characters, methods=["POST"]),
-            Route("/v1/models", _models),
-            Route("/v1/models/{name}", _model),
-            Route("/health", _health),
-            Route("/metrics", _metrics),
-            Route("/openapi.json", _openapi),
-        ],
+        routes=routes,
         middleware=[
-            Middleware(Guard, service=service, hosts=hosts, origins=origins),
-            *(allowed if origins else []),
+            *(allowed if sites else []),
+            Middleware(Guard, service=service, hosts=hosts, origins=sites, paths=paths),
         ],
         exception_handlers={ApiError: _refusal, HTTPException: _http_refusal},
         lifespan=lifespan,
@@ -130,7 +133,8 @@ def _facts(served: ServedModel, limits: Limits) -> ModelFacts:
 
 
 async def _health(request: Request) -> Response:
-    health = Health(live=True, ready=not service_of(request).is_draining)
+    service = service_of(request)
+    health = Health(live=True, ready=service.engine.is_alive and not service.is_draining)
     return _json(health, 200 if health.ready else 503)
 
 

@@ -34,6 +34,8 @@ class Catalog:
         self._seen: dict[str, tuple[int, ...]] = {}
         for path in paths:
             name = path.name.removesuffix(".safetensors")
+            if not name.isprintable():
+                raise CharloomError(f"a model cannot be asked for by the name {name!r}. Rename its file.")
             if name in self._models:
                 raise CharloomError(f"{path} and {self._models[name].path} are both named {name}. Rename one.")
             self._seen[name] = _state_of(path)
@@ -72,8 +74,8 @@ class Catalog:
                 tried[name] = state
                 try:
                     new = await asyncio.to_thread(ServedModel.of_file, name, model.path)
-                except (CharloomError, MemoryError) as error:
-                    logger.warning("%s stays what it was: %s", name, error)
+                except Exception as error:  # whatever it is, the old one is there
+                    logger.warning("%s stays what it was: %s", name, error or type(error).__name__)
                     continue
                 self._models[name] = new
                 self.reloads += 1

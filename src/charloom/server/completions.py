@@ -18,10 +18,9 @@ from charloom.server.problems import ApiError, too_busy
 from charloom.server.requests import body_of
 from charloom.server.schema import Choice, Completion, CompletionRequest, Logprobs, Usage
 from charloom.server.served import ServedModel
-from charloom.server.service import Service, prompt_ids, service_of
-from charloom.server.tokens import token_names
+from charloom.server.service import Service, prompt_ids, require_few_numbers, service_of
+from charloom.server.tokens import PlacedDecoder, token_names
 from charloom.settings import SamplingSettings
-from charloom.text import Vocabulary
 from charloom.units import finite_or_none
 
 _DEFAULT_TOKENS = 16
@@ -101,11 +100,12 @@ class _Text:
 
     index: int
     order: Order
+    decoder: PlacedDecoder
     unfolding: Unfolding
     lead: str
     likelihoods: "_Likelihoods | None" = None
     finish_reason: Literal["stop", "length"] | None = None
-    written: int = 0
+    characters: int = 0
 
     def add(self, delivery: Delivery) -> Choice | None:
         """Returns the piece of the text that a delivery completes; None where there is none yet."""
@@ -119,53 +119,73 @@ class _Text:
         if (reason := self.unfolding.stopped) is not None:
             self.finish_reason = "length" if reason == "length" else "stop"
             self.order.is_cancelled = True
-        self.written += len(piece)
+        self.characters += len(piece)
         return self._piece(piece) if piece or self.finish_reason else None
 
+    @property
+    def written(self) -> int:
+        """Tokens that the text has."""
+        return self.order.length if self.finish_reason == "length" else self.decoder.tokens_of(self.characters)
+
     def _piece(self, piece: str) -> Choice:
-        logprobs = None if self.likelihoods is None else self.likelihoods.up_to(piece, self.finish_reason == "length")
+        logprobs = None if self.likelihoods is None else self.likelihoods.up_to(self.written)
         text, self.lead = self.lead + piece, ""
         return Choice(text=text, index=self.index, logprobs=logprobs, finish_reason=self.finish_reason)
 
 
 class _Likelihoods:
-    """What the tokens of a text cost, until the text is given out that they are of."""
+    """What the tokens of a text cost, until the text is given out that they are of.
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._names = token_names(vocabulary)
-        self._is_bytes = vocabulary.units == "bytes"
+    Args:
+        names: of the tokens.
+        decoder: of the text.
+        prompt: what stands before the text, and its decoder; None where it is not given out.
+    """
+
+    def __init__(self, names: list[str], decoder: PlacedDecoder, prompt: tuple[str, PlacedDecoder] | None) -> None:
+        self._names = names
+        self._decoder = decoder
+        self._prompt = prompt
         self._tokens: list[str] = []
-        self._logprobs: list[float] = []
+        self._logprobs: list[float | None] = []
         self._top: list[dict[str, float | None]] = []
-        self._offset = self._prompt = 0
+        self._given = self._before = 0
 
     def add(self, delivery: Delivery) -> None:
         assert delivery.nats is not None
         assert delivery.guesses is not None  # they come together
-        self._tokens += [self._names[token] for token in delivery.token_ids.tolist()]
-        self._logprobs += (-delivery.nats).tolist()
-        for ids, log_probs in zip(
-            delivery.guesses.token_ids.tolist(), delivery.guesses.log_probs.tolist(), strict=True
+        rows = zip(delivery.guesses.token_ids.tolist(), delivery.guesses.log_probs.tolist(), strict=True)
+        for token, nats, (ids, log_probs) in zip(
+            delivery.token_ids.tolist(), delivery.nats.tolist(), rows, strict=True
         ):
-            self._top.append(
-                {self._names[one]: finite_or_none(value) for one, value in zip(ids, log_probs, strict=True)}
-            )
+            top = {self._names[one]: finite_or_none(value) for one, value in zip(ids, log_probs, strict=True)}
+            if top:  # the one that came is among them, as OpenAI has it
+                top.setdefault(self._names[token], finite_or_none(-nats))
+            self._tokens.append(self._names[token])
+            self._logprobs.append(finite_or_none(-nats))
+            self._top.append(top)
         if delivery.is_prompt:
-            self._prompt += len(delivery.token_ids)
+            self._before += len(delivery.token_ids)
 
-    def up_to(self, piece: str, is_end: bool) -> Logprobs:
-        """Returns those of a piece of the text, and those of the prompt, if they are not yet out."""
-        units = len(piece.encode("utf-8", "surrogatepass")) if self._is_bytes else len(piece)
-        count = len(self._tokens) if is_end else min(len(self._tokens), self._prompt + units)
-        self._prompt = 0
+    def up_to(self, written: int) -> Logprobs:
+        """Returns those of the text's first tokens, and of the prompt before it, that are not yet out."""
+        count = self._before + written - self._given
+        places = []
+        for at in range(self._given, self._given + count):
+            if at < self._before:
+                assert self._prompt is not None  # which is rated where it is given out
+                places.append(self._prompt[1].place_of(at))
+            else:
+                lead = len(self._prompt[0]) if self._prompt is not None else 0
+                places.append(lead + self._decoder.place_of(at - self._before))
         found = Logprobs(
             tokens=self._tokens[:count],
-            token_logprobs=[finite_or_none(one) for one in self._logprobs[:count]],
+            token_logprobs=self._logprobs[:count],
             top_logprobs=self._top[:count],
-            text_offset=list(range(self._offset, self._offset + count)),
+            text_offset=places,
         )
         del self._tokens[:count], self._logprobs[:count], self._top[:count]
-        self._offset += count
+        self._given += count
         return found
 
 
@@ -196,8 +216,9 @@ class _Job:
         limits, model = service.limits, service.catalog.named(asked.model)
         prompts = [asked.prompt or ""] if isinstance(asked.prompt, str | None) else asked.prompt
         count, length = asked.n or 1, _DEFAULT_TOKENS if asked.max_tokens is None else asked.max_tokens
-        if len(prompts) * count > limits.max_choices:
-            message = f"{len(prompts) * count:,} texts are asked for, and at most {limits.max_choices:,} are written."
+        most_choices = min(limits.max_choices, limits.max_streams + limits.max_queue)
+        if len(prompts) * count > most_choices:
+            message = f"{len(prompts) * count:,} texts are asked for, and at most {most_choices:,} are written."
             raise ApiError(400, message, param="n", code="too_many_choices")
         if length > limits.max_tokens:
             message = f"max_tokens is {length:,}, and at most {limits.max_tokens:,} are written. Ask for fewer."
@@ -208,15 +229,29 @@ class _Job:
         if is_prompt_rated and model.begin is None:
             message = "This model reads windows: it cannot rate the prompt itself. Leave echo or logprobs out."
             raise ApiError(400, message, param="logprobs", code="unsupported")
+        if asked.logprobs is not None and not asked.stream:  # a stream waits for its reader
+            rated = len(prompts) * count * length + (count * sum(map(len, prompts)) if is_prompt_rated else 0)
+            require_few_numbers(rated * (1 + asked.logprobs), "logprobs")
         top_p = None if asked.top_p in (None, 1) else max(asked.top_p or 0, _SMALLEST_TOP_P)
         temperature = 1.0 if asked.temperature is None else asked.temperature
         settings = SamplingSettings(temperature=temperature, top_k=asked.top_k, top_p=top_p)
         stops = [asked.stop] if isinstance(asked.stop, str) else asked.stop or []
-        job = cls(service, model, asked, secrets.randbelow(2**32) if asked.seed is None else asked.seed, arrived)
+        # OpenAI's seeds have a sign; those of charloom are the numbers from 0 to 2**63 - 1.
+        job = cls(
+            service, model, asked, secrets.randbelow(2**32) if asked.seed is None else asked.seed % 2**63, arrived
+        )
         vocabulary = model.model.vocabulary
+        stops = [model.model.seen(stop) for stop in stops]
+        names = token_names(vocabulary) if asked.logprobs is not None else []
         for prompt in prompts:
             ids = prompt_ids(service, model, prompt, asked.unknown)
             job._prompt_tokens += len(ids)
+            lead = ""
+            of_prompt: tuple[str, PlacedDecoder] | None = None
+            if asked.echo:
+                decoder = PlacedDecoder(vocabulary)
+                lead = decoder(ids, final=True)
+                of_prompt = lead, decoder
             for number in range(count):
                 order = Order(
                     model=model,
@@ -229,11 +264,10 @@ class _Job:
                     with_prompt=is_prompt_rated,
                     deliver=job._inbox.put,
                 )
-                seen = [model.model.seen(stop) for stop in stops]
-                unfolding = Unfolding(vocabulary.decoder(), seen, vocabulary.end_id)
-                likelihoods = None if asked.logprobs is None else _Likelihoods(vocabulary)
-                lead = vocabulary.decode(ids) if asked.echo else ""
-                job.texts.append(_Text(len(job.texts), order, unfolding, lead, likelihoods))
+                decoder = PlacedDecoder(vocabulary)
+                unfolding = Unfolding(decoder, stops, vocabulary.end_id)
+                likelihoods = None if asked.logprobs is None else _Likelihoods(names, decoder, of_prompt)
+                job.texts.append(_Text(len(job.texts), order, decoder, unfolding, lead, likelihoods))
         try:
             service.engine.submit([text.order for text in job.texts])
         except QueueFullError:
@@ -249,7 +283,7 @@ class _Job:
         """
         by_order = {text.order: text for text in self.texts}
         service, open_texts, is_first = self._service, len(self.texts), True
-        async with self._inbox.served(list(by_order), receive, service.limits.timeout):
+        async with self._inbox.served(list(by_order), receive, service):
             while open_texts:
                 deliveries = await self._inbox.take()
                 found = [by_order[one.order].add(one) for one in deliveries]

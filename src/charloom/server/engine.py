@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Integer
+from jaxtyping import Float32, Int32, Integer
 
 from charloom.inference import Guesses, NativeStream, Stream
 from charloom.server.limits import Limits
@@ -96,9 +96,21 @@ class QueueFullError(Exception):
 
 @dataclass(eq=False)
 class _Reading:
-    order: Order
-    read: int
-    stream: Stream | NativeStream | None
+    """A prompt on its way, and the orders of texts that go on from it."""
+
+    orders: list[Order]
+    read: int = 0
+    stream: Stream | NativeStream | None = None
+    is_begun: bool = False
+
+    @property
+    def prompt(self) -> Integer[np.ndarray, " time"]:
+        return self.orders[0].prompt
+
+    def takes(self, order: Order) -> bool:
+        """Returns whether the texts of a request that have one prompt can wait for it together."""
+        first = self.orders[0]
+        return not self.is_begun and first.prompt is order.prompt and first.with_prompt == order.with_prompt
 
 
 @dataclass(eq=False)
@@ -121,25 +133,31 @@ class _Desk:
 
     def begin(self, order: Order) -> None:
         """Takes an order up."""
-        read, stream = self.model.known_beginning(order.prompt)
-        if order.with_prompt:  # each place's logits are wanted
-            read, stream = 0, self.model.begin
-        self.reading.append(_Reading(order, read, stream))
+        if self.reading and self.reading[-1].takes(order):
+            self.reading[-1].orders.append(order)
+        else:
+            self.reading.append(_Reading([order]))
 
     @property
     def count(self) -> int:
         """Texts that are at work, or rest."""
-        return len(self.reading) + len(self.writing) + len(self.resting)
+        return sum(len(one.orders) for one in self.reading) + len(self.writing) + len(self.resting)
 
     @property
     def has_work(self) -> bool:
         """Whether there is anything to do now."""
-        return bool(self.reading or self.writing) or any(not one.order.is_paused for one, _ in self.resting)
+        return bool(self.writing) or self.is_reading or any(not one.order.is_paused for one, _ in self.resting)
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a prompt waits to be read."""
+        return any(not _is_paused(one) for one in self.reading)
 
     def look_after(self) -> None:
         """Frees the places of those that nobody waits for, or that rest; takes up those that go on."""
-        if any(reading.order.is_cancelled for reading in self.reading):
-            self.reading = deque(one for one in self.reading if not one.order.is_cancelled)
+        for reading in self.reading:
+            reading.orders = [order for order in reading.orders if not order.is_cancelled]
+        self.reading = deque(reading for reading in self.reading if reading.orders)
         for place in reversed(range(len(self.writing))):
             one = self.writing[place]
             if one.order.is_paused and not one.order.is_cancelled:
@@ -160,14 +178,21 @@ class _Desk:
     def read(self, until: float) -> list[Delivery]:
         """Reads prompts, turn by turn, and lets those that have read theirs begin to write."""
         done: list[Delivery] = []
-        while self.reading:
+        for _ in range(len(self.reading)):
             reading = self.reading.popleft()
-            order = reading.order
-            if order.with_prompt and len(order.prompt):
-                done.append(self._read_with_likelihoods(reading))
+            if _is_paused(reading):
+                self.reading.append(reading)
+                continue
+            if not reading.is_begun:
+                reading.is_begun = True
+                reading.read, reading.stream = self.model.known_beginning(reading.prompt)
+                if reading.orders[0].with_prompt:  # each place's logits are wanted
+                    reading.read, reading.stream = 0, self.model.begin
+            if reading.orders[0].with_prompt and len(reading.prompt):
+                done += self._read_with_likelihoods(reading)
             else:
-                reading.read, reading.stream = self.model.read_some(reading.stream, order.prompt, reading.read)
-            if reading.read < len(order.prompt):
+                reading.read, reading.stream = self.model.read_some(reading.stream, reading.prompt, reading.read)
+            if reading.read < len(reading.prompt):
                 self.reading.append(reading)
             else:
                 done += self._read_to_the_end(reading)
@@ -175,27 +200,31 @@ class _Desk:
                 break
         return done
 
-    def _read_with_likelihoods(self, reading: _Reading) -> Delivery:
-        order, begin = reading.order, reading.read
-        end = min(len(order.prompt), begin + 64)
+    def _read_with_likelihoods(self, reading: _Reading) -> list[Delivery]:
+        prompt, begin = reading.prompt, reading.read
+        end = min(len(prompt), begin + 64)
         logits = []
         for at in range(begin, end):
             assert reading.stream is not None  # a model of windows is not asked
             logits.append(_logits(reading.stream))
-            _, reading.stream = self.model.read_some(reading.stream, order.prompt[: at + 1], at)
+            _, reading.stream = self.model.read_some(reading.stream, prompt[: at + 1], at)
         reading.read = end
-        return _with_likelihoods(order, order.prompt[begin:end], logits, is_prompt=True)
+        rated = _with_likelihoods(reading.orders[0], prompt[begin:end], logits, is_prompt=True)
+        return [rated._replace(order=order) for order in reading.orders]
 
     def _read_to_the_end(self, reading: _Reading) -> list[Delivery]:
-        order, stream = reading.order, reading.stream
+        prompt, stream = reading.prompt, reading.stream
         assert stream is not None  # something has been read, or the beginning is known
-        if self.model.begin is not None and len(order.prompt):
-            self.model.prefixes.keep(order.prompt, stream)
-        if order.length == 0:
-            return [Delivery(order, order.prompt[:0], logits=_logits(stream), is_last=True)]
-        self.model.texts.join(stream, order.settings, order.seed, order.stream_index)
-        self.writing.append(_Writing(order))
-        return []
+        if self.model.begin is not None and len(prompt):
+            self.model.prefixes.keep(prompt, stream)
+        done = []
+        for order in reading.orders:
+            if order.length == 0:
+                done.append(Delivery(order, prompt[:0], logits=_logits(stream), is_last=True))
+            else:
+                self.model.texts.join(stream, order.settings, order.seed, order.stream_index)
+                self.writing.append(_Writing(order))
+        return done
 
     def write_first(self) -> list[Delivery]:
         """Lets those that have just begun to write write one character."""
@@ -230,8 +259,9 @@ class _Desk:
             tokens = np.concatenate(written, axis=1)
         else:
             tokens = self.model.texts.write(steps, places)
+        done = self._handed_out(tokens, first, logits)
         self._learn(end - first, (time.perf_counter() - begin) / steps)
-        return self._handed_out(tokens, first, logits)
+        return done
 
     def _handed_out(
         self, tokens: Integer[np.ndarray, "texts steps"], first: int, logits: dict[int, list[np.ndarray]]
@@ -263,7 +293,7 @@ class _Desk:
 
     def give_up(self) -> list[Order]:
         """Leaves all work, and returns the orders that it was for."""
-        orders = [one.order for one in self.reading]
+        orders = [order for reading in self.reading for order in reading.orders]
         orders += [one.order for one in (*self.writing, *(resting for resting, _ in self.resting))]
         self.reading.clear()
         self.writing.clear()
@@ -292,6 +322,10 @@ class _Desk:
         known[size] = known.get(size, seconds) + 0.2 * (seconds - known.get(size, seconds))
 
 
+def _is_paused(reading: _Reading) -> bool:
+    return any(order.is_paused for order in reading.orders)
+
+
 def _logits(stream: Stream | NativeStream) -> Float32[np.ndarray, " vocab"]:
     return np.asarray(stream.state.logits[0] if isinstance(stream, NativeStream) else stream.logits)
 
@@ -307,9 +341,16 @@ def _with_likelihoods(
     table = np.array(logits, np.float32).reshape(len(logits), -1)
     table -= table.max(axis=1, keepdims=True, initial=-np.inf)
     table -= np.log(np.exp(table).sum(axis=1, keepdims=True))
-    ids = np.argsort(-table, axis=1, kind="stable")[:, :count].astype(np.int32)
+    ids = _likeliest(table, count)
     nats = -np.take_along_axis(table, token_ids[:, None].astype(np.int64), axis=1)[:, 0]
     return Delivery(order, token_ids, is_prompt, nats, Guesses(ids, np.take_along_axis(table, ids, axis=1)))
+
+
+def _likeliest(table: Float32[np.ndarray, "time vocab"], count: int) -> Int32[np.ndarray, "time count"]:
+    """Returns the `count` tokens of the highest numbers in each row, the highest first; of equals the lower token."""
+    if count == 0:
+        return np.zeros((len(table), 0), np.int32)
+    return np.argsort(-table, axis=1, kind="stable")[:, :count].astype(np.int32)
 
 
 class Engine:
@@ -347,6 +388,11 @@ class Engine:
             self._changed.notify()
         self._handed_over.release()
         self._thread.join()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread works, or waits for work."""
+        return self._thread.is_alive()
 
     @property
     def active(self) -> int:
@@ -393,7 +439,7 @@ class Engine:
                     self._hand_over(desk.read(time.perf_counter() + _READING_SECONDS))
                     self._hand_over(desk.write_first())
                     now = time.perf_counter()
-                    if not desk.reading or now - desk.wrote > _WAIT_SECONDS:
+                    if not desk.is_reading or now - desk.wrote > _WAIT_SECONDS:
                         desk.wrote = now
                         self._hand_over(desk.write(max(1, int(_ROUND_SECONDS / self._sending_seconds))))
                 except Exception as problem:
@@ -427,20 +473,24 @@ class Engine:
         self.characters_written += sum(len(one.token_ids) for one in deliveries if not one.is_prompt)
         self._handed_over.acquire()
         if self._is_stopping or self._loop is None:
+            self._handed_over.release()  # for whatever this round hands over yet
             return
         try:
             self._loop.call_soon_threadsafe(self._receive, deliveries)
         except RuntimeError:  # the loop is closed
             self._is_stopping = True
+            self._handed_over.release()
 
     def _receive(self, deliveries: list[Delivery]) -> None:
         assert self._loop is not None
         begin = time.perf_counter()
-        for delivery in deliveries:
-            if not delivery.order.is_cancelled:
-                delivery.order.deliver(delivery)
-        # Whoever was woken runs, and sends, before this does.
-        self._loop.call_soon(self._sent, begin, len(deliveries))
+        try:
+            for delivery in deliveries:
+                if not delivery.order.is_cancelled:
+                    delivery.order.deliver(delivery)
+        finally:
+            # Whoever was woken runs, and sends, before this does.
+            self._loop.call_soon(self._sent, begin, len(deliveries))
 
     def _sent(self, begin: float, count: int) -> None:
         seconds = (time.perf_counter() - begin) / count

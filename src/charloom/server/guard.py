@@ -34,9 +34,18 @@ class Guard:
         service: the server's parts.
         hosts: names that the server goes by, beside its addresses.
         origins: other sites whose pages may ask.
+        paths: that are counted each for itself.
     """
 
-    def __init__(self, app: ASGIApp, service: Service, hosts: Collection[str], origins: Collection[str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        service: Service,
+        hosts: Collection[str],
+        origins: Collection[str],
+        paths: Collection[str],
+    ) -> None:
+        self._paths = paths
         self._app = app
         self._service = service
         self._hosts = {host.lower() for host in hosts} | {"localhost"}
@@ -66,7 +75,7 @@ class Guard:
                 status = status or 503
                 raise
             except Exception:
-                logger.exception("%s %s failed", scope["method"], scope["path"])
+                logger.exception("%s %s failed", scope["method"], _shown(scope))
                 if status:  # half an answer is out: the connection is all that can be ended
                     raise
                 await ApiError(500, "The server failed. Its log says why.").response(scope, receive, noting)
@@ -80,8 +89,7 @@ class Guard:
             message = f"This server does not go by the name {host[:200]!r}. Start it with --allow-host, if it should."
             raise ApiError(403, message, code="host")
         origin = headers.get("origin")
-        is_allowed = origin in self._origins or "*" in self._origins
-        if origin is not None and not is_allowed and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and not (self._origins & {origin, "*"}) and _host_of(origin) != host.lower():
             message = f"Pages of {origin[:200]!r} may not ask here. Start the server with --cors, if they should."
             raise ApiError(403, message, code="origin")
         token = self._service.token
@@ -112,8 +120,20 @@ class Guard:
         return True
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "other")
+        route = next((one for one in self._paths if one == scope["path"]), "other")
         self._service.metrics.requests.labels(route, str(status)).inc()
         self._service.metrics.seconds.labels(route).observe(seconds)
         client = (scope.get("client") or ("-",))[0]
-        logger.info("%s %s %s %d %.1f ms", client, scope["method"], scope["path"][:200], status, 1000 * seconds)
+        logger.info("%s %s %s %d %.1f ms", client, scope["method"], _shown(scope), status, 1000 * seconds)
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
+
+
+def _shown(scope: Scope) -> str:
+    """Returns a path as it can be logged: nothing in it ends a line or steers a terminal."""
+    return str(scope["path"][:200].encode("unicode_escape"), "ascii")

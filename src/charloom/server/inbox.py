@@ -3,14 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 from starlette.types import Receive
 
 from charloom.inference import Guesses
 from charloom.server.engine import Delivery, Engine, Order
-from charloom.server.problems import ApiError
+from charloom.server.problems import ApiError, too_late
 
+if TYPE_CHECKING:
+    from charloom.server.service import Service
+
+_GRACE_SECONDS = 2.0
 _BEHIND = 1024
 """Characters that wait for a reader before their text is paused."""
 
@@ -67,15 +72,23 @@ class Inbox:
         return deliveries
 
     @asynccontextmanager
-    async def served(self, orders: Sequence[Order], receive: Receive, seconds: float) -> AsyncIterator[None]:
+    async def served(self, orders: Sequence[Order], receive: Receive, service: "Service") -> AsyncIterator[None]:
         """Looks after a request while its orders are worked on, and gives them up at the end, whatever it was."""
-        watch = asyncio.create_task(self._watch(receive))
-        late = ApiError(408, f"The text was not done within {seconds:g} seconds.", code="timeout")
-        timer = asyncio.get_running_loop().call_later(seconds, self.end, late)
+        watch, task = asyncio.create_task(self._watch(receive)), asyncio.current_task()
+        assert task is not None  # requests are answered in tasks
+        seconds, loop = service.limits.timeout, asyncio.get_running_loop()
+        # Whoever does not read is not told so.
+        timers = [
+            loop.call_later(seconds, self.end, too_late(f"The text was not done within {seconds:g} seconds.")),
+            loop.call_later(seconds + _GRACE_SECONDS, task.cancel),
+        ]
+        service.inboxes.add(self)
         try:
             yield
         finally:
-            timer.cancel()
+            service.inboxes.discard(self)
+            for timer in timers:
+                timer.cancel()
             watch.cancel()
             self._engine.cancel(orders)
 

@@ -19,6 +19,7 @@ class Limits:
         max_choices: texts that one request may ask for, all its prompts' together.
         timeout: seconds that a request may take.
         drain_timeout: seconds that running requests have to finish when the server is told to stop.
+        reader_timeout: seconds in which some of an answer must be read.
         body_timeout: seconds that a request's head and its body may each take to arrive.
     """
 
@@ -29,12 +30,13 @@ class Limits:
     max_choices: int = 128
     timeout: float = 300.0
     drain_timeout: float = 30.0
+    reader_timeout: float = 60.0
     body_timeout: float = 20.0
 
     def __post_init__(self) -> None:
         for name in ("max_streams", "max_queue", "max_tokens", "max_prompt", "max_choices"):
             require_count(name, getattr(self, name))
-        for name in ("timeout", "drain_timeout", "body_timeout"):
+        for name in ("timeout", "drain_timeout", "reader_timeout", "body_timeout"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise SettingError(name, f"must be a number of seconds above 0, got {value!r}")

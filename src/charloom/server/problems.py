@@ -51,3 +51,8 @@ def too_busy() -> ApiError:
     return ApiError(
         429, "Too many texts are waiting. Try again in a second.", code="queue_full", headers={"Retry-After": "1"}
     )
+
+
+def too_late(message: str) -> ApiError:
+    """Returns the answer to what took too long, and would again."""
+    return ApiError(408, message, code="timeout", headers={"X-Should-Retry": "false"})

@@ -6,6 +6,7 @@ import ctypes
 import logging
 import signal
 import socket
+import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from charloom.server.catalog import Catalog
 from charloom.server.engine import Engine
 from charloom.server.limits import Limits
 from charloom.server.metrics import Metrics
-from charloom.server.problems import ApiError
+from charloom.server.problems import ApiError, too_busy
 from charloom.server.service import Service
 
 logger = logging.getLogger("charloom.server")
@@ -28,6 +29,8 @@ logger = logging.getLogger("charloom.server")
 _LARGEST_HEAD = 65_536
 _FILES_BESIDE_CONNECTIONS = 64
 _SENDING_ROOM = 131_072
+_LAST_WORDS_SECONDS = 0.5
+_OF_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 _MMAP_THRESHOLD, _LARGE_BLOCK = -3, 65_536  # the first as of malloc.h
 
 
@@ -68,13 +71,19 @@ def serve(
     with _listening(host, port) as listener:
         with few_threads(max(1, available_cores() - 1) if threads is None else threads):
             catalog = Catalog(paths)
+        if token is None and host not in _OF_THIS_MACHINE:
+            logger.warning(
+                "whoever reaches %s can use this server: set CHARLOOM_TOKEN to have them carry a token", host
+            )
+        # What it would say is said already, or is nobody's business.
+        logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
         service = Service(catalog, Engine(limits), limits, Metrics(), token, logs_prompts)
         _raise_open_files(limits)
         _return_memory()
         names = [*hosts, host, socket.gethostname()]
         config = uvicorn.Config(
             application(service, hosts=names, origins=origins, reloads=reloads),
-            http=type("Protocol", (_Protocol,), {"head_timeout": limits.body_timeout}),
+            http=type("Protocol", (_Protocol,), {"limits": limits}),
             ws="none",
             log_config=None,
             access_log=False,
@@ -82,7 +91,6 @@ def serve(
             proxy_headers=False,
             timeout_keep_alive=30,
             timeout_graceful_shutdown=max(1, round(limits.drain_timeout)),
-            limit_concurrency=limits.connections,
             backlog=2048,
         )
         server = _Server(config, service, lambda: ready(_address(listener)))
@@ -94,18 +102,19 @@ def serve(
 @contextlib.contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
     """Yields a socket that listens, so that a port that is taken is known before models are loaded."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as listener:
+    with contextlib.ExitStack() as stack:
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            listener = stack.enter_context(socket.socket(family, kind, protocol))
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             # Of each connection: the system would hold megabytes for a reader that does not read.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SENDING_ROOM)
             listener.bind(address)
-            yield listener
-    except OSError as error:
-        raise CharloomError(
-            f"cannot listen on {host}, port {port}: {error.strerror or error}. Give another --host or --port."
-        ) from None
+        except OSError as error:
+            raise CharloomError(
+                f"cannot listen on {host}, port {port}: {error.strerror or error}. Give another --host or --port."
+            ) from None
+        yield listener
 
 
 def _address(listener: socket.socket) -> str:
@@ -159,10 +168,17 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.is_draining = True
+        # What is not done by then is told so, and not just cut off.
+        last_words = max(0.1, self._service.limits.drain_timeout - _LAST_WORDS_SECONDS)
+        timer = asyncio.get_running_loop().call_later(last_words, self._service.end_all)
         await super().shutdown(sockets)
+        timer.cancel()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():  # others get no signals
+            yield
+            return
         before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
@@ -176,18 +192,23 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's protocol, with bounds on how large a request's head may be, and how long it may take to come."""
+    """uvicorn's protocol, with bounds: on connections, on a request's head and the time it takes, on unread answers."""
 
-    head_timeout = Limits.body_timeout
+    limits = Limits()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._in_head, self._head_size = False, 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._expect_head()
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._reader_timer: asyncio.TimerHandle | None = None
+        if len(self.connections) > self.limits.connections:
+            self._refuse("429 Too Many Requests", too_busy(), "retry-after: 1\r\n")
+        else:
+            self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._have_head()
+        self._stop_waiting()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -196,28 +217,71 @@ class _Protocol(HttpToolsProtocol):
             self._head_size += len(data)
             if self._head_size > _LARGEST_HEAD and not self.transport.is_closing():
                 self.send_400_response("The request's head is too large.")
+        elif self.cycle is None or self.cycle.response_complete:
+            # Nothing that is answered goes on here: what comes must become a request in time.
+            self._expect_head()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head, self._head_size = True, 0
         self._expect_head()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:
+            super().on_header(name, value)
+        else:  # behind a body, where nobody here has any use for them, and nothing would bound them
+            self.transport.close()
+
     def on_headers_complete(self) -> None:
         self._have_head()
         super().on_headers_complete()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._wait_for_reader()
+
+    def resume_writing(self) -> None:
+        self._stop_waiting()
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        if self.transport.get_write_buffer_size():  # closed, it would wait for a reader for ever
+            self.transport.abort()
+        else:
+            super().timeout_keep_alive_handler()
+
     def send_400_response(self, msg: str) -> None:
-        body = ApiError(400, msg, code="invalid_http").body
-        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        self._refuse("400 Bad Request", ApiError(400, msg, code="invalid_http"))
+
+    def _refuse(self, status: str, problem: ApiError, headers: str = "") -> None:
+        body = problem.body
+        head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n{headers}"
         self.transport.write(head.encode() + b"connection: close\r\n\r\n" + body)
         self.transport.close()
 
     def _expect_head(self) -> None:
-        if self._timer is None:
-            self._timer = self.loop.call_later(self.head_timeout, self.transport.close)
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.limits.body_timeout, self.transport.close)
 
     def _have_head(self) -> None:
         self._in_head = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _wait_for_reader(self) -> None:
+        """Ends the connection unless some of what was written is read in time, and again some after that."""
+        unread = self.transport.get_write_buffer_size()
+
+        def look() -> None:
+            if self.transport.get_write_buffer_size() < unread:
+                self._wait_for_reader()
+            else:
+                self.transport.abort()
+
+        self._reader_timer = self.loop.call_later(self.limits.reader_timeout, look)
+
+    def _stop_waiting(self) -> None:
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+            self._reader_timer = None

@@ -15,7 +15,7 @@ Unknown = Annotated[
 ]
 Model = Annotated[str | None, Meta(description="A model's name, from GET /v1/models; by default the first one.")]
 Guesses = Annotated[int, Meta(ge=0, le=20)]
-_Stop = Annotated[str, Meta(min_length=1, max_length=1000)]
+_Stop = Annotated[str, Meta(min_length=1, max_length=256)]
 _Neutral = Annotated[float, Meta(ge=0, le=0)]
 
 
@@ -37,7 +37,7 @@ class CompletionRequest(Struct, kw_only=True):
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     top_k: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
     n: Annotated[int, Meta(ge=1)] | None = None
-    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: _Stop | Annotated[list[_Stop], Meta(max_length=16)] | None = None
     echo: bool | None = None
     logprobs: Guesses | None = None

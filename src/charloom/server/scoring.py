@@ -1,8 +1,10 @@
 """`POST /v1/score` and `POST /v1/next`: what texts cost a model, and what it expects next."""
 
 import asyncio
+import threading
 from concurrent.futures import Future
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,8 +14,8 @@ from starlette.responses import Response
 from charloom.errors import CharloomError
 from charloom.inference import Cost, Score, Scorer, score_lines
 from charloom.server.engine import Order, QueueFullError
-from charloom.server.inbox import Inbox
-from charloom.server.problems import ApiError, too_busy
+from charloom.server.inbox import ClientGoneError, Inbox
+from charloom.server.problems import ApiError, too_busy, too_late
 from charloom.server.requests import body_of
 from charloom.server.schema import (
     CharacterCosts,
@@ -26,11 +28,14 @@ from charloom.server.schema import (
     TextCost,
 )
 from charloom.server.served import ServedModel
-from charloom.server.service import prompt_ids, refused, require_fit, service_of
+from charloom.server.service import prompt_ids, refused, require_few_numbers, require_fit, service_of
 from charloom.server.tokens import token_names
 from charloom.settings import SamplingSettings
 from charloom.text import arriving_lines
 from charloom.units import bits_from_nats, finite_or_none, perplexity_from_nats
+
+_MOST_READ = 1_000_000
+"""Characters that one request may have read: some twenty seconds of a large model's time."""
 
 
 async def score(request: Request) -> Response:
@@ -41,29 +46,55 @@ async def score(request: Request) -> Response:
     require_fit(service, asked.prompt, "prompt")
     texts = [asked.input] if isinstance(asked.input, str) else asked.input
     require_fit(service, "".join(texts), "input")
+    pieces = len(texts) + (sum(text.count("\n") for text in texts) if asked.per == "line" else 0)
+    characters = sum(map(len, texts)) + pieces * len(asked.prompt)
+    if characters > _MOST_READ:
+        message = f"{characters:,} characters would be read, the prompt before each of {pieces:,} pieces: at most "
+        raise ApiError(400, f"{message}{_MOST_READ:,} are. Ask for fewer at once.", param="prompt", code="too_much")
+    if asked.per == "char":
+        require_few_numbers(sum(map(len, texts)) * (1 + asked.guesses), "guesses")
     if service.scoring_queue >= service.limits.max_queue:
         raise too_busy()
     service.scoring_queue += 1
-    future: Future[list[TextCost]] = service.scoring.submit(_costs, model, asked, texts)
+    is_given_up = threading.Event()
+    future: Future[list[TextCost]] = service.scoring.submit(_costs, model, asked, texts, is_given_up)
+    done = asyncio.ensure_future(asyncio.wrap_future(future))
+    gone = asyncio.create_task(_gone(request))
     try:
-        async with asyncio.timeout(service.limits.timeout):
-            found = await asyncio.wrap_future(future)
-    except TimeoutError:
-        message = f"The texts were not scored within {service.limits.timeout:g} seconds."
-        raise ApiError(408, message, code="timeout") from None
+        seconds = service.limits.timeout
+        awaited: set[asyncio.Future[Any]] = {done, gone}
+        finished, _ = await asyncio.wait(awaited, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if not finished:
+            raise too_late(f"The texts were not scored within {seconds:g} seconds.")
+        if gone in finished:
+            raise ClientGoneError
+        return _json(ScoreResponse(model=model.name, data=done.result()))
     finally:
+        is_given_up.set()
+        gone.cancel()
+        done.cancel()
         future.cancel()
         service.scoring_queue -= 1
-    return _json(ScoreResponse(model=model.name, data=found))
 
 
-def _costs(model: ServedModel, asked: ScoreRequest, texts: list[str]) -> list[TextCost]:
+async def _gone(request: Request) -> None:
+    """Returns when the client goes away."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _costs(model: ServedModel, asked: ScoreRequest, texts: list[str], is_given_up: threading.Event) -> list[TextCost]:
     try:
         scorer = model.model.scorer(asked.prompt, asked.unknown)
     except CharloomError as error:
         raise refused(error, "prompt") from None
     try:
-        return [_cost(model, scorer, asked, index, text) for index, text in enumerate(texts)]
+        costs = []
+        for index, text in enumerate(texts):
+            if is_given_up.is_set():
+                break
+            costs.append(_cost(model, scorer, asked, index, text))
+        return costs
     except CharloomError as error:
         raise refused(error, "input") from None
 
@@ -141,7 +172,7 @@ async def next_characters(request: Request) -> Response:
         service.engine.submit([order])
     except QueueFullError:
         raise too_busy() from None
-    async with inbox.served([order], request.receive, service.limits.timeout):
+    async with inbox.served([order], request.receive, service):
         (delivery,) = await inbox.take()
     assert delivery.logits is not None  # nothing else was asked for
     logits = delivery.logits.astype(np.float64)

@@ -57,6 +57,7 @@ class ServedModel:
         texts = LiveTexts.after(network, stream)
         served = cls(name, path, created, model, network, None if window else stream, PrefixStates(PREFIX_BYTES), texts)
         served._warm_up(stream)
+        model.scorer().warm_up()
         return served
 
     def _warm_up(self, stream: Stream | NativeStream) -> None:

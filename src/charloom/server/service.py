@@ -3,6 +3,7 @@
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Integer
@@ -17,7 +18,13 @@ from charloom.server.problems import ApiError
 from charloom.server.served import ServedModel
 from charloom.settings import UnknownPolicy
 
+if TYPE_CHECKING:
+    from charloom.server.inbox import Inbox
+
 logger = logging.getLogger("charloom.server")
+
+_MOST_NUMBERS = 1_000_000
+"""In an answer with probabilities: some 20 MB of JSON."""
 
 
 @dataclass(eq=False)
@@ -34,6 +41,7 @@ class Service:
         is_draining: whether the server is about to stop.
         scoring: the thread in which texts are scored.
         scoring_queue: how many wait for it.
+        inboxes: of the requests that are served now.
     """
 
     catalog: Catalog
@@ -45,6 +53,12 @@ class Service:
     is_draining: bool = False
     scoring: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "charloom scoring"))
     scoring_queue: int = 0
+    inboxes: set["Inbox"] = field(default_factory=set)
+
+    def end_all(self) -> None:
+        """Ends what is served, where it has got to."""
+        for inbox in self.inboxes:
+            inbox.end(ApiError(503, "The server is stopping. Try again in a moment.", code="stopping"))
 
 
 def service_of(request: Request) -> Service:
@@ -67,6 +81,17 @@ def require_fit(service: Service, text: str, param: str) -> None:
             f"{param} has {len(text):,} characters, and at most {limits.max_prompt:,} are taken. Send the last ones."
         )
         raise ApiError(400, message, param=param, code="prompt_too_long")
+
+
+def require_few_numbers(numbers: int, param: str) -> None:
+    """Makes sure that an answer does not hold more numbers than are sent at once.
+
+    Raises:
+        ApiError: it would.
+    """
+    if numbers > _MOST_NUMBERS:
+        message = f"The answer would have {numbers:,} numbers, and at most {_MOST_NUMBERS:,} are sent. Ask for fewer."
+        raise ApiError(400, message, param=param, code="answer_too_long")
 
 
 def refused(error: CharloomError, param: str) -> ApiError:

@@ -92,7 +92,7 @@ function askNext() {
   clearTimeout(nextTimer);
   nextTimer = setTimeout(async () => {
     const number = ++nextAsked;
-    const prompt = $("prompt").value.slice(-longestPrompt);
+    const prompt = lastOf($("prompt").value);
     try {
       const response = await post("v1/next", { model: $("model").value, prompt, top: 8, unknown: "replace" });
       const found = (await response.json()).data;
@@ -104,6 +104,12 @@ function askNext() {
       else wait();
     }
   }, 60);
+}
+
+// The end of a text that the server still takes, not cut within a character.
+function lastOf(text) {
+  const end = text.slice(-longestPrompt);
+  return /^[\uDC00-\uDFFF]/.test(end) ? end.slice(1) : end;
 }
 
 function named(character) {
@@ -157,19 +163,18 @@ function flush() {
 function draw(box, text, logprobs, promptCount) {
   const characters = [...text];
   const isRated = logprobs?.tokens.length === characters.length && logprobs.tokens.join("") === text;
-  characters.forEach((character, at) => {
-    const rating = isRated ? heat(logprobs.token_logprobs[at]) : "h0";
-    const kind = at < promptCount ? "prompt " + rating : rating;
-    const last = box.lastElementChild;
-    if (last?.className === kind) {
-      last.textContent += character;
-    } else {
-      const span = document.createElement("span");
-      span.className = kind;
-      span.textContent = character;
+  const kinds = characters.map((_, at) =>
+    (at < promptCount ? "prompt " : "") + (isRated ? heat(logprobs.token_logprobs[at]) : "h0"));
+  for (let from = 0, to = 0; from < characters.length; from = to) {
+    while (to < characters.length && kinds[to] === kinds[from]) to++;
+    let span = box.lastElementChild;
+    if (span?.className !== kinds[from]) {
+      span = document.createElement("span");
+      span.className = kinds[from];
       box.append(span);
     }
-  });
+    span.append(characters.slice(from, to).join(""));
+  }
 }
 
 async function write(isContinued) {
@@ -183,7 +188,7 @@ async function write(isContinued) {
     written = "";
     model = $("model").value;
   }
-  const prompt = (isContinued ? written : $("prompt").value).slice(-longestPrompt);
+  const prompt = lastOf(isContinued ? written : $("prompt").value);
   const asked = {
     model,
     prompt,
@@ -207,7 +212,7 @@ async function write(isContinued) {
       isFirst = false;
       append(choice.text, choice.logprobs, promptCount);
       count += [...choice.text].length - promptCount;
-      say(`Writing… ${count.toLocaleString("en")} characters`);
+      $("progress").textContent = `${count.toLocaleString("en")} characters`;
       if (!isContinued) $("text").dataset.seed = event.seed;
       if (choice.finish_reason) {
         const rate = Math.round(count / ((performance.now() - began) / 1000));
@@ -221,6 +226,7 @@ async function write(isContinued) {
     else wait();
   } finally {
     flush(); // a page in the background draws no pictures
+    $("progress").textContent = "";
     running = null;
     buttons();
   }
