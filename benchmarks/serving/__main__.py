@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +78,19 @@ def growth(port: int, process: int, streams: int) -> float:
     return (most - before) / streams
 
 
+def sent_in_time(port: int) -> tuple[float, float]:
+    """Returns how many rounds the engine has made, and how many were sent within 20 ms of their first choice."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        metrics = answer.read().decode()
+    count, in_time = (
+        re.search(rf"^charloom_sending_seconds_{name} (\S+)$", metrics, re.MULTILINE)
+        for name in ("count", r'bucket{le="0\.02"}')
+    )
+    assert count is not None
+    assert in_time is not None  # the server has both
+    return float(count[1]), float(in_time[1])
+
+
 def fuzz(port: int) -> str:
     """Returns how many hostile requests schemathesis made of the server's own document, and what it found."""
     command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"http://127.0.0.1:{port}/openapi.json"]
@@ -105,8 +119,11 @@ def main() -> None:
             print(f"| one stream, first character, ms | {1000 * statistics.median(firsts):.1f} |", flush=True)
             one = [load(port, 1, 20_000) for _ in range(ROUNDS)]
             print(f"| one stream, characters a second | {rate(one):,.0f} |", flush=True)
+            rounds, in_time = sent_in_time(port)
             many = [load(port, 256, 1_000) for _ in range(ROUNDS)]
+            rounds, in_time = (now - before for now, before in zip(sent_in_time(port), (rounds, in_time), strict=True))
             print(f"| 256 streams together, characters a second | {rate(many):,.0f} |")
+            print(f"| the same, rounds sent within 20 ms of their first choice | {in_time / rounds:.1%} |")
             print(f"| the same, events a second | {rate(many, 'events'):,.0f} |", flush=True)
             thousand = [load(port, 1000, 200) for _ in range(ROUNDS)]
             problems = [problem for one in thousand for problem in one["problems"]]

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int32, Integer
@@ -30,6 +30,8 @@ _WAIT_SECONDS = 0.050
 """How long texts may have to wait, at most, for others to get their first character."""
 _READING_SECONDS = 0.020
 """For reading prompts, in a round in which others write: who has just come waits for the first character."""
+_KEPT_TEXT = 4096
+"""Characters of a text, at most, whose state is kept when it is done."""
 _USUAL_SENDING_SECONDS = 30e-6
 _LONGEST_ROUND = 512
 """Characters a text, however quick the network is."""
@@ -116,8 +118,8 @@ class _Reading:
 @dataclass(eq=False)
 class _Writing:
     order: Order
-    token_ids: list[Integer[np.ndarray, " time"]] = field(default_factory=list)
     written: int = 0
+    token_ids: bytearray = field(default_factory=bytearray)  # of the vocabulary's type, up to _KEPT_TEXT
 
 
 class _Desk:
@@ -266,7 +268,7 @@ class _Desk:
     def _handed_out(
         self, tokens: Integer[np.ndarray, "texts steps"], first: int, logits: dict[int, list[np.ndarray]]
     ) -> list[Delivery]:
-        end_id = self.model.model.vocabulary.end_id
+        end_id, dtype = self.model.model.vocabulary.end_id, self.model.model.vocabulary.token_dtype
         has_ended = None if end_id is None else (tokens == end_id).any(axis=1)
         done = []
         for place in reversed(range(first, first + len(tokens))):
@@ -280,19 +282,24 @@ class _Desk:
             else:
                 delivery = Delivery(order, token_ids)
             done.append(delivery._replace(is_last=is_last))
-            one.token_ids.append(token_ids)
+            if order.length <= _KEPT_TEXT:
+                one.token_ids += token_ids.astype(dtype).tobytes()
             if is_last:
-                if (
-                    wanted == tokens.shape[1] and self.model.begin is not None
-                ):  # the state is that behind the last token
-                    self.model.prefixes.keep(
-                        np.concatenate([order.prompt, *one.token_ids]), self.model.texts.stream(place)
-                    )
+                # Where nothing was written past the end, the state is that behind the whole text.
+                if len(token_ids) == tokens.shape[1] and one.written == order.length <= _KEPT_TEXT:
+                    self._keep(one, place)
                 self._leave(place)
         return done
 
-    def give_up(self) -> list[Order]:
-        """Leaves all work, and returns the orders that it was for."""
+    def _keep(self, one: _Writing, place: int) -> None:
+        """Keeps the state behind a text, for whoever goes on from there."""
+        if self.model.begin is not None:
+            written = np.frombuffer(one.token_ids, self.model.model.vocabulary.token_dtype)
+            text = np.concatenate([one.order.prompt, written])
+            self.model.prefixes.keep(text, self.model.texts.stream(place))
+
+    def give_up(self, problem: Exception) -> list[Delivery]:
+        """Leaves all work, and returns the last that there is to say of it."""
         orders = [order for reading in self.reading for order in reading.orders]
         orders += [one.order for one in (*self.writing, *(resting for resting, _ in self.resting))]
         self.reading.clear()
@@ -300,7 +307,7 @@ class _Desk:
         self.resting.clear()
         while len(self.model.texts):
             self.model.texts.leave(0)
-        return orders
+        return [Delivery(order, order.prompt[:0], is_last=True, problem=problem) for order in orders]
 
     def _leave(self, place: int) -> None:
         self.model.texts.leave(place)
@@ -361,11 +368,13 @@ class Engine:
 
     Args:
         limits: how many texts are written at once, and how many wait.
+        observe: is told, in the event loop, the seconds from the first choice of a round to the last one's sending.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, observe: Callable[[float], None] = lambda seconds: None) -> None:
         self.characters_written = 0
         self._limits = limits
+        self._observe = observe
         self._desks: dict[ServedModel, _Desk] = {}
         self._waiting: deque[Order] = deque()
         self._active = 0
@@ -436,16 +445,15 @@ class Engine:
             for desk in list(self._desks.values()):
                 try:
                     desk.look_after()
-                    self._hand_over(desk.read(time.perf_counter() + _READING_SECONDS))
-                    self._hand_over(desk.write_first())
+                    self._hand_over(desk.read, time.perf_counter() + _READING_SECONDS)
+                    self._hand_over(desk.write_first)
                     now = time.perf_counter()
                     if not desk.is_reading or now - desk.wrote > _WAIT_SECONDS:
                         desk.wrote = now
-                        self._hand_over(desk.write(max(1, int(_ROUND_SECONDS / self._sending_seconds))))
+                        self._hand_over(desk.write, max(1, int(_ROUND_SECONDS / self._sending_seconds)))
                 except Exception as problem:
                     logger.exception("the engine failed")
-                    given_up = [Delivery(one, one.prompt[:0], is_last=True, problem=problem) for one in desk.give_up()]
-                    self._hand_over(given_up)
+                    self._hand_over(desk.give_up, problem)
 
     def _admit(self) -> bool:
         """Takes in what waits, as far as there is room; waits for work; returns whether to go on."""
@@ -463,11 +471,13 @@ class Engine:
                     return True
                 self._changed.wait()
 
-    def _hand_over(self, deliveries: list[Delivery]) -> None:
-        """Gives deliveries to the event loop, when it has sent those before.
+    def _hand_over(self, work: Callable[..., list[Delivery]], *arguments: Any) -> None:
+        """Does some work, and gives what comes of it to the event loop, when that has sent what came before.
 
         So it is never behind by more than one round, and the next is computed meanwhile.
         """
+        begin = time.perf_counter()
+        deliveries = work(*arguments)
         if not deliveries:
             return
         self.characters_written += sum(len(one.token_ids) for one in deliveries if not one.is_prompt)
@@ -476,23 +486,25 @@ class Engine:
             self._handed_over.release()  # for whatever this round hands over yet
             return
         try:
-            self._loop.call_soon_threadsafe(self._receive, deliveries)
+            self._loop.call_soon_threadsafe(self._receive, deliveries, begin)
         except RuntimeError:  # the loop is closed
             self._is_stopping = True
             self._handed_over.release()
 
-    def _receive(self, deliveries: list[Delivery]) -> None:
+    def _receive(self, deliveries: list[Delivery], begin: float) -> None:
         assert self._loop is not None
-        begin = time.perf_counter()
+        received = time.perf_counter()
         try:
             for delivery in deliveries:
                 if not delivery.order.is_cancelled:
                     delivery.order.deliver(delivery)
         finally:
             # Whoever was woken runs, and sends, before this does.
-            self._loop.call_soon(self._sent, begin, len(deliveries))
+            self._loop.call_soon(self._sent, begin, received, len(deliveries))
 
-    def _sent(self, begin: float, count: int) -> None:
-        seconds = (time.perf_counter() - begin) / count
+    def _sent(self, begin: float, received: float, count: int) -> None:
+        now = time.perf_counter()
+        self._observe(now - begin)
+        seconds = (now - received) / count
         self._sending_seconds += 0.1 * (seconds - self._sending_seconds)
         self._handed_over.release()

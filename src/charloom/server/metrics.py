@@ -21,6 +21,7 @@ class Metrics:
         requests: by route and status.
         seconds: that requests took, by route.
         first_character_seconds: from a request's arrival to its first character.
+        sending_seconds: from the first choice of a round of the engine's to the sending of its last.
         prompt_characters: that were read.
     """
 
@@ -38,6 +39,12 @@ class Metrics:
             "charloom_first_character_seconds",
             "From a request's arrival to its first character.",
             buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+            registry=self._registry,
+        )
+        self.sending_seconds = Histogram(
+            "charloom_sending_seconds",
+            "From the first choice of a round to the sending of its last.",
+            buckets=(0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.5),
             registry=self._registry,
         )
         self.prompt_characters = Counter(

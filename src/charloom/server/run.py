@@ -77,7 +77,9 @@ def serve(
             )
         # What it would say is said already, or is nobody's business.
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
-        service = Service(catalog, Engine(limits), limits, Metrics(), token, logs_prompts)
+        metrics = Metrics()
+        engine = Engine(limits, metrics.sending_seconds.observe)
+        service = Service(catalog, engine, limits, metrics, token, logs_prompts)
         _raise_open_files(limits)
         _return_memory()
         names = [*hosts, host, socket.gethostname()]
