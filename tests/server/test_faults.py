@@ -170,7 +170,7 @@ def test_what_does_not_end_is_ended(served_files, tmp_path):
         begin = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(10) == 0
-        assert 0.5 < time.monotonic() - begin < 6
+        assert 0.5 < time.monotonic() - begin < 20
         connection.close()
 
 
@@ -195,7 +195,7 @@ def test_readers_that_never_read_are_given_up(served_files, tmp_path):
                 with contextlib.suppress(ConnectionResetError):
                     slow.recv(20_000)
                 time.sleep(0.2)
-                assert time.monotonic() - begin < 9
+                assert time.monotonic() - begin < 20
         for connection in lazy:
             connection.close()
 
@@ -222,7 +222,7 @@ def test_sigterm_while_a_text_is_scored(served_files, tmp_path):
         begin = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(15) == 0
-        assert time.monotonic() - begin < 10
+        assert time.monotonic() - begin < 14
         thread.join()
 
 

@@ -148,8 +148,9 @@ def test_slow_and_half_requests_are_given_up(served_files, tmp_path):
                 connection.sendall(data)
                 assert connection.recv(65536)
                 connection.sendall(more)
-                assert connection.recv(65536) == b""
-        assert time.monotonic() - begin < 12
+                while connection.recv(65536):
+                    pass
+        assert time.monotonic() - begin < 30
         assert server.complete("a", max_tokens=5)
 
 
