@@ -47,3 +47,11 @@ def test_nothing_for_developers_comes_with_it(installed):
     names = {line.partition("==")[0].lower() for line in listed.stdout.splitlines()}
     assert "jax" in names
     assert not names & {"pytest", "mypy", "ruff", "hypothesis", "beartype", "keras", "tensorflow_cpu", "torch"}
+
+
+def test_the_servers_page_comes_with_it(installed):
+    code = (
+        "from importlib.resources import files; print((files('charloom.server') / 'page' / 'index.html').read_text())"
+    )
+    done = subprocess.run([installed / "python", "-c", code], capture_output=True, text=True)
+    assert "<title>charloom</title>" in done.stdout, done.stderr

@@ -288,10 +288,10 @@ def test_the_limit_of_open_files_is_raised_or_told(served_files, tmp_path):
     )
     process = subprocess.Popen(["bash", "-c", script], stderr=subprocess.PIPE, text=True)
     try:
-        lines = [process.stderr.readline() for _ in range(2)]
+        lines = [process.stderr.readline() for _ in range(3)]
         assert "400 files open" in lines[0]
         assert "ulimit -n 2176" in lines[0]
-        assert "ready" in lines[1]
+        assert "ready" in lines[2]
         limits = Path(f"/proc/{process.pid}/limits").read_text()
         assert "400" in next(line for line in limits.splitlines() if line.startswith("Max open files")).split()[3]
     finally:

@@ -38,6 +38,7 @@ class Catalog:
                 raise CharloomError(f"a model cannot be asked for by the name {name!r}. Rename its file.")
             if name in self._models:
                 raise CharloomError(f"{path} and {self._models[name].path} are both named {name}. Rename one.")
+            logger.info("loading %s", path)
             self._seen[name] = _state_of(path)
             self._models[name] = ServedModel.of_file(name, path)
 

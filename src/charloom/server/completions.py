@@ -2,7 +2,8 @@
 
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,9 +42,10 @@ async def completions(request: Request) -> Response:
     if asked.stream:
         return _EventStream(job)
     found: list[list[Choice]] = [[] for _ in job.texts]
-    async for pieces in job.pieces(request.receive):
-        for piece in pieces:
-            found[piece.index].append(piece)
+    async with aclosing(job.pieces(request.receive)) as coming:
+        async for pieces in coming:
+            for piece in pieces:
+                found[piece.index].append(piece)
     whole = job.chunk([_joined(pieces) for pieces in found], job.usage)
     return Response(msgspec.json.encode(whole), media_type="application/json")
 
@@ -74,12 +76,13 @@ class _EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_begun = False
         try:
-            async for pieces in self._job.pieces(receive):
-                if not is_begun:
-                    is_begun = True
-                    await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-                events = b"".join(_event(self._job.chunk([piece])) for piece in pieces)
-                await send({"type": "http.response.body", "body": events, "more_body": True})
+            async with aclosing(self._job.pieces(receive)) as coming:
+                async for pieces in coming:
+                    if not is_begun:
+                        is_begun = True
+                        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+                    events = b"".join(_event(self._job.chunk([piece])) for piece in pieces)
+                    await send({"type": "http.response.body", "body": events, "more_body": True})
         except ApiError as error:
             if not is_begun:
                 raise
@@ -275,7 +278,7 @@ class _Job:
         service.metrics.prompt_characters.inc(job._prompt_tokens)
         return job
 
-    async def pieces(self, receive: Receive) -> AsyncIterator[list[Choice]]:
+    async def pieces(self, receive: Receive) -> AsyncGenerator[list[Choice], None]:
         """Yields the texts' pieces, those together that came together, until all texts are done.
 
         Raises:

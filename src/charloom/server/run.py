@@ -69,6 +69,7 @@ def serve(
     """
     limits = limits or Limits()
     with _listening(host, port) as listener:
+        _raise_open_files(limits)
         with few_threads(max(1, available_cores() - 1) if threads is None else threads):
             catalog = Catalog(paths)
         if token is None and host not in _OF_THIS_MACHINE:
@@ -80,7 +81,6 @@ def serve(
         metrics = Metrics()
         engine = Engine(limits, metrics.sending_seconds.observe)
         service = Service(catalog, engine, limits, metrics, token, logs_prompts)
-        _raise_open_files(limits)
         _return_memory()
         names = [*hosts, host, socket.gethostname()]
         config = uvicorn.Config(
