@@ -11,8 +11,10 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import httpx
+import jax
 
 import charloom
 from tests.server.conftest import eventually, model_of, serving
@@ -240,6 +242,9 @@ def test_what_cannot_be_served_is_said_in_a_line(served_files, tmp_path, served)
     model = served_files["letters"]
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(model.read_bytes()[:500])
+    broken = tmp_path / "broken.safetensors"
+    whole = charloom.load(model)
+    replace(whole, network=jax.tree.map(lambda weights: weights * float("nan"), whole.network)).save(broken)
     (tmp_path / "other").mkdir()
     twin = tmp_path / "other" / model.name
     twin.write_bytes(model.read_bytes())
@@ -249,6 +254,9 @@ def test_what_cannot_be_served_is_said_in_a_line(served_files, tmp_path, served)
         (2, "--max-streams", (model, "--max-streams", "0")),
         (2, "--timeout", (model, "--timeout", "-1")),
         (2, "--threads", (model, "--threads", "0")),
+        (2, "--cors", (model, "--cors", "example.org")),
+        (2, "--allow-host", (model, "--allow-host", "http://example.org/")),
+        (1, "no numbers", (broken,)),
         (1, "none.safetensors", (tmp_path / "none.safetensors",)),
         (1, "damaged.safetensors", (damaged,)),
         (1, "both named letters", (model, twin)),

@@ -139,7 +139,7 @@ def test_it_is_stopped_and_settings_stand_in_the_address(served_files, tmp_path)
         assert "seed=" not in tab.url
         tab.goto("about:blank")
         tab.goto(link)
-        assert tab.input_value("#model") == "names"
+        until(tab, "document.getElementById('model').value === 'names'")
         tab.click("#write")
         wait_for_status(tab, "seed")
         assert text_of(tab) == text

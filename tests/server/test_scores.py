@@ -81,6 +81,7 @@ def test_what_is_wrong_is_said(served):
     for path, body, param in [
         ("/v1/score", {}, "input"),
         ("/v1/score", {"input": "a", "per": "word"}, "per"),
+        ("/v1/score", {"input": "a", "by": "peak"}, "by"),
         ("/v1/score", {"input": ["a"] * 2000}, "input"),
         ("/v1/score", {"input": "a" * 70_000}, "input"),
         ("/v1/score", {"input": "a", "guesses": 99}, "guesses"),
@@ -91,4 +92,4 @@ def test_what_is_wrong_is_said(served):
         answer = served.post(path, body)
         assert answer.status_code == 400, body
         error = answer.json()["error"]
-        assert param in (error["param"] or error["message"]), error
+        assert error["param"] == param, error

@@ -75,7 +75,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise ModelFileError(f"cannot read {path}: {reason}. `charloom train` makes model files.") from error
     except (SafetensorError, AttributeError, TypeError, ValueError) as error:
         raise ModelFileError(
-            f"{path} is no model file, or a damaged one ({error}). Train it again, or copy it anew."
+            f"{path} is no model file, or a damaged one ({str(error)[:200]}). Train it again, or copy it anew."
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,12 @@ def serve(
     charloom serve book.safetensors names.safetensors --port 9000 --reload
     curl localhost:8000/v1/completions -H 'Content-Type: application/json' -d '{"prompt": "Once ", "max_tokens": 100}'
     """
+    for origin in origins:
+        if not re.fullmatch(r"\*|https?://[^/\s]+/?", origin):
+            raise click.UsageError(f"--cors takes an origin, such as https://example.org, or *; got {origin!r}.")
+    for name in hosts:
+        if not re.fullmatch(r"[^/:\s]+", name):
+            raise click.UsageError(f"--allow-host takes a name alone, such as example.org; got {name!r}.")
     _log()
 
     from charloom.server import Limits

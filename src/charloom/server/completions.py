@@ -227,7 +227,9 @@ class _Job:
             message = f"max_tokens is {length:,}, and at most {limits.max_tokens:,} are written. Ask for fewer."
             raise ApiError(400, message, param="max_tokens", code="too_many_tokens")
         if (asked.best_of or count) != count:
-            raise ApiError(400, "best_of is not known here, unless it is n.", param="best_of", code="unsupported")
+            raise ApiError(
+                400, "best_of is not known here. Leave it out, or give n.", param="best_of", code="unsupported"
+            )
         is_prompt_rated = bool(asked.echo) and asked.logprobs is not None
         if is_prompt_rated and model.begin is None:
             message = "This model reads windows: it cannot rate the prompt itself. Leave echo or logprobs out."

@@ -12,6 +12,9 @@ from charloom.server.problems import ApiError
 
 T = TypeVar("T")
 
+_FIELD = re.compile(r"^Object (?:missing required|contains unknown) field `(.*)`$")
+_NOT_HERE = ("suffix", "logit_bias", "presence_penalty", "frequency_penalty")
+_CHOICES = {"per": "text, line or char", "unknown": "error, skip or replace"}
 _PATH = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
 
 
@@ -44,10 +47,20 @@ async def body_of(request: Request, kind: type[T], limits: Limits) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        found = _PATH.search(str(error))
-        message = str(error)[: found.start()] if found else str(error)
-        param = found[1] if found and found[1] else None
-        where = f"{param}: " if param else ""
-        raise ApiError(400, f"{where}{message}.", param=param, code="invalid_value") from None
+        raise _invalid(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ApiError(400, f"The body is not JSON: {error}.", code="invalid_json") from None
+
+
+def _invalid(problem: str) -> ApiError:
+    """Returns the answer to what msgspec says of a value."""
+    found = _PATH.search(problem)
+    message = problem[: found.start()] if found else problem
+    param = found[1] if found and found[1] else None
+    if (named := _FIELD.search(message)) is not None:
+        param = named[1]
+    if param in _NOT_HERE:
+        return ApiError(400, f"{param} is not known here. Leave it out.", param=param, code="unsupported")
+    choices = f" It is {_CHOICES[param]}." if param in _CHOICES else ""
+    where = f"{param}: " if param and named is None else ""
+    return ApiError(400, f"{where}{message}.{choices}", param=param, code="invalid_value")

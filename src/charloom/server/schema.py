@@ -32,11 +32,11 @@ class CompletionRequest(Struct, kw_only=True):
     prompt: Annotated[
         str | Annotated[list[str], Meta(min_length=1)] | None, Meta(description="What is gone on from; may be empty.")
     ] = None
-    max_tokens: Annotated[int, Meta(ge=0)] | None = None
-    temperature: Annotated[float, Meta(ge=0, le=1000)] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    max_tokens: Annotated[int, Meta(ge=0, description="Characters, or bytes; by default 16.")] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=1000, description="By default 1.")] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1, description="By default 1.")] | None = None
     top_k: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
-    n: Annotated[int, Meta(ge=1)] | None = None
+    n: Annotated[int, Meta(ge=1, description="Texts for each prompt; by default 1.")] | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: _Stop | Annotated[list[_Stop], Meta(max_length=16)] | None = None
     echo: bool | None = None
@@ -116,7 +116,7 @@ class ModelList(Struct, kw_only=True):
     data: list[ModelFacts]
 
 
-class ScoreRequest(Struct, kw_only=True):
+class ScoreRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     """Asks what texts cost a model."""
 
     model: Model = None
@@ -171,7 +171,7 @@ class ScoreResponse(Struct, kw_only=True):
     data: list[TextCost]
 
 
-class NextRequest(Struct, kw_only=True):
+class NextRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     """Asks what comes next."""
 
     model: Model = None

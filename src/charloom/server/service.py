@@ -96,7 +96,7 @@ def require_few_numbers(numbers: int, param: str) -> None:
 
 def refused(error: CharloomError, param: str) -> ApiError:
     """Returns the answer to what a model cannot do with a request."""
-    message = str(error).replace("Pass --unknown replace", 'Send "unknown": "replace"')
+    message = str(error).replace("Pass --unknown replace", 'Send "unknown": "replace" or "skip"')
     return ApiError(400, message, param=param, code="invalid_value")
 
 
