@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from charloom.inference import read_on
-from charloom.server.engine import Engine, Order
+from charloom.server.desk import Order
+from charloom.server.engine import Engine
 from charloom.server.inbox import Inbox
 from charloom.server.limits import Limits
 from charloom.server.prefixes import PrefixStates

@@ -36,10 +36,14 @@ class Next:
 
 def prediction(stream: Stream | NativeStream, characters: str) -> Next:
     """Returns what `stream`, which has read a text, expects behind it."""
-    logits = stream.state.logits[0] if isinstance(stream, NativeStream) else np.asarray(stream.logits)
-    logits = np.asarray(logits, np.float32)
+    logits = logits_of(stream)
     highest = logits.max()
     return Next(logits - (highest + np.log(np.exp(logits - highest).sum())), characters, stream)
+
+
+def logits_of(stream: Stream | NativeStream) -> Float32[np.ndarray, " vocab"]:
+    """Returns the logits of the token behind what `stream` has read."""
+    return np.asarray(stream.state.logits[0] if isinstance(stream, NativeStream) else stream.logits, np.float32)
 
 
 def state_vector(stream: Stream | NativeStream) -> Float32[np.ndarray, " state"]:

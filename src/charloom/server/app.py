@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from importlib.resources import files
 
 import msgspec
@@ -24,7 +24,7 @@ from charloom.server.problems import ApiError
 from charloom.server.schema import Health, ModelFacts, ModelList
 from charloom.server.scoring import next_characters, score
 from charloom.server.served import ServedModel
-from charloom.server.service import Service, service_of
+from charloom.server.service import Service, json_answer, service_of
 
 _PAGE = files("charloom.server") / "page"
 _POLICY = (
@@ -89,7 +89,7 @@ def application(
     return app
 
 
-def _page(name: str, kind: str):  # type: ignore[no-untyped-def]
+def _page(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
     body = (_PAGE / name).read_bytes()
     headers = {
         "Content-Security-Policy": _POLICY,
@@ -106,12 +106,12 @@ def _page(name: str, kind: str):  # type: ignore[no-untyped-def]
 
 async def _models(request: Request) -> Response:
     service = service_of(request)
-    return _json(ModelList(data=[_facts(model, service.limits) for model in service.catalog.models]))
+    return json_answer(ModelList(data=[_facts(model, service.limits) for model in service.catalog.models]))
 
 
 async def _model(request: Request) -> Response:
     service = service_of(request)
-    return _json(_facts(service.catalog.named(request.path_params["name"]), service.limits))
+    return json_answer(_facts(service.catalog.named(request.path_params["name"]), service.limits))
 
 
 def _facts(served: ServedModel, limits: Limits) -> ModelFacts:
@@ -135,7 +135,7 @@ def _facts(served: ServedModel, limits: Limits) -> ModelFacts:
 async def _health(request: Request) -> Response:
     service = service_of(request)
     health = Health(live=True, ready=service.engine.is_alive and not service.is_draining)
-    return _json(health, 200 if health.ready else 503)
+    return json_answer(health, 200 if health.ready else 503)
 
 
 async def _metrics(request: Request) -> Response:
@@ -144,10 +144,6 @@ async def _metrics(request: Request) -> Response:
 
 async def _openapi(request: Request) -> Response:
     return Response(msgspec.json.encode(openapi()), media_type="application/json")
-
-
-def _json(answer: msgspec.Struct, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(answer), status, media_type="application/json")
 
 
 async def _refusal(request: Request, error: Exception) -> Response:

@@ -13,13 +13,14 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from charloom.inference import Unfolding
-from charloom.server.engine import Delivery, Order, QueueFullError
+from charloom.server.desk import Delivery, Order
+from charloom.server.engine import QueueFullError
 from charloom.server.inbox import Inbox
 from charloom.server.problems import ApiError, too_busy
 from charloom.server.requests import body_of
 from charloom.server.schema import Choice, Completion, CompletionRequest, Logprobs, Usage
 from charloom.server.served import ServedModel
-from charloom.server.service import Service, prompt_ids, require_few_numbers, service_of
+from charloom.server.service import Service, json_answer, prompt_ids, require_few_numbers, service_of
 from charloom.server.tokens import PlacedDecoder, token_names
 from charloom.settings import SamplingSettings
 from charloom.units import finite_or_none
@@ -47,7 +48,7 @@ async def completions(request: Request) -> Response:
             for piece in pieces:
                 found[piece.index].append(piece)
     whole = job.chunk([_joined(pieces) for pieces in found], job.usage)
-    return Response(msgspec.json.encode(whole), media_type="application/json")
+    return json_answer(whole)
 
 
 def _joined(pieces: list[Choice]) -> Choice:

@@ -9,7 +9,8 @@ import numpy as np
 from starlette.types import Receive
 
 from charloom.inference import Guesses
-from charloom.server.engine import Delivery, Engine, Order
+from charloom.server.desk import Delivery, Order
+from charloom.server.engine import Engine
 from charloom.server.problems import ApiError, too_late
 
 if TYPE_CHECKING:

@@ -200,6 +200,7 @@ class _Protocol(HttpToolsProtocol):
 
     limits = Limits()
 
+    # asyncio has a BaseTransport here; a server's is a Transport, and uvicorn says so.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._in_head, self._head_size = False, 0

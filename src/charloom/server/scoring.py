@@ -6,14 +6,14 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
-import msgspec
 import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
 from charloom.errors import CharloomError
 from charloom.inference import Cost, Score, Scorer, score_lines
-from charloom.server.engine import Order, QueueFullError
+from charloom.server.desk import Order
+from charloom.server.engine import QueueFullError
 from charloom.server.inbox import ClientGoneError, Inbox
 from charloom.server.problems import ApiError, too_busy, too_late
 from charloom.server.requests import body_of
@@ -28,7 +28,7 @@ from charloom.server.schema import (
     TextCost,
 )
 from charloom.server.served import ServedModel
-from charloom.server.service import prompt_ids, refused, require_few_numbers, require_fit, service_of
+from charloom.server.service import json_answer, prompt_ids, refused, require_few_numbers, require_fit, service_of
 from charloom.server.tokens import token_names
 from charloom.settings import SamplingSettings
 from charloom.text import arriving_lines
@@ -68,7 +68,7 @@ async def score(request: Request) -> Response:
             raise too_late(f"The texts were not scored within {seconds:g} seconds.")
         if gone in finished:
             raise ClientGoneError
-        return _json(ScoreResponse(model=model.name, data=done.result()))
+        return json_answer(ScoreResponse(model=model.name, data=done.result()))
     finally:
         is_given_up.set()
         gone.cancel()
@@ -182,8 +182,4 @@ async def next_characters(request: Request) -> Response:
     names = token_names(model.model.vocabulary)
     surprises = bits_from_nats(float(-(probs * np.log(np.maximum(probs, 1e-300))).sum()))
     data = [NextCharacter(char=names[one], prob=finite_or_none(float(probs[one]))) for one in likeliest]
-    return _json(NextResponse(model=model.name, entropy_bits=finite_or_none(surprises), data=data))
-
-
-def _json(answer: msgspec.Struct) -> Response:
-    return Response(msgspec.json.encode(answer), media_type="application/json")
+    return json_answer(NextResponse(model=model.name, entropy_bits=finite_or_none(surprises), data=data))

@@ -5,9 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 from jaxtyping import Integer
 from starlette.requests import Request
+from starlette.responses import Response
 
 from charloom.errors import CharloomError
 from charloom.server.catalog import Catalog
@@ -59,6 +61,11 @@ class Service:
         """Ends what is served, where it has got to."""
         for inbox in self.inboxes:
             inbox.end(ApiError(503, "The server is stopping. Try again in a moment.", code="stopping"))
+
+
+def json_answer(answer: msgspec.Struct, status: int = 200) -> Response:
+    """Returns an answer as JSON."""
+    return Response(msgspec.json.encode(answer), status, media_type="application/json")
 
 
 def service_of(request: Request) -> Service:
