@@ -7,7 +7,7 @@ const HEATS = [1, 2, 3, 4, 6, 8]; // bits from which a character is of the next 
 
 let running = null; // the AbortController of what is being written
 let written = ""; // the text that is shown, the prompt included
-let model = ""; // that wrote it
+let model = null; // that wrote it
 let isAway = false; // whether the server does not answer
 let longestPrompt = 10000; // characters that the server takes of a text
 
@@ -79,6 +79,11 @@ async function loadModels() {
   longestPrompt = models[0].max_prompt;
 }
 
+// The model that is chosen; until they are known, the server's first.
+function chosen() {
+  return $("model").value || null;
+}
+
 function describe() {
   $("facts").textContent = $("model").selectedOptions[0]?.dataset.facts ?? "";
 }
@@ -94,7 +99,7 @@ function askNext() {
     const number = ++nextAsked;
     const prompt = lastOf($("prompt").value);
     try {
-      const response = await post("v1/next", { model: $("model").value, prompt, top: 8, unknown: "replace" });
+      const response = await post("v1/next", { model: chosen(), prompt, top: 8, unknown: "replace" });
       const found = (await response.json()).data;
       if (number === nextAsked) showNext(found);
     } catch (error) {
@@ -186,7 +191,7 @@ async function write(isContinued) {
   if (!isContinued) {
     $("text").replaceChildren();
     written = "";
-    model = $("model").value;
+    model = chosen();
   }
   const prompt = lastOf(isContinued ? written : $("prompt").value);
   const asked = {
