@@ -21,7 +21,7 @@ def run(rounds: int) -> tuple[Figures, list[tuple[str, list[Row]]]]:
     results = {}
     peaks: list[float] = []
     for workload in WRITING:
-        task = ["write", json.dumps({"seconds": SECONDS, "hidden": workload.hidden, "streams": workload.streams})]
+        task = ["write", json.dumps({"seconds": SECONDS, **workload.as_json()})]
         of = in_turn(
             {peer: arguments + task for peer, arguments in PEERS.items()}, rounds, lambda: peaks.append(peak_gflops())
         )

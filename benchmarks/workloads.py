@@ -75,6 +75,10 @@ class Writing:
         """As people call it."""
         return f"LSTM {self.hidden}, {'one stream' if self.streams == 1 else f'{self.streams} streams together'}"
 
+    def as_json(self) -> dict[str, Any]:
+        """For the peers."""
+        return {"hidden": self.hidden, "streams": self.streams}
+
     @property
     def operations(self) -> int:
         """Floating-point operations of the products that a character takes."""

@@ -17,6 +17,7 @@
 #include <random>
 #include <string>
 
+#include "dense.h"
 #include "generator.h"
 #include "sequence.h"
 
@@ -314,6 +315,71 @@ void check_not_a_number(int cell, float poison) {
   check(others, p.name() + ": a NaN reached another lane");
 }
 
+struct Head {
+  int rows, inputs, outputs;
+  Floats values, kernel, bias, d_results;
+
+  Head(int rows, int inputs, int outputs) : rows(rows), inputs(inputs), outputs(outputs) {
+    std::mt19937 random(9);
+    std::normal_distribution<float> normal;
+    for (Floats* numbers : {&values, &kernel, &bias, &d_results}) {
+      const int size = numbers == &values ? rows * inputs : numbers == &kernel ? inputs * outputs : numbers == &bias ? outputs : rows * outputs;
+      for (int i = 0; i < size; ++i) numbers->push_back(normal(random));
+    }
+  }
+  std::string name() const {
+    return "head of " + std::to_string(rows) + " rows, " + std::to_string(inputs) + " to " + std::to_string(outputs);
+  }
+};
+
+struct HeadAnswer {
+  Floats results, d_values, d_kernel, d_bias;
+};
+
+HeadAnswer run(const Head& head, int threads) {
+  HeadAnswer a;
+  a.results.resize(head.d_results.size()), a.d_values.resize(head.values.size());
+  a.d_kernel.resize(head.kernel.size()), a.d_bias.resize(head.bias.size());
+  const Dense dense{head.rows, head.inputs, head.outputs, head.values.data(), head.kernel.data()};
+  run_dense_forward({dense, head.bias.data(), a.results.data()}, threads);
+  run_dense_backward({dense, head.d_results.data(), a.d_values.data(), a.d_kernel.data(), a.d_bias.data()}, threads);
+  return a;
+}
+
+void check_head(int rows, int inputs, int outputs) {
+  const Head head(rows, inputs, outputs);
+  Doubles results, d_values(head.values.size()), d_kernel(head.kernel.size()), d_bias(head.bias.size());
+  for (int row = 0; row < rows; ++row)
+    for (int output = 0; output < outputs; ++output) {
+      double sum = head.bias[output];
+      const double gradient = head.d_results[row * outputs + output];
+      for (int input = 0; input < inputs; ++input) {
+        const double value = head.values[row * inputs + input], weight = head.kernel[input * outputs + output];
+        sum += value * weight;
+        d_values[row * inputs + input] += gradient * weight, d_kernel[input * outputs + output] += gradient * value;
+      }
+      results.push_back(sum), d_bias[output] += gradient;
+    }
+  const HeadAnswer got = run(head, 1);
+  compare(got.results, results, largest(results), head.name() + ": results");
+  compare(got.d_values, d_values, largest(d_values), head.name() + ": d_values");
+  compare(got.d_kernel, d_kernel, largest(d_kernel), head.name() + ": d_kernel");
+  compare(got.d_bias, d_bias, std::fmax(largest(d_bias), std::sqrt(rows)), head.name() + ": d_bias");
+  for (int threads : {2, 4}) {
+    const HeadAnswer other = run(head, threads);
+    check(same(got.results, other.results) && same(got.d_values, other.d_values) && same(got.d_kernel, other.d_kernel) &&
+              same(got.d_bias, other.d_bias), head.name() + ": another answer with " + std::to_string(threads) + " threads");
+  }
+  Head alone(1, inputs, outputs);
+  alone.kernel = head.kernel, alone.bias = head.bias;
+  alone.values.assign(head.values.end() - inputs, head.values.end());
+  alone.d_results.assign(head.d_results.end() - outputs, head.d_results.end());
+  const HeadAnswer one = run(alone, 1);
+  check(same(one.results, Floats(got.results.end() - outputs, got.results.end())) &&
+            same(one.d_values, Floats(got.d_values.end() - inputs, got.d_values.end())),
+        head.name() + ": a row's numbers depend on its company");
+}
+
 void check_at_the_same_time() {
   const Problem p = make(0, 128, 16, 8, 40, 7);
   const Answer<float> wanted = run(p, 1);
@@ -471,6 +537,9 @@ int main(int count, char** arguments) {
     check_not_a_number(cell, std::numeric_limits<float>::quiet_NaN());
     check_not_a_number(cell, std::numeric_limits<float>::infinity());
   }
+  for (int rows : {1, 7, 100, brief ? 130 : 2500})
+    for (int inputs : {16, 64, 128, 144})
+      for (int outputs : {1, 5, 57, 64, 65, 200}) check_head(rows, inputs, outputs);
   for (const SamplingRule& rule : {SamplingRule{0.8f, 0, 0, 0, nullptr, nullptr}, SamplingRule{-1, 0, 0, 0, nullptr, nullptr},
                                    SamplingRule{1.5f, 3, 0, 0, nullptr, nullptr},
                                    SamplingRule{1.5f, 0, 3000000000u, 0, nullptr, nullptr}}) {

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from charloom.kernels import kernels_in_use
+from charloom.kernels import dense, kernels_in_use
 from charloom.kernels.build import KernelsUnavailableError, library_path
-from charloom.kernels.native import runs_natively
+from charloom.kernels.native import runs_dense_natively, runs_natively
 from tests.kernels.test_sequences import make, run
 
 CELLS = [("lstm", "sigmoid", "tanh"), ("gru", "sigmoid", "tanh"), ("elman", "sigmoid", "tanh")]
@@ -187,3 +187,52 @@ def test_short_loops_of_small_layers_take_the_reference_unless_native_is_asked_f
     inputs = cell.features(features)
     assert runs_natively(inputs, cell.recurrent_kernel, "tanh") is natively
     assert not runs_natively(inputs, cell.recurrent_kernel, "softmax")
+
+
+def head_and_gradients(arguments, kernels, monkeypatch):
+    monkeypatch.setenv("CHARLOOM_KERNELS", kernels)
+
+    def loss(*arguments):
+        logits = dense(*arguments)
+        return (logits * jnp.cos(jnp.arange(logits.size)).reshape(logits.shape)).sum(), logits
+
+    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(*arguments)
+
+
+@pytest.mark.parametrize(("time", "lanes", "hidden", "vocab"), [(2, 1, 64, 1), (8, 3, 128, 57), (50, 50, 64, 300)])
+def test_a_head_agrees_with_the_reference(time, lanes, hidden, vocab, monkeypatch):
+    rng = np.random.default_rng(0)
+    shapes = (time, lanes, hidden), (hidden, vocab), (vocab,)
+    arguments = [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
+    native = head_and_gradients(arguments, "native", monkeypatch)
+    assert runs_dense_natively(*arguments[:2])
+    reference = head_and_gradients(arguments, "reference", monkeypatch)
+    for got, wanted in zip(jax.tree.leaves(native), jax.tree.leaves(reference), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5 * max(1, float(np.abs(wanted).max())))
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [
+        ((1, 3, 64), "float32"),
+        ((3, 64), "float32"),
+        ((2, 3, 48), "float32"),
+        ((2, 3, 72), "float32"),
+        ((2, 3, 64), "float64"),
+    ],
+    ids=["one step", "no steps", "few units", "parts of a vector", "float64"],
+)
+def test_other_heads_are_the_references(shape, dtype, monkeypatch):
+    monkeypatch.setenv("CHARLOOM_KERNELS", "native")
+    with jax.enable_x64(dtype == "float64"):
+        assert not runs_dense_natively(jnp.zeros(shape, dtype), jnp.zeros((shape[-1], 5), dtype))
+
+
+def test_a_map_over_heads_gives_what_each_gives_alone(monkeypatch):
+    monkeypatch.setenv("CHARLOOM_KERNELS", "native")
+    rng = np.random.default_rng(0)
+    shapes = (3, 4, 2, 64), (3, 64, 5), (3, 5)
+    stacked = [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
+    together = jax.jit(jax.vmap(dense))(*stacked)
+    for index in range(3):
+        np.testing.assert_array_equal(together[index], dense(*(part[index] for part in stacked)))

@@ -5,6 +5,7 @@ from charloom.machine import set_up_jax
 set_up_jax()
 
 from charloom.kernels.compiled import compiled
+from charloom.kernels.dense import dense
 from charloom.kernels.elman import elman_sequence, elman_step
 from charloom.kernels.generator import WRITER, Generator, LayerWeights, Streams
 from charloom.kernels.gru import gru_sequence, gru_step
@@ -30,6 +31,7 @@ __all__ = [
     "Rows",
     "Streams",
     "compiled",
+    "dense",
     "elman_sequence",
     "elman_step",
     "gru_sequence",

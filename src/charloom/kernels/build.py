@@ -22,7 +22,7 @@ logger = logging.getLogger("charloom")
 
 _SOURCES = (
     *("vectors.h", "threads.h", "product.h", "cells.h", "layer.h", "forward.h", "backward.h", "sequence.h"),
-    *("sampling.h", "generator.h", "handlers.cc"),
+    *("dense.h", "sampling.h", "generator.h", "handlers.cc"),
 )
 _FLAGS = ("-std=c++20", "-O2", "-pthread")
 _SHARED = ("-fPIC", "-shared")

@@ -6,6 +6,7 @@ It has sigmoid gates and tanh cells, and takes no resets: `charloom.kernels.lstm
 import jax
 import jax.numpy as jnp
 from jax.experimental import rnn
+from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
 
 from charloom.kernels.inputs import LayerInputs, Rows
@@ -46,7 +47,7 @@ def lstm_sequence(
     # A layer has two biases there. Gates stand in our order; kernels have theirs first.
     weights = jnp.concatenate([kernel.T.ravel(), recurrent_kernel.T.ravel(), bias, jnp.zeros_like(bias)])
     outputs, *last = rnn.lstm(
-        features.swapaxes(0, 1),
+        _as_it_is(features.swapaxes(0, 1)),
         carry[0][None],
         carry[1][None],
         weights,
@@ -57,4 +58,10 @@ def lstm_sequence(
         0.0,  # dropout
         False,  # bidirectional
     )
-    return outputs.swapaxes(0, 1), (last[0][0], last[1][0])
+    return _as_it_is(outputs).swapaxes(0, 1), (last[0][0], last[1][0])
+
+
+def _as_it_is(array: Float[Array, "lanes time size"]) -> Float[Array, "lanes time size"]:
+    # XLA would leave the numbers where they are and call another order of theirs the transposed array's, which JAX's
+    # binding does not tell cuDNN.
+    return with_layout_constraint(array, Layout((0, 1, 2)))  # type: ignore[no-untyped-call]

@@ -26,7 +26,7 @@ from charloom.settings import CellActivation, GateActivation
 
 logger = logging.getLogger("charloom")
 
-_HANDLERS = tuple(f"{cell}_{direction}" for cell in ("lstm", "gru", "elman") for direction in ("forward", "backward"))
+_HANDLERS = tuple(f"{part}_{way}" for part in ("lstm", "gru", "elman", "dense") for way in ("forward", "backward"))
 _AS_ASKED = "CHARLOOM_KERNELS says so"
 _CHOICES = ("native", "reference", "auto")
 # Those under which a unit needs no other.
@@ -160,6 +160,10 @@ class Activations(NamedTuple):
     gate: GateActivation
     cell: CellActivation
 
+    def as_attributes(self) -> dict[str, np.int32]:
+        """Returns them as the handlers are told of them."""
+        return {"hard_gates": np.int32(self.gate == "hard_sigmoid"), "relu": np.int32(self.cell == "relu")}
+
 
 # The largest vector that the kernels know, in floats: what they keep for themselves has room for whole ones.
 _WIDEST = 16
@@ -173,7 +177,7 @@ def _kept(inputs: LayerInputs, hidden: int, each: int) -> tuple[int, ...]:
 def _call(
     handler: str,
     results: tuple[tuple[int, ...], ...],
-    activations: Activations,
+    activations: Activations | None,
     *arguments: Array,
     in_place: Mapping[int, int] = MappingProxyType({}),
 ) -> tuple[Array, ...]:
@@ -184,9 +188,7 @@ def _call(
     shapes = tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in results)  # type: ignore[no-untyped-call]
     target = f"charloom_{handler}_{kernels_in_use().suffix}"
     made = jax.ffi.ffi_call(target, shapes, vmap_method="sequential", input_output_aliases=dict(in_place))(
-        *arguments,
-        hard_gates=np.int32(activations.gate == "hard_sigmoid"),
-        relu=np.int32(activations.cell == "relu"),
+        *arguments, **({} if activations is None else activations.as_attributes())
     )
     return tuple(made)
 
@@ -353,3 +355,40 @@ def _elman_backward(activations: Activations, residuals: Any, cotangents: tuple[
 
 
 elman_sequence.defvjp(_elman_forward, _elman_backward)
+
+
+def runs_dense_natively(inputs: Float[Array, "*batch input"], kernel: Float[Array, "input output"]) -> bool:
+    """Returns whether the native kernels run a head: one of whole vectors, after more than one step.
+
+    Like `runs_natively` it depends on nothing that a lane's company changes.
+    """
+    return (
+        inputs.ndim == 3
+        and inputs.shape[0] > 1
+        and inputs.size > 0
+        and inputs.dtype == kernel.dtype == jnp.float32
+        and len(kernel) >= _SMALL_UNITS
+        and len(kernel) % _WIDEST == 0
+        and not reference_is_asked_for()
+        and kernels_in_use().name == "native"
+    )
+
+
+@jax.custom_vjp
+def dense(
+    inputs: Float[Array, "rows input"], kernel: Float[Array, "input output"], bias: Float[Array, " output"]
+) -> Float[Array, "rows output"]:
+    """Returns what `charloom.kernels.dense` does."""
+    return _call("dense_forward", ((len(inputs), len(bias)),), None, inputs, kernel, bias)[0]
+
+
+def _dense_forward(inputs: Array, kernel: Array, bias: Array) -> Any:
+    return dense(inputs, kernel, bias), (inputs, kernel, bias)
+
+
+def _dense_backward(residuals: tuple[Array, Array, Array], cotangent: Array) -> Any:
+    inputs, kernel, bias = residuals
+    return _call("dense_backward", (inputs.shape, kernel.shape, bias.shape), None, inputs, kernel, cotangent)
+
+
+dense.defvjp(_dense_forward, _dense_backward)

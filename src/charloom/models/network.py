@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int32, Key
 
 from charloom.errors import SettingError
-from charloom.kernels import LayerInputs, Rows
+from charloom.kernels import LayerInputs, Rows, dense
 from charloom.models.cells import CELLS, Cell
 from charloom.models.initializers import glorot_uniform, uniform, zeros
 from charloom.models.sequence_model import Carry, DropoutMasks, SequenceModel
@@ -31,7 +31,7 @@ class Dense(eqx.Module):
         return cls(glorot_uniform(rng, (input_size, output_size)), zeros(output_size))
 
     def __call__(self, inputs: Float[Array, "*batch input"]) -> Float[Array, "*batch output"]:
-        return inputs @ self.kernel + self.bias
+        return dense(inputs, self.kernel, self.bias)
 
 
 class LogitsHead(eqx.Module):

@@ -32,9 +32,9 @@ inline void pack_backward(const float* kernel, int count, int hidden, const int*
                           float* panel) {
   const int columns = vectors * kWidth, gates = Cell::parts * hidden;
   for (int r = 0; r < columns; r += kWidth) {
-    float* to = panel + r;
-    for (int v = 0; v < vectors_of(hidden); ++v)
-      for (int part = 0; part < Cell::parts; ++part) {
+    for (int part = 0; part < Cell::parts; ++part)  // a part's rows are read from end to end
+      for (int v = 0; v < vectors_of(hidden); ++v) {
+        float* to = panel + r + static_cast<size_t>(v * Cell::parts + part) * kWidth * columns;
         const float* from = kernel + static_cast<size_t>(first + r) * gates + parts_at[part] * hidden + v * kWidth;
         Vector square[kWidth];
         for (int i = 0; i < kWidth; ++i, from += gates)
@@ -75,18 +75,21 @@ struct BackwardMemory {
 // `row_of` gives where a row begins, null for zeros.
 template <class RowOf>
 void transpose(int columns, int depth, Member member, const RowOf& row_of, float* to) {
-  constexpr int kTogether = 8;  // groups: as many streams of writes, and whole cache lines of reads
+  constexpr int kTogether = 32;  // groups: as many streams of writes, and long runs of reads
   struct Group {
     int first, count;
   } groups[kTogether];
   int held = 0;
   const auto copy = [&] {
-    for (int row = member.first(depth); row < member.last(depth); ++row) {
+    for (int row = member.first(depth); row < member.last(depth) && held; ++row) {
       const float* from = row_of(row);
       for (int g = 0; g < held; ++g) {
         const auto [first, count] = groups[g];
         float* group = to + static_cast<size_t>(first) * depth + static_cast<size_t>(row) * count;
-        for (int c = 0; c < count; ++c) group[c] = from ? from[first + c] : 0.0f;
+        if (from)
+          copy_few(from + first, count, group);
+        else
+          std::fill_n(group, count, 0.0f);
       }
     }
     held = 0;
@@ -149,7 +152,7 @@ void row_gradients(const Backward& call, int vector, int vectors, const float* p
 }
 
 template <class Cell>
-void backward(const Backward& call, Member member, Scratch scratch) {
+void backward(const Backward call, Member member, Scratch scratch) {
   static constexpr int recurrent_parts[] = {0, 1, 2, 3};
   // Whether the two products' gradients differ, so that a step keeps both.
   constexpr bool apart = Cell::recurrent_at != 0;
@@ -191,11 +194,11 @@ void backward(const Backward& call, Member member, Scratch scratch) {
     const size_t later = static_cast<size_t>(step + 1) * lanes;
     const bool backwards = step % 2 != 0;
     // Calls body(first_lane, rows, vector, vectors, sums) with products of the later step's gradients.
-    const auto multiplied = [&](const Share& share, const float* kernel, const float* of_later, const auto& body) {
-      for_each_panel(share.first, share.last, kPanel, backwards, [&](int vector, int vectors) {
+    const auto multiplied = [&](const Share& share, const float* kernel, const float* of_later, const auto& body) CHARLOOM_INLINE {
+      for_each_panel(share.first, share.last, kPanel, backwards, [&](int vector, int vectors) CHARLOOM_INLINE {
         const float* panel = kernel + vector * column;
         const float* next_panel = backwards ? panel - kPanel * column : panel + vectors * column;
-        for_each_group(steps.first_lane, steps.last_lane, [&](int first_lane, int rows) {
+        for_each_group(steps.first_lane, steps.last_lane, [&](int first_lane, int rows) CHARLOOM_INLINE {
           Vector sums[kRows * kPanel];
           const int group = steps.group_of(first_lane);
           const Product product{of_later + static_cast<size_t>(first_lane) * step_stride, step_stride, 1, panel,
@@ -207,56 +210,71 @@ void backward(const Backward& call, Member member, Scratch scratch) {
     };
     float* d_product = d_products[step & 1];
     float* d_input = apart ? d_projected[step & 1] : d_product;
-    const float* later_product = d_products[(step + 1) & 1];
-    multiplied(steps.units, packed, later_product, [&](int first_lane, int rows, int vector, int vectors, const Vector* sums) {
-      for (int r = 0; r < rows; ++r)
-        for (int u = 0; u < vectors; ++u) {
-          const int lane = first_lane + r, unit = (vector + u) * kWidth, count = valid(unit, hidden);
-          const size_t of_lane = static_cast<size_t>(lane) * hidden + unit;
-          float* d_carried = carried + static_cast<size_t>(lane) * stride + unit;
-          Step of_step{};
+    const auto step_back = [&](int first_lane, int rows, int vector, int vectors, const Vector* sums) CHARLOOM_INLINE {
+      const size_t first_row = static_cast<size_t>(std::max(step, 0)) * lanes + first_lane;
+      for (int u = 0; u < vectors; ++u) {
+        const int unit = (vector + u) * kWidth, count = valid(unit, hidden);
+        const size_t of_lanes = static_cast<size_t>(first_lane) * hidden + unit;
+        float* d_carried = carried + static_cast<size_t>(first_lane) * stride + unit;
+        Step of_lane[kRows] = {};
+        for (int r = 0; r < rows; ++r) {
+          Step& of_step = of_lane[r];
           if (is_last) {
-            of_step.d_hidden = load(call.d_last + of_lane, count);
-            if constexpr (Cell::has_cell) of_step.d_carried = load(call.d_last_cell + of_lane, count);
-          } else if (!call.resets[later + lane]) {
+            of_step.d_hidden = load(call.d_last + of_lanes + r * hidden, count);
+            if constexpr (Cell::has_cell) of_step.d_carried = load(call.d_last_cell + of_lanes + r * hidden, count);
+          } else if (!call.resets[later + first_lane + r]) {
             of_step.d_hidden = sums[r * vectors + u];
-            if constexpr (Cell::has_cell) of_step.d_carried = load(d_carried);
-            if constexpr (Cell::carries_hidden) of_step.d_hidden += load(d_carried);
-          }
-          if (step < 0) {
-            store(call.d_start + of_lane, of_step.d_hidden, count);
-            if constexpr (Cell::has_cell) store(call.d_start_cell + of_lane, of_step.d_carried, count);
-            continue;
-          }
-          const size_t row = static_cast<size_t>(step) * lanes + lane;
-          of_step.d_hidden += load(call.d_outputs + row * hidden + unit, count);
-          if constexpr (Cell::has_cell) {
-            of_step.after = load(cell_tiles.at(call.cells, row, vector + u), count);
-            if (!call.resets[row])
-              of_step.before = step == 0 ? load(call.start_cell + of_lane, count)
-                                         : load(cell_tiles.at(call.cells, row - lanes, vector + u), count);
-          } else {
-            of_step.after = load(call.outputs + row * hidden + unit, count);
-            if (!call.resets[row])
-              of_step.before = load(step == 0 ? call.start + of_lane : call.outputs + (row - lanes) * hidden + unit, count);
-          }
-          // What is beyond the units is zero here, and so are its gradients.
-          float* tile = tiles.at(gates, row, vector + u);
-          Vector of_gates[Cell::kept];
-          if (call.gates)
-            for (int gate = 0; gate < Cell::kept; ++gate) of_gates[gate] = load(tile + gate * kWidth, count);
-          store(d_carried, Cell::backward(call.with, of_gates, of_step, of_gates));
-          for (int gate = 0; gate < Cell::kept; ++gate) store(tile + gate * kWidth, of_gates[gate]);
-          const size_t at = static_cast<size_t>(lane) * step_stride + (vector + u) * Cell::parts * kWidth;
-          for (int part = 0; part < Cell::parts; ++part) {
-            store(d_product + at + part * kWidth, of_gates[Cell::recurrent_at + part]);
-            if (apart && features) store(d_input + at + part * kWidth, of_gates[part]);
+            if constexpr (Cell::has_cell) of_step.d_carried = load(d_carried + r * stride);
+            if constexpr (Cell::carries_hidden) of_step.d_hidden += load(d_carried + r * stride);
           }
         }
-    });
+        if (step < 0) {
+          for (int r = 0; r < rows; ++r) {
+            store(call.d_start + of_lanes + r * hidden, of_lane[r].d_hidden, count);
+            if constexpr (Cell::has_cell) store(call.d_start_cell + of_lanes + r * hidden, of_lane[r].d_carried, count);
+          }
+          continue;
+        }
+        // What is beyond the units is zero here, and so are its gradients.
+        float* tile = tiles.at(gates, first_row, vector + u);
+        const ptrdiff_t tile_stride = tiles.stride((vector + u) / Cell::units * Cell::units);
+        const ptrdiff_t states_stride = Cell::has_cell ? kWidth : hidden;
+        const float* after = Cell::has_cell ? cell_tiles.at(call.cells, first_row, vector + u)
+                                            : call.outputs + first_row * hidden + unit;
+        const float* start = (Cell::has_cell ? call.start_cell : call.start) + of_lanes;
+        const float* before = step == 0 ? start : after - lanes * states_stride;
+        const ptrdiff_t before_stride = step == 0 ? hidden : states_stride;
+        for (int r = 0; r < rows; ++r) {
+          of_lane[r].d_hidden += load(call.d_outputs + (first_row + r) * hidden + unit, count);
+          of_lane[r].after = load(after + r * states_stride, count);
+          if (!call.resets[first_row + r]) of_lane[r].before = load(before + r * before_stride, count);
+        }
+        if constexpr (Cell::has_cell) call.with.squash(&of_lane[0].after, rows, sizeof(Step) / sizeof(Vector));
+        float* to_product = d_product + static_cast<size_t>(first_lane) * step_stride + (vector + u) * Cell::parts * kWidth;
+        float* to_input = d_input + (to_product - d_product);
+        for (int r = 0; r < rows; ++r) {
+          Vector of_gates[Cell::kept];
+          float* to = tile + r * tile_stride;
+          if (call.gates)
+            unrolled<Cell::kept>([&](auto gate) CHARLOOM_INLINE {
+              of_gates[gate.value] = load(to + gate.value * kWidth, count);
+            });
+          const Vector d_before = Cell::backward(call.with, of_gates, of_lane[r], of_gates);
+          if (Cell::has_cell || Cell::carries_hidden) store(d_carried + r * stride, d_before);
+          unrolled<Cell::kept>([&](auto gate) CHARLOOM_INLINE {
+            store(to + gate.value * kWidth, of_gates[gate.value]);
+          });
+          unrolled<Cell::parts>([&](auto part) CHARLOOM_INLINE {
+            store(to_product + r * step_stride + part.value * kWidth, of_gates[Cell::recurrent_at + part.value]);
+            if (apart && features) store(to_input + r * step_stride + part.value * kWidth, of_gates[part.value]);
+          });
+        }
+      }
+    };
+    multiplied(steps.units, packed, d_products[(step + 1) & 1], step_back);
     if (!is_last)
       multiplied(steps.features, packed_inputs, (apart ? d_projected : d_products)[(step + 1) & 1],
-                 [&](int first_lane, int rows, int vector, int vectors, const Vector* sums) {
+                 [&](int first_lane, int rows, int vector, int vectors, const Vector* sums) CHARLOOM_INLINE {
                    for (int r = 0; r < rows; ++r)
                      for (int v = 0; v < vectors; ++v) {
                        const int feature = (vector + v) * kWidth;

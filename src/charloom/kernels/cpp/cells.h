@@ -1,4 +1,7 @@
-// What each cell does with its sums, for one lane and one vector of units: forward, and backward from what was kept.
+// What each cell does with its sums, for some lanes and one vector of units: forward, and backward from what was kept.
+//
+// A function of a vector is a chain of operations, each of which waits for the one before. So each is taken of all lanes
+// before the next one: the processor then has several chains at hand.
 //
 // The equations and the order of the gates are those of the reference: ../lstm.py, ../gru.py and ../elman.py.
 //
@@ -6,7 +9,14 @@
 // vector of units, in whose place the backward pass puts as many gradients; `recurrent_at`, from which of these on the
 // recurrent product's gradients stand (the input product's stand from the first on); `input_parts`, whose gradients
 // these first ones are; `units`, how many vectors of units a panel has.
+//
+// forward(with, lanes, gates, states, outputs): `gates[lane][kept]` are pre-activations, and become what is kept;
+// `states` are c before the step, and become c after it (of cells without one, h before the step); `outputs` are h.
+// backward(with, gates, step, gradients) is of one lane, for it has no function left to take: the LSTM finds its c after
+// the step squashed. It returns what of a gradient goes to the step before past the product.
 #pragma once
+
+#include <algorithm>
 
 #include "vectors.h"
 
@@ -17,8 +27,19 @@ struct Activations {
   bool hard_gates;  // the hard sigmoid in the place of the sigmoid
   bool relu;        // the rectifier in the place of tanh
 
-  Vector gate(Vector x) const { return hard_gates ? hard_sigmoid(x) : sigmoid(x); }
-  Vector squash(Vector x) const { return relu ? charloom::relu(x) : tanh(x); }
+  // In place, of vectors that stand `apart`.
+  void gate(Vector* x, int lanes, int apart) const {
+    if (hard_gates)
+      for (; lanes > 0; --lanes, x += apart) *x = hard_sigmoid(*x);
+    else
+      for (; lanes > 0; --lanes, x += apart) *x = sigmoid(*x);
+  }
+  void squash(Vector* x, int lanes, int apart) const {
+    if (relu)
+      for (; lanes > 0; --lanes, x += apart) *x = charloom::relu(*x);
+    else
+      for (; lanes > 0; --lanes, x += apart) *x = tanh(*x);
+  }
 
   Vector gate_backward(Vector output, Vector cotangent) const {
     if (hard_gates) return (output > 0.0f) & (output < 1.0f) ? 0.2f * cotangent : Vector{};
@@ -34,9 +55,9 @@ struct Activations {
 // What a cell's backward step reads of one step, beside what was kept.
 struct Step {
   Vector before;  // c before the step, of the LSTM; h of the others
-  Vector after;   // the same after it
+  Vector after;   // the same after it, of the LSTM squashed
   Vector d_hidden;
-  Vector d_carried;  // what the later step returned
+  Vector d_carried;  // what of a gradient comes from the later step past the product
 };
 
 struct LSTM {
@@ -45,25 +66,24 @@ struct LSTM {
   static constexpr bool has_recurrent_bias = false;
   static constexpr bool carries_hidden = false;  // whether the backward pass carries a part of h's gradient past the product
 
-  // Returns h. `sums` are the whole pre-activations; `state` is c before the step, and then after it.
-  static Vector forward(const Activations& with, const Vector*, const Vector* sums, Vector& state, Vector* gates) {
-    gates[0] = with.gate(sums[0]);
-    gates[1] = with.gate(sums[1]);
-    gates[2] = with.squash(sums[2]);
-    gates[3] = with.gate(sums[3]);
-    state = gates[1] * state + gates[0] * gates[2];
-    return gates[3] * with.squash(state);
+  static void forward(const Activations& with, int lanes, Vector* gates, Vector* states, Vector* outputs) {
+    for (int gate : {0, 1, 3}) with.gate(gates + gate, lanes, kept);
+    with.squash(gates + 2, lanes, kept);
+    for (int lane = 0; lane < lanes; ++lane) {
+      const Vector* of_lane = gates + lane * kept;
+      outputs[lane] = states[lane] = of_lane[1] * states[lane] + of_lane[0] * of_lane[2];
+    }
+    with.squash(outputs, lanes, 1);
+    for (int lane = 0; lane < lanes; ++lane) outputs[lane] *= gates[lane * kept + 3];
   }
 
-  // Returns the gradient of c before the step. `gates` and `gradients` may be one.
   static Vector backward(const Activations& with, const Vector* gates, const Step& step, Vector* gradients) {
     const Vector input = gates[0], forget = gates[1], candidate = gates[2], output = gates[3];
-    const Vector squashed = with.squash(step.after);
-    const Vector d_cell = step.d_carried + with.squash_backward(squashed, step.d_hidden * output);
+    const Vector d_cell = step.d_carried + with.squash_backward(step.after, step.d_hidden * output);
     gradients[0] = with.gate_backward(input, d_cell * candidate);
     gradients[1] = with.gate_backward(forget, d_cell * step.before);
     gradients[2] = with.squash_backward(candidate, d_cell * input);
-    gradients[3] = with.gate_backward(output, step.d_hidden * squashed);
+    gradients[3] = with.gate_backward(output, step.d_hidden * step.after);
     return d_cell * forget;
   }
 };
@@ -74,16 +94,20 @@ struct GRU {
   static constexpr bool has_recurrent_bias = true;
   static constexpr bool carries_hidden = true;
 
-  // Returns h; `state` is h before the step. `inputs` and `sums` are the two products, which the reset gate tells apart.
-  static Vector forward(const Activations& with, const Vector* inputs, const Vector* sums, Vector& state, Vector* gates) {
-    gates[0] = with.gate(inputs[0] + sums[0]);
-    gates[1] = with.gate(inputs[1] + sums[1]);
-    gates[2] = with.squash(inputs[2] + gates[1] * sums[2]);
-    gates[3] = sums[2];
-    return gates[0] * state + (1.0f - gates[0]) * gates[2];
+  // The candidate's two products come apart, for the reset gate stands between them.
+  static void forward(const Activations& with, int lanes, Vector* gates, Vector* states, Vector* outputs) {
+    for (int gate : {0, 1}) with.gate(gates + gate, lanes, kept);
+    for (int lane = 0; lane < lanes; ++lane) {
+      Vector* of_lane = gates + lane * kept;
+      of_lane[2] += of_lane[1] * of_lane[3];
+    }
+    with.squash(gates + 2, lanes, kept);
+    for (int lane = 0; lane < lanes; ++lane) {
+      const Vector* of_lane = gates + lane * kept;
+      outputs[lane] = of_lane[0] * states[lane] + (1.0f - of_lane[0]) * of_lane[2];
+    }
   }
 
-  // Returns what of h's gradient goes to h before the step past the product.
   static Vector backward(const Activations& with, const Vector* gates, const Step& step, Vector* gradients) {
     const Vector update = gates[0], reset = gates[1], candidate = gates[2], remembered = gates[3];
     const Vector d_candidate = with.squash_backward(candidate, step.d_hidden * (1.0f - update));
@@ -101,8 +125,9 @@ struct Elman {
   static constexpr bool has_recurrent_bias = false;
   static constexpr bool carries_hidden = false;
 
-  static Vector forward(const Activations& with, const Vector*, const Vector* sums, Vector&, Vector*) {
-    return with.squash(sums[0]);
+  static void forward(const Activations& with, int lanes, Vector* gates, Vector*, Vector* outputs) {
+    with.squash(gates, lanes, 1);
+    std::copy_n(gates, lanes, outputs);
   }
 
   static Vector backward(const Activations& with, const Vector*, const Step& step, Vector* gradients) {

@@ -23,7 +23,7 @@ size_t forward_floats(const Forward& call) {
 }
 
 template <class Cell>
-void forward(const Forward& call, Member member, Scratch scratch) {
+void forward(const Forward call, Member member, Scratch scratch) {
   const int hidden = call.hidden, lanes = call.lanes, features = call.features, stride = row_stride(hidden);
   float* packed = scratch.take(packed_floats<Cell>(hidden, hidden));
   float* packed_inputs = scratch.take(packed_floats<Cell>(features, hidden));
@@ -35,11 +35,9 @@ void forward(const Forward& call, Member member, Scratch scratch) {
   const CellTiles cell_tiles(call);
 
   const size_t column = static_cast<size_t>(Cell::parts) * kWidth;  // of a panel, per vector of units
-  for_each_panel(share.first, share.last, Cell::units, false, [&](int vector, int vectors) {
-    const int unit = vector * kWidth;
-    pack_forward<Cell>(call.recurrent_kernel, hidden, hidden, unit, vectors, packed + vector * column * hidden);
-    pack_forward<Cell>(call.kernel, features, hidden, unit, vectors, packed_inputs + vector * column * features);
-  });
+  const size_t gates_width = static_cast<size_t>(Cell::parts) * hidden;
+  pack_forward<Cell>(call.recurrent_kernel, hidden, hidden, share.first, share.last, packed);
+  pack_forward<Cell>(call.kernel, features, hidden, share.first, share.last, packed_inputs);
   for (int lane = member.first(lanes); lane < member.last(lanes); ++lane) {
     float* state = states[0] + static_cast<size_t>(lane) * stride;
     if (call.resets[lane])
@@ -57,11 +55,12 @@ void forward(const Forward& call, Member member, Scratch scratch) {
     const bool* next_resets = step + 1 < call.time ? resets + lanes : nullptr;
     const float* cells_before = step == 0 ? call.start_cell : call.last_cell;
     const bool backwards = step % 2 == 1;
-    for_each_panel(steps.units.first, steps.units.last, Cell::units, backwards, [&](int vector, int vectors) {
+    for_each_panel(steps.units.first, steps.units.last, Cell::units, backwards, [&](int vector, int vectors) CHARLOOM_INLINE {
       const int columns = vectors * Cell::parts;
+      const ptrdiff_t tile_stride = tiles.stride(vector);
       const float* panel = packed + vector * column * hidden;
       const float* next_panel = backwards ? panel - Cell::units * column * hidden : panel + vectors * column * hidden;
-      for_each_group(steps.first_lane, steps.last_lane, [&](int first_lane, int rows) {
+      for_each_group(steps.first_lane, steps.last_lane, [&](int first_lane, int rows) CHARLOOM_INLINE {
         const float* input_panel = packed_inputs + vector * column * features;
         const int width = columns * kWidth, group = steps.group_of(first_lane);
         const Product products[] = {{call.inputs + (first_row + first_lane) * features, features, 1, input_panel, width, features,
@@ -70,30 +69,37 @@ void forward(const Forward& call, Member member, Scratch scratch) {
                                      next_panel + static_cast<size_t>(group) * hidden * kLine}};
         Vector sums[kRows * kPanel], projected[kRows * kPanel];
         multiply_layer<Cell>(products, rows, columns, projected, sums);
-        for (int r = 0; r < rows; ++r)
-          for (int u = 0; u < vectors; ++u) {
-            const int lane = first_lane + r, unit = (vector + u) * kWidth, count = valid(unit, hidden);
-            const size_t row = first_row + lane, at = static_cast<size_t>(lane) * hidden + unit;
-            Vector memory{}, gates[Cell::kept] = {};
-            if constexpr (Cell::has_cell) {
-              if (!resets[lane]) memory = load(cells_before + at, count);
-            } else {
-              memory = load(state + static_cast<size_t>(lane) * stride + unit);
-            }
-            const Sums<Cell> of_unit(call.table + static_cast<size_t>(call.rows[row]) * Cell::parts * hidden,
-                                     call.recurrent_bias, projected, sums, r * columns + u * Cell::parts, unit, hidden);
-            const Vector output = Cell::forward(call.with, of_unit.inputs, of_unit.recurrent, memory, gates);
-            if constexpr (Cell::has_cell) {
-              store(call.last_cell + at, memory, count);
-              if (call.cells) store(cell_tiles.at(call.cells, row, vector + u), memory);
-            }
-            if (call.gates) {
-              float* to = tiles.at(call.gates, row, vector + u);
-              for (int gate = 0; gate < Cell::kept; ++gate) store(to + gate * kWidth, gates[gate]);
-            }
-            store(call.outputs + row * hidden + unit, output, count);
-            if (next_resets) store(next + static_cast<size_t>(lane) * stride + unit, next_resets[lane] ? Vector{} : output);
+        for (int u = 0; u < vectors; ++u) {
+          const int unit = (vector + u) * kWidth, count = valid(unit, hidden);
+          const size_t row = first_row + first_lane, at = static_cast<size_t>(first_lane) * hidden + unit;
+          const ptrdiff_t in_state = static_cast<ptrdiff_t>(first_lane) * stride + unit;
+          Vector gates[kRows * Cell::kept], memory[kRows], outputs[kRows];
+          for (int r = 0; r < rows; ++r) {
+            const int from = r * columns + u * Cell::parts;
+            preactivations<Cell>(call.table + static_cast<size_t>(call.rows[row + r]) * gates_width + unit,
+                                 call.recurrent_bias + unit, projected + from, sums + from, hidden, count,
+                                 gates + r * Cell::kept);
+            if constexpr (Cell::has_cell)
+              memory[r] = resets[first_lane + r] ? Vector{} : load(cells_before + at + r * hidden, count);
+            else
+              memory[r] = load(state + in_state + r * stride);
           }
+          Cell::forward(call.with, rows, gates, memory, outputs);
+          float* to_gates = call.gates ? tiles.at(call.gates, row, vector + u) : nullptr;
+          float* to_cells = call.cells ? cell_tiles.at(call.cells, row, vector + u) : nullptr;
+          for (int r = 0; r < rows; ++r) {
+            if constexpr (Cell::has_cell) {
+              store(call.last_cell + at + r * hidden, memory[r], count);
+              if (to_cells) store(to_cells + r * kWidth, memory[r]);
+            }
+            if (to_gates)
+              unrolled<Cell::kept>([&](auto gate) CHARLOOM_INLINE {
+                store(to_gates + r * tile_stride + gate.value * kWidth, gates[r * Cell::kept + gate.value]);
+              });
+            store(call.outputs + (row + r) * hidden + unit, outputs[r], count);
+            if (next_resets) store(next + in_state + r * stride, next_resets[first_lane + r] ? Vector{} : outputs[r]);
+          }
+        }
       });
     });
     steps.together.wait();

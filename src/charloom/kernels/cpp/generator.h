@@ -73,15 +73,7 @@ class Generator : public AnyGenerator {
     table_ = copy(weights.table, static_cast<size_t>(weights.rows) * gates);
     if (weights.head_kernel) {
       head_ = next;
-      for_each_panel(0, vectors_of(weights.vocab), kPanel, false, [&](int vector, int vectors) {
-        float* panel = next + static_cast<size_t>(vector) * kWidth * hidden;
-        for (int k = 0; k < hidden; ++k)
-          for (int v = 0; v < vectors; ++v) {
-            const int column = (vector + v) * kWidth;
-            store(panel + (k * vectors + v) * kWidth,
-                  load(weights.head_kernel + static_cast<size_t>(k) * weights.vocab + column, valid(column, weights.vocab)));
-          }
-      });
+      pack_forward<Elman>(weights.head_kernel, hidden, weights.vocab, 0, vectors_of(weights.vocab), next);
       head_bias_ = copy(weights.head_bias, weights.vocab);
     }
   }
@@ -95,10 +87,7 @@ class Generator : public AnyGenerator {
 
  private:
   static void pack(const float* kernel, int hidden, float* to) {
-    for_each_panel(0, vectors_of(hidden), Cell::units, false, [&](int vector, int vectors) {
-      pack_forward<Cell>(kernel, hidden, hidden, vector * kWidth, vectors,
-                           to + static_cast<size_t>(vector) * Cell::parts * hidden * kWidth);
-    });
+    pack_forward<Cell>(kernel, hidden, hidden, 0, vectors_of(hidden), to);
   }
 
   static std::vector<float> copy(const float* from, size_t count) {
@@ -162,7 +151,7 @@ class Generator : public AnyGenerator {
   void advance(int layer, const Streams& streams, const float* below, const float* now, float* next,
                const int32_t* rows_of, bool backwards, Member member) const {
     const int count = streams.count, hidden = weights_.hidden;
-    const size_t gates = static_cast<size_t>(Cell::parts) * hidden, panel_size = gates * kWidth;
+    const size_t gates_width = static_cast<size_t>(Cell::parts) * hidden, panel_size = gates_width * kWidth;
     float* cells = streams.cells + (Cell::has_cell ? layer * static_cast<size_t>(streams.room) * hidden : 0);
     const Share share(member, vectors_of(hidden), Cell::units);
     for_each_panel(share.first, share.last, Cell::units, backwards, [&](int vector, int vectors) {
@@ -177,17 +166,23 @@ class Generator : public AnyGenerator {
                                     product(now, recurrent_[layer], hidden)};
         Vector sums[kRows * kPanel], projected[kRows * kPanel];
         multiply_layer<Cell>(products, rows, columns, projected, sums);
-        for (int r = 0; r < rows; ++r)
-          for (int u = 0; u < vectors; ++u) {
-            const int unit = (vector + u) * kWidth, valid = charloom::valid(unit, hidden);
-            const size_t at = static_cast<size_t>(first + r) * hidden + unit;
-            Vector memory = load((Cell::has_cell ? cells : now) + at, valid), unused[Cell::kept];
-            const float* given = layer ? biases_[layer].data() : table_.data() + rows_of[first + r] * gates;
-            const Sums<Cell> of_unit(given, recurrent_biases_[layer].data(), projected, sums,
-                                     r * columns + u * Cell::parts, unit, hidden);
-            store(next + at, Cell::forward(with_[layer], of_unit.inputs, of_unit.recurrent, memory, unused), valid);
-            if constexpr (Cell::has_cell) store(cells + at, memory, valid);
+        for (int u = 0; u < vectors; ++u) {
+          const int unit = (vector + u) * kWidth, valid = charloom::valid(unit, hidden);
+          const size_t at = static_cast<size_t>(first) * hidden + unit;
+          Vector gates[kRows * Cell::kept], memory[kRows], outputs[kRows];
+          for (int r = 0; r < rows; ++r) {
+            const float* given = layer ? biases_[layer].data() : table_.data() + rows_of[first + r] * gates_width;
+            const int from = r * columns + u * Cell::parts;
+            preactivations<Cell>(given + unit, recurrent_biases_[layer].data() + unit, projected + from, sums + from, hidden,
+                                 valid, gates + r * Cell::kept);
+            memory[r] = load((Cell::has_cell ? cells : now) + at + r * hidden, valid);
           }
+          Cell::forward(with_[layer], rows, gates, memory, outputs);
+          for (int r = 0; r < rows; ++r) {
+            store(next + at + r * hidden, outputs[r], valid);
+            if constexpr (Cell::has_cell) store(cells + at + r * hidden, memory[r], valid);
+          }
+        }
       });
     });
   }

@@ -4,6 +4,7 @@
 #include <exception>
 #include <utility>
 
+#include "dense.h"
 #include "generator.h"
 #include "sequence.h"
 #include "xla/ffi/api/ffi.h"
@@ -51,6 +52,11 @@ struct Told {
 };
 
 float* data_or_null(Result& result) { return result->element_count() ? result->typed_data() : nullptr; }
+
+charloom::Dense dense(const Floats& values, const Floats& kernel) {
+  return {static_cast<int>(values.dimensions()[0]), static_cast<int>(kernel.dimensions()[0]),
+          static_cast<int>(kernel.dimensions()[1]), values.typed_data(), kernel.typed_data()};
+}
 
 ffi::Error lstm_forward(int32_t hard_gates, int32_t relu, Ints rows, Floats inputs, Floats kernel, Floats recurrent_kernel, Floats start, Bools resets,
                         Floats start_cell, Floats table, Result outputs, Result last_cell, Result gates, Result cells) {
@@ -156,6 +162,28 @@ ffi::Error elman_backward(int32_t hard_gates, int32_t relu, Ints rows, Floats in
   });
 }
 
+ffi::Error dense_forward(Floats values, Floats kernel, Floats bias, Result results) {
+  return guarded([&] {
+    charloom::DenseForward call{};
+    static_cast<charloom::Dense&>(call) = dense(values, kernel);
+    call.bias = bias.typed_data();
+    call.results = results->typed_data();
+    charloom::run_dense_forward(call, threads);
+  });
+}
+
+ffi::Error dense_backward(Floats values, Floats kernel, Floats d_results, Result d_values, Result d_kernel, Result d_bias) {
+  return guarded([&] {
+    charloom::DenseBackward call{};
+    static_cast<charloom::Dense&>(call) = dense(values, kernel);
+    call.d_results = d_results.typed_data();
+    call.d_values = d_values->typed_data();
+    call.d_kernel = d_kernel->typed_data();
+    call.d_bias = d_bias->typed_data();
+    charloom::run_dense_backward(call, threads);
+  });
+}
+
 // A binding with what `Told` is made of, and some more arguments and results of floats, of which there is one at least.
 template <int Arguments, int Results, class Binding>
 auto with_floats(Binding binding) {  // which can be moved on, and not copied
@@ -220,3 +248,5 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_gru_forward, gru_forward, (binding<2, 2>(
 XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_gru_backward, gru_backward, (binding<4, 7>()));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_elman_forward, elman_forward, (binding<1, 1>()));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_elman_backward, elman_backward, (binding<3, 5>()));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_dense_forward, dense_forward, (with_floats<3, 1>(ffi::Ffi::Bind())));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_dense_backward, dense_backward, (with_floats<3, 3>(ffi::Ffi::Bind())));

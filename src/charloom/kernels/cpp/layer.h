@@ -55,17 +55,19 @@ template <class Cell>
 using GateTiles = Tiles<Cell::units, Cell::kept>;
 using CellTiles = Tiles<1, 1>;
 
-// Panels of a kernel of `depth` rows for the units from `unit` on: panel[k][u][part] = kernel[k, part * hidden + unit + u].
+// Panels of a kernel of `depth` rows for some vectors of units, at their places in `packed`. A panel from `unit` on is
+// panel[k][u][part] = kernel[k, part * hidden + unit + u].
 template <class Cell>
-inline void pack_forward(const float* kernel, int depth, int hidden, int unit, int vectors, float* panel) {
-  for (int k = 0; k < depth; ++k)
-    for (int u = 0; u < vectors; ++u)
-      for (int part = 0; part < Cell::parts; ++part) {
-        const int at = unit + u * kWidth;
-        const float* from = kernel + (static_cast<size_t>(k) * Cell::parts + part) * hidden + at;
-        store(panel, load(from, valid(at, hidden)));
-        panel += kWidth;
-      }
+inline void pack_forward(const float* kernel, int depth, int hidden, int first, int last, float* packed) {
+  for (int k = 0; k < depth; ++k)  // so that the kernel's rows are read from end to end
+    for_each_panel(first, last, Cell::units, false, [&](int vector, int vectors) CHARLOOM_INLINE {
+      float* to = packed + (static_cast<size_t>(vector) * depth + static_cast<size_t>(k) * vectors) * Cell::parts * kWidth;
+      for (int u = 0; u < vectors; ++u)
+        for (int part = 0; part < Cell::parts; ++part, to += kWidth) {
+          const int at = (vector + u) * kWidth;
+          store(to, load(kernel + (static_cast<size_t>(k) * Cell::parts + part) * hidden + at, valid(at, hidden)));
+        }
+    });
 }
 
 // A state's row, in the kernels' own memory: not a power of two, whose rows would all have the same place in the cache.
@@ -83,26 +85,24 @@ inline void multiply_layer(const Product* products, int rows, int columns, Vecto
   }
 }
 
-// A vector of units' whole pre-activations: `given`, a row of a table or a bias, and the biases are added to the products.
+// A vector of units' pre-activations: `given`, a row of a table or a bias, and the recurrent bias are added to the products.
+// Where there is one the last part's two sums stay apart.
 template <class Cell>
-struct Sums {
-  Vector inputs[Cell::has_recurrent_bias ? Cell::parts : 1];
-  Vector recurrent[Cell::parts];
-
-  Sums(const float* given, const float* recurrent_bias, const Vector* projected, const Vector* sums, int from, int unit,
-       int hidden) {
-    const int count = valid(unit, hidden);
-    for (int part = 0; part < Cell::parts; ++part) {
-      const int at = part * hidden + unit;
-      if constexpr (Cell::has_recurrent_bias) {
-        inputs[part] = projected[from + part] + load(given + at, count);
-        recurrent[part] = sums[from + part] + load(recurrent_bias + at, count);
-      } else {
-        recurrent[part] = sums[from + part] + load(given + at, count);
-      }
+inline void preactivations(const float* given, const float* recurrent_bias, const Vector* projected, const Vector* sums,
+                           int hidden, int count, Vector* gates) {
+  unrolled<Cell::parts>([&](auto part) CHARLOOM_INLINE {
+    const ptrdiff_t at = static_cast<ptrdiff_t>(part.value) * hidden;
+    if constexpr (Cell::has_recurrent_bias) {
+      const Vector input = projected[part.value] + load(given + at, count);
+      const Vector recurrent = sums[part.value] + load(recurrent_bias + at, count);
+      const bool is_last = part.value + 1 == Cell::parts;
+      gates[part.value] = is_last ? input : input + recurrent;
+      if (is_last) gates[part.value + 1] = recurrent;
+    } else {
+      gates[part.value] = sums[part.value] + load(given + at, count);
     }
-  }
-};
+  });
+}
 
 // A member's share of some vectors, in whole panels of `units`.
 struct Share {

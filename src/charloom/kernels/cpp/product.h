@@ -28,6 +28,9 @@ struct Product {
   const float* ahead;
 };
 
+// On a function without a name: it becomes a part of its caller, so that what it captures stays in registers.
+#define CHARLOOM_INLINE __attribute__((always_inline))
+
 template <int Value>
 struct Constant {
   static constexpr int value = Value;
@@ -54,10 +57,10 @@ void multiply(const Product* products, int count, Vector* result) {
     const ptrdiff_t panel_stride = product->panel_stride;
     for (int k = product->depth; k > 0; --k) {
       Vector columns[Vectors];
-      unrolled<Vectors>([&](auto v) [[gnu::always_inline]] { columns[v.value] = load(panel + v.value * kWidth); });
-      unrolled<Rows>([&](auto r) [[gnu::always_inline]] {
+      unrolled<Vectors>([&](auto v) CHARLOOM_INLINE { columns[v.value] = load(panel + v.value * kWidth); });
+      unrolled<Rows>([&](auto r) CHARLOOM_INLINE {
         const Vector factor = all(rows[r.value * row_stride]);
-        unrolled<Vectors>([&](auto v) [[gnu::always_inline]] { sums[r.value][v.value] += factor * columns[v.value]; });
+        unrolled<Vectors>([&](auto v) CHARLOOM_INLINE { sums[r.value][v.value] += factor * columns[v.value]; });
       });
       __builtin_prefetch(ahead, 0, 2);
       ahead += kLine;
@@ -65,7 +68,7 @@ void multiply(const Product* products, int count, Vector* result) {
       rows += depth_stride;
     }
   }
-  unrolled<Rows * Vectors>([&](auto i) [[gnu::always_inline]] {
+  unrolled<Rows * Vectors>([&](auto i) CHARLOOM_INLINE {
     result[i.value] = sums[i.value / Vectors][i.value % Vectors];
   });
 }
@@ -80,7 +83,7 @@ inline void multiply(const Product* products, int count, int rows, int vectors, 
 
 // Calls body(first, rows) for groups of up to kRows of the rows from `first` to `last`, as even as can be.
 template <class Body>
-inline void for_each_group(int first, int last, const Body& body) {
+[[gnu::always_inline]] inline void for_each_group(int first, int last, const Body& body) {
   for (int groups = (last - first + kRows - 1) / kRows; groups > 0; --groups) {
     const int rows = (last - first) / groups;
     body(first, rows);
@@ -92,7 +95,7 @@ inline void for_each_group(int first, int last, const Body& body) {
 //
 // Steps that take turns in direction find the panels in the cache that the step before read last.
 template <class Body>
-inline void for_each_panel(int first, int last, int most, bool backwards, const Body& body) {
+[[gnu::always_inline]] inline void for_each_panel(int first, int last, int most, bool backwards, const Body& body) {
   const int panels = (last - first + most - 1) / most;
   for (int turn = 0; turn < panels; ++turn) {
     const int at = first + (backwards ? panels - 1 - turn : turn) * most;

@@ -62,6 +62,17 @@ inline void store(float* to, Vector values, int count) {
 #endif
 }
 
+// Copies up to eight floats.
+inline void copy_few(const float* from, int count, float* to) {
+  if (count < 4) {
+    for (int i = 0; i < count; ++i) to[i] = from[i];
+  } else {  // two fours, which may overlap
+    float first[4], last[4];
+    std::memcpy(first, from, sizeof first), std::memcpy(last, from + count - 4, sizeof last);
+    std::memcpy(to, first, sizeof first), std::memcpy(to + count - 4, last, sizeof last);
+  }
+}
+
 // Turns a square of vectors: what was element j of vector i becomes element i of vector j.
 inline void transpose(Vector (&square)[kWidth]) {
   // Squares twice as large at each turn: of each pair of vectors, the halves that stand across change places.
@@ -125,38 +136,41 @@ inline Vector scaled(Vector x, Vector n) {
 #endif
 }
 
-// What exp(x) is made of, for x from -87 to 88: x = n log 2 + r with a whole n and |r| <= 0.35, so that
-// exp(x) = 2^n exp(r) and 2^n is a normal number. Of a NaN, NaNs.
-struct Exponent {
+// What 2^t is made of, once t is held between -126 and 126: t = n + r with a whole n and |r| <= 0.5, so that
+// 2^t = 2^n 2^r and 2^n is a normal number. Of a NaN, NaNs.
+struct Power {
   Vector n;
   Vector r;
 
-  explicit Exponent(Vector x) {
-    n = rounded(x * 1.44269504f);
-    r = x - n * 0.693359375f + n * 2.12194440e-4f;  // log 2 in two parts, the first of few bits
+  explicit Power(Vector t) {
+    t = at_most(126.0f, at_least(-126.0f, t));
+    n = rounded(t);
+    r = t - n;
+  }
+
+  // 2^r - 1, by a polynomial that is off by 2e-8 of itself at most.
+  Vector of_r_less_one() const {
+    Vector p = r * 1.54035123e-4f + 1.33908498e-3f;
+    p = p * r + 9.61823793e-3f;
+    p = p * r + 5.55035723e-2f;
+    p = p * r + 2.40226498e-1f;
+    p = p * r + 6.93147188e-1f;
+    return p * r;
   }
 };
 
-// (exp(r) - 1 - r) / r^2 for |r| <= 0.35: a polynomial fitted so that exp(r) is off by 6e-9 of itself at most.
-inline Vector exponential_tail(Vector r) {
-  Vector p = r * 1.3950602e-3f + 8.3689531e-3f;
-  p = p * r + 4.1666206e-2f;
-  p = p * r + 1.6666518e-1f;
-  return p * r + 0.5f;
-}
+constexpr float kLog2E = 1.44269504f;
 
 inline Vector sigmoid(Vector x) {
-  const Exponent e(at_most(88.0f, at_least(-87.0f, -x)));
-  const Vector power = (exponential_tail(e.r) * e.r + 1.0f) * e.r + 1.0f;
-  return reciprocal(scaled(power, e.n) + 1.0f);
+  const Power power(x * -kLog2E);
+  return reciprocal(scaled(power.of_r_less_one() + 1.0f, power.n) + 1.0f);
 }
 
 // By exp(2x) - 1, in a form that is right to the last bits also near zero.
 inline Vector tanh(Vector x) {
-  x = at_most(10.0f, at_least(-10.0f, x));  // from there on it is 1 in float32
-  const Exponent e(x + x);
-  const Vector scale = scaled(all(1.0f), e.n), part = exponential_tail(e.r) * (e.r * e.r) + e.r;
-  const Vector less_one = scale * part + (scale - 1.0f);
+  const Power power(x * (2 * kLog2E));
+  const Vector scale = scaled(all(1.0f), power.n);
+  const Vector less_one = scale * power.of_r_less_one() + (scale - 1.0f);
   return less_one * reciprocal(less_one + 2.0f);
 }
 

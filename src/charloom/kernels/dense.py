@@ -1,0 +1,18 @@
+"""The head's kernel: an affine map of many rows."""
+
+from jaxtyping import Array, Float
+
+from charloom.kernels import native
+
+
+def dense(
+    inputs: Float[Array, "*batch input"], kernel: Float[Array, "input output"], bias: Float[Array, " output"]
+) -> Float[Array, "*batch output"]:
+    """Returns inputs · kernel + bias. Differentiable in all three.
+
+    The outputs of an unroll, time first, take the native kernel.
+    """
+    if native.runs_dense_natively(inputs, kernel):
+        rows = native.dense(inputs.reshape(-1, len(kernel)), kernel, bias)
+        return rows.reshape(*inputs.shape[:-1], len(bias))
+    return inputs @ kernel + bias
