@@ -3,7 +3,7 @@
 import argparse
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 
 import jax
@@ -12,14 +12,10 @@ from benchmarks.workers import in_turn, median, ratio
 from benchmarks.workloads import TRAINING, WRITING, Training, Writing
 
 SECONDS = 2.0
-# Peers come and go beside each other: none is to take the GPU's whole memory.
-_CHARLOOM = ["XLA_PYTHON_CLIENT_PREALLOCATE=false", "benchmarks.peers.charloom"]
-TRAINERS = {
-    "charloom": _CHARLOOM,
-    "reference": ["CHARLOOM_KERNELS=reference", *_CHARLOOM],
+PEERS = {  # of which none is to take the GPU's whole memory
+    "charloom": ["XLA_PYTHON_CLIENT_PREALLOCATE=false", "benchmarks.peers.charloom"],
     "PyTorch": ["DEVICE=cuda", "benchmarks.peers.pytorch"],
 }
-WRITERS = {"charloom": _CHARLOOM, "PyTorch": TRAINERS["PyTorch"]}
 
 
 def main() -> None:
@@ -29,20 +25,15 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     (device,) = {one.device_kind for one in jax.devices()}
     print(f"{device}, {platform.machine()}; jax {version('jax')}, torch {version('torch')}\n")
-    _print_table("train", TRAINING, TRAINERS, rounds)
-    _print_table("write", WRITING, WRITERS, rounds)
+    _print_table("train", TRAINING, rounds)
+    _print_table("write", WRITING, rounds)
 
 
-def _print_table(
-    task: str,
-    workloads: Sequence[Training | Writing],
-    peers: Mapping[str, list[str]],
-    rounds: int,
-) -> None:
-    print(f"| | {' | '.join(peers)} | × PyTorch |\n{'| --- ' * (len(peers) + 2)}|")
+def _print_table(task: str, workloads: Sequence[Training | Writing], rounds: int) -> None:
+    print(f"| | {' | '.join(PEERS)} | × PyTorch |\n{'| --- ' * (len(PEERS) + 2)}|")
     for workload in workloads:
         arguments = [task, json.dumps({"seconds": SECONDS, **workload.as_json()})]
-        results = in_turn({peer: how + arguments for peer, how in peers.items()}, rounds)
+        results = in_turn({peer: how + arguments for peer, how in PEERS.items()}, rounds)
         speeds = [f"{median(of_peer, 'chars_per_second'):,.0f}" for of_peer in results.values()]
         times = ratio(results["charloom"], results["PyTorch"], "chars_per_second")
         print(f"| {workload.name} | {' | '.join(speeds)} | {times:.2f} |", flush=True)

@@ -105,6 +105,8 @@ def set_up_jax() -> None:
         config.update("jax_compilation_cache_dir", str(user_cache_path("charloom") / "jax"))
         config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    if config.jax_default_matmul_precision is None:
+        config.update("jax_default_matmul_precision", "highest")  # or a GPU would round to ten bits what it multiplies
 
 
 def jax_facts() -> dict[str, str]:

@@ -15,7 +15,7 @@ import pytest
 
 from charloom.kernels import dense, kernels_in_use
 from charloom.kernels.build import KernelsUnavailableError, library_path
-from charloom.kernels.native import runs_dense_natively, runs_natively
+from charloom.kernels.native import runs_dense_natively, runs_natively, takes_natively
 from tests.kernels.test_sequences import make, run
 
 CELLS = [("lstm", "sigmoid", "tanh"), ("gru", "sigmoid", "tanh"), ("elman", "sigmoid", "tanh")]
@@ -73,6 +73,19 @@ def charloom(cache, *arguments, **environment):
 
 def test_they_are_in_use_where_there_is_a_compiler():
     assert kernels_in_use().name == "native"
+
+
+def test_on_a_gpu_they_write_and_the_reference_does_all_else(monkeypatch):
+    monkeypatch.setenv("CHARLOOM_KERNELS", "native")
+    cell, features, _, _ = make(CELLS[0], 64, 3, 5)
+    asked = cell.features(features), cell.recurrent_kernel, cell.cell_activation
+    heads = jnp.zeros((5, 3, 64)), jnp.zeros((64, 7))
+    assert runs_natively(*asked)
+    assert runs_dense_natively(*heads)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert not runs_natively(*asked)
+    assert not runs_dense_natively(*heads)
+    assert takes_natively(*asked[1:])
 
 
 def test_without_a_compiler_the_reference_runs_and_says_so(tmp_path):

@@ -118,6 +118,19 @@ def test_a_large_gradient_is_scaled_down_to_the_norm():
     np.testing.assert_allclose(step["a"], wanted["a"], rtol=1e-6)
 
 
+def test_with_nesterovs_momentum_a_step_looks_ahead():
+    optimizer = make_optimizer(UpdateRule(nesterov=True))
+    gradients = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
+    state = optimizer.init(jnp.zeros(7))
+    mean = square = np.zeros(7)
+    for count, gradient in enumerate(gradients, 1):
+        step, state = optimizer.update(jnp.asarray(gradient), state)
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient.astype(float) ** 2
+        ahead = 0.9 * mean / (1 - 0.9 ** (count + 1)) + 0.1 * gradient / (1 - 0.9**count)
+        # In float32 1 - 0.999 is off by up to 6e-5 of itself, and its root by half of that.
+        np.testing.assert_allclose(step, ahead / (np.sqrt(square / (1 - 0.999**count)) + 1e-7), rtol=3e-5)
+
+
 def events_of(settings, updates=60, should_stop=lambda: False, hidden=32):
     lanes = Lanes(STREAM, settings.lanes, settings.unroll_length)
     return list(TrainingLoop(make(hidden), lanes, VALIDATION, settings, Pace(((0, updates),)), KEY).events(should_stop))

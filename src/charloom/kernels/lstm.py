@@ -13,10 +13,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from charloom.kernels import cudnn, native
+from charloom.kernels import native
 from charloom.kernels.activations import CELL_ACTIVATIONS, GATE_ACTIVATIONS
 from charloom.kernels.inputs import LayerInputs
 from charloom.kernels.scan import scan_steps, zeroed
@@ -93,32 +92,6 @@ def lstm_sequence(
         activations = native.Activations(gate_activation, cell_activation)
         outputs, last = native.lstm_sequence(inputs, recurrent_kernel, tuple(carry), resets, activations)
         return outputs, LSTMCarry(*last)
-    arguments = inputs, recurrent_kernel, carry, resets
-    if cudnn.runs_on_cudnn(inputs, recurrent_kernel, gate_activation, cell_activation):
-        # Most unrolls have no resets, or only before their first step.
-        return lax.cond(resets[1:].any(), _reference_sequence, _cudnn_sequence, *arguments)
-    return _reference_sequence(*arguments, gate_activation, cell_activation)
-
-
-def _cudnn_sequence(
-    inputs: LayerInputs,
-    recurrent_kernel: Float[Array, "hidden gates"],
-    carry: LSTMCarry,
-    resets: Bool[Array, "time lanes"],
-) -> tuple[Float[Array, "time lanes hidden"], LSTMCarry]:
-    hidden, cell = _reset(carry, resets[0])
-    outputs, last = cudnn.lstm_sequence(inputs, recurrent_kernel, (hidden, cell))
-    return outputs, LSTMCarry(*last)
-
-
-def _reference_sequence(
-    inputs: LayerInputs,
-    recurrent_kernel: Float[Array, "hidden gates"],
-    carry: LSTMCarry,
-    resets: Bool[Array, "time lanes"],
-    gate_activation: GateActivation = "sigmoid",
-    cell_activation: CellActivation = "tanh",
-) -> tuple[Float[Array, "time lanes hidden"], LSTMCarry]:
     return _reference(inputs.projected(), recurrent_kernel, carry, resets, gate_activation, cell_activation)
 
 

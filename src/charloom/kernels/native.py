@@ -96,6 +96,8 @@ def reference_reason(units: int, cell_activation: CellActivation, steps: int | N
         return _AS_ASKED
     if cell_activation not in _NATIVE_CELLS:
         return f"{cell_activation} cells"
+    if steps is not None and jax.default_backend() != "cpu":
+        return f"computed on a {jax.default_backend()}"
     if choice == "native" or steps is None:
         return None
     if units < _SMALL_UNITS and steps <= _SHORT_STEPS:
@@ -131,14 +133,14 @@ def _chosen(choice: str) -> Kernels:
             raise CharloomError(f"CHARLOOM_KERNELS says native, and there are none: {problem}.") from None
         logger.warning("without native kernels, the slower reference runs: %s", problem)
         return Kernels("reference", str(problem))
-    return Kernels("native", "compiled for this processor", suffix)
+    device = jax.default_backend()
+    alone = "" if device == "cpu" else f", to write with; all else is computed on a {device} by the reference"
+    return Kernels("native", f"compiled for this processor{alone}", suffix)
 
 
 @cache
 def _load() -> tuple[ctypes.CDLL, str]:
     """Returns the library and the suffix of the names that XLA has for its handlers."""
-    if jax.default_backend() != "cpu":
-        raise KernelsUnavailableError(f"they are for the CPU, and this computes on {jax.default_backend()}")
     path = library_path()
     try:
         library = ctypes.CDLL(str(path))
@@ -370,6 +372,7 @@ def runs_dense_natively(inputs: Float[Array, "*batch input"], kernel: Float[Arra
         and len(kernel) >= _SMALL_UNITS
         and len(kernel) % _WIDEST == 0
         and not reference_is_asked_for()
+        and jax.default_backend() == "cpu"
         and kernels_in_use().name == "native"
     )
 

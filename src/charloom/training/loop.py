@@ -69,6 +69,7 @@ def update_rule(settings: TrainingSettings) -> UpdateRule:
         dropout=settings.dropout,
         cold_starts=settings.cold_starts,
         clip_norm=settings.clip_norm,
+        nesterov=True,
         weight_drop=settings.weight_drop,
         weight_decay=settings.weight_decay,
     )

@@ -34,6 +34,7 @@ class UpdateRule:
         cold_starts: chance of a lane's state to be zeroed before the update.
         clip_norm: gradients with a larger global norm are scaled down to it; None for no limit.
         epsilon: Adam's, as Keras adds it.
+        nesterov: whether Adam's momentum looks a step ahead, as Nesterov's does.
         last_only: whether only the unroll's last step predicts.
         weight_drop: share of a network's recurrent weights that an update does without.
         weight_decay: share of each matrix that an update takes away, at a rate of 1; of biases none.
@@ -43,6 +44,7 @@ class UpdateRule:
     cold_starts: float = 0.0
     clip_norm: float | None = None
     epsilon: float = 1e-7
+    nesterov: bool = False
     last_only: bool = False
     weight_drop: float = 0.0
     weight_decay: float = 0.0
@@ -58,11 +60,14 @@ def root_key(seed: int) -> Key[Array, ""]:
 def make_optimizer(rule: UpdateRule) -> optax.GradientTransformation:
     """Returns Adam behind a clip of the gradient's global norm; the rate is applied by `run_block`.
 
-    Source: Kingma and Ba, 2015; clipping: Pascanu, Mikolov and Bengio, 2013; decoupled weight decay: Loshchilov and
-    Hutter, 2019.
+    Source: Kingma and Ba, 2015; with Nesterov's momentum: Dozat, 2016; clipping: Pascanu, Mikolov and Bengio, 2013;
+    decoupled weight decay: Loshchilov and Hutter, 2019.
     """
     parts = [] if rule.clip_norm is None else [optax.clip_by_global_norm(rule.clip_norm)]
-    parts.append(_keras_adam(rule.epsilon))
+    if rule.nesterov:
+        parts.append(optax.scale_by_adam(_BETA_1, _BETA_2, rule.epsilon, nesterov=True))
+    else:
+        parts.append(_keras_adam(rule.epsilon))
     if rule.weight_decay:
         parts.append(optax.add_decayed_weights(rule.weight_decay, _are_matrices))
     return parts[0] if len(parts) == 1 else optax.chain(*parts)
