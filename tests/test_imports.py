@@ -1,5 +1,6 @@
 """What comes with what: quick commands must not load JAX."""
 
+import os
 import subprocess
 import sys
 
@@ -13,13 +14,13 @@ import pytest
         "import charloom.text",
         "from charloom import Vocabulary, CharloomError",
         "import charloom.artifacts",
-        "from charloom.cli.main import run; run(['--help'])",
+        "from charloom.cli.run import run; run(['--help'])",
         "import charloom.reports",
-        "from charloom.cli.main import run; run(['train', '--help'])",
-        "from charloom.cli.main import run; run(['reproduce', '--help'])",
-        "from charloom.cli.main import run; run(['generate', 'x', '--temperature', 'nan'])",
-        "from charloom.cli.main import run; run(['corpora'])",
-        "from charloom.cli.main import run; run(['serve', '--help'])",
+        "from charloom.cli.run import run; run(['train', '--help'])",
+        "from charloom.cli.run import run; run(['reproduce', '--help'])",
+        "from charloom.cli.run import run; run(['generate', 'x', '--temperature', 'nan'])",
+        "from charloom.cli.run import run; run(['corpora'])",
+        "from charloom.cli.run import run; run(['serve', '--help'])",
     ],
 )
 def test_without_jax(code):
@@ -31,6 +32,13 @@ def test_without_jax(code):
 def test_a_model_that_writes_needs_no_optimizer(code):
     check = "import sys; sys.exit('optax' in sys.modules or 'charloom.training' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", f"{code}; {check}"], capture_output=True).returncode == 0
+
+
+def test_ctrl_c_while_modules_load_is_no_traceback(tmp_path):
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run([sys.executable, "-m", "charloom", "--help"], capture_output=True, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
 
 def test_public_names():

@@ -17,7 +17,7 @@ from tests.cli.conftest import assert_refused
 @pytest.fixture(scope="module")
 def budgeted(charloom, book, tmp_path_factory):
     folder = tmp_path_factory.mktemp("budget")
-    done = charloom("train", book, "--out", folder / "m.safetensors", "--budget", "12s", "--lanes", 4)
+    done = charloom("train", book, "--out", folder / "m.safetensors", "--budget", "20s", "--lanes", 4)
     assert done.returncode == 0, done.stderr
     return folder, done
 

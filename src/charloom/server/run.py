@@ -171,7 +171,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.is_draining = True
         seconds, count = self._service.limits.drain_timeout, len(self.server_state.tasks)
-        logger.info("stopping; %d requests have %g s to finish", count, seconds)
+        logger.info("stopping%s", f"; {count} requests have {seconds:g} s to finish" if count else "")
         # What is not done by then is told so, and not just cut off.
         last_words = max(0.1, self._service.limits.drain_timeout - _LAST_WORDS_SECONDS)
         timer = asyncio.get_running_loop().call_later(last_words, self._service.end_all)

@@ -45,6 +45,17 @@ inline void pack_backward(const float* kernel, int count, int hidden, const int*
   }
 }
 
+// Rows that are transposed stand in groups of columns, as `multiply` reads them where it sums over rows:
+// to[group][row][column]. Between groups there is a cache line, or all of them might have the same place in the cache.
+inline size_t transposed_floats(int columns, int depth) {
+  return static_cast<size_t>(columns) * depth + static_cast<size_t>(columns / kRows + 1) * kLine;
+}
+
+// Where the group begins that has `column` as its first one.
+inline size_t group_at(int column, int index, int depth) {
+  return static_cast<size_t>(column) * depth + static_cast<size_t>(index) * kLine;
+}
+
 // How the backward pass's memory is made up.
 template <class Cell>
 struct BackwardMemory {
@@ -57,8 +68,8 @@ struct BackwardMemory {
     packed_inputs = vectors_of(call.features) * kWidth * gradients;
     carried = static_cast<size_t>(call.lanes) * row_stride(call.hidden);
     step = static_cast<size_t>(call.lanes) * row_stride(static_cast<int>(gradients));
-    previous = rows * call.hidden;
-    inputs = rows * call.features;
+    previous = transposed_floats(call.hidden, static_cast<int>(rows));
+    inputs = transposed_floats(call.features, static_cast<int>(rows));
     table = threads * static_cast<size_t>(call.table_rows) * kPanel * kWidth;
     gates = call.gates ? 0 : rows * vectors * Cell::kept * kWidth;
   }
@@ -71,21 +82,21 @@ struct BackwardMemory {
   }
 };
 
-// Rows transposed as `multiply` reads them where it sums over rows: in groups of columns, to[group][row][column].
-// `row_of` gives where a row begins, null for zeros.
+// Rows transposed. `row_of` gives where a row begins, null for zeros.
 template <class RowOf>
 void transpose(int columns, int depth, Member member, const RowOf& row_of, float* to) {
   constexpr int kTogether = 32;  // groups: as many streams of writes, and long runs of reads
   struct Group {
     int first, count;
+    float* to;
   } groups[kTogether];
-  int held = 0;
+  int held = 0, index = 0;
   const auto copy = [&] {
     for (int row = member.first(depth); row < member.last(depth) && held; ++row) {
       const float* from = row_of(row);
       for (int g = 0; g < held; ++g) {
-        const auto [first, count] = groups[g];
-        float* group = to + static_cast<size_t>(first) * depth + static_cast<size_t>(row) * count;
+        const auto [first, count, begin] = groups[g];
+        float* group = begin + static_cast<size_t>(row) * count;
         if (from)
           copy_few(from + first, count, group);
         else
@@ -95,7 +106,7 @@ void transpose(int columns, int depth, Member member, const RowOf& row_of, float
     held = 0;
   };
   for_each_group(0, columns, [&](int first, int count) {
-    groups[held++] = {first, count};
+    groups[held++] = {first, count, to + group_at(first, index++, depth)};
     if (held == kTogether) copy();
   });
   copy();
@@ -109,9 +120,10 @@ void kernel_gradient(const Backward& call, const float* transposed, int columns,
   const int hidden = call.hidden, depth = call.time * call.lanes, width = vectors * Cell::parts;
   for (int first = 0; first < depth; first += kChunk) {
     const int chunk = std::min(kChunk, depth - first);
+    int index = 0;
     for_each_group(0, columns, [&](int column, int count) {
       Vector sums[kRows * kPanel];
-      const float* rows = transposed + static_cast<size_t>(column) * depth + static_cast<size_t>(first) * count;
+      const float* rows = transposed + group_at(column, index++, depth) + static_cast<size_t>(first) * count;
       const float* from = panel + first * panel_stride;
       const Product product{rows, 1, count, from, panel_stride, chunk, from};
       multiply(&product, 1, count, width, sums);
@@ -151,6 +163,7 @@ void row_gradients(const Backward& call, int vector, int vectors, const float* p
     }
 }
 
+// `call` is a copy, as in `forward`.
 template <class Cell>
 void backward(const Backward call, Member member, Scratch scratch) {
   static constexpr int recurrent_parts[] = {0, 1, 2, 3};

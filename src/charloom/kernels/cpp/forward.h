@@ -22,6 +22,7 @@ size_t forward_floats(const Forward& call) {
          2 * Scratch::rounded(static_cast<size_t>(call.lanes) * row_stride(call.hidden));
 }
 
+// `call` is a copy, which no store can change: what it tells is read once.
 template <class Cell>
 void forward(const Forward call, Member member, Scratch scratch) {
   const int hidden = call.hidden, lanes = call.lanes, features = call.features, stride = row_stride(hidden);
@@ -76,9 +77,8 @@ void forward(const Forward call, Member member, Scratch scratch) {
           Vector gates[kRows * Cell::kept], memory[kRows], outputs[kRows];
           for (int r = 0; r < rows; ++r) {
             const int from = r * columns + u * Cell::parts;
-            preactivations<Cell>(call.table + static_cast<size_t>(call.rows[row + r]) * gates_width + unit,
-                                 call.recurrent_bias + unit, projected + from, sums + from, hidden, count,
-                                 gates + r * Cell::kept);
+            preactivations<Cell>(call.table + static_cast<size_t>(call.rows[row + r]) * gates_width, call.recurrent_bias,
+                                 projected + from, sums + from, unit, hidden, gates + r * Cell::kept);
             if constexpr (Cell::has_cell)
               memory[r] = resets[first_lane + r] ? Vector{} : load(cells_before + at + r * hidden, count);
             else

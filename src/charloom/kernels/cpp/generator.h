@@ -173,8 +173,8 @@ class Generator : public AnyGenerator {
           for (int r = 0; r < rows; ++r) {
             const float* given = layer ? biases_[layer].data() : table_.data() + rows_of[first + r] * gates_width;
             const int from = r * columns + u * Cell::parts;
-            preactivations<Cell>(given + unit, recurrent_biases_[layer].data() + unit, projected + from, sums + from, hidden,
-                                 valid, gates + r * Cell::kept);
+            preactivations<Cell>(given, recurrent_biases_[layer].data(), projected + from, sums + from, unit, hidden,
+                                 gates + r * Cell::kept);
             memory[r] = load((Cell::has_cell ? cells : now) + at + r * hidden, valid);
           }
           Cell::forward(with_[layer], rows, gates, memory, outputs);

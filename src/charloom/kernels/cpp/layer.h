@@ -89,9 +89,10 @@ inline void multiply_layer(const Product* products, int rows, int columns, Vecto
 // Where there is one the last part's two sums stay apart.
 template <class Cell>
 inline void preactivations(const float* given, const float* recurrent_bias, const Vector* projected, const Vector* sums,
-                           int hidden, int count, Vector* gates) {
+                           int unit, int hidden, Vector* gates) {
+  const int count = valid(unit, hidden);
   unrolled<Cell::parts>([&](auto part) CHARLOOM_INLINE {
-    const ptrdiff_t at = static_cast<ptrdiff_t>(part.value) * hidden;
+    const ptrdiff_t at = static_cast<ptrdiff_t>(part.value) * hidden + unit;
     if constexpr (Cell::has_recurrent_bias) {
       const Vector input = projected[part.value] + load(given + at, count);
       const Vector recurrent = sums[part.value] + load(recurrent_bias + at, count);

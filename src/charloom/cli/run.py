@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import NoReturn, TextIO
+from typing import TextIO
 
 import click
 
@@ -36,11 +36,6 @@ def charloom() -> None:
 
 for _command in (train, generate, score, classify, report, show, serve, reproduce, corpora):
     charloom.add_command(_command)
-
-
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs the command line and exits: 0 done, 2 for wrong words, 1 for anything else, 130 for Ctrl-C."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
 def run(arguments: Sequence[str]) -> int:
