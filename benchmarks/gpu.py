@@ -1,7 +1,11 @@
-"""`python -m benchmarks.gpu`: training and writing where JAX computes on a GPU, beside PyTorch on the same one."""
+"""`python -m benchmarks.gpu`: training and writing where JAX computes on a GPU, beside PyTorch on the same one.
+
+charloom's products are in the whole of float32, PyTorch's as cuDNN likes them: in TensorFloat-32 where there is that.
+"""
 
 import argparse
 import json
+import os
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -12,8 +16,9 @@ from benchmarks.workers import in_turn, median, ratio
 from benchmarks.workloads import TRAINING, WRITING, Training, Writing
 
 SECONDS = 2.0
-PEERS = {  # of which none is to take the GPU's whole memory
-    "charloom": ["XLA_PYTHON_CLIENT_PREALLOCATE=false", "benchmarks.peers.charloom"],
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # nobody is to take the GPU's whole memory
+PEERS = {
+    "charloom": ["benchmarks.peers.charloom"],
     "PyTorch": ["DEVICE=cuda", "benchmarks.peers.pytorch"],
 }
 

@@ -43,7 +43,7 @@ class Model(nn.Module):
 def train(seconds: float, cell: str, layers: int, hidden: int, lanes: int, unroll: int) -> dict[str, float]:
     """Trains on lanes that follow the text, with their state carried."""
     begin = time.perf_counter()
-    model = Model(cell, layers, hidden)
+    model = Model(cell, layers, hidden).to(DEVICE)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001, fused=True)
     columns = (
         torch.from_numpy(random_ids(CHARACTERS // lanes * lanes, VOCABULARY)).long().view(lanes, -1).T.contiguous()
@@ -82,19 +82,21 @@ def train(seconds: float, cell: str, layers: int, hidden: int, lanes: int, unrol
 
 def write(seconds: float, hidden: int, streams: int) -> dict[str, float]:
     """Writes by temperature, a step of the network for each character of all streams."""
-    model = Model("lstm", 1, hidden).eval()
+    model = Model("lstm", 1, hidden).to(DEVICE).eval()
     with torch.inference_mode():
-        ids = torch.zeros(1, streams, dtype=torch.long)
+        ids = torch.zeros(1, streams, dtype=torch.long, device=DEVICE)
         state: Any = None
         for warm in (True, False):
             steps, begin = 0, time.perf_counter()
-            while (elapsed := time.perf_counter() - begin) < (0.3 if warm else seconds):
+            while time.perf_counter() - begin < (0.3 if warm else seconds):
                 logits, state = model(ids, state)
                 chances = torch.softmax(logits[0] / 0.8, dim=-1)
                 ids = torch.multinomial(chances, 1).view(1, streams)
                 steps += 1
                 if steps % AHEAD == 0:
                     wait()
+            wait()
+            elapsed = time.perf_counter() - begin
     return {"chars_per_second": steps * streams / elapsed}
 
 
@@ -113,6 +115,5 @@ if __name__ == "__main__":
     from charloom.machine import available_cores
 
     torch.set_num_threads(available_cores())
-    torch.set_default_device(DEVICE)
     torch.manual_seed(0)
     print(json.dumps({"train": train, "write": write, "matrix": matrix}[sys.argv[1]](**json.loads(sys.argv[2]))))
