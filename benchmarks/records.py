@@ -10,7 +10,7 @@ from charloom.models import Network
 from charloom.runs.parts import part
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
 from charloom.text import read_catalog_corpus
-from charloom.training import Trainer, UpdateRule, initial_state, root_key
+from charloom.training import Trainer, initial_state, root_key, update_rule
 
 ROUNDS = 5
 SECONDS = 3.0
@@ -39,7 +39,7 @@ def main() -> None:
 
 def _trainer(stream: TokenStream, vocab_size: int, training: TrainingSettings) -> Trainer:
     network = Network.init(NetworkSettings(), vocab_size, 0, np.random.default_rng(0))
-    rule = UpdateRule(dropout=training.dropout, clip_norm=training.clip_norm)
+    rule = update_rule(training)
     lanes = Lanes(stream, training.lanes, training.unroll_length)
     trainer = Trainer(initial_state(network, training.lanes, rule), lanes, rule, root_key(0))
     for _ in range(3):

@@ -57,7 +57,7 @@ def profile(workload: Training) -> dict[str, float]:
     """Returns the milliseconds of an update's parts."""
     settings = NetworkSettings(cell=workload.cell, layers=workload.layers, hidden=workload.hidden, embedding=EMBEDDING)
     network = Network.init(settings, VOCABULARY, 0, np.random.default_rng(0))
-    rule = UpdateRule()
+    rule = UpdateRule(nesterov=True)
     stream = TokenStream.of_documents([random_ids(CHARACTERS, VOCABULARY)])
     lanes = Lanes(stream, workload.lanes, workload.unroll)
     trainer = Trainer(initial_state(network, workload.lanes, rule), lanes, rule, root_key(1))

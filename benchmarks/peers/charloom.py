@@ -32,7 +32,7 @@ def train(seconds: float, cell: Any, layers: int, hidden: int, lanes: int, unrol
     stream = TokenStream.of_documents([random_ids(CHARACTERS, VOCABULARY)])
     settings = NetworkSettings(cell=cell, layers=layers, hidden=hidden, embedding=EMBEDDING)
     network = Network.init(settings, VOCABULARY, 0, np.random.default_rng(0))
-    rule = UpdateRule()
+    rule = UpdateRule(nesterov=True)
     trainer = Trainer(initial_state(network, lanes, rule), Lanes(stream, lanes, unroll), rule, jax.random.key(1))
 
     def dispatch() -> None:

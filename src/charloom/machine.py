@@ -90,7 +90,7 @@ def peak_memory_bytes() -> int | None:
 
 
 def set_up_jax() -> None:
-    """Quiets JAX and keeps what it compiles, unless the user's own settings say otherwise."""
+    """Quiets JAX, keeps what it compiles, and has products in full float32; the user's own settings come first."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault(_XLA_POOL, str(max(available_cores(), _SMALLEST_POOL)))
     import jax

@@ -380,6 +380,19 @@ void check_head(int rows, int inputs, int outputs) {
         head.name() + ": a row's numbers depend on its company");
 }
 
+// What comes to less than the smallest normal number is zero, in each thread.
+void check_denormals() {
+  Problem p = make(0, 128, 50, 3, 0, 4);
+  for (Floats* gradients : {&p.d_outputs, &p.d_last, &p.d_last_cell})
+    for (float& value : *gradients) value *= 1e-38f;
+  const Answer<float> one = run(p, 1);
+  check(same(one, run(p, 3)), "gradients that vanish depend on the threads");
+  int tiny = 0;
+  for (const Floats& numbers : {one.d_start, one.d_start_cell, one.d_recurrent_kernel})
+    for (float value : numbers) tiny += value != 0 && std::fabs(value) < std::numeric_limits<float>::min();
+  check(tiny == 0, std::to_string(tiny) + " gradients are denormal");
+}
+
 void check_at_the_same_time() {
   const Problem p = make(0, 128, 16, 8, 40, 7);
   const Answer<float> wanted = run(p, 1);
@@ -547,6 +560,7 @@ int main(int count, char** arguments) {
     check_generator<GRU>(3, 33, 130, true, rule);
     check_generator<Elman>(1, 300, 300, false, rule);
   }
+  check_denormals();
   check_at_the_same_time();
   if (may_fork) check_fork();
   Team::of_process().dismiss();

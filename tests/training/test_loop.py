@@ -20,6 +20,7 @@ from charloom.training import (
     initial_state,
     make_optimizer,
     run_block,
+    update_rule,
 )
 
 KEY = jax.random.key(0)
@@ -127,8 +128,13 @@ def test_with_nesterovs_momentum_a_step_looks_ahead():
         step, state = optimizer.update(jnp.asarray(gradient), state)
         mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient.astype(float) ** 2
         ahead = 0.9 * mean / (1 - 0.9 ** (count + 1)) + 0.1 * gradient / (1 - 0.9**count)
+        wanted = np.sqrt(1 - 0.999**count) * ahead / (np.sqrt(square) + 1e-7)
         # In float32 1 - 0.999 is off by up to 6e-5 of itself, and its root by half of that.
-        np.testing.assert_allclose(step, ahead / (np.sqrt(square / (1 - 0.999**count)) + 1e-7), rtol=3e-5)
+        np.testing.assert_allclose(step, wanted, rtol=3e-5)
+
+
+def test_a_run_has_nesterovs_momentum():
+    assert update_rule(SETTINGS).nesterov
 
 
 def events_of(settings, updates=60, should_stop=lambda: False, hidden=32):

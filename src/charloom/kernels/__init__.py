@@ -1,4 +1,4 @@
-"""Sequence kernels: one call runs one layer over a whole unroll. Importing them sets JAX up."""
+"""Kernels: one call runs one layer, or the head, over a whole unroll. Importing them sets JAX up."""
 
 from charloom.machine import set_up_jax
 

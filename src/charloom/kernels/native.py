@@ -1,4 +1,4 @@
-"""The native kernels: whole unrolls in C++, by the same rules as the reference, which stays the definition.
+"""The native kernels: whole unrolls, and heads after them, in C++, by the rules of the reference, the definition.
 
 `CHARLOOM_KERNELS` chooses: `native`, `reference`, or `auto` (the default), which is native where that can be had.
 See docs/design/kernels.md.
@@ -60,7 +60,10 @@ def kernels_in_use() -> Kernels:
     Raises:
         CharloomError: `CHARLOOM_KERNELS` asks for what is not there.
     """
-    return _chosen(_choice())
+    chosen = _chosen(_choice())
+    if chosen.name == "native" and not _computes_on_cpu():
+        return Kernels("reference", f"computed on a {jax.default_backend()}; text is written natively, on the CPU")
+    return chosen
 
 
 def runs_natively(
@@ -79,7 +82,7 @@ def takes_natively(
     return (
         recurrent_kernel.dtype == jnp.float32
         and reference_reason(len(recurrent_kernel), cell_activation, steps) is None
-        and kernels_in_use().name == "native"
+        and _chosen(_choice()).name == "native"
     )
 
 
@@ -89,14 +92,14 @@ def reference_reason(units: int, cell_activation: CellActivation, steps: int | N
     Args:
         units: of the layer.
         cell_activation: of the layer.
-        steps: of an unroll; None where the weights stay as they are from call to call.
+        steps: of an unroll; None where text is written, with weights that stay as they are, and always on the CPU.
     """
     choice = _choice()
-    if reference_is_asked_for():
+    if choice == "reference":
         return _AS_ASKED
     if cell_activation not in _NATIVE_CELLS:
         return f"{cell_activation} cells"
-    if steps is not None and jax.default_backend() != "cpu":
+    if steps is not None and not _computes_on_cpu():
         return f"computed on a {jax.default_backend()}"
     if choice == "native" or steps is None:
         return None
@@ -106,14 +109,13 @@ def reference_reason(units: int, cell_activation: CellActivation, steps: int | N
     return "one step an update" if steps == 1 else None
 
 
-def reference_is_asked_for() -> bool:
-    """Returns whether `CHARLOOM_KERNELS` is `reference`."""
-    return _choice() == "reference"
-
-
 def loaded_library() -> ctypes.CDLL:
     """Returns the library that `kernels_in_use` found."""
     return _load()[0]
+
+
+def _computes_on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
 
 
 def _choice() -> str:
@@ -124,18 +126,17 @@ def _choice() -> str:
 def _chosen(choice: str) -> Kernels:
     if choice not in _CHOICES:
         raise CharloomError(f"CHARLOOM_KERNELS is one of {', '.join(_CHOICES)}; got {choice!r}.")
-    if reference_is_asked_for():
+    if choice == "reference":
         return Kernels("reference", _AS_ASKED)
     try:
         _, suffix = _load()
     except KernelsUnavailableError as problem:
         if choice == "native":
             raise CharloomError(f"CHARLOOM_KERNELS says native, and there are none: {problem}.") from None
-        logger.warning("without native kernels, the slower reference runs: %s", problem)
+        what = "the slower reference runs" if _computes_on_cpu() else "text is written slowly"
+        logger.warning("without native kernels, %s: %s", what, problem)
         return Kernels("reference", str(problem))
-    device = jax.default_backend()
-    alone = "" if device == "cpu" else f", to write with; all else is computed on a {device} by the reference"
-    return Kernels("native", f"compiled for this processor{alone}", suffix)
+    return Kernels("native", "compiled for this processor", suffix)
 
 
 @cache
@@ -179,8 +180,8 @@ def _kept(inputs: LayerInputs, hidden: int, each: int) -> tuple[int, ...]:
 def _call(
     handler: str,
     results: tuple[tuple[int, ...], ...],
-    activations: Activations | None,
     *arguments: Array,
+    activations: Activations | None = None,
     in_place: Mapping[int, int] = MappingProxyType({}),
 ) -> tuple[Array, ...]:
     """Returns the float32 arrays of the shapes `results` that a handler makes.
@@ -189,9 +190,8 @@ def _call(
     """
     shapes = tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in results)  # type: ignore[no-untyped-call]
     target = f"charloom_{handler}_{kernels_in_use().suffix}"
-    made = jax.ffi.ffi_call(target, shapes, vmap_method="sequential", input_output_aliases=dict(in_place))(
-        *arguments, **({} if activations is None else activations.as_attributes())
-    )
+    call = jax.ffi.ffi_call(target, shapes, vmap_method="sequential", input_output_aliases=dict(in_place))
+    made = call(*arguments, **({} if activations is None else activations.as_attributes()))
     return tuple(made)
 
 
@@ -254,7 +254,9 @@ def _lstm(
     layer = _Layer.of(inputs, recurrent_kernel, carry[0], resets)
     of_backward = (_kept(inputs, hidden, 4), _kept(inputs, hidden, 1)) if kept else ((0,), (0,))
     shapes = (*inputs.shape, hidden), carry[1].shape, *of_backward
-    outputs, last_cell, gates, cells = _call("lstm_forward", shapes, activations, *layer, carry[1], _table(inputs))
+    outputs, last_cell, gates, cells = _call(
+        "lstm_forward", shapes, *layer, carry[1], _table(inputs), activations=activations
+    )
     return (outputs, (outputs[-1], last_cell)), (inputs, recurrent_kernel, carry, resets, outputs, cells, gates)
 
 
@@ -271,7 +273,7 @@ def _lstm_backward(activations: Activations, residuals: Any, cotangents: Any) ->
     # The gates' gradients stand where the gates stood: nobody else reads either.
     in_place = {len(layer) + 3: 0}
     _, *d_inputs, d_kernel, d_start, d_start_cell = _call(
-        "lstm_backward", shapes, activations, *arguments, in_place=in_place
+        "lstm_backward", shapes, *arguments, activations=activations, in_place=in_place
     )
     return _gradient(inputs, *d_inputs), d_kernel, (d_start, d_start_cell), None
 
@@ -305,7 +307,7 @@ def _gru(
     hidden = len(recurrent_kernel)
     layer = _Layer.of(inputs, recurrent_kernel, carry, resets)
     shapes = (*inputs.shape, hidden), _kept(inputs, hidden, 4) if kept else (0,)
-    outputs, gates = _call("gru_forward", shapes, activations, *layer, recurrent_bias, _table(inputs))
+    outputs, gates = _call("gru_forward", shapes, *layer, recurrent_bias, _table(inputs), activations=activations)
     return (outputs, outputs[-1]), (inputs, recurrent_kernel, carry, resets, outputs, gates)
 
 
@@ -319,7 +321,9 @@ def _gru_backward(activations: Activations, residuals: Any, cotangents: Any) -> 
     arguments = *layer, outputs, gates, *cotangents
     shapes = gates.shape, *layer.gradient_shapes(inputs), (recurrent_kernel.shape[1],), carry.shape
     in_place = {len(layer) + 1: 0}
-    _, *d_inputs, d_kernel, d_bias, d_start = _call("gru_backward", shapes, activations, *arguments, in_place=in_place)
+    _, *d_inputs, d_kernel, d_bias, d_start = _call(
+        "gru_backward", shapes, *arguments, activations=activations, in_place=in_place
+    )
     return _gradient(inputs, *d_inputs), d_kernel, d_bias, d_start, None
 
 
@@ -337,7 +341,7 @@ def elman_sequence(
     """Returns what `charloom.kernels.elman_sequence` does."""
     layer = _Layer.of(inputs, recurrent_kernel, carry, resets)
     shape = *inputs.shape, len(recurrent_kernel)
-    (outputs,) = _call("elman_forward", (shape,), activations, *layer, _table(inputs))
+    (outputs,) = _call("elman_forward", (shape,), *layer, _table(inputs), activations=activations)
     return outputs, outputs[-1]
 
 
@@ -352,7 +356,9 @@ def _elman_backward(activations: Activations, residuals: Any, cotangents: tuple[
     inputs, recurrent_kernel, carry, resets, outputs = residuals
     layer = _Layer.of(inputs, recurrent_kernel, carry, resets)
     shapes = *layer.gradient_shapes(inputs), carry.shape
-    *d_inputs, d_kernel, d_start = _call("elman_backward", shapes, activations, *layer, outputs, *cotangents)
+    *d_inputs, d_kernel, d_start = _call(
+        "elman_backward", shapes, *layer, outputs, *cotangents, activations=activations
+    )
     return _gradient(inputs, *d_inputs), d_kernel, d_start, None
 
 
@@ -371,8 +377,6 @@ def runs_dense_natively(inputs: Float[Array, "*batch input"], kernel: Float[Arra
         and inputs.dtype == kernel.dtype == jnp.float32
         and len(kernel) >= _SMALL_UNITS
         and len(kernel) % _WIDEST == 0
-        and not reference_is_asked_for()
-        and jax.default_backend() == "cpu"
         and kernels_in_use().name == "native"
     )
 
@@ -382,7 +386,7 @@ def dense(
     inputs: Float[Array, "rows input"], kernel: Float[Array, "input output"], bias: Float[Array, " output"]
 ) -> Float[Array, "rows output"]:
     """Returns what `charloom.kernels.dense` does."""
-    return _call("dense_forward", ((len(inputs), len(bias)),), None, inputs, kernel, bias)[0]
+    return _call("dense_forward", ((len(inputs), len(bias)),), inputs, kernel, bias)[0]
 
 
 def _dense_forward(inputs: Array, kernel: Array, bias: Array) -> Any:
@@ -391,7 +395,7 @@ def _dense_forward(inputs: Array, kernel: Array, bias: Array) -> Any:
 
 def _dense_backward(residuals: tuple[Array, Array, Array], cotangent: Array) -> Any:
     inputs, kernel, bias = residuals
-    return _call("dense_backward", (inputs.shape, kernel.shape, bias.shape), None, inputs, kernel, cotangent)
+    return _call("dense_backward", (inputs.shape, kernel.shape, bias.shape), inputs, kernel, cotangent)
 
 
 dense.defvjp(_dense_forward, _dense_backward)

@@ -12,7 +12,7 @@ from charloom.artifacts import read_metadata, read_tensor_file, write_tensor_fil
 from charloom.errors import ModelFileError
 from charloom.models import named_tensors, restored
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 
 State = TypeVar("State")
 

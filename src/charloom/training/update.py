@@ -64,10 +64,7 @@ def make_optimizer(rule: UpdateRule) -> optax.GradientTransformation:
     decoupled weight decay: Loshchilov and Hutter, 2019.
     """
     parts = [] if rule.clip_norm is None else [optax.clip_by_global_norm(rule.clip_norm)]
-    if rule.nesterov:
-        parts.append(optax.scale_by_adam(_BETA_1, _BETA_2, rule.epsilon, nesterov=True))
-    else:
-        parts.append(_keras_adam(rule.epsilon))
+    parts.append(_adam(rule.epsilon, rule.nesterov))
     if rule.weight_decay:
         parts.append(optax.add_decayed_weights(rule.weight_decay, _are_matrices))
     return parts[0] if len(parts) == 1 else optax.chain(*parts)
@@ -77,17 +74,22 @@ def _are_matrices(network: optax.Params) -> Any:
     return jax.tree.map(lambda weights: weights.ndim > 1, network)
 
 
-def _keras_adam(epsilon: float) -> optax.GradientTransformation:
+def _adam(epsilon: float, nesterov: bool) -> optax.GradientTransformation:
     # Keras takes the form at the end of the paper's section 2, in which epsilon is added before the second moment's
-    # bias is corrected; Optax's adds it after. It also costs an element one division instead of three.
+    # bias is corrected; Optax's adds it after. It also costs an element one division instead of three, or of four.
     def update(
         gradient: optax.Updates, state: optax.ScaleByAdamState, network: optax.Params | None = None
     ) -> tuple[optax.Updates, optax.ScaleByAdamState]:
         mean = optax.tree.update_moment(gradient, state.mu, _BETA_1, 1)
         square = optax.tree.update_moment_per_elem_norm(gradient, state.nu, _BETA_2, 2)
         count = state.count + 1
-        correction = jnp.sqrt(1 - _BETA_2**count) / (1 - _BETA_1**count)
-        direction = jax.tree.map(lambda m, v: correction * m / (jnp.sqrt(v) + epsilon), mean, square)
+        scale = jnp.sqrt(1 - _BETA_2**count)
+        if nesterov:
+            of_mean, of_gradient = _BETA_1 / (1 - _BETA_1 ** (count + 1)), (1 - _BETA_1) / (1 - _BETA_1**count)
+            moved = jax.tree.map(lambda m, g: scale * of_mean * m + scale * of_gradient * g, mean, gradient)
+        else:
+            moved = jax.tree.map(lambda m: scale / (1 - _BETA_1**count) * m, mean)
+        direction = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + epsilon), moved, square)
         return direction, optax.ScaleByAdamState(count, mean, square)
 
     return optax.GradientTransformation(optax.scale_by_adam().init, update)

@@ -51,7 +51,7 @@ inline size_t transposed_floats(int columns, int depth) {
   return static_cast<size_t>(columns) * depth + static_cast<size_t>(columns / kRows + 1) * kLine;
 }
 
-// Where the group begins that has `column` as its first one.
+// Where the group begins that is the `index`-th and has `column` as its first one.
 inline size_t group_at(int column, int index, int depth) {
   return static_cast<size_t>(column) * depth + static_cast<size_t>(index) * kLine;
 }
@@ -92,7 +92,8 @@ void transpose(int columns, int depth, Member member, const RowOf& row_of, float
   } groups[kTogether];
   int held = 0, index = 0;
   const auto copy = [&] {
-    for (int row = member.first(depth); row < member.last(depth) && held; ++row) {
+    if (held == 0) return;
+    for (int row = member.first(depth); row < member.last(depth); ++row) {
       const float* from = row_of(row);
       for (int g = 0; g < held; ++g) {
         const auto [first, count, begin] = groups[g];
@@ -257,12 +258,13 @@ void backward(const Backward call, Member member, Scratch scratch) {
         const float* start = (Cell::has_cell ? call.start_cell : call.start) + of_lanes;
         const float* before = step == 0 ? start : after - lanes * states_stride;
         const ptrdiff_t before_stride = step == 0 ? hidden : states_stride;
+        Vector ends[kRows];
         for (int r = 0; r < rows; ++r) {
           of_lane[r].d_hidden += load(call.d_outputs + (first_row + r) * hidden + unit, count);
-          of_lane[r].after = load(after + r * states_stride, count);
+          ends[r] = load(after + r * states_stride, count);
           if (!call.resets[first_row + r]) of_lane[r].before = load(before + r * before_stride, count);
         }
-        if constexpr (Cell::has_cell) call.with.squash(&of_lane[0].after, rows, sizeof(Step) / sizeof(Vector));
+        if constexpr (Cell::has_cell) call.with.squash(ends, rows, 1);
         float* to_product = d_product + static_cast<size_t>(first_lane) * step_stride + (vector + u) * Cell::parts * kWidth;
         float* to_input = d_input + (to_product - d_product);
         for (int r = 0; r < rows; ++r) {
@@ -272,8 +274,9 @@ void backward(const Backward call, Member member, Scratch scratch) {
             unrolled<Cell::kept>([&](auto gate) CHARLOOM_INLINE {
               of_gates[gate.value] = load(to + gate.value * kWidth, count);
             });
+          of_lane[r].after = ends[r];
           const Vector d_before = Cell::backward(call.with, of_gates, of_lane[r], of_gates);
-          if (Cell::has_cell || Cell::carries_hidden) store(d_carried + r * stride, d_before);
+          if constexpr (Cell::has_cell || Cell::carries_hidden) store(d_carried + r * stride, d_before);
           unrolled<Cell::kept>([&](auto gate) CHARLOOM_INLINE {
             store(to + gate.value * kWidth, of_gates[gate.value]);
           });

@@ -30,15 +30,15 @@ struct Activations {
   // In place, of vectors that stand `apart`.
   void gate(Vector* x, int lanes, int apart) const {
     if (hard_gates)
-      for (; lanes > 0; --lanes, x += apart) *x = hard_sigmoid(*x);
+      for (int lane = 0; lane < lanes; ++lane) x[lane * apart] = hard_sigmoid(x[lane * apart]);
     else
-      for (; lanes > 0; --lanes, x += apart) *x = sigmoid(*x);
+      for (int lane = 0; lane < lanes; ++lane) x[lane * apart] = sigmoid(x[lane * apart]);
   }
   void squash(Vector* x, int lanes, int apart) const {
     if (relu)
-      for (; lanes > 0; --lanes, x += apart) *x = charloom::relu(*x);
+      for (int lane = 0; lane < lanes; ++lane) x[lane * apart] = charloom::relu(x[lane * apart]);
     else
-      for (; lanes > 0; --lanes, x += apart) *x = tanh(*x);
+      for (int lane = 0; lane < lanes; ++lane) x[lane * apart] = tanh(x[lane * apart]);
   }
 
   Vector gate_backward(Vector output, Vector cotangent) const {

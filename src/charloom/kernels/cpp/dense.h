@@ -1,15 +1,18 @@
 // A head over many rows: an affine map, and its gradients.
 //
-// Each member owns some rows forward, and backward some rows of the values' gradient and some units of the kernel's. Rows
-// are read where they lie, so that they have whole vectors.
+// Each member owns some rows forward, and backward some rows of the values' gradient and some inputs of the kernel's. The
+// backward pass reads rows where they lie, and so they must be whole vectors.
 #pragma once
 
 #include "backward.h"
 
 namespace charloom {
 
+// An affine map packs its kernel as this cell does: one part, in panels of four vectors.
+using Affine = Elman;
+
 struct Dense {
-  int rows, inputs, outputs;  // inputs: whole vectors
+  int rows, inputs, outputs;  // one row at least; inputs: whole vectors
   const float* values;        // [rows, inputs]
   const float* kernel;        // [inputs, outputs]
 };
@@ -26,13 +29,13 @@ struct DenseBackward : Dense {
   float* d_bias;
 };
 
-inline size_t dense_forward_floats(const DenseForward& call) { return packed_floats<Elman>(call.inputs, call.outputs); }
+inline size_t dense_forward_floats(const DenseForward& call) { return packed_floats<Affine>(call.inputs, call.outputs); }
 
 inline void dense_forward(const DenseForward call, Member member, Scratch scratch) {
   const int inputs = call.inputs, outputs = call.outputs;
-  float* packed = scratch.take(packed_floats<Elman>(inputs, outputs));
+  float* packed = scratch.take(packed_floats<Affine>(inputs, outputs));
   const Share share(member, vectors_of(outputs), kPanel);
-  pack_forward<Elman>(call.kernel, inputs, outputs, share.first, share.last, packed);
+  pack_forward<Affine>(call.kernel, inputs, outputs, share.first, share.last, packed);
   member.wait();
   for_each_panel(0, vectors_of(outputs), kPanel, false, [&](int vector, int vectors) {
     const float* panel = packed + static_cast<size_t>(vector) * kWidth * inputs;
@@ -63,7 +66,7 @@ inline void dense_backward(const DenseBackward call, Member member, Scratch scra
   float* turned = scratch.take(static_cast<size_t>(outputs) * inputs);  // the kernel's gradient, an output after the other
   const Share share(member, inputs / kWidth, kPanel);
   for_each_panel(share.first, share.last, kPanel, false, [&](int vector, int vectors) {
-    pack_backward<Elman>(call.kernel, inputs, outputs, parts, vector * kWidth, vectors,
+    pack_backward<Affine>(call.kernel, inputs, outputs, parts, vector * kWidth, vectors,
                          packed + static_cast<size_t>(vector) * kWidth * padded);
   });
   member.wait();

@@ -1,4 +1,4 @@
-// What XLA calls: the sequence kernels as custom calls of `jax.ffi`. Shapes are told in the kernels' own files.
+// What XLA calls: the kernels as custom calls of `jax.ffi`. Shapes are told in the kernels' own files.
 
 #include <atomic>
 #include <exception>
@@ -184,7 +184,7 @@ ffi::Error dense_backward(Floats values, Floats kernel, Floats d_results, Result
   });
 }
 
-// A binding with what `Told` is made of, and some more arguments and results of floats, of which there is one at least.
+// `binding` with some more arguments and results of floats, of which there is one at least.
 template <int Arguments, int Results, class Binding>
 auto with_floats(Binding binding) {  // which can be moved on, and not copied
   if constexpr (Arguments > 0)
@@ -195,6 +195,7 @@ auto with_floats(Binding binding) {  // which can be moved on, and not copied
     return std::move(binding).template Ret<Floats>();
 }
 
+// A binding with what `Told` is made of, and what else a layer takes and gives.
 template <int Arguments, int Results>
 auto binding() {
   return with_floats<Arguments, Results>(ffi::Ffi::Bind()

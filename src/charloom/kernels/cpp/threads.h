@@ -13,6 +13,9 @@
 #if !defined(_WIN32)
 #include <unistd.h>
 #endif
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
 #if defined(__linux__)
 #include <pthread.h>
 #include <sched.h>
@@ -48,6 +51,33 @@ inline uint32_t wait_while(const std::atomic<uint32_t>& value, uint32_t old) {
     value.wait(old, std::memory_order_acquire);
   }
 }
+
+// While it lives its thread takes numbers below 2^-126 for zero, and makes none. So do XLA's threads, and each member of
+// a team must: a number would else depend on who computes it.
+class WithoutDenormals {
+ public:
+#if defined(__x86_64__)
+  WithoutDenormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }
+  ~WithoutDenormals() { _mm_setcsr(before_); }
+#elif defined(__aarch64__)
+  WithoutDenormals() {
+    asm volatile("mrs %0, fpcr" : "=r"(before_));
+    asm volatile("msr fpcr, %0" : : "r"(before_ | uint64_t{1} << 24));
+  }
+  ~WithoutDenormals() { asm volatile("msr fpcr, %0" : : "r"(before_)); }
+#else
+  WithoutDenormals() : before_(0) {}
+#endif
+  WithoutDenormals(const WithoutDenormals&) = delete;
+  WithoutDenormals& operator=(const WithoutDenormals&) = delete;
+
+ private:
+#if defined(__x86_64__)
+  unsigned before_;
+#else
+  uint64_t before_;
+#endif
+};
 
 // Where the members of a team meet.
 class Barrier {
@@ -149,6 +179,7 @@ class Team {
   // call is at work. Results must not depend on how many they are. `floats` is how much memory they share.
   template <class Work>
   void run(int threads, size_t floats, const Work& work) {
+    const WithoutDenormals mode;
     if (threads <= 1) {
       static thread_local Arena arena;
       work(Member{0, 1, nullptr}, Scratch(arena.reserve(floats)));
@@ -224,6 +255,7 @@ class Team {
   }
 
   void work(int index, uint32_t round) {
+    const WithoutDenormals mode;
     for (;;) {
       round = wait_while(round_, round);
       if (ending_.load(std::memory_order_relaxed)) return;

@@ -62,7 +62,8 @@ inline void store(float* to, Vector values, int count) {
 #endif
 }
 
-// Copies up to eight floats.
+// Copies up to eight floats, a group's columns.
+static_assert(kRows <= 8);
 inline void copy_few(const float* from, int count, float* to) {
   if (count < 4) {
     for (int i = 0; i < count; ++i) to[i] = from[i];
@@ -106,7 +107,7 @@ inline Vector at_least(float bound, Vector x) {
 #endif
 }
 
-// 1 / x for x from 1 to 2^127, to about the last bit.
+// 1 / x for x from 1 to 2^126, to about the last bit. Beyond, the guess would be no normal number.
 inline Vector reciprocal(Vector x) {
 #if defined(__AVX512F__)
   const Vector guess = _mm512_rcp14_ps(x);  // a division would take as long as a dozen products
@@ -137,7 +138,8 @@ inline Vector scaled(Vector x, Vector n) {
 }
 
 // What 2^t is made of, once t is held between -126 and 126: t = n + r with a whole n and |r| <= 0.5, so that
-// 2^t = 2^n 2^r and 2^n is a normal number. Of a NaN, NaNs.
+// 2^t = 2^n 2^r and 2^n is a normal number, as is its inverse. Of a NaN, NaNs. What t = x / log 2 is rounded by makes a power of
+// a large x off by 6e-8 |x| of itself.
 struct Power {
   Vector n;
   Vector r;
