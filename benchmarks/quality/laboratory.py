@@ -20,6 +20,7 @@ from charloom.data import Lanes, TokenStream, evaluation_pass, ordered_pass
 from charloom.inference import score_blocks
 from charloom.kernels import LSTMCarry, Rows
 from charloom.models import Carry, Network, draw_dropout_masks, unroll_totals
+from charloom.models.initializers import glorot_uniform, orthogonal
 from charloom.models.network import Dense
 from charloom.settings import NetworkSettings
 
@@ -96,7 +97,10 @@ class VariantNetwork(Network):
     Attributes:
         variant: "capped": the input gate is at most 1 - f (Melis, Dyer and Blunsom, 2018); "normed": the mean and the
             variance are taken out of each gate's sum, and of the cell before the output (Ba, Kiros and Hinton, 2016);
-            "mogrifier": input and state gate each other five times before the step (Melis et al., 2020).
+            "mogrifier": input and state gate each other five times before the step (Melis et al., 2020);
+            "multiplicative": input and state are multiplied before the gates (Krause et al., 2017; here the input's
+            factor is about one at first, for the embedding is small); "minimal": a forget gate alone, and the cell is
+            the output (van der Westhuizen and Lasenby, 2018).
         extra: the weights that it has beside an LSTM's.
     """
 
@@ -118,6 +122,9 @@ class VariantNetwork(Network):
                         hidden = 2 * jax.nn.sigmoid(value @ kernel) * hidden
                     else:
                         value = 2 * jax.nn.sigmoid(hidden @ kernel) * value
+            if self.variant == "multiplicative":
+                of_value, of_hidden = self.extra
+                hidden = (1 + value @ of_value) * (hidden @ of_hidden)
             sums = jnp.split(value @ cell.kernel + cell.bias + hidden @ cell.recurrent_kernel, 4, axis=-1)
             if self.variant == "normed":
                 gains, shifts = self.extra
@@ -125,6 +132,9 @@ class VariantNetwork(Network):
             entered, kept, output = (jax.nn.sigmoid(sums[at]) for at in (0, 1, 3))
             if self.variant == "capped":
                 entered = jnp.minimum(entered, 1 - kept)
+            if self.variant == "minimal":
+                hidden = kept * memory + (1 - kept) * jnp.tanh(sums[2])
+                return (hidden, hidden), hidden
             memory = kept * memory + entered * jnp.tanh(sums[2])
             seen = _normed(memory) * gains[4] + shifts[4] if self.variant == "normed" else memory
             hidden = output * jnp.tanh(seen)
@@ -150,6 +160,8 @@ def _variant_of(network: Network, candidate: Candidate, rng: np.random.Generator
     if candidate.variant == "mogrifier":
         shapes = [(units, width), (width, units)] * 2 + [(units, width)]
         extra = tuple(jnp.asarray(rng.normal(0, 0.02, shape).astype(np.float32)) for shape in shapes)
+    if candidate.variant == "multiplicative":
+        extra = glorot_uniform(rng, (width, units)), orthogonal(rng, (units, units))
     fields_of = (network.embedding, network.cells, network.head, network.inputs, network.vocab_size, network.start_id)
     return VariantNetwork(*fields_of, extra, candidate.variant)
 
