@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32
 
@@ -42,6 +43,9 @@ class Rows(NamedTuple):
 
     def projected(self) -> Float[Array, "time lanes gates"]:
         """Returns the chosen rows."""
+        if jax.default_backend() != "cpu":
+            # An accelerator adds up the gradients of a choice one by one, where the order is to be the same each time.
+            return jax.nn.one_hot(self.ids, len(self.table), dtype=self.table.dtype) @ self.table
         # Clipping is the mode that costs nothing to check.
         return jnp.take(self.table, self.ids, axis=0, mode="clip")
 
