@@ -28,12 +28,13 @@ def main() -> None:
 
 
 def described(trial: dict[str, Any]) -> str:
-    """Returns a trial's settings that are not the defaults, in words; the width always."""
+    """Returns a trial's settings that are not the defaults, in words; the width always, and the device if not a CPU."""
     changed = [
         name for name in _SETTINGS if name == "hidden" or (name in trial and trial[name] != getattr(_DEFAULTS, name))
     ]
     words = (f"{name.replace('_', ' ')} {trial.get(name, getattr(_DEFAULTS, name))}" for name in changed)
-    return ", ".join(words)
+    device = trial.get("device", "cpu")
+    return ", ".join([*words, *([] if device == "cpu" else [device])])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ last tenth is held out (of names 1,000, by another seed than the final table's; 
 weights and their averages score on it is the result.
 
 The seconds are of training alone, at the speed that such a network had when it was first measured (speeds.json), so
-that a trial comes to the same on a busy machine. Lines are appended to trials.jsonl beside this file.
+that a trial comes to the same on a busy machine. `processor` names another one, whose seconds they are: a GPU makes as
+many updates then, sooner. Lines are appended to trials.jsonl beside this file.
 """
 
 import json
@@ -18,6 +19,8 @@ from dataclasses import asdict, fields
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from benchmarks.quality.laboratory import Candidate, Training, result_of
 from charloom.data import TokenStream
@@ -44,18 +47,19 @@ def main() -> None:
     """Runs the trial that the command line describes."""
     seconds = float(sys.argv[1])
     asked = dict(argument.split("=") for argument in sys.argv[2:])
-    name = asked.pop("text", "shakespeare")
+    name, processor = asked.pop("text", "shakespeare"), asked.pop("processor", processor_name())
     candidate = Candidate(
         **{field.name: _value(asked.pop(field.name)) for field in fields(Candidate) if field.name in asked}
     )
     if asked:
         sys.exit(f"unknown settings: {', '.join(asked)}")
     train, validation, vocab_size, start_id = read(name)
-    speed = speed_of(candidate, train, vocab_size, start_id)
+    speed = speed_of(processor, candidate, train, vocab_size, start_id)
     updates = max(1, round(seconds * speed / (candidate.lanes * candidate.unroll)))
     result = result_of(candidate, updates, train, validation, vocab_size, start_id)
     changed = {key: value for key, value in asdict(candidate).items() if value != getattr(Candidate(), key)}
-    line = {"text": name, "seconds": seconds, **changed, **result, "date": date.today().isoformat()}
+    made = {"device": jax.devices()[0].device_kind, "date": date.today().isoformat()}
+    line = {"text": name, "seconds": seconds, **changed, **result, **made}
     with TRIALS.open("a") as file:
         file.write(json.dumps(line) + "\n")
     print(json.dumps(line), flush=True)
@@ -72,13 +76,15 @@ def read(name: str) -> tuple[TokenStream, TokenStream, int, int | None]:
     return parts.train, parts.validation, parts.vocabulary.size, parts.vocabulary.start_id
 
 
-def speed_of(candidate: Candidate, train: TokenStream, vocab_size: int, start_id: int | None) -> float:
-    """Returns the characters a second that such a training reads on this processor, measured once."""
+def speed_of(processor: str, candidate: Candidate, train: TokenStream, vocab_size: int, start_id: int | None) -> float:
+    """Returns the characters a second that such a training reads on that processor, measured once."""
     speeds: dict[str, float] = json.loads(SPEEDS.read_text()) if SPEEDS.exists() else {}
     shape = f"{candidate.layers} x {candidate.hidden}, {candidate.lanes} x {candidate.unroll}"
     extras = [name for name in ("weight_drop", "skips", "step_dropout") if getattr(candidate, name)]
-    key = " ".join([processor_name(), "|", shape, *extras])
+    key = " ".join([processor, "|", shape, *extras])
     if key not in speeds:
+        if processor != processor_name():
+            sys.exit(f"{SPEEDS.name} has no speed of {key}: this processor is another one")
         speeds[key] = round(_measured(candidate, train, vocab_size, start_id))
         SPEEDS.write_text(json.dumps(speeds, indent=1, sort_keys=True) + "\n")
     return speeds[key]
