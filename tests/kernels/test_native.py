@@ -15,7 +15,7 @@ import pytest
 
 from charloom.kernels import dense, kernels_in_use
 from charloom.kernels.build import KernelsUnavailableError, library_path
-from charloom.kernels.native import runs_dense_natively, runs_natively, takes_natively
+from charloom.kernels.choice import runs_dense_natively, runs_natively, takes_natively
 from tests.kernels.test_sequences import make, run
 
 CELLS = [("lstm", "sigmoid", "tanh"), ("gru", "sigmoid", "tanh"), ("elman", "sigmoid", "tanh")]

@@ -4,6 +4,7 @@ from charloom.machine import set_up_jax
 
 set_up_jax()
 
+from charloom.kernels.choice import Kernels, kernels_in_use, reference_reason, takes_natively
 from charloom.kernels.compiled import compiled
 from charloom.kernels.dense import dense
 from charloom.kernels.elman import elman_sequence, elman_step
@@ -11,13 +12,7 @@ from charloom.kernels.generator import WRITER, Generator, LayerWeights, Streams
 from charloom.kernels.gru import gru_sequence, gru_step
 from charloom.kernels.inputs import Features, LayerInputs, Rows
 from charloom.kernels.lstm import LSTMCarry, lstm_sequence, lstm_step
-from charloom.kernels.native import (
-    Activations,
-    Kernels,
-    kernels_in_use,
-    reference_reason,
-    takes_natively,
-)
+from charloom.kernels.native import Activations
 
 __all__ = [
     "WRITER",

@@ -3,6 +3,7 @@
 from jaxtyping import Array, Float
 
 from charloom.kernels import native
+from charloom.kernels.choice import runs_dense_natively
 
 
 def dense(
@@ -12,7 +13,7 @@ def dense(
 
     The outputs of an unroll, time first, take the native kernel.
     """
-    if native.runs_dense_natively(inputs, kernel):
+    if runs_dense_natively(inputs, kernel):
         rows = native.dense(inputs.reshape(-1, len(kernel)), kernel, bias)
         return rows.reshape(*inputs.shape[:-1], len(bias))
     return inputs @ kernel + bias

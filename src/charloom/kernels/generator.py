@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int32, Shaped
 
-from charloom.kernels.native import Activations, loaded_library
+from charloom.kernels.choice import loaded_library
+from charloom.kernels.native import Activations
 from charloom.settings import CellName
 
 _CELLS: tuple[CellName, ...] = ("lstm", "gru", "elman")
