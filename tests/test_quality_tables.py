@@ -14,7 +14,7 @@ def test_a_table_takes_the_place_of_the_one_before():
     page = "a\n<!-- budgets -->\nold\n<!-- end of budgets -->\nb\n<!-- texts -->\n<!-- end of texts -->\nc\n"
     changed = with_tables(page, {"shakespeare-77s": run})
     assert "old" not in changed
-    assert "| `shakespeare-77s` | 77.0 | 1,234 | 1.500 | 1.250 | nanoGPT's recipe" in changed
+    assert "| `shakespeare-77s` | 77.0 | 1,234 | 1.500 | 1.250 | 1.886: [nanoGPT]" in changed
     assert with_tables(changed, {"shakespeare-77s": run}) == changed
     assert changed.startswith("a\n")
     assert changed.endswith("<!-- end of texts -->\nc\n")

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from charloom.model import load
-from charloom.runs.checkpoint import CheckpointRule, read_progress
+from charloom.runs.checkpoint import read_progress
 from charloom.settings import NetworkSettings
+from charloom.studies.checkpoint_rule import CheckpointRule
 from charloom.studies.demonstrations import Greedy, Predictions, SlidingOnCarriedState, SpaceProbabilities, Temperatures
 from charloom.studies.framing import ReadingLanes, ShuffledWindows, StatefulRows
 from charloom.studies.resuming import remove_spent

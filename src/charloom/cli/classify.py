@@ -17,7 +17,6 @@ from charloom.cli.scoring import (
     named,
     printed,
     require_scored,
-    shown,
     tell_comparison,
     tell_unknown,
     total_costs,
@@ -64,9 +63,7 @@ def classify(
             name = {"file": one.name} if len(found) > 1 else {}
             for batch in line_costs(scorers, one):
                 rows = (
-                    name
-                    | {"line": row[0].number, "text": shown(row[0].text)}
-                    | _verdict(models, [line.cost for line in row])
+                    name | {"line": row[0].number, "text": row[0].shown} | _verdict(models, [line.cost for line in row])
                     for row in batch
                 )
                 printed(json.dumps(row) if as_json else _line_text(row, width) for row in rows)

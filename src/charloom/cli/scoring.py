@@ -177,11 +177,6 @@ def units_of(text: str | bytes) -> Sequence[str]:
     return text if isinstance(text, str) else [chr(byte) if byte < 0x80 else f"\\x{byte:02x}" for byte in text]
 
 
-def shown(text: str | bytes) -> str:
-    """Returns a text for JSON; bytes that are no UTF-8 are escaped."""
-    return text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else text
-
-
 def printed(lines: Iterable[str]) -> None:
     """Prints lines that are wanted at once."""
     sys.stdout.write("".join(f"{line}\n" for line in lines))
@@ -230,7 +225,7 @@ def line_report(name: str | None, line: "LineScore") -> dict[str, Any]:
         "bits_per_char": finite_or_none(line.cost.bits_per_char),
         "peak_bits": finite_or_none(line.cost.peak_bits),
         "unknown": line.cost.unknown,
-        "text": shown(line.text),
+        "text": line.shown,
     }
 
 

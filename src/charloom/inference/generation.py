@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int32, Integer, Shaped, UInt32
 
-from charloom.inference.sampling import SamplingRule, choose, native_writers, uniforms
+from charloom.inference.sampling import SamplingRule, choose, native_writers, seed_words, uniforms
 from charloom.kernels import Activations, Generator, LayerWeights, Streams, compiled, takes_natively
 from charloom.models import CELLS, Carry, Dense, GRUCell, LogitsHead, Network
 from charloom.settings import SamplingSettings
@@ -108,13 +108,13 @@ def write(
         yield from _write_natively(stream, length, native_writers(settings, seed, stream_indexes))
         return
     rule = SamplingRule.of(settings)
-    seed_words = np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32)
+    words = seed_words(seed)
     streams = [stream] * len(stream_indexes)
     for position in range(0, length, BLOCK):
         blocks = []
         for place, index in enumerate(stream_indexes):
             token_ids, streams[place] = write_block(
-                network, streams[place], rule, seed_words, index, position, length - position
+                network, streams[place], rule, words, index, position, length - position
             )
             blocks.append(token_ids)
         yield np.stack(blocks)

@@ -29,6 +29,11 @@ class LineScore:
     cost: Cost = Cost()
     problem: str | None = None
 
+    @property
+    def shown(self) -> str:
+        """Its text as JSON can have it: bytes that are no UTF-8 are escaped."""
+        return self.text.decode("utf-8", "backslashreplace") if isinstance(self.text, bytes) else self.text
+
 
 def score_lines(scorer: Scorer, batches: Iterable[Sequence[Line]], *, carry: bool = False) -> Iterator[list[LineScore]]:
     """Yields the scores of each batch's lines, in order; of a line that comes in parts when its last one has come.

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Int32, UInt32
 
 from charloom.inference.generation import NativeStream, Stream, write_block
-from charloom.inference.sampling import SamplingRule, native_writers
+from charloom.inference.sampling import SamplingRule, native_writers, seed_words
 from charloom.kernels import WRITER, Generator, Streams
 from charloom.models import Network
 from charloom.settings import SamplingSettings
@@ -141,8 +141,7 @@ class ReferenceTexts(LiveTexts):
         self, stream: Stream | NativeStream, settings: SamplingSettings, seed: int, stream_index: int, position: int = 0
     ) -> None:
         assert isinstance(stream, Stream)  # of the same network
-        seed_words = np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32)
-        self._texts.append(_Text(stream, SamplingRule.of(settings), seed_words, stream_index, position))
+        self._texts.append(_Text(stream, SamplingRule.of(settings), seed_words(seed), stream_index, position))
 
     def leave(self, place: int) -> None:
         self._texts[place] = self._texts[-1]

@@ -29,6 +29,11 @@ def uniforms(
     return (words >> 8).astype(jnp.float32) * 2.0**-24
 
 
+def seed_words(seed: int) -> UInt32[np.ndarray, "2"]:
+    """Returns a seed as `uniforms` takes it."""
+    return np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32)
+
+
 _GREEDY_BELOW = 1e-30  # what float32 cannot divide by is as good as zero
 
 

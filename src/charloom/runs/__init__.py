@@ -1,10 +1,11 @@
 """Runs: from a corpus to a model file, with checkpoints to go on from."""
 
 from charloom.runs.adapt import adapted_score, token_stream
+from charloom.runs.from_python import resume, train
 from charloom.runs.run_folder import read_run
 from charloom.runs.run_settings import RunSettings
 from charloom.runs.tensorboard import TensorBoardWriter
-from charloom.runs.training_run import TrainingResult, resume, run_training, train
+from charloom.runs.training_run import TrainingResult, run_training
 
 __all__ = [
     "RunSettings",

@@ -12,7 +12,7 @@ import numpy as np
 
 from charloom.artifacts import require_writable
 from charloom.data import Lanes, TokenStream, ordered_pass
-from charloom.errors import BudgetError, CharloomError, OutputError, RunFolderError, SettingError
+from charloom.errors import BudgetError, CharloomError, OutputError, RunFolderError
 from charloom.inference import score_blocks
 from charloom.kernels import kernels_in_use
 from charloom.machine import jax_facts, processor_name
@@ -26,7 +26,7 @@ from charloom.runs.planning import deadline_of, first_pace, with_length
 from charloom.runs.run_folder import RunFolder, read_run
 from charloom.runs.run_settings import RunSettings
 from charloom.runs.token_cache import LARGE, EncodedCorpus, encoded_corpus
-from charloom.settings import CellName, NetworkSettings, TextSettings, TrainingSettings
+from charloom.settings import TrainingSettings
 from charloom.text import Corpus, Sources, find_sources, read_corpus, read_standard_input
 from charloom.training import (
     Budget,
@@ -36,12 +36,10 @@ from charloom.training import (
     Saved,
     Stopped,
     TrainingLoop,
-    follow,
     initial_state,
     root_key,
     update_rule,
 )
-from charloom.units import parse_seconds
 
 
 @dataclass(frozen=True)
@@ -65,117 +63,6 @@ class TrainingResult:
     validation_nats_per_char: float
     stopped: Stopped
     repeating: RunSettings | None = field(repr=False)
-
-
-def train(
-    *sources: str | os.PathLike[str],
-    out: str | os.PathLike[str] | None = None,
-    lowercase: bool = TextSettings.lowercase,
-    bytes: bool = False,  # noqa: A002  # the command line's word
-    encoding: str = TextSettings.encoding,
-    records: bool = False,
-    delimiter: str | None = None,
-    min_count: int = TextSettings.min_count,
-    cell: CellName | None = None,
-    hidden: int | None = None,
-    layers: int | None = None,
-    embedding: int | None = None,
-    lanes: int | None = None,
-    unroll: int | None = None,
-    dropout: float | None = None,
-    learning_rate: float | None = None,
-    weight_drop: float | None = None,
-    weight_decay: float | None = None,
-    epochs: float | None = None,
-    updates: int | None = None,
-    budget: str | float | None = None,
-    validation: float | None = None,
-    keep_copies: bool = TrainingSettings.keep_copies,
-    patience: int | None = None,
-    seed: int = TrainingSettings.seed,
-    run: str | os.PathLike[str] | None = None,
-    cache: str | os.PathLike[str] | None = None,
-    on_event: Callable[[Event], None] = lambda event: None,
-) -> TextModel:
-    """Returns a model trained on `sources`, the best on the validation part.
-
-    The arguments are the command line's; see `TrainingSettings` and `NetworkSettings`. Those that are None have the
-    default from there, or with a budget what suits the text and the time.
-
-    Args:
-        budget: how long the call may take: seconds, or such as "90s" or "10m". Without `epochs` and `updates` the
-            default is a budget that suits the text.
-        records: whether each line is a text of its own.
-        delimiter: what stands between such texts, where it is not the line's end.
-        keep_copies: whether copies of held-out records are trained on all the same.
-        min_count: characters that occur less often become one unknown character.
-        out: a model file that is written at each improvement.
-        run: a folder for checkpoints and metrics; `resume` goes on with what it holds.
-        cache: a folder that the text is kept in, encoded, to be read from there instead of from memory; files of
-            100 MB and more always are (but for records), in the user's cache folder where none is given.
-        on_event: is called with each event of the run, to show progress.
-
-    Raises:
-        CharloomError: a source, a setting or the output is not as it should be.
-    """
-    began = time.monotonic()
-    network = _given(cell=cell, hidden=hidden, layers=layers, embedding=embedding)
-    training = _given(
-        lanes=lanes,
-        unroll_length=unroll,
-        dropout=dropout,
-        learning_rate=learning_rate,
-        weight_drop=weight_drop,
-        weight_decay=weight_decay,
-    )
-    settings = RunSettings(
-        sources=sources,
-        out=None if out is None else Path(out),
-        text=TextSettings(
-            units="bytes" if bytes else "chars",
-            lowercase=lowercase,
-            encoding=encoding,
-            delimiter="\n" if records and delimiter is None else delimiter,
-            min_count=min_count,
-        ),
-        network=NetworkSettings(**network),
-        training=TrainingSettings(
-            **training,
-            epochs=epochs,
-            updates=updates,
-            budget=_seconds(budget),
-            validation=validation,
-            keep_copies=keep_copies,
-            patience=patience,
-            seed=seed,
-        ),
-        folder=None if run is None else Path(run),
-        cache=None if cache is None else Path(cache),
-        given=frozenset({*network, *training}),
-    )
-    return follow(run_training(settings, began=began), on_event).model
-
-
-def _given(**settings: Any) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if value is not None}
-
-
-def _seconds(budget: str | float | None) -> float | None:
-    try:
-        return parse_seconds(budget) if isinstance(budget, str) else budget
-    except ValueError as error:
-        raise SettingError("budget", f"must be a duration: {error}") from None
-
-
-def resume(run: str | os.PathLike[str], on_event: Callable[[Event], None] = lambda event: None) -> TextModel:
-    """Returns the model of the run in the folder `run` after the rest of it.
-
-    A run in epochs or updates comes to the same as if it had never stopped; one with a budget spends what is left.
-
-    Raises:
-        CharloomError: there is no run to go on with, or its text is another now.
-    """
-    return follow(run_training(RunSettings.of_run(read_run(Path(run)), Path(run))), on_event).model
 
 
 def run_training(

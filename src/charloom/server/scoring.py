@@ -112,7 +112,7 @@ def _cost(model: ServedModel, scorer: Scorer, asked: ScoreRequest, index: int, t
                 bits_per_char=finite_or_none(line.cost.bits_per_char),
                 peak_bits=finite_or_none(line.cost.peak_bits),
                 unknown=line.cost.unknown,
-                text=line.text if isinstance(line.text, str) else line.text.decode("utf-8", "backslashreplace"),
+                text=line.shown,
             )
             for line in lines
         ]

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from charloom.runs.checkpoint import CheckpointRule
 from charloom.settings import NetworkSettings
+from charloom.studies.checkpoint_rule import CheckpointRule
 from charloom.studies.demonstrations import Greedy, Temperatures
 from charloom.studies.framing import ShuffledWindows
 from charloom.studies.rung import Rung, Study, StudyText

@@ -62,9 +62,7 @@ class SharedLayers(SequenceModel):
     ) -> tuple[Float[Array, "1 lanes classes"], Carry]:
         """Returns the logits after the last character; a model without state has no use for the rest."""
         del resets, dropout_masks, last_only
-        # Computed once for each character of the vocabulary, and then looked up.
-        characters = jnp.take(jax.nn.relu(self.read(self.embedding)), token_ids, axis=0, mode="clip")
-        return self.head(self.hidden_after(characters))[None], carry
+        return self.head(self.hidden_after(self.characters(token_ids)))[None], carry
 
     @abstractmethod
     def hidden_after(self, characters: Float[Array, "time lanes hidden"]) -> Float[Array, "lanes hidden"]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from charloom.errors import ModelFileError
-from charloom.runs.checkpoint import CheckpointRule, read_progress, read_state, write_checkpoint
+from charloom.runs.checkpoint import read_progress, read_state, write_checkpoint
+from charloom.studies.checkpoint_rule import CheckpointRule
 from charloom.training import TrainingState
 from charloom.units import finite_or_none
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from charloom.models import Network, SequenceModel
-from charloom.runs.checkpoint import CheckpointRule
 from charloom.runs.fit import held_out_characters
 from charloom.settings import NetworkSettings, TextSettings
+from charloom.studies.checkpoint_rule import CheckpointRule
 from charloom.studies.framing import Framing
 from charloom.studies.ladder import SharedLayers
 from charloom.text import Vocabulary, read_catalog_corpus

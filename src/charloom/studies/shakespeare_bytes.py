@@ -1,7 +1,7 @@
 """Bytes of Shakespeare: a question, its answer, and what would have answered it better."""
 
-from charloom.runs.checkpoint import CheckpointRule
 from charloom.settings import NetworkSettings, TextSettings
+from charloom.studies.checkpoint_rule import CheckpointRule
 from charloom.studies.demonstrations import Greedy, SpaceProbabilities, Temperatures
 from charloom.studies.framing import ReadingLanes
 from charloom.studies.overwritten_state import overwrite
