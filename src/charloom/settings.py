@@ -22,6 +22,9 @@ CellActivation = Literal["tanh", "relu", "softmax"]
 Inputs = Literal["embedding", "one-hot", "scalar"]
 HeadName = Literal["dense", "logits", "probabilities"]
 
+MOST_COUNT = 2**31 - 1
+"""Counts are no larger: the programs that count have 32 bits."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextSettings:
@@ -220,7 +223,8 @@ class TrainingSettings:
         if not plans:
             return
         if not all(
-            len(plan) == 2 and all(isinstance(count, int) and 0 <= count < 2**31 for count in plan) for plan in plans
+            len(plan) == 2 and all(isinstance(count, int) and 0 <= count <= MOST_COUNT for count in plan)
+            for plan in plans
         ):
             raise SettingError("pace", f"must be pairs of whole numbers from 0 to 2,147,483,647, got {plans!r}")
         begins = [update for update, _ in plans]
@@ -268,13 +272,13 @@ def require_seed(seed: int) -> None:
         raise SettingError("seed", f"must be a whole number from 0 to 2**63 - 1, got {seed!r}")
 
 
-def require_count(name: str, value: object, most: int = 2**31 - 1) -> None:
+def require_count(name: str, value: object, most: int = MOST_COUNT) -> None:
     """Raises `SettingError` unless `value` is a whole number from 1 to `most`."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
         raise SettingError(name, f"must be a whole number from 1 to {most:,}, got {value!r}")
 
 
-def _require_count(settings: object, name: str, most: int = 2**31 - 1) -> None:
+def _require_count(settings: object, name: str, most: int = MOST_COUNT) -> None:
     require_count(name, getattr(settings, name), most)
 
 

@@ -44,6 +44,15 @@ def format_seconds(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def significant(number: float, digits: int) -> str:
+    """Returns a number of which so many digits tell something, the others of a whole one all the same.
+
+    >>> significant(0.98765, 2), significant(98.5, 3), significant(123456.7, 3)
+    ('0.99', '98.5', '123,457')
+    """
+    return f"{number:.{digits}g}" if number < 10**digits - 0.5 else f"{number:,.0f}"
+
+
 def parse_seconds(text: str) -> float:
     """Returns the duration that `text` says, in seconds: numbers with the units s, m and h, the largest first.
 

@@ -18,7 +18,7 @@ from charloom.cli.options import WRONG_DATA, Decorator, json_option, set_threads
 from charloom.errors import OutputError, RunFolderError
 from charloom.settings import CellName, NetworkSettings, TextSettings, TrainingSettings
 from charloom.text import uncompressed_name
-from charloom.units import bits_from_nats, format_seconds, parse_seconds
+from charloom.units import bits_from_nats, format_seconds, parse_seconds, shortest_seconds
 
 if TYPE_CHECKING:
     from charloom.runs import RunSettings, TrainingResult
@@ -241,8 +241,8 @@ def train(
             except OutputError as error:
                 display.print(f"{error} Nothing more is plotted; training goes on")
 
-        began = context.obj - (_REPORT_SECONDS if report else 0)  # a budget's time is the report's, too
-        result = follow(run_training(settings, lambda: bool(interrupt.came), began), on_event)
+        reserved = _REPORT_SECONDS if report else 0.0  # a budget's time is the report's, too
+        result = follow(run_training(settings, lambda: bool(interrupt.came), context.obj, reserved), on_event)
     seconds = time.monotonic() - context.obj
     has_budget = settings.training.epochs is None and settings.training.updates is None
     if has_budget and not interrupt.came and result.repeating is not None:
@@ -303,7 +303,7 @@ def _held(context: click.Context, given: "RunSettings", folder: Path) -> "RunSet
         is_given = context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
         if is_given and name in own and asked[name] != own[name] and asked[name] != []:
             label = parameter.opts[0] if isinstance(parameter, click.Option) else "SOURCE"
-            differing.append(f"{label} is {_shown(own[name])} there, {_shown(asked[name])} here")
+            differing.append(f"{label} is {_shown(name, own[name])} there, {_shown(name, asked[name])} here")
     if differing:
         raise RunFolderError(
             f"{held.folder} is a run of other settings: {'; '.join(differing)}. Leave them out to go on with it, or "
@@ -318,7 +318,9 @@ def _flat(settings: "RunSettings") -> dict[str, Any]:
     return {**parts, **parts["text"], **parts["network"], **parts["training"]}
 
 
-def _shown(value: Any) -> str:
+def _shown(name: str, value: Any) -> str:
+    if name == "budget" and value is not None:
+        return shortest_seconds(value)
     return ", ".join(map(str, value)) if isinstance(value, list) else "not given" if value is None else str(value)
 
 
@@ -347,6 +349,8 @@ def _command(context: click.Context, settings: "RunSettings") -> str:
                 parameter.opts[0],
                 f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value),
             ]
+    if threads := context.params["threads"]:  # from four on sums may come in another order
+        words += ["--threads", str(threads)]
     sources = [str(source) for source in settings.sources]
     return shlex.join([*words, *["--"] * any(source.startswith("-") and source != "-" for source in sources), *sources])
 

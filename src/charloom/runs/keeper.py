@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from charloom.errors import OutputError, RunFolderError
+from charloom.errors import OutputError
 from charloom.model import TextModel
 from charloom.models import Network, SequenceModel
 from charloom.runs.run_folder import RunFolder
@@ -106,10 +106,6 @@ class Keeper:
         if progress["best"] is not None:
             assert isinstance(trees.best, Network)  # as it was written
             self.best = Evaluation(**progress["best"], improved=True, network=trees.best)
-        if "spent" not in progress:
-            raise RunFolderError(
-                "the run was begun before there were budgets, and cannot be gone on with. Begin another."
-            )
         self._clock.go_on_from(progress["spent"])
         plans = tuple(map(tuple, progress["counts"]["pace"]["plans"]))
         return LoopState(trees.training, trees.good, LoopCounts(**progress["counts"] | {"pace": Pace(plans)}))
@@ -154,7 +150,8 @@ class Keeper:
                 self._samples.append({"update": evaluation.update, "text": self._sample()})
             if self._settings.out is not None:
                 try:
-                    self.model().save(self._settings.out)
+                    with self._clock.waiting():
+                        self.model().save(self._settings.out)
                     yield Saved(self._settings.out)
                 except OutputError as error:  # there may be space again at the next improvement
                     yield Notice(f"{error} Training goes on")
@@ -187,6 +184,7 @@ class Keeper:
         }
         network = state.training.network if best is None else best.network
         try:
-            return Saved(folder.write_checkpoint(CheckpointTrees(state.training, state.good, network), progress))
+            with self._clock.waiting():
+                return Saved(folder.write_checkpoint(CheckpointTrees(state.training, state.good, network), progress))
         except OutputError as error:
             return Notice(f"{error} Training goes on; the checkpoints before are as they were")

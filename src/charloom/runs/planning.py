@@ -1,18 +1,19 @@
 """How long a run is to be: by what was asked for, or by a budget of time and this machine's speed."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 
-from charloom.data import Lanes, TokenStream, evaluation_pass, ordered_pass
+from charloom.data import Block, Lanes, TokenStream, evaluation_pass, ordered_pass
 from charloom.errors import SettingError
 from charloom.inference import score_blocks
 from charloom.models import Network
 from charloom.runs.calibration import PASSES
+from charloom.runs.fit import fit_lanes
 from charloom.runs.parts import Parts
 from charloom.runs.recipe import PICKED, default_budget, pick, reference
 from charloom.runs.run_settings import RunSettings
-from charloom.settings import TrainingSettings
+from charloom.settings import MOST_COUNT, TrainingSettings
 from charloom.training import Budget, Deadline, Event, Notice, Pace, training_speed
 from charloom.units import shortest_seconds
 
@@ -30,7 +31,7 @@ def with_length(
     budget = training.budget
     if budget is None:
         budget = default_budget(characters + len(parts.validation))
-        budget += round(clock.spent)  # what nobody asked for begins when the text is read
+        budget += round(clock.spent + clock.reserved)  # what nobody asked for begins when the text is read
         training = replace(training, budget=budget)
         yield Notice(
             f"budget {shortest_seconds(budget)}, which suits a text of this length; --budget, --epochs and "
@@ -38,12 +39,16 @@ def with_length(
         )
     clock.seconds = budget
     given = PICKED if settings.resume else settings.given  # all was picked before
-    speed, left = training_speed(reference(settings.network)), max(1.0, clock.left)
-    choice = pick(settings.network, training, given, characters, parts.vocabulary.size, left, speed)
+    fitted, _ = fit_lanes(training, characters)
+    speed = training_speed(reference(settings.network), fitted.lanes, fitted.unroll_length)
+    closing = (1 + PASSES) * len(parts.validation)
+    left = max(1.0, clock.left)
+    choice = pick(settings.network, fitted, given, characters, parts.vocabulary.size, left, speed, closing)
     if not settings.resume:
         yield Notice(f"picked: {choice.what}")
         yield Notice(f"because: {choice.why}")
-    return replace(settings, network=choice.network, training=choice.training), choice.chars_per_second
+    asked = replace(choice.training, lanes=training.lanes, unroll_length=training.unroll_length)
+    return replace(settings, network=choice.network, training=asked), choice.chars_per_second
 
 
 def first_pace(training: TrainingSettings, lanes: Lanes, speed: float, clock: Budget) -> Pace:
@@ -55,22 +60,27 @@ def first_pace(training: TrainingSettings, lanes: Lanes, speed: float, clock: Bu
     if training.pace:
         return Pace(training.pace)
     if training.budget is not None:
-        return Pace(((0, max(1, int(speed * clock.left / lanes.characters_per_update))),))
+        updates = max(1, int(speed * clock.left / lanes.characters_per_update))
+        return Pace(((0, min(updates, MOST_COUNT)),))
     updates = training.updates or lanes.updates_in(training.epochs or 1)
-    if updates >= 2**31:
+    if updates > MOST_COUNT:
         raise SettingError("epochs", f"ask for {updates:,} updates of this text, more than a run can count")
     return Pace(((0, updates),))
 
 
 def deadline_of(clock: Budget, network: Network, validation: TokenStream) -> Deadline:
     """Returns the run's deadline; measures what is to be done when training is over, and compiles it."""
-    seconds = []
-    for blocks in (evaluation_pass, ordered_pass):
-        first = next(blocks(validation))
-        score_blocks(network, [first])  # which compiles
-        begin = time.perf_counter()
-        score_blocks(network, [first])
-        read = first.updates * first.lanes * first.unroll_length
-        seconds.append((time.perf_counter() - begin) * max(1, len(validation) / read))
-    evaluation_seconds, closing_seconds = seconds
-    return Deadline(clock, closing_seconds + PASSES * evaluation_seconds, evaluation_seconds)
+    evaluation_seconds, score_seconds = (
+        _scoring_seconds(network, blocks(validation)) for blocks in (evaluation_pass, ordered_pass)
+    )
+    return Deadline(clock, score_seconds + PASSES * evaluation_seconds, evaluation_seconds)
+
+
+def _scoring_seconds(network: Network, blocks: Iterator[Block]) -> float:
+    """Returns what scoring the blocks would take, by the first of them."""
+    first = next(blocks)
+    score_blocks(network, [first])  # which compiles
+    begin = time.perf_counter()
+    score_blocks(network, [first])
+    seconds = time.perf_counter() - begin
+    return seconds * (1 + sum(block.updates for block in blocks) / first.updates)

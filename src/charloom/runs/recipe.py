@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from charloom.models import CELLS
 from charloom.settings import NetworkSettings, TrainingSettings
 from charloom.training import REFERENCE_VOCABULARY
+from charloom.units import significant
 
 _WIDTHS = (64, 96, 128, 192, 256, 320, 384, 512, 640, 768, 896, 1024, 1280, 1536, 2048)
 # Characters to be read for each weight, by how often the text is: what is read again teaches less, and a larger network
@@ -24,6 +25,9 @@ _LEARNING_RATE, _LEARNING_RATE_WIDTH = 0.01, 384
 _WEIGHT_DECAY = 0.05
 PICKED = frozenset({"hidden", "dropout", "learning_rate", "weight_drop", "weight_decay"})
 """Names of the settings that are picked."""
+# Characters are scored so many times as fast as they are trained on.
+_SCORING_SPEED = 3.0
+_LEAST_TRAINING = 0.1
 _LEAST_SECONDS, _MOST_SECONDS = 20.0, 600.0
 _SECONDS_FOR_A_MEGABYTE = 100.0
 
@@ -70,6 +74,7 @@ def pick(
     vocab_size: int,
     seconds: float,
     reference_speed: float,
+    closing_characters: int = 0,
 ) -> Choice:
     """Returns what to train in the seconds that there are for it.
 
@@ -79,8 +84,9 @@ def pick(
         given: names of the settings that are given.
         characters: of the training part.
         vocab_size: how many different ones there are.
-        seconds: of training.
+        seconds: of training, and of what comes after it.
         reference_speed: characters a second that training `reference` would read here.
+        closing_characters: how many are scored after training.
     """
     rate = reference_speed * _weights(reference(network), REFERENCE_VOCABULARY)  # weights times characters, a second
     if "hidden" not in given:
@@ -90,11 +96,12 @@ def pick(
 
         def distance(size: NetworkSettings) -> float:
             weights = _weights(size, vocab_size)
-            read = seconds * rate / weights
+            read = _training_seconds(seconds, rate / weights, closing_characters) * rate / weights
             return abs(math.log(read / weights / _interpolated(_CHARACTERS_A_WEIGHT_AT_PASSES, read / characters)))
 
         network = min(sizes, key=distance)
     speed = rate / _weights(network, vocab_size)
+    seconds = _training_seconds(seconds, speed, closing_characters)
     passes = seconds * speed / characters
     weight_drop = round(_interpolated(_WEIGHT_DROP_AT_PASSES, passes), 2)
     picked = TrainingSettings(
@@ -111,9 +118,14 @@ def pick(
     )
     why = (
         f"about {_rounded(speed):,} characters a second here, {_rounded(seconds * speed):,} in {seconds:.0f} s: "
-        f"{passes:.3g} times the {characters:,} there are"
+        f"{significant(passes, 3)} times the {characters:,} there are"
     )
     return Choice(network, training, speed, what, why)
+
+
+def _training_seconds(seconds: float, speed: float, closing_characters: int) -> float:
+    """Returns what is left of `seconds` to train in, at `speed`; always a part, for a budget may be too short."""
+    return max(_LEAST_TRAINING * seconds, seconds - closing_characters / (_SCORING_SPEED * speed))
 
 
 def _weights(network: NetworkSettings, vocab_size: int) -> int:

@@ -73,8 +73,7 @@ class RunSettings:
         """
         try:
             settings = run["settings"]
-            # JSON has no tuples; runs of before there were budgets have no pace.
-            pace = tuple((update, planned) for update, planned in settings["training"].get("pace", ()))
+            pace = tuple((update, planned) for update, planned in settings["training"]["pace"])  # JSON has no tuples
             return cls(
                 sources=tuple(settings["sources"]),
                 out=None if settings["out"] is None else Path(settings["out"]),

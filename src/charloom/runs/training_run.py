@@ -40,6 +40,7 @@ from charloom.training import (
     root_key,
     update_rule,
 )
+from charloom.units import significant
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,10 @@ class TrainingResult:
 
 
 def run_training(
-    settings: RunSettings, should_stop: Callable[[], bool] = lambda: False, began: float | None = None
+    settings: RunSettings,
+    should_stop: Callable[[], bool] = lambda: False,
+    began: float | None = None,
+    reserved: float = 0.0,
 ) -> Generator[Event, None, TrainingResult]:
     """Yields the run's events and returns its result.
 
@@ -74,11 +78,12 @@ def run_training(
         settings: what is asked for.
         should_stop: is asked several times a second; the run then evaluates, saves the best model and returns.
         began: when the time began that a budget is of, by `time.monotonic`; None for now.
+        reserved: seconds of a budget that the caller needs afterwards.
 
     Raises:
         CharloomError: a source or the output is not as it should be; found out before training where it can be.
     """
-    clock = Budget(math.inf, 0.0 if began is None else time.monotonic() - began)
+    clock = Budget(math.inf, 0.0 if began is None else time.monotonic() - began, reserved)
     if settings.folder is None:
         return (yield from _run(settings, None, should_stop, clock))
     with RunFolder.opened(settings.folder, fresh=not settings.resume) as folder:
@@ -111,7 +116,11 @@ def _run(
         f"{trained_on['name']}: {_counted(train_stream, settings)} to train on, "
         f"{_counted(validation_stream, settings)} to validate on, {vocabulary.size:,} different; "
         f"{network.parameters:,} parameters; "
-        + (f"{pace.updates:,} updates, {epochs:.3g} epochs" if deadline is None else f"about {epochs:.2g} epochs")
+        + (
+            f"{pace.updates:,} updates, {epochs:.3g} epochs"
+            if deadline is None
+            else f"about {significant(epochs, 2)} epochs"
+        )
     )
     if folder is not None and not settings.resume:  # nothing that was asked for stands in the way any more
         folder.begin({"settings": settings.as_json(), "trained_on": trained_on, "machine": _machine()})

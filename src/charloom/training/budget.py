@@ -1,10 +1,13 @@
 """A time budget: how much of it is spent, and how many updates there is time for."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from charloom.errors import BudgetError
+from charloom.settings import MOST_COUNT
 from charloom.training.schedule import Pace
 from charloom.units import shortest_seconds
 
@@ -14,14 +17,19 @@ _ASLEEP_SECONDS = 3.0
 _ASLEEP_SHARE = 0.2
 # Less than this does not tell how many cores are at work.
 _TELLING_SECONDS = 0.1
-# A plan is changed where it would end so much too early or too late: seconds, or a share of what is left.
+# A plan is changed where it would end so much too early or too late: seconds, or a share of what is left; and not
+# before such a share of what was left has passed: a long run would have a plan for each of its machine's moods.
 _TOLERANCE_SECONDS = 0.25
 _TOLERANCE_SHARE = 0.05
-# Seconds of training that the estimate of the speed looks back on: half of its weight.
+# Training that the estimate of the speed looks back on, half of its weight: seconds, or a share of what is left.
 _MEMORY_SECONDS = 3.0
+_MEMORY_SHARE = 0.02
 _EXIT_SECONDS = 0.6
-# What is measured in less time than this says little.
+# What is measured in less time than this says little, and is believed only where a plan may end in it.
 _FIRST_SECONDS = 0.4
+_FIRST_SHARE = 0.125
+# An update that would be half over when the time is up is made, unless it would be over so much later.
+_LATE_SECONDS = 2.0
 
 
 class Budget:
@@ -31,12 +39,15 @@ class Budget:
 
     Attributes:
         seconds: all of them.
+        reserved: of these, for what the caller does afterwards.
         is_training: whether the process computes all the time, so that where it does not it was asleep; before
             training it may wait for a text, a compiler or a disk.
+        longest_wait: seconds of the longest `waiting` so far.
 
     Args:
         seconds: all of them.
         spent: of these, before now.
+        reserved: as above.
         clock: seconds that go on evenly.
         worked: seconds that the process has computed, of all its threads.
     """
@@ -45,11 +56,14 @@ class Budget:
         self,
         seconds: float,
         spent: float = 0.0,
+        reserved: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         worked: Callable[[], float] = time.process_time,
     ):
         self.seconds = seconds
+        self.reserved = reserved
         self.is_training = False
+        self.longest_wait = 0.0
         self._spent = spent
         self._clock, self._worked = clock, worked
         self._seen = clock(), worked()
@@ -73,10 +87,21 @@ class Budget:
         """Adds what an earlier process spent."""
         self._spent += spent
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts all of a wait, such as for a disk: it is no sleep."""
+        began, trained = self.spent, self.is_training
+        self.is_training = False
+        try:
+            yield
+        finally:
+            self.longest_wait = max(self.longest_wait, self.spent - began)
+            self.is_training = trained
+
     @property
     def left(self) -> float:
         """Seconds left; below zero where too many are spent."""
-        return self.seconds - self.spent
+        return self.seconds - self.reserved - self.spent
 
 
 @dataclass
@@ -85,8 +110,10 @@ class Deadline:
 
     Attributes:
         budget: what the whole run may take.
-        closing_seconds: what comes after the last update and its evaluation: the kept model's score, its file.
+        closing_seconds: what is computed after the last update and its evaluation: the kept model's score.
         evaluation_seconds: of one evaluation.
+
+    Both are at first what was measured before training. They follow the speed of updates, and that of evaluations.
     """
 
     budget: Budget
@@ -94,44 +121,68 @@ class Deadline:
     evaluation_seconds: float
     _seconds: float = field(default=0.0, init=False)  # of the last updates, the more weight the later they are
     _updates: float = field(default=0.0, init=False)
-    _first_update_seconds: float | None = field(default=None, init=False)
     _began: float = field(default=0.0, init=False)
     _training: float = field(default=0.0, init=False)
     _evaluating: float = field(default=0.0, init=False)
+    _scoring_seconds: float = field(init=False)  # of one evaluation, without what comes of it
+    _update_seconds: float | None = field(default=None, init=False)  # when these seconds are what they are
+    _left_then: float = field(default=math.inf, init=False)  # when the run was last planned
+
+    def __post_init__(self) -> None:
+        self._scoring_seconds = self.evaluation_seconds
 
     def dispatched(self, updates: int, seconds: float) -> None:
         """Takes note of what `updates` took."""
         if not self._training:
             self._began = self.budget.spent - seconds
             self.budget.is_training = True
-        old = 0.5 ** (seconds / _MEMORY_SECONDS)
+        old = 0.5 ** (seconds / max(_MEMORY_SECONDS, _MEMORY_SHARE * self.budget.left))
         self._seconds = old * self._seconds + seconds
         self._updates = old * self._updates + updates
         self._training += seconds
 
-    def evaluated(self, seconds: float) -> None:
-        """Takes note of what an evaluation took, and whatever came of it."""
-        self.evaluation_seconds = seconds if not self._evaluating else (self.evaluation_seconds + seconds) / 2
+    def evaluated(self, seconds: float, scoring_seconds: float) -> None:
+        """Takes note of what an evaluation took: with whatever came of it, and its scoring alone."""
+        self._follow_updates()
+        is_known, expected = self._evaluating > 0, self._scoring_seconds
+        self.evaluation_seconds = (self.evaluation_seconds + seconds) / 2 if is_known else seconds
+        self._scoring_seconds = (expected + scoring_seconds) / 2 if is_known else scoring_seconds
+        if expected > 0:  # the end is of scores, too
+            self.closing_seconds *= self._scoring_seconds / expected
         self._evaluating += seconds
 
     def replanned(self, pace: Pace, update: int, evaluations_left: int) -> Pace:
         """Returns the pace after `update` updates, another where this one would not end in time."""
-        if self._training < _FIRST_SECONDS:
+        if self._training < _FIRST_SECONDS and update < _FIRST_SHARE * pace.updates:
             return pace
-        update_seconds = self._seconds / self._updates
-        self._first_update_seconds = self._first_update_seconds or update_seconds
-        # Where the machine has become slower, the end takes longer as well.
-        slower = max(1.0, update_seconds / self._first_update_seconds)
-        closing = slower * (self.closing_seconds + evaluations_left * self.evaluation_seconds) + _EXIT_SECONDS
-        left = self.budget.left - closing
+        update_seconds = self._follow_updates()
+        # Once more something is written.
+        closing = self.closing_seconds + self.budget.longest_wait + _EXIT_SECONDS
+        left = self.budget.left - closing - evaluations_left * self.evaluation_seconds
+        if left > (1 - _TOLERANCE_SHARE) * self._left_then:
+            return pace
         # Checkpoints and the like are on nobody's account: they go on as they went.
         other = self.budget.spent - self._began - self._training - self._evaluating
         seconds = update_seconds * (1 + max(0.0, other) / self._training)
-        updates = max(update + 1, update + int(left / seconds))
+        more = max(1, int(left / seconds + min(0.5, _LATE_SECONDS / seconds)))
+        updates = min(update + more, MOST_COUNT)
         off = abs(updates - pace.updates) * seconds
         if off <= max(_TOLERANCE_SECONDS, _TOLERANCE_SHARE * left):
             return pace
+        self._left_then = left
         return pace.replanned(update, updates)
+
+    def _follow_updates(self) -> float:
+        """Returns what an update takes now; where the machine has become slower, the rest takes longer as well."""
+        if not self._updates:
+            return 0.0
+        now = self._seconds / self._updates
+        slower = now / (self._update_seconds or now)
+        self._update_seconds = now
+        self.closing_seconds *= slower
+        self.evaluation_seconds *= slower
+        self._scoring_seconds *= slower
+        return now
 
     def require_time(self) -> None:
         """Makes sure that there is time for what comes after the last update.
@@ -139,7 +190,8 @@ class Deadline:
         Raises:
             BudgetError: there is none.
         """
-        least = self.budget.spent + self.closing_seconds + self.evaluation_seconds + _EXIT_SECONDS
+        after = self.closing_seconds + self.evaluation_seconds + _EXIT_SECONDS + self.budget.reserved
+        least = self.budget.spent + after
         if least > self.budget.seconds:
             raise BudgetError(
                 f"a budget of {shortest_seconds(self.budget.seconds)} is too short for this text on this machine: to "

@@ -147,6 +147,7 @@ class TrainingLoop:
             else:
                 begin, wrong_at = self._spent, self._trainer.update
                 nats = score_blocks(self._trainer.state.network, evaluation_pass(self._validation)).nats_per_char
+                scoring_seconds = self._spent - begin
             if has_diverged(nats):
                 if reason == "interrupted":  # to be found out again when the run is gone on with
                     break
@@ -164,7 +165,7 @@ class TrainingLoop:
                     reason = "patience"
             yield evaluation
             if self._deadline is not None:
-                self._deadline.evaluated(self._spent - begin)
+                self._deadline.evaluated(self._spent - begin, scoring_seconds)
         yield Stopped(reason, self._trainer.update, self._epoch, self._trainer.chars_per_second)
 
     @property
@@ -217,7 +218,7 @@ class TrainingLoop:
         self._deadline.dispatched(len(done.nats), seconds)
         update = self._trainer.update
         if update < self._pace.updates:
-            left = self._evaluations - self._evaluations_by(update)
+            left = self._evaluations - self._evaluations_by(self._counts.evaluated)
             self._change(pace=self._deadline.replanned(self._pace, update, left))
 
     def _progress(self, train_nats_per_char: float, stopping: bool) -> Progress:

@@ -1,6 +1,8 @@
 """How far along a run is after each update, how often it is evaluated, and its learning rates."""
 
+import itertools
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
@@ -48,15 +50,18 @@ class Pace:
         A plan at update u with N updates in all goes on from where the plan before it came to, p, by
         (1 - p) / (N - u) an update.
         """
-        progress = np.zeros(len(updates))
-        reached, begin = 0.0, 0
-        for index, (update, planned) in enumerate(self.plans):
-            if index:
-                reached += (update - begin) * (1 - reached) / (self.plans[index - 1][1] - begin)
-            begin = update
-            after = updates >= update
-            progress[after] = reached + (updates[after] - update) * (1 - reached) / (planned - update)
-        return np.minimum(progress, 1.0)
+        begins, ends = np.array(self.plans).T
+        plan = np.searchsorted(begins, updates, side="right") - 1
+        reached, begin, end = self._reached[plan], begins[plan], ends[plan]
+        return np.minimum(reached + (updates - begin) * (1 - reached) / (end - begin), 1.0)
+
+    @cached_property
+    def _reached(self) -> Float64[np.ndarray, " plans"]:
+        """How far along the run is where each plan begins."""
+        reached = [0.0]
+        for (begin, end), (update, _) in itertools.pairwise(self.plans):
+            reached.append(reached[-1] + (update - begin) * (1 - reached[-1]) / (end - begin))
+        return np.array(reached)
 
     def first_at(self, progress: float, update: int) -> int:
         """Returns the first update after `update` that comes as far as `progress`, or the last one."""

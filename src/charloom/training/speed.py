@@ -11,25 +11,25 @@ from charloom.settings import NetworkSettings
 
 REFERENCE_VOCABULARY = 64
 """Characters of the network that reads."""
-_LANES, _STEPS = 16, 64
 _READINGS = 15
 # What an update takes, as a multiple of what reading its characters takes.
 _UPDATE_COST = 2.9
 
 
-def training_speed(settings: NetworkSettings) -> float:
-    """Returns the characters a second that training such a network would read; about, and soon.
+def training_speed(settings: NetworkSettings, lanes: int, unroll_length: int) -> float:
+    """Returns the characters a second that training such a network on such lanes would read; about, and soon.
 
     A network that has learnt nothing reads a little; it takes a tenth of a second and a small program's compilation.
     """
     network = Network.init(settings, REFERENCE_VOCABULARY, 0, np.random.default_rng(0))
-    token_ids = jnp.asarray(np.random.default_rng(0).integers(0, REFERENCE_VOCABULARY, (_STEPS, _LANES), np.int32))
-    resets = jnp.asarray(np.zeros((_STEPS, _LANES), bool))
-    carry = network.zero_carry(_LANES)
+    shape = unroll_length, lanes
+    token_ids = jnp.asarray(np.random.default_rng(0).integers(0, REFERENCE_VOCABULARY, shape, np.int32))
+    resets = jnp.asarray(np.zeros(shape, bool))
+    carry = network.zero_carry(lanes)
     read = compiled(lambda network: network(token_ids, resets, carry)[0].sum())
     seconds = []
     for _ in range(_READINGS):
         begin = time.perf_counter()
         read(network).block_until_ready()
         seconds.append(time.perf_counter() - begin)
-    return _LANES * _STEPS / (_UPDATE_COST * float(np.median(seconds[1:])))
+    return lanes * unroll_length / (_UPDATE_COST * float(np.median(seconds[1:])))
