@@ -49,7 +49,7 @@ format: .venv/dev  ## Put the code into its style.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-kills: .venv/dev  ## Kill a run at 200 random moments, and go on with it each time; an hour.
+kills: .venv/dev  ## Kill a run at 200 random moments, and go on with it each time; half an hour to an hour.
 	$(BIN)/python -m tests.kills
 
 quick: install  ## Rerun a cut of every published experiment (or of STUDIES), in about two minutes.
@@ -61,7 +61,7 @@ reproduce: install  ## Rerun every published experiment in full; hours, and it g
 results: install  ## Write docs/results.md from docs/results.json; DIRS="..." takes more results in first.
 	$(BIN)/python scripts/results.py $(DIRS)
 
-bench: .venv/bench  ## Measure speed, memory, start-up and size beside PyTorch and Keras; half an hour.
+bench: .venv/bench  ## Measure speed, memory, start-up and size beside PyTorch and Keras; half an hour, on Linux for x86-64.
 	$(BIN)/python -m benchmarks
 
 picture: install  ## Run the demo and draw it as docs/demo.svg.

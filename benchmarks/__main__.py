@@ -3,6 +3,7 @@
 import argparse
 import json
 import platform
+import sys
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +31,7 @@ def main() -> None:
     kernels = kernels_in_use()  # compiled before anything is measured
     load = MachineLoad()
     figures: Figures = {
+        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
         "date": date.today().isoformat(),
         "machine": {"processor": processor_name(), "cores": available_cores(), "system": platform.platform()},
         "kernels": kernels.name,
@@ -56,9 +58,11 @@ def page(figures: Figures, tables: list[tuple[str, list[Row]]]) -> str:
     lines = [
         "# Speed",
         "",
-        f"`make bench`, {figures['date']}, {machine['processor']}, {machine['cores']} cores; {versions}; "
+        f"`{figures['command']}`, {figures['date']}, {machine['processor']}, {machine['cores']} cores; {versions}; "
         f"{figures['kernels']} kernels. Medians of {figures['rounds']} rounds in which the peers take turns, each in a "
         "process of its own; ratios are medians of the rounds' ratios.",
+        "",
+        "Must and aim are goals that were set beforehand: times a peer's speed, where the column says nothing else.",
         "",
         too_busy(figures),
     ]

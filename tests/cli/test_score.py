@@ -66,6 +66,9 @@ def test_a_model_that_keeps_learning_is_a_figure_apart(charloom, model_file, res
     assert report["adapted_nats_per_char"] < 0.95 * report["nats_per_char"]
     assert report["adapted_bits_per_char"] == pytest.approx(report["adapted_nats_per_char"] / math.log(2))
     assert "while it keeps learning: " in charloom("score", model_file, rest, "--adapt").stdout
+    # An unroll of 64 characters is scored before anything is learnt from it.
+    first = json.loads(charloom("score", model_file, "-", "--adapt", "--json", stdin=REST[:64]).stdout)
+    assert first["adapted_nats_per_char"] == pytest.approx(first["nats_per_char"], abs=1e-5)
 
 
 def test_unknown_characters_are_told(charloom, model_file, tmp_path):

@@ -131,10 +131,11 @@ def score(
         sources = find_sources(files, loaded.text, read_standard_input() if "-" in files else None)
         for notice in sources.notices:
             click.echo(notice, err=True)
+        adapted = _adapted_nats(loaded, sources, unknown)  # first, for it reads on past nothing that is wrong
         found = [Input(file.name, file.chunks) for file in sources.files]
         costs = total_costs(scorers, found)
         require_scored(found, costs)
-        _print_total(sources.name, costs, as_json, adapted=_adapted_nats(loaded, sources, unknown))
+        _print_total(sources.name, costs, as_json, adapted=adapted)
     else:
         found = inputs(files, settings_for(scorers))
         if per == "line":

@@ -22,7 +22,7 @@ from charloom.errors import CharloomError
 @click.option("--max-streams", type=int, metavar="N", help="Texts that are written at once.  [default: 1024]")
 @click.option("--max-queue", type=int, metavar="N", help="Texts that may wait.  [default: 1024]")
 @click.option("--max-tokens", type=int, metavar="N", help="Characters a text may be asked for.  [default: 32768]")
-@click.option("--max-prompt", type=int, metavar="N", help="Characters of a prompt.  [default: 65536]")
+@click.option("--max-prompt", type=int, metavar="N", help="Characters of a prompt, or to score.  [default: 65536]")
 @click.option("--timeout", type=float, metavar="SECONDS", help="That a request may take.  [default: 300]")
 @click.option("--log-prompts", is_flag=True, help="Log the texts of requests, too.")
 def serve(

@@ -108,7 +108,7 @@ class _Pace(click.ParamType[Any]):
     "--validation",
     float,
     "Held out: a share below 1 or a count, of characters at the text's end or of records that the seed draws.  "
-    "[default: 0.1]",
+    "[default: 0.1, at most 500,000 characters]",
 )
 @_setting(TrainingSettings, "patience", "--patience", int, "Evaluations without improvement that end the run.")
 @click.option("--lowercase", is_flag=True, help="Lower-case the text.")

@@ -28,7 +28,7 @@ class Progress:
         train_nats_per_char: mean over the dispatch's characters, while the weights moved.
         chars_per_second: training characters over time inside dispatches after the first; 0 until
             the second.
-        seconds_left: at that speed, training alone; None until it is known.
+        seconds_left: of training, at that speed; with a budget all that is left of it; None until it is known.
         stopping: whether a wish to stop has come, and this was the last dispatch.
     """
 

@@ -1,0 +1,99 @@
+"""How long a run is to be; the seconds that a machine takes are made up."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from charloom.data import Lanes, TokenStream, evaluation_pass, ordered_pass
+from charloom.errors import SettingError
+from charloom.models import Network
+from charloom.runs import RunSettings, planning
+from charloom.runs.calibration import PASSES
+from charloom.runs.parts import part
+from charloom.runs.planning import deadline_of, first_pace, with_length
+from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
+from charloom.text import Corpus
+from charloom.training import Budget, Pace, follow
+
+SPEED = 100_000.0
+
+
+@pytest.fixture(autouse=True)
+def asked(monkeypatch):
+    """The machine trains the reference at a known speed; what it is asked for is kept."""
+    asked = []
+
+    def training_speed(network, lanes, unroll_length):
+        asked.append((network, lanes, unroll_length))
+        return SPEED
+
+    monkeypatch.setattr(planning, "training_speed", training_speed)
+    return asked
+
+
+def budget(seconds, spent=0.0, reserved=0.0):
+    return Budget(seconds, spent, reserved, clock=lambda: 0.0, worked=lambda: 0.0)
+
+
+def planned(characters, training, clock, **given):
+    corpus = Corpus("text", ("the quick brown fox " * (characters // 20),), "")
+    settings = RunSettings(sources=("text",), training=training, **given)
+    events = []
+    settings, speed = follow(with_length(settings, part(corpus, TextSettings(), training), clock), events.append)
+    return settings, speed, [event.text for event in events]
+
+
+def test_a_short_texts_lanes_are_timed_and_told_and_those_that_were_asked_for_are_kept(asked):
+    settings, _, (picked, because) = planned(500, TrainingSettings(budget=20.0), budget(np.inf))
+    assert ", 7 lanes × 64, " in picked
+    assert asked == [(NetworkSettings(), 7, 64)]
+    assert "times the 450 there are" in because
+    assert settings.training.lanes == 16
+
+
+def test_what_nobody_asked_for_begins_when_the_text_is_read(asked):
+    clock = budget(np.inf, spent=3.0, reserved=4.0)
+    settings, _, (notice, _, _) = planned(5_000, TrainingSettings(), clock)
+    assert settings.training.budget == clock.seconds == 27
+    assert notice.startswith("budget 27s, which suits a text of this length")
+
+
+def test_the_time_to_score_in_is_no_time_to_train_in():
+    training = TrainingSettings(budget=20.0)
+    _, speed, (_, because) = planned(2_000_000, replace(training, validation=1_000_000), budget(np.inf))
+    _, freed, (_, after) = planned(1_000_020, replace(training, validation=20), budget(np.inf))
+    assert " in 20 s" in after
+    seconds = float(because.partition(" s: ")[0].rpartition(" ")[2])
+    assert seconds == pytest.approx(20 - (1 + PASSES) * 1e6 / (3 * speed), abs=0.5)
+    assert speed >= freed  # of a network that is no larger
+
+
+def test_the_first_plan_is_for_the_speed_and_counts_no_further_than_a_run_can():
+    lanes = Lanes(TokenStream.of_documents([np.zeros(100, np.int32)]), 2, 4)
+    training = TrainingSettings(budget=10.0)
+    assert first_pace(training, lanes, 800.0, budget(10, spent=1)) == Pace(((0, 900),))
+    assert first_pace(training, lanes, 1e9, budget(10**6)) == Pace(((0, 2**31 - 1),))
+    assert first_pace(TrainingSettings(epochs=2.0), lanes, 0.0, budget(1)) == Pace(((0, 25),))
+    with pytest.raises(SettingError, match="more than a run can count"):
+        first_pace(TrainingSettings(epochs=1e9), lanes, 0.0, budget(1))
+
+
+@pytest.mark.parametrize("characters", [700, 40_000])
+def test_the_end_takes_what_all_of_its_blocks_take(monkeypatch, characters):
+    now = [0.0]
+
+    def score_blocks(network, blocks):
+        now[0] += sum(0.25 * block.updates * block.lanes for block in blocks)
+
+    monkeypatch.setattr(planning, "score_blocks", score_blocks)
+    monkeypatch.setattr(planning.time, "perf_counter", lambda: now[0])
+    network = Network.init(NetworkSettings(hidden=8, embedding=4), 4, 0, np.random.default_rng(0))
+    validation = TokenStream.of_documents([np.zeros(characters, np.int32)])
+    deadline = deadline_of(budget(10), network, validation)
+    evaluation, score = (
+        sum(0.25 * block.updates * block.lanes for block in blocks(validation))
+        for blocks in (evaluation_pass, ordered_pass)
+    )
+    assert deadline.evaluation_seconds == pytest.approx(evaluation)
+    assert deadline.closing_seconds == pytest.approx(score + PASSES * evaluation)
