@@ -131,7 +131,7 @@ def score(
         sources = find_sources(files, loaded.text, read_standard_input() if "-" in files else None)
         for notice in sources.notices:
             click.echo(notice, err=True)
-        adapted = _adapted_nats(loaded, sources, unknown)  # first, for it reads on past nothing that is wrong
+        adapted = _adapted_nats(loaded, sources, unknown)  # first: it stops at what scores of lines pass over
         found = [Input(file.name, file.chunks) for file in sources.files]
         costs = total_costs(scorers, found)
         require_scored(found, costs)
