@@ -1,7 +1,9 @@
 import json
 
+import numpy as np
+import pytest
 from benchmarks.quality.ngram import NgramModel
-from benchmarks.quality.results import README, RESULTS, with_tables
+from benchmarks.quality.results import README, RESULTS, standard_error, with_tables
 
 
 def test_the_tables_of_the_readme_are_those_of_the_results():
@@ -10,14 +12,25 @@ def test_the_tables_of_the_readme_are_those_of_the_results():
 
 
 def test_a_table_takes_the_place_of_the_one_before():
+    names = {"seconds": 119.51, "parameters": 567, "nats_per_char": 1.9, "standard_error": 0.0121}
     run = {"seconds": 77.04, "parameters": 1234, "nats_per_char": 1.5, "adapted_nats_per_char": 1.25}
     page = "a\n<!-- budgets -->\nold\n<!-- end of budgets -->\nb\n<!-- texts -->\n<!-- end of texts -->\nc\n"
-    changed = with_tables(page, {"shakespeare-77s": run})
+    changed = with_tables(page, {"shakespeare-77s": run, "makemore-2m": names})
+    assert "| `makemore-2m` | 119.5 | 567 | 1.900 ± 0.012 |  | about 1.92" in changed
     assert "old" not in changed
     assert "| `shakespeare-77s` | 77.0 | 1,234 | 1.500 | 1.250 | 1.886: [nanoGPT]" in changed
-    assert with_tables(changed, {"shakespeare-77s": run}) == changed
+    assert with_tables(changed, {"shakespeare-77s": run, "makemore-2m": names}) == changed
     assert changed.startswith("a\n")
     assert changed.endswith("<!-- end of texts -->\nc\n")
+
+
+def test_the_standard_error_is_that_of_samples_that_are_drawn_again():
+    rng = np.random.default_rng(0)
+    characters = rng.integers(3, 12, 400)
+    nats = rng.gamma(2.0, 1.0, 400) * characters
+    drawn = rng.integers(0, 400, (4000, 400))
+    means = nats[drawn].sum(axis=1) / characters[drawn].sum(axis=1)
+    assert standard_error(nats, characters) == pytest.approx(means.std(), rel=0.05)
 
 
 def test_an_n_gram_model_is_sure_of_what_it_has_always_seen():

@@ -16,10 +16,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import zstandard
 
 from benchmarks.quality.ngram import NgramModel
 from charloom.machine import available_cores, processor_name
+from charloom.model import TextModel, load
 from charloom.runs.parts import part
 from charloom.settings import TextSettings, TrainingSettings
 from charloom.text import read_catalog_corpus
@@ -77,7 +79,8 @@ def measured(run: str) -> dict[str, Any]:
         if run == "makemore-2m":
             options = ("--records", "--validation", "1000", "--keep-copies")
             trained = charloom("train", "names", *options, "--out", model, "--budget", budget)
-            return trained | {"nats_per_char": trained["validation_nats_per_char"]}
+            figures = of_held_out_names(load(model))
+            return trained | figures
         if name not in TEXTS or budget not in BUDGETS:
             sys.exit(f"no run is named {run}: the first lines of {__file__} name them")
         records = ("--records",) if name == "names" else ()
@@ -90,6 +93,25 @@ def charloom(*arguments: str) -> dict[str, Any]:
     report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     report.pop("model", None)  # where it lay
     return report
+
+
+def of_held_out_names(model: TextModel) -> dict[str, float]:
+    """Returns what the names that were held out cost, and how far that may be from what any name would."""
+    settings = TextSettings(delimiter="\n")
+    held_out = TrainingSettings(validation=1000, keep_copies=True)
+    parts = part(read_catalog_corpus("names", settings), settings, held_out)
+    names = (str(parts.vocabulary.decode(name)).removesuffix("\n") for name in parts.validation.documents)
+    scores = model.score_many(names)
+    nats, characters = (
+        np.array([getattr(score, figure) for score in scores]) for figure in ("total_nats", "characters")
+    )
+    return {"nats_per_char": float(nats.sum() / characters.sum()), "standard_error": standard_error(nats, characters)}
+
+
+def standard_error(nats: np.ndarray, characters: np.ndarray) -> float:
+    """Returns the standard error of the nats per character of records that were drawn: of a ratio of two sums."""
+    off = nats - characters * nats.sum() / characters.sum()
+    return float(np.sqrt((off**2).sum()) / characters.sum())
 
 
 def baselines(name: str) -> dict[str, float]:
@@ -123,7 +145,8 @@ def budget_table(results: dict[str, Any]) -> str:
         if run in results:
             of = results[run]
             adapted = f"{of['adapted_nats_per_char']:.3f}" if "adapted_nats_per_char" in of else ""
-            figures = f"{of['seconds']:.1f} | {of['parameters']:,} | {of['nats_per_char']:.3f} | {adapted}"
+            nats = f"{of['nats_per_char']:.3f}" + (f" ± {of['standard_error']:.3f}" if "standard_error" in of else "")
+            figures = f"{of['seconds']:.1f} | {of['parameters']:,} | {nats} | {adapted}"
             lines.append(f"| `{run}` | {figures} | {compared} |")
     return "\n".join(lines)
 
