@@ -79,8 +79,7 @@ def measured(run: str) -> dict[str, Any]:
         if run == "makemore-2m":
             options = ("--records", "--validation", "1000", "--keep-copies")
             trained = charloom("train", "names", *options, "--out", model, "--budget", budget)
-            figures = of_held_out_names(load(model))
-            return trained | figures
+            return trained | of_held_out_names(load(model))
         if name not in TEXTS or budget not in BUDGETS:
             sys.exit(f"no run is named {run}: the first lines of {__file__} name them")
         records = ("--records",) if name == "names" else ()
