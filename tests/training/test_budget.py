@@ -120,6 +120,14 @@ def test_what_the_end_takes_is_learnt_from_the_evaluations(machine, measured_at)
     assert 57 < machine.now < 60
 
 
+def test_a_machine_that_was_busy_until_the_middle_is_used_to_the_end(machine):
+    machine.update_seconds = lambda update: 0.3 if update < 30 else 0.1
+    loop, _ = run(machine, 30, 300, measured_at=3.0)
+    machine.works(CLOSING)
+    assert 28 < machine.now < 30.5  # the speed that is known lags behind by some seconds
+    assert loop.state.counts.pace.updates > 130
+
+
 def test_what_the_caller_needs_is_left_to_it(machine):
     machine.update_seconds = lambda update: 0.1
     run(machine, 60, 400, reserved=10.0)

@@ -17,10 +17,11 @@ _ASLEEP_SECONDS = 3.0
 _ASLEEP_SHARE = 0.2
 # Less than this does not tell how many cores are at work.
 _TELLING_SECONDS = 0.1
-# A plan is changed where it would end so much too early or too late: seconds, or a share of what is left; and not
-# before such a share of what was left has passed: a long run would have a plan for each of its machine's moods.
+# A plan is changed where it would end so much too early or too late: seconds, or a share of what is left; and unless
+# it is urgent not before such a share has passed: a long run would have a plan for each of its machine's moods.
 _TOLERANCE_SECONDS = 0.25
 _TOLERANCE_SHARE = 0.05
+_URGENT_SHARE = 0.5
 # Training that the estimate of the speed looks back on, half of its weight: seconds, or a share of what is left.
 _MEMORY_SECONDS = 3.0
 _MEMORY_SHARE = 0.02
@@ -126,7 +127,7 @@ class Deadline:
     _evaluating: float = field(default=0.0, init=False)
     _scoring_seconds: float = field(init=False)  # of one evaluation, without what comes of it
     _update_seconds: float | None = field(default=None, init=False)  # when these seconds are what they are
-    _left_then: float = field(default=math.inf, init=False)  # when the run was last planned
+    _planned: float = field(default=-math.inf, init=False)  # seconds spent when the run was last planned
 
     def __post_init__(self) -> None:
         self._scoring_seconds = self.evaluation_seconds
@@ -159,8 +160,6 @@ class Deadline:
         # Once more something is written.
         closing = self.closing_seconds + self.budget.longest_wait + _EXIT_SECONDS
         left = self.budget.left - closing - evaluations_left * self.evaluation_seconds
-        if left > (1 - _TOLERANCE_SHARE) * self._left_then:
-            return pace
         # Checkpoints and the like are on nobody's account: they go on as they went.
         other = self.budget.spent - self._began - self._training - self._evaluating
         seconds = update_seconds * (1 + max(0.0, other) / self._training)
@@ -169,7 +168,9 @@ class Deadline:
         off = abs(updates - pace.updates) * seconds
         if off <= max(_TOLERANCE_SECONDS, _TOLERANCE_SHARE * left):
             return pace
-        self._left_then = left
+        if self.budget.spent - self._planned < _TOLERANCE_SHARE * left and off < _URGENT_SHARE * left:
+            return pace
+        self._planned = self.budget.spent
         return pace.replanned(update, updates)
 
     def _follow_updates(self) -> float:
