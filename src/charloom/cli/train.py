@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from charloom.training import Event
 
 
-_REPORT_SECONDS = 4.0
+_REPORT_SECONDS = 2.0
 """What a report takes of a budget."""
 
 
