@@ -101,9 +101,8 @@ def of_held_out_names(model: TextModel) -> dict[str, float]:
     parts = part(read_catalog_corpus("names", settings), settings, held_out)
     names = (str(parts.vocabulary.decode(name)).removesuffix("\n") for name in parts.validation.documents)
     scores = model.score_many(names)
-    nats, characters = (
-        np.array([getattr(score, figure) for score in scores]) for figure in ("total_nats", "characters")
-    )
+    nats = np.array([score.total_nats for score in scores])
+    characters = np.array([score.characters for score in scores])
     return {"nats_per_char": float(nats.sum() / characters.sum()), "standard_error": standard_error(nats, characters)}
 
 

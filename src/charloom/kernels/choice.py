@@ -162,7 +162,7 @@ def _load() -> tuple[ctypes.CDLL, str]:
     # Programs that JAX keeps between processes know handlers by their names: another source has other names.
     suffix = path.stem.removeprefix("kernels-")
     for handler in _HANDLERS:
-        # JAX leaves this function, and ShapeDtypeStruct below, without types.
+        # JAX leaves this function without types.
         function = jax.ffi.pycapsule(getattr(library, f"charloom_{handler}"))  # type: ignore[no-untyped-call]
         jax.ffi.register_ffi_target(f"charloom_{handler}_{suffix}", function, platform="cpu")
     library.charloom_use_threads(available_cores())

@@ -47,6 +47,7 @@ def _call(
 
     `in_place` maps arguments to the results that take their memory.
     """
+    # JAX leaves this class without types.
     shapes = tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in results)  # type: ignore[no-untyped-call]
     target = f"charloom_{handler}_{kernels_in_use().suffix}"
     call = jax.ffi.ffi_call(target, shapes, vmap_method="sequential", input_output_aliases=dict(in_place))
