@@ -60,7 +60,7 @@ def test_clients_that_go_away_leave_nothing_behind(served_files, tmp_path):
         storm(server, rng, 60)
         assert eventually(lambda: is_idle(server))
         sizes = []
-        for _ in range(4):
+        for _ in range(8):
             others = threading.Thread(target=storm, args=(server, rng, 60))
             others.start()
             # Whoever stays gets what he would alone.
@@ -68,7 +68,8 @@ def test_clients_that_go_away_leave_nothing_behind(served_files, tmp_path):
             others.join()
             assert eventually(lambda: is_idle(server))
             sizes.append(server.memory())
-        assert sizes[-1] - sizes[0] < 8e6
+        # The first storms leave the allocators with what such a storm takes; from then on there is no more.
+        assert sizes[-1] - sizes[3] < 4e6
         files = len(os.listdir(f"/proc/{server.process.pid}/fd"))
         assert eventually(lambda: len(os.listdir(f"/proc/{server.process.pid}/fd")) <= min(files, 40))
 
