@@ -1,4 +1,7 @@
-"""Before charloom is imported: types checked at run time, and a cache folder of the tests' own."""
+"""Before charloom is imported: types checked at run time, and a cache folder of the tests' own.
+
+CHARLOOM_TEST_CACHE names a folder that keeps compiled kernels from one run of the tests to the next.
+"""
 
 import os
 import signal
@@ -15,7 +18,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers have the folder of the process that they work for
     _cache = tempfile.TemporaryDirectory(prefix="charloom-tests-")
-    os.environ["XDG_CACHE_HOME"] = _cache.name
+    os.environ["XDG_CACHE_HOME"] = os.environ.get("CHARLOOM_TEST_CACHE") or _cache.name
 
 # Of what tests compile themselves, and of operations one by one; charloom's programs have their own level.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charloom.cli.options import json_option, one_line, set_threads, threads_option
+from charloom.cli.options import json_option, set_threads, threads_option
 from charloom.cli.scoring import (
     Input,
     inputs,
@@ -21,6 +21,7 @@ from charloom.cli.scoring import (
     tell_unknown,
     total_costs,
 )
+from charloom.printable import one_line
 from charloom.units import finite_or_none
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from charloom.cli.options import json_option, one_line, set_threads, threads_option
+from charloom.cli.options import json_option, set_threads, threads_option
 from charloom.errors import CharloomError
+from charloom.printable import one_line
 from charloom.settings import SamplingSettings, UnknownPolicy, require_count, require_seed
 
 if TYPE_CHECKING:

@@ -32,8 +32,3 @@ def set_threads(threads: int | None) -> None:
     used = use_threads(threads)
     if threads is not None and used != threads:
         click.echo(f"threads {used} instead of {threads}: this process may use {used} cores", err=True)
-
-
-def one_line(text: str) -> str:
-    """Returns `text` with whatever would end the line or steer the terminal escaped."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

@@ -13,7 +13,7 @@ from charloom import __version__
 from charloom.cli.classify import classify
 from charloom.cli.corpora import corpora
 from charloom.cli.generate import generate
-from charloom.cli.options import INTERRUPTED, WRONG_DATA, WRONG_WORDS, one_line
+from charloom.cli.options import INTERRUPTED, WRONG_DATA, WRONG_WORDS
 from charloom.cli.report import report
 from charloom.cli.reproduce import reproduce
 from charloom.cli.score import score
@@ -21,6 +21,7 @@ from charloom.cli.serve import serve
 from charloom.cli.show import show
 from charloom.cli.train import train
 from charloom.errors import CharloomError, SettingError
+from charloom.printable import one_line
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

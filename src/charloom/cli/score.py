@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from charloom.cli.options import json_option, one_line, set_threads, threads_option
+from charloom.cli.options import json_option, set_threads, threads_option
 from charloom.cli.scoring import (
     Input,
     Lines,
@@ -27,6 +27,7 @@ from charloom.cli.scoring import (
     units_of,
 )
 from charloom.cli.surprise import write_surprise
+from charloom.printable import one_line
 from charloom.settings import UnknownPolicy
 from charloom.units import bits_from_nats, finite_or_none, perplexity_from_nats
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charloom.cli.options import one_line
 from charloom.errors import CharloomError, EncodingError, SourceError, UnknownCharacterError
+from charloom.printable import one_line
 from charloom.settings import TextSettings, UnknownPolicy
 from charloom.units import finite_or_none
 

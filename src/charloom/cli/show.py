@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from charloom import __version__
-from charloom.cli.options import json_option, one_line
+from charloom.cli.options import json_option
+from charloom.printable import one_line
 
 
 @click.command()

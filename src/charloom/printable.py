@@ -1,0 +1,24 @@
+"""Text from outside (names, files, requests) made safe to print: one line that steers no terminal and forges no log."""
+
+MOST_PRINTED = 300
+"""Characters of a value that an error quotes; the rest is cut."""
+
+
+def one_line(text: str) -> str:
+    """Returns `text` with control characters, line ends, bidirectional marks and lone surrogates escaped.
+
+    >>> one_line("a\\x1b[31mb\\nc\\u202ed")
+    'a\\\\x1b[31mb\\\\nc\\\\u202ed'
+    """
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+def quoted(value: object, most: int = MOST_PRINTED) -> str:
+    """Returns `repr(value)` on one line, cut to `most` characters, for an error that quotes what it was given.
+
+    >>> quoted("x" * 400, most=10)
+    "'xxxxxxxxx…"
+    """
+    # A text is cut first: the representation of megabytes takes time that its beginning does not.
+    text = one_line(repr(value[: most + 1] if isinstance(value, str | bytes) else value))
+    return text if len(text) <= most else f"{text[:most]}…"
