@@ -19,6 +19,8 @@ def quoted(value: object, most: int = MOST_PRINTED) -> str:
     >>> quoted("x" * 400, most=10)
     "'xxxxxxxxx…"
     """
+    if isinstance(value, int) and value.bit_length() > 4 * most:  # Python refuses to write down the longest ones
+        return f"an integer of {value.bit_length():,} bits"
     # A text is cut first: the representation of megabytes takes time that its beginning does not.
     text = one_line(repr(value[: most + 1] if isinstance(value, str | bytes) else value))
     return text if len(text) <= most else f"{text[:most]}…"

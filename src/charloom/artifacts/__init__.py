@@ -8,6 +8,7 @@ from charloom.artifacts.files import (
     require_writable_page,
     write_bytes,
 )
+from charloom.artifacts.structures import parsed_json, structured
 from charloom.artifacts.tensor_file import (
     METADATA_KEY,
     read_metadata,
@@ -21,11 +22,13 @@ __all__ = [
     "alone_in",
     "cannot_write",
     "make_folder",
+    "parsed_json",
     "read_metadata",
     "read_tensor_file",
     "replacing",
     "require_writable",
     "require_writable_page",
+    "structured",
     "write_bytes",
     "write_tensor_file",
 ]

@@ -1,0 +1,127 @@
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Meta, Struct
+
+from charloom.artifacts import parsed_json, structured
+from charloom.errors import ModelFileError, RunFolderError
+from charloom.settings import NetworkSettings
+
+
+@dataclass(frozen=True)
+class Box:
+    size: int
+    weight: float = 1.0
+
+
+class Evaluation(Struct, frozen=True, forbid_unknown_fields=True):
+    update: Annotated[int, Meta(ge=0, le=100)]
+    nats: float | None = None
+    how: Literal["a", "b"] = "a"
+
+
+class Run(Struct, frozen=True, forbid_unknown_fields=True):
+    history: list[Evaluation] = []
+    names: dict[str, int] = {}
+    pace: tuple[tuple[int, int], ...] = ()
+    model: NetworkSettings | None = None
+    box: Box | None = None
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ([], "its content is [], expected an object"),
+        ({"history": 5}, "history is 5, expected a list"),
+        ({"history": [{"update": "x"}]}, "history[0].update is 'x', expected an integer"),
+        ({"history": [{"update": True}]}, "history[0].update is True, expected an integer"),
+        ({"history": [{"update": 1.5}]}, "history[0].update is 1.5, expected an integer"),
+        ({"history": [{"update": 101}]}, "history[0].update is 101, expected an integer <= 100"),
+        ({"history": [{"update": 10**5000}]}, "history[0].update is an integer of 16,610 bits, expected an integer"),
+        ({"history": [{}]}, "history[0].update is missing"),
+        ({"history": [{"update": 1, "x\x1b": 2}]}, r"history[0].x\x1b is not a field that this version knows"),
+        ({"history": [{"update": 1, "nats": "x"}]}, "history[0].nats is 'x', expected a number or null"),
+        ({"history": [{"update": 1, "how": "c"}]}, "history[0].how is 'c', which this version does not know"),
+        ({"names": {"a]`": "x"}}, "names[...] has a value that is not as expected, expected an integer"),
+        ({"pace": [[1, 2], [1]]}, "pace[1] is [1], expected a list of length 2"),
+        ({"model": {"hidden": 0}}, "model.hidden must be a whole number from 1 to 16,384, got 0"),
+        ({"model": {"hidden": "a\nb"}}, r"model.hidden is 'a\nb', expected an integer"),
+        ({"model": {"new": 1}}, "model.new is not a field that this version knows"),
+        ({"box": {"size": 1, "new": 1}}, "box.new is not a field that this version knows"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line_that_names_file_and_field(data, words):
+    with pytest.raises(RunFolderError) as caught:
+        structured(data, Run, "r\n/run.json", RunFolderError)
+    assert str(caught.value).startswith(rf"r\n/run.json: {words}")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_remedy_follows_and_values_are_cut():
+    with pytest.raises(ModelFileError, match=r"size is 'x{299}…, expected an integer\. Copy it again\.$"):
+        structured({"size": "x" * 5_000_000}, Box, "box.json", remedy="Copy it again.")
+    with pytest.raises(ModelFileError) as caught:
+        structured({"size": 1, "y" * 5_000_000: 1}, Box, "box.json")
+    assert len(str(caught.value)) < 400
+
+
+def test_whole_floats_are_integers_and_integers_are_floats():
+    found = structured({"history": [{"update": 5.0, "nats": 2}], "box": {"size": 3.0, "weight": 2.0}}, Run, "x")
+    assert found == Run(history=[Evaluation(5, 2.0)], box=Box(3, 2.0))
+    assert type(found.history[0].nats) is float
+    assert type(found.box.size) is int
+    assert type(found.box.weight) is float
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "Expecting value"),
+        (b"[1,", "Expecting value"),
+        (b"\xef\xbb\xbf1", "BOM"),
+        (b"1e999", "1e999 is too large"),
+        (b"-1e999", "-1e999 is too large"),
+        (b"NaN", "NaN is not a number of JSON"),
+        (b"-Infinity", "-Infinity is not a number of JSON"),
+        (b"1" * 5000, "1{30} is too large"),
+        (str(2**64).encode(), "is too large"),
+        (str(-(2**63) - 1).encode(), "is too large"),
+        (b'{"a": 1, "a": 2}', "the field 'a' stands twice"),
+        (b'["\\ud800"]', "not valid Unicode"),
+        (b'{"\\uDC00": 1}', "not valid Unicode"),
+        ('"\ud800"', "not valid Unicode"),
+        (b'"\xed\xa0\x80"', "not valid Unicode"),
+        (b"\xff", "not valid Unicode"),
+        (b"[" * 200_000, "too deeply nested"),
+        (b'{"a":' * 200_000, "too deeply nested"),
+        (b" " * (17 << 20), "17,825,792 characters are too many"),
+    ],
+)
+def test_what_is_not_json_is_refused_in_one_line(data, words):
+    with pytest.raises(RunFolderError, match=words) as caught:
+        parsed_json(data, "run\n.json", RunFolderError)
+    assert str(caught.value).startswith(r"run\n.json is damaged: ")
+    assert len(str(caught.value)) < 400
+    assert "\n" not in str(caught.value)
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**63), 2**64 - 1)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+        max_leaves=20,
+    ),
+    st.booleans(),
+)
+def test_json_is_read_as_it_was_written(value: Any, ascii_only: bool):
+    text = json.dumps(value, ensure_ascii=ascii_only)
+    assert parsed_json(text, "x") == value
+    assert parsed_json(text.encode(), "x") == value
