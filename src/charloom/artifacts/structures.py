@@ -1,4 +1,4 @@
-"""JSON that charloom reads back: parsed, and checked against a type, with one line that names the file and the field."""
+"""JSON that charloom reads back, parsed and checked against a type; errors are one line with file and field."""
 
 import json
 import math
