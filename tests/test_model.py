@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charloom.artifacts import read_tensor_file, write_tensor_file
-from charloom.errors import ModelFileError, SettingError, UnknownCharacterError
+from charloom.errors import ModelFileError, RecordError, SettingError, UnknownCharacterError
 from charloom.inference import Writing
 from charloom.model import FORMAT_VERSION, TextModel, load
 from charloom.models import Network
@@ -320,6 +320,24 @@ def test_no_more_is_guessed_than_there_is():
 
 def test_a_record_is_not_gone_on_with_behind_its_end():
     names = replace(make(vocabulary=Vocabulary("chars", "\nab", "\n")), text=TextSettings(delimiter="\n"))
-    for call in (lambda: names.score("a", prompt="b\r"), lambda: names.prepare("b\n"), lambda: names.next("b\n")):
+    carry = names.next("b").carry
+    for call in (
+        lambda: names.score("a", prompt="b\r"),
+        lambda: names.prepare("b\n"),
+        lambda: names.next("b\n"),
+        lambda: names.next("\n", carry),
+    ):
         with pytest.raises(UnknownCharacterError, match="which ends a record"):
             call()
+
+
+def test_a_record_may_come_with_its_end_and_not_with_two():
+    names = replace(make(vocabulary=Vocabulary("chars", "\nab", "\n")), text=TextSettings(delimiter="\n"))
+    for text in ("ab", "ab\n", "ab\r\n"):
+        assert names.score(text).text == names.score_many([text])[0].text == "ab\n"
+        np.testing.assert_array_equal(names.score(text).nats, names.score("ab").nats)
+    for text in ("ab\n\n", "a\nb"):
+        with pytest.raises(RecordError, match="a record ends inside"):
+            names.score(text)
+        with pytest.raises(RecordError, match="a record ends inside"):
+            names.score_many(["a", text])

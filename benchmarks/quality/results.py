@@ -77,7 +77,7 @@ def measured(run: str) -> dict[str, Any]:
             trained = charloom("train", str(train), "--validation", "20000", "--out", model, "--budget", budget)
             return trained | charloom("score", model, str(rest), "--adapt")
         if run == "makemore-2m":
-            options = ("--records", "--validation", "1000", "--keep-copies")
+            options = ("--records", "--validation", "1000")
             trained = charloom("train", "names", *options, "--out", model, "--budget", budget)
             return trained | of_held_out_names(load(model))
         if name not in TEXTS or budget not in BUDGETS:
@@ -97,7 +97,7 @@ def charloom(*arguments: str) -> dict[str, Any]:
 def of_held_out_names(model: TextModel) -> dict[str, float]:
     """Returns what the names that were held out cost, and how far that may be from what any name would."""
     settings = TextSettings(delimiter="\n")
-    held_out = TrainingSettings(validation=1000, keep_copies=True)
+    held_out = TrainingSettings(validation=1000)
     parts = part(read_catalog_corpus("names", settings), settings, held_out)
     names = (str(parts.vocabulary.decode(name)).removesuffix("\n") for name in parts.validation.documents)
     scores = model.score_many(names)

@@ -71,7 +71,7 @@ def read(name: str) -> tuple[TokenStream, TokenStream, int, int | None]:
     corpus = read_corpus([TEXTS[name]], text)
     if name in TUNED_ON:
         corpus = Corpus(corpus.name, (str(corpus.documents[0])[: TUNED_ON[name]],), corpus.sha256)
-    held_out = TrainingSettings(validation=1000, seed=1, keep_copies=True) if name == "names" else TrainingSettings()
+    held_out = TrainingSettings(validation=1000, seed=1) if name == "names" else TrainingSettings()
     parts = part(corpus, text, held_out)
     return parts.train, parts.validation, parts.vocabulary.size, parts.vocabulary.start_id
 

@@ -47,6 +47,10 @@ class UnknownCharacterError(CharloomError, ValueError):
     """A text has a character that the vocabulary has not."""
 
 
+class RecordError(CharloomError, ValueError):
+    """A text that should be one record has the end of a record inside it."""
+
+
 class ModelFileError(CharloomError):
     """A model file is missing, damaged, or from another version."""
 

@@ -38,7 +38,7 @@ from charloom.settings import (
     UnknownPolicy,
     require_count,
 )
-from charloom.text import Vocabulary, normalize
+from charloom.text import Vocabulary, normalize, record_end_in
 
 FORMAT_VERSION = 3
 """The version of the model files that are written. Earlier ones are read as well; every other is refused."""
@@ -121,13 +121,14 @@ class TextModel:
         """Returns what each character of `text` costs, read from the beginning of a text; a record's end is one more.
 
         Args:
-            text: characters; for a model of bytes, bytes or what UTF-8 makes them of.
+            text: characters; for a model of bytes, bytes or what UTF-8 makes them of. A record may have its end.
             prompt: is read before it, and not scored.
             unknown: what becomes of characters that the model does not know; those left out are not scored.
             guesses: how many of the most likely characters are wanted for each place.
 
         Raises:
             UnknownCharacterError: a character is unknown and `unknown` is "error".
+            RecordError: the model is of records, and `text` is more than one.
         """
         scorer = self.scorer(prompt, unknown)
         return scorer.begin(guesses).read(scorer.record(self._seen(text)))[0]
@@ -177,6 +178,7 @@ class TextModel:
             window, token_ids = self.prompt_ids(text, "error", None)
             stream = read_prompt(self.network, token_ids, window)
         else:
+            self._require_open(text)
             stream = read_on(self.network, carry, self.vocabulary.encode(self.seen(text)))
         units = self.vocabulary.units
         return prediction(
@@ -228,8 +230,8 @@ class TextModel:
 
     def _require_open(self, prompt: str) -> None:
         """Makes sure that `prompt` does not end a record."""
-        end = self.vocabulary.record_end
-        if end is not None and end in self.seen(prompt):
+        end = record_end_in(self.seen(prompt), self.text)
+        if end is not None:
             raise UnknownCharacterError(
                 f"the prompt has {end!r}, which ends a record. Give the beginning of one record."
             )

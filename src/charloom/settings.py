@@ -162,7 +162,6 @@ class TrainingSettings:
             `charloom.training.Pace`; empty for a run that goes on evenly.
         validation: below 1 a share of the text, from 1 a count of characters or of records; None means 0.1, and
             at most 500,000 characters.
-        keep_copies: whether copies of held-out records are trained on all the same, as makemore does.
         patience: evaluations in a row without an improvement that end the run; None for all updates.
         seed: of the initial weights and of dropout.
     """
@@ -182,7 +181,6 @@ class TrainingSettings:
     budget: float | None = None
     pace: tuple[tuple[int, int], ...] = ()
     validation: float | None = None
-    keep_copies: bool = False
     patience: int | None = None
     seed: int = 0
 

@@ -92,7 +92,7 @@ def test_a_pace_is_followed(charloom, book, tmp_path):
     "words",
     [
         ["book.txt", "notes and more/", "--hidden", "77", "--dropout", "0.1234567890123", "--seed", "5"],
-        ["--records", "--keep-copies", "--validation", "1000", "--", "-names.txt"],
+        ["--records", "--validation", "1000", "--", "-names.txt"],
         ["names.txt", "--delimiter", "\\r\\n\\t;", "--min-count", "3", "--lowercase"],
         ["names.txt", "--threads", "2"],
         ["pictures", "--bytes", "--patience", "4", "--learning-rate", "1e-05", "--weight-drop", "0.3"],

@@ -94,7 +94,6 @@ def test_records_between_delimiters_may_have_several_lines(charloom, tmp_path):
 @pytest.mark.parametrize(
     ("text", "options", "status", "words"),
     [
-        ("emma\n" * 1000, ("--records",), 1, ["copies of those that are", "more different records"]),
         ("\n\n\n", ("--records",), 1, ["no record"]),
         ("a\nb\n", ("--delimiter", ""), 2, ["--delimiter", "empty"]),
         ("a\nb\n", ("--min-count", "0"), 2, ["--min-count"]),

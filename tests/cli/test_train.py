@@ -138,7 +138,6 @@ def test_sources_that_are_not_there(charloom, tmp_path, source, words):
         (("--updates", "9", "--pace", "0:4,5:9"), ["--pace has a plan that begins after the one before it ended"]),
         (("--updates", "9", "--pace", "1:9"), ["--pace must be pairs of an update, ascending from 0"]),
         (("--pace", "0:9"), ["--pace ends after 9 updates, and updates are None"]),
-        (("--keep-copies",), ["--keep-copies is for records"]),
         (("--threads", "0"), ["--threads must be"]),
         (("--seed", "-3"), ["--seed must be"]),
         (("--epochs", "1e300"), ["--epochs must be"]),

@@ -56,6 +56,16 @@ def test_characters_with_guesses(served, model):
     assert of_bytes["chars"]["characters"] == ["bytes:\\xc3", "bytes:\\xa9"]
 
 
+def test_a_record_may_have_its_end_and_not_two(served, served_files):
+    names = charloom.load(served_files["names"])
+    with_end, without = score(served, model="names", input=["ab\n", "ab"])
+    assert with_end == without | {"index": 0}
+    assert without["characters"] == names.score("ab").characters == 3
+    answer = served.post("/v1/score", {"model": "names", "input": "ab\n\n"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input")
+    assert "a record ends inside" in answer.json()["error"]["message"]
+
+
 def test_unknown_characters_are_refused_or_counted(served):
     answer = served.post("/v1/score", {"input": "née"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input")

@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charloom.errors import SettingError, SourceError
+from charloom.errors import RecordError, SettingError, SourceError
 from charloom.settings import TextSettings
-from charloom.text import Vocabulary, split_records
+from charloom.text import Vocabulary, one_record, split_records
 
 LINES = TextSettings(delimiter="\n")
 
@@ -35,6 +35,39 @@ def test_what_has_no_record_or_has_the_end_within_is_refused():
         TextSettings(delimiter="")
     with pytest.raises(SettingError, match="must be text"):
         TextSettings(units="bytes", delimiter="\udcff")  # what the command line makes of a byte that is no UTF-8
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "record"),
+    [
+        ("anna", LINES, "anna"),
+        ("anna\n", LINES, "anna"),
+        ("\n", LINES, ""),
+        ("a\nb\n", TextSettings(), "a\nb\n"),
+        ("anna%%", TextSettings(delimiter="%%"), "anna"),
+        ("anna\x1e", TextSettings(delimiter="%%"), "anna"),
+        ("a\nb end ", TextSettings(delimiter=" END ", lowercase=True), "a\nb"),
+        (b"anna\r\n", TextSettings(units="bytes", delimiter="\r\n"), b"anna"),
+        (b"anna\n", TextSettings(units="bytes", delimiter="\r\n"), b"anna"),
+    ],
+)
+def test_one_end_behind_a_record_is_taken_off(text, settings, record):
+    assert one_record(text, settings) == record
+
+
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        ("anna\n\n", LINES),
+        ("anna\nbob", LINES),
+        ("anna%%\x1e", TextSettings(delimiter="%%")),
+        ("anna%%bob", TextSettings(delimiter="%%")),
+        (b"anna\n\r\n", TextSettings(units="bytes", delimiter="\r\n")),
+    ],
+)
+def test_a_second_end_is_refused(text, settings):
+    with pytest.raises(RecordError, match="a record ends inside"):
+        one_record(text, settings)
 
 
 def test_the_end_of_a_record_is_in_the_vocabulary_and_is_what_records_begin_after():

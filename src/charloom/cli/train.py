@@ -120,9 +120,6 @@ class _Pace(click.ParamType[Any]):
     metavar="TEXT",
     help=r"What stands between such texts, where it is not the line's end; \n and \t are understood.",
 )
-@click.option(
-    "--keep-copies", is_flag=True, help="Train on copies of held-out records too; their score is then no honest one."
-)
 @_setting(TextSettings, "min_count", "--min-count", int, "Fold characters that occur less often into an unknown one.")
 @_setting(TrainingSettings, "seed", "--seed", int, "Of the first weights, of dropout, of the records held out.")
 @click.option(
@@ -200,8 +197,6 @@ def train(
     )
     network = NetworkSettings(**_of(NetworkSettings, values))
     training = TrainingSettings(**_of(TrainingSettings, values))
-    if training.keep_copies and text.delimiter is None:
-        raise click.UsageError("--keep-copies is for records: give --records or --delimiter as well", context)
     given = frozenset(name for name, value in values.items() if value is not None)
 
     set_threads(threads)

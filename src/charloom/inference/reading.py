@@ -21,7 +21,7 @@ from charloom.errors import UnknownCharacterError
 from charloom.kernels import compiled
 from charloom.models import Carry, Network, cross_entropy
 from charloom.settings import TextSettings, UnknownPolicy
-from charloom.text import Line, Vocabulary
+from charloom.text import Line, Vocabulary, one_record
 from charloom.units import bits_from_nats, perplexity_from_nats
 
 _UNROLL_LENGTH = 64
@@ -224,8 +224,14 @@ class Scorer:
         return _joined(line.text, "\n") if line.has_end and knows_newline else line.text
 
     def record(self, text: str | bytes) -> str | bytes:
-        """Returns a text with a record's end behind it, where the model knows such."""
-        return _joined(text, self.vocabulary.record_end or "")
+        """Returns a text with one record end behind it, if the model is of records.
+
+        The end of a record may stand behind `text` already.
+
+        Raises:
+            RecordError: a record ends inside `text`.
+        """
+        return _joined(one_record(text, self.settings), self.vocabulary.record_end or "")
 
     def require_known(self, text: str | bytes) -> None:
         """Makes sure that `text` can be scored.

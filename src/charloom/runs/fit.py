@@ -1,5 +1,6 @@
 """Settings made to fit the text that there is; whatever changes is said."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,8 @@ _DEFAULT_VALIDATION = 0.1
 _MOST_DEFAULT_VALIDATION = 500_000
 _LEAST_VALIDATION = 10
 """Fewer characters tell nothing about a model."""
+_MANY_COPIES = 0.1
+"""The share of held-out records that are copies of training records from which on a notice says so."""
 _HOLD_OUT = 1  # tells this order from other draws of the seed
 
 
@@ -62,17 +65,17 @@ def split_validation(stream: TokenStream, validation: float | None) -> tuple[Tok
 
 
 def hold_out_records(
-    stream: TokenStream, validation: float | None, seed: int, keep_copies: bool = False
+    stream: TokenStream, validation: float | None, seed: int
 ) -> tuple[TokenStream, TokenStream, list[str]]:
     """Returns the training part, the validation part, and notices: whole records, in an order drawn by the seed.
 
-    Copies of a held-out record are taken out of the training part, unless `keep_copies` says otherwise.
+    Copies of a held-out record stay in the training part: without them a model would never see what is common. A
+    notice says so where many held-out records have one.
 
     Args:
         stream: each document a record.
         validation: below 1 a share of the records, from 1 a count; None for a tenth, at most 500,000 characters.
         seed: of the order.
-        keep_copies: whether the training part keeps them: the score is then of records that may have been learnt.
 
     Raises:
         TooShortError: a part would be empty.
@@ -96,16 +99,21 @@ def hold_out_records(
             f"validation {share:.10g} leaves {max(0, len(records) - count):,} of {len(records):,} records to train on "
             f"and {min(count, len(records)):,} to validate on. Pass another --validation, or give more records."
         )
-    held_out = set() if keep_copies else {record.tobytes() for record in drawn[:count]}
-    kept = [record for record in drawn[count:] if record.tobytes() not in held_out]
-    if not kept:
-        raise TooShortError(
-            f"of {len(records):,} records all that are not held out are copies of those that are: nothing is left to "
-            "train on. Give more different records."
+    train, held_out = drawn[count:], drawn[:count]
+    copies = _copies(held_out, train)
+    if copies >= _MANY_COPIES * count:
+        notices.append(
+            f"{copies:,} of {count:,} held-out records also stand in the training part: the validation figure covers "
+            "records that the model has seen"
         )
-    if copies := len(drawn) - count - len(kept):
-        notices.append(f"{copies:,} copies of held-out records are not trained on")
-    return TokenStream.of_documents(kept), TokenStream.of_documents(drawn[:count]), notices
+    return TokenStream.of_documents(train), TokenStream.of_documents(held_out), notices
+
+
+def _copies(held_out: Sequence[np.ndarray], train: Sequence[np.ndarray]) -> int:
+    """Returns how many of the records held out stand among those to train on."""
+    different = {record.tobytes() for record in held_out}
+    seen = different.intersection(record.tobytes() for record in train)
+    return sum(record.tobytes() in seen for record in held_out)
 
 
 def fit_lanes(settings: TrainingSettings, characters: int) -> tuple[TrainingSettings, list[str]]:

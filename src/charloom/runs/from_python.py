@@ -39,7 +39,6 @@ def train(
     updates: int | None = None,
     budget: str | float | None = None,
     validation: float | None = None,
-    keep_copies: bool = TrainingSettings.keep_copies,
     patience: int | None = None,
     seed: int = TrainingSettings.seed,
     run: str | os.PathLike[str] | None = None,
@@ -56,7 +55,6 @@ def train(
             default is a budget that suits the text.
         records: whether each line is a text of its own.
         delimiter: what stands between such texts, where it is not the line's end.
-        keep_copies: whether copies of held-out records are trained on all the same.
         min_count: characters that occur less often become one unknown character.
         out: a model file that is written at each improvement.
         run: a folder for checkpoints and metrics; `resume` goes on with what it holds.
@@ -94,7 +92,6 @@ def train(
             updates=updates,
             budget=_seconds(budget),
             validation=validation,
-            keep_copies=keep_copies,
             patience=patience,
             seed=seed,
         ),

@@ -45,7 +45,7 @@ def part(corpus: Corpus, text: TextSettings, training: TrainingSettings) -> Part
         train, validation, more = split_validation(stream, training.validation)
     else:
         stream = TokenStream.of_records(records, vocabulary)
-        train, validation, more = hold_out_records(stream, training.validation, training.seed, training.keep_copies)
+        train, validation, more = hold_out_records(stream, training.validation, training.seed)
     return Parts(vocabulary, train, validation, (*notices, *more))
 
 

@@ -5,7 +5,7 @@ from charloom.text.compression import uncompressed_name
 from charloom.text.corpus import Corpus, read_catalog_corpus, read_corpus
 from charloom.text.decoding import normalize, text_pieces
 from charloom.text.lines import Line, arriving_lines
-from charloom.text.records import split_records
+from charloom.text.records import one_record, record_end_in, split_records
 from charloom.text.sources import (
     Sources,
     changed,
@@ -31,10 +31,12 @@ __all__ = [
     "find_sources",
     "local_copy",
     "normalize",
+    "one_record",
     "read_catalog_bytes",
     "read_catalog_corpus",
     "read_corpus",
     "read_standard_input",
+    "record_end_in",
     "split_records",
     "stamp_of",
     "standard_input_chunks",

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from charloom.errors import SourceError
+from charloom.errors import RecordError, SourceError
+from charloom.printable import quoted
 from charloom.settings import TextSettings
 from charloom.text.decoding import normalize
 
@@ -35,6 +36,51 @@ def split_records(documents: Iterable[str | bytes], settings: TextSettings) -> l
     ]
     _require(records, delimiter, any(end in record for record in records))
     return records
+
+
+def one_record(text: str | bytes, settings: TextSettings) -> str | bytes:
+    """Returns the record in `text`, which is normalized, without the delimiter or record end that may stand behind it.
+
+    Text that is not of records comes back as it is.
+
+    Raises:
+        RecordError: a record ends inside `text`, so that it is more than one.
+
+    >>> one_record("anna\\n", TextSettings(delimiter="\\n"))
+    'anna'
+    """
+    if isinstance(text, bytes):  # each byte as the character of its number
+        ends = [end.encode().decode("latin-1") for end in _ends(settings)]
+        return _one_record(text.decode("latin-1"), ends).encode("latin-1")
+    return _one_record(text, _ends(settings))
+
+
+def _one_record(text: str, ends: list[str]) -> str:
+    record = text.removesuffix(next((end for end in ends if text.endswith(end)), ""))
+    for end in ends:
+        if end in record:
+            raise RecordError(
+                f"a record ends inside {quoted(text)}: {quoted(end)} at character {record.index(end)}. "
+                "Give one record at a time, with at most one end behind it."
+            )
+    return record
+
+
+def record_end_in(text: str, settings: TextSettings) -> str | None:
+    """Returns what ends a record in `text`, which is normalized; None if nothing does.
+
+    >>> record_end_in("anna%%", TextSettings(delimiter="%%"))
+    '%%'
+    """
+    return next((end for end in _ends(settings) if end in text), None)
+
+
+def _ends(settings: TextSettings) -> list[str]:
+    """Returns what ends a record, the longest first: the delimiter, and the character that stands for it."""
+    if settings.delimiter is None or settings.record_end is None:
+        return []
+    delimiter = normalize(settings.delimiter, settings) if settings.units == "chars" else settings.delimiter
+    return sorted({delimiter, settings.record_end}, key=len, reverse=True)
 
 
 def _require(records: list[str] | list[bytes], delimiter: str, has_end: bool) -> None:
