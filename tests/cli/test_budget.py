@@ -95,6 +95,8 @@ def test_a_pace_is_followed(charloom, book, tmp_path):
         ["--records", "--validation", "1000", "--", "-names.txt"],
         ["names.txt", "--delimiter", "\\r\\n\\t;", "--min-count", "3", "--lowercase"],
         ["names.txt", "--threads", "2"],
+        ["book.txt", "--schedule", "constant", "--warmup-ratio", "0", "--clip-norm", "0.25"],
+        ["book.txt", "--state-reset-probability", "0.5"],
         ["pictures", "--bytes", "--patience", "4", "--learning-rate", "1e-05", "--weight-drop", "0.3"],
         ["-", "--encoding", "cp1252", "--cell", "gru", "--layers", "2", "--embedding", "9", "--weight-decay", "0"],
     ],

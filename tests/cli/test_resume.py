@@ -101,6 +101,10 @@ def test_what_cannot_be_gone_on_with_is_refused_in_a_line(charloom, book, tmp_pa
     assert charloom("train", book, *QUICK, "--updates", 2, "--run", "run", cwd=tmp_path).returncode == 0
     differs = charloom("train", "--resume", "run", "--hidden", 48, "--seed", 1, cwd=tmp_path)
     assert_refused(differs, 1, "--hidden is 32 there, 48 here; --seed is 0 there, 1 here")
+    differs = charloom("train", "--resume", "run", "--clip-norm", 2, "--state-reset-probability", 0.5, cwd=tmp_path)
+    assert_refused(differs, 1, "--clip-norm is 1.0 there, 2.0 here; --state-reset-probability is 0.01 there, 0.5 here")
+    differs = charloom("train", "--resume", "run", "--schedule", "constant", "--warmup-ratio", 0, cwd=tmp_path)
+    assert_refused(differs, 1, "--schedule is cosine there, constant here; --warmup-ratio is 0.05 there, 0.0 here")
     other = charloom("train", "other.txt", "--resume", "run", cwd=tmp_path)
     assert_refused(other, 1, f"SOURCE is {book} there, {tmp_path / 'other.txt'} here")
     assert charloom("train", book, "--resume", "run", "--hidden", 32, cwd=tmp_path).returncode == 0

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import charloom as cl
 from charloom.data import TokenStream
-from charloom.errors import OutputError, TooShortError
+from charloom.errors import OutputError, SettingError, TooShortError
 from charloom.runs import RunSettings, read_run, run_training
 from charloom.runs.checkpoint import read_progress
 from charloom.runs.fit import fit_lanes, split_validation
@@ -56,6 +56,29 @@ def test_the_file_is_there_from_the_first_improvement_on(book, tmp_path):
 def test_seeds_beyond_32_bits_are_seeds_of_their_own(book):
     kernels = [cl.train(book, updates=1, seed=seed, **QUICK).network.head.kernel for seed in (3, 3 + 2**32)]
     assert not np.array_equal(*kernels)
+
+
+def test_schedule_warm_up_clip_and_resets_can_be_chosen(book):
+    """Each choice is in the model's file and changes the weights."""
+    choices = {
+        "schedule": ("schedule", "constant"),
+        "warmup_ratio": ("warmup", 0.5),
+        "clip_norm": ("clip_norm", 0.01),
+        "state_reset_probability": ("cold_starts", 0.9),
+    }
+    usual = cl.train(book, updates=8, **QUICK)
+    assert [usual.training[field] for field, _ in choices.values()] == ["cosine", 0.05, 1.0, 0.01]
+    for argument, (field, value) in choices.items():
+        model = cl.train(book, updates=8, **QUICK, **{argument: value})
+        assert model.training[field] == value
+        assert not np.array_equal(model.network.head.kernel, usual.network.head.kernel), argument
+
+
+def test_records_are_never_read_from_the_middle(book):
+    with pytest.raises(SettingError, match="must be 0 for records"):
+        cl.train(book, updates=1, records=True, state_reset_probability=0.1)
+    model = cl.train(book, updates=1, records=True, state_reset_probability=0, validation=5, **QUICK)
+    assert model.training["cold_starts"] == 0
 
 
 def test_the_model_kept_is_the_best_on_validation(tmp_path):

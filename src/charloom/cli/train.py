@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from charloom.cli.interrupt import Interrupt
 from charloom.cli.options import WRONG_DATA, Decorator, json_option, set_threads, threads_option
 from charloom.errors import OutputError, RunFolderError
-from charloom.settings import CellName, NetworkSettings, TextSettings, TrainingSettings
+from charloom.settings import CellName, NetworkSettings, Schedule, TextSettings, TrainingSettings
 from charloom.text import uncompressed_name
 from charloom.units import bits_from_nats, format_seconds, parse_seconds, shortest_seconds
 
@@ -97,10 +97,20 @@ class _Pace(click.ParamType[Any]):
 @_setting(TrainingSettings, "lanes", "--lanes", int, "Places of the text that are read side by side.")
 @_setting(TrainingSettings, "unroll_length", "--unroll", int, "Characters a lane reads in one update.")
 @_picked(TrainingSettings, "dropout", "--dropout", float, "Share of each layer's outputs to zero.")
-@_picked(TrainingSettings, "learning_rate", "--learning-rate", float, "Highest rate; it falls to zero.")
+@_picked(TrainingSettings, "learning_rate", "--learning-rate", float, "Highest rate of the schedule.")
 @_picked(TrainingSettings, "weight_drop", "--weight-drop", float, "Share of the recurrent weights to zero.")
 @_picked(
     TrainingSettings, "weight_decay", "--weight-decay", float, "Share of the weights to take away, times the rate."
+)
+@_setting(TrainingSettings, "schedule", "--schedule", click.Choice(get_args(Schedule)), "Fall to zero, or stay.")
+@_setting(TrainingSettings, "warmup", "--warmup-ratio", float, "Share of the run in which the rate rises from zero.")
+@_setting(TrainingSettings, "clip_norm", "--clip-norm", float, "Scale gradients with a larger global norm down to it.")
+@click.option(
+    "--state-reset-probability",
+    "cold_starts",
+    type=float,
+    help="Chance that a lane's state is zeroed before an update.  "
+    f"[default: {TrainingSettings.cold_starts}; records always begin from zero]",
 )
 @_setting(
     TrainingSettings,

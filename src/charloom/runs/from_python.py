@@ -11,7 +11,7 @@ from charloom.model import TextModel
 from charloom.runs.run_folder import read_run
 from charloom.runs.run_settings import RunSettings
 from charloom.runs.training_run import run_training
-from charloom.settings import CellName, NetworkSettings, TextSettings, TrainingSettings
+from charloom.settings import CellName, NetworkSettings, Schedule, TextSettings, TrainingSettings
 from charloom.training import Event, follow
 from charloom.units import parse_seconds
 
@@ -35,6 +35,10 @@ def train(
     learning_rate: float | None = None,
     weight_drop: float | None = None,
     weight_decay: float | None = None,
+    schedule: Schedule = TrainingSettings.schedule,
+    warmup_ratio: float = TrainingSettings.warmup,
+    clip_norm: float = TrainingSettings.clip_norm,
+    state_reset_probability: float | None = None,
     epochs: float | None = None,
     updates: int | None = None,
     budget: str | float | None = None,
@@ -56,6 +60,10 @@ def train(
         records: whether each line is a text of its own.
         delimiter: what stands between such texts, where it is not the line's end.
         min_count: characters that occur less often become one unknown character.
+        schedule: "cosine" falls to zero at the last update, "constant" stays.
+        warmup_ratio: share of the run in which the learning rate rises from zero.
+        clip_norm: gradients with a larger global norm are scaled down to it.
+        state_reset_probability: chance that a lane's state is zeroed before an update; records always begin from zero.
         out: a model file that is written at each improvement.
         run: a folder for checkpoints and metrics; `resume` goes on with what it holds.
         cache: a folder that the text is kept in, encoded, to be read from there instead of from memory; files of
@@ -74,6 +82,7 @@ def train(
         learning_rate=learning_rate,
         weight_drop=weight_drop,
         weight_decay=weight_decay,
+        cold_starts=state_reset_probability,
     )
     settings = RunSettings(
         sources=sources,
@@ -92,6 +101,9 @@ def train(
             updates=updates,
             budget=_seconds(budget),
             validation=validation,
+            schedule=schedule,
+            warmup=warmup_ratio,
+            clip_norm=clip_norm,
             patience=patience,
             seed=seed,
         ),

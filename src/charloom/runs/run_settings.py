@@ -43,6 +43,8 @@ class RunSettings:
     def __post_init__(self) -> None:
         if self.cache is not None and self.text.delimiter is not None:
             raise SettingError("cache", "is for a text that goes on; records are held in memory")
+        if "cold_starts" in self.given and self.training.cold_starts and self.text.delimiter is not None:
+            raise SettingError("cold_starts", "must be 0 for records: each is read from its beginning, from zero")
 
     def from_anywhere(self) -> "RunSettings":
         """Returns the same settings with paths that hold in any working folder."""
