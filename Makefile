@@ -6,7 +6,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 # The versions that were tested with this Python; with one that is newer than all of them, the newest.
 CONSTRAINTS := $(firstword $(wildcard constraints/python$(VERSION).txt) $(lastword $(sort $(wildcard constraints/python*.txt))))
 
-.PHONY: help install demo test check kernels kills format quick reproduce results bench picture constraints clean
+.PHONY: help install demo test check kernels kills fuzz format quick reproduce results bench picture constraints clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,9 @@ format: .venv/dev  ## Put the code into its style.
 
 kills: .venv/dev  ## Kill a run at 200 random moments, and go on with it each time; half an hour to an hour.
 	$(BIN)/python -m tests.kills
+
+fuzz: .venv/dev  ## Attack charloom with damaged files, absurd words, hostile requests and signals for SECONDS (600).
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
 quick: install  ## Rerun a cut of every published experiment (or of STUDIES), in about two minutes.
 	$(BIN)/charloom reproduce $(STUDIES) --quick --force --out build/quick

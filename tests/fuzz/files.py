@@ -1,0 +1,123 @@
+"""Damaged and hostile files: models, run folders, checkpoints, caches and results, each read by the commands."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.fuzz.runner import Tally, Worker
+from tests.fuzz.values import json_bytes, mutated_bytes, mutated_json, mutated_tensor_file
+
+_TRAIN = ("--hidden", "8", "--embedding", "4", "--lanes", "2", "--unroll", "8", "--updates", "3")
+
+
+def fuzz_models(samples: Path, scratch: Path, choose: random.Random, until: float, most: int) -> Tally:
+    """Reads mutated model files by every command that reads one."""
+    tally, worker = Tally("model files"), Worker()
+    originals = {name: (samples / f"{name}.safetensors").read_bytes() for name in ("chars", "bytes", "records")}
+    shutil.copy(samples / "book.txt", scratch / "book.txt")
+    shutil.copy(samples / "chars.safetensors", scratch / "good.safetensors")
+    ways = [
+        ["show", "m.safetensors", "--json"],
+        ["show", "m.safetensors", "good.safetensors"],
+        ["generate", "m.safetensors", "--length", "20", "--seed", "1", "--prompt", "the"],
+        ["generate", "m.safetensors", "--length", "20", "--seed", "1", "--count", "3", "--json"],
+        ["score", "m.safetensors", "book.txt"],
+        ["score", "m.safetensors", "book.txt", "--per", "line", "--top", "2", "--json"],
+        ["classify", "m.safetensors", "good.safetensors", "--text", "book.txt"],
+    ]
+    report = ["report", "m.safetensors", "book.txt", "--out", "page.html"]
+    for number in _numbers(until, most):
+        name = choose.choice(list(originals))
+        (scratch / "m.safetensors").write_bytes(mutated_tensor_file(originals[name], choose))
+        arguments = report if number % 40 == 0 else choose.choice(ways)
+        tally.judge(f"attempt {number}, a mutated model of {name}", arguments, worker.run(arguments, scratch))
+    worker.close()
+    return tally
+
+
+def fuzz_runs(samples: Path, scratch: Path, choose: random.Random, until: float, most: int) -> Tally:
+    """Resumes runs whose folders have something wrong in one of their files."""
+    tally, worker, resume = Tally("run folders"), Worker(), ["train", "--resume", "run"]
+    shutil.copy(samples / "book.txt", scratch / "book.txt")
+    for _ in _numbers(until, most):
+        run = scratch / "run"
+        shutil.rmtree(run, ignore_errors=True)
+        shutil.copytree(samples / "run", run)
+        _rebased(run / "run.json", samples, scratch)
+        file = choose.choice([path for path in run.iterdir() if not path.name.startswith(".")])
+        if file.suffix == ".safetensors":
+            data = mutated_tensor_file(file.read_bytes(), choose)
+        elif choose.random() < 0.2:
+            data = mutated_bytes(file.read_bytes(), choose)
+        elif file.suffix == ".jsonl":
+            lines = file.read_text().splitlines() or ["{}"]
+            at = choose.randrange(len(lines))
+            lines[at] = json_bytes(mutated_json(json.loads(lines[at]), choose)).decode()
+            data = "\n".join(lines).encode()
+        else:
+            data = json_bytes(mutated_json(json.loads(file.read_text()), choose))
+        file.write_bytes(data)
+        tally.judge(f"a mutated {file.name}: {data[:1500]!r}", resume, worker.run(resume, scratch))
+    worker.close()
+    return tally
+
+
+def _rebased(run_file: Path, samples: Path, scratch: Path) -> None:
+    """Makes the paths inside a run folder those of its copy."""
+    run_file.write_text(run_file.read_text().replace(str(samples), str(scratch)))
+
+
+def fuzz_caches(samples: Path, scratch: Path, choose: random.Random, until: float, most: int) -> Tally:
+    """Trains from encoded texts that are damaged, with their times as they were."""
+    tally, worker = Tally("encoded texts"), Worker()
+    shutil.copy2(samples / "book.txt", scratch / "book.txt")
+    train = ["train", "book.txt", "--cache", "cache", *_TRAIN, "--out", "m.safetensors"]
+    worker.run(train, scratch)
+    (entry,) = (path for path in (scratch / "cache").iterdir() if path.is_dir())
+    whole = {path.name: path.read_bytes() for path in entry.iterdir() if path.is_file()}
+    for _ in _numbers(until, most):
+        for name, data in whole.items():
+            (entry / name).write_bytes(data)
+        name = choose.choice(["tokens.bin", "text.json"])
+        times = (entry / name).stat()
+        if name == "text.json" and choose.random() < 0.7:
+            body = json_bytes(mutated_json(json.loads(whole[name].partition(b"\n")[2]), choose))
+            data = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+        else:
+            data = mutated_bytes(whole[name], choose)
+        (entry / name).write_bytes(data)
+        os.utime(entry / name, ns=(times.st_atime_ns, times.st_mtime_ns))
+        tally.judge(f"a mutated {name}: {data[:1500]!r}", train, worker.run(train, scratch))
+    worker.close()
+    return tally
+
+
+def fuzz_results(samples: Path, scratch: Path, choose: random.Random, until: float, most: int) -> Tally:
+    """Continues a reproduction whose results are damaged."""
+    tally, worker = Tally("results of studies"), Worker()
+    arguments = ["reproduce", "alphabet/one_to_one", "--quick", "--out", "done"]
+    first = worker.run(arguments, scratch, seconds=120)
+    if first.status != 0:
+        tally.fault(f"{' '.join(arguments)}\n{first.as_text()}")
+        return tally
+    whole = (scratch / "done" / "results.json").read_bytes()
+    for _ in _numbers(until, most):
+        damaged = choose.random() < 0.3
+        data = mutated_bytes(whole, choose) if damaged else json_bytes(mutated_json(json.loads(whole), choose))
+        (scratch / "done" / "results.json").write_bytes(data)
+        ended = worker.run(arguments, scratch, seconds=60)
+        tally.judge(f"mutated results: {data[:1500]!r}", arguments, ended)
+    worker.close()
+    return tally
+
+
+def _numbers(until: float, most: int) -> Iterator[int]:
+    for number in range(most):
+        if time.monotonic() > until:
+            return
+        yield number

@@ -1,0 +1,169 @@
+"""Runs cases in worker processes, and judges how they end: whatever is not a result or a clear refusal is a fault."""
+
+import json
+import os
+import re
+import select
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+_PATIENCE = 60.0
+"""Seconds after which a case that does not answer a Ctrl-C is taken for a hang."""
+_REFUSED = (1, 2)
+_STOPPED = (130,)
+_LONGEST_LINE = 2_000
+_FAULTS_KEPT = 200
+
+
+@dataclass
+class Tally:
+    """What became of the cases of one part.
+
+    Attributes:
+        results: those that gave a result.
+        refused: those that were refused in one line, or by a 4xx.
+        stopped: those that took long and were ended by a signal, or left before there was an answer.
+        faults: a text for each that did anything else.
+    """
+
+    name: str
+    results: int = 0
+    refused: int = 0
+    stopped: int = 0
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def cases(self) -> int:
+        """How many there were."""
+        return self.results + self.refused + self.stopped + len(self.faults)
+
+    def fault(self, what: str) -> None:
+        """Counts a fault."""
+        self.faults.append(what[:4_000])
+
+    def judge(self, case: str, arguments: Sequence[str], ended: "Ended") -> None:
+        """Counts a command line by how it ended; `case` says what it was given."""
+        if problem := problem_of(arguments, ended):
+            self.fault(f"{problem}: {case}\n    charloom {shlex.join(arguments)}\n{ended.as_text()}")
+        elif ended.status == 0:
+            self.results += 1
+        elif ended.status in _REFUSED:
+            self.refused += 1
+        else:
+            self.stopped += 1
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command line ended.
+
+    Attributes:
+        status: its exit status; None where it raised, died or hung, which `err` then says.
+    """
+
+    status: int | None
+    out: str
+    err: str
+
+    def as_text(self) -> str:
+        """The status and what was printed, indented."""
+        return f"    status {self.status}\n" + "\n".join(f"    | {line[:300]}" for line in self.err.splitlines()[-12:])
+
+
+def problem_of(arguments: Sequence[str], ended: Ended) -> str | None:
+    """Returns what is wrong with how a command line ended; None where nothing is."""
+    if ended.status is None or "Traceback" in ended.err or "Exception ignored" in ended.err:
+        return "raised, died or hung"
+    if ended.status not in (0, *_REFUSED, *_STOPPED):
+        return f"ended with status {ended.status}"
+    lines = ended.err.splitlines()
+    if any(not line.isprintable() for line in lines):
+        return "printed control characters"
+    if any(len(line) > _LONGEST_LINE for line in lines):
+        return "printed a line without end"
+    problems = [line for line in lines if line.startswith("charloom: ")]
+    if ended.status in _REFUSED and len(problems) != 1 and not (ended.status == 1 and _explained(ended)):
+        return f"printed {len(problems)} lines of error"
+    if ended.status == 0 and "--json" in arguments and not _is_json(ended.out):
+        return "printed something else than JSON"
+    if re.search(r"\b(nan|inf)\b", ended.out) and arguments[0] in ("score", "classify"):
+        return "printed a figure that is no number"
+    return None
+
+
+def _is_json(out: str) -> bool:
+    """Whether each line is JSON, without the numbers that JSON does not have."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    try:
+        for line in out.splitlines():
+            json.loads(line, parse_constant=refuse)
+    except ValueError:
+        return False
+    return True
+
+
+def _explained(ended: Ended) -> bool:
+    """Whether a result of status 1 says on its own why it is no more: a loss that ran away, texts that ran out."""
+    return "diverged" in ended.out + ended.err or "kept " in ended.err
+
+
+class Worker:
+    """A process that runs command lines; another one takes its place when it dies or hangs."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._errors: Any = None
+
+    def run(self, arguments: Sequence[str], folder: Path, stdin: str = "", seconds: float = 5.0) -> Ended:
+        """Returns how a command line ended in `folder`."""
+        process = self._started()
+        assert process.stdin is not None and process.stdout is not None  # noqa: PT018
+        case = {"arguments": list(arguments), "folder": str(folder), "stdin": stdin, "seconds": seconds}
+        try:
+            process.stdin.write(json.dumps(case) + "\n")
+            process.stdin.flush()
+            ready, _, _ = select.select([process.stdout], [], [], seconds + _PATIENCE)
+            answer = process.stdout.readline() if ready else None
+        except BrokenPipeError:
+            answer = ""
+        if answer:
+            return Ended(**json.loads(answer))
+        hung = answer is None
+        if hung:
+            process.kill()
+        status = process.wait()
+        self._process = None
+        if not hung and status in _STOPPED:  # a Ctrl-C before there is anything to keep
+            return Ended(status, "", "")
+        self._errors.seek(0)
+        said = self._errors.read().decode("utf-8", "replace")
+        return Ended(None, "", f"{said}\n{'hung' if hung else f'died with {status}'}")
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _started(self) -> "subprocess.Popen[str]":
+        if self._process is None or self._process.poll() is not None:
+            self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.fuzz.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
+                env={**os.environ, "PYTHONPATH": os.getcwd(), "PYTHONFAULTHANDLER": "1"},
+            )
+        return self._process

@@ -1,0 +1,99 @@
+"""Signals at random moments of every command: each ends it soon, with the status that tells of the signal."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.fuzz.runner import Tally
+
+_PATIENCE = 15.0
+"""Seconds within which a signal must end a command."""
+_LATEST = 3.0
+_TOGETHER = 3
+_SIGNALS = (signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# None of these ends by itself within the patience: status 0 means that a signal was lost.
+_ENDLESS = {
+    "train": ["train", "../book.txt", "--out", "m.safetensors", "--hidden", "32", "--updates", "10000000", "--force"],
+    "train --run": [
+        "train",
+        "../book.txt",
+        "--out",
+        "r.safetensors",
+        "--hidden",
+        "32",
+        "--updates",
+        "10000000",
+        "--run",
+    ],
+    "generate": ["generate", "../chars.safetensors", "--length", "200000000"],
+    "score": ["score", "../chars.safetensors", "../long.txt"],
+    "score -": ["score", "../chars.safetensors", "-", "--per", "line"],
+    "classify": ["classify", "../chars.safetensors", "../records.safetensors", "--text", "../long.txt"],
+    "serve": ["serve", "../chars.safetensors", "--port", "0"],
+    "reproduce": ["reproduce", "--full", "--out"],
+}
+_GRACEFUL = ("serve",)
+"""Those that a signal ends in good order, with status 0."""
+
+
+def fuzz_signals(samples: Path, scratch: Path, choose: random.Random, until: float, most: int) -> Tally:
+    """Starts commands, and sends each a signal some time later."""
+    tally = Tally("signals")
+    for name in ("book.txt", "chars.safetensors", "records.safetensors"):
+        shutil.copy(samples / name, scratch / name)
+    (scratch / "long.txt").write_text((samples / "book.txt").read_text() * 20_000)
+    cases = [
+        (choose.choice(list(_ENDLESS)), choose.choice(_SIGNALS), choose.uniform(0.05, _LATEST)) for _ in range(most)
+    ]
+
+    def attempt(case: tuple[str, signal.Signals, float]) -> None:
+        if time.monotonic() < until:
+            _interrupt(tally, scratch, *case)
+
+    with ThreadPoolExecutor(_TOGETHER) as pool:
+        list(pool.map(attempt, cases))
+    return tally
+
+
+def _interrupt(tally: Tally, scratch: Path, name: str, number: signal.Signals, delay: float) -> None:
+    folder = Path(tempfile.mkdtemp(dir=scratch))
+    arguments = [*_ENDLESS[name]]
+    if arguments[-1] in ("--run", "--out"):
+        arguments.append("folder")
+    case = f"{name}, {number.name} after {delay:.2f} s"
+    with tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "charloom", *arguments],
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=err,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        time.sleep(delay)
+        process.send_signal(number)
+        try:
+            status: int | None = process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            status = None
+        assert process.stdin is not None
+        process.stdin.close()
+        err.seek(0)
+        said = err.read().decode("utf-8", "replace")
+    # Before Python's own start is over, the system's default ends the process.
+    expected = (128 + number, -number, *((0,) if name in _GRACEFUL else ()))
+    if status not in expected:
+        tally.fault(f"{case}: status {status}, {said[-1500:]!r}")
+    elif "Traceback" in said or "Exception ignored" in said:
+        tally.fault(f"{case}: {said[-1500:]!r}")
+    else:
+        tally.stopped += 1

@@ -1,0 +1,71 @@
+"""A process that runs command lines one after another, as `charloom` would, without loading JAX for each.
+
+Reads a case a line from standard input, `{"arguments": [...], "folder": ..., "stdin": ..., "seconds": ...}`, and
+answers a line. A case that takes longer than `seconds` gets a Ctrl-C.
+"""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from types import FrameType
+from typing import Any
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def outcome(case: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a case printed and how it ended."""
+    from charloom.cli.run import run
+
+    os.chdir(case["folder"])
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        given.write(case["stdin"].encode("latin-1"))
+        given.seek(0)
+        for file, number in ((given, 0), (out, 1), (err, 2)):
+            os.dup2(file.fileno(), number)
+        sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False))  # type: ignore[arg-type]
+        sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False))  # type: ignore[arg-type]
+        sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False))  # type: ignore[arg-type]
+        signal.signal(signal.SIGALRM, _interrupt)
+        signal.setitimer(signal.ITIMER_REAL, case["seconds"])
+        status: int | None = None
+        try:
+            status = run(case["arguments"])
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 1
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError):
+                    stream.flush()
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode("utf-8", "backslashreplace"))
+    return {"status": status, "out": texts[0], "err": texts[1]}
+
+
+def main() -> None:
+    """Answers cases until there are no more."""
+    cases, answers = os.fdopen(os.dup(0), "r"), os.fdopen(os.dup(1), "w")
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    import charloom.report
+    import charloom.runs
+    import charloom.studies  # noqa: F401  # so that no case is charged for what all of them need
+
+    for line in cases:
+        answers.write(json.dumps(outcome(json.loads(line))) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()
