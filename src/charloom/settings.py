@@ -8,7 +8,7 @@ import codecs
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from charloom.errors import SettingError
@@ -33,7 +33,8 @@ class TextSettings:
     Attributes:
         units: "chars" for Unicode characters, "bytes" for raw bytes.
         lowercase: whether characters are lower-cased first.
-        encoding: of the files, where characters are read.
+        encoding: of the files, where characters are read. A model remembers the one that it was trained from; other
+            texts are in encodings of their own.
         delimiter: what stands between records, each a text of its own; None for a text that goes on.
         min_count: characters that occur less often are folded into one unknown character.
     """
@@ -57,7 +58,7 @@ class TextSettings:
             if self.lowercase:
                 raise SettingError("lowercase", "changes characters; it does not go with bytes")
             if self.encoding != "utf-8":
-                raise SettingError("encoding", "is for characters; it does not go with bytes")
+                raise SettingError("encoding", "is for characters, and bytes are read as they are")
             if self.min_count != 1:
                 raise SettingError("min_count", "folds characters; it does not go with bytes")
         if self.delimiter == "":
@@ -65,6 +66,14 @@ class TextSettings:
         if self.delimiter is not None and not _is_unicode(self.delimiter):
             raise SettingError("delimiter", "must be text, in UTF-8")
         _require_count(self, "min_count")
+
+    def in_encoding(self, encoding: str) -> "TextSettings":
+        """Returns how to read another text than the one trained on: the same way, from `encoding`.
+
+        Raises:
+            SettingError: there is no such encoding, or bytes are read, which have none.
+        """
+        return replace(self, encoding=encoding)
 
     @property
     def record_end(self) -> str | None:

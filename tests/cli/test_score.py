@@ -243,7 +243,7 @@ def test_a_prompt_is_read_before_each_line(charloom, model_file):
 def test_bytes_and_characters(charloom, model_file, book, tmp_path):
     (tmp_path / "cp1252.txt").write_bytes("caf\xe9\n".encode("cp1252"))
     refused = charloom("score", model_file, tmp_path / "cp1252.txt")
-    assert_refused(refused, 1, "cannot decode", "The model is of characters, in utf-8")
+    assert_refused(refused, 1, "cannot decode", "Pass --encoding with the text's own")
     of_bytes = tmp_path / "bytes.safetensors"
     charloom("train", book, "--bytes", "--updates", 20, "--hidden", 16, "--out", of_bytes)
     rows = rows_of(charloom("score", of_bytes, tmp_path / "cp1252.txt", "--per", "line", "--json"))

@@ -105,3 +105,10 @@ def test_a_million_lines_come_a_few_thousand_at_a_time():
     batches = list(arriving_lines([b"\n" * 10_000], "a pipe", PLAIN))
     assert max(map(len, batches)) <= 4096
     assert sum(map(len, batches)) == 10_000
+
+
+def test_a_short_first_line_is_given_out_when_it_comes():
+    """Nothing waits for a byte order mark that cannot come any more."""
+    for encoding in ("utf-8", "cp1252", "utf-16-le", "shift_jis"):
+        lines = arriving_lines(iter(["a\n".encode(encoding), None]), "a pipe", TextSettings(encoding=encoding))
+        assert [line.text for line in next(lines)] == ["a"]

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charloom.cli.options import json_option, set_threads, threads_option
+from charloom.cli.options import (
+    encoding_option,
+    encoding_or_default,
+    json_option,
+    require_encoding,
+    set_threads,
+    threads_option,
+)
 from charloom.cli.scoring import (
     Input,
     inputs,
@@ -32,10 +39,16 @@ if TYPE_CHECKING:
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="MODEL MODEL...")
 @click.option("--text", "files", multiple=True, metavar="FILE|-", help="What to classify.  [default: standard input]")
 @click.option("--per", type=click.Choice(["line", "file"]), help="Classify each of these for itself.")
+@encoding_option
 @threads_option
 @json_option
 def classify(
-    models: tuple[Path, ...], files: tuple[str, ...], per: str | None, threads: int | None, as_json: bool
+    models: tuple[Path, ...],
+    files: tuple[str, ...],
+    per: str | None,
+    encoding: str | None,
+    threads: int | None,
+    as_json: bool,
 ) -> None:
     """Say which MODEL a text is likeliest by, and by what margin: its language, its author, a kind of log.
 
@@ -48,6 +61,7 @@ def classify(
     """
     if len(models) < 2 or len(set(models)) < len(models):
         raise click.UsageError("give at least two models, each once.")
+    require_encoding(encoding)
     set_threads(threads)
 
     from charloom.inference import settings_for
@@ -55,7 +69,8 @@ def classify(
 
     scorers = [load(model).scorer(unknown="replace") for model in models]
     tell_comparison(scorers)
-    found = inputs(files or ("-",), settings_for(scorers))
+    encoding = encoding_or_default(encoding, [scorer.settings.encoding for scorer in scorers])
+    found = inputs(files or ("-",), settings_for(scorers, encoding))
     if per == "line":
         width = max(len(one_line(model.stem)) for model in models)
         for scorer in scorers:

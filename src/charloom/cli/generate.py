@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from charloom.cli.options import json_option, set_threads, threads_option
+from charloom.cli.options import encoding_or_default, json_option, require_encoding, set_threads, threads_option
 from charloom.errors import CharloomError
 from charloom.printable import one_line
 from charloom.settings import SamplingSettings, UnknownPolicy, require_count, require_seed
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     metavar="TEXT",
     help="No text that stands in TEXT, the one that the model was trained on.",
 )
+@click.option("--encoding", metavar="NAME", help="Encoding of the --novel text.  [default: utf-8]")
 @click.option("--stop", metavar="TEXT", help="End a text before the first TEXT.")
 @click.option(
     "--window",
@@ -70,6 +71,7 @@ def generate(
     count: int,
     unique: bool,
     novel: Path | None,
+    encoding: str | None,
     stop: str | None,
     window: int | None,
     unknown: UnknownPolicy,
@@ -96,6 +98,9 @@ def generate(
     if seed is not None:
         require_seed(seed)
 
+    require_encoding(encoding)
+    if encoding is not None and novel is None:
+        raise click.UsageError("--encoding is the --novel text's: give --novel as well.")
     set_threads(threads)
 
     from charloom.distinct import TOGETHER, Tally, distinct_texts
@@ -108,7 +113,7 @@ def generate(
     if unknowns:
         done = "left out" if unknown == "skip" else f"replaced with {loaded.vocabulary.replacement!r}"
         click.echo(f"{done}, as the model does not know it: {describe_characters(unknowns)}", err=True)
-    known = None if novel is None else _known_text(loaded, novel)
+    known = None if novel is None else _known_text(loaded, novel, encoding)
     if seed is None:
         seed = secrets.randbelow(2**32)
         click.echo(f"seed {seed}", err=True)
@@ -151,12 +156,13 @@ def _show(
     sys.stdout.write("\n")
 
 
-def _known_text(model: "TextModel", novel: Path) -> "KnownText":
+def _known_text(model: "TextModel", novel: Path, encoding: str | None) -> "KnownText":
     """Returns the text that nothing is to be copied from; says where it is another than was trained on."""
     from charloom.distinct import KnownText
     from charloom.text import read_corpus
 
-    corpus, on = read_corpus([novel], model.text), model.trained_on
+    settings = model.text.in_encoding(encoding_or_default(encoding, [model.text.encoding]))
+    corpus, on = read_corpus([novel], settings), model.trained_on
     for notice in corpus.notices:
         click.echo(notice, err=True)
     if on.get("sha256") != corpus.sha256:

@@ -1,9 +1,12 @@
 """Options that several commands share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
+
+from charloom.printable import one_line
+from charloom.settings import TextSettings
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -23,6 +26,37 @@ threads_option: Decorator = click.option(
     metavar="N",
     help="Threads to compute with.  [default: the cores this process may use]",
 )
+
+encoding_option: Decorator = click.option(
+    "--encoding", metavar="NAME", help="Encoding of the text that is read.  [default: utf-8]"
+)
+
+
+def encoding_or_default(encoding: str | None, trained_from: Iterable[str]) -> str:
+    """Returns the encoding to read a text in, UTF-8 where none is given; says so where a model's text had another.
+
+    Args:
+        encoding: as given.
+        trained_from: encodings of the texts that the models were trained on.
+    """
+    others = sorted(other for other in set(trained_from) if other.lower() not in ("utf-8", "utf8"))
+    if encoding is None and others:
+        click.echo(
+            f"the text is read as utf-8, the model was trained on one in {', '.join(map(one_line, others))}; "
+            "--encoding sets another",
+            err=True,
+        )
+    return encoding or TextSettings.encoding
+
+
+def require_encoding(encoding: str | None) -> None:
+    """Makes sure that there is such an encoding, before anything is opened.
+
+    Raises:
+        SettingError: there is none.
+    """
+    if encoding is not None:
+        TextSettings(encoding=encoding)
 
 
 def set_threads(threads: int | None) -> None:

@@ -5,11 +5,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from charloom.cli.options import set_threads, threads_option
+from charloom.cli.options import (
+    encoding_option,
+    encoding_or_default,
+    require_encoding,
+    set_threads,
+    threads_option,
+)
 
 if TYPE_CHECKING:
     from charloom.model import TextModel
-    from charloom.text import Sources
+    from charloom.text import Corpus
 
 
 @click.command()
@@ -21,8 +27,9 @@ if TYPE_CHECKING:
     metavar="PAGE",
     help="The page.  [default: MODEL's name, with .html]",
 )
+@encoding_option
 @threads_option
-def report(model: Path, text: tuple[str, ...], out: Path | None, threads: int | None) -> None:
+def report(model: Path, text: tuple[str, ...], out: Path | None, encoding: str | None, threads: int | None) -> None:
     """Write an HTML page about MODEL: what it learnt from, its curves, what it writes, how it sees characters.
 
     With TEXT (the one that it was trained on, or another; files, folders, - or a name from `charloom corpora`) also
@@ -33,28 +40,32 @@ def report(model: Path, text: tuple[str, ...], out: Path | None, threads: int | 
     charloom report book.safetensors
     charloom report book.safetensors book.txt --out book.html
     """
+    require_encoding(encoding)
+    if encoding is not None and not text:
+        raise click.UsageError("--encoding is of TEXT: give a text as well.")
     set_threads(threads)
 
     from charloom.artifacts import require_writable_page
     from charloom.model import load
-    from charloom.text import find_sources
+    from charloom.text import find_sources, read_corpus
 
     loaded = load(model)
     page = out or model.with_suffix(".html")
     require_writable_page(page)
-    sources = find_sources(text, loaded.text) if text else None
-    write_report(loaded, model.name, page, sources)
+    if not text:
+        write_report(loaded, model.name, page, None)
+        return
+    settings = loaded.text.in_encoding(encoding_or_default(encoding, [loaded.text.encoding]))
+    write_report(loaded, model.name, page, read_corpus(find_sources(text, settings), settings))
 
 
 def write_report(
-    model: "TextModel", name: str, page: Path, sources: "Sources | None", why_not: str = "no text was given"
+    model: "TextModel", name: str, page: Path, corpus: "Corpus | None", why_not: str = "no text was given"
 ) -> None:
-    """Writes the page, and says so."""
+    """Writes the page, with `corpus` looked into, and says so."""
     from charloom.artifacts import write_bytes
     from charloom.report import report as page_of
-    from charloom.text import read_corpus
 
-    corpus = None if sources is None else read_corpus(sources, model.text)
     for notice in () if corpus is None else corpus.notices:
         click.echo(notice, err=True)
     write_bytes(page, page_of(model, name, corpus, why_not).encode("utf-8", "surrogatepass"))

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from charloom.cli.options import json_option, set_threads, threads_option
+from charloom.cli.options import (
+    encoding_option,
+    encoding_or_default,
+    json_option,
+    require_encoding,
+    set_threads,
+    threads_option,
+)
 from charloom.cli.scoring import (
     Input,
     Lines,
@@ -81,6 +88,7 @@ if TYPE_CHECKING:
     metavar="PAGE",
     help="Write a page too: the text colored by surprise, and what the model expected in each place.",
 )
+@encoding_option
 @threads_option
 @json_option
 def score(
@@ -96,6 +104,7 @@ def score(
     adapt: bool,
     unknown: UnknownPolicy,
     html: Path | None,
+    encoding: str | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -114,6 +123,7 @@ def score(
     charloom score book.safetensors chapter.txt --html chapter.html
     """
     _require_sense(per, top, above, by, carry, prompt, against, adapt, html)
+    require_encoding(encoding)
     set_threads(threads)
 
     from charloom.inference import settings_for
@@ -123,22 +133,25 @@ def score(
     loaded = load(model)
     models = [loaded] if against is None else [loaded, load(against)]
     scorers = [one.scorer(prompt, unknown) for one in models]
+    settings = settings_for(scorers, encoding_or_default(encoding, [one.text.encoding for one in models]))
     names = [""] if against is None else [str(model), str(against)]
     tell_all = partial(_tell_all, names, scorers, unknown)
     tell_all()  # of the prompt
     tell_comparison(scorers)
     files = files or ("-",)
     if adapt:  # which reads a text twice
-        sources = find_sources(files, loaded.text, read_standard_input() if "-" in files else None)
+        sources = find_sources(files, settings, read_standard_input() if "-" in files else None)
         for notice in sources.notices:
             click.echo(notice, err=True)
-        adapted = _adapted_nats(loaded, sources, unknown)  # first: it stops at what scores of lines pass over
-        found = [Input(file.name, file.chunks) for file in sources.files]
+        adapted = _adapted_nats(
+            loaded, sources, settings.encoding, unknown
+        )  # first: it stops at what scores of lines pass over
+        found = [Input(file.name, file.chunks, settings) for file in sources.files]
         costs = total_costs(scorers, found)
         require_scored(found, costs)
         _print_total(sources.name, costs, as_json, adapted=adapted)
     else:
-        found = inputs(files, settings_for(scorers))
+        found = inputs(files, settings)
         if per == "line":
             figure = "peak_bits" if by == "peak" else "bits_per_char" if against is None else "ratio_bits_per_byte"
             as_text = as_json_line if as_json else partial(_line_text, figure)
@@ -280,9 +293,10 @@ def _print_characters(scorer: "Scorer", found: Sequence[Input], as_json: bool) -
                 index += 1
 
 
-def _adapted_nats(model: "TextModel", sources: "Sources", unknown: UnknownPolicy) -> float:
+def _adapted_nats(model: "TextModel", sources: "Sources", encoding: str, unknown: UnknownPolicy) -> float:
     """Returns the nats per character of a text while the model keeps learning."""
     from charloom.runs import adapted_score, token_stream
     from charloom.text import read_corpus
 
-    return adapted_score(model, token_stream(model, read_corpus(sources, model.text), unknown)).nats_per_char
+    corpus = read_corpus(sources, model.text.in_encoding(encoding))
+    return adapted_score(model, token_stream(model, corpus, unknown)).nats_per_char

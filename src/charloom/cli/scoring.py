@@ -27,10 +27,12 @@ class Input:
     Attributes:
         name: as it is called in messages.
         chunks: begins to read it.
+        settings: how its bytes are read.
     """
 
     name: str
     chunks: Callable[[], Iterator[bytes]]
+    settings: TextSettings
 
 
 def inputs(files: Sequence[str], settings: TextSettings) -> list[Input]:
@@ -44,12 +46,12 @@ def inputs(files: Sequence[str], settings: TextSettings) -> list[Input]:
     found = []
     for file in files:
         if file == "-":
-            found.append(Input("standard input", standard_input_chunks))
+            found.append(Input("standard input", standard_input_chunks, settings))
             continue
         sources = find_sources([file], settings)
         for notice in sources.notices:
             click.echo(notice, err=True)
-        found += [Input(source.name, source.chunks) for source in sources.files]
+        found += [Input(source.name, source.chunks, settings) for source in sources.files]
     return found
 
 
@@ -61,15 +63,15 @@ def named(found: Sequence[Input]) -> str:
 
 def total_costs(scorers: Sequence["Scorer"], found: Sequence[Input]) -> list["Cost"]:
     """Returns what the texts cost each of `scorers`, all together; records each from its own beginning."""
-    from charloom.inference import Cost, scored_pieces, settings_for
+    from charloom.inference import Cost, scored_pieces
 
     totals = [Cost()] * len(scorers)
     for one in found:
-        if settings_for(scorers).delimiter is not None:
+        if one.settings.delimiter is not None:
             rows = ([line.cost for line in row] for batch in line_costs(scorers, one) for row in batch)
         else:
-            rows = ([cost for _, cost in row] for row in scored_pieces(scorers, one.chunks(), one.name))
-        with _telling_where(scorers, one):
+            rows = ([cost for _, cost in row] for row in scored_pieces(scorers, one.chunks(), one.name, one.settings))
+        with _telling_where(one):
             for row in rows:
                 totals = [total + cost for total, cost in zip(totals, row, strict=True)]
     return totals
@@ -93,13 +95,13 @@ def line_costs(
     scorers: Sequence["Scorer"], one: Input, *, carry: bool = False
 ) -> Iterator[list[tuple["LineScore", ...]]]:
     """Yields batches of lines, in order: what each costs each of `scorers`. Bad lines are told, and left out."""
-    from charloom.inference import score_lines, settings_for
+    from charloom.inference import score_lines
     from charloom.text import arriving_lines
 
-    batches = arriving_lines(one.chunks(), one.name, settings_for(scorers))
+    batches = arriving_lines(one.chunks(), one.name, one.settings)
     copies = itertools.tee(batches, len(scorers))
     scored = [score_lines(scorer, copy, carry=carry) for scorer, copy in zip(scorers, copies, strict=True)]
-    with _telling_where(scorers, one):
+    with _telling_where(one):
         for batch in zip(*scored, strict=True):
             rows = list(zip(*batch, strict=False))  # one that meets an unknown character ends sooner, and says so next
             for row in rows:
@@ -112,12 +114,12 @@ def piece_scores(scorer: "Scorer", one: Input, guesses: int = 0) -> Iterator["Sc
     from charloom.inference import score_parts, scored_pieces
     from charloom.text import arriving_lines
 
-    with _telling_where([scorer], one):
-        if scorer.settings.delimiter is None:
-            for ((score, _),) in scored_pieces([scorer], one.chunks(), one.name, guesses):
+    with _telling_where(one):
+        if one.settings.delimiter is None:
+            for ((score, _),) in scored_pieces([scorer], one.chunks(), one.name, one.settings, guesses):
                 yield score
             return
-        for parts in score_parts(scorer, arriving_lines(one.chunks(), one.name, scorer.settings), guesses=guesses):
+        for parts in score_parts(scorer, arriving_lines(one.chunks(), one.name, one.settings), guesses=guesses):
             for line, score in parts:
                 if line.is_last:
                     _tell_problem(one, line.number, line.problem)
@@ -130,17 +132,16 @@ def _tell_problem(one: Input, number: int, problem: str | None) -> None:
 
 
 @contextmanager
-def _telling_where(scorers: Sequence["Scorer"], one: Input) -> Iterator[None]:
-    """Says in which text what went wrong; and what the model reads, where the text is not in its encoding."""
+def _telling_where(one: Input) -> Iterator[None]:
+    """Says in which text what went wrong, and what to do about its encoding."""
     try:
         yield
     except UnknownCharacterError as error:
         raise CharloomError(f"{one.name}: {error}") from error
     except EncodingError as error:
-        encoding = next(one.settings.encoding for one in scorers if one.settings.units == "chars")
         raise SourceError(
-            f"{error.problem} The model is of characters, in {encoding}: give it a text in that encoding, or one of "
-            "bytes (trained with --bytes) to this text."
+            f"{error.problem} Pass --encoding with the text's own, or give it to a model of bytes (trained with "
+            "--bytes)."
         ) from error
 
 

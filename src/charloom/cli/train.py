@@ -269,14 +269,14 @@ def _write_report(settings: "RunSettings", result: "TrainingResult", out: Path) 
     """Writes the report on a model beside it, with the text that it was trained on where that can be read again."""
     from charloom.cli.report import write_report
     from charloom.runs.token_cache import LARGE
-    from charloom.text import find_sources
+    from charloom.text import find_sources, read_corpus
 
-    sources, why_not = None, "it came from a pipe, and is read once"
+    corpus, why_not = None, "it came from a pipe, and is read once"
     if not any(source == "-" or Path(source).is_fifo() for source in settings.sources):
         sources, why_not = find_sources(settings.sources, settings.text), "it is too large to be looked into"
-        if sources.likely_size >= LARGE:
-            sources = None
-    write_report(result.model, out.name, out.with_suffix(".html"), sources, why_not)
+        if sources.likely_size < LARGE:
+            corpus = read_corpus(sources, settings.text)
+    write_report(result.model, out.name, out.with_suffix(".html"), corpus, why_not)
 
 
 @contextmanager

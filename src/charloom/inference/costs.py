@@ -71,42 +71,42 @@ class Cost:
         return bits_from_nats(self.nats + self.unknown * UNKNOWN_NATS) / self.utf8_bytes
 
 
-def settings_for(scorers: Sequence[Scorer]) -> TextSettings:
+def settings_for(scorers: Sequence[Scorer], encoding: str = TextSettings.encoding) -> TextSettings:
     """Returns how to read a text that all of `scorers` are to score: as characters, if any of them knows such.
 
-    Its case is left to each of them, but where a delimiter goes by it.
+    Its case is left to each of them, but where a delimiter goes by it. Its encoding is its own, whatever the models
+    were trained from.
 
     Raises:
-        SourceError: they read texts in ways that do not go together.
+        SettingError: there is no such encoding, or bytes are read, which have none.
+        SourceError: records end in different ways.
     """
-    encodings = {scorer.settings.encoding for scorer in scorers if scorer.settings.units == "chars"}
     of_records = [scorer.settings for scorer in scorers if scorer.settings.delimiter is not None]
     delimiters = {settings.delimiter for settings in of_records}
-    for what, ways in (("encodings", encodings), ("delimiters", delimiters)):
-        if len(ways) > 1:
-            raise SourceError(
-                f"the models read texts with different {what}, {', '.join(map(repr, sorted(map(str, ways))))}: no text "
-                "can be read for all of them. Compare models that were trained on texts of one kind."
-            )
+    if len(delimiters) > 1:
+        named = ", ".join(sorted(map(repr, delimiters)))
+        raise SourceError(
+            f"the models read texts with different delimiters, {named}: no text can be read for all of them. Compare "
+            "models that were trained on texts of one kind."
+        )
     return TextSettings(
-        units="chars" if encodings else "bytes",
-        encoding=next(iter(encodings), TextSettings.encoding),
+        units="chars" if any(scorer.settings.units == "chars" for scorer in scorers) else "bytes",
+        encoding=encoding,
         delimiter=next(iter(delimiters), None),
         lowercase=any(settings.lowercase for settings in of_records),
     )
 
 
 def scored_pieces(
-    scorers: Sequence[Scorer], chunks: Iterable[bytes], name: str, guesses: int = 0
+    scorers: Sequence[Scorer], chunks: Iterable[bytes], name: str, settings: TextSettings, guesses: int = 0
 ) -> Iterator[list[tuple[Score, Cost]]]:
     """Yields the pieces of the text `name` as each of `scorers` sees them, who read it from its beginning to its end.
 
-    With `guesses`, each score has so many.
+    The text is read by `settings`, those of `settings_for`. With `guesses`, each score has so many.
 
     Raises:
         CharloomError: the text is not as it should be, or a character is unknown and is an error.
     """
-    settings = settings_for(scorers)
     readings = [scorer.begin(guesses) for scorer in scorers]
     pieces: Iterable[str | bytes] = chunks if settings.units == "bytes" else text_pieces(chunks, name, settings)
     for piece in pieces:

@@ -19,7 +19,6 @@ _MARKS = {
     "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
     "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
 }
-_LONGEST_MARK = 4
 _LONGEST_WORD = 1 << 20
 """Characters without any space that are held until one comes, at most."""
 
@@ -78,13 +77,13 @@ def decoded(chunks: Iterable[bytes], name: str, encoding: str) -> Iterator[str]:
         SourceError: the file is binary, or in another encoding.
     """
     chunks = iter(chunks)
+    codec, utf8 = codecs.lookup(encoding).name, is_utf8(encoding)
+    marks = (codecs.BOM_UTF8,) if utf8 else _MARKS.get(codec, ())
     head = b""
     for chunk in chunks:
         head += chunk
-        if len(head) >= _LONGEST_MARK:
-            break
-    codec = codecs.lookup(encoding).name
-    utf8 = is_utf8(encoding)
+        if not any(len(head) < len(mark) and mark.startswith(head) for mark in marks):
+            break  # what has come is given out at once, unless it may be the beginning of a mark
     read = 0
     if utf8:
         codec = "utf-8"
