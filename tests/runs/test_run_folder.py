@@ -1,7 +1,6 @@
 """Runs with a folder: what is in it, and that what is gone on with comes to the same."""
 
 import json
-from dataclasses import replace
 
 import jax
 import numpy as np
@@ -10,11 +9,11 @@ import pytest
 import charloom as cl
 from charloom.artifacts import alone_in
 from charloom.errors import OutputError, RunFolderError
-from charloom.runs import RunSettings, read_run, run_folder, run_training
-from charloom.runs.checkpoint import read_progress
+from charloom.runs import RunSettings, run_folder, run_training, settings_of_run
+from charloom.runs.metrics_file import MetricsFile
 from charloom.runs.run_folder import RunFolder
 from charloom.settings import NetworkSettings, TrainingSettings
-from charloom.training import Budget, Evaluation, Notice, Progress, Saved, follow
+from charloom.training import Evaluation, Notice, Progress, Saved, follow
 from tests.runs.test_training_run import TEXT
 
 UPDATES = 120
@@ -43,7 +42,7 @@ def settings(book, **others):
 
 
 def resumed(folder, on_event=lambda event: None):
-    return follow(run_training(RunSettings.of_run(read_run(folder), folder)), on_event)
+    return follow(run_training(settings_of_run(folder)), on_event)
 
 
 def stopped_after(run, dispatches):
@@ -65,7 +64,7 @@ def test_a_run_that_was_stopped_comes_to_the_same_file(book, dispatches):
     folder = book.with_name("run")
     stopped_after(settings(book, folder=folder), dispatches)
     assert book.with_name("m.safetensors").read_bytes() != wanted
-    stopped_after(RunSettings.of_run(read_run(folder), folder), 2)
+    stopped_after(settings_of_run(folder), 2)
     resumed(folder)
     assert book.with_name("m.safetensors").read_bytes() == wanted
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -107,7 +106,7 @@ def test_metrics_that_cannot_be_written_cost_a_line_and_no_model(book, monkeypat
 
     follow(run_training(settings(book)), lambda event: None)
     wanted = book.with_name("m.safetensors").read_bytes()
-    monkeypatch.setattr(RunFolder, "add_metrics", full)
+    monkeypatch.setattr(MetricsFile, "add", full)
     notices = []
     follow(
         run_training(settings(book, folder=book.with_name("run"))),
@@ -200,25 +199,3 @@ def test_a_checkpoint_costs_a_hundredth_of_the_time_at_most(tmp_path, monkeypatc
         assert not folder.is_checkpoint_due
         now[0] += 1
         assert folder.is_checkpoint_due
-
-
-@pytest.mark.usefixtures("often")
-def test_a_budget_is_spent_once_whenever_it_was_stopped(book, monkeypatch):
-    folder, gone_on_from = book.with_name("run"), []
-    timed = settings(book, folder=folder)
-    timed = replace(timed, training=replace(timed.training, updates=None, budget=6.0))
-    stopped_after(timed, 3)
-    before = read_progress(sorted(folder.glob("checkpoint-*"))[-1])
-    go_on_from = Budget.go_on_from
-
-    def noted(budget, spent):
-        gone_on_from.append(spent)
-        go_on_from(budget, spent)
-
-    monkeypatch.setattr(Budget, "go_on_from", noted)
-    result = resumed(folder)
-    assert gone_on_from == [before["spent"]]
-    assert result.stopped.reason == "finished"
-    assert result.stopped.update > before["counts"]["update"]
-    after = read_progress(sorted(folder.glob("checkpoint-*"))[-1])
-    assert after["spent"] > before["spent"] > 0

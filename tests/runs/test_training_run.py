@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import charloom as cl
 from charloom.data import TokenStream
 from charloom.errors import OutputError, SettingError, TooShortError
-from charloom.runs import RunSettings, read_run, run_training
+from charloom.runs import RunSettings, run_training, settings_of_run
 from charloom.runs.checkpoint import read_progress
 from charloom.runs.fit import fit_lanes, split_validation
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
@@ -199,7 +199,7 @@ def test_what_is_spent_of_a_budget_is_spent_when_the_run_is_gone_on_with(book, t
             seen["after"] = self.spent
 
     monkeypatch.setattr("charloom.runs.training_run.Budget", Watched)
-    resumed = RunSettings.of_run(read_run(tmp_path / "run"), tmp_path / "run")
+    resumed = settings_of_run(tmp_path / "run")
     assert resumed.training.budget == 1000
     result = follow(run_training(resumed, lambda: True), lambda event: None)
     assert seen["after"] - seen["before"] == pytest.approx(progress["spent"], abs=0.5)

@@ -8,6 +8,7 @@ from charloom.artifacts.files import (
     require_writable_page,
     write_bytes,
 )
+from charloom.artifacts.reading import read_regular_file
 from charloom.artifacts.structures import parsed_json, structured
 from charloom.artifacts.tensor_file import (
     METADATA_KEY,
@@ -24,6 +25,7 @@ __all__ = [
     "make_folder",
     "parsed_json",
     "read_metadata",
+    "read_regular_file",
     "read_tensor_file",
     "replacing",
     "require_writable",

@@ -142,7 +142,7 @@ class _Pace(click.ParamType[Any]):
     "--resume",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Go on with the run in DIR; its text, settings and --out are its own.",
+    help="Resume the run in DIR with its own settings; SOURCE and --out say where the text and the model are now.",
 )
 @click.option(
     "--cache",
@@ -291,31 +291,38 @@ def _plotting(folder: Path | None) -> "Iterator[Callable[[Event], None]]":
 
 
 def _held(context: click.Context, given: "RunSettings", folder: Path) -> "RunSettings":
-    """Returns the settings of the run in `folder`.
+    """Returns the settings of the run in `folder`; the text and the files may be in another place now.
 
     Raises:
-        RunFolderError: the command line says something else.
+        RunFolderError: the command line asks for another setting.
     """
-    from charloom.runs import RunSettings, read_run
+    from charloom.runs import settings_of_run
 
-    held = RunSettings.of_run(read_run(folder), folder, samples=True)
+    held = settings_of_run(folder, samples=True)
     asked, own = (_flat(settings) for settings in (given.from_anywhere(), held))
     differing = []
     for parameter in context.command.params:
         name = {"as_bytes": "units", "records": "delimiter"}.get(str(parameter.name), str(parameter.name))
-        if name == "cache":  # wherever it is, the text is the same
+        if name in ("sources", "out", "cache"):  # the text's digest says whether it is the same
             continue
         is_given = context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
-        if is_given and name in own and asked[name] != own[name] and asked[name] != []:
-            label = parameter.opts[0] if isinstance(parameter, click.Option) else "SOURCE"
-            differing.append(f"{label} is {_shown(name, own[name])} there, {_shown(name, asked[name])} here")
+        if is_given and name in own and asked[name] != own[name]:
+            differing.append(
+                f"{parameter.opts[0]} is {_shown(name, own[name])} there, {_shown(name, asked[name])} here"
+            )
     if differing:
         raise RunFolderError(
             f"{held.folder} is a run of other settings: {'; '.join(differing)}. Leave them out to go on with it, or "
             "begin another run with --run."
         )
-    # A run that Python began may have kept its model in memory.
-    return replace(held, out=held.out or folder / "model.safetensors", cache=given.cache or held.cache)
+    out = given.out if context.get_parameter_source("out") is ParameterSource.COMMANDLINE else held.out
+    return replace(
+        held,
+        sources=given.sources or held.sources,
+        text_given=bool(given.sources),
+        out=out or folder / "model.safetensors",  # a run that Python began may have kept its model in memory
+        cache=given.cache or held.cache,
+    )
 
 
 def _flat(settings: "RunSettings") -> dict[str, Any]:
@@ -326,7 +333,7 @@ def _flat(settings: "RunSettings") -> dict[str, Any]:
 def _shown(name: str, value: Any) -> str:
     if name == "budget" and value is not None:
         return shortest_seconds(value)
-    return ", ".join(map(str, value)) if isinstance(value, list) else "not given" if value is None else str(value)
+    return "not given" if value is None else str(value)
 
 
 def _of(settings: type, values: dict[str, Any]) -> dict[str, Any]:

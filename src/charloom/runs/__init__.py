@@ -2,7 +2,7 @@
 
 from charloom.runs.adapt import adapted_score, token_stream
 from charloom.runs.from_python import resume, train
-from charloom.runs.run_folder import read_run
+from charloom.runs.run_file import settings_of_run
 from charloom.runs.run_settings import RunSettings
 from charloom.runs.tensorboard import TensorBoardWriter
 from charloom.runs.training_run import TrainingResult, run_training
@@ -12,9 +12,9 @@ __all__ = [
     "TensorBoardWriter",
     "TrainingResult",
     "adapted_score",
-    "read_run",
     "resume",
     "run_training",
+    "settings_of_run",
     "token_stream",
     "train",
 ]

@@ -1,5 +1,6 @@
 """Checkpoints: a training state in a file, to go on from."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ from charloom.artifacts import read_metadata, read_tensor_file, write_tensor_fil
 from charloom.errors import ModelFileError
 from charloom.models import named_tensors, restored
 
-CHECKPOINT_VERSION = 2
+CHECKPOINT_VERSION = 3
 
 State = TypeVar("State")
 
@@ -22,7 +23,12 @@ def write_checkpoint(path: Path, state: Any, progress: Mapping[str, Any]) -> Non
         OutputError: the file cannot be written.
     """
     tensors = {name: np.asarray(tensor) for name, tensor in named_tensors(state).items()}
-    write_tensor_file(path, tensors, {"checkpoint_version": CHECKPOINT_VERSION, "progress": dict(progress)})
+    metadata = {
+        "checkpoint_version": CHECKPOINT_VERSION,
+        "progress": dict(progress),
+        "tensors_sha256": _sha256(tensors),
+    }
+    write_tensor_file(path, tensors, metadata)
 
 
 def read_progress(path: Path) -> dict[str, Any]:
@@ -31,11 +37,7 @@ def read_progress(path: Path) -> dict[str, Any]:
     Raises:
         ModelFileError: the file is missing, damaged, or no checkpoint.
     """
-    metadata = read_metadata(path)
-    progress = metadata.get("progress")
-    if metadata.get("checkpoint_version") != CHECKPOINT_VERSION or not isinstance(progress, dict):
-        raise ModelFileError(f"{path} is no checkpoint that this version can go on from.")
-    return progress
+    return _progress_of(read_metadata(path), path)
 
 
 def read_state(path: Path, like: State) -> State:
@@ -48,5 +50,24 @@ def read_state(path: Path, like: State) -> State:
     Raises:
         ModelFileError: the file is missing, damaged, or a checkpoint of another model.
     """
-    tensors, _ = read_tensor_file(path)
-    return restored(like, tensors, path)
+    tensors, metadata = read_tensor_file(path)
+    _progress_of(metadata, path)
+    state = restored(like, tensors, path)
+    if metadata.get("tensors_sha256") != _sha256(tensors):
+        raise ModelFileError(f"{path} is damaged: its tensors are not those that were written.")
+    return state
+
+
+def _progress_of(metadata: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    progress = metadata.get("progress")
+    if metadata.get("checkpoint_version") != CHECKPOINT_VERSION or not isinstance(progress, dict):
+        raise ModelFileError(f"{path} is no checkpoint that this version can go on from.")
+    return progress
+
+
+def _sha256(tensors: Mapping[str, np.ndarray]) -> str:
+    """Returns the digest of the tensors' names and values."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode() + b"\0" + tensors[name].tobytes())
+    return digest.hexdigest()

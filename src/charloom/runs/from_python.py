@@ -2,13 +2,14 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from charloom.errors import SettingError
 from charloom.model import TextModel
-from charloom.runs.run_folder import read_run
+from charloom.runs.run_file import settings_of_run
 from charloom.runs.run_settings import RunSettings
 from charloom.runs.training_run import run_training
 from charloom.settings import CellName, NetworkSettings, Schedule, TextSettings, TrainingSettings
@@ -125,12 +126,29 @@ def _seconds(budget: str | float | None) -> float | None:
         raise SettingError("budget", f"must be a duration: {error}") from None
 
 
-def resume(run: str | os.PathLike[str], on_event: Callable[[Event], None] = lambda event: None) -> TextModel:
+def resume(
+    run: str | os.PathLike[str],
+    on_event: Callable[[Event], None] = lambda event: None,
+    *,
+    sources: Sequence[str | os.PathLike[str]] = (),
+    out: str | os.PathLike[str] | None = None,
+) -> TextModel:
     """Returns the model of the run in the folder `run` after the rest of it.
 
-    A run in epochs or updates comes to the same as if it had never stopped; one with a budget spends what is left.
+    A run in epochs or updates gives the same model as an uninterrupted one; one with a budget spends what is left.
+
+    Args:
+        run: the folder.
+        on_event: is called with each event.
+        sources: the same text in another place; by default it is where it was, or as far from the folder as it was.
+        out: another model file.
 
     Raises:
-        CharloomError: there is no run to go on with, or its text is another now.
+        CharloomError: there is no run to resume, or its text is another now.
     """
-    return follow(run_training(RunSettings.of_run(read_run(Path(run)), Path(run))), on_event).model
+    settings = settings_of_run(Path(run))
+    if sources:
+        settings = replace(settings, sources=tuple(sources), text_given=True)
+    if out is not None:
+        settings = replace(settings, out=Path(out))
+    return follow(run_training(settings), on_event).model

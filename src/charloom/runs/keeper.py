@@ -4,11 +4,14 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, replace
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import msgspec
 
 from charloom.errors import OutputError
 from charloom.model import TextModel
 from charloom.models import Network, SequenceModel
+from charloom.runs.checkpoint_progress import BestEvaluation, CheckpointProgress, Evaluated, Sampled
 from charloom.runs.run_folder import RunFolder
 from charloom.runs.run_settings import RunSettings
 from charloom.settings import SamplingSettings, TrainingSettings
@@ -17,7 +20,6 @@ from charloom.training import (
     Budget,
     Evaluation,
     Event,
-    LoopCounts,
     LoopState,
     Notice,
     Pace,
@@ -56,6 +58,15 @@ class Keeper:
 
     Attributes:
         best: the best evaluation; None before the first.
+
+    Args:
+        settings: what was asked for.
+        fitted: the same, made to fit the text.
+        trained_on: the text.
+        vocabulary: of the text.
+        folder: for checkpoints and metrics.
+        clock: how much of a budget is spent.
+        run: the digest that stands in each checkpoint.
     """
 
     def __init__(
@@ -66,6 +77,7 @@ class Keeper:
         vocabulary: Vocabulary,
         folder: RunFolder | None,
         clock: Budget,
+        run: str = "",
     ):
         self.best: Evaluation | None = None
         self._settings = settings
@@ -74,9 +86,10 @@ class Keeper:
         self._training = fitted
         self._pace: Pace | None = None  # before training
         self._clock = clock
-        self._history: list[dict[str, float | None]] = []
-        self._samples: list[dict[str, Any]] = []
+        self._history: list[Evaluated] = []
+        self._samples: list[Sampled] = []
         self._folder = folder
+        self._run = run
 
     def model(self, outcome: Mapping[str, float] = MappingProxyType({})) -> TextModel:
         """Returns the best model so far, with what is known of its training and `outcome`."""
@@ -88,7 +101,11 @@ class Keeper:
             text=self._settings.text,
             trained_on=self._trained_on,
             training=asdict(self.repeating)
-            | {"kept_update": self.best.update, "history": list(self._history), "samples": list(self._samples)}
+            | {
+                "kept_update": self.best.update,
+                "history": msgspec.to_builtins(self._history),
+                "samples": msgspec.to_builtins(self._samples),
+            }
             | dict(outcome),
         )
 
@@ -99,16 +116,15 @@ class Keeper:
         plans = self._pace.plans if len(self._pace.plans) > 1 else ()
         return replace(self._training, epochs=None, budget=None, updates=self._pace.updates, pace=plans)
 
-    def start_from(self, trees: CheckpointTrees, progress: Mapping[str, Any]) -> LoopState:
+    def start_from(self, trees: CheckpointTrees, progress: CheckpointProgress) -> LoopState:
         """Takes over what a checkpoint remembers, and returns where its loop goes on."""
-        self._history = list(progress["history"])
-        self._samples = list(progress.get("samples", []))
-        if progress["best"] is not None:
+        self._history = list(progress.history)
+        self._samples = list(progress.samples)
+        if progress.best is not None:
             assert isinstance(trees.best, Network)  # as it was written
-            self.best = Evaluation(**progress["best"], improved=True, network=trees.best)
-        self._clock.go_on_from(progress["spent"])
-        plans = tuple(map(tuple, progress["counts"]["pace"]["plans"]))
-        return LoopState(trees.training, trees.good, LoopCounts(**progress["counts"] | {"pace": Pace(plans)}))
+            self.best = Evaluation(**msgspec.to_builtins(progress.best), improved=True, network=trees.best)
+        self._clock.go_on_from(progress.spent)
+        return LoopState(trees.training, trees.good, progress.counts)
 
     def follow(self, loop: TrainingLoop, should_stop: Callable[[], bool]) -> Generator[Event, None, Stopped]:
         """Passes the loop's events on; saves what improves, writes checkpoints, and a sample now and then."""
@@ -138,16 +154,16 @@ class Keeper:
         return "\n".join("".join(writing) for writing in writings)
 
     def _evaluated(self, evaluation: Evaluation) -> Generator[Event, None, None]:
-        figures = {
-            "update": evaluation.update,
-            "train_nats_per_char": finite_or_none(evaluation.train_nats_per_char),
-            "validation_nats_per_char": finite_or_none(evaluation.validation_nats_per_char),
-        }
+        figures = Evaluated(
+            update=evaluation.update,
+            train_nats_per_char=finite_or_none(evaluation.train_nats_per_char),
+            validation_nats_per_char=finite_or_none(evaluation.validation_nats_per_char),
+        )
         self._history.append(figures)
         if evaluation.improved:
             self.best = evaluation
-            if not self._samples or evaluation.update >= _SAMPLES_APART * self._samples[-1]["update"]:
-                self._samples.append({"update": evaluation.update, "text": self._sample()})
+            if not self._samples or evaluation.update >= _SAMPLES_APART * self._samples[-1].update:
+                self._samples.append(Sampled(update=evaluation.update, text=self._sample()))
             if self._settings.out is not None:
                 try:
                     with self._clock.waiting():
@@ -162,29 +178,31 @@ class Keeper:
                 "improved": evaluation.improved,
             }
             try:
-                self._folder.add_metrics(figures | metrics)
+                self._folder.metrics.add(msgspec.to_builtins(figures) | metrics)
             except OutputError as error:
                 yield Notice(f"{error} Training goes on")
 
     def _checkpoint(self, folder: RunFolder, state: LoopState) -> Event:
         best = self.best
-        progress = {
-            "counts": asdict(state.counts),
-            "best": None
+        progress = CheckpointProgress(
+            run=self._run,
+            counts=state.counts,
+            best=None
             if best is None
-            else {
-                "update": best.update,
-                "epoch": best.epoch,
-                "train_nats_per_char": best.train_nats_per_char,
-                "validation_nats_per_char": best.validation_nats_per_char,
-            },
-            "history": self._history,
-            "samples": self._samples,
-            "spent": self._clock.spent,
-        }
+            else BestEvaluation(
+                update=best.update,
+                epoch=best.epoch,
+                train_nats_per_char=best.train_nats_per_char,
+                validation_nats_per_char=best.validation_nats_per_char,
+            ),
+            history=self._history,
+            samples=self._samples,
+            spent=self._clock.spent,
+        )
         network = state.training.network if best is None else best.network
+        trees = CheckpointTrees(state.training, state.good, network)
         try:
             with self._clock.waiting():
-                return Saved(folder.write_checkpoint(CheckpointTrees(state.training, state.good, network), progress))
+                return Saved(folder.write_checkpoint(trees, progress.as_json()))
         except OutputError as error:
             return Notice(f"{error} Training goes on; the checkpoints before are as they were")

@@ -4,24 +4,24 @@
 on from, `metrics.jsonl` an object for each evaluation, and `standard-input` the text where it came from a pipe.
 """
 
-import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from charloom import __version__
-from charloom.artifacts import alone_in, cannot_write, make_folder, write_bytes
+from charloom.artifacts import alone_in, make_folder, read_regular_file, write_bytes
 from charloom.errors import ModelFileError, OutputError, RunFolderError
 from charloom.runs.checkpoint import State, read_progress, read_state, write_checkpoint
+from charloom.runs.checkpoint_progress import CheckpointProgress
+from charloom.runs.metrics_file import METRICS_FILE, MetricsFile
+from charloom.runs.run_file import RUN_FILE, RunFile, as_json, read_run
 
-_RUN_FILE = "run.json"
-_METRICS_FILE = "metrics.jsonl"
 _STANDARD_INPUT_FILE = "standard-input"
 _CHECKPOINT_FILE = re.compile(r"checkpoint-(\d+)\.safetensors")
 _KEPT = 2
+_MOST_TOLD = 3
 # A checkpoint is due after this time, or later where writing one takes more than a hundredth of it.
 _SECONDS_BETWEEN = 10.0
 _COST = 0.01
@@ -32,11 +32,13 @@ class RunFolder:
 
     Attributes:
         path: where it is.
+        metrics: an object for each evaluation.
         seconds_between: two checkpoints.
     """
 
     def __init__(self, path: Path):
         self.path = path
+        self.metrics = MetricsFile(path / METRICS_FILE)
         self._written = time.monotonic()
         self.seconds_between = _SECONDS_BETWEEN
 
@@ -54,7 +56,7 @@ class RunFolder:
         make_folder(path)
         with alone_in(path):
             folder = cls(path)
-            if fresh and ((path / _RUN_FILE).exists() or (path / _METRICS_FILE).exists() or folder._checkpoints()):
+            if fresh and ((path / RUN_FILE).exists() or (path / METRICS_FILE).exists() or folder._checkpoints()):
                 raise OutputError(
                     f"{path} holds a run already. Go on with it by --resume {path}, or give another folder."
                 )
@@ -62,23 +64,36 @@ class RunFolder:
                 left.unlink(missing_ok=True)
             yield folder
 
-    def begin(self, run: Mapping[str, Any]) -> None:
-        """Writes down what the run is; `run` are JSON values."""
-        text = json.dumps({"version": __version__, **run}, indent=1)
-        write_bytes(self.path / _RUN_FILE, text.encode())
+    def write_run(self, run: RunFile) -> None:
+        """Writes down what the run is.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        write_bytes(self.path / RUN_FILE, as_json(run))
 
     def forget(self) -> None:
-        """Makes as if `begin` had not been."""
-        (self.path / _RUN_FILE).unlink(missing_ok=True)
+        """Makes as if `write_run` had not been."""
+        (self.path / RUN_FILE).unlink(missing_ok=True)
 
     def keep_standard_input(self, data: bytes) -> None:
         """Keeps a text that cannot be read a second time."""
         write_bytes(self.path / _STANDARD_INPUT_FILE, data)
 
-    def standard_input(self) -> bytes | None:
-        """Returns the text that was kept; None where there is none."""
+    def standard_input(self) -> bytes:
+        """Returns the text that was kept.
+
+        Raises:
+            RunFolderError: it cannot be read.
+        """
         path = self.path / _STANDARD_INPUT_FILE
-        return path.read_bytes() if path.exists() else None
+        try:
+            return read_regular_file(path)
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot read {path}, the copy of the text that came from standard input: {error.strerror or error}. "
+                f"Give the text again: charloom train --resume {self.path} TEXT."
+            ) from error
 
     @property
     def is_checkpoint_due(self) -> bool:
@@ -102,50 +117,37 @@ class RunFolder:
         self.seconds_between = max(_SECONDS_BETWEEN, (self._written - begin) / _COST)
         return path
 
-    def newest_checkpoint(self, like: State) -> tuple[tuple[Path, State, dict[str, Any]] | None, list[str]]:
-        """Returns the newest good checkpoint, its state and its progress, and a line for each that is passed over.
+    def newest_checkpoint(
+        self, like: State, checked: Callable[[Any, Path], CheckpointProgress]
+    ) -> tuple[tuple[Path, State, CheckpointProgress] | None, list[str]]:
+        """Returns the newest good checkpoint, its state and its progress, and lines on those that are passed over.
 
-        None where there is none: the run was ended before its first.
+        None if there is none: the run was ended before its first.
+
+        Args:
+            like: a state of the same structure and shapes.
+            checked: returns the progress that JSON values are, or raises `ModelFileError`.
 
         Raises:
             RunFolderError: there are some, and none is good.
         """
         problems: list[str] = []
+        found = None
         for path in reversed(self._checkpoints()):
             try:
-                return (path, read_state(path, like), read_progress(path)), problems
+                progress = checked(read_progress(path), path)
+                found = path, read_state(path, like), progress
+                break
             except ModelFileError as error:
-                problems.append(f"{error} The one before it is used")
-        if problems:
-            raise RunFolderError(f"{self.path} has no good checkpoint. Put one back, or begin another run.")
-        return None, problems
-
-    def add_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Writes a line of metrics.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        path = self.path / _METRICS_FILE
-        try:
-            with open(path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(metrics) + "\n")
-        except OSError as error:
-            raise OutputError(cannot_write(path, error)) from error
-
-    def forget_metrics_after(self, update: int) -> None:
-        """Removes the lines of evaluations after `update`, which will be made again."""
-        path = self.path / _METRICS_FILE
-        if not path.exists():
-            return
-        kept = []
-        for line in path.read_text("utf-8").splitlines():
-            try:
-                if json.loads(line)["update"] <= update:
-                    kept.append(f"{line}\n")
-            except (ValueError, KeyError, TypeError):
-                continue  # the process ended while it wrote
-        write_bytes(path, "".join(kept).encode())
+                problems.append(str(error))
+        if problems and found is None:
+            raise RunFolderError(
+                f"{self.path} has no good checkpoint. {problems[0]} Put one back, or begin another run."
+            )
+        told = [f"{problem} The one before it is used" for problem in problems[:_MOST_TOLD]]
+        if len(problems) > _MOST_TOLD:
+            told.append(f"{len(problems) - _MOST_TOLD:,} more checkpoints before it are passed over")
+        return found, told
 
     def _checkpoints(self) -> list[Path]:
         return sorted((path for path in self.path.iterdir() if _CHECKPOINT_FILE.fullmatch(path.name)), key=_number)
@@ -153,29 +155,3 @@ class RunFolder:
 
 def _number(checkpoint: Path) -> int:
     return int(checkpoint.stem.rpartition("-")[2])
-
-
-def read_run(path: Path) -> dict[str, Any]:
-    """Returns what `begin` wrote down.
-
-    Raises:
-        RunFolderError: there is no run, it is damaged, or another version's.
-    """
-    file = path / _RUN_FILE
-    try:
-        run = json.loads(file.read_text("utf-8"))
-        version = run["version"]
-    except FileNotFoundError:
-        raise RunFolderError(
-            f"{path} holds no run to go on with. `charloom train SOURCE --run {path}` begins one."
-        ) from None
-    except OSError as error:
-        raise RunFolderError(f"cannot read {file}: {error.strerror or error}.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunFolderError(f"{file} is damaged ({error}). Begin another run.") from None
-    if version != __version__:
-        raise RunFolderError(
-            f"{path} holds a run of charloom {version}, and this is {__version__}. Go on with that version, or begin "
-            "another run."
-        )
-    return dict(run)

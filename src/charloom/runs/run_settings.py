@@ -1,12 +1,12 @@
 """What a run is asked for, and the same as JSON values, which its folder keeps."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from charloom.errors import CharloomError, RunFolderError, SettingError
+from charloom.errors import SettingError
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
 from charloom.text import CATALOG
 
@@ -24,6 +24,7 @@ class RunSettings:
         folder: for checkpoints and metrics; None for none.
         cache: where the text is kept encoded, to be read from there; None holds all but large texts in memory.
         resume: whether `folder` holds this run, which is gone on with.
+        text_given: whether the `sources` of a resumed run are not those in its folder, but were given again.
         samples: whether to write a short sample now and then.
         given: names of the network's and of training's settings that somebody chose; with a budget the others are
             picked.
@@ -37,6 +38,7 @@ class RunSettings:
     folder: Path | None = None
     cache: Path | None = None
     resume: bool = False
+    text_given: bool = False
     samples: bool = False
     given: frozenset[str] = frozenset()
 
@@ -65,30 +67,6 @@ class RunSettings:
             "network": asdict(self.network),
             "training": asdict(self.training),
         }
-
-    @classmethod
-    def of_run(cls, run: Mapping[str, Any], folder: Path, *, samples: bool = False) -> "RunSettings":
-        """Returns the settings of the run in `folder`, to go on with it.
-
-        Raises:
-            RunFolderError: `run` is not what `as_json` made.
-        """
-        try:
-            settings = run["settings"]
-            pace = tuple((update, planned) for update, planned in settings["training"]["pace"])  # JSON has no tuples
-            return cls(
-                sources=tuple(settings["sources"]),
-                out=None if settings["out"] is None else Path(settings["out"]),
-                cache=None if settings.get("cache") is None else Path(settings["cache"]),
-                text=TextSettings(**settings["text"]),
-                network=NetworkSettings(**settings["network"]),
-                training=TrainingSettings(**settings["training"] | {"pace": pace}),
-                folder=folder,
-                resume=True,
-                samples=samples,
-            )
-        except (KeyError, TypeError, ValueError, CharloomError) as error:
-            raise RunFolderError(f"{folder}/run.json is damaged ({error}). Begin another run.") from None
 
 
 def _from_anywhere(source: str) -> str:

@@ -8,22 +8,26 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from charloom.artifacts import require_writable
 from charloom.data import Lanes, TokenStream, ordered_pass
-from charloom.errors import BudgetError, CharloomError, OutputError, RunFolderError
+from charloom.errors import BudgetError, CharloomError, OutputError, RunFolderError, SourceError
 from charloom.inference import score_blocks
 from charloom.kernels import kernels_in_use
 from charloom.machine import jax_facts, processor_name
 from charloom.model import TextModel
 from charloom.models import Network
+from charloom.printable import one_line
 from charloom.runs.calibration import calibrated
+from charloom.runs.checkpoint_progress import CheckpointProgress, checked_progress
 from charloom.runs.fit import fit_lanes
 from charloom.runs.keeper import CheckpointTrees, Keeper
 from charloom.runs.parts import Parts, part, record_offsets
 from charloom.runs.planning import deadline_of, first_pace, with_length
-from charloom.runs.run_folder import RunFolder, read_run
+from charloom.runs.run_file import RunFile, TextFacts, read_run, run_file
+from charloom.runs.run_folder import RunFolder
 from charloom.runs.run_settings import RunSettings
 from charloom.runs.token_cache import LARGE, EncodedCorpus, encoded_corpus
 from charloom.settings import TrainingSettings
@@ -33,6 +37,7 @@ from charloom.training import (
     Event,
     LoopState,
     Notice,
+    Pace,
     Saved,
     Stopped,
     TrainingLoop,
@@ -95,7 +100,7 @@ def _run(
 ) -> Generator[Event, None, TrainingResult]:
     if settings.out is not None:
         require_writable(settings.out)
-    parts, trained_on = yield from _parts(settings, folder)
+    parts, trained_on, held = yield from _parts(settings, folder)
     vocabulary, train_stream, validation_stream = parts.vocabulary, parts.train, parts.validation
     yield from map(Notice, parts.notices)
     settings, speed = yield from with_length(settings, parts, clock)
@@ -122,12 +127,13 @@ def _run(
             else f"about {significant(epochs, 2)} epochs"
         )
     )
-    if folder is not None and not settings.resume:  # nothing that was asked for stands in the way any more
-        folder.begin({"settings": settings.as_json(), "trained_on": trained_on, "machine": _machine()})
-    keeper = Keeper(settings, training, trained_on, vocabulary, folder, clock)
+    if folder is not None and held is None:  # nothing that was asked for stands in the way any more
+        held = run_file(folder.path, settings, trained_on, _machine())
+        folder.write_run(held)
+    keeper = Keeper(settings, training, trained_on, vocabulary, folder, clock, "" if held is None else held.digest)
     start, notices = (None, [])
-    if folder is not None and settings.resume:
-        start, notices = _start(folder, keeper, network, training)
+    if folder is not None and held is not None and settings.resume:
+        start, notices = _start(folder, held, keeper, network, training, pace)
     yield from map(Notice, notices)
     key = root_key(training.seed)
     loop = TrainingLoop(network, lanes, validation_stream, training, pace, key, start, deadline)
@@ -184,8 +190,11 @@ def _finished(
 
 def _parts(
     settings: RunSettings, folder: RunFolder | None
-) -> Generator[Event, None, tuple[Parts, dict[str, str | int]]]:
-    """Returns the text in its parts, and what tells it from another; all that can be wrong with it is found out."""
+) -> Generator[Event, None, tuple[Parts, dict[str, str | int], RunFile | None]]:
+    """Returns the text in its parts, and what tells it from another; all that can be wrong with it is found out.
+
+    The third is what a run that is resumed wrote down, with the paths as they are now; None for another run.
+    """
     sources = _find(settings, folder)
     if settings.out is not None and os.path.realpath(settings.out) in sources.paths:
         raise OutputError(
@@ -195,24 +204,38 @@ def _parts(
         if path is not None:
             _require_outside(path, settings.sources, sources)
     corpus = yield from _read(sources, settings)
+    facts, held = corpus.facts, None
     if folder is not None and settings.resume:
-        yield from map(Notice, _of_this_text(folder, corpus.facts))
+        held = _of_this_text(folder, settings, facts)
+        for file in sources.files:
+            if file.path == "-" and settings.text_given:
+                folder.keep_standard_input(file.held or b"")
+        facts = msgspec.to_builtins(held.trained_on)  # its name is the one that the text had at first
+        yield from map(Notice, _of_this_machine(held))
     yield from map(Notice, sources.notices)
     if isinstance(corpus, Corpus):
-        return part(corpus, settings.text, settings.training), corpus.facts
-    return corpus.parted(settings.training), corpus.facts
+        return part(corpus, settings.text, settings.training), facts, held
+    return corpus.parted(settings.training), facts, held
 
 
 def _find(settings: RunSettings, folder: RunFolder | None) -> Sources:
-    """Returns the text's files; of one from a pipe the folder keeps a copy, to be read when the run is gone on with."""
+    """Returns the text's files; of one from a pipe the folder keeps a copy, to be read when the run is resumed."""
     standard_input = None
     if folder is not None and "-" in settings.sources:
-        standard_input = folder.standard_input() if settings.resume else read_standard_input()
-        if standard_input is None:
-            raise RunFolderError(f"{folder.path} has lost its copy of the text that came from standard input.")
+        if settings.resume and not settings.text_given:
+            standard_input = folder.standard_input()
+        else:
+            standard_input = read_standard_input()
         if not settings.resume:
             folder.keep_standard_input(standard_input)
-    return find_sources(settings.sources, settings.text, standard_input)
+    try:
+        return find_sources(settings.sources, settings.text, standard_input)
+    except SourceError as error:
+        if folder is None or not settings.resume or settings.text_given:
+            raise
+        raise SourceError(
+            f"{error} If the text is in another place now: charloom train --resume {folder.path} TEXT."
+        ) from error
 
 
 def _read(sources: Sources, settings: RunSettings) -> Generator[Event, None, Corpus | EncodedCorpus]:
@@ -247,44 +270,53 @@ def _machine() -> dict[str, str]:
     }
 
 
-def _of_this_text(folder: RunFolder, now: Mapping[str, str | int]) -> list[str]:
-    """Makes sure that the run in `folder` is of this text, and returns notices of what else is not as it was.
+def _of_this_text(folder: RunFolder, settings: RunSettings, now: Mapping[str, str | int]) -> RunFile:
+    """Returns what the run in `folder` wrote down, with the paths in `settings`; writes them down if they changed.
 
     Raises:
         RunFolderError: its text is another now.
     """
-    run = read_run(folder.path)
-    before = run.get("trained_on", {})
-    if before != now:
+    held = read_run(folder.path)
+    text = msgspec.convert(now, TextFacts)
+    if (held.trained_on.sha256, held.trained_on.characters) != (text.sha256, text.characters):
         raise RunFolderError(
-            f"{folder.path} is a run on {_described(before)}, and that is {_described(now)} now. Put the text back as "
-            "it was, or begin another run."
+            f"{folder.path} is a run on {held.trained_on}, and that is {text} now. Put the text back as it was, give "
+            f"it by charloom train --resume {folder.path} TEXT, or begin another run."
         )
+    renewed = run_file(folder.path, settings, msgspec.to_builtins(held.trained_on), held.machine)
+    if renewed != held:
+        folder.write_run(renewed)
+    return renewed
+
+
+def _of_this_machine(held: RunFile) -> list[str]:
+    """Returns notices of what else is not as it was."""
     machine = _machine()
     changed = [
-        f"{name} {before} then, {machine.get(name)} now"
-        for name, before in run.get("machine", {}).items()
+        f"{one_line(name)} {one_line(before)[:100]} then, {machine.get(name)} now"
+        for name, before in held.machine.items()
         if machine.get(name) != before
     ]
-    return [f"last bits may differ from those of a run that was never stopped: {', '.join(changed)}"] if changed else []
-
-
-def _described(facts: Mapping[str, Any]) -> str:
-    return f"{facts.get('name')} ({facts.get('characters'):,} characters, SHA-256 {str(facts.get('sha256'))[:12]}…)"
+    if not changed:
+        return []
+    return [f"last bits may differ from those of a run that was never stopped: {', '.join(changed)[:1_000]}"]
 
 
 def _start(
-    folder: RunFolder, keeper: Keeper, network: Network, training: TrainingSettings
+    folder: RunFolder, held: RunFile, keeper: Keeper, network: Network, training: TrainingSettings, pace: Pace
 ) -> tuple[LoopState | None, list[str]]:
     """Returns where the newest checkpoint goes on, None where there is none, and notices."""
     state = initial_state(network, training.lanes, update_rule(training))
-    found, notices = folder.newest_checkpoint(CheckpointTrees(state, state, network))
+
+    def checked(values: Any, path: Path) -> CheckpointProgress:
+        return checked_progress(values, path, held.digest, pace, training.budget is not None)
+
+    found, notices = folder.newest_checkpoint(CheckpointTrees(state, state, network), checked)
     if found is None:
-        folder.forget_metrics_after(0)
-        return None, notices
+        return None, [*notices, *folder.metrics.forget_after(0)]
     path, trees, progress = found
     start = keeper.start_from(trees, progress)
-    folder.forget_metrics_after(start.counts.evaluated)
+    notices += folder.metrics.forget_after(start.counts.evaluated)
     return start, [*notices, f"going on from {path.name}: update {start.counts.update:,}"]
 
 

@@ -13,7 +13,7 @@ from charloom.training.events import (
     Stopped,
     follow,
 )
-from charloom.training.loop import LoopCounts, LoopState, TrainingLoop, update_rule
+from charloom.training.loop import MOST_RETRIES, LoopCounts, LoopState, TrainingLoop, update_rule
 from charloom.training.phases import Phase, has_diverged, train_phases
 from charloom.training.schedule import Pace, learning_rates
 from charloom.training.speed import REFERENCE_VOCABULARY, training_speed
@@ -29,6 +29,7 @@ from charloom.training.update import (
 )
 
 __all__ = [
+    "MOST_RETRIES",
     "REFERENCE_VOCABULARY",
     "Budget",
     "Deadline",

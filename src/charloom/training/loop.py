@@ -21,7 +21,8 @@ from charloom.training.schedule import Pace, evaluations, learning_rates
 from charloom.training.trainer import Dispatch, Trainer
 from charloom.training.update import TrainingState, UpdateRule, initial_state
 
-_MOST_RETRIES = 3
+MOST_RETRIES = 3
+"""So often a loop goes back, each time at half the rate, before it gives up."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class TrainingLoop:
                     break
                 yield Notice(self._went_wrong(wrong_at))
                 self._go_back()
-                if self._counts.retries == _MOST_RETRIES:
+                if self._counts.retries == MOST_RETRIES:
                     reason = "diverged"
                 else:
                     self._change(retries=self._counts.retries + 1)
@@ -256,11 +257,11 @@ class TrainingLoop:
 
     def _went_wrong(self, update: int) -> str:
         at = f"training diverged at update {update:,}"
-        if self._counts.retries == _MOST_RETRIES:
-            return f"{at}, after {_MOST_RETRIES} times at half the rate"
+        if self._counts.retries == MOST_RETRIES:
+            return f"{at}, after {MOST_RETRIES} times at half the rate"
         return (
             f"{at}: back to update {self._counts.evaluated:,}, at half the learning rate "
-            f"(try {self._counts.retries + 1} of {_MOST_RETRIES})"
+            f"(try {self._counts.retries + 1} of {MOST_RETRIES})"
         )
 
     def _go_back(self) -> None:

@@ -1,0 +1,109 @@
+"""`metrics.jsonl`: a JSON object for each evaluation, one per line, for plots and other programs."""
+
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from charloom.artifacts import cannot_write, parsed_json, replacing, structured
+from charloom.errors import OutputError, RunFolderError
+from charloom.settings import MOST_COUNT
+
+METRICS_FILE = "metrics.jsonl"
+_MOST_LINE_BYTES = 65_536
+
+
+class _Metrics(Struct, forbid_unknown_fields=True):
+    update: Annotated[int, Meta(ge=1, le=MOST_COUNT)]
+    train_nats_per_char: float | None
+    validation_nats_per_char: float | None
+    epoch: float
+    validation_bits_per_char: float
+    improved: bool
+
+
+_DECODER = msgspec.json.Decoder(_Metrics)
+
+
+class MetricsFile:
+    """The metrics of a run, at `path`."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def add(self, metrics: Mapping[str, Any]) -> None:
+        """Writes a line.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        try:
+            with open(self.path, "ab", opener=_without_waiting) as file:
+                file.write(json.dumps(metrics).encode() + b"\n")
+        except OSError as error:
+            raise OutputError(cannot_write(self.path, error)) from error
+
+    def forget_after(self, update: int) -> list[str]:
+        """Removes the lines of evaluations after `update`, which will be made again, and those that are damaged.
+
+        Returns a notice of damaged lines. A last line without an end is not one: the process ended while it wrote.
+
+        Raises:
+            RunFolderError: the file cannot be read.
+            OutputError: it cannot be written.
+        """
+        problem, damaged, last = "", 0, 0
+        try:
+            with open(self.path, "rb", opener=_without_waiting) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise OSError("it is not a regular file")
+                with replacing(self.path) as kept:
+                    for number, line in enumerate(_lines(file), 1):
+                        found = _update_of(line)
+                        if found is not None and last < found:
+                            last = found
+                            kept.write(line if found <= update else b"")
+                        elif line.endswith(b"\n"):
+                            damaged += 1
+                            problem = problem or _problem_of(line, f"{self.path}, line {number:,}", last)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise RunFolderError(f"cannot read {self.path}: {error.strerror or error}. Move it away.") from error
+        if not damaged:
+            return []
+        return [f"{problem} {damaged:,} such {'line is' if damaged == 1 else 'lines are'} left out of the metrics"]
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    """Yields lines with their ends; the beginning and the end of one that is too long to be charloom's."""
+    while line := file.readline(_MOST_LINE_BYTES):
+        end = line
+        while len(end) == _MOST_LINE_BYTES and not end.endswith(b"\n"):
+            end = file.readline(_MOST_LINE_BYTES)
+        yield line if end is line else line + b"\n" * end.endswith(b"\n")
+
+
+def _update_of(line: bytes) -> int | None:
+    try:
+        return _DECODER.decode(line).update
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _problem_of(line: bytes, where: str, last: int) -> str:
+    """Returns what is wrong with a line, for `_DECODER` does not show what it found."""
+    try:
+        metrics = structured(parsed_json(line, where, RunFolderError), _Metrics, where, RunFolderError)
+    except RunFolderError as error:
+        return str(error)
+    return f"{where}: update is {metrics.update:,}, expected one after {last:,}."
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
