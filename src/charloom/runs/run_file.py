@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -30,6 +30,7 @@ _MOST_RUN_BYTES = 1 << 20
 _REMEDY = "Restore it, or begin another run with --run."
 
 _Path = Annotated[str, Meta(pattern=r"\A[^\x00]+\Z", max_length=16_384)]
+_Settings = TypeVar("_Settings", TextSettings, NetworkSettings, TrainingSettings)
 Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
 
@@ -78,10 +79,13 @@ class RunFile(Struct, forbid_unknown_fields=True, frozen=True):
 def run_digest(settings: RunSettings | HeldSettings, trained_on: TextFacts) -> str:
     """Returns the SHA-256 of everything that changes what a run trains, as hexadecimal digits."""
     parts: list[Any] = [__version__, trained_on.sha256, trained_on.characters]
-    for part in (settings.text, settings.network, settings.training):
-        # A setting may be 1 or 1.0; once converted it is what its type says.
-        parts.append(msgspec.convert(asdict(part), type(part)))
+    parts += [as_read_back(part) for part in (settings.text, settings.network, settings.training)]
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
+
+
+def as_read_back(settings: _Settings) -> _Settings:
+    """Returns the settings as they come back from a file: a rate of 1 is 1.0, as a resumed run has it."""
+    return msgspec.convert(json.loads(json.dumps(asdict(settings))), type(settings))
 
 
 def run_file(

@@ -26,7 +26,7 @@ from charloom.runs.fit import fit_lanes
 from charloom.runs.keeper import CheckpointTrees, Keeper
 from charloom.runs.parts import Parts, part, record_offsets
 from charloom.runs.planning import deadline_of, first_pace, with_length
-from charloom.runs.run_file import RunFile, TextFacts, read_run, run_file
+from charloom.runs.run_file import RunFile, TextFacts, as_read_back, read_run, run_file
 from charloom.runs.run_folder import RunFolder
 from charloom.runs.run_settings import RunSettings
 from charloom.runs.token_cache import LARGE, EncodedCorpus, encoded_corpus
@@ -88,6 +88,7 @@ def run_training(
     Raises:
         CharloomError: a source or the output is not as it should be; found out before training where it can be.
     """
+    settings = replace(settings, network=as_read_back(settings.network), training=as_read_back(settings.training))
     clock = Budget(math.inf, 0.0 if began is None else time.monotonic() - began, reserved)
     if settings.folder is None:
         return (yield from _run(settings, None, should_stop, clock))

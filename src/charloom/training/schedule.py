@@ -97,7 +97,7 @@ def learning_rates(
     """
     progress = pace.progress(np.arange(first_update, first_update + count + 1))
     before, after = progress[:-1], progress[1:]
-    rates = np.full(count, settings.learning_rate)
+    rates = np.full(count, settings.learning_rate, np.float64)
     if settings.schedule == "cosine":
         phase = np.clip((before - settings.warmup) / (1 - settings.warmup), 0, 1)
         rates *= (1 + np.cos(np.pi * phase)) / 2

@@ -1,0 +1,216 @@
+"""`run.json`: damaged, changed, moved, or of another text."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import charloom as cl
+from charloom.cli.run import run as charloom
+from charloom.errors import RunFolderError, SourceError
+from charloom.runs import RunSettings, settings_of_run
+from charloom.runs.run_file import TextFacts, as_json, read_run, run_digest, run_file
+from charloom.settings import TextSettings, TrainingSettings
+
+TEXT = "a man a plan a canal panama\n" * 30
+QUICK = {"hidden": 8, "embedding": 4, "lanes": 4, "unroll": 16}
+FACTS = {"name": "book.txt", "sha256": "ab" * 32, "characters": 840}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a run file, of which nothing was trained."""
+    (tmp_path / "run").mkdir()
+    settings = RunSettings(sources=(tmp_path / "book.txt",), out=tmp_path / "m.safetensors")
+    (tmp_path / "run" / "run.json").write_bytes(as_json(run_file(tmp_path / "run", settings, FACTS, {"jax": "0.1"})))
+    return tmp_path / "run"
+
+
+def changed(folder, path, value):
+    """Sets the field at `path`, or removes it if `value` is ...; the digest stays as it is."""
+    content = run = json.loads((folder / "run.json").read_text())
+    *parents, name = path.split(".")
+    for parent in parents:
+        content = content[parent]
+    if value is ...:
+        del content[name]
+    else:
+        content[name] = value
+    (folder / "run.json").write_text(json.dumps(run))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("trained_on", ..., "trained_on is missing"),
+        ("trained_on", None, "trained_on is None, expected an object"),
+        ("trained_on", [], r"trained_on is \[\], expected an object"),
+        ("trained_on", "text", "trained_on is 'text', expected an object"),
+        ("trained_on.characters", "many", "trained_on.characters is 'many', expected an integer"),
+        ("trained_on.characters", -1, "trained_on.characters is -1, expected an integer >= 1"),
+        ("trained_on.sha256", "ab", "trained_on.sha256 is 'ab'"),
+        ("trained_on.more", 1, "trained_on.more is not a field"),
+        ("machine", 5, "machine is 5, expected an object"),
+        ("machine", {"processor": [1]}, r"machine\S* is \[1\]|machine\S* has a value"),
+        ("settings", [], r"settings is \[\], expected an object"),
+        ("settings.sources", 5, "settings.sources is 5, expected a list"),
+        ("settings.sources", "book.txt", "settings.sources is 'book.txt', expected a list"),
+        ("settings.sources", [], r"settings.sources is \[\]"),
+        ("settings.sources", [3], r"settings.sources\[0\] is 3, expected a string"),
+        ("settings.sources", ["a\0b"], r"settings.sources\[0\] is 'a\\x00b'"),
+        ("settings.out", 1, "settings.out is 1, expected a string or null"),
+        ("settings.training.pace", 7, "settings.training.pace is 7, expected a list"),
+        ("settings.training.lanes", 0, "lanes must be a whole number from 1"),
+        ("settings.training.seed", "1", "settings.training.seed is '1', expected an integer"),
+        ("settings.text.encoding", "none", "encoding names no text encoding: 'none'"),
+        ("settings.network.cell", "rnn", "settings.network.cell is 'rnn'"),
+        ("settings.network.more", 1, "settings.network.more is not a field"),
+        ("version", ["1"], r"version is \['1'\], expected a string"),
+        ("digest", "1", "digest is '1'"),
+        # Each is as a run may have it, and none is what this run was begun with.
+        ("settings.training.seed", 1, "was changed after it was written"),
+        ("settings.training.validation", 0.2, "was changed after it was written"),
+        ("settings.text.delimiter", "\n", "was changed after it was written"),
+        ("trained_on.sha256", "cd" * 32, "was changed after it was written"),
+        ("digest", "ab" * 32, "was changed after it was written"),
+    ],
+)
+def test_what_was_not_written_so_is_refused_with_its_field(folder, path, value, told):
+    changed(folder, path, value)
+    with pytest.raises(RunFolderError, match=told) as caught:
+        settings_of_run(folder)
+    assert str(folder / "run.json") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"a": ' * 100_000, b"7" * 9_999]
+)
+def test_what_is_not_such_an_object_is_refused_in_a_line(folder, content):
+    (folder / "run.json").write_bytes(content)
+    with pytest.raises(RunFolderError, match=r"run\.json") as caught:
+        settings_of_run(folder)
+    assert len(str(caught.value)) < 500
+
+
+def test_what_is_not_a_regular_file_is_refused_and_never_waited_for(folder):
+    (folder / "run.json").unlink()
+    os.mkfifo(folder / "run.json")
+    with pytest.raises(RunFolderError, match="it is not a regular file"):
+        settings_of_run(folder)
+    (folder / "run.json").unlink()
+    (folder / "run.json").mkdir()
+    with pytest.raises(RunFolderError, match=r"cannot read .*run\.json"):
+        settings_of_run(folder)
+    (folder / "run.json").rmdir()
+    (folder / "run.json").write_bytes(b" " * (2 << 20))
+    with pytest.raises(RunFolderError, match="more than the 1,048,576 it may have"):
+        settings_of_run(folder)
+
+
+def test_checkpoints_without_their_run_are_not_called_no_run(folder):
+    (folder / "run.json").unlink()
+    with pytest.raises(RunFolderError, match="holds no run to go on with"):
+        settings_of_run(folder)
+    (folder / "checkpoint-000003.safetensors").touch()
+    with pytest.raises(RunFolderError, match=r"has checkpoints, but no run\.json"):
+        settings_of_run(folder)
+
+
+def test_the_digest_is_of_what_changes_the_result_and_of_values_not_their_spelling():
+    text = msgspec.convert(FACTS, TextFacts)
+    settings = RunSettings(sources=("a",), training=TrainingSettings(learning_rate=1, updates=5))
+    digest = run_digest(settings, text)
+    same = RunSettings(sources=("b",), out=Path("m"), training=TrainingSettings(learning_rate=1.0, updates=5))
+    assert run_digest(same, text) == digest
+    others = [
+        run_digest(RunSettings(sources=("a",), training=TrainingSettings(learning_rate=1, updates=5, seed=1)), text),
+        run_digest(RunSettings(sources=("a",), text=TextSettings(lowercase=True), training=settings.training), text),
+        run_digest(settings, msgspec.structs.replace(text, sha256="cd" * 32)),
+    ]
+    assert len({digest, *others}) == 4
+
+
+@pytest.mark.parametrize("name", ["book.txt", "100%.txt", "%41.txt", "ä%FF日.txt", os.fsdecode(b"caf\xe9.txt"), "-"])
+def test_every_name_of_a_source_comes_back(tmp_path, name):
+    folder = tmp_path / "deep" / "run"
+    folder.mkdir(parents=True)
+    source = name if name == "-" else str(tmp_path / name)
+    settings = RunSettings(sources=(source, "nietzsche"))
+    (folder / "run.json").write_bytes(as_json(run_file(folder, settings, FACTS, {})))
+    held = read_run(folder).settings.sources
+    assert name == "-" or held[0].startswith("../../")
+    assert settings_of_run(folder).sources == (source, "nietzsche")
+
+
+def test_a_text_with_only_the_root_in_common_keeps_its_path(tmp_path):
+    settings = RunSettings(sources=("/nowhere/else/book.txt",))
+    run = run_file(tmp_path, settings, FACTS, {})
+    assert run.settings.sources == ["/nowhere/else/book.txt"]
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A run of a few updates in `home/run`, its text and its model beside it."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "book.txt").write_text(TEXT)
+    home = tmp_path / "home"
+    cl.train(home / "book.txt", out=home / "m.safetensors", run=home / "run", updates=4, **QUICK)
+    return home
+
+
+def test_a_run_moves_with_its_text(begun, tmp_path):
+    wanted = (begun / "m.safetensors").read_bytes()
+    moved = tmp_path / "moved"
+    begun.rename(moved)
+    (moved / "m.safetensors").unlink()
+    cl.resume(moved / "run")
+    assert (moved / "m.safetensors").read_bytes() == wanted
+    assert not begun.exists()
+
+
+def test_of_a_copied_run_the_copys_model_is_written(begun, tmp_path):
+    shutil.copytree(begun, tmp_path / "copy")
+    (tmp_path / "copy" / "m.safetensors").unlink()
+    (begun / "m.safetensors").unlink()
+    cl.resume(tmp_path / "copy" / "run")
+    assert (tmp_path / "copy" / "m.safetensors").exists()
+    assert not (begun / "m.safetensors").exists()
+
+
+def test_a_run_that_moves_alone_finds_its_text_where_it_was(begun, tmp_path):
+    (begun / "run").rename(tmp_path / "run")
+    cl.resume(tmp_path / "run")
+    assert (tmp_path / "m.safetensors").read_bytes() == (begun / "m.safetensors").read_bytes()
+    # And where it is reached by a link.
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    assert settings_of_run(tmp_path / "link").sources == (str(begun / "book.txt"),)
+
+
+def test_a_text_given_again_is_taken_if_it_is_the_same_and_then_remembered(begun, tmp_path, capsys):
+    wanted = (begun / "m.safetensors").read_bytes()
+    (begun / "book.txt").rename(tmp_path / "elsewhere.txt")
+    with pytest.raises(SourceError, match=r"in another place now: charloom train --resume .*run TEXT"):
+        cl.resume(begun / "run")
+    out = tmp_path / "new.safetensors"
+    assert charloom(["train", "--resume", str(begun / "run"), str(tmp_path / "elsewhere.txt"), "--out", str(out)]) == 0
+    assert out.read_bytes() == wanted  # also the text's name is that of the first time
+    out.unlink()
+    cl.resume(begun / "run")
+    assert out.read_bytes() == wanted
+    (tmp_path / "other.txt").write_text(TEXT[1:])
+    with pytest.raises(RunFolderError, match=r"SHA-256 .*SHA-256 .* --resume .* TEXT"):
+        cl.resume(begun / "run", sources=[tmp_path / "other.txt"])
+    assert settings_of_run(begun / "run").sources == (str(tmp_path / "elsewhere.txt"),)
+
+
+def test_a_whole_number_as_a_rate_gives_the_same_file_when_resumed(begun, tmp_path):
+    out = tmp_path / "m.safetensors"
+    options = {"learning_rate": 1, "epochs": 1, "validation": 50, "dropout": 0, **QUICK}
+    cl.train(begun / "book.txt", out=out, run=tmp_path / "run", **options)
+    wanted = out.read_bytes()
+    cl.resume(tmp_path / "run")
+    assert out.read_bytes() == wanted
