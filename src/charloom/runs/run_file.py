@@ -79,7 +79,7 @@ class RunFile(Struct, forbid_unknown_fields=True, frozen=True):
 def run_digest(settings: RunSettings | HeldSettings, trained_on: TextFacts) -> str:
     """Returns the SHA-256 of everything that changes what a run trains, as hexadecimal digits."""
     parts: list[Any] = [__version__, trained_on.sha256, trained_on.characters]
-    parts += [as_read_back(part) for part in (settings.text, settings.network, settings.training)]
+    parts += [as_read_back(settings.text), as_read_back(settings.network), as_read_back(settings.training)]
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
 
 
