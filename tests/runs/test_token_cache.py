@@ -1,6 +1,8 @@
 """Texts that are encoded into a folder: the same as in memory, once, and in little memory."""
 
 import gzip
+import hashlib
+import json
 import os
 import shutil
 import sys
@@ -86,7 +88,9 @@ def test_it_is_encoded_once_and_again_where_it_has_changed(tmp_path):
 
     (entry / "tokens.bin").write_bytes(b"cut off")
     mended, events = encoded([book], cache)
-    assert isinstance(events[0], Encoding)
+    assert isinstance(events[0], Notice)
+    assert "is damaged, and is encoded again" in events[0].text
+    assert isinstance(events[1], Encoding)
     np.testing.assert_array_equal(mended.stream.token_ids, wanted)
 
     (entry / "text.json").write_text('{"vocabulary": 7}')
@@ -100,6 +104,108 @@ def test_it_is_encoded_once_and_again_where_it_has_changed(tmp_path):
     assert len(longer.stream) == len(wanted) + 4
     assert not entry.exists()  # nothing will read it any more
     assert len(entries(cache)) == 2
+
+
+@pytest.mark.parametrize("damage", [b"\xff", b" "])
+def test_ids_that_changed_behind_the_same_times_are_encoded_again(tmp_path, damage):
+    book, cache = tmp_path / "book.txt", tmp_path / "cache"
+    book.write_text("plain words only\n" * 100)
+    first, _ = encoded([book], cache)
+    wanted = np.array(first.stream.token_ids)
+    (tokens,) = cache.glob("*/tokens.bin")
+    found = tokens.stat()
+    with tokens.open("r+b") as file:
+        file.seek(700)
+        file.write(bytes([wanted[700] ^ 1]) if damage == b" " else damage)  # another character, or none
+    os.utime(tokens, ns=(found.st_atime_ns, found.st_mtime_ns))
+    mended, events = encoded([book], cache)
+    assert any(isinstance(event, Encoding) for event in events)
+    np.testing.assert_array_equal(mended.stream.token_ids, wanted)
+
+
+def text_of(entry, **changes):
+    """Writes `text.json` with other values, behind a digest of these."""
+    body = json.loads((entry / "text.json").read_bytes().partition(b"\n")[2]) | changes
+    data = json.dumps({name: value for name, value in body.items() if value is not ...}).encode()
+    (entry / "text.json").write_bytes(hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"files": 5},
+        {"files": [[]]},
+        {"files": ["book.txt"]},
+        {"tokens": None},
+        {"vocabulary": {"units": "chars"}},
+        {"vocabulary": {"units": "chars", "characters": "abc", "record_end": None}},
+        {"starts": []},
+        {"starts": [0, 0]},
+        {"starts": [0, 10**6]},
+        {"starts": [10**30]},
+        {"sha256": "ab"},
+        {"notices": "text"},
+        {"crc32": 1.5},
+        {"crc32": ...},
+        {"key": "0" * 32},
+        {"more": 1},
+    ],
+)
+def test_a_text_file_with_other_values_is_not_read(tmp_path, changes):
+    book, cache = tmp_path / "book.txt", tmp_path / "cache"
+    book.write_text("plain words only\n" * 10)
+    first, _ = encoded([book], cache)
+    wanted = np.array(first.stream.token_ids)
+    (entry,) = entries(cache)
+    text_of(entry, **changes)
+    mended, events = encoded([book], cache)
+    assert any(isinstance(event, Encoding) for event in events)
+    np.testing.assert_array_equal(mended.stream.token_ids, wanted)
+    text_of(entry)
+    assert not any(isinstance(event, Encoding) for event in encoded([book], cache)[1])
+
+
+def test_what_was_encoded_for_another_text_is_not_read(tmp_path):
+    cache = tmp_path / "cache"
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(f"text {name}\n" * 20)
+        encoded([tmp_path / name], cache)
+    one, other = entries(cache)
+    for file in ("tokens.bin", "text.json"):
+        shutil.copy2(one / file, other / file)
+    for name in ("a", "b"):
+        got, _ = encoded([tmp_path / name], cache)
+        assert got.vocabulary.decode(got.stream.token_ids) == f"text {name}\n" * 20
+
+
+@pytest.mark.parametrize("name", ["text.json", "tokens.bin"])
+def test_what_is_not_a_file_in_a_cache_is_a_line_or_encoded_again_and_never_waited_for(tmp_path, name):
+    book, cache = tmp_path / "book.txt", tmp_path / "cache"
+    book.write_text(TEXT)
+    first, _ = encoded([book], cache)
+    wanted = np.array(first.stream.token_ids)
+    (entry,) = entries(cache)
+    (entry / name).unlink()
+    os.mkfifo(entry / name)
+    mended, _ = encoded([book], cache)
+    np.testing.assert_array_equal(mended.stream.token_ids, wanted)
+    (entry / name).unlink()
+    (entry / name).mkdir()
+    with pytest.raises(OutputError, match=f"cannot write .*{name}"):
+        encoded([book], cache)
+
+
+def test_an_entry_that_is_removed_while_it_is_waited_for_is_made_again(tmp_path):
+    book, cache, settings = tmp_path / "book.txt", tmp_path / "cache", TextSettings()
+    book.write_text(TEXT)
+    encoded([book], cache)
+    (entry,) = entries(cache)
+    run = encoded_corpus(find_sources([book], settings), settings, cache)
+    with alone_in(entry):
+        assert next(run).is_waiting
+        shutil.rmtree(entry)
+    corpus = follow(run, lambda event: None)
+    assert corpus.vocabulary.decode(corpus.stream.token_ids) == TEXT.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def test_each_way_to_read_a_text_has_its_own(tmp_path):

@@ -10,32 +10,62 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Generator, Iterator, Mapping
+import zlib
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
+from jaxtyping import Integer
+from msgspec import Meta, Struct
 
-from charloom.artifacts import alone_in, make_folder, replacing, write_bytes
+from charloom.artifacts import alone_in, make_folder, read_regular_file, replacing, structured, write_bytes
 from charloom.data import TokenStream
-from charloom.errors import InUseError, OutputError
+from charloom.errors import InUseError, ModelFileError, OutputError
 from charloom.runs.fit import split_validation
 from charloom.runs.parts import Parts, vocabulary_of
+from charloom.runs.run_file import Sha256
 from charloom.settings import TextSettings, TrainingSettings
 from charloom.text import CharacterCounts, Sources, Vocabulary, changed, stamp_of, text_pieces
 from charloom.training import Encoding, Event, Notice
 
 LARGE = 100_000_000
 """Bytes of files from which on a text is not held in memory."""
-_FORMAT = 1
+_FORMAT = 2
 _BETWEEN_EVENTS = 10_000_000
 _UNFINISHED_SECONDS = 3_600
+_CHECKED_TOGETHER = 1 << 22
 _UNUSED_SECONDS = 30 * 24 * 3_600
 _TOKENS_FILE, _TEXT_FILE = "tokens.bin", "text.json"
 _ENTRY = re.compile("[0-9a-f]{32}")
 _OURS = re.compile(r"tokens\.bin|text\.json|\.lock|\.(tokens\.bin|text\.json)\..*\.tmp")
+
+
+class _Text(Struct, forbid_unknown_fields=True, frozen=True):
+    """The content of `text.json`.
+
+    Attributes:
+        key: the folder's name.
+        files: path, size and time of change of each file; None and a digest of what is not a file.
+        tokens: size and time of change of `tokens.bin`.
+        crc32: of its bytes.
+        vocabulary: of the text.
+        starts: where documents begin.
+        sha256: of the text.
+        notices: for the user.
+    """
+
+    key: str
+    files: list[Annotated[list[str | int | None], Meta(min_length=2, max_length=3)]]
+    tokens: list[int]
+    crc32: int
+    vocabulary: Vocabulary
+    starts: Annotated[list[Annotated[int, Meta(ge=0, le=2**53)]], Meta(min_length=1)]
+    sha256: Sha256
+    notices: list[str]
 
 
 @dataclass(frozen=True)
@@ -98,23 +128,28 @@ def encoded_corpus(
 
 def _found_or_encoded(sources: Sources, settings: TextSettings, cache: Path) -> Generator[Event, None, EncodedCorpus]:
     folder = cache / _key(sources, settings)
-    make_folder(folder)
-    with suppress(OSError):
-        os.chmod(folder, 0o700)  # the text may be nobody else's business
-    if _is_in_use(folder):
-        yield Encoding(folder, 0, None, is_waiting=True)
-    with alone_in(folder, wait=True):
-        _remove_unfinished(folder)
-        if (corpus := _found(sources, folder)) is not None:
-            with suppress(OSError):
-                os.utime(folder / _TEXT_FILE)  # it was used
-            yield Notice(f"{sources.name} was encoded before: {folder}")
+    while True:
+        make_folder(folder)
+        with suppress(OSError):
+            os.chmod(folder, 0o700)  # the text may be nobody else's business
+        if _is_in_use(folder):
+            yield Encoding(folder, 0, None, is_waiting=True)
+        with alone_in(folder, wait=True):
+            if not folder.exists():  # another process removed it while it was waited for
+                continue
+            _remove_unfinished(folder)
+            if (corpus := _found(sources, folder)) is not None:
+                with suppress(OSError):
+                    os.utime(folder / _TEXT_FILE)  # it was used
+                yield Notice(f"{sources.name} was encoded before: {folder}")
+                return corpus
+            if (folder / _TEXT_FILE).exists():
+                yield Notice(f"{sources.name}: what was encoded before is damaged, and is encoded again: {folder}")
+            _tidy(cache)
+            yield from _encode(sources, settings, folder)
+            if (corpus := _found(sources, folder)) is None:
+                raise OutputError(f"{folder} is not as it was written. Give another place.")
             return corpus
-        _tidy(cache)
-        yield from _encode(sources, settings, folder)
-        if (corpus := _found(sources, folder)) is None:
-            raise OutputError(f"{folder} is not as it was written. Give another place.")
-        return corpus
 
 
 def _is_in_use(folder: Path) -> bool:
@@ -138,36 +173,52 @@ def _stamps(sources: Sources) -> list[list[Any]]:
 
 
 def _found(sources: Sources, folder: Path) -> EncodedCorpus | None:
-    """Returns what `folder` holds; None where that is not whole."""
+    """Returns what `folder` holds; None unless that is whole, and what was written for these sources."""
     text = _read_text(folder)
     path = folder / _TOKENS_FILE
-    if text is None or text["tokens"] != _stamp(path):
+    if text is None or text.tokens != _stamp(path) or text.files != _stamps(sources):
         return None
-    vocabulary = Vocabulary(**text["vocabulary"])
     try:
-        token_ids = np.memmap(path, vocabulary.token_dtype, mode="r").view(np.ndarray)
+        token_ids = np.memmap(path, text.vocabulary.token_dtype, mode="r").view(np.ndarray)
     except (OSError, ValueError):
         return None
-    starts = np.array(text["starts"], np.int64)
-    return EncodedCorpus(
-        sources.name, text["sha256"], vocabulary, TokenStream(token_ids, starts), tuple(text["notices"])
-    )
+    starts = np.array(text.starts, np.int64)
+    if not (starts[0] == 0 and (np.diff(starts) > 0).all() and starts[-1] < len(token_ids)):
+        return None
+    # A file may be damaged and its times be as they were. 2 GB take a second to check, and 17 to encode again.
+    crc32, highest = _checked(token_ids)
+    if crc32 != text.crc32 or highest >= text.vocabulary.size:
+        return None
+    stream = TokenStream(token_ids, starts)
+    return EncodedCorpus(sources.name, text.sha256, text.vocabulary, stream, tuple(text.notices))
 
 
-def _write_text(folder: Path, text: Mapping[str, Any]) -> None:
-    body = json.dumps(text).encode()
+def _checked(token_ids: Integer[np.ndarray, " tokens"]) -> tuple[int, int]:
+    """Returns the CRC-32 of all ids, and the highest."""
+    crc32, highest = 0, 0
+    for start in range(0, len(token_ids), _CHECKED_TOGETHER):
+        part = token_ids[start : start + _CHECKED_TOGETHER]
+        crc32, highest = zlib.crc32(part.data, crc32), max(highest, int(part.max()))
+    return crc32, highest
+
+
+def _write_text(folder: Path, text: _Text) -> None:
+    body = json.dumps(msgspec.to_builtins(text)).encode()
     write_bytes(folder / _TEXT_FILE, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
 
 
-def _read_text(folder: Path) -> dict[str, Any] | None:
-    """Returns what `_write_text` wrote, to the last bit; None where it is not there."""
+def _read_text(folder: Path) -> _Text | None:
+    """Returns what `_write_text` wrote into this folder, to the last bit; None if that is not there."""
+    path = folder / _TEXT_FILE
     try:
-        digest, _, body = (folder / _TEXT_FILE).read_bytes().partition(b"\n")
-    except OSError:
+        digest, _, body = read_regular_file(path).partition(b"\n")
+        if hashlib.sha256(body).hexdigest().encode() != digest:
+            return None
+        # Not by `parsed_json`: names of files may be bytes that are not UTF-8, and millions of files take megabytes.
+        text = structured(json.loads(body), _Text, str(path))
+    except (OSError, ValueError, RecursionError, ModelFileError):
         return None
-    if hashlib.sha256(body).hexdigest().encode() != digest:
-        return None
-    return dict(json.loads(body))
+    return text if text.key == folder.name else None
 
 
 def _encode(sources: Sources, settings: TextSettings, folder: Path) -> Generator[Event, None, None]:
@@ -188,21 +239,25 @@ def _encode(sources: Sources, settings: TextSettings, folder: Path) -> Generator
         raise sources.empty()
     vocabulary, notices = vocabulary_of(counts, settings)
     reader.of = 2 * reader.read
-    again = hashlib.sha256()
+    again, crc32 = hashlib.sha256(), 0
     with replacing(folder / _TOKENS_FILE) as file:
         for _, piece in reader.pieces(again):
-            file.write(vocabulary.encode(piece, "replace").tobytes())  # what --min-count folds is replaced
+            token_ids = vocabulary.encode(piece, "replace").tobytes()  # what --min-count folds is replaced
+            crc32 = zlib.crc32(token_ids, crc32)
+            file.write(token_ids)
             yield from reader.progress()
         if again.digest() != sha256.digest():
             raise changed(sources.name)
-    text = {
-        "files": _stamps(sources),
-        "tokens": _stamp(folder / _TOKENS_FILE),
-        "vocabulary": asdict(vocabulary),
-        "starts": starts,
-        "sha256": sha256.hexdigest(),
-        "notices": notices,
-    }
+    text = _Text(
+        key=folder.name,
+        files=_stamps(sources),
+        tokens=_stamp(folder / _TOKENS_FILE) or [],
+        crc32=crc32,
+        vocabulary=vocabulary,
+        starts=starts,
+        sha256=sha256.hexdigest(),
+        notices=notices,
+    )
     _write_text(folder, text)
     megabytes, seconds = reader.read / 2e6, max(time.perf_counter() - begin, 1e-3)  # clocks may be coarse
     yield Notice(f"{sources.name}: encoded at {megabytes / seconds:,.0f} MB a second, to be read from {folder}")
@@ -267,7 +322,9 @@ def _is_spent(entry: Path) -> bool:
     if time.time() - (entry / _TEXT_FILE).stat().st_mtime > _UNUSED_SECONDS:
         return True
     # A file that is not there may be on a disk that is not there now.
-    return any(path and os.path.exists(path) and _stamp(Path(path)) != stamp for path, *stamp in text["files"])
+    return any(
+        isinstance(path, str) and os.path.exists(path) and _stamp(Path(path)) != stamp for path, *stamp in text.files
+    )
 
 
 def _stamp(path: Path) -> list[int] | None:
