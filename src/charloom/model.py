@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from charloom import __version__
-from charloom.artifacts import read_tensor_file, write_tensor_file
+from charloom.artifacts import Output, OutputKind, made_with, read_tensor_file, tensor_file_bytes
 from charloom.description import described
 from charloom.errors import ModelFileError, SettingError, TooShortError, UnknownCharacterError
 from charloom.inference import (
@@ -37,9 +37,18 @@ from charloom.settings import (
     Units,
     UnknownPolicy,
     require_count,
+    require_path,
 )
 from charloom.text import Vocabulary, normalize, record_end_in
 
+MODEL = OutputKind(
+    "model",
+    "model.safetensors",
+    "model",
+    lambda path: made_with(path, "format_version"),  # a checkpoint has another
+    keeps_earlier=True,
+)
+"""Files that may be replaced by a model's."""
 FORMAT_VERSION = 3
 """The version of the model files that are written. Earlier ones are read as well; every other is refused."""
 
@@ -256,12 +265,24 @@ class TextModel:
         """Returns the characters of `prompt` that the model does not know, in order."""
         return self.vocabulary.unknown_characters(self.seen(prompt))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Writes the model file, in one step: at every moment `path` is the old file or the new one, whole.
 
+        Another model that stands there is kept as NAME.previous.safetensors; what is not a model is not replaced.
+
+        Args:
+            path: where to.
+            force: whether another model is replaced without being kept.
+
         Raises:
+            SettingError: `path` cannot be a file's name.
             OutputError: the file cannot be written; what stood there is as it was.
         """
+        require_path("path", path)
+        Output(Path(path), MODEL, force=force).write(self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """Returns what a model file holds."""
         units = self.vocabulary.units
         metadata = {
             "format_version": FORMAT_VERSION,
@@ -275,7 +296,7 @@ class TextModel:
             "training": dict(self.training),
         }
         tensors = {name: np.asarray(tensor) for name, tensor in named_tensors(self.network).items()}
-        write_tensor_file(Path(path), tensors, metadata)
+        return tensor_file_bytes(tensors, metadata)
 
 
 def load(path: str | os.PathLike[str]) -> TextModel:
@@ -284,7 +305,9 @@ def load(path: str | os.PathLike[str]) -> TextModel:
     Raises:
         ModelFileError: the file is missing, damaged, not charloom's, or of a version that this one does
             not read.
+        SettingError: `path` cannot be a file's name.
     """
+    require_path("model", path)
     path = Path(path)
     tensors, metadata = read_tensor_file(path)
     version = metadata.get("format_version")

@@ -1,5 +1,8 @@
 """Text from outside (names, files, requests) made safe to print: one line that steers no terminal and forges no log."""
 
+import os
+import shlex
+
 MOST_PRINTED = 300
 """Characters of a value that an error quotes; the rest is cut."""
 
@@ -24,3 +27,30 @@ def quoted(value: object, most: int = MOST_PRINTED) -> str:
     # A text is cut first: the representation of megabytes takes time that its beginning does not.
     text = one_line(repr(value[: most + 1] if isinstance(value, str | bytes) else value))
     return text if len(text) <= most else f"{text[:most]}…"
+
+
+def shell_word(text: str) -> str:
+    """Returns `text` as a word that a shell reads back, on one line; what is not printable is escaped in `$'…'`.
+
+    >>> print(shell_word("a b"), shell_word("it's"), shell_word("red\\x1b"))
+    'a b' 'it'"'"'s' $'red\\033'
+    """
+    if text.isprintable():
+        return shlex.quote(text)
+    escaped = ("\\" + one if one in "\\'" else one if one.isprintable() else _bytes_of(one) for one in text)
+    return f"$'{''.join(escaped)}'"
+
+
+def shell_path(path: str | os.PathLike[str]) -> str:
+    """Returns a path as a word of a command line, which no command takes for an option or for standard input.
+
+    >>> shell_path("-x.txt")
+    './-x.txt'
+    """
+    text = os.fspath(path)
+    return shell_word(f"./{text}" if text.startswith("-") else text)
+
+
+def _bytes_of(character: str) -> str:
+    # Three digits in base eight end by themselves, whatever follows.
+    return "".join(f"\\{byte:03o}" for byte in character.encode("utf-8", "surrogateescape"))

@@ -7,11 +7,13 @@ here imports JAX, so that help pages and refusals come at once.
 import codecs
 import itertools
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from charloom.errors import SettingError
+from charloom.printable import quoted
 
 Units = Literal["chars", "bytes"]
 Schedule = Literal["constant", "cosine"]
@@ -283,6 +285,22 @@ def require_count(name: str, value: object, most: int = MOST_COUNT) -> None:
     """Raises `SettingError` unless `value` is a whole number from 1 to `most`."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
         raise SettingError(name, f"must be a whole number from 1 to {most:,}, got {value!r}")
+
+
+def require_path(name: str, path: str | os.PathLike[str], *, folder: bool = False) -> None:
+    """Raises `SettingError` unless `path` can be a file's name, or a folder's; what is there is not looked at."""
+    text = os.fspath(path)
+    if not text:
+        raise SettingError(name, "must be a path, got an empty one")
+    if "\0" in text:
+        raise SettingError(name, f"must be a path, got {quoted(text)}, which has a null byte")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError as error:
+        character = f"U+{ord(text[error.start]):04X}"
+        raise SettingError(name, f"must be a path, got {quoted(text)}: no file name has a {character}") from None
+    if not folder and text.endswith(tuple(filter(None, (os.sep, os.altsep)))):
+        raise SettingError(name, f"must be a file, got a folder's name, {quoted(text)}")
 
 
 def _require_count(settings: object, name: str, most: int = MOST_COUNT) -> None:

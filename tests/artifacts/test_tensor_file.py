@@ -1,7 +1,6 @@
 import json
 import os
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from charloom.artifacts import read_tensor_file, require_writable, write_tensor_file
+from charloom.artifacts import read_tensor_file, write_tensor_file
 from charloom.errors import ModelFileError, OutputError
 
 tensors_strategy = st.dictionaries(
@@ -131,24 +130,3 @@ def test_missing_files_and_folders(tmp_path):
         read_tensor_file(tmp_path / "none")
     with pytest.raises(ModelFileError, match="Is a directory"):
         read_tensor_file(tmp_path)
-
-
-def test_whether_a_file_can_be_written_is_found_out_early(tmp_path):
-    require_writable(tmp_path / "new.safetensors")
-    assert list(tmp_path.iterdir()) == []
-    (tmp_path / "notes.txt").write_text("precious words")
-    with pytest.raises(OutputError, match="is no model file, and would be written over"):
-        require_writable(tmp_path / "notes.txt")
-    (tmp_path / "app.js").write_text("const x={answer:42}")  # the ninth byte alone does not make a model
-    with pytest.raises(OutputError, match="is no model file"):
-        require_writable(tmp_path / "app.js")
-    with pytest.raises(OutputError, match="is no model file"):
-        require_writable(Path("/dev/null"))
-    with pytest.raises(OutputError, match="is a folder"):
-        require_writable(tmp_path)
-    with pytest.raises(OutputError, match=r"none is no folder\. Make it first"):
-        require_writable(tmp_path / "none" / "x.safetensors")
-    with pytest.raises(OutputError, match=r"notes.txt is no folder"):
-        require_writable(tmp_path / "notes.txt" / "x.safetensors")
-    write_tensor_file(tmp_path / "old.safetensors", {}, {})
-    require_writable(tmp_path / "old.safetensors")

@@ -91,11 +91,8 @@ def test_what_cannot_be_reported_on_is_refused(charloom, model_file, book, tmp_p
     assert_refused(charloom("report", model_file, tmp_path / "none.txt", "--out", tmp_path / "p.html"), 1, "none.txt")
     assert_refused(charloom("report", model_file, "--out", tmp_path / "no" / "p.html"), 1, "p.html")
     # What is no page is not written over.
-    assert_refused(charloom("report", model_file, "--out", book), 1, "book.txt is no HTML page")
-    assert_refused(charloom("score", model_file, book, "--html", book), 1, "book.txt is no HTML page")
-    (tmp_path / "m.html").write_text("mine")
-    out = tmp_path / "m.safetensors"
-    assert_refused(charloom("train", book, "--out", out, "--report", "--updates", 1), 1, "m.html is no HTML page")
+    assert_refused(charloom("report", model_file, "--out", book), 1, "it is not a page that charloom made")
+    assert_refused(charloom("score", model_file, book, "--html", book), 1, "it is one of the files to read")
     assert not (tmp_path / "p.html").exists()
 
 

@@ -10,6 +10,7 @@ import pytest
 from filelock import FileLock
 
 from charloom import __version__
+from charloom.artifacts import LOCK_FILE
 from charloom.errors import OutputError
 from charloom.model import load
 from charloom.studies import STUDIES
@@ -189,7 +190,7 @@ def test_without_its_corpus_a_study_is_left_out_and_the_others_are_done(charloom
 
 
 def test_two_at_a_time_do_not_write_into_one_folder(charloom, copy):
-    with FileLock(copy / ".lock"):
+    with FileLock(copy / LOCK_FILE):
         done = charloom("reproduce", "--quick", "alphabet/stateful", "--out", copy)
     assert_refused(done, 1, "another charloom is at work in")
 

@@ -166,12 +166,12 @@ def test_an_output_that_cannot_be_is_found_out_before_training(charloom, book, t
         tmp_path / "none" / "m.safetensors": "is no folder. Make it first",
         book / "m.safetensors": "is no folder",
         tmp_path: "it is a folder",
-        book: "is no model file",
+        book: "it is one of the files to read",
     }.items():
         done = train(charloom, book, "--out", out, "--epochs", 1000)
         assert_refused(done, 1, words)
     (tmp_path / "notes.txt").write_text("precious")
-    assert_refused(train(charloom, book, "--out", tmp_path / "notes.txt"), 1, "is no model file")
+    assert_refused(train(charloom, book, "--out", tmp_path / "notes.txt"), 1, "it is not a model that charloom made")
     assert (tmp_path / "notes.txt").read_text() == "precious"
 
 
@@ -197,7 +197,7 @@ def test_a_model_is_not_written_over_a_text(charloom, book, model_file, tmp_path
     (tmp_path / "a.txt").write_bytes(book.read_bytes())
     out = tmp_path / "m.safetensors"
     out.write_bytes(model_file.read_bytes())
-    assert_refused(train(charloom, tmp_path, "--bytes", "--out", out), 1, "is among the texts to train on")
+    assert_refused(train(charloom, tmp_path, "--bytes", "--out", out), 1, "it is one of the files to read")
     assert out.read_bytes() == model_file.read_bytes()
 
 

@@ -255,11 +255,11 @@ def test_what_nothing_will_read_is_removed(tmp_path):
         (tmp_path / f"{name}.txt").write_text(f"text {name}")
     encoded([tmp_path / "a.txt"], cache)
     (first,) = entries(cache)
-    (first / ".tokens.bin.x.tmp").write_bytes(b"half, of a killed process")
+    (first / f".charloom-text-{'0' * 32}.tmp").write_bytes(b"half, of a killed process")
     encoded([tmp_path / "a.txt"], cache)  # the same again
     assert not list(first.glob(".*.tmp"))
 
-    (first / ".tokens.bin.x.tmp").write_bytes(b"half")
+    (first / f".charloom-text-{'0' * 32}.tmp").write_bytes(b"half")
     unfinished, foreign = cache / ("0" * 32), cache / ("f" * 32)
     unfinished.mkdir()
     foreign.mkdir()

@@ -99,7 +99,7 @@ def test_the_model_kept_is_the_best_on_validation(tmp_path):
 
 
 def test_the_text_itself_is_no_place_for_the_model(book):
-    with pytest.raises(OutputError, match="is no model file"):
+    with pytest.raises(OutputError, match="not a model that charloom made"):
         cl.train(book, out=book)
     assert book.read_text() == TEXT
 

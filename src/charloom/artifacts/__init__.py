@@ -1,36 +1,48 @@
 """Artifacts: files written in one step, and named tensors with JSON in one of them. Knows nothing of networks."""
 
 from charloom.artifacts.files import (
+    LOCK_FILE,
     alone_in,
     cannot_write,
+    is_unfinished,
     make_folder,
+    remove_unfinished,
     replacing,
-    require_writable_page,
     write_bytes,
 )
+from charloom.artifacts.output_paths import NO_INPUTS, InputFiles, Output, OutputKind, remove_own
 from charloom.artifacts.reading import read_regular_file
 from charloom.artifacts.structures import parsed_json, structured
 from charloom.artifacts.tensor_file import (
     METADATA_KEY,
+    made_with,
     read_metadata,
     read_tensor_file,
-    require_writable,
+    tensor_file_bytes,
     write_tensor_file,
 )
 
 __all__ = [
+    "LOCK_FILE",
     "METADATA_KEY",
+    "NO_INPUTS",
+    "InputFiles",
+    "Output",
+    "OutputKind",
     "alone_in",
     "cannot_write",
+    "is_unfinished",
+    "made_with",
     "make_folder",
     "parsed_json",
     "read_metadata",
     "read_regular_file",
     "read_tensor_file",
+    "remove_own",
+    "remove_unfinished",
     "replacing",
-    "require_writable",
-    "require_writable_page",
     "structured",
+    "tensor_file_bytes",
     "write_bytes",
     "write_tensor_file",
 ]

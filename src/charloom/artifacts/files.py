@@ -2,86 +2,97 @@
 
 import errno
 import os
+import re
+import secrets
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from charloom.errors import InUseError, OutputError
 
-# Asked for by setting it, and therefore once, before there are threads.
-_UMASK = os.umask(0)
-os.umask(_UMASK)
+LOCK_FILE = ".charloom.lock"
+"""Is held while a process works in a folder."""
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Writes `data` as the file `path`, in one step.
+def write_bytes(path: Path, data: bytes, owner: str = "file") -> None:
+    """Writes `data` as the file `path`, in one step, whatever stands there: `Output` decides about that.
 
     Raises:
         OutputError: the file cannot be written; what stood at `path` is as it was.
     """
-    with replacing(path) as file:
+    with replacing(path, owner) as file:
         file.write(data)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(
+    path: Path, owner: str = "file", before_replacing: Callable[[], None] = lambda: None
+) -> Iterator[IO[bytes]]:
     """Gives a temporary file beside `path`, which is flushed to disk and takes its place when the block ends well.
+
+    Args:
+        path: the file; a link stays one, and what it leads to is replaced. Permissions stay as they were; those of a
+            new file are what the umask lets them be.
+        owner: who writes, in a word. It stands in the temporary file's name, for `remove_unfinished`.
+        before_replacing: is called when all is written, and only the last step is left.
 
     Raises:
         OutputError: the file cannot be written; what stood at `path` is as it was.
     """
     temporary = None
-    path = Path(os.path.realpath(path))  # a link stays one
+    path = Path(os.path.realpath(path))
     try:
-        mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_UMASK
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
+        descriptor, temporary = _temporary_file(path.parent, owner)
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, mode)  # mkstemp's 0600 is for secrets
+        if mode is not None:
+            os.chmod(temporary, mode)
+        before_replacing()
         os.replace(temporary, path)
+        temporary = None
         _flush_folder(path.parent)
     except OSError as error:
         raise OutputError(cannot_write(path, error)) from error
     finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+        if temporary is not None:
+            with suppress(OSError):
+                os.unlink(temporary)
 
 
-def require_replaceable(path: Path, kind: str, example: str, is_one: Callable[[Path], bool]) -> None:
-    """Makes sure that a file of a `kind` can be written at `path`, in the place of nothing or of another such.
-
-    Raises:
-        OutputError: the folder is missing or not writable, or what stands there is something else.
-    """
-    if path.is_dir():
-        raise OutputError(f"cannot write {path}: it is a folder. Give a file, such as {path / example}.")
-    try:
-        if path.exists() and not (path.is_file() and is_one(path)):
-            raise OutputError(f"{path} is no {kind}, and would be written over. Give another name.")
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(descriptor)
-        os.unlink(temporary)
-    except OSError as error:
-        raise OutputError(cannot_write(path, error)) from error
-
-
-def require_writable_page(path: Path) -> None:
-    """Makes sure that an HTML page can be written at `path`.
+def require_writable_folder(path: Path) -> None:
+    """Makes sure that a file can be made beside `path`, before hours go into what should stand there.
 
     Raises:
-        OutputError: the folder is missing or not writable, or what stands there is no page.
+        OSError: it cannot.
     """
-    require_replaceable(path, "HTML page", "page.html", _looks_like_page)
+    descriptor, temporary = _temporary_file(Path(os.path.realpath(path)).parent, "file")
+    os.close(descriptor)
+    os.unlink(temporary)
 
 
-def _looks_like_page(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return file.read(14).lower() in (b"", b"<!doctype html")
+def _temporary_file(folder: Path, owner: str) -> tuple[int, Path]:
+    # The kernel itself applies the umask, which nobody can ask for without setting it for a moment.
+    path = folder / f".charloom-{owner}-{secrets.token_hex(16)}.tmp"
+    return os.open(path, _CREATE, 0o666), path
+
+
+def is_unfinished(name: str, owner: str) -> bool:
+    """Returns whether a file of this name is a temporary one that `owner` wrote, or was killed while it wrote."""
+    return re.fullmatch(rf"\.charloom-{owner}-[0-9a-f]{{32}}\.tmp", name) is not None
+
+
+def remove_unfinished(folder: Path, owner: str) -> None:
+    """Removes what a killed `owner` left in `folder`; the caller holds the folder's lock, so that none is at work."""
+    for path in folder.iterdir():
+        if is_unfinished(path.name, owner):
+            with suppress(OSError):
+                path.unlink()
 
 
 def make_folder(path: Path) -> None:
@@ -108,11 +119,16 @@ def alone_in(folder: Path, *, wait: bool = False) -> Iterator[None]:
 
     Raises:
         InUseError: one is at work there, and is not waited for.
-        OutputError: the folder cannot be written to.
+        OutputError: the folder cannot be written to, or somebody's own file has the lock's name.
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / ".lock")
+    path = folder / LOCK_FILE
+    with suppress(OSError):
+        found = path.lstat()
+        if found.st_size or not stat.S_ISREG(found.st_mode):  # which locking would empty
+            raise OutputError(f"{path} is not the lock that charloom makes. Move it, or give another folder.")
+    lock = FileLock(path)
     try:
         lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
@@ -137,7 +153,10 @@ def cannot_write(path: Path, error: OSError) -> str:
 def _flush_folder(folder: Path) -> None:
     if os.name == "nt":
         return  # folders cannot be opened there, and a rename needs no flush
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # a folder that may be written to and not read
+        return
     try:
         os.fsync(descriptor)
     finally:

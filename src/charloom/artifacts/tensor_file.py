@@ -1,7 +1,6 @@
 """One safetensors file: tensors, and a JSON object under the metadata key `charloom`. Nothing is ever unpickled."""
 
 import json
-import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,30 +10,44 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from charloom.artifacts.files import require_replaceable, write_bytes
+from charloom.artifacts.files import write_bytes
 from charloom.errors import ModelFileError
 
 METADATA_KEY = "charloom"
+_MOST_HEADER_BYTES = 100_000_000  # as of safetensors
+
+
+def tensor_file_bytes(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> bytes:
+    """Returns a file of `tensors` and `metadata`; the same input gives the same bytes."""
+    text = json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return save({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, {METADATA_KEY: text})
 
 
 def write_tensor_file(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
-    """Writes `tensors` and `metadata` to `path` in one step; the same input gives the same bytes.
+    """Writes `tensors` and `metadata` to `path` in one step, whatever stands there.
 
     Raises:
         OutputError: the file cannot be written; what stood at `path` is as it was.
     """
-    text = json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    data = save({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, {METADATA_KEY: text})
-    write_bytes(path, data)
+    write_bytes(path, tensor_file_bytes(tensors, metadata))
 
 
-def require_writable(path: Path) -> None:
-    """Makes sure that a model file can be written at `path`, before hours go into what should stand there.
+def made_with(path: Path, key: str) -> bool:
+    """Returns whether the file at `path` has charloom's metadata, with a field `key`; its tensors are not looked at.
 
     Raises:
-        OutputError: the folder is missing or not writable, or what stands there is no model file.
+        OSError: it cannot be read.
     """
-    require_replaceable(path, "model file", "model.safetensors", _looks_like_tensor_file)
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > _MOST_HEADER_BYTES:
+            return False
+        header = file.read(length)
+    try:
+        metadata = json.loads(json.loads(header)["__metadata__"][METADATA_KEY])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+    return len(header) == length and isinstance(metadata, dict) and key in metadata
 
 
 def read_tensor_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -89,12 +102,3 @@ def _parsed(path: Path, text: str | None) -> dict[str, Any]:
     if not isinstance(metadata, dict):
         raise ModelFileError(f"{path} is damaged: its metadata is no JSON object.")
     return metadata
-
-
-def _looks_like_tensor_file(path: Path) -> bool:
-    # Eight bytes with the length of a header, which is a JSON object and no longer than the file.
-    with open(path, "rb") as file:
-        beginning = file.read(9)
-    if len(beginning) < 9:
-        return not beginning  # an empty file holds nothing to lose
-    return beginning[8:] == b"{" and struct.unpack("<Q", beginning[:8])[0] + 8 <= path.stat().st_size

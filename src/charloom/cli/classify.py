@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charloom.cli.options import (
+    FilePath,
+    SourceName,
     encoding_option,
     encoding_or_default,
     json_option,
@@ -36,8 +38,15 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="MODEL MODEL...")
-@click.option("--text", "files", multiple=True, metavar="FILE|-", help="What to classify.  [default: standard input]")
+@click.argument("models", nargs=-1, required=True, type=FilePath(), metavar="MODEL MODEL...")
+@click.option(
+    "--text",
+    "files",
+    type=SourceName(),
+    multiple=True,
+    metavar="FILE|-",
+    help="What to classify.  [default: standard input]",
+)
 @click.option("--per", type=click.Choice(["line", "file"]), help="Classify each of these for itself.")
 @encoding_option
 @threads_option

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from charloom.cli.options import encoding_or_default, json_option, require_encoding, set_threads, threads_option
+from charloom.cli.options import (
+    FilePath,
+    encoding_or_default,
+    json_option,
+    require_encoding,
+    set_threads,
+    threads_option,
+)
 from charloom.errors import CharloomError
 from charloom.printable import one_line
 from charloom.settings import SamplingSettings, UnknownPolicy, require_count, require_seed
@@ -22,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=FilePath())
 @click.option("--prompt", default="", help="The text to go on from.  [default: none]")
 @click.option("--length", type=int, default=400, show_default=True, help="New characters.")
 @click.option(
@@ -39,7 +46,7 @@ if TYPE_CHECKING:
 @click.option("--unique", is_flag=True, help="No text twice.")
 @click.option(
     "--novel",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     metavar="TEXT",
     help="No text that stands in TEXT, the one that the model was trained on.",
 )

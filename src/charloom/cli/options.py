@@ -1,17 +1,55 @@
 """Options that several commands share."""
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import click
 
 from charloom.printable import one_line
-from charloom.settings import TextSettings
+from charloom.settings import TextSettings, require_path
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 INTERRUPTED, WRONG_WORDS, WRONG_DATA = 130, 2, 1
 """Exit statuses other than 0."""
+
+
+class FilePath(click.ParamType[Path]):
+    """A file's path; what no file can be called is refused without looking for it."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        require_path(_name_of(param), value)
+        return Path(value)
+
+
+class FolderPath(click.Path):
+    """A folder's path."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        require_path(_name_of(param), value, folder=True)
+        return super().convert(value, param, ctx)
+
+
+class SourceName(click.ParamType[str]):
+    """What is read: a file, a folder, a pattern, `-` or a name of the catalog."""
+
+    name = "source"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value:  # an empty one is told of where it is looked for
+            require_path(_name_of(param), value, folder=True)
+        return str(value)
+
+
+def _name_of(parameter: click.Parameter | None) -> str:
+    return (parameter.name if parameter else None) or "path"
+
 
 json_option: Decorator = click.option(
     "--json",

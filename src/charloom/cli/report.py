@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from charloom.cli.options import (
+    FilePath,
+    SourceName,
     encoding_option,
     encoding_or_default,
     require_encoding,
@@ -14,16 +16,17 @@ from charloom.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from charloom.artifacts import Output
     from charloom.model import TextModel
     from charloom.text import Corpus
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("text", nargs=-1, metavar="[TEXT]")
+@click.argument("model", type=FilePath())
+@click.argument("text", nargs=-1, type=SourceName(), metavar="[TEXT]")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(),
     metavar="PAGE",
     help="The page.  [default: MODEL's name, with .html]",
 )
@@ -45,28 +48,26 @@ def report(model: Path, text: tuple[str, ...], out: Path | None, encoding: str |
         raise click.UsageError("--encoding is of TEXT: give a text as well.")
     set_threads(threads)
 
-    from charloom.artifacts import require_writable_page
+    from charloom.artifacts import InputFiles, Output
     from charloom.model import load
+    from charloom.reports import PAGE
     from charloom.text import find_sources, read_corpus
 
     loaded = load(model)
-    page = out or model.with_suffix(".html")
-    require_writable_page(page)
-    if not text:
-        write_report(loaded, model.name, page, None)
-        return
-    settings = loaded.text.in_encoding(encoding_or_default(encoding, [loaded.text.encoding]))
-    write_report(loaded, model.name, page, read_corpus(find_sources(text, settings), settings))
+    settings = loaded.text.in_encoding(encoding_or_default(encoding, [loaded.text.encoding])) if text else loaded.text
+    sources = find_sources(text, settings) if text else None
+    inputs = InputFiles([model, *(sources.paths if sources else ())], standard_input="-" in text)
+    page = Output(out or model.with_suffix(".html"), PAGE, inputs, is_default=out is None)
+    write_report(loaded, model.name, page, None if sources is None else read_corpus(sources, settings))
 
 
 def write_report(
-    model: "TextModel", name: str, page: Path, corpus: "Corpus | None", why_not: str = "no text was given"
+    model: "TextModel", name: str, page: "Output", corpus: "Corpus | None", why_not: str = "no text was given"
 ) -> None:
     """Writes the page, with `corpus` looked into, and says so."""
-    from charloom.artifacts import write_bytes
     from charloom.report import report as page_of
 
     for notice in () if corpus is None else corpus.notices:
         click.echo(notice, err=True)
-    write_bytes(page, page_of(model, name, corpus, why_not).encode("utf-8", "surrogatepass"))
-    click.echo(f"{page}: a report; open it in a browser", err=True)
+    page.write(page_of(model, name, corpus, why_not).encode("utf-8", "surrogatepass"))
+    click.echo(f"{page.path}: a report; open it in a browser", err=True)

@@ -5,14 +5,14 @@ from pathlib import Path
 import click
 
 from charloom.cli.interrupt import Interrupt
-from charloom.cli.options import WRONG_DATA, set_threads, threads_option
+from charloom.cli.options import WRONG_DATA, FolderPath, set_threads, threads_option
 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[STUDY[/RUNG]]...")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=FolderPath(),
     default=Path("charloom-results"),
     show_default=True,
     metavar="DIR",

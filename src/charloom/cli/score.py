@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from charloom.cli.options import (
+    FilePath,
+    SourceName,
     encoding_option,
     encoding_or_default,
     json_option,
@@ -45,8 +47,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("files", nargs=-1, metavar="[FILE|-]...")
+@click.argument("model", type=FilePath())
+@click.argument("files", nargs=-1, type=SourceName(), metavar="[FILE|-]...")
 @click.option("--per", type=click.Choice(["line", "char", "file"]), help="Score each of these for itself.")
 @click.option("--top", type=int, metavar="N", help="With --per line: the N most surprising lines alone, at the end.")
 @click.option("--above", type=float, metavar="BITS", help="With --per line: lines of more bits per character alone.")
@@ -65,7 +67,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--against",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     metavar="MODEL",
     help="Compare with this model, in bits per byte of UTF-8; --top and --above then go by how much less it is "
     "surprised.",
@@ -84,7 +86,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--html",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(),
     metavar="PAGE",
     help="Write a page too: the text colored by surprise, and what the model expected in each place.",
 )
@@ -126,8 +128,10 @@ def score(
     require_encoding(encoding)
     set_threads(threads)
 
+    from charloom.artifacts import InputFiles, Output
     from charloom.inference import settings_for
     from charloom.model import load
+    from charloom.reports import PAGE
     from charloom.text import find_sources, read_standard_input
 
     loaded = load(model)
@@ -162,7 +166,9 @@ def score(
             for one in found:
                 _print_total(one.name, total_costs(scorers, [one]), as_json, of_file=True)
         elif html is not None:
-            _print_total(named(found), [write_surprise(scorers[0], model.name, found, html)], as_json)
+            inputs_read = InputFiles([model, *(one.name for one in found)], standard_input="-" in files)
+            page = Output(html, PAGE, inputs_read)
+            _print_total(named(found), [write_surprise(scorers[0], model.name, found, page)], as_json)
         else:
             costs = total_costs(scorers, found)
             require_scored(found, costs)

@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
+from charloom.cli.options import FilePath
 from charloom.errors import CharloomError
 
 
 @click.command()
-@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="MODEL...")
+@click.argument("models", nargs=-1, required=True, type=FilePath(), metavar="MODEL...")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 for any.")
 @click.option("--reload", "reloads", is_flag=True, help="Take up a model file anew when it changes.")

@@ -8,12 +8,12 @@ from typing import Any
 import click
 
 from charloom import __version__
-from charloom.cli.options import json_option
+from charloom.cli.options import FilePath, json_option
 from charloom.printable import one_line
 
 
 @click.command()
-@click.argument("models", type=click.Path(path_type=Path), nargs=-1, metavar="[MODEL [MODEL]]")
+@click.argument("models", type=FilePath(), nargs=-1, metavar="[MODEL [MODEL]]")
 @json_option
 def show(models: tuple[Path, ...], as_json: bool) -> None:
     """Show what is in MODEL; of two what they have in common and what not; of none what is computed with here.

@@ -8,12 +8,13 @@ from charloom.cli.scoring import Input, named, piece_scores, units_of
 from charloom.errors import CharloomError
 
 if TYPE_CHECKING:
+    from charloom.artifacts import Output
     from charloom.inference import Cost, Score, Scorer
 
 _GUESSES = 5
 
 
-def write_surprise(scorer: "Scorer", model: str, found: Sequence[Input], page: Path) -> "Cost":
+def write_surprise(scorer: "Scorer", model: str, found: Sequence[Input], page: "Output") -> "Cost":
     """Writes a page of the texts, and returns what they cost.
 
     Raises:
@@ -21,11 +22,9 @@ def write_surprise(scorer: "Scorer", model: str, found: Sequence[Input], page: P
     """
     import numpy as np
 
-    from charloom.artifacts import require_writable_page, write_bytes
     from charloom.inference import Cost
     from charloom.reports import surprise_page
 
-    require_writable_page(page)
     scores = _scores(scorer, found)
     characters = [character for score in scores for character in units_of(score.text)]
     guesses = [score.guesses for score in scores if score.guesses is not None]
@@ -39,7 +38,7 @@ def write_surprise(scorer: "Scorer", model: str, found: Sequence[Input], page: P
         np.concatenate([one.log_probs for one in guesses]),
         units_of(vocabulary.characters if vocabulary.units == "chars" else bytes(range(256))),
     )
-    write_bytes(page, html.encode("utf-8", "surrogatepass"))
+    page.write(html.encode("utf-8", "surrogatepass"))
     return sum((Cost.of(score, score.text) for score in scores), Cost())
 
 

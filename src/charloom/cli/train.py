@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,13 +13,24 @@ import click
 from click.core import ParameterSource
 
 from charloom.cli.interrupt import Interrupt
-from charloom.cli.options import WRONG_DATA, Decorator, json_option, set_threads, threads_option
+from charloom.cli.options import (
+    WRONG_DATA,
+    Decorator,
+    FilePath,
+    FolderPath,
+    SourceName,
+    json_option,
+    set_threads,
+    threads_option,
+)
 from charloom.errors import OutputError, RunFolderError
+from charloom.printable import shell_path, shell_word
 from charloom.settings import CellName, NetworkSettings, Schedule, TextSettings, TrainingSettings
 from charloom.text import uncompressed_name
 from charloom.units import bits_from_nats, format_seconds, parse_seconds, shortest_seconds
 
 if TYPE_CHECKING:
+    from charloom.artifacts import Output
     from charloom.runs import RunSettings, TrainingResult
     from charloom.training import Event
 
@@ -68,13 +78,15 @@ class _Pace(click.ParamType[Any]):
 
 
 @click.command()
-@click.argument("sources", nargs=-1, metavar="[SOURCE...]")
+@click.argument("sources", nargs=-1, type=SourceName(), metavar="[SOURCE...]")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     metavar="MODEL",
-    help="The model file, written at each improvement.  [default: SOURCE's name, with .safetensors]",
+    help="The model file, written at each improvement. An earlier model there is kept as NAME.previous.safetensors.  "
+    "[default: SOURCE's name, with .safetensors]",
 )
+@click.option("--force", is_flag=True, help="Replace an earlier model at MODEL without keeping it.")
 @click.option(
     "--budget",
     type=_Duration(),
@@ -134,19 +146,19 @@ class _Pace(click.ParamType[Any]):
 @_setting(TrainingSettings, "seed", "--seed", int, "Of the first weights, of dropout, of the records held out.")
 @click.option(
     "--run",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FolderPath(),
     metavar="DIR",
     help="A folder for checkpoints and metrics, for --resume.",
 )
 @click.option(
     "--resume",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FolderPath(),
     metavar="DIR",
     help="Resume the run in DIR with its own settings; SOURCE and --out say where the text and the model are now.",
 )
 @click.option(
     "--cache",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FolderPath(),
     metavar="DIR",
     help="A folder to keep the text in, encoded, and to read it from.  [default: the user's cache, from 100 MB on]",
 )
@@ -160,6 +172,7 @@ def train(
     /,
     sources: tuple[str, ...],
     out: Path | None,
+    force: bool,
     run: Path | None,
     resume: Path | None,
     cache: Path | None,
@@ -211,7 +224,6 @@ def train(
 
     set_threads(threads)
 
-    from charloom.artifacts import require_writable_page
     from charloom.cli.terminal import TrainingDisplay
     from charloom.runs import RunSettings, run_training
     from charloom.training import Encoding, Event, follow
@@ -226,13 +238,13 @@ def train(
         cache=cache,
         samples=True,
         given=given,
+        report=report,
+        out_is_default=out is None,
+        force=force,
     )
     if resume is not None:
         settings = _held(context, settings, resume)
-    out, folder = settings.out, settings.folder
-    assert out is not None  # the command line always names one
-    if report:
-        require_writable_page(out.with_suffix(".html"))
+    folder = settings.folder
     kept = "the model is validated and saved" if folder is None else "a checkpoint and the model are saved"
     plots = folder / "tensorboard" if tensorboard and folder is not None else None
     with TrainingDisplay() as display, Interrupt(display.print, kept) as interrupt, _plotting(plots) as plot:
@@ -249,23 +261,24 @@ def train(
         reserved = _REPORT_SECONDS if report else 0.0  # a budget's time is the report's, too
         result = follow(run_training(settings, lambda: bool(interrupt.came), context.obj, reserved), on_event)
     seconds = time.monotonic() - context.obj
+    assert result.out is not None  # the command line always names one
     has_budget = settings.training.epochs is None and settings.training.updates is None
     if has_budget and not interrupt.came and result.repeating is not None:
         click.echo(f"The same again: {_command(context, result.repeating)}", err=True)
     if as_json:
-        click.echo(json.dumps(_report(out, result, seconds)))
+        click.echo(json.dumps(_report(result.out, result, seconds)))
     else:
-        _print_summary(out, result, seconds)
-    if report:
-        _write_report(settings, result, out)
+        _print_summary(result.out, result, seconds)
+    if result.page is not None:
+        _write_report(settings, result, result.out.name, result.page)
     if interrupt.came:
         if folder is not None:
-            click.echo(f"Go on with: charloom train --resume {shlex.quote(str(folder))}", err=True)
+            click.echo(f"Go on with: charloom train --resume {shell_path(folder)}", err=True)
         return interrupt.status
     return WRONG_DATA if result.stopped.reason == "diverged" else 0
 
 
-def _write_report(settings: "RunSettings", result: "TrainingResult", out: Path) -> None:
+def _write_report(settings: "RunSettings", result: "TrainingResult", name: str, page: "Output") -> None:
     """Writes the report on a model beside it, with the text that it was trained on where that can be read again."""
     from charloom.cli.report import write_report
     from charloom.runs.token_cache import LARGE
@@ -276,7 +289,7 @@ def _write_report(settings: "RunSettings", result: "TrainingResult", out: Path) 
         sources, why_not = find_sources(settings.sources, settings.text), "it is too large to be looked into"
         if sources.likely_size < LARGE:
             corpus = read_corpus(sources, settings.text)
-    write_report(result.model, out.name, out.with_suffix(".html"), corpus, why_not)
+    write_report(result.model, name, page, corpus, why_not)
 
 
 @contextmanager
@@ -322,6 +335,8 @@ def _held(context: click.Context, given: "RunSettings", folder: Path) -> "RunSet
         text_given=bool(given.sources),
         out=out or folder / "model.safetensors",  # a run that Python began may have kept its model in memory
         cache=given.cache or held.cache,
+        report=given.report,
+        force=given.force,
     )
 
 
@@ -344,7 +359,7 @@ def _of(settings: type, values: dict[str, Any]) -> dict[str, Any]:
 def _command(context: click.Context, settings: "RunSettings") -> str:
     """Returns the command line that makes a run of `settings`, every setting that can be picked written out."""
     flat = _flat(settings)
-    words = ["charloom", "train", "--out", str(settings.out)]
+    words = ["charloom", "train", "--out", shell_path(settings.out or "")]
     for parameter in context.command.params:
         name = {"as_bytes": "units"}.get(str(parameter.name), str(parameter.name))
         if name not in flat or name in ("sources", "out", "cache") or not isinstance(parameter, click.Option):
@@ -355,16 +370,15 @@ def _command(context: click.Context, settings: "RunSettings") -> str:
         elif name == "pace":
             words += ["--pace", ",".join(f"{update}:{planned}" for update, planned in value)] if value else []
         elif name == "delimiter":
-            words += ["--delimiter", _escaped(value)] if value else []
+            words += ["--delimiter", shell_word(_escaped(value))] if value else []
         elif value is not None and value != parameter.default:
             words += [
                 parameter.opts[0],
-                f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value),
+                shell_word(f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)),
             ]
     if threads := context.params["threads"]:  # from four on sums may come in another order
         words += ["--threads", str(threads)]
-    sources = [str(source) for source in settings.sources]
-    return shlex.join([*words, *["--"] * any(source.startswith("-") and source != "-" for source in sources), *sources])
+    return " ".join([*words, *("-" if source == "-" else shell_path(source) for source in settings.sources)])
 
 
 def _escaped(delimiter: str) -> str:
@@ -407,4 +421,4 @@ def _print_summary(out: Path, result: "TrainingResult", seconds: float) -> None:
         f"held-out characters, after {format_seconds(seconds)}"
         + (f" at {speed:,.0f} characters a second" if speed else "")
     )
-    click.echo(f"Next: charloom generate {shlex.quote(str(out))}")
+    click.echo(f"Next: charloom generate {shell_path(out)}")

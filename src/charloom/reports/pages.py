@@ -1,8 +1,26 @@
 """Pages: templates filled in, each a file that opens without a network."""
 
 import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+from charloom.artifacts import OutputKind
+
+_BEGINNING = re.compile(
+    rb"\s*<!doctype html>\s*<html[^>]*>\s*<head>\s*<meta charset=[^>]*>\s*<meta name=.generator. content=.charloom\W"
+)
+_MOST_BEGINNING_BYTES = 1000
+
+
+def _is_own(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return _BEGINNING.match(file.read(_MOST_BEGINNING_BYTES)) is not None
+
+
+PAGE = OutputKind("page", "page.html", "report", _is_own)
+"""Files that may be replaced by a page: other pages of charloom's. Each template begins with what tells them."""
 
 
 def rendered(template: str, filters: dict[str, Callable[..., Any]] | None = None, **values: Any) -> str:

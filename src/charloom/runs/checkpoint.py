@@ -7,17 +7,27 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from charloom.artifacts import read_metadata, read_tensor_file, write_tensor_file
+from charloom.artifacts import Output, OutputKind, made_with, read_metadata, read_tensor_file, tensor_file_bytes
 from charloom.errors import ModelFileError
 from charloom.models import named_tensors, restored
 
 CHECKPOINT_VERSION = 3
+CHECKPOINT = OutputKind(
+    "checkpoint",
+    "checkpoint.safetensors",
+    "checkpoint",
+    lambda path: made_with(path, "checkpoint_version"),
+    owner="run",
+)
+"""Files that may be replaced by a checkpoint."""
 
 State = TypeVar("State")
 
 
-def write_checkpoint(path: Path, state: Any, progress: Mapping[str, Any]) -> None:
-    """Writes `state`, a tree of arrays, and what is to be known of it, JSON values, in one step.
+def write_checkpoint(path: Path, state: Any, progress: Mapping[str, Any]) -> Path:
+    """Writes `state`, a tree of arrays, and what is to be known of it, JSON values, in one step; returns where.
+
+    That is `path`, or a name beside it where something stands there that is not a checkpoint.
 
     Raises:
         OutputError: the file cannot be written.
@@ -28,7 +38,9 @@ def write_checkpoint(path: Path, state: Any, progress: Mapping[str, Any]) -> Non
         "progress": dict(progress),
         "tensors_sha256": _sha256(tensors),
     }
-    write_tensor_file(path, tensors, metadata)
+    output = Output(path, CHECKPOINT, is_default=True)
+    output.write(tensor_file_bytes(tensors, metadata))
+    return output.path
 
 
 def read_progress(path: Path) -> dict[str, Any]:

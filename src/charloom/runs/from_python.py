@@ -12,7 +12,7 @@ from charloom.model import TextModel
 from charloom.runs.run_file import settings_of_run
 from charloom.runs.run_settings import RunSettings
 from charloom.runs.training_run import run_training
-from charloom.settings import CellName, NetworkSettings, Schedule, TextSettings, TrainingSettings
+from charloom.settings import CellName, NetworkSettings, Schedule, TextSettings, TrainingSettings, require_path
 from charloom.training import Event, follow
 from charloom.units import parse_seconds
 
@@ -46,6 +46,7 @@ def train(
     validation: float | None = None,
     patience: int | None = None,
     seed: int = TrainingSettings.seed,
+    force: bool = False,
     run: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
@@ -65,7 +66,9 @@ def train(
         warmup_ratio: share of the run in which the learning rate rises from zero.
         clip_norm: gradients with a larger global norm are scaled down to it.
         state_reset_probability: chance that a lane's state is zeroed before an update; records always begin from zero.
-        out: a model file that is written at each improvement.
+        out: a model file that is written at each improvement. A model that another call or command left there is kept
+            as NAME.previous.safetensors; what is not a model is not replaced.
+        force: whether an earlier model at `out` is replaced without being kept.
         run: a folder for checkpoints and metrics; `resume` goes on with what it holds.
         cache: a folder that the text is kept in, encoded, to be read from there instead of from memory; files of
             100 MB and more always are (but for records), in the user's cache folder where none is given.
@@ -75,6 +78,9 @@ def train(
         CharloomError: a source, a setting or the output is not as it should be.
     """
     began = time.monotonic()
+    for name, path in {"out": out, "run": run, "cache": cache}.items():
+        if path is not None:
+            require_path(name, path, folder=name != "out")
     network = _given(cell=cell, hidden=hidden, layers=layers, embedding=embedding)
     training = _given(
         lanes=lanes,
@@ -88,6 +94,7 @@ def train(
     settings = RunSettings(
         sources=sources,
         out=None if out is None else Path(out),
+        force=force,
         text=TextSettings(
             units="bytes" if bytes else "chars",
             lowercase=lowercase,
@@ -146,9 +153,11 @@ def resume(
     Raises:
         CharloomError: there is no run to resume, or its text is another now.
     """
+    require_path("run", run, folder=True)
     settings = settings_of_run(Path(run))
     if sources:
         settings = replace(settings, sources=tuple(sources), text_given=True)
     if out is not None:
+        require_path("out", out)
         settings = replace(settings, out=Path(out))
     return follow(run_training(settings), on_event).model

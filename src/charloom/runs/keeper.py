@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from charloom.artifacts import Output
 from charloom.errors import OutputError
 from charloom.model import TextModel
 from charloom.models import Network, SequenceModel
@@ -75,6 +76,7 @@ class Keeper:
         fitted: TrainingSettings,
         trained_on: Mapping[str, str | int],
         vocabulary: Vocabulary,
+        output: Output | None,
         folder: RunFolder | None,
         clock: Budget,
         run: str = "",
@@ -88,6 +90,7 @@ class Keeper:
         self._clock = clock
         self._history: list[Evaluated] = []
         self._samples: list[Sampled] = []
+        self._output = output
         self._folder = folder
         self._run = run
 
@@ -164,11 +167,11 @@ class Keeper:
             self.best = evaluation
             if not self._samples or evaluation.update >= _SAMPLES_APART * self._samples[-1].update:
                 self._samples.append(Sampled(update=evaluation.update, text=self._sample()))
-            if self._settings.out is not None:
+            if self._output is not None:
                 try:
                     with self._clock.waiting():
-                        self.model().save(self._settings.out)
-                    yield Saved(self._settings.out)
+                        self._output.write(self.model().to_bytes())
+                    yield Saved(self._output.path)
                 except OutputError as error:  # there may be space again at the next improvement
                     yield Notice(f"{error} Training goes on")
         if self._folder is not None:

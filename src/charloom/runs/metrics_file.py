@@ -62,7 +62,7 @@ class MetricsFile:
             with open(self.path, "rb", opener=_without_waiting) as file:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     raise OSError("it is not a regular file")
-                with replacing(self.path) as kept:
+                with replacing(self.path, "run") as kept:
                     for number, line in enumerate(_lines(file), 1):
                         found = _update_of(line)
                         if found is not None and last < found:

@@ -20,7 +20,7 @@ from msgspec import Meta, Struct
 from charloom import __version__
 from charloom.artifacts import parsed_json, read_regular_file, structured
 from charloom.errors import RunFolderError, SettingError
-from charloom.printable import one_line
+from charloom.printable import one_line, shell_path
 from charloom.runs.run_settings import RunSettings
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
 from charloom.text import CATALOG
@@ -170,7 +170,7 @@ def as_json(run: RunFile) -> bytes:
 def _nothing_in(folder: Path) -> str:
     if folder.is_dir() and any(path.name.startswith("checkpoint-") for path in folder.iterdir()):
         return f"{folder} has checkpoints, but no {RUN_FILE} to resume with. {_REMEDY}"
-    return f"{folder} holds no run to go on with. `charloom train SOURCE --run {folder}` begins one."
+    return f"{folder} holds no run to go on with. `charloom train SOURCE --run {shell_path(folder)}` begins one."
 
 
 def _is_name(source: str) -> bool:

@@ -26,6 +26,9 @@ class RunSettings:
         resume: whether `folder` holds this run, which is gone on with.
         text_given: whether the `sources` of a resumed run are not those in its folder, but were given again.
         samples: whether to write a short sample now and then.
+        report: whether the caller will write a page about the model beside it, whose place is to be found.
+        out_is_default: whether nobody asked for `out`, so that a model goes beside what stands there.
+        force: whether an earlier model at `out` is replaced without being kept.
         given: names of the network's and of training's settings that somebody chose; with a budget the others are
             picked.
     """
@@ -40,6 +43,9 @@ class RunSettings:
     resume: bool = False
     text_given: bool = False
     samples: bool = False
+    report: bool = False
+    out_is_default: bool = False
+    force: bool = False
     given: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:

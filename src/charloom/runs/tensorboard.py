@@ -1,5 +1,6 @@
 """A run's events as TensorBoard shows them."""
 
+import secrets
 import time
 from contextlib import suppress
 from importlib.util import find_spec
@@ -74,7 +75,8 @@ class TensorBoardWriter:
         begins = self._writer is None
         if begins:
             make_folder(self._folder)
-            self._writer = EventsWriter(str(self._folder / "events"))
+            # A name of its own: tensorboardX's has seconds, and would be written over by another run of the same one.
+            self._writer = EventsWriter(str(self._folder / "events"), f".{secrets.token_hex(4)}")
         if begins or update < self._update:
             hide = SessionLog(status=SessionLog.START)
             self._writer.write_event(Record(wall_time=time.time(), step=update, session_log=hide))

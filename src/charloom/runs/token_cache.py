@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import time
 import zlib
 from collections.abc import Generator, Iterator
@@ -22,7 +21,17 @@ import numpy as np
 from jaxtyping import Integer
 from msgspec import Meta, Struct
 
-from charloom.artifacts import alone_in, make_folder, read_regular_file, replacing, structured, write_bytes
+from charloom.artifacts import (
+    LOCK_FILE,
+    alone_in,
+    is_unfinished,
+    make_folder,
+    read_regular_file,
+    remove_unfinished,
+    replacing,
+    structured,
+    write_bytes,
+)
 from charloom.data import TokenStream
 from charloom.errors import InUseError, ModelFileError, OutputError
 from charloom.runs.fit import split_validation
@@ -41,7 +50,7 @@ _CHECKED_TOGETHER = 1 << 22
 _UNUSED_SECONDS = 30 * 24 * 3_600
 _TOKENS_FILE, _TEXT_FILE = "tokens.bin", "text.json"
 _ENTRY = re.compile("[0-9a-f]{32}")
-_OURS = re.compile(r"tokens\.bin|text\.json|\.lock|\.(tokens\.bin|text\.json)\..*\.tmp")
+_OWNER = "text"
 
 
 class _Text(Struct, forbid_unknown_fields=True, frozen=True):
@@ -137,7 +146,7 @@ def _found_or_encoded(sources: Sources, settings: TextSettings, cache: Path) -> 
         with alone_in(folder, wait=True):
             if not folder.exists():  # another process removed it while it was waited for
                 continue
-            _remove_unfinished(folder)
+            remove_unfinished(folder, _OWNER)
             if (corpus := _found(sources, folder)) is not None:
                 with suppress(OSError):
                     os.utime(folder / _TEXT_FILE)  # it was used
@@ -204,7 +213,7 @@ def _checked(token_ids: Integer[np.ndarray, " tokens"]) -> tuple[int, int]:
 
 def _write_text(folder: Path, text: _Text) -> None:
     body = json.dumps(msgspec.to_builtins(text)).encode()
-    write_bytes(folder / _TEXT_FILE, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+    write_bytes(folder / _TEXT_FILE, hashlib.sha256(body).hexdigest().encode() + b"\n" + body, _OWNER)
 
 
 def _read_text(folder: Path) -> _Text | None:
@@ -240,7 +249,7 @@ def _encode(sources: Sources, settings: TextSettings, folder: Path) -> Generator
     vocabulary, notices = vocabulary_of(counts, settings)
     reader.of = 2 * reader.read
     again, crc32 = hashlib.sha256(), 0
-    with replacing(folder / _TOKENS_FILE) as file:
+    with replacing(folder / _TOKENS_FILE, _OWNER) as file:
         for _, piece in reader.pieces(again):
             token_ids = vocabulary.encode(piece, "replace").tobytes()  # what --min-count folds is replaced
             crc32 = zlib.crc32(token_ids, crc32)
@@ -299,20 +308,17 @@ def _tidy(cache: Path) -> None:
     for entry in cache.iterdir():
         if _ENTRY.fullmatch(entry.name) and _is_ours(entry):
             with suppress(OSError, OutputError), alone_in(entry):
-                _remove_unfinished(entry)
+                remove_unfinished(entry, _OWNER)
                 if _is_spent(entry):
-                    shutil.rmtree(entry)
+                    for name in (_TEXT_FILE, _TOKENS_FILE, LOCK_FILE):
+                        (entry / name).unlink(missing_ok=True)
+                    entry.rmdir()  # unless somebody else has put something there
 
 
 def _is_ours(entry: Path) -> bool:
     """Whether a folder has nothing that this module does not write."""
-    return entry.is_dir() and all(_OURS.fullmatch(path.name) for path in entry.iterdir())
-
-
-def _remove_unfinished(entry: Path) -> None:
-    """Removes what a killed process left; the entry is locked."""
-    for left in entry.glob(".*.tmp"):
-        left.unlink(missing_ok=True)
+    names = [path.name for path in entry.iterdir()] if entry.is_dir() and not entry.is_symlink() else ["another's"]
+    return all(name in (_TEXT_FILE, _TOKENS_FILE, LOCK_FILE) or is_unfinished(name, _OWNER) for name in names)
 
 
 def _is_spent(entry: Path) -> bool:

@@ -11,15 +11,16 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from charloom.artifacts import require_writable
+from charloom.artifacts import InputFiles, Output
 from charloom.data import Lanes, TokenStream, ordered_pass
 from charloom.errors import BudgetError, CharloomError, OutputError, RunFolderError, SourceError
 from charloom.inference import score_blocks
 from charloom.kernels import kernels_in_use
 from charloom.machine import jax_facts, processor_name
-from charloom.model import TextModel
+from charloom.model import MODEL, TextModel
 from charloom.models import Network
-from charloom.printable import one_line
+from charloom.printable import one_line, shell_path
+from charloom.reports import PAGE
 from charloom.runs.calibration import calibrated
 from charloom.runs.checkpoint_progress import CheckpointProgress, checked_progress
 from charloom.runs.fit import fit_lanes
@@ -59,6 +60,8 @@ class TrainingResult:
         validation_nats_per_char: of the kept model, in one ordered pass with carried state.
         train_nats_per_char: mean while training between the kept model's evaluation and the one before.
         stopped: how the run ended.
+        out: where the model was written; None where it was not.
+        page: for a report beside the model, where the settings ask for one.
         repeating: settings that make the same run once more, exactly; None where the loss ran away.
     """
 
@@ -68,6 +71,8 @@ class TrainingResult:
     train_nats_per_char: float
     validation_nats_per_char: float
     stopped: Stopped
+    out: Path | None
+    page: Output | None = field(repr=False)
     repeating: RunSettings | None = field(repr=False)
 
 
@@ -99,9 +104,15 @@ def run_training(
 def _run(
     settings: RunSettings, folder: RunFolder | None, should_stop: Callable[[], bool], clock: Budget
 ) -> Generator[Event, None, TrainingResult]:
-    if settings.out is not None:
-        require_writable(settings.out)
-    parts, trained_on, held = yield from _parts(settings, folder)
+    _output(settings, folder, InputFiles())  # before anything is read
+    sources = _find(settings, folder)
+    inputs = InputFiles(sources.paths, standard_input="-" in settings.sources)
+    output = _output(settings, folder, inputs)
+    page = _page(settings, output, sources)
+    if output is not None and output.path != settings.out:
+        yield Notice(f"{settings.out} is taken: the model is written to {output.path}")
+        settings = replace(settings, out=output.path, out_is_default=False)
+    parts, trained_on, held = yield from _parts(settings, folder, sources)
     vocabulary, train_stream, validation_stream = parts.vocabulary, parts.train, parts.validation
     yield from map(Notice, parts.notices)
     settings, speed = yield from with_length(settings, parts, clock)
@@ -131,7 +142,9 @@ def _run(
     if folder is not None and held is None:  # nothing that was asked for stands in the way any more
         held = run_file(folder.path, settings, trained_on, _machine())
         folder.write_run(held)
-    keeper = Keeper(settings, training, trained_on, vocabulary, folder, clock, "" if held is None else held.digest)
+    keeper = Keeper(
+        settings, training, trained_on, vocabulary, output, folder, clock, "" if held is None else held.digest
+    )
     start, notices = (None, [])
     if folder is not None and held is not None and settings.resume:
         start, notices = _start(folder, held, keeper, network, training, pace)
@@ -144,11 +157,17 @@ def _run(
         if folder is not None and not settings.resume:
             folder.forget()  # so that it can be begun with a longer one
         raise
-    return (yield from _finished(settings, parts, keeper, loop, stopped))
+    return (yield from _finished(settings, parts, keeper, loop, stopped, output, page))
 
 
 def _finished(
-    settings: RunSettings, parts: Parts, keeper: Keeper, loop: TrainingLoop, stopped: Stopped
+    settings: RunSettings,
+    parts: Parts,
+    keeper: Keeper,
+    loop: TrainingLoop,
+    stopped: Stopped,
+    output: Output | None,
+    page: Output | None,
 ) -> Generator[Event, None, TrainingResult]:
     """Scores the kept model, saves it, and returns what the run came to.
 
@@ -174,9 +193,8 @@ def _finished(
             "validation_nats_per_char": validation_nats,
         }
     )
-    if settings.out is not None:
-        model.save(settings.out)
-        yield Saved(settings.out)
+    if output is not None:
+        output = yield from _saved(model, output)
     return TrainingResult(
         model=model,
         train_chars=train_chars,
@@ -184,23 +202,63 @@ def _finished(
         train_nats_per_char=keeper.best.train_nats_per_char,
         validation_nats_per_char=validation_nats,
         stopped=stopped,
+        out=None if output is None else output.path,
+        page=page,
         # A run whose loss ran away went back, at times that plans alone do not tell.
         repeating=None if loop.state.counts.retries else replace(settings, training=keeper.repeating),
     )
 
 
+def _output(settings: RunSettings, folder: RunFolder | None, inputs: InputFiles) -> Output | None:
+    """Returns where the model is written.
+
+    Raises:
+        OutputError: nothing can be written there, or it is not to be replaced.
+    """
+    if settings.out is None:
+        return None
+    if folder is None:
+        return Output(settings.out, MODEL, inputs, is_default=settings.out_is_default, force=settings.force)
+    if folder.keeps(settings.out):
+        raise OutputError(f"cannot write {settings.out}: the run keeps a file of that name. Give another name.")
+    return Output(
+        settings.out,
+        MODEL,
+        inputs,
+        is_default=settings.out_is_default,
+        force=settings.force,
+        own=folder.outputs() if settings.resume else (),
+        record=folder.record_output,
+    )
+
+
+def _page(settings: RunSettings, output: Output | None, sources: Sources) -> Output | None:
+    if not settings.report or output is None:
+        return None
+    inputs = InputFiles([*sources.paths, output.path], standard_input="-" in settings.sources)
+    return Output(output.path.with_suffix(".html"), PAGE, inputs, is_default=True)
+
+
+def _saved(model: TextModel, output: Output) -> Generator[Event, None, Output]:
+    """Writes the model where it is to be, or beside that where somebody has put something else there meanwhile."""
+    if output.is_taken:
+        beside = output.aside()
+        yield Notice(f"{output.path} is taken by now: the model is written to {beside.path}")
+        output = beside
+    output.write(model.to_bytes())
+    yield Saved(output.path)
+    if (kept := output.settle()) is not None:
+        yield Notice(f"{output.path}: the earlier model that stood there is kept as {kept} (--force replaces it)")
+    return output
+
+
 def _parts(
-    settings: RunSettings, folder: RunFolder | None
+    settings: RunSettings, folder: RunFolder | None, sources: Sources
 ) -> Generator[Event, None, tuple[Parts, dict[str, str | int], RunFile | None]]:
     """Returns the text in its parts, and what tells it from another; all that can be wrong with it is found out.
 
     The third is what a run that is resumed wrote down, with the paths as they are now; None for another run.
     """
-    sources = _find(settings, folder)
-    if settings.out is not None and os.path.realpath(settings.out) in sources.paths:
-        raise OutputError(
-            f"{settings.out} is among the texts to train on, and would be written over. Give another name."
-        )
     for path in (None if folder is None else folder.path, settings.cache):
         if path is not None:
             _require_outside(path, settings.sources, sources)
@@ -235,7 +293,7 @@ def _find(settings: RunSettings, folder: RunFolder | None) -> Sources:
         if folder is None or not settings.resume or settings.text_given:
             raise
         raise SourceError(
-            f"{error} If the text is in another place now: charloom train --resume {folder.path} TEXT."
+            f"{error} If the text is in another place now: charloom train --resume {shell_path(folder.path)} TEXT."
         ) from error
 
 
@@ -282,7 +340,7 @@ def _of_this_text(folder: RunFolder, settings: RunSettings, now: Mapping[str, st
     if (held.trained_on.sha256, held.trained_on.characters) != (text.sha256, text.characters):
         raise RunFolderError(
             f"{folder.path} is a run on {held.trained_on}, and that is {text} now. Put the text back as it was, give "
-            f"it by charloom train --resume {folder.path} TEXT, or begin another run."
+            f"it by charloom train --resume {shell_path(folder.path)} TEXT, or begin another run."
         )
     renewed = run_file(folder.path, settings, msgspec.to_builtins(held.trained_on), held.machine)
     if renewed != held:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from charloom import __version__
-from charloom.artifacts import alone_in, make_folder, write_bytes
+from charloom.artifacts import Output, OutputKind, alone_in, make_folder, remove_own
 from charloom.errors import OutputError, SettingError, SourceError
 from charloom.machine import available_cores, jax_facts, peak_memory_bytes, processor_name
-from charloom.reports import study_report
+from charloom.model import MODEL
+from charloom.reports import PAGE, study_report
+from charloom.runs.checkpoint import CHECKPOINT
 from charloom.settings import require_seed
 from charloom.studies import STUDIES
 from charloom.studies.checks import checks_of
@@ -26,6 +28,18 @@ RESULTS_FILE = "results.json"
 REPORT_FILE = "report.html"
 RESULTS_VERSION = 2
 """Of what a rung's figures hold; raised when the report needs others."""
+
+
+def _is_own(path: Path) -> bool:
+    try:
+        held = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(held, dict) and held.keys() >= {"version", "run", "studies"}
+
+
+RESULTS = OutputKind("results file", RESULTS_FILE, "charloom", _is_own)
+"""Files that may be replaced by results."""
 
 
 class RungPlace(NamedTuple):
@@ -130,6 +144,7 @@ def reproduce(
     chosen = chosen_rungs(settings.names)
     require_seed(settings.seed)
     make_folder(settings.out)
+    Output(settings.out / REPORT_FILE, PAGE)  # before anything is trained
     missing: dict[str, tuple[str, list[str]]] = {}
     with alone_in(settings.out):
         results = _opened(settings, chosen)
@@ -248,17 +263,20 @@ def _opened(settings: ReproduceSettings, chosen: Sequence[tuple[str, str]]) -> d
     path = settings.out / RESULTS_FILE
     problem: str | None = None
     held: dict[str, Any] = fresh
-    if path.exists():
+    if path.is_file():
         held, problem = _held(path, run, chosen)
     if problem is not None and not settings.force:
         raise OutputError(f"{path} {problem}. Give another --out, or --force to throw that away.")
+    Output(path, RESULTS)  # what somebody else made is not thrown away
     if not settings.force:
         return held
     results: dict[str, Any] = fresh if problem is not None else held
     for study, rung in chosen:
         results["studies"].get(study, {}).pop(rung, None)
-        for checkpoint in (settings.out / study).glob(f"{rung}*/*.safetensors"):
-            checkpoint.unlink()
+        for name in (rung, *(f"{rung}.{variant}" for variant in STUDIES[study].rungs[rung].variants)):
+            for checkpoint in (settings.out / study / name).glob("*.safetensors"):
+                remove_own(checkpoint, CHECKPOINT)
+                remove_own(checkpoint, MODEL)
     results["studies"] = {study: rungs for study, rungs in results["studies"].items() if rungs}
     _write_results(settings.out, results)
     return results
@@ -300,7 +318,7 @@ def _write_results(folder: Path, results: dict[str, Any]) -> None:
         if study in results["studies"]
     }
     text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
-    write_bytes(folder / RESULTS_FILE, text.encode())
+    Output(folder / RESULTS_FILE, RESULTS).write(text.encode())
 
 
 def _write_report(folder: Path, results: Mapping[str, Any]) -> None:
@@ -308,4 +326,4 @@ def _write_report(folder: Path, results: Mapping[str, Any]) -> None:
         name: {"title": study.title, "note": study.note, "source": published()[name]["source"]}
         for name, study in STUDIES.items()
     }
-    write_bytes(folder / REPORT_FILE, study_report(results, about).encode())
+    Output(folder / REPORT_FILE, PAGE).write(study_report(results, about).encode())

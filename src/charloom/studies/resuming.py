@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from charloom.artifacts import remove_own
 from charloom.errors import ModelFileError
-from charloom.runs.checkpoint import read_progress, read_state, write_checkpoint
+from charloom.runs.checkpoint import CHECKPOINT, read_progress, read_state, write_checkpoint
 from charloom.studies.checkpoint_rule import CheckpointRule
 from charloom.training import TrainingState
 from charloom.units import finite_or_none
@@ -41,17 +42,16 @@ def write_checkpoints(
     }
     last = len(epochs) - 1
     paths = [folder / rule.name(epochs[last]) for rule in (_EVERY_EPOCH, *rules) if rule.kept(epochs) == last]
-    for path in paths:
-        write_checkpoint(path, state, progress)
+    paths = [write_checkpoint(path, state, progress) for path in paths]
     for old in sorted(folder.glob(_EVERY_EPOCH_FILES))[:-_KEPT]:
-        old.unlink()
+        remove_own(old, CHECKPOINT)
     return paths
 
 
 def remove_spent(folder: Path) -> None:
     """Removes the checkpoints that only served going on."""
     for path in folder.glob(_EVERY_EPOCH_FILES):
-        path.unlink()
+        remove_own(path, CHECKPOINT)
 
 
 def newest_checkpoint(
@@ -59,14 +59,14 @@ def newest_checkpoint(
 ) -> tuple[tuple[TrainingState, list[Epoch]] | None, list[str]]:
     """Returns the state and the epochs of the furthest good checkpoint in `folder`, and a line for each damaged one.
 
-    Checkpoints of every epoch that are damaged or of another identity are removed: they would stand in the way.
+    Checkpoints of every epoch that are of another identity are removed: they would stand in the way.
     """
     found: list[tuple[list[Epoch], Path]] = []
     damaged: list[str] = []
 
     def spent(path: Path) -> None:
         if path.match(_EVERY_EPOCH_FILES):
-            path.unlink()
+            remove_own(path, CHECKPOINT)
 
     for path in sorted(folder.glob("*.safetensors")):
         if path.name == MODEL_FILE:

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from charloom.artifacts import make_folder
+from charloom.artifacts import Output, make_folder, remove_unfinished
 from charloom.data import TokenStream
 from charloom.inference import MeanScore, score_blocks
+from charloom.model import MODEL
 from charloom.models import Network, SequenceModel
+from charloom.runs.checkpoint import CHECKPOINT
 from charloom.studies.demonstrations import Trained
 from charloom.studies.description import framing_facts, layer_table, preview
 from charloom.studies.framing import ReadingLanes
@@ -60,6 +62,8 @@ def run_rung(
     """
     data = StudyData.of(rung)
     make_folder(folder)
+    remove_unfinished(folder, CHECKPOINT.owner)
+    output = Output(folder / MODEL_FILE, MODEL)  # before anything is trained
     state = initial_state(
         rung.initial(data.vocabulary, np.random.default_rng(seed)), rung.framing.lanes, update_rule(rung)
     )
@@ -91,8 +95,10 @@ def run_rung(
         kept=bests,
     )
     if isinstance(trained.model, Network):
-        trained.text_model.save(folder / MODEL_FILE)
-        yield Saved(folder / MODEL_FILE)
+        output.write(trained.text_model.to_bytes())
+        yield Saved(output.path)
+        if (kept := output.settle()) is not None:
+            yield Notice(f"{output.path}: the earlier model that stood there is kept as {kept}")
     return describe(rung, data, trained.model, seed) | _outcome(rung, data, trained, state, epochs)
 
 

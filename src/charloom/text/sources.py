@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from charloom.errors import SourceError
-from charloom.settings import TextSettings
+from charloom.settings import TextSettings, require_path
 from charloom.text.catalog import CATALOG, read_catalog_bytes, unknown_name
 from charloom.text.compression import decompressed, is_compressed
 from charloom.text.decoding import has_no_zero_bytes
@@ -184,7 +184,9 @@ def read_standard_input() -> bytes:
 
 
 def _files_of(source: str, standard_input: bytes | None) -> Iterator[SourceFile]:
-    if not source:
+    if source:
+        require_path("source", source, folder=True)
+    else:
         raise SourceError("a source's name is empty. Give a file, a folder, a pattern or a text of the catalog.")
     if source == "-":
         held = read_standard_input() if standard_input is None else standard_input
