@@ -166,7 +166,7 @@ def test_an_output_that_cannot_be_is_found_out_before_training(charloom, book, t
         tmp_path / "none" / "m.safetensors": "is no folder. Make it first",
         book / "m.safetensors": "is no folder",
         tmp_path: "it is a folder",
-        book: "it is one of the files to read",
+        book: "it is not a model that charloom made",
     }.items():
         done = train(charloom, book, "--out", out, "--epochs", 1000)
         assert_refused(done, 1, words)
