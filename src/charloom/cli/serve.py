@@ -89,13 +89,17 @@ def serve(
 
 
 def _ready(address: str) -> None:
+    for handler in logging.getLogger("charloom.server").handlers:
+        handler.flush()  # what was logged comes first
     click.echo(f"{address}: ready (Ctrl-C stops)", err=True)
 
 
 def _log() -> None:
     """Sends what the server logs to standard error, a line each, with the time."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    from charloom.server.logs import OneLineFormatter, QueuedHandler
+
+    handler = QueuedHandler()
+    handler.setFormatter(OneLineFormatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     logger = logging.getLogger("charloom.server")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

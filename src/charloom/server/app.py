@@ -3,35 +3,25 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from importlib.resources import files
+from collections.abc import AsyncIterator, Collection
 
-import msgspec
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from charloom.server.completions import completions
+from charloom.server.access import AccessLog
 from charloom.server.guard import Guard
-from charloom.server.limits import Limits
-from charloom.server.metrics import CONTENT_TYPE
-from charloom.server.openapi import openapi
 from charloom.server.problems import ApiError
-from charloom.server.schema import Health, ModelFacts, ModelList
-from charloom.server.scoring import next_characters, score
-from charloom.server.served import ServedModel
-from charloom.server.service import Service, json_answer, service_of
+from charloom.server.routes import OPERATIONS
+from charloom.server.service import Service
+from charloom.server.threads import in_thread
 
-_PAGE = files("charloom.server") / "page"
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 _SWITCH_SECONDS = 0.0005
+_STOP_SECONDS = 2.0
 
 
 def application(
@@ -49,101 +39,44 @@ def application(
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         # The engine comes back from its products every few milliseconds, and would wait for this thread as long again.
+        switch_seconds = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_SECONDS)
         service.engine.start(asyncio.get_running_loop())
         watch = asyncio.create_task(service.catalog.watch()) if reloads else None
         yield
         if watch is not None:
             watch.cancel()
-        await asyncio.to_thread(service.engine.stop)
+        with contextlib.suppress(TimeoutError):  # it may be in the middle of something long
+            await asyncio.wait_for(in_thread(service.engine.stop), _STOP_SECONDS)
         service.scoring.shutdown(wait=False, cancel_futures=True)
+        sys.setswitchinterval(switch_seconds)
 
     sites = [origin.rstrip("/") for origin in origins]
-    allowed = [Middleware(CORSMiddleware, allow_origins=sites, allow_methods=["*"], allow_headers=["*"])]
-    routes = [
-        Route("/", _page("index.html", "text/html; charset=utf-8")),
-        Route("/page.js", _page("page.js", "text/javascript; charset=utf-8")),
-        Route("/page.css", _page("page.css", "text/css; charset=utf-8")),
-        Route("/icon.svg", _page("icon.svg", "image/svg+xml")),
-        Route("/v1/completions", completions, methods=["POST"]),
-        Route("/v1/score", score, methods=["POST"]),
-        Route("/v1/next", next_characters, methods=["POST"]),
-        Route("/v1/models", _models),
-        Route("/v1/models/{name}", _model),
-        Route("/health", _health),
-        Route("/metrics", _metrics),
-        Route("/openapi.json", _openapi),
-    ]
-    paths = [route.path for route in routes]
+    allowed = [Middleware(_Cors, allow_origins=sites, allow_methods=["*"], allow_headers=["*"])]
     app = Starlette(
-        routes=routes,
+        routes=[operation.route for operation in OPERATIONS],
         middleware=[
+            Middleware(AccessLog, service=service),
             *(allowed if sites else []),
-            Middleware(Guard, service=service, hosts=hosts, origins=sites, paths=paths),
+            Middleware(Guard, service=service, hosts=hosts, origins=sites),
         ],
         exception_handlers={ApiError: _refusal, HTTPException: _http_refusal},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False
     app.state.service = service
     service.metrics.observe(service)
     return app
 
 
-def _page(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
-    body = (_PAGE / name).read_bytes()
-    headers = {
-        "Content-Security-Policy": _POLICY,
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-        "Cache-Control": "no-cache",
-    }
+class _Cors(CORSMiddleware):
+    """Starlette's answers to pages of other sites, whose refusals have the API's shape."""
 
-    async def answer(request: Request) -> Response:
-        return Response(body, 200, headers, kind)
-
-    return answer
-
-
-async def _models(request: Request) -> Response:
-    service = service_of(request)
-    return json_answer(ModelList(data=[_facts(model, service.limits) for model in service.catalog.models]))
-
-
-async def _model(request: Request) -> Response:
-    service = service_of(request)
-    return json_answer(_facts(service.catalog.named(request.path_params["name"]), service.limits))
-
-
-def _facts(served: ServedModel, limits: Limits) -> ModelFacts:
-    model = served.model
-    return ModelFacts(
-        id=served.name,
-        created=served.created,
-        owned_by="charloom",
-        cell=model.settings.cell,
-        layers=model.settings.layers,
-        hidden=model.settings.hidden,
-        parameters=model.network.parameters,
-        units=model.vocabulary.units,
-        vocabulary=model.vocabulary.characters if model.vocabulary.units == "chars" else None,
-        is_of_records=model.vocabulary.record_end is not None,
-        max_tokens=limits.max_tokens,
-        max_prompt=limits.max_prompt,
-    )
-
-
-async def _health(request: Request) -> Response:
-    service = service_of(request)
-    health = Health(live=True, ready=service.engine.is_alive and not service.is_draining)
-    return json_answer(health, 200 if health.ready else 503)
-
-
-async def _metrics(request: Request) -> Response:
-    return Response(service_of(request).metrics.text(), headers={"Content-Type": CONTENT_TYPE})
-
-
-async def _openapi(request: Request) -> Response:
-    return Response(msgspec.json.encode(openapi()), media_type="application/json")
+    def preflight_response(self, request_headers: Headers) -> Response:
+        response = super().preflight_response(request_headers)
+        if response.status_code == 200:
+            return response
+        return ApiError(403, str(response.body, "utf-8"), code="origin").response
 
 
 async def _refusal(request: Request, error: Exception) -> Response:

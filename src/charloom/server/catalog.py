@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from charloom.errors import CharloomError
+from charloom.printable import one_line, quoted
 from charloom.server.problems import ApiError
 from charloom.server.served import ServedModel
+from charloom.server.threads import in_thread
 
 logger = logging.getLogger("charloom.server")
 
 _LOOK_SECONDS = 1.0
+_MOST_SHOWN = 600
 
 
 class Catalog:
@@ -35,10 +38,10 @@ class Catalog:
         for path in paths:
             name = path.name.removesuffix(".safetensors")
             if not name.isprintable():
-                raise CharloomError(f"a model cannot be asked for by the name {name!r}. Rename its file.")
+                raise CharloomError(f"a model cannot be asked for by the name {quoted(name)}. Rename its file.")
             if name in self._models:
                 raise CharloomError(f"{path} and {self._models[name].path} are both named {name}. Rename one.")
-            logger.info("loading %s", path)
+            logger.info("loading %s", one_line(str(path)))
             self._seen[name] = _state_of(path)
             self._models[name] = ServedModel.of_file(name, path)
 
@@ -56,8 +59,8 @@ class Catalog:
         if name is None:
             return self.models[0]
         if name not in self._models:
-            known = ", ".join(self._models)
-            message = f"There is no model {name!r} here, but: {known}."
+            known = quoted(", ".join(self._models))[1:-1]
+            message = f"There is no model {quoted(name)} here, but: {known}."
             raise ApiError(404, message, param="model", code="model_not_found")
         return self._models[name]
 
@@ -74,13 +77,14 @@ class Catalog:
                     continue
                 tried[name] = state
                 try:
-                    new = await asyncio.to_thread(ServedModel.of_file, name, model.path)
+                    new = await in_thread(ServedModel.of_file, name, model.path)
                 except Exception as error:  # whatever it is, the old one is there
-                    logger.warning("%s stays what it was: %s", name, error or type(error).__name__)
+                    reason = one_line(str(error) or type(error).__name__)[:_MOST_SHOWN]
+                    logger.warning("%s stays what it was: %s", one_line(name), reason)
                     continue
                 self._models[name] = new
                 self.reloads += 1
-                logger.info("%s: loaded anew from %s", name, model.path)
+                logger.info("%s: loaded anew from %s", one_line(name), one_line(str(model.path)))
 
 
 def _state_of(path: Path) -> tuple[int, ...]:

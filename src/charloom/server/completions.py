@@ -16,7 +16,7 @@ from charloom.inference import Unfolding
 from charloom.server.desk import Delivery, Order
 from charloom.server.engine import QueueFullError
 from charloom.server.inbox import Inbox
-from charloom.server.problems import ApiError, too_busy
+from charloom.server.problems import PROBLEM, ApiError, too_busy
 from charloom.server.requests import body_of
 from charloom.server.schema import Choice, Completion, CompletionRequest, Logprobs, Usage
 from charloom.server.served import ServedModel
@@ -87,6 +87,7 @@ class _EventStream(Response):
         except ApiError as error:
             if not is_begun:
                 raise
+            scope[PROBLEM] = error
             await send({"type": "http.response.body", "body": b"data: " + error.body + b"\n\n"})
             return
         options = self._job.asked.stream_options

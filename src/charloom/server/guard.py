@@ -1,4 +1,4 @@
-"""What every request passes first: who may ask, from where; and last: what is logged and counted of it.
+"""What every request passes first: who may ask, and from where; and how whatever goes wrong becomes an answer.
 
 A page on another site can send requests to this machine, and with a name of its own that resolves to this address
 (DNS rebinding) even read the answers. So the Host is one that the server goes by, and an Origin, where a browser sends
@@ -9,21 +9,19 @@ import asyncio
 import ipaddress
 import logging
 import secrets
-import time
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from charloom.server.access import is_client_gone, shown
 from charloom.server.inbox import ClientGoneError
-from charloom.server.problems import ApiError
+from charloom.server.problems import PROBLEM, ApiError, stopping, too_late
+from charloom.server.routes import operation_of
 from charloom.server.service import Service
 
 logger = logging.getLogger("charloom.server")
-
-_OPEN_PATHS = ("/", "/health", "/page.js", "/page.css", "/icon.svg")
-"""What is answered without a token."""
 
 
 class Guard:
@@ -34,18 +32,9 @@ class Guard:
         service: the server's parts.
         hosts: names that the server goes by, beside its addresses.
         origins: other sites whose pages may ask.
-        paths: that are counted each for itself.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        service: Service,
-        hosts: Collection[str],
-        origins: Collection[str],
-        paths: Collection[str],
-    ) -> None:
-        self._paths = paths
+    def __init__(self, app: ASGIApp, service: Service, hosts: Collection[str], origins: Collection[str]) -> None:
         self._app = app
         self._service = service
         self._hosts = {host.lower() for host in hosts} | {"localhost"}
@@ -55,32 +44,33 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begin, status = time.perf_counter(), 0
+        is_begun = False
 
         async def noting(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
+            nonlocal is_begun
+            is_begun = True
             await send(message)
 
         try:
-            try:
-                self._admit(Headers(scope=scope), scope)
-                await self._app(scope, receive, noting)
-            except ApiError as error:
-                await error.response(scope, receive, noting)
-            except ClientGoneError:
-                status = status or 499
-            except asyncio.CancelledError:
-                status = status or 503
+            self._admit(Headers(scope=scope), scope)
+            await self._app(scope, receive, noting)
+        except ApiError as error:
+            await error.response(scope, receive, send)
+        except ClientGoneError:
+            return
+        except asyncio.CancelledError:  # the server ends, or the request's time is over
+            problem = stopping() if self._service.is_draining else too_late("The answer was not ready in time.")
+            if is_begun:  # half an answer is out: the connection is all that can be ended
+                scope[PROBLEM] = problem
                 raise
-            except Exception:
-                logger.exception("%s %s failed", scope["method"], _shown(scope))
-                if status:  # half an answer is out: the connection is all that can be ended
-                    raise
-                await ApiError(500, "The server failed. Its log says why.").response(scope, receive, noting)
-        finally:
-            self._note(scope, status, time.perf_counter() - begin)
+            await problem.response(scope, receive, send)
+        except Exception:
+            if is_client_gone(scope):  # what was being sent had nowhere to go
+                return
+            logger.exception("%s %s failed", scope["method"], shown(scope))
+            if is_begun:
+                raise
+            await ApiError(500, "The server failed. Its log says why.").response(scope, receive, send)
 
     def _admit(self, headers: Headers, scope: Scope) -> None:
         """Raises `ApiError` unless a request may go on."""
@@ -93,7 +83,8 @@ class Guard:
             message = f"Pages of {origin[:200]!r} may not ask here. Start the server with --cors, if they should."
             raise ApiError(403, message, code="origin")
         token = self._service.token
-        if token is None or scope["path"] in _OPEN_PATHS or scope["method"] == "OPTIONS":
+        operation = operation_of(scope)
+        if token is None or scope["method"] == "OPTIONS" or (operation is not None and operation.is_open):
             return
         kind, _, given = headers.get("authorization", "").partition(" ")
         # The same time is taken for every token, so that none can be guessed by its beginning.
@@ -119,21 +110,9 @@ class Guard:
             return False
         return True
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        route = next((one for one in self._paths if one == scope["path"]), "other")
-        self._service.metrics.requests.labels(route, str(status)).inc()
-        self._service.metrics.seconds.labels(route).observe(seconds)
-        client = (scope.get("client") or ("-",))[0]
-        logger.info("%s %s %s %d %.1f ms", client, scope["method"], _shown(scope), status, 1000 * seconds)
-
 
 def _host_of(origin: str) -> str | None:
     try:
         return urlsplit(origin).netloc.lower()
     except ValueError:
         return None
-
-
-def _shown(scope: Scope) -> str:
-    """Returns a path as it can be logged: nothing in it ends a line or steers a terminal."""
-    return str(scope["path"][:200].encode("unicode_escape"), "ascii")

@@ -51,6 +51,12 @@ class Metrics:
             "charloom_prompt_characters", "Characters of prompts.", registry=self._registry
         )
 
+    def count(self, route: str, status: int, seconds: float | None = None) -> None:
+        """Counts a request; the seconds that it took, where it got as far as the application."""
+        self.requests.labels(route, str(status)).inc()
+        if seconds is not None:
+            self.seconds.labels(route).observe(seconds)
+
     def observe(self, service: "Service") -> None:
         """Shows the state of `service`, too."""
         self._registry.register(_Observed(service))

@@ -1,33 +1,32 @@
 """The OpenAPI document, made of the types that requests are checked by."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from charloom import __version__
-from charloom.server.schema import (
-    Completion,
-    CompletionRequest,
-    Health,
-    ModelFacts,
-    ModelList,
-    NextRequest,
-    NextResponse,
-    ProblemResponse,
-    ScoreRequest,
-    ScoreResponse,
-)
+from charloom.server.schema import ProblemResponse
 
-_POSTS = {
-    "/v1/completions": ("Texts that go on from prompts.", CompletionRequest, Completion),
-    "/v1/score": ("What texts cost a model.", ScoreRequest, ScoreResponse),
-    "/v1/next": ("What a model expects next.", NextRequest, NextResponse),
-}
-_GETS = {
-    "/v1/models": ("The models.", ModelList),
-    "/v1/models/{name}": ("A model.", ModelFacts),
-    "/health": ("Whether the server lives, and takes requests.", Health),
-}
+
+@dataclass(frozen=True)
+class Described:
+    """What the document says of an operation.
+
+    Attributes:
+        summary: what it does.
+        answer: the type of its answer; str for plain text, dict for any JSON object.
+        asked: the type of its request's body; None if it has none.
+        streams: whether the answer may come as server-sent events.
+    """
+
+    summary: str
+    answer: type
+    asked: type | None = None
+    streams: bool = False
+
+
 _PROBLEMS = {
     400: "The request cannot be done as it is.",
     401: "The token is missing or wrong.",
@@ -37,48 +36,41 @@ _PROBLEMS = {
     413: "The body is too large.",
     415: "The body is no JSON.",
     429: "Too many texts are waiting.",
+    431: "The head is too large.",
+    500: "The server failed.",
     503: "The server is about to stop.",
 }
 
 
-def openapi() -> dict[str, Any]:
-    """Returns the document."""
-    types = [ProblemResponse, *(kind for _, *kinds in (*_POSTS.values(), *_GETS.values()) for kind in kinds)]
+def openapi(operations: Sequence[tuple[str, str, bool, Described]]) -> dict[str, Any]:
+    """Returns the document of operations: of each its path, method, whether it needs no token, and its description."""
+    kinds = [kind for *_, said in operations for kind in (said.asked, said.answer) if kind is not None]
+    types = [ProblemResponse, *dict.fromkeys(kinds)]
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     schema_of = dict(zip(types, schemas, strict=True))
 
-    def content(kind: Any, media_type: str = "application/json") -> dict[str, Any]:
+    def content(kind: type) -> dict[str, Any]:
+        media_type = "text/plain" if kind is str else "application/json"
         return {"content": {media_type: {"schema": schema_of[kind]}}}
 
     problems = {str(status): {"description": text, **content(ProblemResponse)} for status, text in _PROBLEMS.items()}
     paths: dict[str, Any] = {}
-    for path, (summary, asked, answer) in _POSTS.items():
-        answered = {"description": "Done.", **content(answer)}
-        if answer is Completion:  # or as it is written
+    for path, method, is_open, said in operations:
+        answered = {"description": "Done.", **content(said.answer)}
+        if said.streams:
             answered["content"]["text/event-stream"] = {}
-        paths[path] = {
-            "post": {
-                "summary": summary,
-                "requestBody": {"required": True, **content(asked)},
-                "responses": {"200": answered, **problems},
-            }
-        }
-    for path, (summary, answer) in _GETS.items():
-        paths[path] = {
-            "get": {"summary": summary, "responses": {"200": {"description": "Done.", **content(answer)}, **problems}}
-        }
-    paths["/v1/models/{name}"]["get"]["parameters"] = [
-        {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-    ]
-    paths["/metrics"] = {
-        "get": {
-            "summary": "Counters, for Prometheus.",
-            "responses": {
-                "200": {"description": "Done.", "content": {"text/plain": {"schema": {"type": "string"}}}},
-                **problems,
-            },
-        }
-    }
+        described: dict[str, Any] = {"summary": said.summary, "responses": {"200": answered, **problems}}
+        if said.asked is not None:
+            described["requestBody"] = {"required": True, **content(said.asked)}
+        if is_open:
+            described["security"] = []
+        names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+        if names:
+            schema = {"type": "string", "minLength": 1}
+            described["parameters"] = [
+                {"name": name, "in": "path", "required": True, "schema": schema} for name in names
+            ]
+        paths.setdefault(path, {})[method.lower()] = described
     return {
         "openapi": "3.1.0",
         "info": {"title": "charloom", "version": __version__},

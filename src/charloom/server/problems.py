@@ -1,9 +1,11 @@
 """Answers to what cannot be done, in the shape that OpenAI's clients read."""
 
-import msgspec
 from starlette.responses import Response
 
-from charloom.server.schema import Problem, ProblemResponse
+from charloom.server.schema import Problem, ProblemResponse, encoded
+
+PROBLEM = "charloom.problem"
+"""By this name a request's scope has the `ApiError` that ended a stream whose answer had begun with status 200."""
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
@@ -38,7 +40,7 @@ class ApiError(Exception):
         """The answer, as JSON."""
         kind = _TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
         problem = Problem(message=str(self), type=kind, param=self.param, code=self.code)
-        return msgspec.json.encode(ProblemResponse(error=problem))
+        return encoded(ProblemResponse(error=problem))
 
     @property
     def response(self) -> Response:
@@ -56,3 +58,8 @@ def too_busy() -> ApiError:
 def too_late(message: str) -> ApiError:
     """Returns the answer to what took too long, and would again."""
     return ApiError(408, message, code="timeout", headers={"X-Should-Retry": "false"})
+
+
+def stopping() -> ApiError:
+    """Returns the answer to what the end of the server leaves undone."""
+    return ApiError(503, "The server is stopping. Try again in a moment.", code="stopping")

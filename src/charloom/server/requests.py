@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -12,6 +12,8 @@ from charloom.server.problems import ApiError
 
 T = TypeVar("T")
 
+_DEEPEST = 4
+"""How deep in lists and objects there may be a number that means something."""
 _FIELD = re.compile(r"^Object (?:missing required|contains unknown) field `(.*)`$")
 _NOT_HERE = ("suffix", "logit_bias", "presence_penalty", "frequency_penalty")
 _CHOICES = {"per": "text, line or char", "unknown": "error, skip or replace"}
@@ -45,11 +47,35 @@ async def body_of(request: Request, kind: type[T], limits: Limits) -> T:
     except ClientDisconnect:
         raise ApiError(400, "The client went away.", code="disconnected") from None
     try:
-        return msgspec.json.decode(body, type=kind)
+        return _parsed(body, kind)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ApiError(400, f"The body is not JSON: {error}.", code="invalid_json") from None
+
+
+def _parsed(body: bytearray, kind: type[T]) -> T:
+    """Returns the object that a body stands for.
+
+    Raises:
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError: it is not JSON, or not of this kind.
+    """
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError:
+        # To JSON 5.0 is the same as 5, and some clients have no other numbers.
+        return msgspec.convert(_with_whole_numbers(msgspec.json.decode(body)), kind)
+
+
+def _with_whole_numbers(value: Any, depth: int = 0) -> Any:
+    """Returns a JSON value whose numbers are integers wherever they are whole, as deep as requests go."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if depth < _DEEPEST and isinstance(value, list):
+        return [_with_whole_numbers(one, depth + 1) for one in value]
+    if depth < _DEEPEST and isinstance(value, dict):
+        return {name: _with_whole_numbers(one, depth + 1) for name, one in value.items()}
+    return value
 
 
 def _invalid(problem: str) -> ApiError:

@@ -12,24 +12,26 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from charloom.errors import CharloomError
+from charloom.errors import CharloomError, SettingError
 from charloom.machine import available_cores, few_threads
+from charloom.printable import one_line, quoted
 from charloom.server.app import application
 from charloom.server.catalog import Catalog
+from charloom.server.connection import Connection
+from charloom.server.crowd import SPARE_PLACES, Crowd
 from charloom.server.engine import Engine
 from charloom.server.limits import Limits
 from charloom.server.metrics import Metrics
-from charloom.server.problems import ApiError, too_busy
 from charloom.server.service import Service
+from charloom.server.threads import interruptibly
 
 logger = logging.getLogger("charloom.server")
 
-_LARGEST_HEAD = 65_536
-_FILES_BESIDE_CONNECTIONS = 64
+_FILES_BESIDE_CONNECTIONS = 64 + SPARE_PLACES
 _SENDING_ROOM = 131_072
 _LAST_WORDS_SECONDS = 0.5
+_CANCEL_SECONDS = 0.25
 _OF_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 _MMAP_THRESHOLD, _LARGE_BLOCK = -3, 65_536  # the first as of malloc.h
 
@@ -64,20 +66,20 @@ def serve(
         ready: is told the page's address when requests are taken.
 
     Raises:
-        CharloomError: a model cannot be served, or the port not be had.
+        CharloomError: a model cannot be served, or the port not be had, or an event loop runs in this thread.
         KeyboardInterrupt: it was ended by SIGINT.
     """
+    _require_no_loop()
     limits = limits or Limits()
     with _listening(host, port) as listener:
         _raise_open_files(limits)
         with few_threads(max(1, available_cores() - 1) if threads is None else threads):
-            catalog = Catalog(paths)
+            catalog = interruptibly(Catalog, paths)
         if token is None and host not in _OF_THIS_MACHINE:
             logger.warning(
-                "whoever reaches %s can use this server: set CHARLOOM_TOKEN to have them carry a token", host
+                "whoever reaches %s can use this server: set CHARLOOM_TOKEN to have them carry a token",
+                one_line(host),
             )
-        # What it would say is said already, or is nobody's business.
-        logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
         metrics = Metrics()
         engine = Engine(limits, metrics.sending_seconds.observe)
         service = Service(catalog, engine, limits, metrics, token, logs_prompts)
@@ -85,7 +87,7 @@ def serve(
         names = [*hosts, host, socket.gethostname()]
         config = uvicorn.Config(
             application(service, hosts=names, origins=origins, reloads=reloads),
-            http=type("Protocol", (_Protocol,), {"limits": limits}),
+            http=type("_Connection", (Connection,), {"crowd": Crowd(limits), "note": staticmethod(service.note)}),
             ws="none",
             log_config=None,
             access_log=False,
@@ -96,14 +98,45 @@ def serve(
             backlog=2048,
         )
         server = _Server(config, service, lambda: ready(_address(listener)))
-        server.run([listener])
+        with _quiet_uvicorn():
+            server.run([listener])
         if signal.SIGINT in server.signals:
             raise KeyboardInterrupt
 
 
+def _require_no_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise CharloomError(
+        "serve() cannot run where an event loop runs already (a notebook has one). Run it in a thread: "
+        "threading.Thread(target=serve, args=(paths,), daemon=True).start()"
+    )
+
+
+@contextlib.contextmanager
+def _quiet_uvicorn() -> Iterator[None]:
+    """Keeps uvicorn from logging: what it would say is said already, or is nobody's business."""
+    uvicorns = logging.getLogger("uvicorn")
+    before = uvicorns.level
+    uvicorns.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        uvicorns.setLevel(before)
+
+
 @contextlib.contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """Yields a socket that listens, so that a port that is taken is known before models are loaded."""
+    """Yields a socket that listens, so that a port that is taken is known before models are loaded.
+
+    Raises:
+        SettingError: the port is none.
+        CharloomError: the system does not let this process listen there.
+    """
+    if not 0 <= port <= 65_535:
+        raise SettingError("port", f"must be from 0 to 65,535, got {port}")
     with contextlib.ExitStack() as stack:
         try:
             family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -112,9 +145,10 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
             # Of each connection: the system would hold megabytes for a reader that does not read.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SENDING_ROOM)
             listener.bind(address)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a name that is none at all is a UnicodeError
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             raise CharloomError(
-                f"cannot listen on {host}, port {port}: {error.strerror or error}. Give another --host or --port."
+                f"cannot listen on {quoted(host)}, port {port}: {reason}. Give another --host or --port."
             ) from None
         yield listener
 
@@ -173,10 +207,19 @@ class _Server(uvicorn.Server):
         seconds, count = self._service.limits.drain_timeout, len(self.server_state.tasks)
         logger.info("stopping%s", f"; {count} requests have {seconds:g} s to finish" if count else "")
         # What is not done by then is told so, and not just cut off.
-        last_words = max(0.1, self._service.limits.drain_timeout - _LAST_WORDS_SECONDS)
-        timer = asyncio.get_running_loop().call_later(last_words, self._service.end_all)
+        loop = asyncio.get_running_loop()
+        timers = [
+            loop.call_later(max(0.1, seconds - _LAST_WORDS_SECONDS), self._service.end_all),
+            loop.call_later(max(0.1, seconds - _CANCEL_SECONDS), self._cancel_all),
+        ]
         await super().shutdown(sockets)
-        timer.cancel()
+        for timer in timers:
+            timer.cancel()
+
+    def _cancel_all(self) -> None:
+        """Cancels the requests that have not ended by themselves, early enough to be answered."""
+        for task in self.server_state.tasks:
+            task.cancel()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -193,100 +236,3 @@ class _Server(uvicorn.Server):
     def _handle(self, number: int, frame: Any) -> None:
         self.signals.append(number)
         self.handle_exit(number, frame)
-
-
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's protocol, with bounds: on connections, on a request's head and the time it takes, on unread answers."""
-
-    limits = Limits()
-
-    # asyncio has a BaseTransport here; a server's is a Transport, and uvicorn says so.
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._in_head, self._head_size = False, 0
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._reader_timer: asyncio.TimerHandle | None = None
-        if len(self.connections) > self.limits.connections:
-            self._refuse("429 Too Many Requests", too_busy(), "retry-after: 1\r\n")
-        else:
-            self._expect_head()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._have_head()
-        self._stop_waiting()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._in_head:
-            self._head_size += len(data)
-            if self._head_size > _LARGEST_HEAD and not self.transport.is_closing():
-                self.send_400_response("The request's head is too large.")
-        elif self.cycle is None or self.cycle.response_complete:
-            # Nothing that is answered goes on here: what comes must become a request in time.
-            self._expect_head()
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._in_head, self._head_size = True, 0
-        self._expect_head()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:
-            super().on_header(name, value)
-        else:  # behind a body, where nobody here has any use for them, and nothing would bound them
-            self.transport.close()
-
-    def on_headers_complete(self) -> None:
-        self._have_head()
-        super().on_headers_complete()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._wait_for_reader()
-
-    def resume_writing(self) -> None:
-        self._stop_waiting()
-        super().resume_writing()
-
-    def timeout_keep_alive_handler(self) -> None:
-        if self.transport.get_write_buffer_size():  # closed, it would wait for a reader for ever
-            self.transport.abort()
-        else:
-            super().timeout_keep_alive_handler()
-
-    def send_400_response(self, msg: str) -> None:
-        self._refuse("400 Bad Request", ApiError(400, msg, code="invalid_http"))
-
-    def _refuse(self, status: str, problem: ApiError, headers: str = "") -> None:
-        body = problem.body
-        head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n{headers}"
-        self.transport.write(head.encode() + b"connection: close\r\n\r\n" + body)
-        self.transport.close()
-
-    def _expect_head(self) -> None:
-        if self._head_timer is None:
-            self._head_timer = self.loop.call_later(self.limits.body_timeout, self.transport.close)
-
-    def _have_head(self) -> None:
-        self._in_head = False
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _wait_for_reader(self) -> None:
-        """Ends the connection unless some of what was written is read in time, and again some after that."""
-        unread = self.transport.get_write_buffer_size()
-
-        def look() -> None:
-            if self.transport.get_write_buffer_size() < unread:
-                self._wait_for_reader()
-            else:
-                self.transport.abort()
-
-        self._reader_timer = self.loop.call_later(self.limits.reader_timeout, look)
-
-    def _stop_waiting(self) -> None:
-        if self._reader_timer is not None:
-            self._reader_timer.cancel()
-            self._reader_timer = None

@@ -4,8 +4,10 @@ Completions and models are as OpenAI's clients know them; the rest is charloom's
 model of bytes a byte.
 """
 
-from typing import Annotated, Literal
+import json
+from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 from charloom.settings import UnknownPolicy
@@ -216,3 +218,15 @@ class ProblemResponse(Struct, kw_only=True):
     """Any answer that is no success."""
 
     error: Problem
+
+
+def encoded(answer: Any) -> bytes:
+    """Returns an answer as JSON. What UTF-8 cannot say (half of a surrogate pair) is escaped.
+
+    >>> encoded({"text": "\\ud800"})
+    b'{"text": "\\\\ud800"}'
+    """
+    try:
+        return msgspec.json.encode(answer)
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(answer), allow_nan=False).encode()

@@ -16,7 +16,8 @@ from charloom.server.catalog import Catalog
 from charloom.server.engine import Engine
 from charloom.server.limits import Limits
 from charloom.server.metrics import Metrics
-from charloom.server.problems import ApiError
+from charloom.server.problems import ApiError, stopping
+from charloom.server.schema import encoded
 from charloom.server.served import ServedModel
 from charloom.settings import UnknownPolicy
 
@@ -57,15 +58,20 @@ class Service:
     scoring_queue: int = 0
     inboxes: set["Inbox"] = field(default_factory=set)
 
+    def note(self, client: str, status: int) -> None:
+        """Logs and counts an answer to what was not a request that the application could see."""
+        self.metrics.count("other", status)
+        logger.info("%s - - %d", client, status)
+
     def end_all(self) -> None:
         """Ends what is served, where it has got to."""
         for inbox in self.inboxes:
-            inbox.end(ApiError(503, "The server is stopping. Try again in a moment.", code="stopping"))
+            inbox.end(stopping())
 
 
 def json_answer(answer: msgspec.Struct, status: int = 200) -> Response:
     """Returns an answer as JSON."""
-    return Response(msgspec.json.encode(answer), status, media_type="application/json")
+    return Response(encoded(answer), status, media_type="application/json")
 
 
 def service_of(request: Request) -> Service:

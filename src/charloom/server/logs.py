@@ -1,0 +1,117 @@
+"""Log lines on standard error: the server runs on if nobody reads them, and nothing that they quote forges others."""
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from charloom.printable import one_line
+
+_MOST_WAITING = 1 << 20
+"""Bytes of log lines that wait to be written. Beyond them lines are dropped."""
+_FLUSH_SECONDS = 0.5
+_MOST_TRACEBACK = 16_384
+
+
+class QueuedHandler(logging.Handler):
+    """Writes log lines in a thread of its own. Whoever logs never waits, and neither does the end of the process.
+
+    Lines that find no room are dropped and counted; the count is logged as soon as lines are taken again.
+
+    Args:
+        write: writes some bytes, however long that takes; raises OSError if it cannot. By default to standard error.
+        room: for how many bytes that wait.
+    """
+
+    def __init__(self, write: Callable[[bytes], None] | None = None, room: int = _MOST_WAITING) -> None:
+        super().__init__()
+        self._write = write or _write_to_stderr
+        self._room = room
+        self._lines: deque[bytes] = deque()
+        self._size = 0
+        self._dropped = 0
+        self._is_writing = False
+        self._changed = threading.Condition()
+        # Python does not wait for it: it may be in the middle of a write that never returns.
+        threading.Thread(target=self._run, name="charloom log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            data = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
+        except Exception:
+            self.handleError(record)
+            return
+        with self._changed:
+            if self._size + len(data) > self._room:
+                self._dropped += 1
+                return
+            if self._dropped:
+                self._add(self._told())
+            self._add(data)
+            self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Waits until all lines are written, but not for long."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._lines and not self._is_writing, _FLUSH_SECONDS)
+
+    def _add(self, data: bytes) -> None:
+        self._lines.append(data)
+        self._size += len(data)
+
+    def _told(self) -> bytes:
+        """Returns the line that tells how many were dropped."""
+        count, self._dropped = self._dropped, 0
+        message = f"{count:,} log lines were dropped, because nothing read them"
+        record = logging.LogRecord("charloom.server", logging.WARNING, "", 0, message, None, None)
+        return self.format(record).encode() + b"\n"
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._is_writing = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._lines or self._dropped)
+                if self._lines:
+                    data = self._lines.popleft()
+                    self._size -= len(data)
+                else:
+                    data = self._told()
+                self._is_writing = True
+            try:
+                self._write(data)
+            except OSError:  # whoever read it is gone
+                with self._changed:
+                    self._lines.clear()
+                    self._size = self._dropped = 0
+
+
+def _write_to_stderr(data: bytes) -> None:
+    """Writes to standard error past Python's own buffer, whose lock an interpreter that ends would wait for."""
+    stream = sys.stderr
+    try:
+        number = stream.fileno()
+    except (AttributeError, OSError, ValueError):  # it is none of the system's files
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.write(data.decode())
+        return
+    while data:
+        try:
+            data = data[os.write(number, data) :]
+        except BlockingIOError:
+            time.sleep(0.05)
+
+
+class OneLineFormatter(logging.Formatter):
+    """Formats a record as one line, whatever it quotes; only a traceback of the server's own has more."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
+        return one_line(super().formatMessage(record))
+
+    def formatException(self, ei) -> str:  # type: ignore[no-untyped-def]  # noqa: N802 (logging's name)
+        text = super().formatException(ei)[-_MOST_TRACEBACK:]
+        return "\n".join(one_line(line) for line in text.split("\n"))

@@ -1,0 +1,173 @@
+"""What the server answers: one table of operations, which its routes and its OpenAPI document are both made of."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Literal
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match, Route
+from starlette.types import Scope
+
+from charloom.server.completions import completions
+from charloom.server.limits import Limits
+from charloom.server.metrics import CONTENT_TYPE
+from charloom.server.openapi import Described, openapi
+from charloom.server.schema import (
+    Completion,
+    CompletionRequest,
+    Health,
+    ModelFacts,
+    ModelList,
+    NextRequest,
+    NextResponse,
+    ScoreRequest,
+    ScoreResponse,
+    encoded,
+)
+from charloom.server.scoring import next_characters, score
+from charloom.server.served import ServedModel
+from charloom.server.service import json_answer, service_of
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+_PAGE = files("charloom.server") / "page"
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """Something that can be asked of the server.
+
+    Attributes:
+        path: where.
+        method: how.
+        endpoint: what answers.
+        described: what the OpenAPI document says of it; None for the parts of the page.
+        is_open: whether it is answered without the server's token.
+    """
+
+    path: str
+    method: Literal["GET", "POST"] = "GET"
+    endpoint: Endpoint
+    described: Described | None = None
+    is_open: bool = False
+
+    @property
+    def route(self) -> Route:
+        """Its route."""
+        return Route(self.path, self.endpoint, methods=[self.method])
+
+
+def operation_of(scope: Scope) -> Operation | None:
+    """Returns the operation at a request's path, whatever the method; None if there is nothing."""
+    matches = ((operation, route.matches(scope)[0]) for operation, route in _ROUTES)
+    return next((operation for operation, match in matches if match != Match.NONE), None)
+
+
+def _page(name: str, kind: str) -> Endpoint:
+    body = (_PAGE / name).read_bytes()
+    headers = {
+        "Content-Security-Policy": _POLICY,
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-cache",
+    }
+
+    async def answer(request: Request) -> Response:
+        return Response(body, 200, headers, kind)
+
+    return answer
+
+
+async def _models(request: Request) -> Response:
+    service = service_of(request)
+    return json_answer(ModelList(data=[_facts(model, service.limits) for model in service.catalog.models]))
+
+
+async def _model(request: Request) -> Response:
+    service = service_of(request)
+    return json_answer(_facts(service.catalog.named(request.path_params["name"]), service.limits))
+
+
+def _facts(served: ServedModel, limits: Limits) -> ModelFacts:
+    model = served.model
+    return ModelFacts(
+        id=served.name,
+        created=served.created,
+        owned_by="charloom",
+        cell=model.settings.cell,
+        layers=model.settings.layers,
+        hidden=model.settings.hidden,
+        parameters=model.network.parameters,
+        units=model.vocabulary.units,
+        vocabulary=model.vocabulary.characters if model.vocabulary.units == "chars" else None,
+        is_of_records=model.vocabulary.record_end is not None,
+        max_tokens=limits.max_tokens,
+        max_prompt=limits.max_prompt,
+    )
+
+
+async def _health(request: Request) -> Response:
+    service = service_of(request)
+    health = Health(live=True, ready=service.engine.is_alive and not service.is_draining)
+    return json_answer(health, 200 if health.ready else 503)
+
+
+async def _metrics(request: Request) -> Response:
+    return Response(service_of(request).metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+
+async def _openapi(request: Request) -> Response:
+    return Response(encoded(document()), media_type="application/json")
+
+
+def document() -> dict[str, Any]:
+    """Returns the OpenAPI document of all operations."""
+    return openapi([(one.path, one.method, one.is_open, one.described) for one in OPERATIONS if one.described])
+
+
+OPERATIONS = (
+    Operation(path="/", endpoint=_page("index.html", "text/html; charset=utf-8"), is_open=True),
+    Operation(path="/page.js", endpoint=_page("page.js", "text/javascript; charset=utf-8"), is_open=True),
+    Operation(path="/page.css", endpoint=_page("page.css", "text/css; charset=utf-8"), is_open=True),
+    Operation(path="/icon.svg", endpoint=_page("icon.svg", "image/svg+xml"), is_open=True),
+    Operation(
+        path="/v1/completions",
+        method="POST",
+        endpoint=completions,
+        described=Described("Generate texts that continue prompts.", Completion, CompletionRequest, streams=True),
+    ),
+    Operation(
+        path="/v1/score",
+        method="POST",
+        endpoint=score,
+        described=Described("Score texts.", ScoreResponse, ScoreRequest),
+    ),
+    Operation(
+        path="/v1/next",
+        method="POST",
+        endpoint=next_characters,
+        described=Described("Show what a model expects next.", NextResponse, NextRequest),
+    ),
+    Operation(path="/v1/models", endpoint=_models, described=Described("List the models.", ModelList)),
+    Operation(path="/v1/models/{name}", endpoint=_model, described=Described("Describe a model.", ModelFacts)),
+    Operation(
+        path="/health",
+        endpoint=_health,
+        described=Described("Tell whether the server lives and takes requests.", Health),
+        is_open=True,
+    ),
+    Operation(path="/metrics", endpoint=_metrics, described=Described("Counters, for Prometheus.", str)),
+    Operation(
+        path="/openapi.json",
+        endpoint=_openapi,
+        described=Described("This document.", dict),
+        is_open=True,  # the page links to it, and a link carries no token
+    ),
+)
+_ROUTES = [(operation, operation.route) for operation in OPERATIONS]

@@ -1,0 +1,66 @@
+"""Work beside the event loop, in threads that the end of the process does not wait for."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def in_thread(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """Returns what `work` returns, or raises what it raises.
+
+    `asyncio.to_thread` does the same, but an event loop and an interpreter that end wait for its threads.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def run() -> None:
+        try:
+            result = work(*arguments, **named)
+        except BaseException as error:  # it is raised where the result is awaited
+            _tell(loop, done, done.set_exception, error)
+        else:
+            _tell(loop, done, done.set_result, result)
+
+    threading.Thread(target=run, name="charloom work", daemon=True).start()
+    return await done
+
+
+def interruptibly(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """Returns what `work` returns, or raises what it raises; signals are obeyed meanwhile, whatever it does.
+
+    Python handles signals in the main thread between two of its own instructions, and a call into native code may take
+    minutes. So the work is done in another thread, and this one only waits.
+    """
+    found: list[T] = []
+    problems: list[BaseException] = []
+    is_done = threading.Event()
+
+    def run() -> None:
+        try:
+            found.append(work(*arguments, **named))
+        except BaseException as error:  # it is raised where the result is awaited
+            problems.append(error)
+        finally:
+            is_done.set()
+
+    threading.Thread(target=run, name="charloom work", daemon=True).start()
+    while not is_done.wait(0.2):
+        pass
+    if problems:
+        raise problems[0]
+    return found[0]
+
+
+def _tell(loop: asyncio.AbstractEventLoop, done: asyncio.Future[Any], tell: Callable[[Any], None], what: Any) -> None:
+    def tell_who_waits() -> None:
+        if not done.done():
+            tell(what)
+
+    try:
+        loop.call_soon_threadsafe(tell_who_waits)
+    except RuntimeError:  # the loop is closed: nobody waits
+        return
