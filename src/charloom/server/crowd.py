@@ -1,7 +1,7 @@
 """How many connections a server has open, and which of them it closes to make room for others."""
 
 from enum import IntEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from charloom.server.limits import Limits
 
@@ -17,6 +17,7 @@ class Idleness(IntEnum):
     BEGINNING = 2  # a request's head has begun to arrive
 
 
+@runtime_checkable
 class Closable(Protocol):
     """A connection as far as the crowd is concerned."""
 
