@@ -1,4 +1,5 @@
 import json
+import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charloom.artifacts import read_tensor_file, write_tensor_file
+from charloom.description import described
 from charloom.errors import ModelFileError, RecordError, SettingError, UnknownCharacterError
 from charloom.inference import Writing
 from charloom.model import FORMAT_VERSION, TextModel, load
@@ -43,6 +45,7 @@ def saved(tmp_path):
 
 def rewrite(path, change):
     tensors, metadata = read_tensor_file(path)
+    tensors = {name: tensor.copy() for name, tensor in tensors.items()}
     change(tensors, metadata)
     write_tensor_file(path, tensors, metadata)
 
@@ -104,25 +107,67 @@ def test_the_file_is_as_the_design_says(saved):
         (lambda t, m: m.update(format_version=99), "has format version 99, made by .* reads versions up to 3"),
         (lambda t, m: m.pop("format_version"), "has format version None"),
         (lambda t, m: m["model"].update(hidden=16_384, layers=100), "its config says|is missing"),
-        (lambda t, m: m["model"].update(hidden=10**9), "hidden must be a whole number from 1 to 16,384"),
-        (lambda t, m: m["model"].update(hidden=-1), "hidden must be a whole number from 1 to 16,384"),
-        (lambda t, m: m["model"].update(new=1), "new is not a setting that this version knows"),
-        (lambda t, m: m["model"].pop("layers"), "layers is missing"),
+        (lambda t, m: m["model"].update(hidden=10**9), "model.hidden must be a whole number from 1 to 16,384"),
+        (lambda t, m: m["model"].update(hidden=-1), "model.hidden must be a whole number from 1 to 16,384"),
+        (lambda t, m: m["model"].update(new=1), "model.new is not a field that this version knows"),
+        (lambda t, m: m["model"].pop("layers"), "model.layers is missing"),
         (lambda t, m: m.pop("model"), "model is missing"),
-        (lambda t, m: m.update(vocabulary=3), "vocabulary is missing"),
-        (lambda t, m: m["vocabulary"].update(characters="ba"), "not sorted"),
-        (lambda t, m: m["vocabulary"].update(characters="aa"), "not sorted, or has a character twice"),
-        (lambda t, m: m["vocabulary"].update(units="words"), "neither characters nor bytes"),
-        (lambda t, m: m["text"].update(encoding="a\0b"), "encoding names no text encoding"),
-        (lambda t, m: m["text"].update(delimiter="%"), "lacks the character that ends a record"),
-        (lambda t, m: m["text"].pop("min_count"), "min_count is missing"),
-        (lambda t, m: m["text"].update(min_count="2"), "min_count is '2'"),
-        (lambda t, m: m["text"].update(lowercase="yes"), "lowercase is 'yes'"),
-        (lambda t, m: m["trained_on"].update(characters="many"), "characters is 'many'"),
-        (lambda t, m: m["training"].update(window=0), "window must be a whole number from 1"),
-        (lambda t, m: m["training"].update(window="all"), "window must be a whole number from 1"),
+        (lambda t, m: m.update(vocabulary=3), "vocabulary is 3, expected an object"),
+        (lambda t, m: m["vocabulary"].update(characters="ba"), "vocabulary.characters are not sorted"),
+        (lambda t, m: m["vocabulary"].update(characters="aa"), "not sorted, or one stands twice"),
+        (
+            lambda t, m: m["vocabulary"].update(units="words"),
+            "vocabulary.units is 'words', which this version does not know",
+        ),
+        (lambda t, m: m["text"].update(encoding="a\0b"), "text.encoding names no text encoding"),
+        (lambda t, m: m["text"].update(delimiter="%"), "vocabulary.characters lack the one that ends a record"),
+        (lambda t, m: m["text"].pop("min_count"), "text.min_count is missing"),
+        (lambda t, m: m["text"].update(min_count="2"), "text.min_count is '2', expected an integer"),
+        (lambda t, m: m["text"].update(lowercase="yes"), "text.lowercase is 'yes', expected true or false"),
+        (
+            lambda t, m: m["trained_on"].update(characters="many"),
+            "trained_on.characters is 'many', expected an integer",
+        ),
+        (lambda t, m: m["training"].update(window=0), "training.window is 0, expected an integer >= 1"),
+        (lambda t, m: m["training"].update(window="all"), "training.window is 'all', expected an integer"),
         (lambda t, m: m["model"].update(head="logits"), "'head.bias' does not belong"),
-        (lambda t, m: m["training"].update(validation_nats_per_char=None), "validation_nats_per_char is None"),
+        (lambda t, m: m["training"].update(window=4_097), "training.window is 4097, expected an integer <= 4096"),
+        (lambda t, m: m["training"].update(window=2**31 - 1), "training.window is 2147483647, expected"),
+        (lambda t, m: m["training"].update(updates=10**18), "training.updates is 10{18}, expected an integer <="),
+        (lambda t, m: m["training"].update(learning_rate="\x1b"), r"training.learning_rate is '\\x1b', expected"),
+        (lambda t, m: m["training"].update(history=5), "training.history is 5, expected a list"),
+        (lambda t, m: m["training"].update(history=[[]]), r"training.history\[0\] is \[\], expected an object"),
+        (
+            lambda t, m: m["training"].update(history=[{"update": 1}, {"update": "x"}]),
+            r"training.history\[1\].update is 'x', expected an integer",
+        ),
+        (
+            lambda t, m: m["training"].update(history=[{"train_nats_per_char": -1.5}]),
+            r"training.history\[0\].train_nats_per_char is -1.5, expected a number >= 0",
+        ),
+        (
+            lambda t, m: m["training"].update(samples=[{"text": 3}]),
+            r"training.samples\[0\].text is 3, expected a string",
+        ),
+        (lambda t, m: m["trained_on"].update(name=["a"]), r"trained_on.name is \['a'\], expected a string"),
+        (lambda t, m: m.update(format_version="x" * 5_000_000), "has format version 'x{39}…, made by"),
+        (lambda t, m: m.update(format_version=True), "has format version True, made by"),
+        (lambda t, m: m.update(format_version=9, charloom_version="\x1b[31m"), r"made by charloom \\x1b\[31m;"),
+        (
+            lambda t, m: m.update(charloom_version="9" * 101),
+            "charloom_version is '9{101}', expected a string of length",
+        ),
+        (
+            lambda t, m: m["vocabulary"].update(units="bytes"),
+            "vocabulary.characters are there, and the units are bytes",
+        ),
+        (lambda t, m: m.update(more=1), "m.safetensors: more is not a field that this version knows"),
+        (lambda t, m: t["head.bias"].__setitem__(3, np.nan), "'head.bias' has weights that are no numbers"),
+        (lambda t, m: t["embedding"].__setitem__((0, 0), -np.inf), "'embedding' has weights that are no numbers"),
+        (
+            lambda t, m: m["training"].update(validation_nats_per_char=None),
+            "training.validation_nats_per_char is None, expected a number",
+        ),
     ],
 )
 def test_a_changed_file_is_refused_in_a_line(saved, change, words):
@@ -130,7 +175,8 @@ def test_a_changed_file_is_refused_in_a_line(saved, change, words):
     with pytest.raises(ModelFileError, match=words) as caught:
         load(saved)
     assert str(saved) in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < len(str(saved)) + 500
 
 
 def test_a_file_of_version_1_is_read_as_what_it_was(saved):
@@ -146,6 +192,58 @@ def test_a_file_of_version_1_is_read_as_what_it_was(saved):
     old = load(saved)
     assert old.settings == model.settings
     assert old.generate("ab", 30) == model.generate("ab", 30)
+
+
+def test_a_file_of_version_2_is_read_as_what_it_was(saved):
+    model = load(saved)
+
+    def age(tensors, metadata):
+        metadata["format_version"] = 2
+        metadata["text"] = {"lowercase": metadata["text"]["lowercase"]}
+
+    rewrite(saved, age)
+    old = load(saved)
+    assert (old.settings, old.text, old.format_version) == (model.settings, model.text, 2)
+    assert old.generate("ab", 30) == model.generate("ab", 30)
+
+
+def test_json_does_not_tell_5_from_5_0(saved):
+    model = load(saved)
+
+    def as_floats(tensors, metadata):
+        metadata["format_version"] = 3.0
+        metadata["model"]["hidden"] = 8.0
+        metadata["text"]["min_count"] = 1.0
+        metadata["trained_on"]["characters"] = 7.0
+        metadata["training"] |= {"updates": 3.0, "window": 4.0, "learning_rate": 1.0}
+
+    rewrite(saved, as_floats)
+    found = load(saved)
+    assert (found.settings, found.text, found.trained_on) == (model.settings, model.text, model.trained_on)
+    assert json.dumps(found.training) == '{"updates": 3, "window": 4, "learning_rate": 1.0}'
+    assert len(found.generate("abca", 5)) == 9
+
+
+def test_a_vocabulary_with_half_a_character_is_refused(saved):
+    data = saved.read_bytes()
+    assert data.count(b"ABCabc") == 1
+    for half in (rb"\\ud800", rb"\ud800", b"\xed\xa0\x80"):  # escaped in the inner JSON, in the header, and raw
+        (length,) = struct.unpack("<Q", data[:8])
+        header = data[8 : 8 + length].replace(b"ABCabc", b"ABCab" + half)
+        saved.write_bytes(struct.pack("<Q", len(header)) + header + data[8 + length :])
+        with pytest.raises(ModelFileError, match="not valid Unicode"):
+            load(saved)
+
+
+def test_a_name_with_control_characters_loads_and_is_shown_escaped(saved):
+    rewrite(saved, lambda t, m: m["trained_on"].update(name="\x1b]0;title\x07\n\u202e" + "x" * 1000))
+    model = load(saved)
+    assert model.trained_on["name"].startswith("\x1b]0;")
+    shown = described(model)["trained on"]
+    assert shown.startswith(r"\x1b]0;title\x07\n\u202exxx")
+    assert shown.isprintable()
+    assert len(shown) < 350
+    assert "\x1b" not in model._repr_html_()
 
 
 def test_a_prompt_is_read_as_the_text_was():

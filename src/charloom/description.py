@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from charloom.kernels import reference_reason
+from charloom.printable import one_line, shortened
 from charloom.units import bits_from_nats
 
 if TYPE_CHECKING:
@@ -43,9 +44,9 @@ def described(model: "TextModel") -> dict[str, str]:
         where = "" if all(by_layer) else " in some layers"
         facts["kernels"] = f"reference{where}: {', '.join(reasons)}"
     if on.keys() >= {"name", "characters"}:
-        facts["trained on"] = f"{on['name']}, {on['characters']:,} characters"
+        facts["trained on"] = f"{shortened(on['name'])}, {on['characters']:,} characters"
     if "sha256" in on:
-        facts["SHA-256"] = on["sha256"]
+        facts["SHA-256"] = one_line(on["sha256"])
     if model.window is not None:
         facts["window"] = f"{model.window} characters, read anew for each one that is written"
     if training.keys() >= {"kept_update", "updates"}:

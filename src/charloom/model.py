@@ -28,13 +28,14 @@ from charloom.inference import (
     state_vector,
     unit_outputs,
 )
+from charloom.model_metadata import FORMAT_VERSION, ModelMetadata, model_metadata
 from charloom.models import Dense, Network, named_tensors, restored
 from charloom.prepared import Prepared
+from charloom.printable import one_line
 from charloom.settings import (
     NetworkSettings,
     SamplingSettings,
     TextSettings,
-    Units,
     UnknownPolicy,
     require_count,
     require_path,
@@ -49,20 +50,6 @@ MODEL = OutputKind(
     keeps_earlier=True,
 )
 """Files that may be replaced by a model's."""
-FORMAT_VERSION = 3
-"""The version of the model files that are written. Earlier ones are read as well; every other is refused."""
-
-_ADDED_IN_VERSION_2 = {
-    "inputs": "embedding",
-    "gate_activation": "sigmoid",
-    "cell_activation": "tanh",
-    "last_cell_activation": None,
-    "head": "dense",
-}
-
-
-# What a model file tells of the text, and the types that it may have; before version 3 only the first.
-_TEXT_TYPES = {"lowercase": (bool,), "encoding": (str,), "delimiter": (str, type(None)), "min_count": (int,)}
 
 
 @dataclass(frozen=True)
@@ -291,7 +278,12 @@ class TextModel:
             "vocabulary": {"units": units, "characters": self.vocabulary.characters}
             if units == "chars"
             else {"units": units},
-            "text": {name: getattr(self.text, name) for name in _TEXT_TYPES},
+            "text": {
+                "lowercase": self.text.lowercase,
+                "encoding": self.text.encoding,
+                "delimiter": self.text.delimiter,
+                "min_count": self.text.min_count,
+            },
             "trained_on": dict(self.trained_on),
             "training": dict(self.training),
         }
@@ -308,83 +300,29 @@ def load(path: str | os.PathLike[str]) -> TextModel:
         SettingError: `path` cannot be a file's name.
     """
     require_path("model", path)
-    path = Path(path)
+    path = Path(os.fsdecode(path))
     tensors, metadata = read_tensor_file(path)
-    version = metadata.get("format_version")
-    if "checkpoint_version" in metadata:
-        raise ModelFileError(f"{path} is a checkpoint of training, not a model. Give the model file beside it.")
-    if version not in (1, 2, FORMAT_VERSION):
-        made_by = metadata.get("charloom_version", "another charloom")
-        raise ModelFileError(
-            f"{path} has format version {version!r}, made by {made_by}; charloom {__version__} reads versions up to "
-            f"{FORMAT_VERSION}. Install the charloom that made it, or train again."
-        )
+    found = model_metadata(metadata, path)
     try:
-        added = _ADDED_IN_VERSION_2 if version == 1 else {}
-        settings = NetworkSettings.from_mapping(added | _section(metadata, "model"))
-        text = _text_settings(_section(metadata, "text"), _section(metadata, "vocabulary"), version)
-        vocabulary = _vocabulary(_section(metadata, "vocabulary"), text)
-        trained_on, training = _section(metadata, "trained_on"), _section(metadata, "training")
-        _require_types(trained_on, {"name": str, "sha256": str, "characters": int})
-        _require_types(
-            training,
-            {
-                "updates": int,
-                "kept_update": int,
-                "validation_chars": int,
-                "validation_nats_per_char": (int, float),
-            },
-        )
-        if "window" in training:
-            require_count("window", training["window"])
-        network = _network(path, settings, vocabulary, tensors)
+        network = _network(path, found, tensors)
     except SettingError as error:
-        raise ModelFileError(f"{path}: its metadata is not as it was written: {error}.") from error
-    return TextModel(network, vocabulary, settings, text, trained_on, training, version)
+        raise ModelFileError(
+            f"{one_line(str(path))}: model.{error}. The file was changed after it was written."
+        ) from error
+    return TextModel(
+        network, found.vocabulary, found.network, found.text, found.trained_on, found.training, found.format_version
+    )
 
 
-def _section(metadata: Mapping[str, Any], name: str) -> dict[str, Any]:
-    section = metadata.get(name)
-    if not isinstance(section, dict):
-        raise SettingError(name, "is missing")
-    return section
-
-
-def _require_types(section: Mapping[str, Any], types: Mapping[str, type | tuple[type, ...]]) -> None:
-    for name, wanted in types.items():
-        if name in section and (isinstance(section[name], bool) or not isinstance(section[name], wanted)):
-            raise SettingError(name, f"is {section[name]!r}")
-
-
-def _text_settings(section: Mapping[str, Any], vocabulary: Mapping[str, Any], version: int) -> TextSettings:
-    names = set(_TEXT_TYPES) if version == FORMAT_VERSION else {"lowercase"}
-    if missing := names - section.keys():
-        raise SettingError(min(missing), "is missing")
-    for name, value in section.items():
-        if name not in names:
-            raise SettingError(name, "is not a setting that this version knows")
-        if type(value) not in _TEXT_TYPES[name]:
-            raise SettingError(name, f"is {value!r}")
-    units: Units = "bytes" if vocabulary.get("units") == "bytes" else "chars"
-    return TextSettings(units=units, **section)
-
-
-def _vocabulary(section: Mapping[str, Any], text: TextSettings) -> Vocabulary:
-    if section.get("units") == "bytes":
-        return Vocabulary.of_bytes(text.record_end)
-    characters = section.get("characters")
-    if section.get("units") != "chars" or not isinstance(characters, str) or not characters:
-        raise SettingError("vocabulary", "has neither characters nor bytes")
-    if sorted(set(characters)) != list(characters):
-        raise SettingError("vocabulary", "is not sorted, or has a character twice")
-    if text.record_end is not None and text.record_end not in characters:
-        raise SettingError("vocabulary", "lacks the character that ends a record")
-    return Vocabulary("chars", characters, text.record_end)
-
-
-def _network(
-    path: Path, settings: NetworkSettings, vocabulary: Vocabulary, tensors: Mapping[str, np.ndarray]
-) -> Network:
+def _network(path: Path, found: ModelMetadata, tensors: Mapping[str, np.ndarray]) -> Network:
     # Shapes only: a file that promises a giant must not make us build one.
-    wanted = jax.eval_shape(lambda: Network.init(settings, vocabulary.size, vocabulary.start_id, None))
-    return restored(wanted, tensors, path)
+    vocabulary = found.vocabulary
+    wanted = jax.eval_shape(lambda: Network.init(found.network, vocabulary.size, vocabulary.start_id, None))
+    network = restored(wanted, tensors, path)
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise ModelFileError(
+                f"{one_line(str(path))}: '{name}' has weights that are no numbers (NaN or infinity). Train it again: "
+                "the training failed, or the file was changed."
+            )
+    return network

@@ -16,6 +16,16 @@ def one_line(text: str) -> str:
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
+def shortened(text: str, most: int = MOST_PRINTED) -> str:
+    """Returns `text` on one line, cut to `most` characters.
+
+    >>> shortened("a\\nbcd", most=4)
+    'a\\\\nb…'
+    """
+    line = one_line(text[: most + 1])
+    return line if len(line) <= most else f"{line[:most]}…"
+
+
 def quoted(value: object, most: int = MOST_PRINTED) -> str:
     """Returns `repr(value)` on one line, cut to `most` characters, for an error that quotes what it was given.
 

@@ -1,6 +1,7 @@
 import json
 import os
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from charloom.artifacts import read_tensor_file, write_tensor_file
+from charloom.artifacts import parsed_json, read_tensor_file, write_tensor_file
 from charloom.errors import ModelFileError, OutputError
 
 tensors_strategy = st.dictionaries(
@@ -121,8 +122,84 @@ def test_metadata_that_is_no_json_object_is_refused(tmp_path, text):
     from safetensors.numpy import save
 
     (tmp_path / "x").write_bytes(save({}, {"charloom": text}))
-    with pytest.raises(ModelFileError, match="its metadata is no JSON"):
+    with pytest.raises(ModelFileError, match=r"its metadata is (no JSON object|damaged: it)"):
         read_tensor_file(tmp_path / "x")
+
+
+def with_header(path, header, data=b""):
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+OURS = {"__metadata__": {"charloom": "{}"}}
+
+
+@pytest.mark.parametrize(
+    ("header", "data", "words"),
+    [
+        ({"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}, b"", "its tensors should be"),
+        ({"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 8]}}, bytes(8), "'a' is not where, or not as"),
+        ({"a": {"dtype": "F32", "shape": [2**63] * 8, "data_offsets": [0, 8]}}, bytes(8), "'a' is not where"),
+        ({"a": {"dtype": "F32", "shape": [1] * 9, "data_offsets": [0, 4]}}, bytes(4), r"'a': shape is .* length <= 8"),
+        ({"a": {"dtype": "F32", "shape": [0, 2**62, 4], "data_offsets": [0, 0]}}, b"", "no model file"),
+        ({"a": {"dtype": "F32", "shape": [-1, -1], "data_offsets": [0, 4]}}, bytes(4), r"shape\[0\] is -1, expected"),
+        ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [-4, 0]}}, b"", "'a' is not where"),
+        ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, bytes(8), "'a' is not where"),
+        ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, bytes(8), "should be 4 bytes long, and are 8"),
+        ({"a": {"dtype": "O", "shape": [1], "data_offsets": [0, 8]}}, bytes(8), "'a' is of the type 'O'"),
+        ({"a": {"dtype": 3, "shape": [1], "data_offsets": [0, 8]}}, bytes(8), "'a': dtype is 3, expected a string"),
+        ({"a": {"dtype": "F32", "shape": [1]}}, bytes(4), "'a': data_offsets is missing"),
+        ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4], "b": 1}}, bytes(4), "'a': b is not a field"),
+        ({"\x1b" * 999: 3}, b"", r"'\\x1b.*…: its content is 3, expected an object"),
+        ({"__metadata__": {"charloom": 3}}, b"", "its metadata are not texts by name"),
+        ({"__metadata__": [1]}, b"", "its metadata are not texts by name"),
+        ([1], b"", "its header is no JSON object"),
+    ],
+)
+def test_a_header_that_promises_what_is_not_there_is_refused(tmp_path, header, data, words):
+    with_header(tmp_path / "x", OURS | header if isinstance(header, dict) else header, data)
+    with pytest.raises(ModelFileError, match=words) as caught:
+        read_tensor_file(tmp_path / "x")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 600
+
+
+def test_tensors_that_share_bytes_are_refused(tmp_path):
+    one = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+    with_header(tmp_path / "x", OURS | {"a": one, "b": one}, bytes(4))
+    with pytest.raises(ModelFileError, match="'b' is not where"):
+        read_tensor_file(tmp_path / "x")
+
+
+@pytest.mark.parametrize("change", ["cut", "grown", "written over"])
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch, change):
+    path = tmp_path / "x.safetensors"
+    write_tensor_file(path, {"a": np.ones(100_000, np.float32)}, {})
+    data = path.read_bytes()
+
+    def meanwhile(*arguments):
+        if change == "cut":
+            os.truncate(path, 1000)  # a mapped file would end the process here
+        elif change == "grown":
+            os.truncate(path, len(data) + 8)
+        else:
+            path.write_bytes(data)
+            os.utime(path, ns=(0, 0))
+        return parsed_json(*arguments)
+
+    monkeypatch.setattr("charloom.artifacts.tensor_file.parsed_json", meanwhile)
+    with pytest.raises(ModelFileError, match=r"it changed meanwhile\. Read it again once it is written"):
+        read_tensor_file(path)
+
+
+def test_a_device_is_no_model():
+    with pytest.raises(ModelFileError, match="is no file"):
+        read_tensor_file(Path("/dev/zero"))
+
+
+def test_a_name_that_no_file_can_have_is_refused():
+    with pytest.raises(ModelFileError, match=r"a\\x00b: embedded null byte"):
+        read_tensor_file(Path("a\0b"))
 
 
 def test_missing_files_and_folders(tmp_path):

@@ -3,11 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import jax
 import numpy as np
 from jaxtyping import Integer
 
-from charloom.errors import ModelFileError
 from charloom.inference import LiveTexts, NativeStream, Stream, read_on, read_prompt
 from charloom.model import TextModel, load
 from charloom.models import Network
@@ -50,13 +48,9 @@ class ServedModel:
         """Returns the model in the file `path`, with its programs compiled, so that no request waits for that.
 
         Raises:
-            ModelFileError: the file is missing, damaged, or of a version that is not read; its weights are no numbers.
+            ModelFileError: the file is missing, damaged, or of a version that is not read.
         """
         model, created = load(path), int(path.stat().st_mtime)
-        if not all(np.isfinite(np.asarray(weights)).all() for weights in jax.tree.leaves(model.network)):
-            raise ModelFileError(
-                f"{path} has weights that are no numbers. The file was changed, or its training failed."
-            )
         network, window = model.writer, model.window
         nothing = np.zeros(window or 0, np.int32)
         stream = read_prompt(network, nothing, window)

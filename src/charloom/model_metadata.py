@@ -1,0 +1,204 @@
+"""What a model file says of its model: each field with its type and its bounds; see docs/design/model-file.md."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct, defstruct, to_builtins
+
+from charloom import __version__
+from charloom.artifacts import structured
+from charloom.errors import ModelFileError, SettingError
+from charloom.printable import one_line, quoted
+from charloom.settings import NetworkSettings, TextSettings, Units
+from charloom.text import Vocabulary
+
+FORMAT_VERSION = 3
+"""The version of the model files that are written. Earlier ones are read as well; every other is refused."""
+
+MOST_WINDOW = 4_096
+"""A model of windows reads as many characters again for each one that it generates."""
+
+_REMEDY = "The file was changed after it was written."
+_ADDED_IN_VERSION_2 = {
+    "inputs": "embedding",
+    "gate_activation": "sigmoid",
+    "cell_activation": "tanh",
+    "last_cell_activation": None,
+    "head": "dense",
+}
+
+_Count = Annotated[int, Meta(ge=0, le=2**53)]
+_Nats = Annotated[float, Meta(ge=0, le=1e9)]
+_Share = Annotated[float, Meta(ge=0, lt=1)]
+_Positive = Annotated[float, Meta(gt=0, le=1e38)]
+_Word = Annotated[str, Meta(max_length=100)]
+
+
+# Exactly the settings of `NetworkSettings`, each of them given.
+_Network = defstruct(
+    "_Network", [(one.name, one.type) for one in fields(NetworkSettings)], frozen=True, forbid_unknown_fields=True
+)
+
+
+class _Vocabulary(Struct, frozen=True, forbid_unknown_fields=True):
+    units: Units
+    characters: Annotated[str, Meta(max_length=0x110000)] = ""
+
+
+class _EarlierText(Struct, frozen=True, forbid_unknown_fields=True):
+    lowercase: bool
+
+
+class _Text(Struct, frozen=True, forbid_unknown_fields=True):
+    lowercase: bool
+    encoding: _Word
+    delimiter: Annotated[str, Meta(max_length=1_000)] | None
+    min_count: int
+
+
+class _TrainedOn(Struct, frozen=True):
+    name: Annotated[str, Meta(max_length=1_000_000)] = ""
+    sha256: Annotated[str, Meta(max_length=64)] = ""
+    characters: _Count = 0
+
+
+class _Evaluation(Struct, frozen=True):
+    update: _Count = 0
+    train_nats_per_char: _Nats | None = None
+    validation_nats_per_char: _Nats | None = None
+
+
+class _Sample(Struct, frozen=True):
+    update: _Count = 0
+    text: Annotated[str, Meta(max_length=100_000)] = ""
+
+
+class _Training(Struct, frozen=True):
+    """What is known of the training; a later version may know more, which is kept and not used."""
+
+    updates: _Count = 0
+    kept_update: _Count = 0
+    train_chars: _Count = 0
+    validation_chars: _Count = 0
+    validation_nats_per_char: _Nats = 0.0
+    history: Annotated[list[_Evaluation], Meta(max_length=100_000)] = []
+    samples: Annotated[list[_Sample], Meta(max_length=1_000)] = []
+    window: Annotated[int, Meta(ge=1, le=MOST_WINDOW)] = 1
+    lanes: _Count = 0
+    unroll_length: _Count = 0
+    dropout: _Share = 0.0
+    learning_rate: _Positive = 1.0
+    schedule: _Word = ""
+    warmup: _Share = 0.0
+    weight_drop: _Share = 0.0
+    weight_decay: Annotated[float, Meta(ge=0, lt=100)] = 0.0
+    clip_norm: _Positive = 1.0
+    cold_starts: _Share = 0.0
+    epochs: _Positive | None = None
+    budget: _Positive | None = None
+    pace: Annotated[tuple[tuple[_Count, _Count], ...], Meta(max_length=100_000)] = ()
+    validation: _Positive | None = None
+    keep_copies: bool = False
+    patience: _Count | None = None
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+
+
+class _Metadata(Struct, frozen=True, forbid_unknown_fields=True):
+    format_version: int
+    model: _Network  # type: ignore[valid-type]
+    vocabulary: _Vocabulary
+    text: _Text
+    trained_on: _TrainedOn
+    training: _Training
+    charloom_version: _Word = ""
+
+
+class _EarlierMetadata(_Metadata, frozen=True, forbid_unknown_fields=True):
+    """Before version 3 only the case of the text was told."""
+
+    text: _EarlierText  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """What a model file says of its model, checked.
+
+    Attributes:
+        format_version: of the file.
+        network: its shape.
+        text: how texts are read.
+        vocabulary: of the model.
+        trained_on: as the file has it.
+        training: as the file has it.
+    """
+
+    format_version: int
+    network: NetworkSettings
+    text: TextSettings
+    vocabulary: Vocabulary
+    trained_on: dict[str, Any]
+    training: dict[str, Any]
+
+
+def model_metadata(found: Mapping[str, Any], path: Path) -> ModelMetadata:
+    """Returns what `found`, the JSON of the model file at `path`, says.
+
+    Raises:
+        ModelFileError: it is a checkpoint's, of another version, or a field is missing, unknown, or not as it may be.
+    """
+    version = _version(found, path)
+    if version == 1 and isinstance(found.get("model"), dict):
+        found = {**found, "model": _ADDED_IN_VERSION_2 | found["model"]}
+    read = structured(found, _Metadata if version == FORMAT_VERSION else _EarlierMetadata, str(path), remedy=_REMEDY)
+    section = "model"
+    try:
+        network = NetworkSettings(**to_builtins(read.model))
+        section = "text"
+        text = TextSettings(units=read.vocabulary.units, **to_builtins(read.text))
+        section = "vocabulary"
+        vocabulary = _vocabulary(read.vocabulary, text)
+    except SettingError as error:
+        raise ModelFileError(f"{one_line(str(path))}: {section}.{error}. {_REMEDY}") from error
+    trained_on, training = found["trained_on"], found["training"]
+    return ModelMetadata(
+        version, network, text, vocabulary, _counted(trained_on, read.trained_on), _counted(training, read.training)
+    )
+
+
+def _version(found: Mapping[str, Any], path: Path) -> int:
+    shown, version = one_line(str(path)), found.get("format_version")
+    if "checkpoint_version" in found:
+        raise ModelFileError(f"{shown} is a checkpoint of training, not a model. Give the model file beside it.")
+    if isinstance(version, int | float) and not isinstance(version, bool) and version in range(1, FORMAT_VERSION + 1):
+        return int(version)
+    made_by = found.get("charloom_version", "another one")
+    made_by = one_line(made_by) if isinstance(made_by, str) and len(made_by) <= 40 else quoted(made_by, 40)
+    raise ModelFileError(
+        f"{shown} has format version {quoted(version, 40)}, made by charloom {made_by}; charloom {__version__} reads "
+        f"versions up to {FORMAT_VERSION}. Install the charloom that made it, or train again."
+    )
+
+
+def _counted(found: Mapping[str, Any], read: Struct) -> dict[str, Any]:
+    """Returns a section as it was found, with integers in the place of floats such as 5.0 where integers are meant."""
+    return {
+        name: checked if isinstance(checked := getattr(read, name, None), int) and isinstance(value, float) else value
+        for name, value in found.items()
+    }
+
+
+def _vocabulary(section: _Vocabulary, text: TextSettings) -> Vocabulary:
+    characters = section.characters
+    if section.units == "bytes":
+        if characters:
+            raise SettingError("characters", "are there, and the units are bytes")
+        return Vocabulary.of_bytes(text.record_end)
+    if not characters:
+        raise SettingError("characters", "are missing")
+    if sorted(set(characters)) != list(characters):
+        raise SettingError("characters", "are not sorted, or one stands twice")
+    if text.record_end is not None and text.record_end not in characters:
+        raise SettingError("characters", "lack the one that ends a record")
+    return Vocabulary("chars", characters, text.record_end)
