@@ -48,7 +48,9 @@ class SourceName(click.ParamType[str]):
 
 
 def _name_of(parameter: click.Parameter | None) -> str:
-    return (parameter.name if parameter else None) or "path"
+    if parameter is None:
+        return "path"
+    return parameter.opts[0] if isinstance(parameter, click.Option) else f"argument {parameter.name}"
 
 
 json_option: Decorator = click.option(

@@ -1,0 +1,293 @@
+"""What charloom writes where: the policy's table, and what no table has."""
+
+import os
+import shlex
+import subprocess
+import sys
+from importlib.resources import files
+
+import pytest
+
+import charloom as cl
+from charloom.artifacts import InputFiles, Output, OutputKind, alone_in, write_bytes
+from charloom.cli.run import run
+from charloom.errors import OutputError, SettingError
+from charloom.model import MODEL
+from charloom.printable import shell_path
+from charloom.reports import PAGE
+from charloom.runs import RunSettings, run_training
+from charloom.runs.run_file import settings_of_run
+from charloom.runs.run_folder import RunFolder
+from charloom.settings import NetworkSettings, TrainingSettings
+from charloom.training import Notice, Progress, follow
+from tests.output_policy import CASES, CONTENTS, OWN, TEXT, model, play
+
+TINY = {"hidden": 4, "embedding": 2, "lanes": 1, "unroll": 8}
+OPTIONS = [str(word) for name, value in TINY.items() for word in (f"--{name}", value)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_table(case, tmp_path):
+    assert play(case, tmp_path) == (case.becomes, [])
+
+
+def test_the_table_sees_a_policy_that_lets_things_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(Output, "_taken", lambda self, path: None)
+    monkeypatch.setattr(Output, "_keep_earlier", lambda self, sha256: None)
+    foreign = [one for one in CASES if one.writes == "a model" and one.stands in CONTENTS and one.becomes != "written"]
+    for number, case in enumerate(foreign):
+        (tmp_path / str(number)).mkdir()
+        _, lost = play(case, tmp_path / str(number))
+        assert lost or case.stands in OWN, case
+
+
+def test_every_page_begins_with_what_tells_it(tmp_path):
+    templates = [one for one in files("charloom.reports").joinpath("templates").iterdir() if ".html" in one.name]
+    assert len(templates) == 3
+    for template in templates:
+        text = template.read_text()
+        (tmp_path / "page.html").write_text(text[text.index("<!doctype html>") :])
+        assert PAGE.is_own(tmp_path / "page.html"), template.name
+
+
+def test_names_that_differ_in_case_alone_are_one_where_the_system_says_so(tmp_path, monkeypatch):
+    (tmp_path / "book.html").write_text(TEXT)
+    assert not InputFiles([tmp_path / "book.html"]).has(tmp_path / "BOOK.HTML")
+    monkeypatch.setattr("os.path.normcase", str.lower)
+    assert InputFiles([tmp_path / "book.html"]).has(tmp_path / "BOOK.HTML")
+
+
+def test_earlier_models_are_numbered_and_a_model_that_comes_out_the_same_is_kept_once(tmp_path):
+    path = tmp_path / "m.safetensors"
+    model(1).save(path)
+    for seed in (2, 3):
+        output = Output(path, MODEL)
+        output.write(model(8).to_bytes())  # an improvement on the way
+        output.write(model(seed).to_bytes())
+        assert output.settle() == output.kept
+    assert (tmp_path / "m.previous.safetensors").read_bytes() == model(1).to_bytes()
+    assert (tmp_path / "m.previous-2.safetensors").read_bytes() == model(2).to_bytes()
+    output = Output(path, MODEL)
+    output.write(model(8).to_bytes())
+    assert (tmp_path / "m.previous-3.safetensors").read_bytes() == model(3).to_bytes()
+    output.write(model(3).to_bytes())
+    assert output.settle() is None
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_an_earlier_model_is_kept_where_there_are_no_hard_links(tmp_path, monkeypatch):
+    def no_links(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", no_links)
+    model(1).save(tmp_path / "m.safetensors")
+    model(2).save(tmp_path / "m.safetensors")
+    assert (tmp_path / "m.previous.safetensors").read_bytes() == model(1).to_bytes()
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 236 + ".safetensors"])
+def test_a_name_that_is_too_long_is_found_out_early(tmp_path, name):
+    if len(name) < 255:
+        write_bytes(tmp_path / name, model(1).to_bytes())  # for an earlier one there is no name
+    with pytest.raises(OutputError, match="File name too long"):
+        Output(tmp_path / name, MODEL)
+    Output(tmp_path / ("x" * 255), MODEL).write(b"a temporary file's name is no longer than its own")
+
+
+def test_the_umask_is_obeyed_and_never_asked_for(tmp_path, monkeypatch):
+    before = os.umask(0o027)
+    try:
+        monkeypatch.setattr("os.umask", None)
+        write_bytes(tmp_path / "new", b"x")
+    finally:
+        monkeypatch.undo()
+        os.umask(before)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_read_only_file_is_left_alone(tmp_path, monkeypatch):
+    model(1).save(tmp_path / "m.safetensors")
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # as of anybody but root
+    with pytest.raises(OutputError, match="it is read-only"):
+        model(2).save(tmp_path / "m.safetensors")
+
+
+def test_what_comes_to_stand_there_meanwhile_is_left_alone_and_no_model_lost(tmp_path):
+    (tmp_path / "book.txt").write_text(TEXT)
+    out = tmp_path / "m.safetensors"
+    settings = RunSettings(
+        sources=(tmp_path / "book.txt",),
+        out=out,
+        network=NetworkSettings(hidden=4, embedding=2),
+        training=TrainingSettings(lanes=1, unroll_length=8, updates=20),
+    )
+    notices = []
+
+    def on_event(event):
+        if isinstance(event, Progress) and not out.exists():
+            out.write_bytes(CONTENTS["another's safetensors"])
+        if isinstance(event, Notice):
+            notices.append(event.text)
+
+    result = follow(run_training(settings), on_event)
+    assert out.read_bytes() == CONTENTS["another's safetensors"]
+    assert result.out == tmp_path / "m.model.safetensors"
+    assert cl.load(result.out).training["updates"] == 20
+    assert any("is taken by now: the model is written to" in notice for notice in notices)
+
+
+def test_a_resumed_run_knows_its_model_and_keeps_anothers(tmp_path):
+    (tmp_path / "book.txt").write_text(TEXT)
+    out, folder = tmp_path / "m.safetensors", tmp_path / "run"
+    settings = RunSettings(
+        sources=(tmp_path / "book.txt",),
+        out=out,
+        network=NetworkSettings(hidden=4, embedding=2),
+        training=TrainingSettings(lanes=1, unroll_length=8, updates=400),
+        folder=folder,
+    )
+    events = []
+    follow(run_training(settings, lambda: sum(isinstance(one, Progress) for one in events) >= 1), events.append)
+    stopped = out.read_bytes()
+    follow(run_training(settings_of_run(folder)), lambda event: None)
+    finished = out.read_bytes()
+    assert finished != stopped
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["book.txt", "m.safetensors", "run"]
+    out.write_bytes(CONTENTS["a model"])
+    follow(run_training(settings_of_run(folder)), events.append)
+    assert (out.read_bytes(), (tmp_path / "m.previous.safetensors").read_bytes()) == (finished, CONTENTS["a model"])
+    assert any(isinstance(one, Notice) and "m.previous.safetensors" in one.text for one in events)
+
+
+def test_a_run_folder_keeps_what_is_not_its_own(tmp_path):
+    own = f".charloom-run-{'a' * 32}.tmp"
+    foreign = [".notes.tmp", ".m.safetensors.x.tmp", ".charloom-run-me.tmp", f".charloom-file-{'a' * 32}.tmp"]
+    for name in (own, *foreign):
+        (tmp_path / name).write_text("precious")
+    with RunFolder.opened(tmp_path, fresh=True) as folder:
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([".charloom.lock", *foreign])
+        folder.keep_standard_input(b"a text")
+        folder.keep_standard_input(b"a text")  # a run that was not begun is begun again
+        with pytest.raises(OutputError, match="another file has that name"):
+            folder.keep_standard_input(b"another")
+        with pytest.raises(OutputError, match="another charloom is at work"):
+            RunFolder.opened(tmp_path, fresh=True).__enter__()
+    with pytest.raises(OutputError, match="the run keeps a file of that name"):
+        cl.train(__file__, out=tmp_path / "run.json", run=tmp_path, updates=1, **TINY)
+
+
+def test_a_file_with_the_locks_name_is_not_emptied(tmp_path):
+    (tmp_path / ".charloom.lock").write_text("precious")
+    with pytest.raises(OutputError, match="not the lock that charloom makes"), alone_in(tmp_path):
+        pass
+    assert (tmp_path / ".charloom.lock").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "x", "--out", "a\0b"], "--out must be a path, got 'a\\x00b', which has a null byte"),
+        (["train", "x", "--out", "a\ud800"], "--out must be a path, got 'a\\ud800': no file name has a U+D800"),
+        (["train", "x", "--out", "models/"], "--out must be a file, got a folder's name, 'models/'"),
+        (["train", "x", "--out", ""], "--out must be a path, got an empty one"),
+        (["train", "x", "--run", "a\0b"], "--run must be a path"),
+        (["train", "--resume", "a\ud800"], "--resume must be a path"),
+        (["train", "x", "--cache", "a\0b"], "--cache must be a path"),
+        (["train", "a\0b"], "argument sources must be a path"),
+        (["report", "m", "--out", "a\0b"], "--out must be a path"),
+        (["report", "a\0b"], "argument model must be a path"),
+        (["score", "m", "--html", "a\ud800"], "--html must be a path"),
+        (["score", "m", "a\0b"], "argument files must be a path"),
+        (["generate", "m", "--novel", "a\0b"], "--novel must be a path"),
+        (["reproduce", "--out", "a\0b"], "--out must be a path"),
+    ],
+)
+def test_what_no_file_can_be_called_is_one_line(capsys, arguments, words):
+    assert run(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"charloom: {words}")
+    assert len(err.splitlines()) == 1
+
+
+def test_what_no_file_can_be_called_in_python(tmp_path):
+    for wrong in ("a\0b", "a\ud800"):
+        for call in (cl.load, cl.resume, model().save, lambda path: cl.train("x", out=path), cl.train):
+            with pytest.raises(SettingError, match="must be a path"):
+                call(wrong)
+
+
+NAMES = [
+    "-x.txt",
+    "a b'c\".txt",
+    "red\x1b[31m\nline.txt",
+    "t\u202exe.txt",
+    os.fsdecode(b"caf\xe9.txt"),
+    "$(id)`id`.txt",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shell_reads_back_what_is_printed(name):
+    word = shell_path(name)
+    assert word.isprintable()
+    done = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, timeout=20)
+    assert done.stdout == os.fsencode(name if not name.startswith("-") else f"./{name}")
+
+
+def charloom(*arguments, cwd, **options):
+    command = [sys.executable, "-m", "charloom", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, **options)
+
+
+def test_the_printed_commands_work_when_pasted(tmp_path):
+    name = "-x\x1b.txt"
+    (tmp_path / name).write_text(TEXT)
+    done = charloom("train", *OPTIONS, "--budget", "60s", "--patience", "1", "--run", "-r", "--", name, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (again,) = [line.partition(": ")[2] for line in done.stderr.splitlines() if line.startswith("The same again: ")]
+    (following,) = [line.partition(": ")[2] for line in done.stdout.splitlines() if line.startswith("Next: ")]
+    whole = (tmp_path / name.replace(".txt", ".safetensors")).read_bytes()
+    for command in (again, following, f"charloom train --resume {shell_path('-r')}"):
+        words = command.replace("charloom", f"{shlex.quote(sys.executable)} -m charloom", 1)
+        pasted = subprocess.run(["bash", "-c", words], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert pasted.returncode == 0, pasted.stderr
+    assert (tmp_path / name.replace(".txt", ".safetensors")).read_bytes() == whole
+    assert not list(tmp_path.glob("*previous*"))  # the same model once more
+
+
+def test_a_page_of_a_text_that_is_a_page(tmp_path):
+    (tmp_path / "book.html").write_text(TEXT)
+    for _ in range(2):
+        done = charloom("train", "book.html", "--report", "--updates", "1", *OPTIONS, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "book.report.html: a report" in done.stderr
+    names = ["book.html", "book.report.html", "book.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert (tmp_path / "book.html").read_text() == TEXT
+    done = charloom("train", "book.html", "--seed", "1", "--updates", "1", *OPTIONS, cwd=tmp_path)
+    assert "the earlier model that stood there is kept as book.previous.safetensors" in done.stderr
+    done = charloom("train", "book.html", "--seed", "2", "--force", "--updates", "1", *OPTIONS, cwd=tmp_path)
+    assert "previous" not in done.stderr
+    assert len(list(tmp_path.glob("*previous*"))) == 1
+
+
+def test_standard_input_may_be_a_file_that_is_not_to_be_replaced(tmp_path):
+    (tmp_path / "m.safetensors").write_bytes(CONTENTS["a model"])
+    with open(tmp_path / "m.safetensors", "rb") as source:
+        done = charloom("train", "-", "--out", "m.safetensors", "--bytes", *OPTIONS, cwd=tmp_path, stdin=source)
+    assert done.returncode == 1
+    assert "cannot write m.safetensors: it is one of the files to read" in done.stderr
+    assert (tmp_path / "m.safetensors").read_bytes() == CONTENTS["a model"]
+
+
+def test_a_kind_is_asked_of_ordinary_files_alone(tmp_path):
+    def never(path):
+        raise AssertionError(path)
+
+    kind = OutputKind("thing", "thing", "thing", never)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="it is not an ordinary file"):
+        Output(tmp_path / "pipe", kind)
+    with pytest.raises(OutputError, match="it is a folder"):
+        Output(tmp_path, kind)
