@@ -1,6 +1,7 @@
 """Text from outside (names, files, requests) made safe to print: one line that steers no terminal and forges no log."""
 
 import os
+import re
 import shlex
 
 MOST_PRINTED = 300
@@ -13,6 +14,8 @@ def one_line(text: str) -> str:
     >>> one_line("a\\x1b[31mb\\nc\\u202ed")
     'a\\\\x1b[31mb\\\\nc\\\\u202ed'
     """
+    if text.isprintable():
+        return text
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
@@ -24,6 +27,19 @@ def shortened(text: str, most: int = MOST_PRINTED) -> str:
     """
     line = one_line(text[: most + 1])
     return line if len(line) <= most else f"{line[:most]}…"
+
+
+# What steers a terminal or reorders what it shows: controls, line separators, bidirectional marks, surrogates.
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def lines_shown(text: str) -> str:
+    """Returns a text of several lines with what steers a terminal escaped; newlines and tabs stay.
+
+    >>> lines_shown("a\\tb\\n\\x1b[31mc\\r\\xa0")
+    'a\\tb\\n\\\\x1b[31mc\\\\r\\xa0'
+    """
+    return _STEERING.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def quoted(value: object, most: int = MOST_PRINTED) -> str:

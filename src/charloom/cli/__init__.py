@@ -2,15 +2,27 @@
 
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 __all__ = ["main"]
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
+def main(arguments: Sequence[str] | None = None) -> "NoReturn":
     """Runs the command line and exits: 0 done, 2 for wrong words, 1 for anything else, 130 for Ctrl-C."""
     try:
-        from charloom.cli.run import run  # here, for a Ctrl-C while modules load is no traceback either
+        # Nothing else is imported before: until signals are watched, Ctrl-C raises wherever Python happens to be.
+        from charloom.cli.interrupt import leave, watch_signals
+        from charloom.cli.streams import open_streams
+
+        open_streams()
+        watch_signals()
+        from charloom.cli.run import run
     except KeyboardInterrupt:
         sys.exit(130)
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    status = run(sys.argv[1:] if arguments is None else arguments)
+    if status > 128:  # a signal
+        leave(status)
+    sys.exit(status)

@@ -24,12 +24,12 @@ from charloom.cli.scoring import (
     line_costs,
     line_text,
     named,
-    printed,
     require_scored,
     tell_comparison,
     tell_unknown,
     total_costs,
 )
+from charloom.cli.streams import print_line, print_lines
 from charloom.printable import one_line
 from charloom.units import finite_or_none
 
@@ -91,7 +91,7 @@ def classify(
                     name | {"line": row[0].number, "text": row[0].shown} | _verdict(models, [line.cost for line in row])
                     for row in batch
                 )
-                printed(json.dumps(row) if as_json else _line_text(row, width) for row in rows)
+                print_lines(json.dumps(row) if as_json else _line_text(row, width) for row in rows)
     else:
         for texts in [[one] for one in found] if per == "file" else [found]:
             costs = total_costs(scorers, texts)
@@ -105,15 +105,15 @@ def classify(
 def _print_verdict(texts: Sequence[Input], verdict: dict[str, Any], as_json: bool, *, of_file: bool) -> None:
     margin = verdict["margin_bits_per_byte"]
     if as_json:
-        click.echo(json.dumps(({"file": texts[0].name} if of_file else {}) | verdict))
+        print_line(json.dumps(({"file": texts[0].name} if of_file else {}) | verdict))
         return
     if margin is None:
-        click.echo(f"{named(texts)}: nothing to classify")
+        print_line(f"{named(texts)}: nothing to classify")
         return
-    click.echo(f"{named(texts)}: {one_line(verdict['model'])}, by {margin:.3f} bits per byte")
+    print_line(f"{named(texts)}: {verdict['model']}, by {margin:.3f} bits per byte")
     ranked = sorted((math.inf if bits is None else bits, model) for model, bits in verdict["bits_per_byte"].items())
     for bits, model in ranked:
-        click.echo(f"  {bits:7.3f}  {one_line(model)}")
+        print_line(f"  {bits:7.3f}  {model}")
 
 
 def _verdict(models: Sequence[Path], costs: Sequence["Cost"]) -> dict[str, Any]:

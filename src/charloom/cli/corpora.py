@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from charloom.cli.options import json_option
+from charloom.cli.streams import print_line
 from charloom.errors import SourceError
 from charloom.text import CATALOG, local_copy, read_catalog_bytes, unknown_name
 
@@ -29,10 +30,10 @@ def corpora(name: str | None, as_json: bool) -> None:
     for each in [name] if name is not None else CATALOG:
         facts = _facts(each)
         if as_json:
-            click.echo(json.dumps(facts))
+            print_line(json.dumps(facts))
         else:
             where = facts["path"] or ("comes with Python" if facts["url"] is None else "not downloaded yet")
-            click.echo(f"{each:<18}{facts['description']}; {where}")
+            print_line(f"{each:<18}{facts['description']}; {where}")
 
 
 def _facts(name: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import json
 import secrets
-import sys
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -18,8 +17,8 @@ from charloom.cli.options import (
     set_threads,
     threads_option,
 )
+from charloom.cli.streams import print_line, print_text, tell
 from charloom.errors import CharloomError
-from charloom.printable import one_line
 from charloom.settings import SamplingSettings, UnknownPolicy, require_count, require_seed
 
 if TYPE_CHECKING:
@@ -119,11 +118,11 @@ def generate(
     unknowns = loaded.unknown_characters(prompt)
     if unknowns:
         done = "left out" if unknown == "skip" else f"replaced with {loaded.vocabulary.replacement!r}"
-        click.echo(f"{done}, as the model does not know it: {describe_characters(unknowns)}", err=True)
+        tell(f"{done}, as the model does not know it: {describe_characters(unknowns)}")
     known = None if novel is None else _known_text(loaded, novel, encoding)
     if seed is None:
         seed = secrets.randbelow(2**32)
-        click.echo(f"seed {seed}", err=True)
+        tell(f"seed {seed}")
     show = partial(_show, loaded, prepared.prompt, seed, as_json)
     if unique or known is not None:
         tally = Tally()
@@ -132,7 +131,7 @@ def generate(
         )
         for index, (text, writing) in enumerate(texts):
             show(index, [text], writing)
-        click.echo(_told(tally, unique, known is not None), err=True)
+        tell(_told(tally, unique, known is not None))
         if tally.found < count:
             raise CharloomError(
                 f"found {tally.found:,} of {count:,} texts: in thousands of tries nothing new came. "
@@ -152,15 +151,14 @@ def _show(
     """Prints a text as it is written."""
     if as_json:
         text = "".join(pieces)
-        click.echo(json.dumps({"prompt": prompt, "text": text, "seed": seed, "stopped": writing.stopped}))
+        print_line(json.dumps({"prompt": prompt, "text": text, "seed": seed, "stopped": writing.stopped}))
         return
-    if index > 0 and model.text.record_end != "\n":
-        sys.stdout.write("\n")
-    sys.stdout.write(prompt)
+    apart = "\n" if index > 0 and model.text.record_end != "\n" else ""
+    if apart or prompt:
+        print_text(apart + prompt)
     for piece in pieces:
-        sys.stdout.write(piece)
-        sys.stdout.flush()
-    sys.stdout.write("\n")
+        print_text(piece)
+    print_text("\n")
 
 
 def _known_text(model: "TextModel", novel: Path, encoding: str | None) -> "KnownText":
@@ -171,10 +169,10 @@ def _known_text(model: "TextModel", novel: Path, encoding: str | None) -> "Known
     settings = model.text.in_encoding(encoding_or_default(encoding, [model.text.encoding]))
     corpus, on = read_corpus([novel], settings), model.trained_on
     for notice in corpus.notices:
-        click.echo(notice, err=True)
+        tell(notice)
     if on.get("sha256") != corpus.sha256:
-        trained_on = one_line(str(on.get("name", "unknown")))
-        click.echo(f"{one_line(corpus.name)} is not the text that the model was trained on ({trained_on})", err=True)
+        trained_on = on.get("name", "unknown")
+        tell(f"{corpus.name} is not the text that the model was trained on ({trained_on})")
     return KnownText(corpus, model.text)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from charloom.printable import one_line
+from charloom.cli.streams import tell
 from charloom.settings import TextSettings, require_path
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -81,11 +81,7 @@ def encoding_or_default(encoding: str | None, trained_from: Iterable[str]) -> st
     """
     others = sorted(other for other in set(trained_from) if other.lower() not in ("utf-8", "utf8"))
     if encoding is None and others:
-        click.echo(
-            f"the text is read as utf-8, the model was trained on one in {', '.join(map(one_line, others))}; "
-            "--encoding sets another",
-            err=True,
-        )
+        tell(f"the text is read as utf-8, the model was trained on one in {', '.join(others)}; --encoding sets another")
     return encoding or TextSettings.encoding
 
 
@@ -105,4 +101,4 @@ def set_threads(threads: int | None) -> None:
 
     used = use_threads(threads)
     if threads is not None and used != threads:
-        click.echo(f"threads {used} instead of {threads}: this process may use {used} cores", err=True)
+        tell(f"threads {used} instead of {threads}: this process may use {used} cores")

@@ -14,6 +14,7 @@ from charloom.cli.options import (
     set_threads,
     threads_option,
 )
+from charloom.cli.streams import tell
 
 if TYPE_CHECKING:
     from charloom.artifacts import Output
@@ -68,6 +69,6 @@ def write_report(
     from charloom.report import report as page_of
 
     for notice in () if corpus is None else corpus.notices:
-        click.echo(notice, err=True)
+        tell(notice)
     page.write(page_of(model, name, corpus, why_not).encode("utf-8", "surrogatepass"))
-    click.echo(f"{page.path}: a report; open it in a browser", err=True)
+    tell(f"{page.path}: a report; open it in a browser")

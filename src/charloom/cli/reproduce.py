@@ -6,6 +6,7 @@ import click
 
 from charloom.cli.interrupt import Interrupt
 from charloom.cli.options import WRONG_DATA, FolderPath, set_threads, threads_option
+from charloom.cli.streams import print_summary, tell
 
 
 @click.command()
@@ -64,8 +65,8 @@ def reproduce(
         problems = follow(run(settings, should_stop=lambda: bool(interrupt.came)), on_event)
     if interrupt.came:
         return interrupt.status
-    click.echo(f"{out / REPORT_FILE}: open it in a browser")
+    print_summary([f"{out / REPORT_FILE}: open it in a browser"], may_be_closed=True)
     if problems:
-        click.echo(f"charloom: not done: {'; '.join(problems)}", err=True)
+        tell(f"charloom: not done: {'; '.join(problems)}")
         return WRONG_DATA
     return 0

@@ -1,11 +1,10 @@
 """The `charloom` command: its commands, and how whatever goes wrong becomes one line and an exit status."""
 
-import io
+import errno
 import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import TextIO
 
 import click
 
@@ -19,9 +18,10 @@ from charloom.cli.reproduce import reproduce
 from charloom.cli.score import score
 from charloom.cli.serve import serve
 from charloom.cli.show import show
+from charloom.cli.streams import forget_output, tell
 from charloom.cli.train import train
 from charloom.errors import CharloomError, SettingError
-from charloom.printable import one_line
+from charloom.printable import shortened
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,12 +42,6 @@ for _command in (train, generate, score, classify, report, show, serve, reproduc
 def run(arguments: Sequence[str]) -> int:
     """Returns the exit status of the command line `arguments`."""
     began = time.monotonic()  # which a budget counts from
-    # A stream that the caller closed swallows what is written to it.
-    sys.stdout = sys.stdout or _nowhere()
-    sys.stderr = sys.stderr or _nowhere()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a text may have letters that the locale has not
-            stream.reconfigure(errors="backslashreplace")
     try:
         # Not charloom.main: it has its own way with interrupts and closed pipes.
         with charloom.make_context("charloom", list(arguments) or ["--help"], obj=began) as context:
@@ -67,23 +61,45 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:
-        _forget_output()  # whoever read has had enough
+        forget_output()  # whoever read has had enough; what is written to standard error never fails
         return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _say(f"{where}{error.strerror or error}.")
-        _forget_output()
+        _say(_CLOSED if error.errno == errno.EBADF else f"{where}{error.strerror or error}.")
+        forget_output()
         return WRONG_DATA
-    except (MemoryError, RuntimeError) as error:
-        # JAX has no class of its own for memory that is not there.
-        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+    except MemoryError:
+        _say(_OUT_OF_MEMORY)
+        return WRONG_DATA
+    except (RuntimeError, AssertionError) as error:
+        # JAX has no classes for what a user can put right.
+        problem = _OUT_OF_MEMORY if "RESOURCE_EXHAUSTED" in str(error) else _device_problem()
+        if problem is None:
             raise
-        _say("out of memory. Use a smaller --hidden, fewer --lanes, or a shorter text.")
+        _say(problem)
         return WRONG_DATA
 
 
-def _nowhere() -> TextIO:
-    return open(os.devnull, "w")
+_CLOSED = "standard output is closed. Send it to a file, or to /dev/null."
+_OUT_OF_MEMORY = "out of memory. Use a smaller --hidden, fewer --lanes, or a shorter text."
+
+
+def _device_problem() -> str | None:
+    """Returns why JAX computes nothing at all; None where it does, or was not loaded."""
+    if "jax" not in sys.modules:
+        return None
+    import jax
+
+    try:
+        jax.devices()
+    except Exception as error:  # a RuntimeError, or an assertion that fails
+        platforms = os.environ.get("JAX_PLATFORMS")
+        if platforms is None:
+            return f"JAX cannot use this machine: {shortened(str(error))}. Set JAX_PLATFORMS=cpu."
+        return (
+            f"JAX_PLATFORMS={shortened(platforms)}: JAX finds no such device here. Unset it, or set JAX_PLATFORMS=cpu."
+        )
+    return None
 
 
 def _option_of(setting: str) -> str:
@@ -102,10 +118,5 @@ def _refused(command: str | None, problem: str) -> int:
     return WRONG_WORDS
 
 
-def _forget_output() -> None:
-    # What could not be written would be tried, and complained of, once more when Python exits.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _say(line: str) -> None:
-    print(f"charloom: {one_line(line)}", file=sys.stderr)
+    tell(f"charloom: {line}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from charloom.cli.interrupt import before_ending
 from charloom.cli.options import (
     FilePath,
     SourceName,
@@ -35,8 +36,8 @@ from charloom.cli.scoring import (
     total_costs,
     units_of,
 )
+from charloom.cli.streams import print_line, print_lines, tell
 from charloom.cli.surprise import write_surprise
-from charloom.printable import one_line
 from charloom.settings import UnknownPolicy
 from charloom.units import bits_from_nats, finite_or_none, perplexity_from_nats
 
@@ -146,7 +147,7 @@ def score(
     if adapt:  # which reads a text twice
         sources = find_sources(files, settings, read_standard_input() if "-" in files else None)
         for notice in sources.notices:
-            click.echo(notice, err=True)
+            tell(notice)
         adapted = _adapted_nats(
             loaded, sources, settings.encoding, unknown
         )  # first: it stops at what scores of lines pass over
@@ -228,23 +229,23 @@ def _print_total(
         if adapted is not None:
             report["adapted_nats_per_char"] = finite_or_none(adapted)
             report["adapted_bits_per_char"] = finite_or_none(bits_from_nats(adapted))
-        click.echo(json.dumps(report | _compared(costs)))
+        print_line(json.dumps(report | _compared(costs)))
         return
     if not cost.characters:
-        click.echo(f"{one_line(name)}: nothing to score")
+        print_line(f"{name}: nothing to score")
         return
-    click.echo(
-        f"{one_line(name)}: {bits_from_nats(nats):.3f} bits ({nats:.4f} nats) per character on {cost.characters:,} "
+    print_line(
+        f"{name}: {bits_from_nats(nats):.3f} bits ({nats:.4f} nats) per character on {cost.characters:,} "
         f"characters, perplexity {perplexity_from_nats(nats):.4g}"
     )
     if len(costs) > 1:
         ratio = _ratio(costs)
-        click.echo(
+        print_line(
             f"{abs(ratio):.3f} bits per byte {'likelier' if ratio > 0 else 'less likely'} than by the other model: "
             f"{costs[0].bits_per_byte:.3f} against {costs[1].bits_per_byte:.3f}"
         )
     if adapted is not None:
-        click.echo(f"while it keeps learning: {bits_from_nats(adapted):.3f} bits ({adapted:.4f} nats) per character")
+        print_line(f"while it keeps learning: {bits_from_nats(adapted):.3f} bits ({adapted:.4f} nats) per character")
 
 
 def _ratio(costs: Sequence["Cost"]) -> float:
@@ -267,11 +268,12 @@ def _print_lines(scorers: Sequence["Scorer"], found: Sequence[Input], lines: Lin
     for scorer in scorers:
         scorer.warm_up()  # the first line from a pipe does not wait for it
     try:
-        for one in found:
-            name = one.name if len(found) > 1 else None
-            for batch in line_costs(scorers, one, carry=carry):
-                lines.add([_rated(name, row, figure) for row in batch])
-    finally:  # Ctrl-C is how one stops to watch
+        with before_ending(lines.finish):  # Ctrl-C is how one stops to watch
+            for one in found:
+                name = one.name if len(found) > 1 else None
+                for batch in line_costs(scorers, one, carry=carry):
+                    lines.add([_rated(name, row, figure) for row in batch])
+    finally:
         lines.finish()
 
 
@@ -293,10 +295,12 @@ def _print_characters(scorer: "Scorer", found: Sequence[Input], as_json: bool) -
         name = {"file": one.name} if len(found) > 1 else {}
         index = 0
         for score in piece_scores(scorer, one):
+            lines = []
             for character, bits in zip(units_of(score.text), score.bits.tolist(), strict=True):
                 row = name | {"index": index, "char": character, "bits": finite_or_none(bits)}
-                print(json.dumps(row) if as_json else f"{bits:7.3f}  {index:>6}  {one_line(character)}")
+                lines.append(json.dumps(row) if as_json else f"{bits:7.3f}  {index:>6}  {character}")
                 index += 1
+            print_lines(lines)
 
 
 def _adapted_nats(model: "TextModel", sources: "Sources", encoding: str, unknown: UnknownPolicy) -> float:

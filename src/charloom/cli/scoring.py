@@ -3,16 +3,13 @@
 import heapq
 import itertools
 import json
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from charloom.cli.streams import print_lines, tell
 from charloom.errors import CharloomError, EncodingError, SourceError, UnknownCharacterError
-from charloom.printable import one_line
 from charloom.settings import TextSettings, UnknownPolicy
 from charloom.units import finite_or_none
 
@@ -50,14 +47,14 @@ def inputs(files: Sequence[str], settings: TextSettings) -> list[Input]:
             continue
         sources = find_sources([file], settings)
         for notice in sources.notices:
-            click.echo(notice, err=True)
+            tell(notice)
         found += [Input(source.name, source.chunks, settings) for source in sources.files]
     return found
 
 
 def named(found: Sequence[Input]) -> str:
     """Returns what several inputs are called together."""
-    names = [one_line(one.name) for one in found[:3]]
+    names = [one.name for one in found[:3]]
     return ", ".join(names) + (f" and {len(found) - 3:,} more" if len(found) > 3 else "")
 
 
@@ -128,7 +125,7 @@ def piece_scores(scorer: "Scorer", one: Input, guesses: int = 0) -> Iterator["Sc
 
 def _tell_problem(one: Input, number: int, problem: str | None) -> None:
     if problem is not None:
-        click.echo(f"{one_line(one.name)}, line {number:,}: {problem}; not scored", err=True)
+        tell(f"{one.name}, line {number:,}: {problem}; not scored")
 
 
 @contextmanager
@@ -157,31 +154,24 @@ def tell_unknown(name: str, scorer: "Scorer", unknown: UnknownPolicy) -> None:
 
     if scorer.unknown:
         done = "left out" if unknown == "skip" else f"scored as {scorer.vocabulary.replacement!r}"
-        who = f"{one_line(name)}: " if name else ""
+        who = f"{name}: " if name else ""
         which = f"character{'s' * (scorer.unknown.total() > 1)} {done}, unknown to the model"
-        click.echo(f"{who}{scorer.unknown.total():,} {which}: {describe_characters(scorer.unknown)}", err=True)
+        tell(f"{who}{scorer.unknown.total():,} {which}: {describe_characters(scorer.unknown)}")
         scorer.unknown.clear()
 
 
 def tell_comparison(scorers: Sequence["Scorer"]) -> None:
     """Says on standard error by what models are compared that do not know the same characters."""
     if len({(scorer.vocabulary.units, scorer.vocabulary.characters) for scorer in scorers}) > 1:
-        click.echo(
+        tell(
             "the models do not know the same characters: they are compared by bits per byte of UTF-8, an unknown "
-            "character charged as one of all there are",
-            err=True,
+            "character charged as one of all there are"
         )
 
 
 def units_of(text: str | bytes) -> Sequence[str]:
     """Returns the characters of a text, or its bytes, those that are no ASCII escaped."""
     return text if isinstance(text, str) else [chr(byte) if byte < 0x80 else f"\\x{byte:02x}" for byte in text]
-
-
-def printed(lines: Iterable[str]) -> None:
-    """Prints lines that are wanted at once."""
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
-    sys.stdout.flush()
 
 
 class Lines:
@@ -202,7 +192,7 @@ class Lines:
         """Takes lines with their ratings; those to be printed at once are, and leave Python's buffers."""
         chosen = [(rating, row) for rating, row in rated if self._above is None or rating > self._above]
         if self._top is None:
-            printed(self._as_text(row) for _, row in chosen)
+            print_lines(self._as_text(row) for _, row in chosen)
             return
         for rating, row in chosen:
             entry = (rating, -next(self._count), row)  # of equals the earlier one is kept
@@ -213,8 +203,9 @@ class Lines:
 
     def finish(self) -> None:
         """Prints those that were held, the highest first."""
-        for _, _, row in sorted(self._held, key=lambda entry: entry[:2], reverse=True):
-            click.echo(self._as_text(row))
+        held, self._held = self._held, []  # at once: a signal may have this done in another thread
+        rows = [row for _, _, row in sorted(held, key=lambda entry: entry[:2], reverse=True)]
+        print_lines(map(self._as_text, rows))
 
 
 def line_report(name: str | None, line: "LineScore") -> dict[str, Any]:
@@ -232,9 +223,9 @@ def line_report(name: str | None, line: "LineScore") -> dict[str, Any]:
 
 def line_text(row: dict[str, Any], figure: float | None, remark: str = "") -> str:
     """Returns a line for people: a figure, what else there is to say, where it stands, and its text."""
-    where = one_line(f"{row['file']}:{row['line']}") if "file" in row else str(row["line"])
+    where = f"{row['file']}:{row['line']}" if "file" in row else str(row["line"])
     number = "      –" if figure is None else f"{figure:7.3f}"
-    return f"{number}  {remark}{where:>6}  {one_line(row['text'])}"
+    return f"{number}  {remark}{where:>6}  {row['text']}"
 
 
 def as_json_line(row: dict[str, Any]) -> str:

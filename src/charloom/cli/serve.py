@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from charloom.cli.options import FilePath
+from charloom.cli.streams import tell
 from charloom.errors import CharloomError
 
 
@@ -91,7 +92,7 @@ def serve(
 def _ready(address: str) -> None:
     for handler in logging.getLogger("charloom.server").handlers:
         handler.flush()  # what was logged comes first
-    click.echo(f"{address}: ready (Ctrl-C stops)", err=True)
+    tell(f"{address}: ready (Ctrl-C stops)")
 
 
 def _log() -> None:

@@ -9,7 +9,7 @@ import click
 
 from charloom import __version__
 from charloom.cli.options import FilePath, json_option
-from charloom.printable import one_line
+from charloom.cli.streams import print_line, print_lines
 
 
 @click.command()
@@ -36,14 +36,14 @@ def show(models: tuple[Path, ...], as_json: bool) -> None:
         columns = [facts(model) if as_json else described(model) for model in map(load, models)]
     if as_json:
         for column in columns:
-            click.echo(json.dumps(column))
+            print_line(json.dumps(column))
         return
     if len(columns) == 2:
         _print_compared(models, columns)
         return
     width = max(map(len, columns[0]))
     for name, value in columns[0].items():
-        click.echo(f"{name:<{width}}  {one_line(str(value))}")
+        print_line(f"{name:<{width}}  {value}")
 
 
 def _print_compared(models: tuple[Path, ...], columns: list[dict[str, str]]) -> None:
@@ -51,13 +51,13 @@ def _print_compared(models: tuple[Path, ...], columns: list[dict[str, str]]) -> 
     a, b = columns
     names = [*a, *(name for name in b if name not in a)]
     width = max(map(len, names))
-    click.echo(f"{'':<{width}}  A {one_line(str(models[0]))}\n{'':<{width}}  B {one_line(str(models[1]))}")
+    print_lines(f"{'':<{width}}  {letter} {model}" for letter, model in zip("AB", models, strict=True))
     for name in names:
-        values = [one_line(column.get(name, "–")) for column in columns]
+        values = [column.get(name, "–") for column in columns]
         if values[0] == values[1]:
-            click.echo(f"{name:<{width}}    {values[0]}")
+            print_line(f"{name:<{width}}    {values[0]}")
         else:
-            click.echo(f"{name:<{width}}  A {values[0]}\n{'':<{width}}  B {values[1]}")
+            print_lines([f"{name:<{width}}  A {values[0]}", f"{'':<{width}}  B {values[1]}"])
 
 
 def _machine() -> dict[str, Any]:

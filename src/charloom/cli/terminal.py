@@ -1,6 +1,6 @@
 """How a run looks while it goes on: bars and samples on a terminal, plain lines elsewhere."""
 
-from contextlib import suppress
+from contextlib import ExitStack
 from textwrap import indent
 from types import TracebackType
 from typing import TypeVar
@@ -8,6 +8,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn
 
+from charloom.cli.interrupt import before_ending
+from charloom.printable import lines_shown, one_line
 from charloom.training import Encoding, Evaluation, Event, Notice, Sample, Stopped
 from charloom.training import Progress as TrainingProgress
 from charloom.units import bits_from_nats, format_seconds
@@ -22,7 +24,7 @@ class Display:
     """A bar at the bottom of a terminal, and lines above it on standard error; without a terminal the lines alone."""
 
     def __init__(self, *columns: ProgressColumn) -> None:
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
         self._bars = Progress(
             *columns,
             BarColumn(),
@@ -32,21 +34,22 @@ class Display:
             disable=not self._console.is_terminal,
         )
         self._task: TaskID | None = None
+        self._ending = ExitStack()
 
     def __enter__(self: Shown) -> Shown:
         self._bars.start()
+        self._ending.enter_context(before_ending(self._bars.stop))  # which shows the cursor again
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(OSError):  # the terminal may be gone
-            self._bars.stop()
+        self._ending.close()
+        self._bars.stop()
 
     def print(self, line: str) -> None:
-        """Prints a line above the bar; nothing where the terminal is gone."""
-        with suppress(OSError):
-            self._console.print(line, markup=False)
+        """Prints a line above the bar."""
+        self._console.print(one_line(line), markup=False)
 
 
 class TrainingDisplay(Display):
@@ -75,8 +78,7 @@ class TrainingDisplay(Display):
                 f"validation {bits_from_nats(event.validation_nats_per_char):.3f} bits per character{mark}"
             )
         elif isinstance(event, Sample):
-            with suppress(OSError):
-                self._console.print(indent(event.text.strip(), "    "), style="italic", markup=False)
+            self._console.print(indent(lines_shown(event.text.strip()), "    "), style="italic", markup=False)
         elif isinstance(event, Stopped) and self._task is not None:
             self._bars.update(self._task, state="scoring the held-out text")
 

@@ -23,6 +23,7 @@ from charloom.cli.options import (
     set_threads,
     threads_option,
 )
+from charloom.cli.streams import print_summary, tell
 from charloom.errors import OutputError, RunFolderError
 from charloom.printable import shell_path, shell_word
 from charloom.settings import CellName, NetworkSettings, Schedule, TextSettings, TrainingSettings
@@ -264,16 +265,15 @@ def train(
     assert result.out is not None  # the command line always names one
     has_budget = settings.training.epochs is None and settings.training.updates is None
     if has_budget and not interrupt.came and result.repeating is not None:
-        click.echo(f"The same again: {_command(context, result.repeating)}", err=True)
-    if as_json:
-        click.echo(json.dumps(_report(result.out, result, seconds)))
-    else:
-        _print_summary(result.out, result, seconds)
+        tell(f"The same again: {_command(context, result.repeating)}")
     if result.page is not None:
         _write_report(settings, result, result.out.name, result.page)
+    out = result.out
+    summary = [json.dumps(_report(out, result, seconds))] if as_json else _summary(out, result, seconds)
+    print_summary(summary, may_be_closed=not as_json)
     if interrupt.came:
         if folder is not None:
-            click.echo(f"Go on with: charloom train --resume {shell_path(folder)}", err=True)
+            tell(f"Go on with: charloom train --resume {shell_path(folder)}")
         return interrupt.status
     return WRONG_DATA if result.stopped.reason == "diverged" else 0
 
@@ -414,11 +414,11 @@ def _report(out: Path, result: "TrainingResult", seconds: float) -> dict[str, An
     }
 
 
-def _print_summary(out: Path, result: "TrainingResult", seconds: float) -> None:
+def _summary(out: Path, result: "TrainingResult", seconds: float) -> list[str]:
     nats, speed = result.validation_nats_per_char, result.stopped.chars_per_second
-    click.echo(
+    return [
         f"{out}: {bits_from_nats(nats):.3f} bits ({nats:.4f} nats) per character on {result.validation_chars:,} "
         f"held-out characters, after {format_seconds(seconds)}"
-        + (f" at {speed:,.0f} characters a second" if speed else "")
-    )
-    click.echo(f"Next: charloom generate {shell_path(out)}")
+        + (f" at {speed:,.0f} characters a second" if speed else ""),
+        f"Next: charloom generate {shell_path(out)}",
+    ]
