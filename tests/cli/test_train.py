@@ -201,10 +201,7 @@ def test_a_model_is_not_written_over_a_text(charloom, book, model_file, tmp_path
     assert out.read_bytes() == model_file.read_bytes()
 
 
-def test_closed_standard_streams(book, model_file, tmp_path):
-    for command in (f"train {book} --out {tmp_path}/m.safetensors --updates 2 >&-", f"generate {model_file} >&-"):
-        done = subprocess.run(f"{sys.executable} -m charloom {command}", shell=True, capture_output=True, text=True)
-        assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+def test_a_closed_standard_input():
     done = subprocess.run(f"{sys.executable} -m charloom train - <&-", shell=True, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "charloom: there is no standard input to read.\n")
 
@@ -220,7 +217,9 @@ def interrupted(book, out, signals):
     )
     assert process.stderr is not None
     lines = [process.stderr.readline()]
-    time.sleep(4)  # compiled, and well into the updates
+    while not lines[-1].startswith("epoch"):  # there is a model
+        lines.append(process.stderr.readline())
+        assert lines[-1], lines
     for _ in range(signals):
         process.send_signal(signal.SIGINT)
         time.sleep(0.01)
@@ -243,7 +242,8 @@ def test_ctrl_c_while_reading_quits_quietly(tmp_path):
         [sys.executable, "-m", "charloom", "train", "-", "--out", tmp_path / "m.safetensors"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    time.sleep(3)
+    assert process.stdin is not None
+    process.stdin.write("a line\n" * 100_000)  # more than a pipe holds: it is being read
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=30)
+    stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout, stderr) == (130, "", "")

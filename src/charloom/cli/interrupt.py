@@ -8,7 +8,6 @@ the process.
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -88,8 +87,10 @@ def watch_signals() -> None:
 
 def leave(status: int) -> None:
     """Ends the process without Python's own end, where threads are waited for, and a signal would be complained of."""
+    from charloom.cli.streams import flush_results  # here: signals are watched before it is imported
+
     with suppress(OSError, ValueError):
-        sys.stdout.flush()
+        flush_results()
     os._exit(status)
 
 

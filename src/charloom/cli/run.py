@@ -18,7 +18,7 @@ from charloom.cli.reproduce import reproduce
 from charloom.cli.score import score
 from charloom.cli.serve import serve
 from charloom.cli.show import show
-from charloom.cli.streams import forget_output, tell
+from charloom.cli.streams import flush_results, forget_output, tell
 from charloom.cli.train import train
 from charloom.errors import CharloomError, SettingError
 from charloom.printable import shortened
@@ -46,7 +46,7 @@ def run(arguments: Sequence[str]) -> int:
         # Not charloom.main: it has its own way with interrupts and closed pipes.
         with charloom.make_context("charloom", list(arguments) or ["--help"], obj=began) as context:
             status: int | None = charloom.invoke(context)
-        sys.stdout.flush()
+        flush_results()
         return status or 0
     except click.exceptions.Exit as finished:
         return finished.exit_code

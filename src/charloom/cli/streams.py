@@ -75,6 +75,15 @@ def print_text(text: str) -> None:
     sys.stdout.flush()
 
 
+def flush_results() -> None:
+    """Writes what is left of the results.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    sys.stdout.flush()
+
+
 def tell(line: str) -> None:
     """Prints a line on standard error: whatever is no result."""
     sys.stderr.write(f"{one_line(line)}\n")
