@@ -69,7 +69,7 @@ def _parsed(body: bytearray, kind: type[T]) -> T:
 
 def _with_whole_numbers(value: Any, depth: int = 0) -> Any:
     """Returns a JSON value whose numbers are integers wherever they are whole, as deep as requests go."""
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
         return int(value)
     if depth < _DEEPEST and isinstance(value, list):
         return [_with_whole_numbers(one, depth + 1) for one in value]

@@ -6,13 +6,19 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Integer
 
+from charloom.errors import ModelFileError
 from charloom.inference import LiveTexts, NativeStream, Stream, read_on, read_prompt
+from charloom.machine import free_memory_bytes
 from charloom.model import TextModel, load
 from charloom.models import Network
 from charloom.server.prefixes import PrefixStates
 from charloom.settings import SamplingSettings
 
 PREFIX_BYTES = 64 << 20
+_BYTES_PER_BYTE = 4
+"""Memory that a byte of a model file takes when it is served: as read, for JAX, and packed for writing and scoring."""
+_BYTES_PER_UNIT = 32
+"""Memory that each unit takes for each token of a window: its gates, their inputs and its state, in float32."""
 _READ_AT_ONCE = 256
 """Tokens of a prompt that are read between two looks at what else there is to do."""
 
@@ -48,10 +54,13 @@ class ServedModel:
         """Returns the model in the file `path`, with its programs compiled, so that no request waits for that.
 
         Raises:
-            ModelFileError: the file is missing, damaged, or of a version that is not read.
+            ModelFileError: the file is missing, damaged, or of a version that is not read; there is no memory for it.
         """
+        _require_memory(path, _size_of(path) * _BYTES_PER_BYTE)
         model, created = load(path), int(path.stat().st_mtime)
         network, window = model.writer, model.window
+        settings = model.settings
+        _require_memory(path, (window or 0) * settings.layers * settings.hidden * _BYTES_PER_UNIT)
         nothing = np.zeros(window or 0, np.int32)
         stream = read_prompt(network, nothing, window)
         texts = LiveTexts.after(network, stream)
@@ -90,3 +99,24 @@ class ServedModel:
             return len(token_ids), read_prompt(self.network, token_ids, self.model.window)
         end = min(len(token_ids), read + _READ_AT_ONCE)
         return end, read_on(self.network, stream, token_ids[read:end]) if end > read else stream
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # reading it will say what is wrong
+
+
+def _require_memory(path: Path, needed: int) -> None:
+    """Makes sure that there is memory for a model before any of it is taken: the system would end the process.
+
+    Raises:
+        ModelFileError: there is not.
+    """
+    free = free_memory_bytes()
+    if free is not None and needed > free:
+        raise ModelFileError(
+            f"{path} takes about {needed / 1e9:,.1f} GB of memory to be served, and {free / 1e9:,.1f} GB are free. "
+            "Serve a smaller model, or end other programs."
+        )

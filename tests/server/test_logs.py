@@ -1,0 +1,109 @@
+"""Log lines that nobody reads, that cannot be written, and that quote what would forge others."""
+
+import logging
+import os
+import sys
+import threading
+
+import pytest
+
+from charloom.server.logs import OneLineFormatter, QueuedHandler
+from tests.server.conftest import eventually
+
+
+@pytest.fixture
+def logger():
+    found = logging.Logger("test")
+    yield found
+    found.handlers.clear()
+
+
+def handled(logger, write, room=1000):
+    handler = QueuedHandler(write, room)
+    handler.setFormatter(OneLineFormatter("%(message)s"))
+    logger.addHandler(handler)
+    return handler
+
+
+def test_lines_are_written_in_their_order(logger):
+    written = []
+    handler = handled(logger, written.append)
+    for number in range(20):
+        logger.info("line %d", number)
+    handler.flush()
+    assert written == [b"line %d\n" % number for number in range(20)]
+
+
+def test_lines_that_nobody_reads_are_dropped_and_counted(logger):
+    read, write = os.pipe()
+    handler = handled(logger, lambda data: os.write(write, data), room=10_000)
+    for _ in range(100):  # far more than a pipe and the queue hold
+        logger.info("%s", "x" * 5_000)
+    handler.flush()  # which does not wait for long
+    text = b""
+
+    def read_all():
+        nonlocal text
+        while b"the last" not in text:
+            text += os.read(read, 65_536)
+
+    reader = threading.Thread(target=read_all)
+    reader.start()
+    for _ in range(100):
+        handler.flush()
+    logger.info("the last")
+    reader.join(60)
+    lines = text.split(b"\n")
+    told = [int(line.split()[0]) for line in lines if b"log lines were dropped, because nothing read them" in line]
+    count = sum(line.startswith(b"xxxx") for line in lines)
+    assert sum(told) == 100 - count
+    assert count < 50
+    assert lines[-2] == b"the last"
+    os.close(read)
+    os.close(write)
+
+
+def test_a_reader_that_is_gone_stops_nothing(logger):
+    tried = []
+
+    def write(data):
+        tried.append(data)
+        raise BrokenPipeError
+
+    handled(logger, write)
+    logger.info("one")
+    assert eventually(lambda: tried == [b"one\n"])
+    logger.info("two")
+    assert eventually(lambda: tried == [b"one\n", b"two\n"])
+
+
+def test_what_a_line_quotes_does_not_end_it(logger):
+    written = []
+    handler = handled(logger, written.append)
+    logger.info("a\n2026-01-01 forged\x1b[31m\u202e\ud800%s", "\r\x00")
+    try:
+        raise ValueError("\x1b[31m\rforged")
+    except ValueError:
+        logger.exception("failed\nforged")
+    handler.flush()
+    assert written[0] == b"a\\n2026-01-01 forged\\x1b[31m\\u202e\\ud800\\r\\x00\n"
+    lines = written[1].decode().split("\n")
+    assert lines[0] == "failed\\nforged"
+    assert lines[1].startswith("Traceback")
+    assert lines[-2] == "ValueError: \\x1b[31m\\rforged"
+
+
+def test_standard_error_that_is_no_file_is_written_to(logger, monkeypatch):
+    class Shown:
+        text = ""
+
+        def write(self, text):
+            self.text += text
+
+    shown = Shown()
+    monkeypatch.setattr(sys, "stderr", shown)
+    handler = QueuedHandler()
+    logger.addHandler(handler)
+    logger.info("line")
+    handler.flush()
+    assert shown.text == "line\n"

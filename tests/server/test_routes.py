@@ -1,0 +1,96 @@
+"""Routes, the OpenAPI document and the metrics say the same of what the server answers."""
+
+import re
+
+import httpx
+import msgspec
+import pytest
+
+from charloom.errors import CharloomError, SettingError
+from charloom.server import serve
+from charloom.server.problems import ApiError
+from charloom.server.requests import _parsed
+from charloom.server.routes import OPERATIONS, document, operation_of
+from charloom.server.schema import CompletionRequest, ModelList, NextRequest, encoded
+
+
+def test_the_document_has_each_route_and_no_other():
+    documented = {(path, method.upper()) for path, operations in document()["paths"].items() for method in operations}
+    assert documented == {(one.path, one.method) for one in OPERATIONS if one.described is not None}
+    assert {one.path for one in OPERATIONS if one.described is None} == {"/", "/page.js", "/page.css", "/icon.svg"}
+    open_paths = {
+        path for path, operations in document()["paths"].items() if operations.get("get", {}).get("security") == []
+    }
+    assert open_paths == {"/health", "/openapi.json"}
+
+
+def test_each_route_is_counted_by_its_own_name(served):
+    for path in ("/v1/models/letters", "/v1/models/none", "/v1/models", "/nothing", "/v1/models/a/b"):
+        served.client.get(f"{served.url}{path}")
+    metrics = served.client.get(f"{served.url}/metrics").text
+    counted = dict(re.findall(r'charloom_requests_total{route="(\S+)",status="404"} (\S+)', metrics))
+    assert counted["/v1/models/{name}"] == "1.0"
+    assert float(counted["other"]) >= 2
+    assert 'route="/v1/models/{name}",status="200"' in metrics
+    scope = {"type": "http", "method": "DELETE", "path": "/v1/next", "root_path": ""}
+    assert operation_of(scope).path == "/v1/next"
+
+
+def test_whole_numbers_may_have_a_point():
+    asked = _parsed(
+        bytearray(b'{"max_tokens": 5.0, "n": 2e0, "seed": -3.0, "stop": ["a"], "prompt": "5.0"}'), CompletionRequest
+    )
+    assert (asked.max_tokens, asked.n, asked.seed, asked.prompt) == (5, 2, -3, "5.0")
+    assert isinstance(asked.max_tokens, int)
+    for body in (
+        b'{"top": 5.5}',
+        b'{"top": "5"}',
+        b'{"top": 0.0}',
+        b'{"top": 1e400}',
+        b'{"top": 1e300}',
+        b'{"top": true}',
+    ):
+        with pytest.raises(msgspec.DecodeError):
+            _parsed(bytearray(body), NextRequest)
+
+
+def test_whole_numbers_with_a_point_over_http(served):
+    answer = served.post("/v1/completions", {"prompt": "a", "max_tokens": 5.0, "seed": 1.0, "logprobs": 2.0})
+    assert answer.json()["choices"] == served.complete("a", max_tokens=5, seed=1, logprobs=2)["choices"]
+
+
+def test_half_a_surrogate_pair_can_be_answered():
+    assert msgspec.json.decode(encoded(ModelList(data=[]))) == {"object": "list", "data": []}
+    assert encoded({"text": "a\ud800"}) == b'{"text": "a\\ud800"}'
+    assert b"\\udcff" in ApiError(404, "no model \udcff").body
+
+
+@pytest.mark.parametrize("host", ["a" * 64, "a" * 300, "\ud800", "a\x00b", "", "::g", "no.such.host.invalid"])
+def test_a_host_that_is_none_is_refused_in_a_line(served_files, host):
+    with pytest.raises(CharloomError, match="cannot listen on") as problem:
+        serve([served_files["letters"]], host=host, port=0)
+    assert str(problem.value).isprintable()
+    assert len(str(problem.value)) < 600
+
+
+@pytest.mark.parametrize("port", [-1, 65_536, 2**40])
+def test_a_port_that_is_none_is_refused(served_files, port):
+    with pytest.raises(SettingError, match="port"):
+        serve([served_files["letters"]], port=port)
+
+
+async def in_a_loop(path):
+    serve([path], port=0)
+
+
+def test_serving_inside_a_running_loop_is_refused(served_files):
+    import asyncio
+
+    with pytest.raises(CharloomError, match=r"threading\.Thread"):
+        asyncio.run(in_a_loop(served_files["letters"]))
+
+
+def test_slashes_at_the_end_are_not_redirected(served):
+    answer = httpx.get(f"{served.url}/v1/models/", timeout=60)
+    assert answer.status_code == 404
+    assert answer.json()["error"]["type"] == "not_found_error"
