@@ -92,7 +92,7 @@ def problem_of(arguments: Sequence[str], ended: Ended) -> str | None:
         return f"printed {len(problems)} lines of error"
     if ended.status == 0 and "--json" in arguments and not _is_json(ended.out):
         return "printed something else than JSON"
-    if re.search(r"\b(nan|inf)\b", ended.out) and arguments[0] in ("score", "classify"):
+    if re.search(r"\bnan\b", ended.out) and arguments[0] in ("score", "classify"):
         return "printed a figure that is no number"
     return None
 

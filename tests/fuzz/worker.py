@@ -23,6 +23,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def outcome(case: dict[str, Any]) -> dict[str, Any]:
     """Returns what a case printed and how it ended."""
     from charloom.cli.run import run
+    from charloom.cli.streams import open_streams
 
     os.chdir(case["folder"])
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
@@ -32,7 +33,7 @@ def outcome(case: dict[str, Any]) -> dict[str, Any]:
             os.dup2(file.fileno(), number)
         sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False))  # type: ignore[arg-type]
         sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False))  # type: ignore[arg-type]
-        sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False))  # type: ignore[arg-type]
+        open_streams()
         signal.signal(signal.SIGALRM, _interrupt)
         signal.setitimer(signal.ITIMER_REAL, case["seconds"])
         status: int | None = None
@@ -57,7 +58,9 @@ def outcome(case: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Answers cases until there are no more."""
     cases, answers = os.fdopen(os.dup(0), "r"), os.fdopen(os.dup(1), "w")
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    from charloom.cli.interrupt import watch_signals
+
+    watch_signals()
     import charloom.report
     import charloom.runs
     import charloom.studies  # noqa: F401  # so that no case is charged for what all of them need
