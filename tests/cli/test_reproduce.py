@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -133,22 +134,72 @@ def test_results_of_something_else_are_left_alone(charloom, copy):
     assert_refused(charloom(*arguments, "--quick"), 1, "results of another charloom", "--force")
     file = copy / "file"
     file.write_text("")
-    assert_refused(charloom("reproduce", "--out", file), 1, "it is no folder")
+    assert_refused(charloom("reproduce", "--out", file), 2, "is a file")
 
 
 @pytest.mark.parametrize(
-    "broken", [{"studies": []}, {"run": 3}, {"studies": {"alphabet": 3}}, {"studies": {"novels": {}}}, None]
+    ("path", "value", "told"),
+    [
+        ("studies", [], r"studies is \[\], expected an object"),
+        ("run", 3, "run is 3, expected an object"),
+        ("machine", None, "machine is None, expected an object"),
+        ("machine.cores", "two", "machine.cores is 'two', expected an integer"),
+        ("version", 5, "version is 5, expected a string"),
+        ("studies.alphabet", 3, "studies.* 3, expected an object|studies.*not as expected"),
+        ("studies.novels", {}, None),
+        ("studies.alphabet.stateful", [], "expected an object"),
+        ("studies.alphabet.rnn", "stateful", "studies.alphabet.rnn is not a rung"),
+        ("studies.alphabet.stateful.losses", [], "losses.*length >= 1"),
+        ("studies.alphabet.stateful.losses", ["1"], r"losses\S* (is '1'|has a value)"),
+        ("studies.alphabet.stateful.losses", ..., "losses is missing"),
+        ("studies.alphabet.stateful.parameters", 1e300, "parameters"),
+        ("studies.alphabet.stateful.published", {}, "studies.alphabet.stateful.published is not what this version"),
+        ("studies.alphabet.stateful.samples", [{"kind": "text"}], "title is missing"),
+        ("studies.alphabet.stateful.held_out_characters", 5, "held_out_losses is missing"),
+        ("studies.alphabet.stateful.preview.texts", [], "are not as many"),
+        ("studies.alphabet.stateful.variants", {"more": {}}, "summary is missing"),
+    ],
 )
-def test_damaged_results_are_left_alone(copy, broken):
-    if broken is None:
-        (copy / "results.json").write_text('{"studies": ')
+def test_damaged_results_are_left_alone_and_the_field_is_named(copy, path, value, told):
+    results = content = results_of(copy)
+    *parents, name = path.split(".")
+    for parent in parents:
+        content = content[parent]
+    if value is ...:
+        del content[name]
     else:
-        change(copy, **broken)
+        content[name] = content["stateful"] if value == "stateful" else value
+    (copy / "results.json").write_text(json.dumps(results))
     before = (copy / "results.json").read_bytes()
     settings = ReproduceSettings(names=["alphabet/stateful"], out=copy, mode="quick")
-    with pytest.raises(OutputError, match="is damaged, or none of charloom"):
+    if told is None:
+        told = "holds results of another study, novels"
+    with pytest.raises(OutputError, match=told) as caught:
         list(reproduce(settings))
+    assert str(copy / "results.json") in str(caught.value)
+    assert "--force to begin again and to keep that file" in str(caught.value)
     assert (copy / "results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b'{"studies": ', b"[" * 10_000, b"", b"\xff", b"null"])
+def test_what_is_not_results_is_left_alone_and_kept_by_force(copy, content):
+    (copy / "results.json").write_bytes(content)
+    settings = ReproduceSettings(names=["alphabet/stateful"], out=copy, mode="quick", force=True)
+    with pytest.raises(OutputError, match=r"results\.json"):
+        list(reproduce(replace(settings, force=False)))
+    assert (copy / "results.json").read_bytes() == content
+    list(reproduce(settings, should_stop=lambda: True))
+    assert (copy / "results.previous.json").read_bytes() == content
+    (copy / "results.json").write_bytes(content)
+    list(reproduce(settings, should_stop=lambda: True))
+    assert (copy / "results.previous1.json").read_bytes() == content
+
+
+def test_results_that_are_not_a_file_are_refused_and_never_waited_for(copy):
+    (copy / "results.json").unlink()
+    os.mkfifo(copy / "results.json")
+    with pytest.raises(OutputError, match="it is not a regular file"):
+        list(reproduce(ReproduceSettings(names=["alphabet/stateful"], out=copy, mode="quick")))
 
 
 def test_results_of_another_kind_are_left_alone(copy):
@@ -173,6 +224,7 @@ def test_force_throws_another_runs_results_away(charloom, copy):
     assert done.returncode == 0, done.stderr
     assert list(results_of(copy)["studies"]["alphabet"]) == ["stateful"]
     assert results_of(copy)["version"] == __version__
+    assert json.loads((copy / "results.previous.json").read_text())["version"] == "0.0.1"
 
 
 def test_without_its_corpus_a_study_is_left_out_and_the_others_are_done(charloom, tmp_path):

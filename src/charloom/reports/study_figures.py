@@ -91,7 +91,10 @@ def _best_epoch(figures: Figures) -> str:
 
 
 def _beats(name: str, figures: Figures, other: str, others: Figures) -> str:
-    ours, theirs = (bits_from_nats(one["held_out_score"]["nats"]) for one in (figures, others))
+    nats = [one["held_out_score"]["nats"] for one in (figures, others)]
+    if None in nats:
+        return f"{name} is not compared with {other}: a held-out score is no number."
+    ours, theirs = map(bits_from_nats, nats)
     times = format_seconds(figures["training_seconds"]), format_seconds(others["training_seconds"])
     wins = ours < theirs and figures["training_seconds"] < others["training_seconds"]
     verdict = "beats" if wins else "does not beat"

@@ -1,6 +1,8 @@
 """Many rungs into one folder: `results.json`, a report, and for each rung its model. Done rungs are not done again."""
 
+import itertools
 import json
+import os
 import platform
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,15 +11,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from charloom import __version__
-from charloom.artifacts import Output, OutputKind, alone_in, make_folder, remove_own
+from charloom.artifacts import Output, OutputKind, alone_in, cannot_write, make_folder, remove_own
 from charloom.errors import OutputError, SettingError, SourceError
 from charloom.machine import available_cores, jax_facts, peak_memory_bytes, processor_name
 from charloom.model import MODEL
+from charloom.printable import one_line
 from charloom.reports import PAGE, study_report
 from charloom.runs.checkpoint import CHECKPOINT
 from charloom.settings import require_seed
 from charloom.studies import STUDIES
 from charloom.studies.checks import checks_of
+from charloom.studies.results_file import RESULTS_VERSION, read_results
 from charloom.studies.resuming import remove_spent
 from charloom.studies.run_rung import Figures, run_rung
 from charloom.studies.run_seeds import run_seeds
@@ -26,8 +30,6 @@ from charloom.training import Event, Notice
 
 RESULTS_FILE = "results.json"
 REPORT_FILE = "report.html"
-RESULTS_VERSION = 2
-"""Of what a rung's figures hold; raised when the report needs others."""
 
 
 def _is_own(path: Path) -> bool:
@@ -263,10 +265,12 @@ def _opened(settings: ReproduceSettings, chosen: Sequence[tuple[str, str]]) -> d
     path = settings.out / RESULTS_FILE
     problem: str | None = None
     held: dict[str, Any] = fresh
-    if path.is_file():
+    if os.path.lexists(path):
         held, problem = _held(path, run, chosen)
     if problem is not None and not settings.force:
-        raise OutputError(f"{path} {problem}. Give another --out, or --force to throw that away.")
+        raise OutputError(f"{problem} Give another --out, or --force to begin again and to keep that file beside it.")
+    if problem is not None:
+        _keep_aside(path)
     Output(path, RESULTS)  # what somebody else made is not thrown away
     if not settings.force:
         return held
@@ -283,21 +287,29 @@ def _opened(settings: ReproduceSettings, chosen: Sequence[tuple[str, str]]) -> d
 
 
 def _held(path: Path, run: Mapping[str, Any], chosen: Sequence[tuple[str, str]]) -> tuple[dict[str, Any], str | None]:
-    """Returns the results at `path`, and in words why they cannot be gone on with."""
+    """Returns the results at `path`, and a sentence on why they cannot be gone on with."""
     try:
-        held = json.loads(path.read_text("utf-8"))
-        known = {study: set(rungs) <= set(STUDIES[study].rungs) for study, rungs in held["studies"].items()}
-        version, results_version, held_run = held["version"], held.get("results_version"), dict(held["run"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}, "is damaged, or none of charloom's"
-    others = [study for study in known if study not in {study for study, _ in chosen}]
-    if version != __version__ or results_version != RESULTS_VERSION:
-        return {}, f"holds results of another charloom ({version}), and this is {__version__}"
-    if held_run != run:
-        return {}, f"holds results of another run ({', '.join(f'{name} {value}' for name, value in held_run.items())})"
-    if not all(known.values()):
-        return {}, "has rungs that this version does not know"
-    return held, f"holds results of another study, {', '.join(others)}" if others else None
+        held = read_results(path)
+    except OutputError as error:
+        return {}, str(error)
+    if held["run"] != run:
+        described = one_line(", ".join(f"{name} {value}" for name, value in held["run"].items()))[:100]
+        return {}, f"{path} holds results of another run ({described})."
+    others = [study for study in held["studies"] if study not in {study for study, _ in chosen}]
+    return held, f"{path} holds results of another study, {', '.join(others)}." if others else None
+
+
+def _keep_aside(path: Path) -> None:
+    """Gives results that are begun again another name, since they may have taken hours.
+
+    Raises:
+        OutputError: it cannot be done.
+    """
+    names = (path.with_name(f"results.previous{number or ''}.json") for number in itertools.count())
+    try:
+        path.rename(next(name for name in names if not os.path.lexists(name)))
+    except OSError as error:
+        raise OutputError(cannot_write(path, error)) from error
 
 
 def _machine() -> dict[str, Any]:

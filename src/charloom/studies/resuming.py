@@ -3,9 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from charloom.artifacts import remove_own
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from charloom.artifacts import remove_own, structured
 from charloom.errors import ModelFileError
 from charloom.runs.checkpoint import CHECKPOINT, read_progress, read_state, write_checkpoint
 from charloom.studies.checkpoint_rule import CheckpointRule
@@ -54,8 +56,22 @@ def remove_spent(folder: Path) -> None:
         remove_own(path, CHECKPOINT)
 
 
+class _Epoch(Struct, forbid_unknown_fields=True):
+    epoch: Annotated[int, Meta(ge=1)]
+    loss: float | None
+    accuracy: float | None
+    seconds: Annotated[float, Meta(ge=0)]
+    val_loss: float | UnsetType | None = UNSET
+    val_accuracy: float | UnsetType | None = UNSET
+
+
+class _StudyProgress(Struct, forbid_unknown_fields=True):
+    identity: dict[str, str | int]
+    epochs: Annotated[list[_Epoch], Meta(min_length=1)]
+
+
 def newest_checkpoint(
-    folder: Path, like: TrainingState, identity: Mapping[str, Any]
+    folder: Path, like: TrainingState, identity: Mapping[str, Any], most_epochs: int
 ) -> tuple[tuple[TrainingState, list[Epoch]] | None, list[str]]:
     """Returns the state and the epochs of the furthest good checkpoint in `folder`, and a line for each damaged one.
 
@@ -73,6 +89,9 @@ def newest_checkpoint(
             continue
         try:
             progress = read_progress(path)
+            checked = structured(progress, _StudyProgress, str(path))
+            if [epoch.epoch for epoch in checked.epochs] != list(range(1, min(len(checked.epochs), most_epochs) + 1)):
+                raise ModelFileError(f"{path}: epochs are not counted from 1 to {most_epochs:,} at most.")
         except ModelFileError as error:
             damaged.append(str(error))
             spent(path)

@@ -67,7 +67,7 @@ def run_rung(
     state = initial_state(
         rung.initial(data.vocabulary, np.random.default_rng(seed)), rung.framing.lanes, update_rule(rung)
     )
-    found, damaged = newest_checkpoint(folder, state, identity)
+    found, damaged = newest_checkpoint(folder, state, identity, rung.epochs)
     yield from map(Notice, damaged)
     epochs: list[Epoch] = []
     if found is not None:

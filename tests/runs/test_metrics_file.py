@@ -1,0 +1,84 @@
+import json
+import os
+
+import pytest
+
+from charloom.errors import OutputError, RunFolderError
+from charloom.runs.metrics_file import MetricsFile
+
+
+def line(count, **changes):
+    values = {
+        "update": count,
+        "train_nats_per_char": 1.5,
+        "validation_nats_per_char": None,
+        "epoch": 0.5,
+        "validation_bits_per_char": 2.0,
+        "improved": True,
+    }
+    return json.dumps(values | changes).encode() + b"\n"
+
+
+@pytest.fixture
+def metrics(tmp_path):
+    return MetricsFile(tmp_path / "metrics.jsonl")
+
+
+def test_what_will_be_made_again_and_what_was_not_finished_is_forgotten(metrics):
+    assert metrics.forget_after(5) == []
+    for update in (2, 4, 6):
+        metrics.add(json.loads(line(update)))
+    with metrics.path.open("ab") as file:
+        file.write(line(8)[:20])
+    assert metrics.forget_after(4) == []
+    assert metrics.path.read_bytes() == line(2) + line(4)
+    assert metrics.forget_after(0) == []
+    assert metrics.path.read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("damaged", "told"),
+    [
+        (b"[]\n", "line 2: its content is [], expected an object"),
+        (b"\0" * 100 + b"\n", "line 2 is damaged: it is not valid JSON"),
+        (b"\xff\n", "line 2 is damaged: its text is not valid Unicode"),
+        (b"\n", "line 2 is damaged"),
+        (b"[" * 60_000 + b"\n", "line 2 is damaged: its JSON is too deeply nested"),
+        (line(3, update="3"), "line 2: update is '3', expected an integer"),
+        (line(3, update=[]), "line 2: update is [], expected an integer"),
+        (line(3, epoch=None), "line 2: epoch is None, expected a number"),
+        (line(3, epoch=float("nan")), "line 2 is damaged: it is not valid JSON"),
+        (line(3, more=1), "line 2: more is not a field that this version knows"),
+        (line(2), "line 2: update is 2, expected one after 2."),
+        (b"x" * 200_000 + b"\n", "line 2 is damaged: it is not valid JSON"),
+    ],
+)
+def test_damaged_lines_are_left_out_and_the_first_is_described(metrics, damaged, told):
+    metrics.path.write_bytes(line(2) + damaged + line(4))
+    (notice,) = metrics.forget_after(9)
+    assert f"metrics.jsonl, {told}" in notice
+    assert notice.endswith("1 such line is left out of the metrics")
+    assert len(notice) < 700
+    assert metrics.path.read_bytes() == line(2) + line(4)
+
+
+def test_of_many_damaged_lines_there_is_one_notice(metrics):
+    metrics.path.write_bytes(b"5\n" * 10_000 + line(4))
+    (notice,) = metrics.forget_after(9)
+    assert "line 1: its content is 5" in notice
+    assert notice.endswith("10,000 such lines are left out of the metrics")
+    assert metrics.path.read_bytes() == line(4)
+
+
+def test_what_is_not_a_file_is_refused_and_never_waited_for(metrics):
+    os.mkfifo(metrics.path)
+    with pytest.raises(OutputError, match=r"cannot write .*metrics\.jsonl"):
+        metrics.add({})
+    with pytest.raises(RunFolderError, match=r"cannot read .*metrics\.jsonl: it is not a regular file"):
+        metrics.forget_after(1)
+    metrics.path.unlink()
+    metrics.path.mkdir()
+    with pytest.raises(OutputError, match=r"cannot write .*metrics\.jsonl"):
+        metrics.add({})
+    with pytest.raises(RunFolderError, match=r"cannot read .*metrics\.jsonl"):
+        metrics.forget_after(1)
