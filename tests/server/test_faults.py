@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import socket
 import struct
@@ -298,3 +299,19 @@ def test_ctrl_c_ends_it(served_files, tmp_path):
     with serving(tmp_path, served_files["letters"]) as server:
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(60) == 130
+
+
+def test_a_log_that_nobody_reads_stops_nothing(served_files):
+    command = [sys.executable, "-m", "charloom", "serve", str(served_files["letters"]), "--port", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        while not (found := re.search(r"(http://\S+): ready", line := process.stderr.readline())):
+            assert line
+        with httpx.Client(timeout=60) as client:
+            for _ in range(2_000):  # a pipe holds some 1,200 lines
+                assert client.get(f"{found[1]}/health").status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.communicate()
