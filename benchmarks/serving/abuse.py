@@ -225,6 +225,7 @@ def main() -> None:
             began = time.monotonic()
             abuse(port, 0, WARM_UP, faults)
             before = settled(port, process)
+            kept_before = metric(port, "charloom_prefix_bytes")
             print(f"after {WARM_UP:,} requests of {len(KINDS)} kinds to warm up: {before / 1e6:.1f} MB", flush=True)
             step = -(-count // CHECKPOINTS)
             sent = 0
@@ -234,10 +235,12 @@ def main() -> None:
                 sent = min(count, sent + step)
                 after = settled(port, process)
                 print(f"after {sent:,} more: {(after - before) / 1e6:+.2f} MB", flush=True)
+            kept = metric(port, "charloom_prefix_bytes") - kept_before
             seconds = time.monotonic() - began
     print("\n| | |\n| --- | --- |")
     grown = (after - before) / 1e6
     print(f"| memory growth of the server over {count:,} abusive requests after warm-up, MB | {grown:.1f} |")
+    print(f"| of which states behind prompts, which have a bound of their own, MB | {kept / 1e6:.1f} |")
     print(f"| connections that the server did not take | {sum(faults.values())} {dict(faults) or ''} |")
     print(f"| seconds | {seconds:.0f} |")
 

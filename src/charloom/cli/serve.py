@@ -74,24 +74,26 @@ def serve(
     token = os.environ.get("CHARLOOM_TOKEN") or None
     if token is not None and not token.isascii():
         raise CharloomError("CHARLOOM_TOKEN has characters that a header cannot carry. Use ASCII alone.")
-    run(
-        models,
-        host=host,
-        port=port,
-        token=token,
-        logs_prompts=log_prompts,
-        hosts=hosts,
-        origins=origins,
-        reloads=reloads,
-        limits=limits,
-        threads=threads,
-        ready=_ready,
-    )
+    try:
+        run(
+            models,
+            host=host,
+            port=port,
+            token=token,
+            logs_prompts=log_prompts,
+            hosts=hosts,
+            origins=origins,
+            reloads=reloads,
+            limits=limits,
+            threads=threads,
+            ready=_ready,
+        )
+    finally:
+        _flush_log()
 
 
 def _ready(address: str) -> None:
-    for handler in logging.getLogger("charloom.server").handlers:
-        handler.flush()  # what was logged comes first
+    _flush_log()  # what was logged comes first
     tell(f"{address}: ready (Ctrl-C stops)")
 
 
@@ -105,3 +107,8 @@ def _log() -> None:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+def _flush_log() -> None:
+    for handler in logging.getLogger("charloom.server").handlers:
+        handler.flush()
