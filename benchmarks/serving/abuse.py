@@ -2,7 +2,7 @@
 
 A small model is served by `charloom serve` as it is by default. Each kind of abuse is sent in turn: raw bytes,
 pipelined and half-closed requests, oversized heads and bodies, upgrades, streams that are cut, JSON that is none,
-absurd values, and clients that leave while they are answered. After the first 2,000 requests, which fill the allocators
+absurd values, and clients that leave while they are answered. After the first 4,000 requests, which fill the allocators
 and caches, the server's resident memory is read; then after every 2,000 more. It is read when nothing is under way,
 as the smallest of a few looks. `--requests N` sends more or fewer.
 """
@@ -29,7 +29,7 @@ from charloom.models import Network
 from charloom.settings import NetworkSettings, TextSettings
 from charloom.text import Vocabulary
 
-WARM_UP = 2_000
+WARM_UP = 4_000
 CHECKPOINTS = 5
 SETTLE_SECONDS = 60
 PAGE = b"GET /page.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
