@@ -20,6 +20,8 @@ from charloom.settings import require_count
 
 _CGROUP = Path("/sys/fs/cgroup")
 _CGROUP_QUOTA = _CGROUP / "cpu.max"
+_MEMORY_INFO = Path("/proc/meminfo")
+_GROUPS = Path("/proc/self/cgroup")
 # What XLA's CPU client takes for the size of its thread pool.
 _XLA_POOL = "NPROC"
 # With one thread XLA sums matrix products in another order than with several, and every result would depend on it.
@@ -79,6 +81,47 @@ def processor_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def available_memory_bytes() -> int | None:
+    """Returns how much more memory this process may have; None where the system does not tell.
+
+    The least of what the machine has free, file caches included, and of what its control groups leave.
+    """
+    try:
+        lines = _MEMORY_INFO.read_text().splitlines()
+        figures = dict(line.split(":", 1) for line in lines if ":" in line)
+        available = 1024 * int(figures["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError, IndexError):
+        return None
+    return max(0, min([available, *_left_by_groups()]))
+
+
+def _left_by_groups() -> Iterator[int]:
+    """Yields what is left of each memory limit of a control group that this process is in, and of those around it."""
+    try:
+        memberships = [line.split(":", 2) for line in _GROUPS.read_text().splitlines()]
+    except OSError:
+        return
+    for _, controllers, name in (one for one in memberships if len(one) == 3):
+        if controllers == "":  # version 2
+            root, limit, usage, caches = _CGROUP, "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            root, limit, usage = _CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+            caches = "total_inactive_file"
+        else:
+            continue
+        group = root / name.lstrip("/")
+        # In a container the name may be that of outside: then its own group is the root.
+        for folder in dict.fromkeys((group, *group.parents, root)):
+            if not folder.is_relative_to(root):
+                continue
+            try:
+                most, used = int((folder / limit).read_text()), int((folder / usage).read_text())
+                stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                yield most - used + int(stat.get(caches, 0))
+            except (OSError, ValueError):  # no limit, or none that can be read
+                continue
 
 
 def peak_memory_bytes() -> int | None:

@@ -247,3 +247,13 @@ def test_ctrl_c_while_reading_quits_quietly(tmp_path):
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout, stderr) == (130, "", "")
+
+
+def test_a_network_that_does_not_fit_into_memory_is_refused(charloom, book, tmp_path):
+    large = ("--hidden", 16384, "--layers", 100, "--updates", 1)
+    done = charloom("train", book, *large, "--out", tmp_path / "m.safetensors")
+    lines = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert lines[-1].startswith("charloom: training takes about ")
+    assert "are available. Use a smaller --hidden" in lines[-1]
+    assert not (tmp_path / "m.safetensors").exists()

@@ -8,6 +8,7 @@ the process.
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -89,6 +90,8 @@ def leave(status: int) -> None:
     """Ends the process without Python's own end, where threads are waited for, and a signal would be complained of."""
     from charloom.cli.streams import flush_results  # here: signals are watched before it is imported
 
+    if "logging" in sys.modules:
+        sys.modules["logging"].shutdown()  # a server's last lines
     with suppress(OSError, ValueError):
         flush_results()
     os._exit(status)

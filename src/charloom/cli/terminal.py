@@ -1,5 +1,7 @@
 """How a run looks while it goes on: bars and samples on a terminal, plain lines elsewhere."""
 
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from textwrap import indent
 from types import TracebackType
@@ -50,6 +52,27 @@ class Display:
     def print(self, line: str) -> None:
         """Prints a line above the bar."""
         self._console.print(one_line(line), markup=False)
+
+
+class Beat:
+    """How long a training run's dispatches and evaluations take, to say when it can stop."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last = clock()
+        self._seconds: dict[type, float] = {}  # of the last of each kind
+
+    def follow(self, event: Event) -> None:
+        """Takes note of the time."""
+        now = self._clock()
+        if isinstance(event, TrainingProgress | Evaluation):
+            self._seconds[type(event)] = now - self._last
+        self._last = now
+
+    def left(self) -> float | None:
+        """Returns the seconds until the next event, if what is under way takes as long as the last of its kind did."""
+        passed = self._clock() - self._last
+        return min((seconds - passed for seconds in self._seconds.values() if seconds > passed), default=None)
 
 
 class TrainingDisplay(Display):

@@ -87,7 +87,11 @@ class _Pace(click.ParamType[Any]):
     help="The model file, written at each improvement. An earlier model there is kept as NAME.previous.safetensors.  "
     "[default: SOURCE's name, with .safetensors]",
 )
-@click.option("--force", is_flag=True, help="Replace an earlier model at MODEL without keeping it.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Replace an earlier model at MODEL without keeping it; train even if memory seems small.",
+)
 @click.option(
     "--budget",
     type=_Duration(),
@@ -225,9 +229,9 @@ def train(
 
     set_threads(threads)
 
-    from charloom.cli.terminal import TrainingDisplay
+    from charloom.cli.terminal import Beat, TrainingDisplay
     from charloom.runs import RunSettings, run_training
-    from charloom.training import Encoding, Event, follow
+    from charloom.training import Event, Progress, follow
 
     settings = RunSettings(
         sources=sources,
@@ -248,11 +252,13 @@ def train(
     folder = settings.folder
     kept = "the model is validated and saved" if folder is None else "a checkpoint and the model are saved"
     plots = folder / "tensorboard" if tensorboard and folder is not None else None
-    with TrainingDisplay() as display, Interrupt(display.print, kept) as interrupt, _plotting(plots) as plot:
+    beat = Beat()
+    with TrainingDisplay() as display, Interrupt(display.print, kept, beat.left) as interrupt, _plotting(plots) as plot:
 
         def on_event(event: Event) -> None:
-            if not isinstance(event, Encoding):
-                interrupt.armed = True  # the sources are read: from here on there will be a model to keep
+            beat.follow(event)
+            if isinstance(event, Progress):
+                interrupt.armed = True  # from here on there is a model to keep
             display.show(event)
             try:
                 plot(event)

@@ -9,11 +9,11 @@ from typing import Any
 
 from charloom.errors import SettingError
 from charloom.model import TextModel
+from charloom.runs.interruption import train_interruptibly
 from charloom.runs.run_file import settings_of_run
 from charloom.runs.run_settings import RunSettings
-from charloom.runs.training_run import run_training
 from charloom.settings import CellName, NetworkSettings, Schedule, TextSettings, TrainingSettings, require_path
-from charloom.training import Event, follow
+from charloom.training import Event
 from charloom.units import parse_seconds
 
 
@@ -56,6 +56,8 @@ def train(
     The arguments are the command line's; see `TrainingSettings` and `NetworkSettings`. Those that are None have the
     default from there, or with a budget what suits the text and the time.
 
+    Ctrl-C stops the training and returns the best model so far, with a warning; a second one raises KeyboardInterrupt.
+
     Args:
         budget: how long the call may take: seconds, or such as "90s" or "10m". Without `epochs` and `updates` the
             default is a budget that suits the text.
@@ -68,7 +70,8 @@ def train(
         state_reset_probability: chance that a lane's state is zeroed before an update; records always begin from zero.
         out: a model file that is written at each improvement. A model that another call or command left there is kept
             as NAME.previous.safetensors; what is not a model is not replaced.
-        force: whether an earlier model at `out` is replaced without being kept.
+        force: whether an earlier model at `out` is replaced without being kept, and whether training begins though
+            it takes more memory than there is, by an estimate.
         run: a folder for checkpoints and metrics; `resume` goes on with what it holds.
         cache: a folder that the text is kept in, encoded, to be read from there instead of from memory; files of
             100 MB and more always are (but for records), in the user's cache folder where none is given.
@@ -119,7 +122,7 @@ def train(
         cache=None if cache is None else Path(cache),
         given=frozenset({*network, *training}),
     )
-    return follow(run_training(settings, began=began), on_event).model
+    return train_interruptibly(settings, on_event, began).model
 
 
 def _given(**settings: Any) -> dict[str, Any]:
@@ -160,4 +163,4 @@ def resume(
     if out is not None:
         require_path("out", out)
         settings = replace(settings, out=Path(out))
-    return follow(run_training(settings), on_event).model
+    return train_interruptibly(settings, on_event).model

@@ -31,11 +31,12 @@ from charloom.training import (
     TrainingLoop,
     TrainingState,
 )
-from charloom.units import bits_from_nats, finite_or_none
+from charloom.units import bits_from_nats, finite_or_none, format_seconds
 
 _SAMPLE_LENGTH = 160
 _SAMPLE_RECORDS = 5
 _SAMPLE_SECONDS = 15.0
+_WORTH_TELLING_SECONDS = 3.0
 _SAMPLES_APART = 1.5
 """Each sample that the model file has comes after so many times the updates of the one before it."""
 
@@ -129,8 +130,19 @@ class Keeper:
         self._clock.go_on_from(progress.spent)
         return LoopState(trees.training, trees.good, progress.counts)
 
-    def follow(self, loop: TrainingLoop, should_stop: Callable[[], bool]) -> Generator[Event, None, Stopped]:
-        """Passes the loop's events on; saves what improves, writes checkpoints, and a sample now and then."""
+    def follow(
+        self,
+        loop: TrainingLoop,
+        should_stop: Callable[[], bool],
+        closing_seconds: Callable[[Network], float] = lambda network: 0.0,
+    ) -> Generator[Event, None, Stopped]:
+        """Passes the loop's events on; saves what improves, writes checkpoints, and a sample now and then.
+
+        Args:
+            loop: is followed to its end.
+            should_stop: as of `run_training`.
+            closing_seconds: returns about how long a network's scores take that end a run.
+        """
         last_sample = time.monotonic()
         for event in loop.events(should_stop):
             self._pace = loop.state.counts.pace
@@ -139,6 +151,11 @@ class Keeper:
                 # What is evaluated after a wish to stop is no part of the run that is gone on with later.
                 if self._folder is not None and (event.stopping or self._folder.is_checkpoint_due):
                     yield self._checkpoint(self._folder, loop.state)
+                if event.stopping:
+                    network = loop.state.training.network
+                    assert isinstance(network, Network)
+                    if (seconds := closing_seconds(network)) > _WORTH_TELLING_SECONDS:
+                        yield Notice(f"the held-out text is scored, which takes about {format_seconds(seconds)}")
             elif isinstance(event, Evaluation):
                 yield from self._evaluated(event)
                 if self.best and self._settings.samples and time.monotonic() - last_sample > _SAMPLE_SECONDS:

@@ -14,8 +14,10 @@ from charloom.runs.parts import Parts
 from charloom.runs.recipe import PICKED, default_budget, pick, reference
 from charloom.runs.run_settings import RunSettings
 from charloom.settings import MOST_COUNT, TrainingSettings
-from charloom.training import Budget, Deadline, Event, Notice, Pace, training_speed
+from charloom.training import Budget, Deadline, Event, Notice, Pace, reading_speed, training_speed
 from charloom.units import shortest_seconds
+
+_STEPS = 64
 
 
 def with_length(
@@ -74,6 +76,13 @@ def deadline_of(clock: Budget, network: Network, validation: TokenStream) -> Dea
         _scoring_seconds(network, blocks(validation)) for blocks in (evaluation_pass, ordered_pass)
     )
     return Deadline(clock, score_seconds + PASSES * evaluation_seconds, evaluation_seconds)
+
+
+def closing_seconds(network: Network, validation: TokenStream) -> float:
+    """Returns about how long the evaluation and the scores take that end a run, from a moment of reading."""
+    lanes = next(evaluation_pass(validation)).lanes
+    read = {count: reading_speed(network, count, _STEPS) for count in {1, lanes}}
+    return len(validation) * (1 / read[1] + (1 + PASSES) / read[lanes])
 
 
 def _scoring_seconds(network: Network, blocks: Iterator[Block]) -> float:

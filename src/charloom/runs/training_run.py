@@ -26,7 +26,7 @@ from charloom.runs.checkpoint_progress import CheckpointProgress, checked_progre
 from charloom.runs.fit import fit_lanes
 from charloom.runs.keeper import CheckpointTrees, Keeper
 from charloom.runs.parts import Parts, part, record_offsets
-from charloom.runs.planning import deadline_of, first_pace, with_length
+from charloom.runs.planning import closing_seconds, deadline_of, first_pace, with_length
 from charloom.runs.run_file import RunFile, TextFacts, as_read_back, read_run, run_file
 from charloom.runs.run_folder import RunFolder
 from charloom.runs.run_settings import RunSettings
@@ -43,7 +43,9 @@ from charloom.training import (
     Stopped,
     TrainingLoop,
     initial_state,
+    require_memory,
     root_key,
+    training_bytes,
     update_rule,
 )
 from charloom.units import significant
@@ -125,6 +127,16 @@ def _run(
 
     lanes = Lanes(train_stream, training.lanes, training.unroll_length, offsets)
     pace = first_pace(training, lanes, speed, clock)
+    if not settings.force:
+        require_memory(
+            training_bytes(
+                settings.network,
+                vocabulary.size,
+                training.lanes,
+                training.unroll_length,
+                checkpoints=folder is not None,
+            )
+        )
     first_weights = np.random.default_rng(training.seed)
     network = Network.init(settings.network, vocabulary.size, vocabulary.start_id, first_weights)
     deadline = None if training.budget is None else deadline_of(clock, network, validation_stream)
@@ -152,7 +164,9 @@ def _run(
     key = root_key(training.seed)
     loop = TrainingLoop(network, lanes, validation_stream, training, pace, key, start, deadline)
     try:
-        stopped = yield from keeper.follow(loop, should_stop)
+        stopped = yield from keeper.follow(
+            loop, should_stop, lambda network: closing_seconds(network, validation_stream)
+        )
     except BudgetError:
         if folder is not None and not settings.resume:
             folder.forget()  # so that it can be begun with a longer one

@@ -14,9 +14,10 @@ from charloom.training.events import (
     follow,
 )
 from charloom.training.loop import MOST_RETRIES, LoopCounts, LoopState, TrainingLoop, update_rule
+from charloom.training.memory import require_memory, training_bytes
 from charloom.training.phases import Phase, has_diverged, train_phases
 from charloom.training.schedule import Pace, learning_rates
-from charloom.training.speed import REFERENCE_VOCABULARY, training_speed
+from charloom.training.speed import REFERENCE_VOCABULARY, reading_speed, training_speed
 from charloom.training.trainer import Dispatch, Trainer
 from charloom.training.update import (
     TrainingState,
@@ -57,9 +58,12 @@ __all__ = [
     "initial_state",
     "learning_rates",
     "make_optimizer",
+    "reading_speed",
+    "require_memory",
     "root_key",
     "run_block",
     "train_phases",
+    "training_bytes",
     "training_speed",
     "update_rule",
 ]

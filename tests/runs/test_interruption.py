@@ -1,0 +1,67 @@
+import signal
+import threading
+
+import pytest
+
+import charloom
+from charloom.training import Evaluation, Notice, Progress
+
+TEXT = "the quick brown fox\n" * 60
+SETTINGS = {"hidden": 8, "embedding": 4, "lanes": 4, "unroll": 16}
+
+
+@pytest.fixture
+def book(tmp_path):
+    (tmp_path / "book.txt").write_text(TEXT)
+    return tmp_path / "book.txt"
+
+
+def ctrl_c_at(kind, times=1):
+    """Presses Ctrl-C when the first event of this kind comes."""
+    left = [times]
+
+    def on_event(event):
+        if isinstance(event, kind):
+            while left[0]:
+                left[0] -= 1
+                signal.raise_signal(signal.SIGINT)
+
+    return on_event
+
+
+@pytest.mark.parametrize("run", [None, "run"])
+def test_the_best_model_so_far_is_returned_with_a_warning(book, tmp_path, run):
+    folder = None if run is None else tmp_path / run
+    with pytest.warns(RuntimeWarning, match="interrupted after [0-9,]+ updates: this is the best"):
+        model = charloom.train(book, updates=100_000, run=folder, on_event=ctrl_c_at(Evaluation), **SETTINGS)
+    assert 0 < model.training["kept_update"] < 100_000
+    assert model.generate("the", 10).startswith("the")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if folder is not None:
+        with pytest.warns(RuntimeWarning, match="interrupted"):
+            charloom.resume(folder, ctrl_c_at(Progress))
+
+
+@pytest.mark.parametrize(("kind", "times"), [(Notice, 1), (Evaluation, 2)])
+def test_ctrl_c_raises_where_there_is_no_model_and_the_second_time(book, kind, times):
+    with pytest.raises(KeyboardInterrupt):
+        charloom.train(book, updates=100_000, on_event=ctrl_c_at(kind, times), **SETTINGS)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_handler_of_the_hosts_is_left_alone(book, monkeypatch):
+    pressed = []
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.append(1))
+    try:
+        charloom.train(book, updates=3, on_event=ctrl_c_at(Evaluation), **SETTINGS)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert pressed == [1]
+
+
+def test_other_threads_train_as_well(book):
+    models = []
+    thread = threading.Thread(target=lambda: models.append(charloom.train(book, updates=3, **SETTINGS)))
+    thread.start()
+    thread.join()
+    assert models[0].training["updates"] == 3
