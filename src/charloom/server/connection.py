@@ -32,7 +32,7 @@ _MOST_UNPARSED = 65_536
 _LINGER_SECONDS = 2.0
 _OPEN_WHEN_FULL = b"/health"
 _FIRST_BYTES = b"HTTP/1.1 "
-_AHEAD_SECONDS = (0.03, 0.03, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+_AHEAD_SECONDS = (0.02, 0.02, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
 
 class Connection(HttpToolsProtocol):
