@@ -8,7 +8,6 @@ import logging
 import math
 import os
 import platform
-import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -132,20 +131,6 @@ def peak_memory_bytes() -> int | None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def free_memory_bytes() -> int | None:
-    """Returns how much more memory this process may take; None where the system does not tell."""
-    try:
-        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
-        free = None if found is None else 1024 * int(found[1])
-    except OSError:
-        free = None
-    try:
-        left = int((_CGROUP / "memory.max").read_text()) - int((_CGROUP / "memory.current").read_text())
-    except (OSError, ValueError):  # no cgroup, or one without a limit
-        return free
-    return left if free is None else min(free, left)
 
 
 def set_up_jax() -> None:

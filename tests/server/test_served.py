@@ -12,10 +12,10 @@ from tests.server.conftest import model_of
 
 def test_a_model_without_memory_for_it_is_refused(served_files, monkeypatch):
     size = served_files["letters"].stat().st_size
-    monkeypatch.setattr(served, "free_memory_bytes", lambda: 4 * size - 1)
+    monkeypatch.setattr(served, "available_memory_bytes", lambda: 4 * size - 1)
     with pytest.raises(ModelFileError, match="GB are free"):
         ServedModel.of_file("letters", served_files["letters"])
-    monkeypatch.setattr(served, "free_memory_bytes", lambda: None)  # the system does not tell
+    monkeypatch.setattr(served, "available_memory_bytes", lambda: None)  # the system does not tell
     assert ServedModel.of_file("letters", served_files["letters"]).name == "letters"
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Integer
 
 from charloom.errors import ModelFileError
 from charloom.inference import LiveTexts, NativeStream, Stream, read_on, read_prompt
-from charloom.machine import free_memory_bytes
+from charloom.machine import available_memory_bytes
 from charloom.model import TextModel, load
 from charloom.models import Network
 from charloom.server.prefixes import PrefixStates
@@ -114,7 +114,7 @@ def _require_memory(path: Path, needed: int) -> None:
     Raises:
         ModelFileError: there is not.
     """
-    free = free_memory_bytes()
+    free = available_memory_bytes()
     if free is not None and needed > free:
         raise ModelFileError(
             f"{path} takes about {needed / 1e9:,.1f} GB of memory to be served, and {free / 1e9:,.1f} GB are free. "
