@@ -1,7 +1,7 @@
 """TextModel: a network with its vocabulary. What a user holds, and what a model file is."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from pathlib import Path
@@ -139,8 +139,15 @@ class TextModel:
     def _seen(self, text: str | bytes) -> str | bytes:
         return text if isinstance(text, bytes) else self.seen(text)
 
-    def scorer(self, prompt: str = "", unknown: UnknownPolicy = "error") -> Scorer:
+    def scorer(
+        self, prompt: str = "", unknown: UnknownPolicy = "error", check: Callable[[], None] | None = None
+    ) -> Scorer:
         """Returns what scores texts of this model's, for many of them.
+
+        Args:
+            prompt: is read before each of them, and not scored.
+            unknown: what becomes of characters that the model does not know.
+            check: is called every few milliseconds of reading; what it raises ends the reading.
 
         Raises:
             UnknownCharacterError: the prompt ends a record, or has an unknown character and `unknown` is "error".
@@ -152,6 +159,7 @@ class TextModel:
             self.text,
             prompt=self.seen(prompt),
             unknown=unknown,
+            check=check,
         )
 
     def next(self, text: str = "", carry: Stream | NativeStream | None = None) -> Next:

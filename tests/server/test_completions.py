@@ -125,13 +125,14 @@ def test_probabilities_are_those_that_score_gives(served, served_files, name):
     done = served.complete("abc ", **asked)["choices"][0]
     found = done["logprobs"]
     tokens = done["text"] if name == "letters" else b"".join(map(byte_of, found["tokens"]))
-    assert found["token_logprobs"] == pytest.approx(
-        (-charloom.load(served_files[name]).score(tokens).nats).tolist(), abs=1e-4
-    )
+    wanted = (-charloom.load(served_files[name]).score(tokens).nats).tolist()
+    assert found["token_logprobs"] == [None, *(pytest.approx(one, abs=1e-4) for one in wanted[1:])]  # as OpenAI has it
+    assert found["top_logprobs"][0] is None
     assert len(found["tokens"]) == 34
     if name == "letters":
         assert found["text_offset"] == list(range(34))
-    for logprob, top, token in zip(found["token_logprobs"], found["top_logprobs"], found["tokens"], strict=True):
+    columns = (found["token_logprobs"][1:], found["top_logprobs"][1:], found["tokens"][1:])
+    for logprob, top, token in zip(*columns, strict=True):
         assert len(top) == 3 + (token not in list(top)[:3])  # as OpenAI has it, with the one that came
         assert list(top.values())[:3] == sorted(top.values(), reverse=True)[:3]
         assert top[token] == logprob
@@ -141,15 +142,16 @@ def test_probabilities_are_those_that_score_gives(served, served_files, name):
     body = {"prompt": "abc ", "stream": True, **asked}
     events = events_of(served.post("/v1/completions", body))
     assert "".join(event["choices"][0]["text"] for event in events) == done["text"]
-    streamed = [one for event in events for one in event["choices"][0]["logprobs"]["token_logprobs"]]
-    assert streamed == found["token_logprobs"]
+    for column, whole in found.items():
+        assert [one for event in events for one in event["choices"][0]["logprobs"][column]] == whole
 
 
 def test_a_prompt_alone_is_rated(served, model):
     done = served.complete("abc", max_tokens=0, echo=True, logprobs=0)["choices"][0]
     assert done["text"] == "abc"
-    assert done["logprobs"]["token_logprobs"] == pytest.approx((-model.score("abc").nats).tolist(), abs=1e-4)
-    assert done["logprobs"]["top_logprobs"] == [{}, {}, {}]
+    wanted = (-model.score("abc").nats).tolist()
+    assert done["logprobs"]["token_logprobs"] == [None, *(pytest.approx(one, abs=1e-4) for one in wanted[1:])]
+    assert done["logprobs"]["top_logprobs"] is None
     assert served.complete("abc", max_tokens=0)["choices"][0]["text"] == ""
 
 
@@ -173,7 +175,10 @@ REFUSED = {
     "seed": ([-(2**63) - 1, 2**63, "x"], "seed"),
     "stop": (["", [""], 5], "stop"),
     "logprobs": ([21, -1], "logprobs"),
-    "prompt": ([5, [], [1, 2], {"a": 1}, "x" * 70_000], "prompt"),
+    "prompt": (
+        [5, [], ["a", 1], [1, ["a"]], [[1], "a"], [28], [[1], [0, 99]], [-1], [2**31], [True], {"a": 1}, "x" * 70_000],
+        "prompt",
+    ),
     "suffix": (["end"], "suffix"),
     "presence_penalty": ([0.5], "presence_penalty"),
     "logit_bias": ([{"50256": -100}], "logit_bias"),
@@ -235,12 +240,13 @@ def test_bytes_stand_at_the_characters_they_are_of(served, seed, echo):
     data = b"".join(map(byte_of, found["tokens"]))
     assert len(data) == 60 + 4 * echo
     assert data.decode("utf-8", "replace") == choice["text"]
+    # Places are counted from the prompt's beginning, whether it is given out or not.
+    whole = choice["text"] if echo else f"né {choice['text']}"
+    before = b"" if echo else "né ".encode()
     for at, place in enumerate(found["text_offset"]):
         # What stands before a byte is complete without it, or it is the rest of what begins there.
-        before = data[:at].decode("utf-8", "ignore") if echo and at <= 4 else None
-        assert place <= len(choice["text"])
-        if before is not None:
-            assert place == len(before)
+        assert place <= len((before + data[:at]).decode("utf-8", "replace")) <= place + 1
+    assert place < len(whole)
     assert found["text_offset"] == sorted(found["text_offset"])
     # Up to a text to stop at, no token stands behind what is given out.
     stop = choice["text"][40:42]
@@ -258,6 +264,44 @@ def test_a_sign_of_a_seed_and_nearly_all_of_top_p(served):
     assert served.complete("a", seed=-5)["choices"] == served.complete("a", seed=2**63 - 5)["choices"]
     whole = served.complete("a", seed=3, max_tokens=200)["choices"]
     assert served.complete("a", seed=3, max_tokens=200, top_p=0.99999999)["choices"] == whole
+
+
+def test_places_are_counted_from_the_prompt(openai):
+    for echo, first in [(False, 4), (True, 0)]:
+        done = openai.completions.create(
+            model="letters", prompt="abc ", max_tokens=3, seed=1, echo=echo, logprobs=2, temperature=0
+        )
+        logprobs = done.choices[0].logprobs
+        assert logprobs.text_offset == list(range(first, 7))
+        # The likeliest first; greedy takes it, and so two are enough.
+        assert [next(iter(top)) for top in logprobs.top_logprobs[-3:]] == logprobs.tokens[-3:]
+        assert [len(top) for top in logprobs.top_logprobs[-3:]] == [2, 2, 2]
+    only = (
+        openai.completions.create(model="letters", prompt="", max_tokens=3, echo=True, logprobs=0).choices[0].logprobs
+    )
+    assert only.top_logprobs is None
+    assert None not in only.token_logprobs  # nothing was echoed
+
+
+def test_prompts_of_token_ids(openai, served, model):
+    ids = model.vocabulary.encode("to be ").tolist()
+    asked = {"model": "letters", "max_tokens": 20, "seed": 4}
+    text = openai.completions.create(prompt="to be ", **asked)
+    of_ids = openai.completions.create(prompt=ids, **asked)
+    assert (of_ids.choices, of_ids.usage) == (text.choices, text.usage)
+    several = openai.completions.create(prompt=[ids, ids[:2], []], **asked).choices
+    texts = openai.completions.create(prompt=["to be ", "to", ""], **asked).choices
+    assert several == texts
+    # Bytes that are no UTF-8 are a prompt, too.
+    done = served.complete([0xC3, 0xA9, 0xFF], model="bytes", echo=True, max_tokens=0, logprobs=0)["choices"][0]
+    assert done["text"] == "é\ufffd"
+    assert done["logprobs"]["tokens"] == ["bytes:\\xc3", "bytes:\\xa9", "bytes:\\xff"]
+    answer = served.post("/v1/completions", {"prompt": [1, 28]})
+    assert answer.json()["error"]["message"] == (
+        "prompt has the token id 28 at place 1, and this model's ids are 0 to 27."
+    )
+    of_records = served.post("/v1/completions", {"model": "names", "prompt": [1, 0, 2]})
+    assert (of_records.status_code, of_records.json()["error"]["param"]) == (400, "prompt")  # the newline ends a record
 
 
 def test_one_prompt_of_many_texts_is_read_once(served):

@@ -1,12 +1,14 @@
 """The engine by itself: what it does when something breaks, and when it is told to stop."""
 
 import asyncio
+import contextlib
+import threading
 
 import numpy as np
 import pytest
 
-from charloom.inference import read_on
-from charloom.server.desk import Order
+from charloom.inference import lanes_of, read_on, write
+from charloom.server.desk import Desk, Order
 from charloom.server.engine import Engine
 from charloom.server.inbox import Inbox
 from charloom.server.limits import Limits
@@ -16,15 +18,17 @@ from charloom.server.served import ServedModel
 from charloom.settings import SamplingSettings
 
 
-def order_of(model, inbox, length=50, prompt=(1, 2)):
+def order_of(model, inbox, length=50, prompt=(1, 2), seed=0, guesses=None, **more):
     return Order(
         model=model,
         prompt=np.array(prompt, np.int32),
         length=length,
-        settings=SamplingSettings(),
-        seed=0,
+        settings=more.pop("settings", SamplingSettings()),
+        seed=seed,
         stream_index=0,
+        guesses=guesses,
         deliver=inbox.put,
+        **more,
     )
 
 
@@ -33,28 +37,224 @@ def served_model(served_files):
     return ServedModel.of_file("letters", served_files["letters"])
 
 
-def test_what_breaks_ends_its_texts_and_no_others(served_model, monkeypatch, caplog):
-    async def run():
-        engine = Engine(Limits())
-        engine.start(asyncio.get_running_loop())
-        broken, whole = Inbox(engine), Inbox(engine)
-        write = served_model.texts.write
-        monkeypatch.setattr(served_model.texts, "write", lambda *arguments: 1 / 0)
-        engine.submit([order_of(served_model, broken) for _ in range(3)])
-        with pytest.raises(ApiError, match="Its log says why"):
-            await broken.take()
-        monkeypatch.setattr(served_model.texts, "write", write)
-        engine.submit([order_of(served_model, whole)])
-        tokens = 0
-        while tokens < 50:
-            tokens += sum(len(one.token_ids) for one in await whole.take())
-        assert engine.is_alive
+@contextlib.asynccontextmanager
+async def running(**options):
+    """Yields an engine that works, and stops it."""
+    engine = Engine(Limits(), **options)
+    engine.start(asyncio.get_running_loop())
+    try:
+        yield engine
+    finally:
         await asyncio.to_thread(engine.stop)
-        assert not engine.is_alive
+
+
+async def text_of(inbox, order):
+    """Returns the tokens of an order's text when they are all there."""
+    tokens = []
+    while len(tokens) < order.length:
+        tokens += [token for one in await inbox.take() if not one.is_prompt for token in one.token_ids.tolist()]
+    return tokens
+
+
+def alone(model, order):
+    """Returns the tokens that an order's text has where it is the only one."""
+    stream = model.read_some(model.begin, order.prompt, 0)[1]
+    (blocks,) = lanes_of(
+        write(model.network, stream, order.length, order.settings, order.seed, [order.stream_index]), 1
+    )
+    return np.concatenate(list(blocks)).tolist()
+
+
+def fails_for(seed, function, problem):
+    """Returns `function` of some texts, which raises where the text of a seed is among them, having changed others."""
+
+    def failing(texts, steps, places=slice(None)):
+        tokens = function(steps, places)
+        if (texts._writers["seed"][: len(texts)][places] == (0, seed)).all(axis=1).any():
+            raise problem
+        return tokens
+
+    return failing
+
+
+@pytest.mark.parametrize("guesses", [None, 2])
+@pytest.mark.parametrize("problem", [ValueError("broken"), MemoryError()])
+def test_a_text_that_cannot_be_written_ends_and_no_other(served_model, monkeypatch, caplog, problem, guesses):
+    async def run():
+        async with running() as engine:
+            inboxes = [Inbox(engine) for _ in range(9)]
+            orders = [
+                order_of(served_model, inbox, 300 + 10 * seed, seed=seed, guesses=guesses)
+                for seed, inbox in enumerate(inboxes)
+            ]
+            wanted = [alone(served_model, order) for order in orders]
+            texts = served_model.texts
+            failing = fails_for(4, texts.write, problem)
+            monkeypatch.setattr(texts, "write", lambda *arguments: failing(texts, *arguments))
+            engine.submit(orders)
+            with pytest.raises(ApiError, match="Its log says why"):
+                await inboxes[4].take()
+            for seed, inbox in enumerate(inboxes):
+                if seed != 4:
+                    assert await text_of(inbox, orders[seed]) == wanted[seed]
+            assert engine.is_alive
 
     asyncio.run(run())
     assert len(served_model.texts) == 0
-    assert "the engine failed" in caplog.text
+    assert caplog.text.count("a text could not go on") == 1
+
+
+@pytest.mark.parametrize("name", ["read_some", "known_beginning"])
+def test_a_prompt_that_cannot_be_read_ends_its_texts_and_no_other(served_model, monkeypatch, name):
+    async def run():
+        async with running() as engine:
+            bad, good = Inbox(engine), Inbox(engine)
+            order = order_of(served_model, good)
+            wanted = alone(served_model, order)
+            whole = getattr(served_model, name)
+
+            def failing(*arguments):
+                if any(isinstance(one, np.ndarray) and 7 in one.tolist() for one in arguments):
+                    raise MemoryError
+                return whole(*arguments)
+
+            monkeypatch.setattr(served_model, name, failing)
+            engine.submit([order_of(served_model, bad, prompt=[7, 7]), order])
+            with pytest.raises(ApiError, match="Its log says why"):
+                await bad.take()
+            assert await text_of(good, order) == wanted
+
+    asyncio.run(run())
+
+
+def test_settings_that_sampling_cannot_take_are_the_requests_own(served_model):
+    async def run():
+        async with running() as engine:
+            bad, good = Inbox(engine), Inbox(engine)
+            order = order_of(served_model, good)
+            wanted = alone(served_model, order)
+            # Of one prompt: they are read together.
+            broken = order_of(served_model, bad)
+            broken.settings, broken.prompt = object(), order.prompt
+            engine.submit([broken, order])
+            with pytest.raises(ApiError, match="Its log says why"):
+                await bad.take()
+            assert await text_of(good, order) == wanted
+            engine.submit([order_of(served_model, bad := Inbox(engine), seed=2**64)])
+            with pytest.raises(ApiError):
+                await bad.take()
+
+    asyncio.run(run())
+
+
+def test_a_state_that_cannot_be_kept_costs_no_text(served_model, monkeypatch):
+    def failing(*arguments):
+        raise MemoryError
+
+    async def run():
+        async with running() as engine:
+            order = order_of(served_model, inbox := Inbox(engine))
+            monkeypatch.setattr(served_model.prefixes, "keep", failing)
+            engine.submit([order])
+            assert await text_of(inbox, order) == alone(served_model, order)
+
+    asyncio.run(run())
+
+
+def test_a_text_that_cannot_be_delivered_ends_and_no_other(served_model, monkeypatch):
+    def failing(*arguments):
+        raise MemoryError
+
+    async def run():
+        async with running() as engine:
+            bad, good = Inbox(engine), Inbox(engine)
+            order = order_of(served_model, good, 300)
+            broken = order_of(served_model, bad, 300, seed=1)
+            broken.deliver = failing
+            engine.submit([broken, order])
+            assert await text_of(good, order) == alone(served_model, order)
+            # What the inbox cannot take ends the request.
+            with monkeypatch.context() as patch:
+                patch.setattr("charloom.server.inbox._joined", failing)
+                engine.submit([order_of(served_model, slow := Inbox(engine), 10_000)])
+                while slow._problem is None:
+                    await asyncio.sleep(0.01)
+            with pytest.raises(ApiError, match="Its log says why"):
+                await slow.take()
+
+    asyncio.run(run())
+
+
+def test_where_a_round_fails_the_texts_of_the_model_are_given_up(served_files, served_model, monkeypatch, caplog):
+    async def run():
+        other = ServedModel.of_file("other", served_files["letters"])
+        async with running() as engine:
+            inboxes = [Inbox(engine) for _ in range(4)]
+            orders = [order_of(served_model, inbox, 10**6) for inbox in inboxes[:3]]
+            kept = order_of(other, inboxes[3], 2_000)
+            engine.submit([*orders, kept])
+            await inboxes[0].take()
+            monkeypatch.setattr(served_model.texts, "leave", lambda place: 1 / 0)
+            engine.cancel(orders[:1])
+            for inbox in inboxes[1:3]:
+                while inbox._problem is None and not any(one.problem for one in inbox._deliveries.values()):
+                    await asyncio.sleep(0.001)
+                with pytest.raises(ApiError, match="Its log says why"):
+                    await inbox.take()
+            assert await text_of(inboxes[3], kept) == alone(other, kept)
+            monkeypatch.undo()
+            again = order_of(served_model, inbox := Inbox(engine))
+            engine.submit([again])
+            assert await text_of(inbox, again) == alone(served_model, again)
+
+    asyncio.run(run())
+    assert "all texts of letters are given up" in caplog.text
+
+
+def test_where_giving_up_fails_the_engine_says_that_it_has_died(served_model, monkeypatch, caplog):
+    async def run():
+        died = asyncio.Event()
+        async with running(died=died.set) as engine:
+            engine.submit([order_of(served_model, inbox := Inbox(engine), 10**6)])
+            await inbox.take()
+            monkeypatch.setattr(Desk, "look_after", lambda desk: 1 / 0)
+            monkeypatch.setattr(Desk, "abandon", lambda desk: 1 / 0)
+            await asyncio.wait_for(died.wait(), 60)
+            with pytest.raises(ApiError) as refused:
+                Inbox(engine).submit([order_of(served_model, inbox)])
+            assert refused.value.status == 503
+
+    asyncio.run(run())
+    assert "the engine has died" in caplog.text
+
+
+def test_who_leaves_is_worked_for_no_longer(served_model, monkeypatch):
+    read, until = [], threading.Event()
+
+    def reading(stream, token_ids, done, whole=served_model.read_some):
+        read.append(done)
+        until.wait(60)
+        return whole(stream, token_ids[: done + 10], done)[0], stream
+
+    async def run():
+        async with running() as engine:
+            inbox = Inbox(engine)
+            orders = [
+                order_of(served_model, inbox, 0, prompt=np.zeros(60_000)),  # as /v1/next asks
+                order_of(served_model, inbox, 100, prompt=np.ones(60_000)),
+            ]
+            engine.submit(orders)
+            while not read:
+                await asyncio.sleep(0.001)
+            engine.cancel(orders)
+            until.set()
+            while engine.active:
+                await asyncio.sleep(0.001)
+        # What was begun is finished, at most one turn of each; of some 12,000.
+        assert len(read) <= 2
+
+    monkeypatch.setattr(served_model, "read_some", reading)
+    asyncio.run(run())
 
 
 def test_it_stops_however_much_there_is_to_do(served_files):
@@ -66,10 +266,10 @@ def test_it_stops_however_much_there_is_to_do(served_files):
             inbox = Inbox(engine)
             engine.submit([order_of(model, inbox, 10**9) for model in models for _ in range(5)])
             await inbox.take()
-            await asyncio.wait_for(asyncio.to_thread(engine.stop), 10)
+            await asyncio.wait_for(asyncio.to_thread(engine.stop), 60)
+            assert not engine.is_alive
             for model in models:
-                while len(model.texts):
-                    model.texts.leave(0)
+                model.texts.clear()
 
     asyncio.run(run())
 

@@ -2,9 +2,15 @@
 
 import math
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import charloom
+from charloom.settings import TextSettings
+from charloom.text import Vocabulary, arriving_lines, count_lines
+from tests.server.conftest import LETTERS, model_of
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +93,48 @@ def test_what_comes_next(served, model):
     assert typed["data"][0]["prob"] == pytest.approx(model.next("to be").top(1)[0][1], abs=1e-5)
 
 
+def test_what_is_read_is_counted_as_it_is_split(served, served_files):
+    """Lines end with carriage returns, too, and records with their delimiter."""
+    of_words = model_of(
+        vocabulary=Vocabulary("chars", LETTERS, "\x1e"), text=TextSettings(delimiter="END", lowercase=True)
+    )
+    prompt = "a" * 20_000
+    for input_ in ("\r" * 20_000, "\r\n" * 20_000, "\n" * 20_000):
+        for model in ("letters", "names"):
+            answer = served.post("/v1/score", {"input": input_, "per": "line", "prompt": prompt, "model": model})
+            error = answer.json()["error"]
+            assert (answer.status_code, error["code"], error["param"]) == (400, "too_much", "prompt")
+            assert "of the prompt before each of 20,000 pieces, and at most 1,000,000 are" in error["message"]
+    answer = served.post(
+        "/v1/score", {"input": "\r" * 20_000, "per": "line", "prompt": "\u20ac" * 20, "model": "bytes"}
+    )
+    assert answer.status_code == 200  # to a model of bytes it is one line
+    for text in ("END" * 100, "aendbEndc", "a\nEND\n"):
+        settings = of_words.text
+        assert count_lines(text, settings) == sum(map(len, arriving_lines([text.encode()], "", settings)))
+
+
+@pytest.mark.parametrize("delimiter", [None, "\n", "\r\n", "aa", "aBa", "END"])
+@pytest.mark.parametrize("lowercase", [False, True])
+@given(text=st.text("aAbB\n\r\u2028END", max_size=40))
+def test_lines_are_counted_as_they_are_split(delimiter, lowercase, text):
+    settings = TextSettings(delimiter=delimiter, lowercase=lowercase)
+    assert count_lines(text, settings) == sum(map(len, arriving_lines([text.encode()], "", settings)))
+
+
+def test_a_large_answer_is_the_same_in_slices(served, model):
+    text = "to be or not to be that is " * 1_000
+    (found,) = score(served, input=text, per="char", guesses=2)
+    wanted = model.score(text, guesses=2)
+    assert found["chars"]["characters"] == list(text)
+    assert found["chars"]["bits"] == pytest.approx(wanted.bits.tolist(), abs=1e-4)
+    assert len(found["chars"]["guesses"]) == len(text)
+    probs = [[prob for _, prob in pairs] for pairs in found["chars"]["guesses"]]
+    np.testing.assert_allclose(probs, np.exp(wanted.guesses.log_probs), atol=1e-5)
+    (by_line,) = score(served, input="to be\n" * 5_000, per="line")
+    assert [line["line"] for line in by_line["lines"]] == list(range(1, 5_001))
+
+
 def test_what_is_wrong_is_said(served):
     for path, body, param in [
         ("/v1/score", {}, "input"),
@@ -95,7 +143,16 @@ def test_what_is_wrong_is_said(served):
         ("/v1/score", {"input": ["a"] * 2000}, "input"),
         ("/v1/score", {"input": "a" * 70_000}, "input"),
         ("/v1/score", {"input": "a", "guesses": 99}, "guesses"),
+        ("/v1/score", {"input": "a", "guesses": -1, "per": "char"}, "guesses"),
+        ("/v1/score", {"input": "a" * 60_000, "guesses": 20, "per": "char"}, "guesses"),
+        ("/v1/score", {"input": []}, "input"),
+        ("/v1/score", {"input": [1]}, "input[0]"),
+        ("/v1/score", {"input": "a", "prompt": "a" * 70_000}, "prompt"),
+        ("/v1/score", {"input": ["a"] * 1000, "prompt": "a" * 2_000}, "prompt"),
+        ("/v1/score", {"input": "a", "prompt": None}, "prompt"),
         ("/v1/next", {"prompt": "a", "top": 0}, "top"),
+        ("/v1/next", {"prompt": "a", "top": 10**30}, "top"),
+        ("/v1/next", {"prompt": "a" * 70_000}, "prompt"),
         ("/v1/next", {"prompt": "\u00e9"}, "prompt"),
         ("/v1/next", {"model": "names", "prompt": "a\nb"}, "prompt"),
     ]:

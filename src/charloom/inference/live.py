@@ -4,6 +4,7 @@ Each is what it would be alone: native products do not depend on company, and th
 """
 
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +56,22 @@ class LiveTexts(ABC):
 
     @abstractmethod
     def write(self, steps: int, places: slice = slice(None)) -> Int32[np.ndarray, "texts steps"]:
-        """Returns the next tokens of the texts in some places, by default of all, which have then read them."""
+        """Returns the next tokens of the texts in some places, by default of all, which have then read them.
+
+        If it raises, these texts are in no state to continue from until they are restored.
+        """
+
+    @abstractmethod
+    def save(self, places: slice) -> None:
+        """Remembers the texts in some places as they are now, for `restore`."""
+
+    @abstractmethod
+    def restore(self, places: slice) -> None:
+        """Puts the texts in some places, of which none has left, back to where they were when they were saved."""
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Gives up all texts. Allocates nothing, so that it works when memory has run out."""
 
 
 class NativeTexts(LiveTexts):
@@ -66,6 +82,16 @@ class NativeTexts(LiveTexts):
         self._count = 0
         self._state = generator.begin(1)
         self._writers = np.zeros(1, WRITER)
+        self._saved = self._like(1)
+
+    @property
+    def _arrays(self) -> tuple[np.ndarray, ...]:
+        """All that there is of the texts, with them as the first axis."""
+        return *_by_text(self._state), self._writers
+
+    def _like(self, room: int) -> tuple[np.ndarray, ...]:
+        """Returns arrays like `_arrays` with room for so many texts."""
+        return tuple(np.zeros((room, *array.shape[1:]), array.dtype) for array in self._arrays)
 
     def __len__(self) -> int:
         return self._count
@@ -85,11 +111,12 @@ class NativeTexts(LiveTexts):
     def leave(self, place: int) -> None:
         last = self._count - 1
         if place != last:
-            for array in (*_by_text(self._state), self._writers):
+            for array in self._arrays:
                 array[place] = array[last]
         self._count = last
         if len(self._writers) > 1 and 4 * self._count <= len(self._writers):
-            self._resize(len(self._writers) // 2)
+            with suppress(MemoryError):  # to make the arrays smaller takes new ones
+                self._resize(len(self._writers) // 2)
 
     def stream(self, place: int) -> NativeStream:
         state = (array[..., place : place + 1, :].copy() for array in self._state)
@@ -106,11 +133,24 @@ class NativeTexts(LiveTexts):
         writers["position"] += np.uint32(steps)
         return tokens
 
+    def save(self, places: slice) -> None:
+        first, end, _ = places.indices(self._count)
+        for array, saved in zip(self._arrays, self._saved, strict=True):
+            saved[first:end] = array[first:end]
+
+    def restore(self, places: slice) -> None:
+        first, end, _ = places.indices(self._count)
+        for array, saved in zip(self._arrays, self._saved, strict=True):
+            array[first:end] = saved[first:end]
+
+    def clear(self) -> None:
+        self._count = 0
+
     def _resize(self, room: int) -> None:
-        state, writers = self._generator.begin(room), np.zeros(room, WRITER)
-        for new, old in zip((*_by_text(state), writers), (*_by_text(self._state), self._writers), strict=True):
+        state, writers, saved = self._generator.begin(room), np.zeros(room, WRITER), self._like(room)
+        for new, old in zip((*_by_text(state), writers), self._arrays, strict=True):
             new[: self._count] = old[: self._count]
-        self._state, self._writers = state, writers
+        self._state, self._writers, self._saved = state, writers, saved
 
 
 def _by_text(state: Streams) -> tuple[np.ndarray, ...]:
@@ -125,6 +165,7 @@ class _Text:
     seed_words: UInt32[np.ndarray, "2"]
     stream_index: int
     position: int
+    saved: tuple[Stream, int]
 
 
 class ReferenceTexts(LiveTexts):
@@ -141,7 +182,8 @@ class ReferenceTexts(LiveTexts):
         self, stream: Stream | NativeStream, settings: SamplingSettings, seed: int, stream_index: int, position: int = 0
     ) -> None:
         assert isinstance(stream, Stream)  # of the same network
-        self._texts.append(_Text(stream, SamplingRule.of(settings), seed_words(seed), stream_index, position))
+        rule, words = SamplingRule.of(settings), seed_words(seed)
+        self._texts.append(_Text(stream, rule, words, stream_index, position, (stream, position)))
 
     def leave(self, place: int) -> None:
         self._texts[place] = self._texts[-1]
@@ -155,6 +197,17 @@ class ReferenceTexts(LiveTexts):
 
     def write(self, steps: int, places: slice = slice(None)) -> Int32[np.ndarray, "texts steps"]:
         return np.stack([self._written(text, steps) for text in self._texts[places]])
+
+    def save(self, places: slice) -> None:
+        for text in self._texts[places]:
+            text.saved = text.stream, text.position  # a stream is never changed in place
+
+    def restore(self, places: slice) -> None:
+        for text in self._texts[places]:
+            text.stream, text.position = text.saved
+
+    def clear(self) -> None:
+        self._texts.clear()
 
     def _written(self, text: _Text, steps: int) -> Int32[np.ndarray, " steps"]:
         blocks = []

@@ -30,6 +30,9 @@ _LANES = 64
 _CAPACITY = {1: 64, _LANES: 8}
 # A step of all lanes takes as long as so many of one.
 _COST_OF_ALL_LANES = 12
+# Of a call that has to be short: parameters times steps of one lane, a few milliseconds on two cores.
+_SHORT_WORK = 1 << 25
+_SHORTEST_UNROLL = 2
 _TOGETHER = 1 << 20
 """Characters that are packed together, at most."""
 
@@ -111,6 +114,23 @@ class Guesses(NamedTuple):
     log_probs: Float32[np.ndarray, "characters guesses"]
 
 
+class _Shape(NamedTuple):
+    """Of the blocks that one call reads."""
+
+    lanes: int
+    capacity: int
+    unroll_length: int
+
+    @classmethod
+    def of(cls, lanes: int, parameters: int, *, is_short: bool) -> "_Shape":
+        """Returns the quickest shape for so many parameters; if calls have to be short, one of a few milliseconds."""
+        if not is_short:
+            return cls(lanes, _CAPACITY[lanes], _UNROLL_LENGTH)
+        steps = _SHORT_WORK // (parameters * (1 if lanes == 1 else _COST_OF_ALL_LANES))
+        unroll_length = max(_SHORTEST_UNROLL, min(_UNROLL_LENGTH, 1 << max(0, steps.bit_length() - 1)))
+        return cls(lanes, max(1, min(_CAPACITY[lanes], steps // unroll_length)), unroll_length)
+
+
 class Reading:
     """One text, from its beginning on.
 
@@ -120,11 +140,14 @@ class Reading:
     Args:
         network: what reads.
         guesses: how many guesses are wanted in each place.
+        check: is called before each call, which is then short; what it raises ends the reading.
     """
 
-    def __init__(self, network: Network, guesses: int = 0) -> None:
+    def __init__(self, network: Network, guesses: int = 0, check: Callable[[], None] | None = None) -> None:
         self._network = network
         self._guesses = guesses
+        self._check = check or _go_on
+        self._shape = _Shape.of(1, network.parameters, is_short=check is not None)
         self._carry = network.zero_carry(1)
         # The entry before the first is not read: a text begins after the start input.
         self._entries: Integer[np.ndarray, " time"] = np.zeros(1, np.int32)
@@ -137,25 +160,28 @@ class Reading:
         scored_before = len(self._entries) - 1
         self._entries = np.concatenate([self._entries, token_ids])
         parts = []
+        _, capacity, unroll_length = self._shape
         while (steps := len(self._entries) - 1) > 0:
-            steps = min(steps, _CAPACITY[1] * _UNROLL_LENGTH)
-            whole = steps // _UNROLL_LENGTH
+            self._check()
+            steps = min(steps, capacity * unroll_length)
+            whole = steps // unroll_length
             block = self._block(steps)
             read, self._carry = _read_block(
                 self._network, block.token_ids, block.resets, block.updates, whole, self._carry, guesses=self._guesses
             )
             parts.append([_in_a_row(array)[:steps] for array in read])
-            self._entries = self._entries[whole * _UNROLL_LENGTH :]
+            self._entries = self._entries[whole * unroll_length :]
             self._is_begun |= whole > 0
-            if whole < _CAPACITY[1]:
+            if whole < capacity:
                 break
         nats, ids, log_probs = (np.concatenate(arrays)[scored_before:] for arrays in zip(*parts, strict=True))
         return nats, Guesses(ids, log_probs)
 
     def _block(self, steps: int) -> Block:
-        updates = -(-steps // _UNROLL_LENGTH)
-        missing = updates * _UNROLL_LENGTH - steps
-        block = Block.empty(_CAPACITY[1], 1, _UNROLL_LENGTH, updates)
+        _, capacity, unroll_length = self._shape
+        updates = -(-steps // unroll_length)
+        missing = updates * unroll_length - steps
+        block = Block.empty(capacity, 1, unroll_length, updates)
         resets = np.zeros(steps + missing, bool)
         resets[0] = not self._is_begun
         block.fill_lane(0, np.pad(self._entries[: steps + 1], (0, missing)), resets)
@@ -190,6 +216,8 @@ class Scorer:
         settings: how texts are read; of them only the case matters here.
         prompt: is read before each text, and not scored.
         unknown: what becomes of characters that the vocabulary has not.
+        check: is called every few milliseconds of reading; what it raises ends the reading. The last bits of the
+            numbers of large networks may differ from those without it.
     """
 
     def __init__(
@@ -200,6 +228,7 @@ class Scorer:
         *,
         prompt: str | bytes = "",
         unknown: UnknownPolicy = "error",
+        check: Callable[[], None] | None = None,
     ) -> None:
         self.vocabulary = vocabulary
         self.settings = settings
@@ -207,6 +236,8 @@ class Scorer:
         self._unknown: UnknownPolicy = unknown
         self.unknown: Counter[str] = Counter()
         self._prompt = self._encoded(prompt).token_ids
+        self._check = check
+        self._shapes = {lanes: _Shape.of(lanes, network.parameters, is_short=check is not None) for lanes in _CAPACITY}
 
     def ended(self, line: Line) -> str | bytes:
         """Returns the text of `line` with what the model reads as its end, if that has come.
@@ -242,10 +273,13 @@ class Scorer:
         if self._unknown == "error":
             self._encoded(text)
 
-    def warm_up(self) -> None:
-        """Compiles all that scoring takes, so that the first line does not wait for it."""
+    def warm_up(self, guesses: int = 0) -> None:
+        """Compiles all that scoring takes, with so many guesses, so that the first line does not wait for it."""
+        nothing = np.zeros(1, np.int32)
         for lanes in _CAPACITY:
-            self._packed([np.zeros(1, np.int32)], lanes)
+            self._packed([nothing], lanes)
+        if guesses:
+            Reading(self._network, min(guesses, self.vocabulary.size), self._check).read(nothing)
 
     def score(self, texts: Sequence[str | bytes]) -> list[Score]:
         """Returns the score of each of `texts`, which are read side by side.
@@ -266,7 +300,7 @@ class Scorer:
 
     def begin(self, guesses: int = 0) -> "TextReading":
         """Returns a text that is read on and on, with so many guesses in each place."""
-        reading = Reading(self._network, min(guesses, self.vocabulary.size))
+        reading = Reading(self._network, min(guesses, self.vocabulary.size), self._check)
         if len(self._prompt):
             reading.read(self._prompt)
         return TextReading(reading, self._encoded)
@@ -277,7 +311,7 @@ class Scorer:
         read = [np.concatenate([self._prompt, of.token_ids]) if len(of.token_ids) else of.token_ids for of in held]
         total = sum(map(len, read))
         steps = Packing.of_lengths([len(ids) for ids in read], _LANES).steps
-        is_wide = total > _COST_OF_ALL_LANES * (steps + _UNROLL_LENGTH)
+        is_wide = total > _COST_OF_ALL_LANES * (steps + self._shapes[_LANES].unroll_length)
         nats = self._packed(read, _LANES if is_wide else 1)
         return [Score(of.text, one[skipped:], of.unknown) for one, of in zip(nats, held, strict=True)]
 
@@ -285,7 +319,9 @@ class Scorer:
         packing = Packing.of_lengths([len(text) for text in texts], lanes)
         carry = self._network.zero_carry(lanes)
         parts = []
-        for block in packing.blocks(texts, _CAPACITY[lanes], _UNROLL_LENGTH):
+        _, capacity, unroll_length = self._shapes[lanes]
+        for block in packing.blocks(texts, capacity, unroll_length):
+            (self._check or _go_on)()
             (nats, *_), carry = _read_block(
                 self._network, block.token_ids, block.resets, block.updates, block.updates, carry, guesses=0
             )
@@ -318,6 +354,10 @@ class Scorer:
             text = text.translate(dict.fromkeys(map(ord, set(unknowns))))
         self.unknown.update(unknowns)
         return _Encoded(ids, text, len(unknowns))
+
+
+def _go_on() -> None:
+    """Lets a reading go on."""
 
 
 def _joined(text: str | bytes, end: str) -> str | bytes:

@@ -48,7 +48,7 @@ def application(
             watch.cancel()
         with contextlib.suppress(TimeoutError):  # it may be in the middle of something long
             await asyncio.wait_for(in_thread(service.engine.stop), _STOP_SECONDS)
-        service.scoring.shutdown(wait=False, cancel_futures=True)
+        await in_thread(service.scoring.stop)
         sys.setswitchinterval(switch_seconds)
 
     sites = [origin.rstrip("/") for origin in origins]

@@ -2,28 +2,30 @@
 
 import secrets
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 import msgspec
+import numpy as np
+from jaxtyping import Integer
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from charloom.inference import Unfolding
+from charloom.inference import Guesses, Unfolding
 from charloom.server.desk import Delivery, Order
-from charloom.server.engine import QueueFullError
 from charloom.server.inbox import Inbox
-from charloom.server.problems import PROBLEM, ApiError, too_busy
+from charloom.server.likelihoods import BYTES_A_NUMBER, Likelihoods
+from charloom.server.problems import PROBLEM, ApiError
 from charloom.server.requests import body_of
-from charloom.server.schema import Choice, Completion, CompletionRequest, Logprobs, Usage
+from charloom.server.schema import Choice, Completion, CompletionRequest, Usage, encoded
 from charloom.server.served import ServedModel
-from charloom.server.service import Service, json_answer, prompt_ids, require_few_numbers, service_of
+from charloom.server.service import Service, prompt_ids, require_few_numbers, service_of
+from charloom.server.slices import SLICE, Turn, send_json
 from charloom.server.tokens import PlacedDecoder, token_names
 from charloom.settings import SamplingSettings
-from charloom.units import finite_or_none
 
 _DEFAULT_TOKENS = 16
 _SMALLEST_TOP_P = 1e-9
@@ -39,32 +41,27 @@ async def completions(request: Request) -> Response:
     arrived = time.perf_counter()
     service = service_of(request)
     asked = await body_of(request, CompletionRequest, service.limits)
-    job = _Job.of(asked, service, arrived)
-    if asked.stream:
-        return _EventStream(job)
-    found: list[list[Choice]] = [[] for _ in job.texts]
-    async with aclosing(job.pieces(request.receive)) as coming:
-        async for pieces in coming:
-            for piece in pieces:
-                found[piece.index].append(piece)
-    whole = job.chunk([_joined(pieces) for pieces in found], job.usage)
-    return json_answer(whole)
+    job = await _Job.of(asked, service, arrived)
+    return _EventStream(job) if asked.stream else _Whole(job)
 
 
-def _joined(pieces: list[Choice]) -> Choice:
-    """Returns a text of its pieces."""
-    last = pieces[-1]
-    text = "".join(piece.text for piece in pieces)
-    if last.logprobs is None:
-        return msgspec.structs.replace(last, text=text)
-    joined = Logprobs(tokens=[], token_logprobs=[], top_logprobs=[], text_offset=[])
-    for piece in pieces:
-        assert piece.logprobs is not None  # all pieces have them, or none
-        joined.tokens += piece.logprobs.tokens
-        joined.token_logprobs += piece.logprobs.token_logprobs
-        joined.top_logprobs += piece.logprobs.top_logprobs
-        joined.text_offset += piece.logprobs.text_offset
-    return msgspec.structs.replace(last, text=text, logprobs=joined)
+class _Whole(Response):
+    """An answer that is sent when all texts are done."""
+
+    def __init__(self, job: "_Job") -> None:
+        super().__init__()
+        self._job = job
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        job = self._job
+        found: list[list[str]] = [[] for _ in job.texts]
+        async with aclosing(job.pieces(receive)) as coming:
+            async for pieces in coming:
+                for piece in pieces:
+                    found[piece.index].append(piece.text)
+                if all(text.finish_reason is not None for text in job.texts):
+                    whole = job.whole(["".join(pieces) for pieces in found])
+                    await send_json(whole, send, job.inbox.require_wanted)
 
 
 class _EventStream(Response):
@@ -96,7 +93,7 @@ class _EventStream(Response):
 
 
 def _event(chunk: Completion) -> bytes:
-    return b"data: " + msgspec.json.encode(chunk) + b"\n\n"
+    return b"data: " + encoded(chunk) + b"\n\n"
 
 
 @dataclass(eq=False)
@@ -108,15 +105,21 @@ class _Text:
     decoder: PlacedDecoder
     unfolding: Unfolding
     lead: str
-    likelihoods: "_Likelihoods | None" = None
+    likelihoods: Likelihoods | None = None
+    is_streamed: bool = False
     finish_reason: Literal["stop", "length"] | None = None
     characters: int = 0
 
     def add(self, delivery: Delivery) -> Choice | None:
-        """Returns the piece of the text that a delivery completes; None where there is none yet."""
+        """Returns the piece of the text that a delivery completes; None where there is none yet.
+
+        What its tokens cost is in it if the text is streamed, and is else kept for `whole`.
+        """
+        if self.finish_reason is not None:
+            return None
         if self.likelihoods is not None and delivery.nats is not None:
             self.likelihoods.add(delivery)
-        if delivery.is_prompt or self.finish_reason is not None:
+        if delivery.is_prompt:
             return None
         piece = self.unfolding.add(delivery.token_ids)
         if delivery.is_last and self.unfolding.stopped is None:
@@ -125,101 +128,59 @@ class _Text:
             self.finish_reason = "length" if reason == "length" else "stop"
             self.order.is_cancelled = True
         self.characters += len(piece)
-        return self._piece(piece) if piece or self.finish_reason else None
+        if not piece and self.finish_reason is None:
+            return None
+        logprobs = None
+        if self.likelihoods is not None and self.is_streamed:
+            logprobs = self.likelihoods.up_to(self.written)
+        piece, self.lead = self.lead + piece, ""
+        return Choice(text=piece, index=self.index, logprobs=logprobs, finish_reason=self.finish_reason)
 
     @property
     def written(self) -> int:
         """Tokens that the text has."""
         return self.order.length if self.finish_reason == "length" else self.decoder.tokens_of(self.characters)
 
-    def _piece(self, piece: str) -> Choice:
-        logprobs = None if self.likelihoods is None else self.likelihoods.up_to(self.written)
-        text, self.lead = self.lead + piece, ""
-        return Choice(text=text, index=self.index, logprobs=logprobs, finish_reason=self.finish_reason)
+    def whole(self, text: str) -> dict[str, Any]:
+        """Returns the whole text as an answer has it."""
+        logprobs = None if self.likelihoods is None else self.likelihoods.whole(self.written)
+        choice = Choice(text=text, index=self.index, finish_reason=self.finish_reason)
+        return {**msgspec.structs.asdict(choice), "logprobs": logprobs}
 
 
-class _Likelihoods:
-    """What the tokens of a text cost, until the text is given out that they are of.
+class _Prompt(NamedTuple):
+    """A prompt that has been read in, its decoder, and its text."""
 
-    Args:
-        names: of the tokens.
-        decoder: of the text.
-        prompt: what stands before the text, and its decoder; None where it is not given out.
-    """
-
-    def __init__(self, names: list[str], decoder: PlacedDecoder, prompt: tuple[str, PlacedDecoder] | None) -> None:
-        self._names = names
-        self._decoder = decoder
-        self._prompt = prompt
-        self._tokens: list[str] = []
-        self._logprobs: list[float | None] = []
-        self._top: list[dict[str, float | None]] = []
-        self._given = self._before = 0
-
-    def add(self, delivery: Delivery) -> None:
-        assert delivery.nats is not None
-        assert delivery.guesses is not None  # they come together
-        rows = zip(delivery.guesses.token_ids.tolist(), delivery.guesses.log_probs.tolist(), strict=True)
-        for token, nats, (ids, log_probs) in zip(
-            delivery.token_ids.tolist(), delivery.nats.tolist(), rows, strict=True
-        ):
-            top = {self._names[one]: finite_or_none(value) for one, value in zip(ids, log_probs, strict=True)}
-            if top:  # the one that came is among them, as OpenAI has it
-                top.setdefault(self._names[token], finite_or_none(-nats))
-            self._tokens.append(self._names[token])
-            self._logprobs.append(finite_or_none(-nats))
-            self._top.append(top)
-        if delivery.is_prompt:
-            self._before += len(delivery.token_ids)
-
-    def up_to(self, written: int) -> Logprobs:
-        """Returns those of the text's first tokens, and of the prompt before it, that are not yet out."""
-        count = self._before + written - self._given
-        places = []
-        for at in range(self._given, self._given + count):
-            if at < self._before:
-                assert self._prompt is not None  # which is rated where it is given out
-                places.append(self._prompt[1].place_of(at))
-            else:
-                lead = len(self._prompt[0]) if self._prompt is not None else 0
-                places.append(lead + self._decoder.place_of(at - self._before))
-        found = Logprobs(
-            tokens=self._tokens[:count],
-            token_logprobs=self._logprobs[:count],
-            top_logprobs=self._top[:count],
-            text_offset=places,
-        )
-        del self._tokens[:count], self._logprobs[:count], self._top[:count]
-        self._given += count
-        return found
+    token_ids: Integer[np.ndarray, " time"]
+    decoder: PlacedDecoder
+    text: str
 
 
+@dataclass(eq=False, kw_only=True)
 class _Job:
     """A request on its way."""
 
-    def __init__(
-        self, service: Service, model: ServedModel, asked: CompletionRequest, seed: int, arrived: float
-    ) -> None:
-        self.asked = asked
-        self.texts: list[_Text] = []
-        self.seed = seed
-        self._service = service
-        self._model = model
-        self._arrived = arrived
-        self._prompt_tokens = 0
-        self._id = f"cmpl-{secrets.token_hex(12)}"
-        self._created = int(time.time())
-        self._inbox = Inbox(service.engine)
+    asked: CompletionRequest
+    service: Service
+    model: ServedModel
+    arrived: float
+    seed: int
+    inbox: Inbox
+    texts: list[_Text] = field(default_factory=list)
+    prompt_tokens: int = 0
+    kept_bytes: int = 0
+    id: str = field(default_factory=lambda: f"cmpl-{secrets.token_hex(12)}")
+    created: int = field(default_factory=lambda: int(time.time()))
 
     @classmethod
-    def of(cls, asked: CompletionRequest, service: Service, arrived: float) -> "_Job":
-        """Returns the job that a request asks for, with its orders given to the engine.
+    async def of(cls, asked: CompletionRequest, service: Service, arrived: float) -> "_Job":
+        """Returns the job that a request asks for.
 
         Raises:
-            ApiError: it asks for what cannot be done, or there is no room for it now.
+            ApiError: it asks for what cannot be done.
         """
         limits, model = service.limits, service.catalog.named(asked.model)
-        prompts = [asked.prompt or ""] if isinstance(asked.prompt, str | None) else asked.prompt
+        prompts = _prompts(asked.prompt)
         count, length = asked.n or 1, _DEFAULT_TOKENS if asked.max_tokens is None else asked.max_tokens
         most_choices = min(limits.max_choices, limits.max_streams + limits.max_queue)
         if len(prompts) * count > most_choices:
@@ -236,82 +197,144 @@ class _Job:
         if is_prompt_rated and model.begin is None:
             message = "This model reads windows: it cannot rate the prompt itself. Leave echo or logprobs out."
             raise ApiError(400, message, param="logprobs", code="unsupported")
+        # OpenAI's seeds have a sign; those of charloom are the numbers from 0 to 2**63 - 1.
+        seed = secrets.randbelow(2**32) if asked.seed is None else asked.seed % 2**63
+        job = cls(asked=asked, service=service, model=model, arrived=arrived, seed=seed, inbox=Inbox(service.engine))
+        await job._prepare(prompts, count, length, is_prompt_rated)
         if asked.logprobs is not None and not asked.stream:  # a stream waits for its reader
-            rated = len(prompts) * count * length + (count * sum(map(len, prompts)) if is_prompt_rated else 0)
+            rated = len(job.texts) * length + (count * job.prompt_tokens if is_prompt_rated else 0)
             require_few_numbers(rated * (1 + asked.logprobs), "logprobs")
+            job.kept_bytes = BYTES_A_NUMBER * rated * (1 + asked.logprobs)
+        return job
+
+    async def _prepare(
+        self, prompts: list[str] | list[list[int]], count: int, length: int, is_prompt_rated: bool
+    ) -> None:
+        """Makes the texts of the prompts, so many of each."""
+        asked, model, turn = self.asked, self.model.model, Turn()
         top_p = None if asked.top_p in (None, 1) else max(asked.top_p or 0, _SMALLEST_TOP_P)
         temperature = 1.0 if asked.temperature is None else asked.temperature
         settings = SamplingSettings(temperature=temperature, top_k=asked.top_k, top_p=top_p)
-        stops = [asked.stop] if isinstance(asked.stop, str) else asked.stop or []
-        # OpenAI's seeds have a sign; those of charloom are the numbers from 0 to 2**63 - 1.
-        job = cls(
-            service, model, asked, secrets.randbelow(2**32) if asked.seed is None else asked.seed % 2**63, arrived
-        )
-        vocabulary = model.model.vocabulary
-        stops = [model.model.seen(stop) for stop in stops]
-        names = token_names(vocabulary) if asked.logprobs is not None else []
-        for prompt in prompts:
-            ids = prompt_ids(service, model, prompt, asked.unknown)
-            job._prompt_tokens += len(ids)
-            lead = ""
-            of_prompt: tuple[str, PlacedDecoder] | None = None
-            if asked.echo:
-                decoder = PlacedDecoder(vocabulary)
-                lead = decoder(ids, final=True)
-                of_prompt = lead, decoder
+        stops = [model.seen(stop) for stop in ([asked.stop] if isinstance(asked.stop, str) else asked.stop or [])]
+        names = token_names(model.vocabulary) if asked.logprobs is not None else []
+        for given in prompts:
+            prompt = await self._read_in(given, turn)
             for number in range(count):
                 order = Order(
-                    model=model,
-                    prompt=ids,
+                    model=self.model,
+                    prompt=prompt.token_ids,
                     length=length,
                     settings=settings,
-                    seed=job.seed,
+                    seed=self.seed,
                     stream_index=number,
                     guesses=asked.logprobs,
                     with_prompt=is_prompt_rated,
-                    deliver=job._inbox.put,
+                    deliver=self.inbox.put,
                 )
-                decoder = PlacedDecoder(vocabulary)
-                unfolding = Unfolding(decoder, stops, vocabulary.end_id)
-                likelihoods = None if asked.logprobs is None else _Likelihoods(names, decoder, of_prompt)
-                job.texts.append(_Text(len(job.texts), order, decoder, unfolding, lead, likelihoods))
-        try:
-            service.engine.submit([text.order for text in job.texts])
-        except QueueFullError:
-            raise too_busy() from None
-        service.metrics.prompt_characters.inc(job._prompt_tokens)
-        return job
+                decoder = PlacedDecoder(model.vocabulary)
+                likelihoods = None
+                if asked.logprobs is not None:
+                    likelihoods = Likelihoods(names, asked.logprobs, decoder, prompt.decoder, len(prompt.text))
+                unfolding = Unfolding(decoder, stops, model.vocabulary.end_id)
+                lead, is_streamed = prompt.text if asked.echo else "", bool(asked.stream)
+                self.texts.append(_Text(len(self.texts), order, decoder, unfolding, lead, likelihoods, is_streamed))
+
+    async def _read_in(self, given: str | list[int], turn: Turn) -> _Prompt:
+        """Returns a prompt with its text, if that is wanted."""
+        token_ids = prompt_ids(self.service, self.model, given, self.asked.unknown)
+        self.prompt_tokens += len(token_ids)
+        decoder, pieces = PlacedDecoder(self.model.model.vocabulary), []
+        if self.asked.echo or self.asked.logprobs is not None:  # whose places are counted from the prompt on
+            for first in range(0, len(token_ids), SLICE):
+                pieces.append(decoder(token_ids[first : first + SLICE]))
+                await turn.end_if_over()
+            pieces.append(decoder(token_ids[:0], final=True))
+        await turn.end_if_over()
+        return _Prompt(token_ids, decoder, "".join(pieces))
 
     async def pieces(self, receive: Receive) -> AsyncGenerator[list[Choice], None]:
-        """Yields the texts' pieces, those together that came together, until all texts are done.
+        """Has the texts written, and yields their pieces as they come, until all texts are done.
+
+        What is kept of them until then has its room until the last pieces have been dealt with.
 
         Raises:
+            ApiError: there is no room now.
             ClientGoneError, ApiError: as of `Inbox.take`.
         """
         by_order = {text.order: text for text in self.texts}
-        service, open_texts, is_first = self._service, len(self.texts), True
-        async with self._inbox.served(list(by_order), receive, service):
-            while open_texts:
-                deliveries = await self._inbox.take()
-                found = [by_order[one.order].add(one) for one in deliveries]
-                pieces = [piece for piece in found if piece is not None]
-                open_texts -= sum(piece.finish_reason is not None for piece in pieces)
-                if is_first and pieces:
-                    is_first = False
-                    service.metrics.first_character_seconds.observe(time.perf_counter() - self._arrived)
-                if pieces:
-                    yield pieces
+        orders, open_texts, is_first, turn = list(by_order), len(self.texts), True, Turn()
+        with self.service.room.taken(self.kept_bytes) if self.kept_bytes else nullcontext():
+            self.inbox.submit(orders)
+            self.service.metrics.prompt_characters.inc(self.prompt_tokens)
+            async with self.inbox.serving(orders, receive, self.service):
+                while open_texts:
+                    ready: list[Choice] = []
+                    for part in _parts(await self.inbox.take()):
+                        text = by_order[part.order]
+                        if (piece := text.add(part)) is not None:
+                            ready.append(piece)
+                            open_texts -= text.finish_reason is not None
+                            if is_first:
+                                is_first = False
+                                seconds = time.perf_counter() - self.arrived
+                                self.service.metrics.first_character_seconds.observe(seconds)
+                        if turn.is_over and open_texts:
+                            if ready:
+                                yield ready
+                                ready = []
+                            await turn.next()
+                    if ready:
+                        yield ready
 
     @property
     def usage(self) -> Usage:
         """How much was read and written."""
         written = sum(text.written for text in self.texts)
         return Usage(
-            prompt_tokens=self._prompt_tokens, completion_tokens=written, total_tokens=self._prompt_tokens + written
+            prompt_tokens=self.prompt_tokens, completion_tokens=written, total_tokens=self.prompt_tokens + written
         )
 
     def chunk(self, choices: list[Choice], usage: Usage | None = None) -> Completion:
-        """Returns what a stream's event has, or the whole."""
+        """Returns what a stream's event has."""
         return Completion(
-            id=self._id, created=self._created, model=self._model.name, choices=choices, usage=usage, seed=self.seed
+            id=self.id, created=self.created, model=self.model.name, choices=choices, usage=usage, seed=self.seed
         )
+
+    def whole(self, texts: list[str]) -> dict[str, Any]:
+        """Returns the whole answer, as `send_json` takes it."""
+        choices = [one.whole(text) for one, text in zip(self.texts, texts, strict=True)]
+        return {**msgspec.structs.asdict(self.chunk([], self.usage)), "choices": choices}
+
+
+def _prompts(given: Any) -> list[str] | list[list[int]]:
+    """Returns the prompts that a request has: one text, texts, one list of token ids, or lists of them.
+
+    Raises:
+        ApiError: they are of different kinds.
+    """
+    if given is None or isinstance(given, str):
+        return [given or ""]
+    kinds = set(map(type, given))
+    if kinds == {int}:
+        return [given]
+    if len(kinds) == 1:
+        return list(given)
+    raise ApiError(
+        400, "prompt mixes texts, token ids and lists of these. Send one kind.", param="prompt", code="invalid_value"
+    )
+
+
+def _parts(deliveries: list[Delivery]) -> Iterator[Delivery]:
+    """Yields deliveries in parts that are small enough to be dealt with at once."""
+    for delivery in deliveries:
+        size = max(1, SLICE // (1 + (delivery.order.guesses or 0)))
+        count = len(delivery.token_ids)
+        if count <= size:
+            yield delivery
+            continue
+        for first in range(0, count, size):
+            part = slice(first, first + size)
+            nats = None if delivery.nats is None else delivery.nats[part]
+            guesses = None if delivery.guesses is None else Guesses(*(array[part] for array in delivery.guesses))
+            is_last = delivery.is_last and first + size >= count
+            yield delivery._replace(token_ids=delivery.token_ids[part], nats=nats, guesses=guesses, is_last=is_last)

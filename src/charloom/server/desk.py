@@ -1,8 +1,9 @@
 """What there is to do for one model: orders, prompts on their way, and texts that are written, that rest, that end."""
 
+import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,6 +21,15 @@ _KEPT_TEXT = 4096
 """Characters of a text, at most, whose state is kept when it is done."""
 _LONGEST_ROUND = 512
 """Characters a text, however quick the network is."""
+_LONGEST_STEP_SECONDS = 0.050
+"""Of texts side by side; where it takes longer, fewer are given a turn at once, so that who leaves is noticed."""
+_RATED_AT_ONCE = 64
+"""Tokens of a prompt whose likelihoods are wanted, at most."""
+
+_Steps = tuple[Integer[np.ndarray, " steps"], list[np.ndarray] | None]
+"""A text's next tokens, and what the logits of each were where they are wanted."""
+
+logger = logging.getLogger("charloom.server")
 
 
 class Delivery(NamedTuple):
@@ -136,27 +146,42 @@ class Desk:
         """Whether a prompt waits to be read."""
         return any(not _is_paused(one) for one in self.reading)
 
-    def look_after(self) -> None:
-        """Frees the places of those that nobody waits for, or that rest; takes up those that go on."""
+    def look_after(self) -> list[Delivery]:
+        """Frees the places of those that nobody waits for, or that rest; takes up those that go on.
+
+        Returns the last deliveries of those with which that fails.
+        """
         for reading in self.reading:
             reading.orders = [order for order in reading.orders if not order.is_cancelled]
         self.reading = deque(reading for reading in self.reading if reading.orders)
+        failed: list[Delivery] = []
         for place in reversed(range(len(self.writing))):
             one = self.writing[place]
             if one.order.is_paused and not one.order.is_cancelled:
-                self.resting.append((one, self.model.texts.stream(place)))
-            if one.order.is_paused or one.order.is_cancelled:
+                try:
+                    self.resting.append((one, self.model.texts.stream(place)))
+                except Exception as problem:
+                    failed.append(_failed(one.order, problem))
+                self._leave(place)
+            elif one.order.is_cancelled:
                 self._leave(place)
         rested, self.resting = self.resting, []
         for one, stream in rested:
-            order = one.order
-            if order.is_cancelled:
-                continue
-            if order.is_paused:
+            if one.order.is_paused and not one.order.is_cancelled:
                 self.resting.append((one, stream))
-            else:
-                self.model.texts.join(stream, order.settings, order.seed, order.stream_index, one.written)
-                self.writing.append(one)
+            elif not one.order.is_cancelled:
+                failed += self._join(one, stream)
+        return failed
+
+    def _join(self, one: _Writing, stream: Stream | NativeStream) -> list[Delivery]:
+        """Lets a text be written from now on; returns its last delivery if that fails."""
+        order = one.order
+        try:
+            self.model.texts.join(stream, order.settings, order.seed, order.stream_index, one.written)
+        except Exception as problem:
+            return [_failed(order, problem)]
+        self.writing.append(one)
+        return []
 
     def read(self, until: float) -> list[Delivery]:
         """Reads prompts, turn by turn, and lets those that have read theirs begin to write."""
@@ -166,49 +191,65 @@ class Desk:
             if _is_paused(reading):
                 self.reading.append(reading)
                 continue
-            if not reading.is_begun:
-                reading.is_begun = True
-                if reading.orders[0].with_prompt:  # each place's logits are wanted
-                    reading.stream = self.model.begin
+            try:
+                done += self._read_on(reading)
+            except Exception as problem:
+                done += [_failed(order, problem) for order in reading.orders]
+            else:
+                if reading.read < len(reading.prompt):
+                    self.reading.append(reading)
                 else:
-                    reading.read, reading.stream = self.model.known_beginning(reading.prompt)
-            if reading.orders[0].with_prompt and len(reading.prompt):
-                done += self._read_with_likelihoods(reading)
-            else:
-                reading.read, reading.stream = self.model.read_some(reading.stream, reading.prompt, reading.read)
-            if reading.read < len(reading.prompt):
-                self.reading.append(reading)
-            else:
-                done += self._read_to_the_end(reading)
+                    done += self._read_to_the_end(reading)
             if time.perf_counter() > until:
                 break
         return done
 
+    def _read_on(self, reading: _Reading) -> list[Delivery]:
+        """Reads some of a prompt, and returns what came of it."""
+        is_rated = reading.orders[0].with_prompt
+        if not reading.is_begun:
+            reading.is_begun = True
+            if is_rated:  # each place's logits are wanted
+                reading.stream = self.model.begin
+            else:
+                reading.read, reading.stream = self.model.known_beginning(reading.prompt)
+        if is_rated and len(reading.prompt):
+            return self._read_with_likelihoods(reading)
+        reading.read, reading.stream = self.model.read_some(reading.stream, reading.prompt, reading.read)
+        return []
+
     def _read_with_likelihoods(self, reading: _Reading) -> list[Delivery]:
         prompt, begin = reading.prompt, reading.read
-        end = min(len(prompt), begin + 64)
-        logits = []
-        for at in range(begin, end):
-            assert reading.stream is not None  # a model of windows is not asked
-            logits.append(logits_of(reading.stream))
-            _, reading.stream = self.model.read_some(reading.stream, prompt[: at + 1], at)
-        reading.read = end
-        rated = _with_likelihoods(reading.orders[0], prompt[begin:end], logits, is_prompt=True)
+        end, until = min(len(prompt), begin + _RATED_AT_ONCE), time.perf_counter() + ROUND_SECONDS
+        logits, stream, at = [], reading.stream, begin
+        while at < end and (at == begin or time.perf_counter() < until):
+            assert stream is not None  # a model of windows is not asked
+            logits.append(logits_of(stream))
+            _, stream = self.model.read_some(stream, prompt[: at + 1], at)
+            at += 1
+        rated = _with_likelihoods(reading.orders[0], prompt[begin:at], logits, is_prompt=True)
+        reading.read, reading.stream = at, stream
         return [rated._replace(order=order) for order in reading.orders]
 
     def _read_to_the_end(self, reading: _Reading) -> list[Delivery]:
         prompt, stream = reading.prompt, reading.stream
         assert stream is not None  # something has been read, or the beginning is known
         if self.model.begin is not None and len(prompt):
-            self.model.prefixes.keep(prompt, stream)
+            self._keep(prompt, stream)
         done = []
         for order in reading.orders:
             if order.length == 0:
                 done.append(Delivery(order, prompt[:0], logits=logits_of(stream), is_last=True))
             else:
-                self.model.texts.join(stream, order.settings, order.seed, order.stream_index)
-                self.writing.append(_Writing(order))
+                done += self._join(_Writing(order), stream)
         return done
+
+    def _keep(self, token_ids: Integer[np.ndarray, " time"], stream: Stream | NativeStream) -> None:
+        """Keeps a state for whoever continues from there; no text depends on it."""
+        try:
+            self.model.prefixes.keep(token_ids, stream)
+        except Exception:
+            logger.exception("a state could not be kept; whoever continues from there has to read it again")
 
     def write_first(self) -> list[Delivery]:
         """Lets those that have just begun to write write one character."""
@@ -221,6 +262,8 @@ class Desk:
         """Lets the next texts, at most so many, write on for a while, and returns what came."""
         if self._cursor >= len(self.writing):
             self._cursor = 0
+        while most_texts > 1 and self.model.step_seconds.get(most_texts.bit_length(), 0.0) > _LONGEST_STEP_SECONDS:
+            most_texts //= 2
         turns = -(-len(self.writing) // most_texts)
         first, end = self._cursor, min(self._cursor + -(-len(self.writing) // max(1, turns)), len(self.writing))
         self._cursor = end
@@ -230,66 +273,89 @@ class Desk:
         """Lets the texts in the places from `first` to `end` make so many steps, and returns what came."""
         if first == end:
             return []
-        places = slice(first, end)
-        watched = [place for place in range(first, end) if self.writing[place].order.guesses is not None]
-        logits: dict[int, list[np.ndarray]] = {place: [] for place in watched}
         begin = time.perf_counter()
-        if watched:
-            written = []
-            for _ in range(steps):
-                for place in watched:
-                    logits[place].append(self.model.texts.logits(place).copy())
-                written.append(self.model.texts.write(1, places))
-            tokens = np.concatenate(written, axis=1)
-        else:
-            tokens = self.model.texts.write(steps, places)
-        done = self._handed_out(tokens, first, logits)
+        written = self._written(steps, first, end)
         self._learn(end - first, (time.perf_counter() - begin) / steps)
-        return done
-
-    def _handed_out(
-        self, tokens: Integer[np.ndarray, "texts steps"], first: int, logits: dict[int, list[np.ndarray]]
-    ) -> list[Delivery]:
-        end_id, dtype = self.model.model.vocabulary.end_id, self.model.model.vocabulary.token_dtype
-        has_ended = None if end_id is None else (tokens == end_id).any(axis=1)
         done = []
-        for place in reversed(range(first, first + len(tokens))):
-            one = self.writing[place]
-            order, wanted = one.order, one.order.length - one.written
-            token_ids = tokens[place - first, :wanted]
-            one.written += len(token_ids)
-            is_last = one.written >= order.length or (has_ended is not None and bool(has_ended[place - first]))
-            if place in logits:
-                delivery = _with_likelihoods(order, token_ids, logits[place][: len(token_ids)])
-            else:
-                delivery = Delivery(order, token_ids)
-            done.append(delivery._replace(is_last=is_last))
-            if order.length <= _KEPT_TEXT:
-                one.token_ids += token_ids.astype(dtype).tobytes()
-            if is_last:
-                # Where nothing was written past the end, the state is that behind the whole text.
-                if len(token_ids) == tokens.shape[1] and one.written == order.length <= _KEPT_TEXT:
-                    self._keep(one, place)
+        # The last first: whoever leaves is replaced by the last of all.
+        for place in reversed(range(first, end)):
+            one, came = self.writing[place], written[place - first]
+            try:
+                if isinstance(came, Exception):
+                    raise came
+                delivery = self._delivery(one, place, *came)
+            except Exception as problem:
+                delivery = _failed(one.order, problem)
+            done.append(delivery)
+            if delivery.is_last:
                 self._leave(place)
         return done
 
-    def _keep(self, one: _Writing, place: int) -> None:
-        """Keeps the state behind a text, for whoever goes on from there."""
-        if self.model.begin is not None:
-            written = np.frombuffer(one.token_ids, self.model.model.vocabulary.token_dtype)
-            text = np.concatenate([one.order.prompt, written])
-            self.model.prefixes.keep(text, self.model.texts.stream(place))
+    def _written(self, steps: int, first: int, end: int) -> list[_Steps | Exception]:
+        """Returns what each text came to in so many steps; one that cannot go on does not keep the others from it.
 
-    def give_up(self, problem: Exception) -> list[Delivery]:
-        """Leaves all work, and returns the last that there is to say of it."""
+        What fails together is tried again in halves, from where it was.
+        """
+        places, texts = slice(first, end), self.model.texts
+        try:
+            texts.save(places)
+            try:
+                return list(self._steps_of(steps, first, end))
+            except Exception:
+                texts.restore(places)
+                raise
+        except Exception as problem:
+            if end - first == 1:
+                return [problem]
+            logger.warning("%d texts failed together, and are written apart: %r", end - first, problem)
+        middle = (first + end) // 2
+        return [*self._written(steps, first, middle), *self._written(steps, middle, end)]
+
+    def _steps_of(self, steps: int, first: int, end: int) -> Iterator[_Steps]:
+        texts, places = self.model.texts, slice(first, end)
+        watched = [place for place in range(first, end) if self.writing[place].order.guesses is not None]
+        if not watched:
+            return ((row, None) for row in texts.write(steps, places))
+        logits: dict[int, list[np.ndarray]] = {place: [] for place in watched}
+        written = []
+        for _ in range(steps):
+            for place in watched:
+                logits[place].append(texts.logits(place).copy())
+            written.append(texts.write(1, places))
+        rows = np.concatenate(written, axis=1)
+        return ((row, logits.get(place)) for place, row in enumerate(rows, first))
+
+    def _delivery(
+        self, one: _Writing, place: int, tokens: Integer[np.ndarray, " steps"], logits: list[np.ndarray] | None
+    ) -> Delivery:
+        """Returns what a text has come to with the tokens that were written for it, of which it may need fewer."""
+        vocabulary, order = self.model.model.vocabulary, one.order
+        token_ids = tokens[: order.length - one.written]
+        if logits is None:
+            delivery = Delivery(order, token_ids)
+        else:
+            delivery = _with_likelihoods(order, token_ids, logits[: len(token_ids)])
+        one.written += len(token_ids)
+        if order.length <= _KEPT_TEXT:
+            one.token_ids += token_ids.astype(vocabulary.token_dtype).tobytes()
+        has_ended = vocabulary.end_id is not None and bool((tokens == vocabulary.end_id).any())
+        is_last = one.written >= order.length or has_ended
+        # Where nothing was written past the end, the state is that behind the whole text.
+        is_whole = is_last and len(token_ids) == len(tokens) and one.written == order.length
+        if is_whole and order.length <= _KEPT_TEXT and self.model.begin is not None:
+            text = np.frombuffer(one.token_ids, vocabulary.token_dtype)
+            self._keep(np.concatenate([order.prompt, text]), self.model.texts.stream(place))
+        return delivery._replace(is_last=is_last)
+
+    def abandon(self) -> list[Order]:
+        """Gives up all work, and returns the orders, whose texts end here. Nothing in it can fail but for a bug."""
         orders = [order for reading in self.reading for order in reading.orders]
         orders += [one.order for one in (*self.writing, *(resting for resting, _ in self.resting))]
         self.reading.clear()
         self.writing.clear()
         self.resting.clear()
-        while len(self.model.texts):
-            self.model.texts.leave(0)
-        return [Delivery(order, order.prompt[:0], is_last=True, problem=problem) for order in orders]
+        self.model.texts.clear()
+        return orders
 
     def _leave(self, place: int) -> None:
         self.model.texts.leave(place)
@@ -309,6 +375,12 @@ class Desk:
         """Remembers how long a step of about so many texts takes."""
         size, known = texts.bit_length(), self.model.step_seconds
         known[size] = known.get(size, seconds) + 0.2 * (seconds - known.get(size, seconds))
+
+
+def _failed(order: Order, problem: Exception) -> Delivery:
+    """Returns the last delivery of a text that cannot go on."""
+    logger.error("a text could not go on", exc_info=problem)
+    return Delivery(order, order.prompt[:0], is_last=True, problem=problem)
 
 
 def _is_paused(reading: _Reading) -> bool:

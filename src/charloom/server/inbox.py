@@ -1,7 +1,8 @@
-"""Where a request waits for what the engine has for it, for its client to go away, and for its time to be over."""
+"""Where a request waits for what is made for it, for its client to go away, and for its time to be over."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,13 @@ from starlette.types import Receive
 
 from charloom.inference import Guesses
 from charloom.server.desk import Delivery, Order
-from charloom.server.engine import Engine
-from charloom.server.problems import ApiError, too_late
+from charloom.server.engine import Engine, EngineStoppedError, QueueFullError
+from charloom.server.problems import ApiError, stopping, too_busy, too_late
 
 if TYPE_CHECKING:
     from charloom.server.service import Service
+
+logger = logging.getLogger("charloom.server")
 
 _GRACE_SECONDS = 2.0
 _BEHIND = 1024
@@ -25,73 +28,62 @@ class ClientGoneError(Exception):
     """Nobody waits for the answer any more."""
 
 
-class Inbox:
-    """Deliveries for one request. A text whose reader does not keep up is paused, so that what waits is bounded.
+class Waiting:
+    """A request that waits: until there is news, its client goes away, its time is over, or the server stops."""
 
-    Args:
-        engine: where they come from.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._deliveries: list[Delivery] = []
+    def __init__(self) -> None:
         self._event = asyncio.Event()
         self._problem: Exception | None = None
 
-    def put(self, delivery: Delivery) -> None:
-        """Takes a delivery."""
-        at = next((at for at, one in enumerate(self._deliveries) if _go_together(one, delivery)), None)
-        if at is None:
-            self._deliveries.append(delivery)
-        else:
-            joined = self._deliveries[at] = _joined(self._deliveries[at], delivery)
-            delivery.order.is_paused = len(joined.token_ids) > _BEHIND and not joined.is_last
-        self._event.set()
-
     def end(self, problem: Exception) -> None:
-        """Lets whoever takes deliveries meet a problem."""
+        """Lets whoever waits meet a problem; the first one counts."""
         self._problem = self._problem or problem
         self._event.set()
 
-    async def take(self) -> list[Delivery]:
-        """Returns what has come since the last time, at least one delivery.
+    def wake(self) -> None:
+        """Tells whoever waits that there is news."""
+        self._event.set()
+
+    def require_wanted(self) -> None:
+        """Makes sure that the answer is still wanted.
 
         Raises:
             ClientGoneError: the client is gone.
-            ApiError: the time is over, or the engine failed.
+            ApiError: the time is over, or the server stops.
+        """
+        if self._problem is not None:
+            raise self._problem
+
+    async def news(self) -> None:
+        """Returns when there is news.
+
+        Raises:
+            ClientGoneError, ApiError: as of `require_wanted`.
         """
         await self._event.wait()
         self._event.clear()
-        if self._problem is not None:
-            raise self._problem
-        deliveries, self._deliveries = self._deliveries, []
-        for delivery in deliveries:
-            if delivery.order.is_paused:
-                self._engine.resume(delivery.order)
-            if delivery.problem is not None:
-                raise ApiError(500, "The server could not go on with this text. Its log says why.", code="engine")
-        return deliveries
+        self.require_wanted()
 
     @asynccontextmanager
-    async def served(self, orders: Sequence[Order], receive: Receive, service: "Service") -> AsyncIterator[None]:
-        """Looks after a request while its orders are worked on, and gives them up at the end, whatever it was."""
+    async def served(self, receive: Receive, service: "Service", give_up: Callable[[], None]) -> AsyncIterator[None]:
+        """Looks after the request while it is worked on, and calls `give_up` at the end, whatever that was."""
         watch, task = asyncio.create_task(self._watch(receive)), asyncio.current_task()
         assert task is not None  # requests are answered in tasks
         seconds, loop = service.limits.timeout, asyncio.get_running_loop()
         # Whoever does not read is not told so.
         timers = [
-            loop.call_later(seconds, self.end, too_late(f"The text was not done within {seconds:g} seconds.")),
+            loop.call_later(seconds, self.end, too_late(f"The answer was not done within {seconds:g} seconds.")),
             loop.call_later(seconds + _GRACE_SECONDS, task.cancel),
         ]
-        service.inboxes.add(self)
+        service.waiting.add(self)
         try:
             yield
         finally:
-            service.inboxes.discard(self)
+            service.waiting.discard(self)
             for timer in timers:
                 timer.cancel()
             watch.cancel()
-            self._engine.cancel(orders)
+            give_up()
 
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -99,8 +91,72 @@ class Inbox:
         self.end(ClientGoneError())
 
 
-def _go_together(one: Delivery, other: Delivery) -> bool:
-    return one.order is other.order and one.is_prompt == other.is_prompt
+class Inbox(Waiting):
+    """Deliveries for one request. A text whose reader does not keep up is paused, so that what waits is bounded.
+
+    Args:
+        engine: where they come from.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self._engine = engine
+        self._deliveries: dict[tuple[Order, bool], Delivery] = {}
+
+    def submit(self, orders: Sequence[Order]) -> None:
+        """Gives the engine orders, whose deliveries come here.
+
+        Raises:
+            ApiError: there is no room for them now, or the engine has ended.
+        """
+        try:
+            self._engine.submit(orders)
+        except QueueFullError:
+            raise too_busy() from None
+        except EngineStoppedError:
+            raise stopping() from None
+
+    def put(self, delivery: Delivery) -> None:
+        """Takes a delivery; one that cannot be taken ends the request, and no other."""
+        key = delivery.order, delivery.is_prompt
+        try:
+            if (waiting := self._deliveries.get(key)) is not None:
+                delivery = _joined(waiting, delivery)
+                delivery.order.is_paused = len(delivery.token_ids) > _BEHIND and not delivery.is_last
+            self._deliveries[key] = delivery
+        except Exception:
+            logger.exception("a text could not be delivered")
+            self.end(_failed())
+        self.wake()
+
+    async def take(self) -> list[Delivery]:
+        """Returns what has come since the last time, at least one delivery.
+
+        Raises:
+            ClientGoneError: the client is gone.
+            ApiError: the time is over, the engine failed, or the server stops.
+        """
+        await self.news()
+        deliveries, self._deliveries = list(self._deliveries.values()), {}
+        for delivery in deliveries:
+            if delivery.order.is_paused:
+                self._engine.resume(delivery.order)
+            if delivery.problem is not None:
+                raise _failed()
+        return deliveries
+
+    @asynccontextmanager
+    async def serving(self, orders: Sequence[Order], receive: Receive, service: "Service") -> AsyncIterator[None]:
+        """Looks after the request while its orders are worked on, and gives them up at the end, whatever that was."""
+        async with self.served(receive, service, lambda: self._engine.cancel(orders)):
+            try:
+                yield
+            finally:
+                self._deliveries.clear()  # which know this inbox by their orders: it would live until cycles are found
+
+
+def _failed() -> ApiError:
+    return ApiError(500, "The server could not go on with this text. Its log says why.", code="engine")
 
 
 def _joined(one: Delivery, other: Delivery) -> Delivery:

@@ -17,6 +17,7 @@ class Limits:
         max_tokens: characters that a text may be asked for.
         max_prompt: characters of a prompt, or of a text that is scored.
         max_choices: texts that one request may ask for, all its prompts' together.
+        answer_bytes: memory of all answers together that are kept until they are whole; beyond it requests are refused.
         timeout: seconds that a request may take.
         drain_timeout: seconds that running requests have to finish when the server is told to stop.
         reader_timeout: seconds in which some of an answer must be read.
@@ -28,13 +29,14 @@ class Limits:
     max_tokens: int = 32_768
     max_prompt: int = 65_536
     max_choices: int = 128
+    answer_bytes: int = 268_435_456
     timeout: float = 300.0
     drain_timeout: float = 30.0
     reader_timeout: float = 60.0
     body_timeout: float = 20.0
 
     def __post_init__(self) -> None:
-        for name in ("max_streams", "max_queue", "max_tokens", "max_prompt", "max_choices"):
+        for name in ("max_streams", "max_queue", "max_tokens", "max_prompt", "max_choices", "answer_bytes"):
             require_count(name, getattr(self, name))
         for name in ("timeout", "drain_timeout", "reader_timeout", "body_timeout"):
             value = getattr(self, name)

@@ -81,7 +81,10 @@ class _Observed(Collector):
         yield GaugeMetricFamily("charloom_uptime_seconds", "Since the start.", time.monotonic() - self._begin)
         yield GaugeMetricFamily("charloom_active_texts", "Texts that are read or written now.", engine.active)
         yield GaugeMetricFamily("charloom_queued_texts", "Texts that wait.", engine.queued)
-        yield GaugeMetricFamily("charloom_queued_scores", "Requests that wait to be scored.", service.scoring_queue)
+        yield GaugeMetricFamily("charloom_queued_scores", "Requests that wait to be scored.", service.scoring.count)
+        yield GaugeMetricFamily(
+            "charloom_answer_bytes", "That answers may take until they are sent.", service.room.used
+        )
         yield CounterMetricFamily("charloom_characters", "Characters written.", engine.characters_written)
         yield CounterMetricFamily("charloom_reloads", "Models that were loaded anew.", service.catalog.reloads)
         prefixes = [model.prefixes for model in service.catalog.models]

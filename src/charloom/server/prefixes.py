@@ -52,9 +52,9 @@ class PrefixStates:
 
     def longest(self, token_ids: Integer[np.ndarray, " time"]) -> tuple[int, Stream | NativeStream | None]:
         """Returns how many of the first tokens have been read, and the state behind them; 0 and None for none."""
-        hashes = self._hashes(token_ids).tolist()
+        hashes = self._hashes(token_ids)
         for length in reversed(self._lengths[: bisect_right(self._lengths, len(token_ids))]):
-            entry = self._entries.get(key := (length, hashes[length]))
+            entry = self._entries.get(key := (length, int(hashes[length])))
             if entry is not None and entry.token_ids == _bytes(token_ids[:length]):
                 self._entries.move_to_end(key)
                 self.hits += 1

@@ -67,6 +67,7 @@ def serve(
 
     Raises:
         CharloomError: a model cannot be served, or the port not be had, or an event loop runs in this thread.
+        CharloomError: the engine has died.
         KeyboardInterrupt: it was ended by SIGINT.
     """
     _require_no_loop()
@@ -100,6 +101,8 @@ def serve(
         server = _Server(config, service, lambda: ready(_address(listener)))
         with _quiet_uvicorn():
             server.run([listener])
+        if service.has_failed:
+            raise CharloomError("the engine that generates texts has died. The log says why; start the server again.")
         if signal.SIGINT in server.signals:
             raise KeyboardInterrupt
 
@@ -197,6 +200,10 @@ class _Server(uvicorn.Server):
         self._service = service
         self._ready = ready
         self.signals: list[int] = []
+        service.shut_down = self._shut_down
+
+    def _shut_down(self) -> None:
+        self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -17,6 +17,8 @@ Unknown = Annotated[
 ]
 Model = Annotated[str | None, Meta(description="A model's name, from GET /v1/models; by default the first one.")]
 Guesses = Annotated[int, Meta(ge=0, le=20)]
+_MOST = 2**31 - 1
+TokenId = Annotated[int, Meta(ge=0, le=_MOST)]
 _Stop = Annotated[str, Meta(min_length=1, max_length=256)]
 _Neutral = Annotated[float, Meta(ge=0, le=0)]
 
@@ -32,13 +34,14 @@ class CompletionRequest(Struct, kw_only=True):
 
     model: Model = None
     prompt: Annotated[
-        str | Annotated[list[str], Meta(min_length=1)] | None, Meta(description="What is gone on from; may be empty.")
+        str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1)] | None,
+        Meta(description="What the text continues: text, a list of texts, token ids, or a list of lists of token ids."),
     ] = None
-    max_tokens: Annotated[int, Meta(ge=0, description="Characters, or bytes; by default 16.")] | None = None
+    max_tokens: Annotated[int, Meta(ge=0, le=_MOST, description="Characters, or bytes; by default 16.")] | None = None
     temperature: Annotated[float, Meta(ge=0, le=1000, description="By default 1.")] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1, description="By default 1.")] | None = None
-    top_k: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
-    n: Annotated[int, Meta(ge=1, description="Texts for each prompt; by default 1.")] | None = None
+    top_k: Annotated[int, Meta(ge=1, le=_MOST)] | None = None
+    n: Annotated[int, Meta(ge=1, le=_MOST, description="Texts for each prompt; by default 1.")] | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: _Stop | Annotated[list[_Stop], Meta(max_length=16)] | None = None
     echo: bool | None = None
@@ -48,7 +51,7 @@ class CompletionRequest(Struct, kw_only=True):
     unknown: Unknown = "error"
     user: str | None = None
     # What others have and charloom has not is refused, unless it would change nothing.
-    best_of: Annotated[int, Meta(ge=1)] | None = None
+    best_of: Annotated[int, Meta(ge=1, le=_MOST)] | None = None
     suffix: Annotated[str, Meta(max_length=0)] | None = None
     presence_penalty: _Neutral | None = None
     frequency_penalty: _Neutral | None = None
@@ -60,7 +63,7 @@ class Logprobs(Struct, kw_only=True):
 
     tokens: list[str]
     token_logprobs: list[float | None]
-    top_logprobs: list[dict[str, float | None]]
+    top_logprobs: list[dict[str, float | None] | None] | None
     text_offset: list[int]
 
 
@@ -178,7 +181,9 @@ class NextRequest(Struct, kw_only=True, forbid_unknown_fields=True):
 
     model: Model = None
     prompt: str = ""
-    top: Annotated[int, Meta(ge=1, description="How many of the likeliest characters; by default all.")] | None = None
+    top: (
+        Annotated[int, Meta(ge=1, le=_MOST, description="How many of the likeliest characters; by default all.")] | None
+    ) = None
     unknown: Unknown = "error"
 
 

@@ -1,41 +1,35 @@
 """`POST /v1/score` and `POST /v1/next`: what texts cost a model, and what it expects next."""
 
-import asyncio
-import threading
-from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
+from jaxtyping import Float32, Integer
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from charloom.errors import CharloomError
-from charloom.inference import Cost, Score, Scorer, score_lines
+from charloom.inference import Cost, LineScore, Score, Scorer, score_lines
 from charloom.server.desk import Order
-from charloom.server.engine import QueueFullError
-from charloom.server.inbox import ClientGoneError, Inbox
-from charloom.server.problems import ApiError, too_busy, too_late
+from charloom.server.inbox import Inbox, Waiting
+from charloom.server.likelihoods import BYTES_A_NUMBER
+from charloom.server.problems import ApiError, too_busy
 from charloom.server.requests import body_of
-from charloom.server.schema import (
-    CharacterCosts,
-    LineCost,
-    NextCharacter,
-    NextRequest,
-    NextResponse,
-    ScoreRequest,
-    ScoreResponse,
-    TextCost,
-)
-from charloom.server.served import ServedModel
-from charloom.server.service import json_answer, prompt_ids, refused, require_few_numbers, require_fit, service_of
+from charloom.server.schema import LineCost, NextCharacter, NextRequest, NextResponse, ScoreRequest, TextCost
+from charloom.server.served import MOST_GUESSES, ServedModel
+from charloom.server.service import Service, prompt_ids, refused, require_few_numbers, require_fit, service_of
+from charloom.server.slices import send_json, sliced
 from charloom.server.tokens import token_names
-from charloom.settings import SamplingSettings
-from charloom.text import arriving_lines
+from charloom.server.worker import Task
+from charloom.settings import SamplingSettings, TextSettings
+from charloom.text import arriving_lines, count_lines
 from charloom.units import bits_from_nats, finite_or_none, perplexity_from_nats
 
 _MOST_READ = 1_000_000
-"""Characters that one request may have read: some twenty seconds of a large model's time."""
+"""Tokens that one request may have read: some twenty seconds of a large model's time."""
+_BYTES_A_LINE = 1_000
 
 
 async def score(request: Request) -> Response:
@@ -46,110 +40,148 @@ async def score(request: Request) -> Response:
     require_fit(service, asked.prompt, "prompt")
     texts = [asked.input] if isinstance(asked.input, str) else asked.input
     require_fit(service, "".join(texts), "input")
-    pieces = len(texts) + (sum(text.count("\n") for text in texts) if asked.per == "line" else 0)
-    characters = sum(map(len, texts)) + pieces * len(asked.prompt)
-    if characters > _MOST_READ:
-        message = f"{characters:,} characters would be read, the prompt before each of {pieces:,} pieces: at most "
-        raise ApiError(400, f"{message}{_MOST_READ:,} are. Ask for fewer at once.", param="prompt", code="too_much")
+    pieces = sum(count_lines(text, _as_sent(model)) for text in texts) if asked.per == "line" else len(texts)
+    _require_few_read(model, texts, asked.prompt, pieces)
+    kept_bytes = _BYTES_A_LINE * pieces
     if asked.per == "char":
-        require_few_numbers(sum(map(len, texts)) * (1 + asked.guesses), "guesses")
-    if service.scoring_queue >= service.limits.max_queue:
+        numbers = _tokens_of(model, texts) * (1 + asked.guesses)
+        require_few_numbers(numbers, "guesses")
+        kept_bytes += BYTES_A_NUMBER * numbers
+    if service.scoring.count >= service.limits.max_queue:
         raise too_busy()
-    service.scoring_queue += 1
-    is_given_up = threading.Event()
-    future: Future[list[TextCost]] = service.scoring.submit(_costs, model, asked, texts, is_given_up)
-    done = asyncio.ensure_future(asyncio.wrap_future(future))
-    gone = asyncio.create_task(_gone(request))
-    try:
-        seconds = service.limits.timeout
-        awaited: set[asyncio.Future[Any]] = {done, gone}
-        finished, _ = await asyncio.wait(awaited, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if not finished:
-            raise too_late(f"The texts were not scored within {seconds:g} seconds.")
-        if gone in finished:
-            raise ClientGoneError
-        return json_answer(ScoreResponse(model=model.name, data=done.result()))
-    finally:
-        is_given_up.set()
-        gone.cancel()
-        done.cancel()
-        future.cancel()
-        service.scoring_queue -= 1
+    return _Scored(service, model, asked, texts, kept_bytes)
 
 
-async def _gone(request: Request) -> None:
-    """Returns when the client goes away."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+def _require_few_read(model: ServedModel, texts: list[str], prompt: str, pieces: int) -> None:
+    """Makes sure that what is read, the prompt anew before each piece, does not take for ever.
+
+    Raises:
+        ApiError: it would.
+    """
+    before = _tokens_of(model, [prompt])
+    tokens = _tokens_of(model, texts) + pieces * (1 + before)  # the one is a piece's end
+    if tokens > _MOST_READ:
+        units = "bytes" if model.model.vocabulary.units == "bytes" else "characters"
+        message = (
+            f"{tokens:,} {units} would be read, {before:,} of the prompt before each of {pieces:,} pieces, and at most "
+            f"{_MOST_READ:,} are. Ask for fewer at once."
+        )
+        param = "prompt" if before else "input"
+        raise ApiError(400, message, param=param, code="too_much")
 
 
-def _costs(model: ServedModel, asked: ScoreRequest, texts: list[str], is_given_up: threading.Event) -> list[TextCost]:
-    try:
-        scorer = model.model.scorer(asked.prompt, asked.unknown)
-    except CharloomError as error:
-        raise refused(error, "prompt") from None
-    try:
-        costs = []
-        for index, text in enumerate(texts):
-            if is_given_up.is_set():
-                break
-            costs.append(_cost(model, scorer, asked, index, text))
-        return costs
-    except CharloomError as error:
-        raise refused(error, "input") from None
+def _tokens_of(model: ServedModel, texts: list[str]) -> int:
+    """Returns how many tokens texts are, at most."""
+    if model.model.vocabulary.units == "bytes":
+        return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+    return sum(map(len, texts))
 
 
-def _cost(model: ServedModel, scorer: Scorer, asked: ScoreRequest, index: int, text: str) -> TextCost:
-    if asked.per == "line":
-        batches = arriving_lines([text.encode()], "input", replace(model.model.text, encoding="utf-8"))
-        lines = [line for batch in score_lines(scorer, batches) for line in batch]
-        cost = sum((line.cost for line in lines), Cost())
-        shown = [
-            LineCost(
-                line=line.number,
-                characters=line.cost.characters,
-                nats=finite_or_none(line.cost.nats),
-                bits_per_char=finite_or_none(line.cost.bits_per_char),
-                peak_bits=finite_or_none(line.cost.peak_bits),
-                unknown=line.cost.unknown,
-                text=line.shown,
-            )
-            for line in lines
-        ]
-        return _text_cost(index, cost, lines=shown)
-    record = scorer.record(model.model.seen(text))
-    found = scorer.begin(asked.guesses if asked.per == "char" else 0).read(record)[0]
-    return _text_cost(index, Cost.of(found, record), chars=_characters(model, found) if asked.per == "char" else None)
+def _as_sent(model: ServedModel) -> TextSettings:
+    """Returns how the lines of a request are read: in UTF-8, whatever the model was trained on."""
+    return replace(model.model.text, encoding="utf-8")
 
 
-def _text_cost(
-    index: int, cost: Cost, lines: list[LineCost] | None = None, chars: CharacterCosts | None = None
-) -> TextCost:
-    return TextCost(
-        index=index,
-        characters=cost.characters,
-        nats_per_char=finite_or_none(cost.nats_per_char),
-        bits_per_char=finite_or_none(cost.bits_per_char),
-        perplexity_per_char=finite_or_none(perplexity_from_nats(cost.nats_per_char)),
-        unknown=cost.unknown,
-        lines=lines,
-        chars=chars,
-    )
+class _Scored(Response):
+    """An answer of what texts cost, which are scored when it is their turn."""
+
+    def __init__(
+        self, service: Service, model: ServedModel, asked: ScoreRequest, texts: list[str], kept_bytes: int
+    ) -> None:
+        super().__init__()
+        self._service = service
+        self._model = model
+        self._asked = asked
+        self._texts = texts
+        self._kept_bytes = kept_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        service, waiting = self._service, Waiting()
+        task = Task(self._scores, waiting.wake)
+        with service.room.taken(self._kept_bytes):
+            service.scoring.submit(task)
+            async with waiting.served(receive, service, lambda: service.scoring.give_up(task)):
+                await waiting.news()
+                if task.problem is not None:
+                    raise task.problem
+                data = [self._answer(index, *scored) for index, scored in enumerate(task.result)]
+                answer = {"object": "score", "model": self._model.name, "data": data}
+                await send_json(answer, send, waiting.require_wanted)
+
+    def _scores(self, task: Task) -> list[tuple[Cost, Score | list[LineCost] | None]]:
+        """Returns what each text cost, and its lines or characters, where they are wanted."""
+        asked = self._asked
+        try:
+            scorer = self._model.model.scorer(asked.prompt, asked.unknown, task.check)
+        except CharloomError as error:
+            raise refused(error, "prompt") from None
+        try:
+            if asked.per == "line":
+                return [self._lines(scorer, text) for text in self._texts]
+            return [self._characters(scorer, text) for text in self._texts]
+        except CharloomError as error:
+            raise refused(error, "input") from None
+
+    def _lines(self, scorer: Scorer, text: str) -> tuple[Cost, list[LineCost]]:
+        cost, lines = Cost(), []
+        for batch in score_lines(scorer, arriving_lines([text.encode()], "input", _as_sent(self._model))):
+            for line in batch:
+                cost += line.cost
+                lines.append(_line_cost(line))
+        return cost, lines
+
+    def _characters(self, scorer: Scorer, text: str) -> tuple[Cost, Score | None]:
+        asked = self._asked
+        record = scorer.record(self._model.model.seen(text))
+        # One number of guesses has been compiled, which is as many as are ever wanted.
+        found = scorer.begin(MOST_GUESSES if asked.guesses and asked.per == "char" else 0).read(record)[0]
+        return Cost.of(found, record), found if asked.per == "char" else None
+
+    def _answer(self, index: int, cost: Cost, parts: Score | list[LineCost] | None) -> dict[str, Any]:
+        """Returns what a text cost, as `send_json` takes it."""
+        of_text = TextCost(
+            index=index,
+            characters=cost.characters,
+            nats_per_char=finite_or_none(cost.nats_per_char),
+            bits_per_char=finite_or_none(cost.bits_per_char),
+            perplexity_per_char=finite_or_none(perplexity_from_nats(cost.nats_per_char)),
+            unknown=cost.unknown,
+        )
+        answer = msgspec.structs.asdict(of_text)
+        if isinstance(parts, Score):
+            answer["chars"] = self._chars(parts)
+        elif parts is not None:
+            answer["lines"] = sliced(parts, lambda line: line)
+        return answer
+
+    def _chars(self, found: Score) -> dict[str, Any]:
+        names, text, count = token_names(self._model.model.vocabulary), found.text, self._asked.guesses
+        guesses = None
+        if found.guesses is not None and count:
+            rows = range(found.characters)
+            ids, log_probs = (array[:, :count] for array in found.guesses)
+
+            def pairs(at: int) -> list[tuple[str, float | None]]:
+                probs = np.exp(log_probs[at]).tolist()
+                return [(names[one], finite_or_none(prob)) for one, prob in zip(ids[at].tolist(), probs, strict=True)]
+
+            guesses = sliced(rows, pairs, 1 + 4 * count)
+        return {
+            "characters": sliced(text, lambda one: one if isinstance(one, str) else names[one]),
+            "bits": sliced(found.bits.tolist(), finite_or_none),
+            "guesses": guesses,
+        }
 
 
-def _characters(model: ServedModel, found: Score) -> CharacterCosts:
-    names = token_names(model.model.vocabulary)
-    text = found.text
-    characters = list(text) if isinstance(text, str) else [names[byte] for byte in text]
-    guesses = None
-    if found.guesses is not None:
-        probs = np.exp(found.guesses.log_probs).tolist()
-        guesses = [
-            [(names[one], finite_or_none(prob)) for one, prob in zip(ids, likely, strict=True)]
-            for ids, likely in zip(found.guesses.token_ids.tolist(), probs, strict=True)
-        ]
-    return CharacterCosts(
-        characters=characters, bits=[finite_or_none(one) for one in found.bits.tolist()], guesses=guesses
+def _line_cost(line: LineScore) -> LineCost:
+    return LineCost(
+        line=line.number,
+        characters=line.cost.characters,
+        nats=finite_or_none(line.cost.nats),
+        bits_per_char=finite_or_none(line.cost.bits_per_char),
+        peak_bits=finite_or_none(line.cost.peak_bits),
+        unknown=line.cost.unknown,
+        text=line.shown,
     )
 
 
@@ -158,28 +190,44 @@ async def next_characters(request: Request) -> Response:
     service = service_of(request)
     asked = await body_of(request, NextRequest, service.limits)
     model = service.catalog.named(asked.model)
-    inbox = Inbox(service.engine)
-    order = Order(
-        model=model,
-        prompt=prompt_ids(service, model, asked.prompt, asked.unknown),
-        length=0,
-        settings=SamplingSettings(),
-        seed=0,
-        stream_index=0,
-        deliver=inbox.put,
-    )
-    try:
-        service.engine.submit([order])
-    except QueueFullError:
-        raise too_busy() from None
-    async with inbox.served([order], request.receive, service):
-        (delivery,) = await inbox.take()
-    assert delivery.logits is not None  # nothing else was asked for
-    logits = delivery.logits.astype(np.float64)
-    probs = np.exp(logits - logits.max())
-    probs /= probs.sum()
-    likeliest = np.argsort(-probs, kind="stable")[: asked.top]
-    names = token_names(model.model.vocabulary)
-    surprises = bits_from_nats(float(-(probs * np.log(np.maximum(probs, 1e-300))).sum()))
-    data = [NextCharacter(char=names[one], prob=finite_or_none(float(probs[one]))) for one in likeliest]
-    return json_answer(NextResponse(model=model.name, entropy_bits=finite_or_none(surprises), data=data))
+    return _Expected(service, model, asked, prompt_ids(service, model, asked.prompt, asked.unknown))
+
+
+class _Expected(Response):
+    """An answer of what comes next."""
+
+    def __init__(
+        self, service: Service, model: ServedModel, asked: NextRequest, prompt: Integer[np.ndarray, " time"]
+    ) -> None:
+        super().__init__()
+        self._service = service
+        self._model = model
+        self._asked = asked
+        self._prompt = prompt
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        inbox = Inbox(self._service.engine)
+        order = Order(
+            model=self._model,
+            prompt=self._prompt,
+            length=0,
+            settings=SamplingSettings(),
+            seed=0,
+            stream_index=0,
+            deliver=inbox.put,
+        )
+        inbox.submit([order])
+        async with inbox.serving([order], receive, self._service):
+            (delivery,) = await inbox.take()
+            assert delivery.logits is not None  # nothing else was asked for
+            await send_json(self._answer(delivery.logits), send, inbox.require_wanted)
+
+    def _answer(self, logits: Float32[np.ndarray, " vocab"]) -> dict[str, Any]:
+        probs = np.exp(logits.astype(np.float64) - logits.max())
+        probs /= probs.sum()
+        surprises = bits_from_nats(float(-(probs * np.log(np.maximum(probs, 1e-300))).sum()))
+        names = token_names(self._model.model.vocabulary)
+        likeliest = np.argsort(-probs, kind="stable")[: self._asked.top].tolist()
+        answer = NextResponse(model=self._model.name, entropy_bits=finite_or_none(surprises), data=[])
+        data = sliced(likeliest, lambda one: NextCharacter(char=names[one], prob=finite_or_none(float(probs[one]))))
+        return {**msgspec.structs.asdict(answer), "data": data}

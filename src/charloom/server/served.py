@@ -1,5 +1,6 @@
 """A model as it is served: one version of a model file, with all that its texts share."""
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,12 +16,16 @@ from charloom.server.prefixes import PrefixStates
 from charloom.settings import SamplingSettings
 
 PREFIX_BYTES = 64 << 20
+MOST_GUESSES = 20
+"""For each character that is scored."""
 _BYTES_PER_BYTE = 4
 """Memory that a byte of a model file takes when it is served: as read, for JAX, and packed for writing and scoring."""
 _BYTES_PER_UNIT = 32
 """Memory that each unit takes for each token of a window: its gates, their inputs and its state, in float32."""
 _READ_AT_ONCE = 256
-"""Tokens of a prompt that are read between two looks at what else there is to do."""
+"""Tokens of a prompt that are read between two looks at what else there is to do, at most."""
+_READING_SECONDS = 0.010
+"""That this should take, however slow the network is."""
 
 
 @dataclass(eq=False)
@@ -37,6 +42,7 @@ class ServedModel:
         prefixes: states behind what has been read.
         texts: what is being written now.
         step_seconds: how long a step takes, by the binary digits of how many texts make it.
+        token_seconds: how long it takes to read one token of a prompt.
     """
 
     name: str
@@ -48,6 +54,7 @@ class ServedModel:
     prefixes: PrefixStates = field(repr=False)
     texts: LiveTexts = field(repr=False)
     step_seconds: dict[int, float] = field(default_factory=dict, repr=False)
+    token_seconds: float = field(default=_READING_SECONDS / _READ_AT_ONCE, repr=False)
 
     @classmethod
     def of_file(cls, name: str, path: Path) -> "ServedModel":
@@ -66,7 +73,7 @@ class ServedModel:
         texts = LiveTexts.after(network, stream)
         served = cls(name, path, created, model, network, None if window else stream, PrefixStates(PREFIX_BYTES), texts)
         served._warm_up(stream)
-        model.scorer().warm_up()
+        model.scorer(check=lambda: None).warm_up(MOST_GUESSES)  # as requests are scored
         return served
 
     def _warm_up(self, stream: Stream | NativeStream) -> None:
@@ -76,7 +83,10 @@ class ServedModel:
             self.texts.write(1)
             self.texts.leave(0)
         if self.begin is not None:
-            read_on(self.network, stream, np.zeros(1, np.int32))
+            for _ in range(2):  # the first time it is compiled
+                begin = time.perf_counter()
+                read_on(self.network, stream, np.zeros(1, np.int32))
+                self.token_seconds = time.perf_counter() - begin
 
     def known_beginning(self, token_ids: Integer[np.ndarray, " time"]) -> tuple[int, Stream | NativeStream | None]:
         """Returns how many of a prompt's tokens need not be read any more, and the state behind them."""
@@ -97,8 +107,14 @@ class ServedModel:
         """
         if stream is None:
             return len(token_ids), read_prompt(self.network, token_ids, self.model.window)
-        end = min(len(token_ids), read + _READ_AT_ONCE)
-        return end, read_on(self.network, stream, token_ids[read:end]) if end > read else stream
+        most = max(1, min(_READ_AT_ONCE, int(_READING_SECONDS / self.token_seconds)))
+        end = min(len(token_ids), read + most)
+        if end == read:
+            return end, stream
+        begin = time.perf_counter()
+        stream = read_on(self.network, stream, token_ids[read:end])
+        self.token_seconds += 0.2 * ((time.perf_counter() - begin) / (end - read) - self.token_seconds)
+        return end, stream
 
 
 def _size_of(path: Path) -> int:

@@ -1,9 +1,8 @@
 """What all answers of a server are made with."""
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -14,15 +13,16 @@ from starlette.responses import Response
 from charloom.errors import CharloomError
 from charloom.server.catalog import Catalog
 from charloom.server.engine import Engine
+from charloom.server.inbox import Waiting
 from charloom.server.limits import Limits
 from charloom.server.metrics import Metrics
 from charloom.server.problems import ApiError, stopping
+from charloom.server.room import Room
 from charloom.server.schema import encoded
 from charloom.server.served import ServedModel
+from charloom.server.worker import Worker
 from charloom.settings import UnknownPolicy
-
-if TYPE_CHECKING:
-    from charloom.server.inbox import Inbox
+from charloom.text import Vocabulary
 
 logger = logging.getLogger("charloom.server")
 
@@ -43,8 +43,10 @@ class Service:
         logs_prompts: whether texts of requests are logged.
         is_draining: whether the server is about to stop.
         scoring: the thread in which texts are scored.
-        scoring_queue: how many wait for it.
-        inboxes: of the requests that are served now.
+        waiting: the requests that are served now.
+        room: for answers that are kept until they are whole.
+        shut_down: ends the server.
+        has_failed: whether it ends because the engine has died.
     """
 
     catalog: Catalog
@@ -54,9 +56,15 @@ class Service:
     token: str | None = None
     logs_prompts: bool = False
     is_draining: bool = False
-    scoring: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "charloom scoring"))
-    scoring_queue: int = 0
-    inboxes: set["Inbox"] = field(default_factory=set)
+    scoring: Worker = field(default_factory=lambda: Worker("charloom scoring"))
+    waiting: set[Waiting] = field(default_factory=set)
+    shut_down: Callable[[], None] = lambda: None
+    has_failed: bool = False
+    room: Room = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.room = Room(self.limits.answer_bytes)
+        self.engine.died = self._engine_died
 
     def note(self, client: str, status: int) -> None:
         """Logs and counts an answer to what was not a request that the application could see."""
@@ -65,8 +73,14 @@ class Service:
 
     def end_all(self) -> None:
         """Ends what is served, where it has got to."""
-        for inbox in self.inboxes:
-            inbox.end(stopping())
+        for one in self.waiting:
+            one.end(stopping())
+
+    def _engine_died(self) -> None:
+        """Ends everything: nothing can be written any more, and whatever started the server can start it again."""
+        self.has_failed = self.is_draining = True
+        self.end_all()
+        self.shut_down()
 
 
 def json_answer(answer: msgspec.Struct, status: int = 200) -> Response:
@@ -90,10 +104,12 @@ def require_fit(service: Service, text: str, param: str) -> None:
     if service.logs_prompts:
         logger.info("%s %r", param, text)
     if len(text) > limits.max_prompt:
-        message = (
-            f"{param} has {len(text):,} characters, and at most {limits.max_prompt:,} are taken. Send the last ones."
-        )
-        raise ApiError(400, message, param=param, code="prompt_too_long")
+        raise _too_long(param, len(text), "characters", limits.max_prompt)
+
+
+def _too_long(param: str, length: int, units: str, most: int) -> ApiError:
+    message = f"{param} has {length:,} {units}, and at most {most:,} are taken. Send the last ones."
+    return ApiError(400, message, param=param, code="prompt_too_long")
 
 
 def require_few_numbers(numbers: int, param: str) -> None:
@@ -114,15 +130,33 @@ def refused(error: CharloomError, param: str) -> ApiError:
 
 
 def prompt_ids(
-    service: Service, model: ServedModel, prompt: str, unknown: UnknownPolicy
+    service: Service, model: ServedModel, prompt: str | list[int], unknown: UnknownPolicy
 ) -> Integer[np.ndarray, " time"]:
-    """Returns a prompt's tokens.
+    """Returns the tokens of a prompt, which is given as text or as their ids.
 
     Raises:
         ApiError: it is too long, or has what the model does not know.
     """
+    if not isinstance(prompt, str):
+        prompt = _text_of(service, model.model.vocabulary, prompt)
     require_fit(service, prompt, "prompt")
     try:
         return model.model.prompt_ids(prompt, unknown)[1]
     except CharloomError as error:
         raise refused(error, "prompt") from None
+
+
+def _text_of(service: Service, vocabulary: Vocabulary, ids: list[int]) -> str:
+    """Returns the text of token ids, of which `TextModel.prompt_ids` makes the same again."""
+    if len(ids) > service.limits.max_prompt:
+        raise _too_long("prompt", len(ids), "tokens", service.limits.max_prompt)
+    token_ids = np.array(ids, np.int64)
+    if (beyond := np.flatnonzero(token_ids >= vocabulary.size)).size:
+        message = (
+            f"prompt has the token id {ids[beyond[0]]} at place {beyond[0]}, and this model's ids are 0 to "
+            f"{vocabulary.size - 1}."
+        )
+        raise ApiError(400, message, param="prompt", code="invalid_value")
+    if vocabulary.units == "bytes":
+        return token_ids.astype(np.uint8).tobytes().decode("utf-8", "surrogateescape")
+    return vocabulary.decode(token_ids)

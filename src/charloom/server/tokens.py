@@ -1,5 +1,6 @@
 """What a model's tokens are called in answers, and which characters of a text they are."""
 
+from array import array
 from bisect import bisect_right
 
 import numpy as np
@@ -24,7 +25,7 @@ class PlacedDecoder:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._decode = vocabulary.decoder()
-        self._ends: list[int] | None = None if vocabulary.units == "chars" else []
+        self._ends: array[int] | None = None if vocabulary.units == "chars" else array("i")
         self._read = 0
 
     def __call__(self, token_ids: Integer[np.ndarray, " time"], final: bool = False) -> str:
@@ -33,12 +34,12 @@ class PlacedDecoder:
         pieces = []
         for at in range(len(token_ids)):
             pieces.append(self._decode(token_ids[at : at + 1]))
-            self._ends += [self._read] * (len(pieces[-1]) - 1)
+            self._ends.extend([self._read] * (len(pieces[-1]) - 1))
             self._read += 1
-            self._ends += [self._read] * bool(pieces[-1])
+            self._ends.extend([self._read] * bool(pieces[-1]))
         if final:
             pieces.append(self._decode(token_ids[:0], True))
-            self._ends += [self._read] * len(pieces[-1])
+            self._ends.extend([self._read] * len(pieces[-1]))
         return "".join(pieces)
 
     def tokens_of(self, characters: int) -> int:

@@ -4,7 +4,7 @@ from charloom.text.catalog import CATALOG, CatalogEntry, local_copy, read_catalo
 from charloom.text.compression import uncompressed_name
 from charloom.text.corpus import Corpus, read_catalog_corpus, read_corpus
 from charloom.text.decoding import normalize, text_pieces
-from charloom.text.lines import Line, arriving_lines
+from charloom.text.lines import Line, arriving_lines, count_lines
 from charloom.text.records import one_record, record_end_in, split_records
 from charloom.text.sources import (
     Sources,
@@ -27,6 +27,7 @@ __all__ = [
     "Vocabulary",
     "arriving_lines",
     "changed",
+    "count_lines",
     "describe_characters",
     "find_sources",
     "local_copy",

@@ -164,12 +164,14 @@ function flush() {
   if (isAtEnd) box.scrollTop = box.scrollHeight;
 }
 
-// Draws characters, those of one color together; the first `promptCount` of them are the prompt's.
+// Draws characters, those of one color together; the first `promptCount` of them are the prompt's, whose first is not
+// rated.
 function draw(box, text, logprobs, promptCount) {
   const characters = [...text];
   const isRated = logprobs?.tokens.length === characters.length && logprobs.tokens.join("") === text;
   const kinds = characters.map((_, at) =>
-    (at < promptCount ? "prompt " : "") + (isRated ? heat(logprobs.token_logprobs[at]) : "h0"));
+    (at < promptCount ? "prompt " : "") +
+    (isRated && (at || !promptCount) ? heat(logprobs.token_logprobs[at]) : "h0"));
   for (let from = 0, to = 0; from < characters.length; from = to) {
     while (to < characters.length && kinds[to] === kinds[from]) to++;
     let span = box.lastElementChild;

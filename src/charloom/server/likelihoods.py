@@ -1,0 +1,138 @@
+"""What a text's tokens cost, in arrays until it is sent, and then as OpenAI's clients read it."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from charloom.server.desk import Delivery
+from charloom.server.schema import Logprobs
+from charloom.server.slices import SLICE, Slices
+from charloom.server.tokens import PlacedDecoder
+from charloom.units import finite_or_none
+
+BYTES_A_NUMBER = 12
+"""That each token's likelihood takes, and each guess: eight, and some for the time in which arrays are joined."""
+
+_Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Token ids, what they cost in nats, the ids of the guesses in their places, and the guesses' log-probabilities."""
+
+
+class Likelihoods:
+    """What the tokens of a text cost, and those of its prompt where they are rated.
+
+    Args:
+        names: of the tokens.
+        guesses: how many are given out for each token; none for 0.
+        decoder: of the text.
+        prompt: the decoder of the prompt.
+        prompt_length: characters of the prompt, from which on the text's are counted.
+    """
+
+    def __init__(
+        self, names: list[str], guesses: int, decoder: PlacedDecoder, prompt: PlacedDecoder, prompt_length: int
+    ) -> None:
+        self._names = names
+        self._guesses = guesses
+        self._decoder = decoder
+        self._prompt = prompt
+        self._prompt_length = prompt_length
+        self._pieces: list[_Rows] = []
+        self._of_prompt = self._given = 0  # tokens of the prompt; tokens that were given out
+
+    def add(self, delivery: Delivery) -> None:
+        """Takes what the engine has come to."""
+        assert delivery.nats is not None
+        assert delivery.guesses is not None  # they come together
+        if delivery.is_prompt:
+            self._of_prompt += len(delivery.token_ids)
+        self._pieces.append((delivery.token_ids, delivery.nats, *delivery.guesses))
+        # Each piece stays longer than the one behind it: there are few of them, and little is copied.
+        while len(self._pieces) > 1 and len(self._pieces[-2][0]) <= len(self._pieces[-1][0]):
+            last = self._pieces.pop()
+            self._pieces[-1] = _joined(self._pieces[-1], last)
+
+    def up_to(self, written: int) -> Logprobs:
+        """Returns those of the text's first tokens, and of the prompt before it, that were not yet given out."""
+        rows, count = self._all(), self._of_prompt + written - self._given
+        taken, self._pieces = _cut(rows, 0, count), [_cut(rows, count, len(rows[0]))]
+        first, self._given = self._given, self._given + count
+        return Logprobs(
+            tokens=self._tokens(taken, first),
+            token_logprobs=self._token_logprobs(taken, first),
+            top_logprobs=self._top_logprobs(taken, first) if self._guesses else None,
+            text_offset=self._text_offset(taken, first),
+        )
+
+    def whole(self, written: int) -> dict[str, Any]:
+        """Returns those of the text's first tokens, and of the prompt before it, to be made when they are sent."""
+        rows, count = self._all(), self._of_prompt + written
+        self._pieces = [rows]
+
+        def column(make: Callable[[_Rows, int], list[Any]]) -> Slices:
+            return Slices(self._made(make, rows, count))
+
+        return {
+            "tokens": column(self._tokens),
+            "token_logprobs": column(self._token_logprobs),
+            "top_logprobs": column(self._top_logprobs) if self._guesses else None,
+            "text_offset": column(self._text_offset),
+        }
+
+    def _made(self, make: Callable[[_Rows, int], list[Any]], rows: _Rows, count: int) -> Iterator[list[Any]]:
+        size = max(1, SLICE // (1 + self._guesses))
+        for first in range(0, count, size):
+            yield make(_cut(rows, first, min(count, first + size)), first)
+
+    def _all(self) -> _Rows:
+        rows = _no_rows(self._guesses)
+        for piece in self._pieces:
+            rows = _joined(rows, piece) if len(rows[0]) else piece
+        return rows
+
+    def _tokens(self, rows: _Rows, first: int) -> list[str]:
+        return [self._names[one] for one in rows[0].tolist()]
+
+    def _token_logprobs(self, rows: _Rows, first: int) -> list[float | None]:
+        found = [finite_or_none(-nats) for nats in rows[1].tolist()]
+        if self._begins_at(first) and found:
+            found[0] = None
+        return found
+
+    def _top_logprobs(self, rows: _Rows, first: int) -> list[dict[str, float | None] | None]:
+        found: list[dict[str, float | None] | None] = []
+        for token, nats, ids, log_probs in zip(*(array.tolist() for array in rows), strict=True):
+            top = {self._names[one]: finite_or_none(value) for one, value in zip(ids, log_probs, strict=True)}
+            top.setdefault(self._names[token], finite_or_none(-nats))  # as OpenAI has it
+            found.append(top)
+        if self._begins_at(first) and found:
+            found[0] = None
+        return found
+
+    def _text_offset(self, rows: _Rows, first: int) -> list[int]:
+        places = range(first, first + len(rows[0]))
+        return [
+            self._prompt.place_of(at)
+            if at < self._of_prompt
+            else self._prompt_length + self._decoder.place_of(at - self._of_prompt)
+            for at in places
+        ]
+
+    def _begins_at(self, first: int) -> bool:
+        """Returns whether a token is a prompt's first, which OpenAI does not rate."""
+        return first == 0 and self._of_prompt > 0
+
+
+def _no_rows(guesses: int) -> _Rows:
+    nothing = np.zeros((0, guesses), np.int32)
+    return np.zeros(0, np.int32), np.zeros(0, np.float32), nothing, nothing.astype(np.float32)
+
+
+def _joined(one: _Rows, other: _Rows) -> _Rows:
+    ids, nats, guess_ids, log_probs = (np.concatenate(pair) for pair in zip(one, other, strict=True))
+    return ids, nats, guess_ids, log_probs
+
+
+def _cut(rows: _Rows, begin: int, end: int) -> _Rows:
+    ids, nats, guess_ids, log_probs = (array[begin:end] for array in rows)
+    return ids, nats, guess_ids, log_probs

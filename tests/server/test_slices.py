@@ -1,0 +1,109 @@
+"""Answers in slices, and the memory that they may take together."""
+
+import asyncio
+from itertools import pairwise
+
+import msgspec
+import pytest
+
+from charloom.server.problems import ApiError
+from charloom.server.room import Room
+from charloom.server.slices import SLICE, Slices, json_pieces, send_json, sliced
+
+
+def test_slices_are_the_json_of_the_whole():
+    items = [f"{number}é" for number in range(3 * SLICE + 1)]
+    value = {"a": 1, "list": [{"items": sliced(items, str)}, {"none": Slices([[], [1], [], [2]])}], "text": None}
+    pieces = list(json_pieces(value))
+    assert msgspec.json.decode(b"".join(pieces)) == {
+        "a": 1,
+        "list": [{"items": items}, {"none": [1, 2]}],
+        "text": None,
+    }
+    assert max(map(len, pieces)) < 20 * SLICE
+    assert b"".join(json_pieces([{}, [], Slices([])])) == b"[{},[],[]]"
+
+
+def sent(value, require_wanted=lambda: None):
+    messages = []
+
+    async def send(message):
+        messages.append(message)
+
+    asyncio.run(send_json(value, send, require_wanted))
+    return messages
+
+
+def test_a_short_answer_says_its_length_and_a_long_one_comes_in_pieces():
+    start, body = sent({"a": 1})
+    assert (b"content-length", b"7") in start["headers"]
+    assert body["body"] == b'{"a":1}'
+    start, *bodies = sent({"a": sliced(range(100_000), int)})
+    assert not any(name == b"content-length" for name, _ in start["headers"])
+    assert [body.get("more_body", False) for body in bodies] == [True] * (len(bodies) - 1) + [False]
+    assert len(bodies) > 3
+    assert msgspec.json.decode(b"".join(body["body"] for body in bodies)) == {"a": list(range(100_000))}
+
+
+def test_an_answer_that_nobody_wants_any_more_is_not_made_to_its_end():
+    made = []
+
+    def making():
+        for number in range(10_000):
+            made.append(number)
+            yield [str(number) * 1_000]
+
+    class GoneError(Exception):
+        pass
+
+    def require_wanted():
+        if made[-1] > 100:
+            raise GoneError
+
+    with pytest.raises(GoneError):
+        sent(Slices(making()), require_wanted)
+    assert made[-1] < 1_000
+
+
+def test_others_have_a_turn_while_an_answer_is_made():
+    turns = []
+
+    async def run():
+        async def other():
+            while True:
+                turns.append(len(made))
+                await asyncio.sleep(0)
+
+        async def send(message):
+            pass
+
+        task = asyncio.create_task(other())
+        await send_json(Slices(making()), send, lambda: None)
+        task.cancel()
+
+    made = []
+
+    def making():
+        for _ in range(300):
+            made.append(sum(range(20_000)))
+            yield [1]
+
+    asyncio.run(run())
+    assert len(turns) > 10
+    assert max(after - before for before, after in pairwise(turns)) < 100  # of 300
+
+
+def test_room_is_taken_together_and_given_back():
+    room = Room(100)
+    with room.taken(60):
+        with pytest.raises(ApiError, match="all the memory") as refused, room.taken(50):
+            pass
+        assert refused.value.status == 429
+        assert refused.value.headers == {"Retry-After": "1"}
+        with room.taken(40):
+            assert room.used == 100
+        assert room.used == 60
+    assert room.used == 0
+    with pytest.raises(ZeroDivisionError), room.taken(1_000):  # alone, it has room
+        raise ZeroDivisionError
+    assert room.used == 0
