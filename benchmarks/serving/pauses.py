@@ -1,0 +1,176 @@
+"""`python -m benchmarks.serving.pauses`: how long the event loop is kept from other requests by demanding ones.
+
+A server runs in this process, with a task in its event loop that wants a turn every millisecond. For each kind of
+request a client, which is a process of its own, sends five. Two figures a kind: the longest time between two turns, and
+of such a time the most that the event loop's own thread computed; on a machine with other work to do, the first has
+that in it as well. Then clients leave in the middle of requests, and it is timed until nothing is done for them.
+
+An LSTM of 512 units that knows 65 characters and a GRU of 256 units that reads bytes; `--hidden N` has the LSTM's N.
+"""
+
+import asyncio
+import contextlib
+import json
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.serving.__main__ import CHARACTERS
+from charloom.model import TextModel
+from charloom.models import Network
+from charloom.server.catalog import Catalog
+from charloom.server.service import Service
+from charloom.settings import NetworkSettings, TextSettings
+from charloom.text import Vocabulary
+
+TIMES = 5
+LONG = ("to be or not to be, that is the question\n" * 1600)[:65_000]
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "bytes, echo of 65,000": ("completions", {"model": "bytes", "prompt": LONG, "echo": True, "max_tokens": 1}),
+    "bytes, echo with likelihoods": (
+        "completions",
+        {"model": "bytes", "prompt": LONG[:30_000], "echo": True, "max_tokens": 1, "logprobs": 20},
+    ),
+    "30,000 characters with 20 guesses": ("completions", {"prompt": "a", "max_tokens": 30_000, "logprobs": 20}),
+    "the same, streamed": ("completions", {"prompt": "a", "max_tokens": 30_000, "logprobs": 20, "stream": True}),
+    "128 texts of 4,000 bytes": ("completions", {"model": "bytes", "prompt": "a", "n": 128, "max_tokens": 4_000}),
+    "token ids, 65,000": ("completions", {"prompt": [1] * 65_000, "max_tokens": 1}),
+    "score of 65,000 bytes, per char": ("score", {"model": "bytes", "input": LONG, "per": "char", "guesses": 10}),
+    "score of 60,000 lines": ("score", {"input": "a\n" * 30_000, "per": "line"}),
+    "score of 1,024 texts": ("score", {"input": [LONG[:60]] * 1024, "prompt": "to be"}),
+    "next of 65,000": ("next", {"prompt": LONG}),
+}
+LEAVING: dict[str, tuple[str, dict[str, Any]]] = {
+    "completions": ("completions", {"prompt": "a", "max_tokens": 32_000, "n": 20}),
+    "a prompt of 65,000": ("completions", {"prompt": LONG[::-1], "max_tokens": 10, "echo": True, "logprobs": 0}),
+    "score": ("score", {"input": LONG, "per": "char"}),
+    "score of lines": ("score", {"input": "a\n" * 30_000, "prompt": LONG[:30], "per": "line"}),
+}
+
+
+class Heartbeat:
+    """A task that wants a turn of the event loop every millisecond.
+
+    Attributes:
+        longest: seconds between two turns.
+        computed: seconds that the thread computed between two turns.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.longest = self.computed = 0.0
+
+    async def run(self) -> None:
+        while True:
+            begin, used = time.perf_counter(), time.thread_time()
+            await asyncio.sleep(0.001)
+            self.longest = max(self.longest, time.perf_counter() - begin - 0.001)
+            self.computed = max(self.computed, time.thread_time() - used)
+
+
+@contextlib.asynccontextmanager
+async def served(models: list[Path]) -> AsyncIterator[tuple[int, Service]]:
+    """Yields the port and the parts of a server in this event loop."""
+    import uvicorn
+
+    from charloom.server.app import application
+    from charloom.server.engine import Engine
+    from charloom.server.limits import Limits
+    from charloom.server.metrics import Metrics
+
+    limits, metrics = Limits(), Metrics()
+    service = Service(Catalog(models), Engine(limits, metrics.sending_seconds.observe), limits, metrics)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(application(service), log_config=None, access_log=False))
+        task = asyncio.create_task(server.serve([listener]))
+        while not server.started:
+            await asyncio.sleep(0.01)
+        yield listener.getsockname()[1], service
+        server.should_exit = True
+        await task
+
+
+def request(port: int, path: str, body: dict[str, Any]) -> bytes:
+    """Returns a request as it is sent."""
+    data = json.dumps(body).encode()
+    head = (
+        f"POST /v1/{path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(data)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + data
+
+
+def ask(port: int, kind: str) -> None:
+    """Sends requests of a kind, one after another, and reads the answers."""
+    for _ in range(TIMES):
+        with socket.create_connection(("127.0.0.1", port), timeout=300) as connection:
+            connection.sendall(request(port, *KINDS[kind]))
+            status = connection.recv(1 << 20)[9:12]
+            while connection.recv(1 << 20):
+                pass
+            if status != b"200":
+                sys.exit(f"{kind}: status {status.decode()}")
+
+
+async def seconds_after_leaving(port: int, service: Service, path: str, body: dict[str, Any]) -> float:
+    """Returns how long something is done yet for a client that has left in the middle of its request."""
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request(port, path, body))
+    while not (service.engine.active or service.scoring.count):
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.2)
+    if not (service.engine.active or service.scoring.count):
+        return float("nan")  # it was done before
+    left = time.perf_counter()
+    writer.transport.abort()
+    while service.engine.active or service.scoring.count:
+        await asyncio.sleep(0.0005)
+    return time.perf_counter() - left
+
+
+async def measure(models: list[Path]) -> None:
+    """Prints the figures."""
+    heartbeat = Heartbeat()
+    async with served(models) as (port, service):
+        beating = asyncio.create_task(heartbeat.run())
+        print("| request | longest pause, ms | of one, computing, ms |\n| --- | --- | --- |", flush=True)
+        for kind in KINDS:
+            heartbeat.reset()
+            command = [sys.executable, "-m", "benchmarks.serving.pauses", "--ask", str(port), kind]
+            client = await asyncio.create_subprocess_exec(*command)
+            if await client.wait():
+                sys.exit(1)
+            print(f"| {kind} | {1000 * heartbeat.longest:.1f} | {1000 * heartbeat.computed:.1f} |", flush=True)
+        print("\n| the client of this leaves | work for it goes on, ms |\n| --- | --- |", flush=True)
+        for name, (path, body) in LEAVING.items():
+            seconds = max([await seconds_after_leaving(port, service, path, body) for _ in range(TIMES)])
+            print(f"| {name} | {1000 * seconds:.0f} |", flush=True)
+        beating.cancel()
+
+
+def main() -> None:
+    """Measures, or asks for the process that does."""
+    if sys.argv[1:2] == ["--ask"]:
+        ask(int(sys.argv[2]), sys.argv[3])
+        return
+    hidden = int(sys.argv[2]) if sys.argv[1:2] == ["--hidden"] else 512
+    of_text, of_bytes = NetworkSettings(hidden=hidden, embedding=64), NetworkSettings(cell="gru", hidden=256)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / "lstm.safetensors", Path(folder) / "bytes.safetensors"]
+        network = Network.init(of_text, len(CHARACTERS), 0, np.random.default_rng(0))
+        TextModel(network, Vocabulary("chars", CHARACTERS), of_text, TextSettings()).save(paths[0])
+        network = Network.init(of_bytes, 256, 10, np.random.default_rng(0))
+        TextModel(network, Vocabulary.of_bytes(), of_bytes, TextSettings(units="bytes")).save(paths[1])
+        asyncio.run(measure(paths))
+
+
+if __name__ == "__main__":
+    main()
