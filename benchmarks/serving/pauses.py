@@ -1,8 +1,8 @@
 """`python -m benchmarks.serving.pauses`: how long the event loop is kept from other requests by demanding ones.
 
 A server runs in this process, with a task in its event loop that wants a turn every millisecond. For each kind of
-request a client, which is a process of its own, sends five. Two figures a kind: the longest time between two turns, and
-of such a time the most that the event loop's own thread computed; on a machine with other work to do, the first has
+request a client, which is a process of its own, sends three. Two figures a kind: the longest time between two turns,
+and of such a time the most that the event loop's own thread computed; on a machine with other work to do, the first has
 that in it as well. Then clients leave in the middle of requests, and it is timed until nothing is done for them.
 
 An LSTM of 512 units that knows 65 characters and a GRU of 256 units that reads bytes; `--hidden N` has the LSTM's N.
@@ -29,17 +29,17 @@ from charloom.server.service import Service
 from charloom.settings import NetworkSettings, TextSettings
 from charloom.text import Vocabulary
 
-TIMES = 5
+TIMES = 3
 LONG = ("to be or not to be, that is the question\n" * 1600)[:65_000]
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "bytes, echo of 65,000": ("completions", {"model": "bytes", "prompt": LONG, "echo": True, "max_tokens": 1}),
     "bytes, echo with likelihoods": (
         "completions",
-        {"model": "bytes", "prompt": LONG[:30_000], "echo": True, "max_tokens": 1, "logprobs": 20},
+        {"model": "bytes", "prompt": LONG[:8_000], "echo": True, "max_tokens": 1, "logprobs": 20},
     ),
-    "30,000 characters with 20 guesses": ("completions", {"prompt": "a", "max_tokens": 30_000, "logprobs": 20}),
-    "the same, streamed": ("completions", {"prompt": "a", "max_tokens": 30_000, "logprobs": 20, "stream": True}),
-    "128 texts of 4,000 bytes": ("completions", {"model": "bytes", "prompt": "a", "n": 128, "max_tokens": 4_000}),
+    "8,000 characters with 20 guesses": ("completions", {"prompt": "a", "max_tokens": 8_000, "logprobs": 20}),
+    "the same, streamed": ("completions", {"prompt": "a", "max_tokens": 8_000, "logprobs": 20, "stream": True}),
+    "128 texts of 1,000 bytes": ("completions", {"model": "bytes", "prompt": "a", "n": 128, "max_tokens": 1_000}),
     "token ids, 65,000": ("completions", {"prompt": [1] * 65_000, "max_tokens": 1}),
     "score of 65,000 bytes, per char": ("score", {"model": "bytes", "input": LONG, "per": "char", "guesses": 10}),
     "score of 60,000 lines": ("score", {"input": "a\n" * 30_000, "per": "line"}),
