@@ -58,7 +58,7 @@ async def text_of(inbox, order):
 
 def alone(model, order):
     """Returns the tokens that an order's text has where it is the only one."""
-    stream = model.read_some(model.begin, order.prompt, 0)[1]
+    stream = read_on(model.network, model.begin, order.prompt)
     (blocks,) = lanes_of(
         write(model.network, stream, order.length, order.settings, order.seed, [order.stream_index]), 1
     )
