@@ -25,15 +25,14 @@ class FilePath(click.ParamType[Path]):
         return Path(value)
 
 
-class FolderPath(click.Path):
-    """A folder's path."""
+class FolderPath(click.ParamType[Path]):
+    """A folder's path; the same."""
 
-    def __init__(self) -> None:
-        super().__init__(file_okay=False, path_type=Path)
+    name = "path"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         require_path(_name_of(param), value, folder=True)
-        return super().convert(value, param, ctx)
+        return Path(value)
 
 
 class SourceName(click.ParamType[str]):
