@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charloom.data import TokenStream, evaluation_pass, ordered_pass
+from charloom.data import TokenStream, evaluation_pass, ordered_pass, record_pass
 
 
 def scored_targets(blocks):
@@ -57,3 +57,20 @@ def test_a_stream_splits_with_its_documents():
     assert after.starts.tolist() == [0, 2]
     assert len(before) + len(after) == 12
     assert stream.split(8)[1].starts.tolist() == [0]
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=200))
+@settings(max_examples=40, deadline=None)
+def test_records_are_each_read_from_their_beginning(lengths):
+    ids = np.split(np.arange(sum(lengths), dtype=np.int32), np.cumsum(lengths)[:-1])
+    stream = TokenStream.of_documents(ids)
+    blocks = list(record_pass(stream))
+    assert sorted(scored_targets(blocks).tolist()) == list(range(len(stream)))
+    for block in blocks:
+        targets, resets, scored = (
+            block.token_ids[: block.updates, :, 1:],
+            *(array[: block.updates].transpose(0, 2, 1) for array in (block.resets, block.scored)),
+        )
+        begins = targets.transpose(0, 2, 1)[resets & scored]
+        assert set(begins.tolist()) <= set(stream.starts.tolist())
+    assert sum(int((b.resets & b.scored)[: b.updates].sum()) for b in blocks) == len(lengths)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from charloom.data import TokenStream, evaluation_pass, ordered_pass
+from charloom.data import TokenStream, evaluation_pass, ordered_pass, record_pass
 from charloom.inference import NativeStream, read_prompt, score_blocks, write
 from charloom.inference.generation import BLOCK
 from charloom.inference.sampling import SamplingRule, choose, native_writers, uniforms
@@ -128,8 +128,9 @@ def test_documents_are_scored_from_their_own_beginnings():
     first, second = (rng.integers(0, 11, size).astype(np.uint8) for size in (90, 33))
     reference = NumpyNetwork(network)
     wanted = (reference.nats(first).sum() + reference.nats(second).sum()) / 123
-    got = score_blocks(network, ordered_pass(TokenStream.of_documents([first, second]))).nats_per_char
-    assert got == pytest.approx(wanted, abs=1e-5)
+    stream = TokenStream.of_documents([first, second])
+    for blocks in (ordered_pass(stream), record_pass(stream)):
+        assert score_blocks(network, blocks).nats_per_char == pytest.approx(wanted, abs=1e-5)
 
 
 def test_many_lanes_score_as_one_lane_does():

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from charloom.data import Lanes, TokenStream, evaluation_pass, ordered_pass
+from charloom.data import Lanes, TokenStream, evaluation_pass, ordered_pass, record_pass
 from charloom.errors import SettingError
 from charloom.models import Network
 from charloom.runs import RunSettings, planning
 from charloom.runs.calibration import PASSES
 from charloom.runs.parts import part
-from charloom.runs.planning import deadline_of, first_pace, with_length
+from charloom.runs.planning import deadline_of, first_pace, score_pass, with_length
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
 from charloom.text import Corpus
 from charloom.training import Budget, Pace, follow
@@ -81,19 +81,27 @@ def test_the_first_plan_is_for_the_speed_and_counts_no_further_than_a_run_can():
 
 @pytest.mark.parametrize("characters", [700, 40_000])
 def test_the_end_takes_what_all_of_its_blocks_take(monkeypatch, characters):
-    now = [0.0]
+    now, slowness = [0.0], [1.0]
 
     def score_blocks(network, blocks):
-        now[0] += sum(0.25 * block.updates * block.lanes for block in blocks)
+        now[0] += slowness[0] * sum(0.25 * block.updates * block.lanes for block in blocks)
 
     monkeypatch.setattr(planning, "score_blocks", score_blocks)
     monkeypatch.setattr(planning.time, "perf_counter", lambda: now[0])
     network = Network.init(NetworkSettings(hidden=8, embedding=4), 4, 0, np.random.default_rng(0))
     validation = TokenStream.of_documents([np.zeros(characters, np.int32)])
-    deadline = deadline_of(budget(10), network, validation)
+    deadline = deadline_of(budget(10), network, validation, ordered_pass)
     evaluation, score = (
         sum(0.25 * block.updates * block.lanes for block in blocks(validation))
         for blocks in (evaluation_pass, ordered_pass)
     )
     assert deadline.evaluation_seconds == pytest.approx(evaluation)
     assert deadline.closing_seconds == pytest.approx(score + PASSES * evaluation)
+    began, slowness[0] = now[0], 3.0
+    assert deadline.measure_score(network) == pytest.approx(3 * score)
+    assert now[0] - began < 3 * score / 10
+
+
+def test_records_are_scored_side_by_side():
+    assert score_pass(TextSettings(delimiter="\n")) is record_pass
+    assert score_pass(TextSettings()) is ordered_pass

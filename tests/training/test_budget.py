@@ -67,11 +67,11 @@ def machine(monkeypatch):
     return machine
 
 
-def run(machine, seconds, first_plan, on_event=lambda event: None, measured_at=1.0, reserved=0.0):
+def run(machine, seconds, first_plan, on_event=lambda event: None, measured_at=1.0, reserved=0.0, measure_score=None):
     """Runs a loop to its end; what comes after is expected to take as measured on a machine that was so slow."""
     network = Network.init(NetworkSettings(hidden=8, embedding=4), 32, 10, np.random.default_rng(7))
     budget = machine.budget(seconds, reserved=reserved)
-    deadline = Deadline(budget, measured_at * CLOSING, measured_at * EVALUATION)
+    deadline = Deadline(budget, measured_at * CLOSING, measured_at * EVALUATION, measure_score=measure_score)
     settings = TrainingSettings(lanes=2, unroll_length=4)
     lanes, pace = Lanes(TEXT, 2, 4), Pace(((0, first_plan),))
     loop = TrainingLoop(network, lanes, HELD_OUT, settings, pace, jax.random.key(0), deadline=deadline)
@@ -118,6 +118,46 @@ def test_what_the_end_takes_is_learnt_from_the_evaluations(machine, measured_at)
     run(machine, 60, 400, measured_at=measured_at)
     machine.works(CLOSING)
     assert 57 < machine.now < 60
+
+
+@pytest.mark.parametrize("once", [1, 2], ids=["the first", "another"])
+def test_what_takes_long_once_does_not_end_training_early(machine, once):
+    """A compiler at the first evaluation, or a disk at another one; charloom once stopped there, with time to spare."""
+    machine.update_seconds = lambda update: 0.1
+    evaluations = []
+
+    def on_event(event):
+        if isinstance(event, Evaluation):
+            evaluations.append(event)
+            machine.works(9.0 if len(evaluations) == once else 0.1)
+
+    loop, _ = run(machine, 60, 400, on_event)
+    machine.works(CLOSING)
+    assert len(evaluations) > 2
+    assert 57 < machine.now < 60
+    assert loop.state.counts.pace.updates > 350
+
+
+def test_what_each_evaluation_brings_is_expected_of_the_next(machine):
+    machine.update_seconds = lambda update: 0.1
+    loop, _ = run(machine, 60, 400, lambda event: machine.works(2.0 * isinstance(event, Evaluation)))
+    machine.works(CLOSING)
+    assert 57 < machine.now < 61.5
+    assert loop.state.counts.pace.updates < 480
+
+
+def test_a_score_that_a_busy_machine_slows_more_than_updates_is_measured_anew(machine):
+    """One lane waits for other processes at each step; many lanes are slowed less."""
+    machine.update_seconds = lambda update: 0.1 if update < 100 else 0.12
+    score_seconds = {"now": CLOSING}
+
+    def on_event(event):
+        if event.update >= 100:
+            score_seconds["now"] = 5 * CLOSING
+
+    run(machine, 60, 400, on_event, measure_score=lambda network: score_seconds["now"])
+    machine.works(score_seconds["now"])
+    assert 57 < machine.now < 62
 
 
 def test_a_machine_that_was_busy_until_the_middle_is_used_to_the_end(machine):
@@ -238,8 +278,8 @@ def test_what_is_spent():
     assert budget.spent == pytest.approx(5.005)
     machine.now += 2  # a pause in which nothing is computed may be short
     assert budget.spent == pytest.approx(7.005)
-    machine.now += 100  # a machine that computes at a quarter of its speed is no machine asleep
-    machine.worked += 50
+    machine.now += 100  # beside a dozen busy processes a tenth is computed, and that is no sleep
+    machine.worked += 20
     assert budget.spent == pytest.approx(107.005)
     with budget.waiting():  # for a disk
         machine.sleeps(10)

@@ -1,6 +1,7 @@
 """The command line: the only place that prints. Command modules load JAX only when they run."""
 
 import sys
+import time
 from collections.abc import Sequence
 
 TYPE_CHECKING = False
@@ -12,6 +13,7 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> "NoReturn":
     """Runs the command line and exits: 0 done, 2 for wrong words, 1 for anything else, 130 for Ctrl-C."""
+    began = time.monotonic()  # on a busy machine the imports take seconds
     try:
         # Nothing else is imported before: until signals are watched, Ctrl-C raises wherever Python happens to be.
         from charloom.cli.interrupt import leave, watch_signals
@@ -22,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> "NoReturn":
         from charloom.cli.run import run
     except KeyboardInterrupt:
         sys.exit(130)
-    status = run(sys.argv[1:] if arguments is None else arguments)
+    status = run(sys.argv[1:] if arguments is None else arguments, began)
     if status > 128:  # a signal
         leave(status)
     sys.exit(status)

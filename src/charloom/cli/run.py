@@ -39,9 +39,14 @@ for _command in (train, generate, score, classify, report, show, serve, reproduc
     charloom.add_command(_command)
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Returns the exit status of the command line `arguments`."""
-    began = time.monotonic()  # which a budget counts from
+def run(arguments: Sequence[str], began: float | None = None) -> int:
+    """Returns the exit status of the command line `arguments`.
+
+    Args:
+        arguments: without the program's name.
+        began: when the command began, by `time.monotonic`, which a budget counts from; None for now.
+    """
+    began = time.monotonic() if began is None else began
     try:
         # Not charloom.main: it has its own way with interrupts and closed pipes.
         with charloom.make_context("charloom", list(arguments) or ["--help"], obj=began) as context:

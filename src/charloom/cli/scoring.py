@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from charloom.cli.streams import print_lines, tell
@@ -38,12 +39,15 @@ def inputs(files: Sequence[str], settings: TextSettings) -> list[Input]:
     Raises:
         SourceError: one is missing.
     """
-    from charloom.text import find_sources, standard_input_chunks
+    from charloom.text import find_sources, is_pipe, pipe_chunks, standard_input_chunks
 
     found = []
     for file in files:
         if file == "-":
             found.append(Input("standard input", standard_input_chunks, settings))
+            continue
+        if is_pipe(file):  # whose lines are scored as they come
+            found.append(Input(file, partial(pipe_chunks, file), settings))
             continue
         sources = find_sources([file], settings)
         for notice in sources.notices:

@@ -3,7 +3,7 @@
 from charloom.data.block import Block, BlockProducer
 from charloom.data.lanes import Lanes
 from charloom.data.packing import Packing
-from charloom.data.passes import evaluation_pass, ordered_pass
+from charloom.data.passes import evaluation_pass, ordered_pass, record_pass
 from charloom.data.stream import TokenStream
 from charloom.data.windows import Windows, lane_rows, left_padded, sliding
 
@@ -18,5 +18,6 @@ __all__ = [
     "lane_rows",
     "left_padded",
     "ordered_pass",
+    "record_pass",
     "sliding",
 ]

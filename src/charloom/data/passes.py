@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from charloom.data.block import Block
+from charloom.data.packing import Packing
 from charloom.data.stream import TokenStream
 
 _MOST_LANES = 64
@@ -24,6 +25,16 @@ def evaluation_pass(stream: TokenStream) -> Iterator[Block]:
 def ordered_pass(stream: TokenStream) -> Iterator[Block]:
     """Yields blocks of one lane that reads the text from its beginning to its end."""
     return _pass(stream, lanes=1)
+
+
+def record_pass(stream: TokenStream) -> Iterator[Block]:
+    """Yields blocks of up to 64 lanes, each of which reads whole records, every one from its beginning.
+
+    As a record's state is its own, each character costs what it does in `ordered_pass`, many times as soon.
+    """
+    records = stream.documents
+    packing = Packing.of_lengths([len(record) for record in records], min(_MOST_LANES, len(records)))
+    yield from packing.blocks(records, _CAPACITY, _UNROLL_LENGTH)
 
 
 def _pass(stream: TokenStream, lanes: int) -> Iterator[Block]:

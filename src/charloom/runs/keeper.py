@@ -159,7 +159,7 @@ class Keeper:
             elif isinstance(event, Evaluation):
                 yield from self._evaluated(event)
                 if self.best and self._settings.samples and time.monotonic() - last_sample > _SAMPLE_SECONDS:
-                    yield Sample(self._sample())
+                    yield Sample(self._sample(self.model()))
                     last_sample = time.monotonic()
             elif isinstance(event, Stopped):
                 if self._folder is not None and event.reason != "interrupted":
@@ -167,8 +167,13 @@ class Keeper:
                 return event
         raise AssertionError("training ends with Stopped")
 
-    def _sample(self) -> str:
-        prepared, seed = self.model().prepare(), self._settings.training.seed
+    def warm_up(self, network: Network) -> None:
+        """Compiles what samples take: the first evaluation would seem to take as long as that, and all after it."""
+        text = self._settings.text
+        self._sample(TextModel(network, self._vocabulary, self._settings.network, text, self._trained_on))
+
+    def _sample(self, model: TextModel) -> str:
+        prepared, seed = model.prepare(), self._settings.training.seed
         count = 1 if self._settings.text.delimiter is None else _SAMPLE_RECORDS
         writings = prepared.write_many(_SAMPLE_LENGTH, SamplingSettings(), seed=seed, stream_indexes=range(count))
         return "\n".join("".join(writing) for writing in writings)
@@ -183,7 +188,7 @@ class Keeper:
         if evaluation.improved:
             self.best = evaluation
             if not self._samples or evaluation.update >= _SAMPLES_APART * self._samples[-1].update:
-                self._samples.append(Sampled(update=evaluation.update, text=self._sample()))
+                self._samples.append(Sampled(update=evaluation.update, text=self._sample(self.model())))
             if self._output is not None:
                 try:
                     with self._clock.waiting():

@@ -1,22 +1,25 @@
 """How long a run is to be: by what was asked for, or by a budget of time and this machine's speed."""
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 
-from charloom.data import Block, Lanes, TokenStream, evaluation_pass, ordered_pass
+from charloom.data import Block, Lanes, TokenStream, evaluation_pass, ordered_pass, record_pass
 from charloom.errors import SettingError
 from charloom.inference import score_blocks
-from charloom.models import Network
-from charloom.runs.calibration import PASSES
+from charloom.models import Dense, Network
+from charloom.runs.calibration import PASSES, sharpened
 from charloom.runs.fit import fit_lanes
 from charloom.runs.parts import Parts
 from charloom.runs.recipe import PICKED, default_budget, pick, reference
 from charloom.runs.run_settings import RunSettings
-from charloom.settings import MOST_COUNT, TrainingSettings
+from charloom.settings import MOST_COUNT, TextSettings, TrainingSettings
 from charloom.training import Budget, Deadline, Event, Notice, Pace, reading_speed, training_speed
 from charloom.units import shortest_seconds
 
+ScorePass = Callable[[TokenStream], Iterator[Block]]
+_PART, _MOST_UNROLLS = 30, 16
+"""What is timed again and again is this part of all unrolls, and no more than so many."""
 _STEPS = 64
 
 
@@ -70,26 +73,53 @@ def first_pace(training: TrainingSettings, lanes: Lanes, speed: float, clock: Bu
     return Pace(((0, updates),))
 
 
-def deadline_of(clock: Budget, network: Network, validation: TokenStream) -> Deadline:
-    """Returns the run's deadline; measures what is to be done when training is over, and compiles it."""
-    evaluation_seconds, score_seconds = (
-        _scoring_seconds(network, blocks(validation)) for blocks in (evaluation_pass, ordered_pass)
-    )
-    return Deadline(clock, score_seconds + PASSES * evaluation_seconds, evaluation_seconds)
+def score_pass(text: TextSettings) -> ScorePass:
+    """Returns the pass that the kept model's score is of: records in any order, for each begins anew."""
+    return ordered_pass if text.delimiter is None else record_pass
 
 
-def closing_seconds(network: Network, validation: TokenStream) -> float:
+def closing_seconds(network: Network, validation: TokenStream, final_pass: ScorePass) -> float:
     """Returns about how long the evaluation and the scores take that end a run, from a moment of reading."""
-    lanes = next(evaluation_pass(validation)).lanes
-    read = {count: reading_speed(network, count, _STEPS) for count in {1, lanes}}
-    return len(validation) * (1 / read[1] + (1 + PASSES) / read[lanes])
+    evaluation_lanes, score_lanes = (next(blocks(validation)).lanes for blocks in (evaluation_pass, final_pass))
+    read = {count: reading_speed(network, count, _STEPS) for count in {score_lanes, evaluation_lanes}}
+    return len(validation) * (1 / read[score_lanes] + (1 + PASSES) / read[evaluation_lanes])
 
 
-def _scoring_seconds(network: Network, blocks: Iterator[Block]) -> float:
-    """Returns what scoring the blocks would take, by the first of them."""
-    first = next(blocks)
-    score_blocks(network, [first])  # which compiles
-    begin = time.perf_counter()
-    score_blocks(network, [first])
-    seconds = time.perf_counter() - begin
-    return seconds * (1 + sum(block.updates for block in blocks) / first.updates)
+def deadline_of(clock: Budget, network: Network, validation: TokenStream, final_pass: ScorePass) -> Deadline:
+    """Returns the run's deadline; measures what is to be done when training is over, and compiles it.
+
+    Args:
+        clock: of the run's budget.
+        network: one such as is trained.
+        validation: what evaluations and the kept model's score read.
+        final_pass: makes the blocks that the score reads it in.
+    """
+    evaluation, score = (_Scoring(blocks(validation)) for blocks in (evaluation_pass, final_pass))
+    evaluation_seconds, score_seconds = (scoring.compiled_seconds(network) for scoring in (evaluation, score))
+    if isinstance(network.head, Dense):
+        sharpened(network, 1.0)  # which calibration will do, compiled here as well
+    return Deadline(clock, score_seconds, evaluation_seconds, PASSES, score.seconds)
+
+
+class _Scoring:
+    """Tells how long scoring some blocks takes, by a part of the first of them."""
+
+    def __init__(self, blocks: Iterator[Block]) -> None:
+        first = next(blocks)
+        self._unrolls = first.updates + sum(block.updates for block in blocks)
+        self._first = first
+        self._part = replace(first, updates=max(1, min(first.updates, self._unrolls // _PART, _MOST_UNROLLS)))
+
+    def compiled_seconds(self, network: Network) -> float:
+        """Returns what all blocks take, by the whole of the first; compiles what there is to compile."""
+        score_blocks(network, [self._first])
+        return self._by(network, self._first)
+
+    def seconds(self, network: Network) -> float:
+        """Returns what all blocks take now, by so small a part that it may be asked for often."""
+        return self._by(network, self._part)
+
+    def _by(self, network: Network, block: Block) -> float:
+        begin = time.perf_counter()
+        score_blocks(network, [block])
+        return (time.perf_counter() - begin) * self._unrolls / block.updates

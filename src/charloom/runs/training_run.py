@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from charloom.artifacts import InputFiles, Output
-from charloom.data import Lanes, TokenStream, ordered_pass
+from charloom.data import Lanes, TokenStream
 from charloom.errors import BudgetError, CharloomError, OutputError, RunFolderError, SourceError
 from charloom.inference import score_blocks
 from charloom.kernels import kernels_in_use
@@ -26,7 +26,7 @@ from charloom.runs.checkpoint_progress import CheckpointProgress, checked_progre
 from charloom.runs.fit import fit_lanes
 from charloom.runs.keeper import CheckpointTrees, Keeper
 from charloom.runs.parts import Parts, part, record_offsets
-from charloom.runs.planning import closing_seconds, deadline_of, first_pace, with_length
+from charloom.runs.planning import closing_seconds, deadline_of, first_pace, score_pass, with_length
 from charloom.runs.run_file import RunFile, TextFacts, as_read_back, read_run, run_file
 from charloom.runs.run_folder import RunFolder
 from charloom.runs.run_settings import RunSettings
@@ -139,7 +139,9 @@ def _run(
         )
     first_weights = np.random.default_rng(training.seed)
     network = Network.init(settings.network, vocabulary.size, vocabulary.start_id, first_weights)
-    deadline = None if training.budget is None else deadline_of(clock, network, validation_stream)
+    deadline = None
+    if training.budget is not None:
+        deadline = deadline_of(clock, network, validation_stream, score_pass(settings.text))
     epochs = pace.updates * lanes.characters_per_update / len(train_stream)
     yield Notice(
         f"{trained_on['name']}: {_counted(train_stream, settings)} to train on, "
@@ -161,11 +163,13 @@ def _run(
     if folder is not None and held is not None and settings.resume:
         start, notices = _start(folder, held, keeper, network, training, pace)
     yield from map(Notice, notices)
+    if deadline is not None:
+        keeper.warm_up(network)
     key = root_key(training.seed)
     loop = TrainingLoop(network, lanes, validation_stream, training, pace, key, start, deadline)
     try:
         stopped = yield from keeper.follow(
-            loop, should_stop, lambda network: closing_seconds(network, validation_stream)
+            loop, should_stop, lambda network: closing_seconds(network, validation_stream, score_pass(settings.text))
         )
     except BudgetError:
         if folder is not None and not settings.resume:
@@ -199,7 +203,7 @@ def _finished(
     train_chars, validation_chars = len(parts.train), len(parts.validation)
     best = keeper.best
     keeper.best = replace(best, network=calibrated(best.network, parts.validation, best.validation_nats_per_char))
-    validation_nats = score_blocks(keeper.best.network, ordered_pass(parts.validation)).nats_per_char
+    validation_nats = score_blocks(keeper.best.network, score_pass(settings.text)(parts.validation)).nats_per_char
     model = keeper.model(
         {
             "train_chars": train_chars,

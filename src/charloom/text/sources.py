@@ -4,7 +4,6 @@ A source is a file, a folder, a glob pattern, `-` for standard input, or a name 
 read as what it holds.
 """
 
-import glob
 import os
 import stat
 import sys
@@ -16,6 +15,7 @@ from charloom.settings import TextSettings, require_path
 from charloom.text.catalog import CATALOG, read_catalog_bytes, unknown_name
 from charloom.text.compression import decompressed, is_compressed
 from charloom.text.decoding import has_no_zero_bytes
+from charloom.text.folders import PassedOver, files_in, files_like, unreadable
 
 _GLOB_CHARACTERS = "*?["
 _COMPRESSION = 4
@@ -55,7 +55,7 @@ class SourceFile:
                 if self.stamp != stamp_of(os.fstat(file.fileno())):
                     raise changed(self.name)
         except OSError as error:
-            raise SourceError(f"cannot read {self.name}: {error.strerror or error}.") from error
+            raise unreadable(self.name, error) from error
 
 
 @dataclass(frozen=True)
@@ -106,27 +106,29 @@ def find_sources(
     """Returns the files of `sources`, in the order given (folders and globs sorted).
 
     `standard_input` stands in for what `-` would read. In a folder or a glob, files that begin as binary ones do are
-    left out; so is a file that was found before. A notice says so. Hidden files are not looked at.
+    left out; so is a file that was found before, what is no ordinary file, and a link to a folder. A notice says so.
+    Hidden files are not looked at.
 
     Raises:
-        SourceError: a source is missing, or cannot be read.
+        SourceError: a source is missing, or cannot be read, or a folder inside of it.
     """
     files: list[SourceFile] = []
-    skipped: list[str] = []
+    binary: list[str] = []
     repeated: list[str] = []
+    passed_over = PassedOver()
     paths: set[str] = set()
     for source in sources:
-        for file in _files_of(os.fspath(source), standard_input):
+        for file in _files_of(os.fspath(source), standard_input, passed_over):
             # A text given twice would be learnt from and held out at once.
             if file.path in paths:
                 repeated.append(file.name)
             elif not file.chosen_by_name and _is_binary(file, settings):
-                skipped.append(file.name)
+                binary.append(file.name)
             else:
                 paths.add(file.path)
                 files.append(file)
     shown = ", ".join(os.fspath(source) for source in sources) or "no source given"
-    if skipped and not files:
+    if binary and not files:
         raise SourceError(f"{shown}: no text, only binary files. Pass --bytes to model raw bytes.")
     return Sources(
         name=", ".join(_base_name(os.fspath(source)) for source in sources),
@@ -134,7 +136,12 @@ def find_sources(
         files=tuple(files),
         notices=tuple(
             f"left out as {why}: {_few(names)}"
-            for why, names in (("binary", skipped), ("given twice", repeated))
+            for why, names in (
+                ("binary", binary),
+                ("given twice", repeated),
+                ("links to folders", passed_over.links),
+                ("no ordinary files", passed_over.others),
+            )
             if names
         ),
     )
@@ -167,8 +174,37 @@ def standard_input_chunks() -> Iterator[bytes]:
     """
     if sys.stdin is None:
         raise SourceError("there is no standard input to read.")
+    yield from _arriving(sys.stdin.fileno())
+
+
+def is_pipe(path: str | os.PathLike[str]) -> bool:
+    """Returns whether `path` is a pipe or a device whose bytes are a text as they come; compressed ones are not."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)) and not is_compressed(os.fspath(path))
+
+
+def pipe_chunks(path: str) -> Iterator[bytes]:
+    """Yields what comes from the pipe or device at `path`, as it comes.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    try:
+        pipe = os.open(path, os.O_RDONLY)
+        try:
+            yield from _arriving(pipe)
+        finally:
+            os.close(pipe)
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def _arriving(descriptor: int) -> Iterator[bytes]:
     # What has arrived is given out at once, however little it is.
-    while chunk := os.read(sys.stdin.fileno(), _MOST_AT_ONCE):
+    while chunk := os.read(descriptor, _MOST_AT_ONCE):
         yield chunk
 
 
@@ -183,7 +219,7 @@ def read_standard_input() -> bytes:
     return sys.stdin.buffer.read()
 
 
-def _files_of(source: str, standard_input: bytes | None) -> Iterator[SourceFile]:
+def _files_of(source: str, standard_input: bytes | None, passed_over: PassedOver) -> Iterator[SourceFile]:
     if source:
         require_path("source", source, folder=True)
     else:
@@ -192,7 +228,7 @@ def _files_of(source: str, standard_input: bytes | None) -> Iterator[SourceFile]
         held = read_standard_input() if standard_input is None else standard_input
         yield SourceFile("standard input", "-", chosen_by_name=True, held=held)
     elif os.path.isdir(source):
-        paths = list(_walk(source))
+        paths = list(files_in(source, passed_over))
         if not paths:
             raise SourceError(f"{source}: no files in this folder. Give a folder that has text files.")
         for path in paths:
@@ -200,7 +236,7 @@ def _files_of(source: str, standard_input: bytes | None) -> Iterator[SourceFile]
     elif os.path.lexists(source):
         yield _file(source, chosen_by_name=True)
     elif any(character in source for character in _GLOB_CHARACTERS):
-        paths = [path for path in sorted(glob.glob(source, recursive=True)) if os.path.isfile(path)]
+        paths = files_like(source, passed_over)
         if not paths:
             raise SourceError(f"{source}: no file matches this pattern.")
         for path in paths:
@@ -209,15 +245,6 @@ def _files_of(source: str, standard_input: bytes | None) -> Iterator[SourceFile]
         yield catalog_file(source)
     else:
         raise SourceError(_not_found(source))
-
-
-def _walk(folder: str) -> Iterator[str]:
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = os.path.join(parent, name)
-            if not name.startswith(".") and os.path.isfile(path):
-                yield path
 
 
 def _file(path: str, *, chosen_by_name: bool) -> SourceFile:
@@ -229,7 +256,7 @@ def _file(path: str, *, chosen_by_name: bool) -> SourceFile:
         with open(path, "rb") as pipe:
             return SourceFile(path, real, chosen_by_name, held=b"".join(decompressed(path, pipe)))
     except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror or error}.") from error
+        raise unreadable(path, error) from error
 
 
 def _is_binary(file: SourceFile, settings: TextSettings) -> bool:

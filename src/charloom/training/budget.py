@@ -7,14 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from charloom.errors import BudgetError
+from charloom.models import Network
 from charloom.settings import MOST_COUNT
 from charloom.training.schedule import Pace
 from charloom.units import shortest_seconds
 
 # A pause of so many seconds or more in which the process computed less than this share of what it usually does was no
-# slow update: the machine slept, or the process was stopped.
+# slow update: the machine slept, or the process was stopped. Beside a dozen busy processes it computes a tenth.
 _ASLEEP_SECONDS = 3.0
-_ASLEEP_SHARE = 0.2
+_ASLEEP_SHARE = 0.05
 # Less than this does not tell how many cores are at work.
 _TELLING_SECONDS = 0.1
 # A plan is changed where it would end so much too early or too late: seconds, or a share of what is left; and unless
@@ -111,26 +112,41 @@ class Deadline:
 
     Attributes:
         budget: what the whole run may take.
-        closing_seconds: what is computed after the last update and its evaluation: the kept model's score.
-        evaluation_seconds: of one evaluation.
+        score_seconds: of the kept model's score, after training.
+        scoring_seconds: of what an evaluation scores.
+        evaluations_after: how many times that is scored once more after training.
+        measure_score: measures anew, by a part of it, what the score of such a network takes; None for never.
 
-    Both are at first what was measured before training. They follow the speed of updates, and that of evaluations.
+    The seconds are at first what was measured before training. They follow the speed of updates, that of evaluations,
+    and what is measured anew, so that they hold under the load that there is.
     """
 
     budget: Budget
-    closing_seconds: float
-    evaluation_seconds: float
+    score_seconds: float
+    scoring_seconds: float
+    evaluations_after: int = 0
+    measure_score: Callable[[Network], float] | None = None
     _seconds: float = field(default=0.0, init=False)  # of the last updates, the more weight the later they are
     _updates: float = field(default=0.0, init=False)
     _began: float = field(default=0.0, init=False)
     _training: float = field(default=0.0, init=False)
     _evaluating: float = field(default=0.0, init=False)
-    _scoring_seconds: float = field(init=False)  # of one evaluation, without what comes of it
+    _aftermath: tuple[float, float] = field(default=(0.0, 0.0), init=False)  # of the last two evaluations
     _update_seconds: float | None = field(default=None, init=False)  # when these seconds are what they are
     _planned: float = field(default=-math.inf, init=False)  # seconds spent when the run was last planned
 
-    def __post_init__(self) -> None:
-        self._scoring_seconds = self.evaluation_seconds
+    @property
+    def closing_seconds(self) -> float:
+        """What is computed after the last update and its evaluation."""
+        return self.score_seconds + self.evaluations_after * self.scoring_seconds
+
+    @property
+    def evaluation_seconds(self) -> float:
+        """What an evaluation takes, with what regularly comes of it: a file, a sample.
+
+        What took long once only, such as a compiler or a disk, is not expected again.
+        """
+        return self.scoring_seconds + min(self._aftermath)
 
     def dispatched(self, updates: int, seconds: float) -> None:
         """Takes note of what `updates` took."""
@@ -142,15 +158,18 @@ class Deadline:
         self._updates = old * self._updates + updates
         self._training += seconds
 
-    def evaluated(self, seconds: float, scoring_seconds: float) -> None:
-        """Takes note of what an evaluation took: with whatever came of it, and its scoring alone."""
+    def evaluated(self, seconds: float, scoring_seconds: float, network: Network) -> None:
+        """Takes note of what the evaluation of `network` took: with whatever came of it, and its scoring alone."""
         self._follow_updates()
-        is_known, expected = self._evaluating > 0, self._scoring_seconds
-        self.evaluation_seconds = (self.evaluation_seconds + seconds) / 2 if is_known else seconds
-        self._scoring_seconds = (expected + scoring_seconds) / 2 if is_known else scoring_seconds
-        if expected > 0:  # the end is of scores, too
-            self.closing_seconds *= self._scoring_seconds / expected
+        is_known, expected = self._evaluating > 0, self.scoring_seconds
+        self.scoring_seconds = (expected + scoring_seconds) / 2 if is_known else scoring_seconds
+        self._aftermath = self._aftermath[1], seconds - scoring_seconds
         self._evaluating += seconds
+        if self.measure_score is not None:
+            measured = self.measure_score(network)
+            self.score_seconds = (self.score_seconds + measured) / 2 if is_known else measured
+        elif expected > 0:
+            self.score_seconds *= self.scoring_seconds / expected
 
     def replanned(self, pace: Pace, update: int, evaluations_left: int) -> Pace:
         """Returns the pace after `update` updates, another where this one would not end in time."""
@@ -159,7 +178,10 @@ class Deadline:
         update_seconds = self._follow_updates()
         # Once more something is written.
         closing = self.closing_seconds + self.budget.longest_wait + _EXIT_SECONDS
-        left = self.budget.left - closing - evaluations_left * self.evaluation_seconds
+        left = self.budget.left - closing
+        # Evaluations that fall on one update are one.
+        most = max(1, int(max(0.0, left) / max(update_seconds, 1e-9)))
+        left -= min(evaluations_left, most) * self.evaluation_seconds
         # Checkpoints and the like are on nobody's account: they go on as they went.
         other = self.budget.spent - self._began - self._training - self._evaluating
         seconds = update_seconds * (1 + max(0.0, other) / self._training)
@@ -180,9 +202,8 @@ class Deadline:
         now = self._seconds / self._updates
         slower = now / (self._update_seconds or now)
         self._update_seconds = now
-        self.closing_seconds *= slower
-        self.evaluation_seconds *= slower
-        self._scoring_seconds *= slower
+        self.score_seconds *= slower
+        self.scoring_seconds *= slower
         return now
 
     def require_time(self) -> None:

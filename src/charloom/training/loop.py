@@ -166,7 +166,7 @@ class TrainingLoop:
                     reason = "patience"
             yield evaluation
             if self._deadline is not None:
-                self._deadline.evaluated(self._spent - begin, scoring_seconds)
+                self._deadline.evaluated(self._spent - begin, scoring_seconds, evaluation.network)
         yield Stopped(reason, self._trainer.update, self._epoch, self._trainer.chars_per_second)
 
     @property
