@@ -202,8 +202,8 @@ def settled(port: int, process: int) -> int:
     while any(metric(port, name) for name in names) and time.monotonic() < until:
         time.sleep(0.2)
     looks = []
-    for _ in range(5):
-        time.sleep(0.5)
+    for _ in range(8):  # the server gives memory back some seconds after it was last busy
+        time.sleep(1)
         metric(port, "charloom_active_texts")
         looks.append(memory(process))
     return min(looks)

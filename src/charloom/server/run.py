@@ -7,6 +7,7 @@ import logging
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ _LAST_WORDS_SECONDS = 0.5
 _CANCEL_SECONDS = 0.25
 _OF_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 _MMAP_THRESHOLD, _LARGE_BLOCK = -3, 65_536  # the first as of malloc.h
+_ARENA_MAX, _ARENAS = -8, 2  # the first as of malloc.h
+_TRIM_SECONDS = 5.0
 
 
 def serve(
@@ -72,6 +75,7 @@ def serve(
     """
     _require_no_loop()
     limits = limits or Limits()
+    _return_memory()
     with _listening(host, port) as listener:
         _raise_open_files(limits)
         with few_threads(max(1, available_cores() - 1) if threads is None else threads):
@@ -84,7 +88,6 @@ def serve(
         metrics = Metrics()
         engine = Engine(limits, metrics.sending_seconds.observe)
         service = Service(catalog, engine, limits, metrics, token, logs_prompts)
-        _return_memory()
         names = [*hosts, host, socket.gethostname()]
         config = uvicorn.Config(
             application(service, hosts=names, origins=origins, reloads=reloads),
@@ -189,7 +192,9 @@ def _return_memory() -> None:
     glibc comes to keep them, and small ones settle in their places: a thousand streams then took twice the memory.
     """
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LARGE_BLOCK)
+        library = ctypes.CDLL(None)
+        library.mallopt(_MMAP_THRESHOLD, _LARGE_BLOCK)
+        library.mallopt(_ARENA_MAX, _ARENAS)  # each thread would have a heap of its own, with gaps of its own
 
 
 class _Server(uvicorn.Server):
@@ -200,6 +205,8 @@ class _Server(uvicorn.Server):
         self._service = service
         self._ready = ready
         self.signals: list[int] = []
+        self._trimmed = 0.0
+        self._answered = 0
         service.shut_down = self._shut_down
 
     def _shut_down(self) -> None:
@@ -208,6 +215,19 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        self._trim()
+        return await super().on_tick(counter)
+
+    def _trim(self) -> None:
+        """Gives back what freed blocks leave between others, when nothing has been under way for a moment."""
+        now, answered = time.monotonic(), self.server_state.total_requests
+        if self.server_state.tasks or answered == self._answered or now - self._trimmed < _TRIM_SECONDS:
+            return
+        self._trimmed, self._answered = now, answered
+        with contextlib.suppress(OSError, AttributeError):  # glibc's alone
+            ctypes.CDLL(None).malloc_trim(0)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.is_draining = True
