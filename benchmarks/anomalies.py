@@ -1,9 +1,11 @@
-"""`python -m benchmarks.anomalies [BUDGET]`: how well bits per character find the odd lines of a log.
+"""`python -m benchmarks.anomalies [BUDGET [repeating]]`: how well bits per character find the odd lines of a log.
 
 The log is made here: lines of five services, with their own messages, users, addresses, ports and times. The training
 log is ordinary but for 1 line in 500 that nobody took out. In the log that is scored 1 line in 100 is odd, in a way
 that is odd only for who has read the line's beginning: a message of another service, a level that does not go with its
 message, an address whose parts are too large, a word cut short, fields in another order, a name that repeats wrongly.
+With `repeating`, three of four lines are one of a few that repeat word for word, as the beats and checks of a service
+do: copies of held-out lines are trained on, or these would be odd to the model.
 Printed are areas under the ROC curve, for all odd lines and for each kind, of charloom and of a 6-gram model; lines are
 rated by the mean of all characters' bits, and by that of the three most surprising ones (`score --by peak`).
 """
@@ -141,10 +143,26 @@ KINDS: dict[str, Callable[[Random], Parts]] = {
 }
 
 
-def log_lines(rng: Random, count: int, odd: float) -> list[tuple[str, str]]:
-    """Returns `count` lines, each with its kind: "" for an ordinary one, and by chance `odd` one of KINDS."""
+REPEATING = (
+    "INFO cron[101]: (root) CMD (run-parts /etc/cron.hourly)",
+    "INFO nginx[202]: GET /health 200",
+    "INFO postgres[303]: checkpoint starting: time",
+    "INFO backup[404]: nothing to do",
+    "WARN nginx[202]: upstream slow, retried",
+)
+"""Lines that repeat word for word."""
+
+
+def log_lines(rng: Random, count: int, odd: float, repeating: float = 0.0) -> list[tuple[str, str]]:
+    """Returns `count` lines, each with its kind: "" for an ordinary one, and by chance `odd` one of KINDS.
+
+    By chance `repeating` a line is one of REPEATING.
+    """
     lines = []
     for _ in range(count):
+        if repeating and rng.random() < repeating:
+            lines.append((rng.choice(REPEATING), ""))
+            continue
         kind = rng.choice(list(KINDS)) if rng.random() < odd else ""
         service, level, message = (KINDS[kind] if kind else rng.choice(_SERVICES))(rng)
         lines.append((f"{level} {service}[{rng.randint(100, 32_000)}]: {message}", kind))
@@ -166,8 +184,9 @@ def main() -> None:
     """Prints the table."""
     budget = sys.argv[1] if len(sys.argv) > 1 else "2m"
     rng = Random(0)
-    train = [line for line, _ in log_lines(rng, TRAINED_ON, 1 / 500)]
-    test = log_lines(rng, SCORED, 1 / 100)
+    repeating = 0.75 if "repeating" in sys.argv[2:] else 0.0
+    train = [line for line, _ in log_lines(rng, TRAINED_ON, 1 / 500, repeating)]
+    test = log_lines(rng, SCORED, 1 / 100, repeating)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log.txt"
         path.write_text("".join(f"{line}\n" for line in train))
