@@ -59,6 +59,18 @@ def test_what_nobody_asked_for_begins_when_the_text_is_read(asked):
     assert notice.startswith("budget 27s, which suits a text of this length")
 
 
+def test_what_is_compiled_first_is_no_part_of_a_budget_that_nobody_asked_for(monkeypatch):
+    clock = budget(np.inf)
+
+    def training_speed(network, lanes, unroll_length):
+        clock.go_on_from(50.0)  # of a compiler, on a busy machine
+        return SPEED
+
+    monkeypatch.setattr(planning, "training_speed", training_speed)
+    settings, _, _ = planned(5_000, TrainingSettings(), clock)
+    assert settings.training.budget == 70
+
+
 def test_the_time_to_score_in_is_no_time_to_train_in():
     training = TrainingSettings(budget=20.0)
     _, speed, (_, because) = planned(2_000_000, replace(training, validation=1_000_000), budget(np.inf))

@@ -33,19 +33,20 @@ def with_length(
     training, characters = settings.training, len(parts.train)
     if training.epochs is not None or training.updates is not None:
         return settings, 0.0
+    fitted, _ = fit_lanes(training, characters)
+    speed = training_speed(reference(settings.network), fitted.lanes, fitted.unroll_length)
     budget = training.budget
     if budget is None:
         budget = default_budget(characters + len(parts.validation))
-        budget += round(clock.spent + clock.reserved)  # what nobody asked for begins when the text is read
-        training = replace(training, budget=budget)
+        # What nobody asked for begins when the text is read and the kernels are compiled.
+        budget += round(clock.spent + clock.reserved)
+        training, fitted = replace(training, budget=budget), replace(fitted, budget=budget)
         yield Notice(
             f"budget {shortest_seconds(budget)}, which suits a text of this length; --budget, --epochs and "
             "--updates set how long to train"
         )
     clock.seconds = budget
     given = PICKED if settings.resume else settings.given  # all was picked before
-    fitted, _ = fit_lanes(training, characters)
-    speed = training_speed(reference(settings.network), fitted.lanes, fitted.unroll_length)
     closing = (1 + PASSES) * len(parts.validation)
     left = max(1.0, clock.left)
     choice = pick(settings.network, fitted, given, characters, parts.vocabulary.size, left, speed, closing)
