@@ -25,6 +25,10 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 install_import_hook("charloom", f"{typechecker.__name__}.check")
 
+from charloom.machine import own_process  # noqa: E402  # behind the hook
+
+own_process()
+
 
 @pytest.fixture(scope="session")
 def data_folder() -> str:

@@ -6,15 +6,12 @@
     model.save("book.safetensors")
     model = cl.load("book.safetensors")
 
-Names are resolved when they are first used, so that importing charloom loads no JAX.
+Names are resolved when they are first used, so that importing charloom loads no JAX. Nothing of the program that
+imports it is changed: neither its environment, nor JAX's settings, nor its logging.
 """
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-# XLA reads it when it is first loaded, by whatever imports JAX first.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 __version__ = "0.1.0"
 

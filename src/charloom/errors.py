@@ -65,3 +65,7 @@ class InUseError(OutputError):
 
 class RunFolderError(CharloomError):
     """A run cannot be gone on with: it is not there, damaged, or of another text, version or settings."""
+
+
+class ForkedError(CharloomError, RuntimeError):
+    """A process that was forked cannot compute with what its parent had begun to compute with."""

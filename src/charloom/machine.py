@@ -1,7 +1,7 @@
-"""This machine: the cores that this process may use, and JAX set up for small programs on them.
+"""This machine: the cores that this process may use; and what charloom sets in a process that is its own.
 
-Imported before JAX by whatever computes: JAX reads the number of threads and the level of its
-chatter when it is first loaded.
+A library changes nothing of the program that imports it. The command line's process is charloom's own, and says so
+before JAX is loaded, which reads the number of threads and the level of its chatter then.
 """
 
 import logging
@@ -15,7 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from charloom.own_folders import NotOwnError, is_own_file, own_folder
 from charloom.settings import require_count
+
+logger = logging.getLogger("charloom")
 
 _CGROUP = Path("/sys/fs/cgroup")
 _CGROUP_QUOTA = _CGROUP / "cpu.max"
@@ -133,24 +136,59 @@ def peak_memory_bytes() -> int | None:
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def set_up_jax() -> None:
-    """Quiets JAX, keeps what it compiles, and has products in full float32; the user's own settings come first."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault(_XLA_POOL, str(max(available_cores(), _SMALLEST_POOL)))
-    import jax
-    from platformdirs import user_cache_path
+_owns_process = False
 
+
+def own_process() -> None:
+    """Tells charloom that this process is its own, to be set up when JAX is loaded. The user's settings come first.
+
+    For programs: the command line, benchmarks and tests. JAX is then quiet, keeps what it compiles for the next
+    process, and uses the cores that there are.
+    """
+    global _owns_process
+    _owns_process = True
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def set_up_jax() -> None:
+    """Loads JAX; in a process of charloom's own it is set up. Elsewhere nothing is changed."""
+    if _owns_process:
+        os.environ.setdefault(_XLA_POOL, str(max(available_cores(), _SMALLEST_POOL)))
+    import jax
+
+    if not _owns_process:
+        return
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
     logging.getLogger("jax._src.compiler").setLevel(logging.ERROR)
     # A cache that cannot be used costs time, and is no user's business.
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
     config: Any = jax.config  # untyped
-    if config.jax_compilation_cache_dir is None:
-        config.update("jax_compilation_cache_dir", str(user_cache_path("charloom") / "jax"))
+    if config.jax_compilation_cache_dir is None and config.jax_enable_compilation_cache:
+        try:
+            folder = _programs_folder()
+        except NotOwnError as problem:
+            logger.warning("compiled programs are not kept: %s", problem)
+            return
+        config.update("jax_compilation_cache_dir", str(folder))
         config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    if config.jax_default_matmul_precision is None:
-        config.update("jax_default_matmul_precision", "highest")  # or a GPU would round to ten bits what it multiplies
+
+
+def _programs_folder() -> Path:
+    """Returns the folder of programs that JAX compiled, which it reads and runs whatever they are.
+
+    Raises:
+        NotOwnError: others could have written there, or something there is no file.
+    """
+    folder = own_folder("jax")
+    try:
+        with os.scandir(folder) as entries:
+            strange = next((entry.name for entry in entries if not is_own_file(entry)), None)
+    except OSError as error:
+        raise NotOwnError(f"cannot read {folder}: {error.strerror or error}") from error
+    if strange is not None:
+        raise NotOwnError(f"{folder / strange} is not a file of this user's alone. Remove it")
+    return folder
 
 
 def jax_facts() -> dict[str, str]:

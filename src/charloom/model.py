@@ -17,11 +17,10 @@ from charloom.artifacts import Output, OutputKind, made_with, read_tensor_file, 
 from charloom.description import described
 from charloom.errors import ModelFileError, SettingError, TooShortError, UnknownCharacterError
 from charloom.inference import (
-    NativeStream,
     Next,
     Score,
     Scorer,
-    Stream,
+    TextCarry,
     prediction,
     read_on,
     read_prompt,
@@ -162,7 +161,7 @@ class TextModel:
             check=check,
         )
 
-    def next(self, text: str = "", carry: Stream | NativeStream | None = None) -> Next:
+    def next(self, text: str = "", carry: TextCarry | None = None) -> Next:
         """Returns how likely each character is to come next, and the state to go on from.
 
         Args:
@@ -170,6 +169,7 @@ class TextModel:
             carry: of an earlier `Next`, which `text` goes on from; None for the beginning of a text.
 
         Raises:
+            SettingError: `carry` is of another model.
             UnknownCharacterError: `text` has a character that the model does not know.
 
         For a text as it is typed:
@@ -182,12 +182,13 @@ class TextModel:
             window, token_ids = self.prompt_ids(text, "error", None)
             stream = read_prompt(self.network, token_ids, window)
         else:
+            if not isinstance(carry, TextCarry):
+                raise SettingError("carry", f"is the carry of an earlier `next`; got {type(carry).__name__}")
             self._require_open(text)
-            stream = read_on(self.network, carry, self.vocabulary.encode(self.seen(text)))
+            stream = read_on(self.network, carry.stream_of(self.network), self.vocabulary.encode(self.seen(text)))
         units = self.vocabulary.units
-        return prediction(
-            stream, self.vocabulary.characters if units == "chars" else bytes(range(256)).decode("latin-1")
-        )
+        characters = self.vocabulary.characters if units == "chars" else bytes(range(256)).decode("latin-1")
+        return prediction(self.network, stream, characters)
 
     def embed(self, text: str) -> np.ndarray:
         """Returns the state after `text` as a vector: the outputs of all layers, float32, of size layers × hidden."""

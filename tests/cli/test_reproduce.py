@@ -56,6 +56,13 @@ def test_results_are_as_promised(alphabet):
     assert load(alphabet / "alphabet/stateful/model.safetensors").settings.hidden == 16
 
 
+def test_a_rung_comes_to_the_same_where_jax_computes_in_64_bits(charloom, alphabet, tmp_path):
+    done = charloom("reproduce", "--quick", "alphabet/stateful", "--out", tmp_path, JAX_ENABLE_X64="1")
+    assert done.returncode == 0, done.stderr
+    wide, wanted = (results_of(folder)["studies"]["alphabet"]["stateful"] for folder in (tmp_path, alphabet))
+    assert wide["losses"] == wanted["losses"]
+
+
 class Page(HTMLParser):
     """Collects a page's tags, and complains of those that are not closed."""
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charloom.data import Lanes, TokenStream
-from charloom.errors import TooShortError
+from charloom.errors import SourceError, TooShortError
 
 
 def stream_of(length, starts=(0,)):
@@ -88,3 +88,12 @@ def test_a_text_too_short_is_refused_with_what_would_do():
         Lanes(TokenStream(np.zeros(19264, np.uint8), np.zeros(1, np.int64)), 64, 512)
     with pytest.raises(TooShortError, match="do not fill 64 lanes"):
         Lanes(stream_of(10), 64, 8)
+
+
+@pytest.mark.parametrize("read", ["circular", "lanes"])
+def test_an_id_beyond_the_vocabulary_is_refused_where_it_is_read(read):
+    damaged = TokenStream(np.array([0, 1, 2, 9, 1, 0, 2, 1], np.uint8), np.zeros(1, np.int64), vocab_size=3)
+    before, after = damaged.split(3)
+    assert before.circular(-1, 7).tolist() == [2, 0, 1, 2, 0, 1, 2]
+    with pytest.raises(SourceError, match="has id 9, and only 3 characters"):
+        after.circular(0, 2) if read == "circular" else Lanes(damaged, 2, 2).block(0, 2, 2)

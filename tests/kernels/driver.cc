@@ -15,11 +15,41 @@
 #include <limits>
 #include <memory>
 #include <random>
+#include <stdexcept>
 #include <string>
 
 #include "dense.h"
 #include "generator.h"
 #include "sequence.h"
+
+namespace {
+
+// Allocations until one fails, in any thread; below zero none does.
+std::atomic<int64_t> allocations_left{-1};
+
+void* allocated(size_t size, size_t alignment) {
+  if (allocations_left.load() >= 0 && allocations_left.fetch_sub(1) == 0) throw std::bad_alloc();
+  void* memory = std::aligned_alloc(alignment, (std::max(size, size_t{1}) + alignment - 1) / alignment * alignment);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+
+}  // namespace
+
+void* operator new(size_t size) { return allocated(size, alignof(std::max_align_t)); }
+void* operator new(size_t size, std::align_val_t alignment) { return allocated(size, static_cast<size_t>(alignment)); }
+void* operator new(size_t size, const std::nothrow_t&) noexcept {
+  try {
+    return operator new(size);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, const std::nothrow_t&) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
 
 namespace {
 
@@ -445,6 +475,55 @@ void check_fork() {
   check(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a forked child does not come to its parent's answer");
 }
 
+// Whoever of the team fails, and wherever, the caller gets one error, and the next call its answer.
+void check_failures() {
+  Team& team = Team::of_process();
+  const auto meet = [&](int failing, int at) {
+    std::atomic<int> sum{0};
+    team.run(3, 64, [&](Member member, Scratch) {
+      for (int meeting = 0; meeting < 4; ++meeting) {
+        if (member.index % member.members == failing && meeting == at) throw std::runtime_error("as asked");
+        sum += meeting;
+        member.wait();
+      }
+    });
+    return sum.load();
+  };
+  for (int round = 0; round < 200; ++round)
+    for (int failing : {0, 1, 2})
+      for (int at : {0, 1, 3}) {
+        std::string said;
+        try {
+          meet(failing, at);
+        } catch (const std::runtime_error& error) {
+          said = error.what();
+        }
+        check(said == "as asked", "a member's failure is not told");
+        check(meet(-1, 0) == 18, "after a member's failure the team does not work");
+      }
+}
+
+// Every allocation of a call fails once, in whichever thread makes it.
+template <class Call, class Answer>
+void check_without_memory(const std::string& name, const Answer& wanted, const Call& call) {
+  int failures = 0;
+  for (bool failed = true; failed; ++failures) {
+    Team::of_process().dismiss();  // so that threads are started anew, too
+    failed = false;
+    allocations_left = failures;
+    try {
+      call();
+    } catch (const std::bad_alloc&) {
+      failed = true;
+    }
+    const bool was_reached = allocations_left.exchange(-1) < 0;
+    if (!failed && was_reached) failed = true;  // done with less: fewer threads, or less room to sort in
+    if (failures > 10'000) break;
+    check(call() == wanted, name + ": another answer after an allocation that failed");
+  }
+  check(failures > 1 && failures < 10'000, name + ": " + std::to_string(failures) + " allocations");
+}
+
 template <class Cell>
 void check_generator(int layers, int hidden, int vocab, bool with_head, SamplingRule rule) {
   std::mt19937 random(11);
@@ -516,6 +595,72 @@ void check_generator(int layers, int hidden, int vocab, bool with_head, Sampling
     check(std::equal(alone.begin(), alone.end(), all.begin() + i * alone.size()), name + " writes another text in company");
     for (int32_t token : alone) check(token >= 0 && token < vocab, name + " writes what is no token");
   }
+  if (rule.top_k) check_without_memory(name, all, [&] { return write(indexes, 3); });
+}
+
+template <class Call>
+void check_refused(const Call& call, const std::string& what) {
+  std::string said;
+  try {
+    call();
+  } catch (const Invalid& error) {
+    said = error.what();
+  }
+  check(!said.empty(), what + " is taken");
+}
+
+// What would be read or written out of bounds is refused.
+void check_bounds() {
+  const std::vector<int32_t> good = {0, 4, 2}, high = {0, 5, 2}, low = {0, -1, 2};
+  require_rows(good.data(), 3, 5);
+  require_rows(low.data(), 3, 5, true);
+  check_refused([&] { require_rows(high.data(), 3, 5); }, "a row beyond the table");
+  check_refused([&] { require_rows(high.data(), 3, 5, true); }, "a row beyond the table");
+  check_refused([&] { require_rows(low.data(), 3, 5); }, "a row before the table");
+
+  constexpr int kHidden = 4, kVocab = 3;
+  const Floats zeros(16 * kHidden * kHidden);
+  const std::vector<const float*> kernels(2, zeros.data());
+  const std::vector<Activations> with(2);
+  const Weights right{2, kHidden, kVocab, kVocab, zeros.data(), kernels.data(), kernels.data(), kernels.data(), kernels.data(), with.data(),
+                      zeros.data(), zeros.data()};
+  const auto refused = [&](const std::string& what, const auto& change) {
+    Weights weights = right;
+    change(weights);
+    check_refused([&] { Generator<GRU>{weights}; }, what);
+  };
+  refused("a network without layers", [](Weights& weights) { weights.layers = 0; });
+  refused("a network without units", [](Weights& weights) { weights.hidden = 0; });
+  refused("a vocabulary larger than the table", [](Weights& weights) { weights.rows = kVocab - 1; });
+  refused("a network without a table", [](Weights& weights) { weights.table = nullptr; });
+  refused("a network without recurrent biases", [](Weights& weights) { weights.recurrent_biases = nullptr; });
+  refused("a head without a bias", [](Weights& weights) { weights.head_bias = nullptr; });
+  refused("outputs that are too few logits", [](Weights& weights) { weights.head_kernel = weights.head_bias = nullptr; });
+
+  const Generator<GRU> generator(right);
+  Floats state(2 * kHidden), logits(kVocab);
+  const std::vector<uint32_t> powers(2048);
+  int32_t rows[] = {0, -1};
+  const Writer writer{{0, 0}, 0, 0, SamplingRule{1, 0, 0, 1, powers.data(), powers.data()}};
+  const auto run = [&](const auto& change) {
+    Streams streams{1, 1, state.data(), nullptr, logits.data()};
+    Writer of_stream = writer;
+    rows[0] = 0, rows[1] = -1;
+    Task task{2, rows, &of_stream};
+    change(streams, of_stream, task);
+    generator.run(streams, task, 2);
+  };
+  run([](Streams&, Writer&, Task&) {});
+  const auto refused_run = [&](const std::string& what, const auto& change) { check_refused([&] { run(change); }, what); };
+  refused_run("a row of a larger vocabulary", [&](Streams&, Writer&, Task&) { rows[0] = kVocab; });
+  refused_run("less than no streams", [](Streams& streams, Writer&, Task&) { streams.count = -1; });
+  refused_run("more streams than there is room for", [](Streams& streams, Writer&, Task&) { streams.count = 2; });
+  refused_run("a missing state", [](Streams& streams, Writer&, Task&) { streams.hidden = nullptr; });
+  refused_run("a text that nobody writes", [](Streams&, Writer&, Task& task) { task.writers = nullptr; });
+  refused_run("a negative top_k", [](Streams&, Writer& of, Task&) { of.rule.top_k = -1; });
+  refused_run("a temperature that is no number",
+              [](Streams&, Writer& of, Task&) { of.rule.temperature = std::numeric_limits<float>::quiet_NaN(); });
+  refused_run("a missing table of powers", [](Streams&, Writer& of, Task&) { of.rule.fine = nullptr; });
 }
 
 }  // namespace
@@ -562,6 +707,12 @@ int main(int count, char** arguments) {
   }
   check_denormals();
   check_at_the_same_time();
+  check_failures();
+  check_bounds();
+  for (int cell = 0; cell < 3; ++cell) {
+    const Problem p = make(cell, 128, 16, 3, 40, 7);
+    check_without_memory(p.name(), run(p, 1).d_recurrent_kernel, [&] { return run(p, 3).d_recurrent_kernel; });
+  }
   if (may_fork) check_fork();
   Team::of_process().dismiss();
   std::printf("%d of %d checks hold\n", checked - wrong, checked);

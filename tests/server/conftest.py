@@ -77,11 +77,15 @@ class Served:
 WITH_LIMITS = """
 import sys
 from pathlib import Path
-from charloom.cli.serve import _log
+from charloom.cli.serve import SWITCH_SECONDS, _log
+from charloom.machine import few_threads, own_process
 from charloom.server import Limits, serve
+own_process()
+sys.setswitchinterval(SWITCH_SECONDS)
 _log()
 ready = lambda address: print(f"{address}: ready", flush=True)
-serve([Path(sys.argv[1])], port=0, limits=Limits(**eval(sys.argv[2])), ready=ready)
+limits = Limits(**eval(sys.argv[2]))
+serve([Path(sys.argv[1])], port=0, limits=limits, while_loading=lambda: few_threads(1), ready=ready)
 """
 
 

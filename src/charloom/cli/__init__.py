@@ -22,6 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> "NoReturn":
         open_streams()
         watch_signals()
         from charloom.cli.run import run
+        from charloom.machine import own_process
+
+        own_process()
     except KeyboardInterrupt:
         sys.exit(130)
     status = run(sys.argv[1:] if arguments is None else arguments, began)

@@ -3,6 +3,8 @@
 import logging
 import os
 import re
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ import click
 from charloom.cli.options import FilePath
 from charloom.cli.streams import tell
 from charloom.errors import CharloomError
+
+# The engine comes back from its products every few milliseconds, and would wait for the network's thread as long again.
+SWITCH_SECONDS = 0.0005
 
 
 @click.command()
@@ -60,6 +65,7 @@ def serve(
             raise click.UsageError(f"--allow-host takes a name alone, such as example.org; got {name!r}.")
     _log()
 
+    from charloom.machine import available_cores, few_threads
     from charloom.server import Limits
     from charloom.server import serve as run
 
@@ -74,6 +80,7 @@ def serve(
     token = os.environ.get("CHARLOOM_TOKEN") or None
     if token is not None and not token.isascii():
         raise CharloomError("CHARLOOM_TOKEN has characters that a header cannot carry. Use ASCII alone.")
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         run(
             models,
@@ -85,7 +92,7 @@ def serve(
             origins=origins,
             reloads=reloads,
             limits=limits,
-            threads=threads,
+            while_loading=partial(few_threads, max(1, available_cores() - 1) if threads is None else threads),
             ready=_ready,
         )
     finally:

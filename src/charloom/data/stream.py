@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int64, Integer
 
+from charloom.errors import SourceError
 from charloom.settings import UnknownPolicy
 from charloom.text import Vocabulary
 
@@ -17,10 +18,13 @@ class TokenStream:
     Attributes:
         token_ids: in any integer type.
         starts: the positions where documents begin, ascending, the first of them 0.
+        vocab_size: which all ids are below, as is checked when they are read; None where they come from a vocabulary
+            of this process, and not from a disk.
     """
 
     token_ids: Integer[np.ndarray, " tokens"]
     starts: Int64[np.ndarray, " documents"]
+    vocab_size: int | None = None
 
     @classmethod
     def of_documents(cls, documents: Iterable[Integer[np.ndarray, " _"]]) -> "TokenStream":
@@ -58,8 +62,8 @@ class TokenStream:
         """Returns the streams before and from `position`; the second begins as a document there."""
         after = self.starts[self.starts > position] - position
         return (
-            TokenStream(self.token_ids[:position], self.starts[self.starts < position]),
-            TokenStream(self.token_ids[position:], np.concatenate([np.zeros(1, np.int64), after])),
+            TokenStream(self.token_ids[:position], self.starts[self.starts < position], self.vocab_size),
+            TokenStream(self.token_ids[position:], np.concatenate([np.zeros(1, np.int64), after]), self.vocab_size),
         )
 
     @property
@@ -68,11 +72,22 @@ class TokenStream:
         return np.split(self.token_ids, self.starts[1:])
 
     def circular(self, position: int, count: int) -> Integer[np.ndarray, " count"]:
-        """Returns `count` ids from `position` on, which may be -1; after the last comes the first."""
+        """Returns `count` ids from `position` on, which may be -1; after the last comes the first.
+
+        Raises:
+            SourceError: an id is none of the vocabulary's: the file was changed after it was written.
+        """
         position %= len(self)
         if position + count <= len(self):
-            return self.token_ids[position : position + count]
-        return np.take(self.token_ids, np.arange(position, position + count), mode="wrap")
+            token_ids = self.token_ids[position : position + count]
+        else:
+            token_ids = np.take(self.token_ids, np.arange(position, position + count), mode="wrap")
+        if self.vocab_size is not None and count and (highest := int(token_ids.max())) >= self.vocab_size:
+            raise SourceError(
+                f"the encoded text has id {highest}, and only {self.vocab_size} characters: it was changed after it "
+                "was written. Remove the folder that --cache names, and train again."
+            )
+        return token_ids
 
     def circular_starts(self, position: int, count: int) -> Bool[np.ndarray, " count"]:
         """Returns where documents begin among `count` positions from `position` on."""

@@ -4,7 +4,7 @@ from charloom.inference.costs import Cost, scored_pieces, settings_for
 from charloom.inference.generation import NativeStream, Stream, read_on, read_prompt, write
 from charloom.inference.line_scores import LineScore, score_lines, score_parts
 from charloom.inference.live import LiveTexts
-from charloom.inference.prediction import Next, logits_of, prediction, state_vector
+from charloom.inference.prediction import Next, TextCarry, logits_of, prediction, state_vector
 from charloom.inference.reading import PEAK, Guesses, Score, Scorer
 from charloom.inference.scoring import MeanScore, score_blocks
 from charloom.inference.unit_outputs import unit_outputs
@@ -23,6 +23,7 @@ __all__ = [
     "Scorer",
     "StopReason",
     "Stream",
+    "TextCarry",
     "Unfolding",
     "Writing",
     "lanes_of",

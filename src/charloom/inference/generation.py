@@ -5,6 +5,7 @@ company, and a stream's text must not depend on who else is written. The native 
 streams at a time. See docs/design/generation.md.
 """
 
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from jaxtyping import Array, Float, Int32, Integer, Shaped, UInt32
 from charloom.inference.sampling import SamplingRule, choose, native_writers, seed_words, uniforms
 from charloom.kernels import Activations, Generator, LayerWeights, Streams, compiled, takes_natively
 from charloom.models import CELLS, Carry, Dense, GRUCell, LogitsHead, Network
-from charloom.settings import SamplingSettings
+from charloom.settings import CellName, SamplingSettings
 
 BLOCK = 64
 """Characters a call: few enough to stream smoothly, enough that calls cost nothing."""
@@ -61,12 +62,14 @@ def read_prompt(
     """
     if window is not None:
         ids = jnp.asarray(prompt[-window:], jnp.int32)
-        return _read_window(network, Stream(_table(network), jnp.zeros(network.vocab_size), network.zero_carry(1), ids))
+        return _read_window(
+            network, Stream(_table(network), jnp.zeros(network.vocab_size, jnp.float32), network.zero_carry(1), ids)
+        )
     stream: Stream | NativeStream
     if (generator := _packed(network)) is not None:
         stream = NativeStream(generator, generator.begin(1))
     else:
-        stream = Stream(_table(network), jnp.zeros(network.vocab_size), network.zero_carry(1))
+        stream = Stream(_table(network), jnp.zeros(network.vocab_size, jnp.float32), network.zero_carry(1))
     return read_on(network, stream, np.concatenate([[network.start_row], prompt]))
 
 
@@ -150,17 +153,42 @@ def _write_natively(
         writers["position"] = position
 
 
+# Packed networks by their ids, for as long as they are there: packing takes longer than many a text.
+_generators: dict[int, Generator] = {}
+
+
 def _packed(network: Network) -> Generator | None:
-    """Returns the network, packed for writing; None where the native kernels do not take it."""
+    """Returns the network, packed for writing, once; None where the native kernels do not take it."""
+    if not _is_native(network):
+        return None
+    if (known := _generators.get(id(network))) is not None:
+        return known
+    generator = _generators[id(network)] = _generator(network)
+    weakref.finalize(network, _generators.pop, id(network), None)
+    return generator
+
+
+def _is_native(network: Network) -> bool:
     cells = network.cells
-    name = next((name for name, kind in CELLS.items() if type(cells[0]) is kind), None)
-    if name is None or not all(takes_natively(cell.recurrent_kernel, cell.cell_activation) for cell in cells):
-        return None  # a study may have cells of its own
+    return (
+        _native_cell(network) is not None
+        and isinstance(network.head, Dense | LogitsHead)
+        and all(type(cell) is type(cells[0]) for cell in cells)
+        and all(takes_natively(cell.recurrent_kernel, cell.cell_activation) for cell in cells)
+    )
+
+
+def _native_cell(network: Network) -> CellName | None:
+    """Returns the name by which the native kernels know the network's cells; a study may have cells of its own."""
+    return next((name for name in Generator.CELLS if type(network.cells[0]) is CELLS[name]), None)
+
+
+def _generator(network: Network) -> Generator:
+    name = _native_cell(network)
+    assert name is not None  # it is native
     head: tuple[np.ndarray, np.ndarray] | None = None
     if isinstance(network.head, Dense):
         head = np.asarray(network.head.kernel), np.asarray(network.head.bias)
-    elif not isinstance(network.head, LogitsHead):
-        return None
     layers = [
         LayerWeights(
             np.asarray(cell.kernel),
@@ -169,7 +197,7 @@ def _packed(network: Network) -> Generator | None:
             np.asarray(cell.recurrent_bias) if isinstance(cell, GRUCell) else None,
             Activations(cell.gate_activation, cell.cell_activation),
         )
-        for cell in cells
+        for cell in network.cells
     ]
     return Generator(name, np.asarray(_table(network)), layers, head)
 

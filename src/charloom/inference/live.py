@@ -99,7 +99,8 @@ class NativeTexts(LiveTexts):
     def join(
         self, stream: Stream | NativeStream, settings: SamplingSettings, seed: int, stream_index: int, position: int = 0
     ) -> None:
-        assert isinstance(stream, NativeStream)  # of the same generator
+        if not isinstance(stream, NativeStream) or stream.generator is not self._generator:
+            raise ValueError("the stream was read by another network")
         if self._count == len(self._writers):
             self._resize(2 * self._count)
         place = self._count
@@ -181,7 +182,8 @@ class ReferenceTexts(LiveTexts):
     def join(
         self, stream: Stream | NativeStream, settings: SamplingSettings, seed: int, stream_index: int, position: int = 0
     ) -> None:
-        assert isinstance(stream, Stream)  # of the same network
+        if not isinstance(stream, Stream) or stream.logits.shape != (self._network.vocab_size,):
+            raise ValueError("the stream was read by another network")
         rule, words = SamplingRule.of(settings), seed_words(seed)
         self._texts.append(_Text(stream, rule, words, stream_index, position, (stream, position)))
 

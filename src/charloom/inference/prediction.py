@@ -1,12 +1,46 @@
 """What comes next: the distribution of the next character, and the state to go on from."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Float32
 
+from charloom.errors import SettingError
 from charloom.inference.generation import NativeStream, Stream
+from charloom.models import Network
+
+
+@dataclass(frozen=True)
+class TextCarry:
+    """The state of one model behind a text. It belongs to that model, and says nothing to another.
+
+    Attributes:
+        network: what read the text.
+        stream: its state.
+    """
+
+    network: Network = field(repr=False)
+    stream: Stream | NativeStream = field(repr=False)
+
+    def stream_of(self, network: Network) -> Stream | NativeStream:
+        """Returns the state, for `network` to go on from.
+
+        Raises:
+            SettingError: it is of another network. The same weights, loaded twice, are one network.
+        """
+        if network is not self.network and not _are_equal(network, self.network):
+            raise SettingError("carry", "is of another model. Give the carry of a `next` of this one")
+        return self.stream
+
+
+def _are_equal(one: Network, other: Network) -> bool:
+    structures: list[Any] = [jax.tree.structure(network) for network in (one, other)]
+    if structures[0] != structures[1]:  # cells, vocabulary, and what a text begins after
+        return False
+    leaves = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.array_equal(np.asarray(ours), np.asarray(theirs)) for ours, theirs in leaves)
 
 
 @dataclass(frozen=True)
@@ -16,12 +50,12 @@ class Next:
     Attributes:
         log_probs: natural logarithms of the probabilities, in the order of the vocabulary; in float32.
         characters: what each of them is of; of bytes, Latin-1 characters of the same number.
-        carry: the state, to go on from.
+        carry: the state, for the same model to go on from.
     """
 
     log_probs: Float32[np.ndarray, " vocab"]
     characters: str = field(repr=False)
-    carry: Stream | NativeStream = field(repr=False)
+    carry: TextCarry = field(repr=False)
 
     @property
     def probs(self) -> Float32[np.ndarray, " vocab"]:
@@ -34,11 +68,12 @@ class Next:
         return [(self.characters[at], float(np.exp(self.log_probs[at]))) for at in order]
 
 
-def prediction(stream: Stream | NativeStream, characters: str) -> Next:
-    """Returns what `stream`, which has read a text, expects behind it."""
+def prediction(network: Network, stream: Stream | NativeStream, characters: str) -> Next:
+    """Returns what `network` expects behind the text that `stream` has read."""
     logits = logits_of(stream)
     highest = logits.max()
-    return Next(logits - (highest + np.log(np.exp(logits - highest).sum())), characters, stream)
+    log_probs = logits - (highest + np.log(np.exp(logits - highest).sum()))
+    return Next(log_probs, characters, TextCarry(network, stream))
 
 
 def logits_of(stream: Stream | NativeStream) -> Float32[np.ndarray, " vocab"]:

@@ -425,7 +425,11 @@ def _read_block(
 
     capacity, lanes, unroll_length = resets.shape
     shape = capacity, unroll_length, lanes
-    nothing = jnp.zeros(shape), jnp.zeros((*shape, guesses), jnp.int32), jnp.zeros((*shape, guesses))
+    nothing = (
+        jnp.zeros(shape, jnp.float32),
+        jnp.zeros((*shape, guesses), jnp.int32),
+        jnp.zeros((*shape, guesses), jnp.float32),
+    )
     return lax.fori_loop(0, updates, unroll, (nothing, carry))
 
 
@@ -434,6 +438,6 @@ def _best(
 ) -> tuple[Int32[Array, "unroll lanes guesses"], Float[Array, "unroll lanes guesses"]]:
     if guesses == 0:
         shape = (*logits.shape[:2], 0)
-        return jnp.zeros(shape, jnp.int32), jnp.zeros(shape)
+        return jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32)
     log_probs, ids = lax.top_k(jax.nn.log_softmax(logits), guesses)
     return ids, log_probs

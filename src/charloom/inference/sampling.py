@@ -46,9 +46,9 @@ class SamplingRule(NamedTuple):
         top_p: None for all characters.
     """
 
-    temperature: Float[Array, ""] | None
-    top_k: Int32[Array, ""] | None
-    top_p: Float[Array, ""] | None
+    temperature: Float[Array, ""] | np.float32 | None
+    top_k: Int32[Array, ""] | np.int32 | None
+    top_p: Float[Array, ""] | np.float32 | None
 
     @classmethod
     def of(cls, settings: SamplingSettings) -> "SamplingRule":
@@ -56,9 +56,9 @@ class SamplingRule(NamedTuple):
         if settings.temperature < _GREEDY_BELOW:
             return cls(None, None, None)
         return cls(
-            jnp.float32(settings.temperature),
-            None if settings.top_k is None else jnp.int32(settings.top_k),
-            None if settings.top_p is None or np.float32(settings.top_p) >= 1 else jnp.float32(settings.top_p),
+            np.float32(settings.temperature),
+            None if settings.top_k is None else np.int32(min(settings.top_k, np.iinfo(np.int32).max)),
+            None if settings.top_p is None or np.float32(settings.top_p) >= 1 else np.float32(settings.top_p),
         )
 
 
@@ -80,7 +80,8 @@ def _native_rule(settings: SamplingSettings) -> Shaped[np.ndarray, "1"]:
     writer = np.zeros(1, WRITER)
     writer["temperature"] = -1 if rule.temperature is None else rule.temperature
     writer["top_k"] = 0 if rule.top_k is None else rule.top_k
-    writer["top_p"] = 0 if rule.top_p is None else max(1, int(_fixed_point(rule.top_p)))
+    # As `_fixed_point`, without JAX: what is written natively needs none.
+    writer["top_p"] = 0 if rule.top_p is None else max(1, int(rule.top_p * np.float32(2**24)) << 8)
     writer["steps_a_nat"] = _STEPS_A_NAT
     writer["coarse"], writer["fine"] = _COARSE.ctypes.data, _FINE.ctypes.data
     return writer
@@ -94,7 +95,7 @@ def choose(logits: Float[Array, " vocab"], uniform: Float[Array, ""], rule: Samp
     """
     if rule.temperature is None:
         return jnp.argmax(logits).astype(jnp.int32)
-    cumulative = jnp.cumsum(_thinned(_weights(logits, rule.temperature), logits, rule))
+    cumulative = jnp.cumsum(_thinned(_weights(logits, jnp.asarray(rule.temperature)), logits, rule))
     point = _high_product(cumulative[-1], _fixed_point(uniform))
     return jnp.argmax(cumulative > point).astype(jnp.int32)
 
@@ -138,7 +139,7 @@ def _thinned(
     if rule.top_p is not None:
         reached = jnp.cumsum(descending)
         # Kept while those before it do not reach p; the first always, however small p is.
-        kept = reached - descending < _high_product(reached[-1], _fixed_point(rule.top_p))
+        kept = reached - descending < _high_product(reached[-1], _fixed_point(jnp.asarray(rule.top_p)))
         descending = jnp.where(kept.at[0].set(True), descending, 0)
     return jnp.zeros_like(weights).at[order].set(descending)
 

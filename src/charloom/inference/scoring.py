@@ -75,5 +75,5 @@ def _score_block(
         of_unroll = unroll_totals(logits, ids, scored[index].T)
         return jax.tree.map(lambda sums, one: sums.at[index].set(one), totals, of_unroll), carry
 
-    zeros = jnp.zeros(token_ids.shape[0])
+    zeros = jnp.zeros(token_ids.shape[0], jnp.float32)
     return lax.fori_loop(0, updates, unroll, (Totals(zeros, zeros), carry))

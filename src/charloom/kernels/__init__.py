@@ -1,11 +1,11 @@
-"""Kernels: one call runs one layer, or the head, over a whole unroll. Importing them sets JAX up."""
+"""Kernels: one call runs one layer, or the head, over a whole unroll. Importing them loads JAX."""
 
 from charloom.machine import set_up_jax
 
 set_up_jax()
 
 from charloom.kernels.choice import Kernels, kernels_in_use, reference_reason, takes_natively
-from charloom.kernels.compiled import compiled
+from charloom.kernels.compiled import compiled, own_settings, require_own_process
 from charloom.kernels.dense import dense
 from charloom.kernels.elman import elman_sequence, elman_step
 from charloom.kernels.generator import WRITER, Generator, LayerWeights, Streams
@@ -34,6 +34,8 @@ __all__ = [
     "kernels_in_use",
     "lstm_sequence",
     "lstm_step",
+    "own_settings",
     "reference_reason",
+    "require_own_process",
     "takes_natively",
 ]

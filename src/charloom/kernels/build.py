@@ -1,8 +1,4 @@
-"""The native kernels' library: compiled once for this processor, and kept in the user's cache.
-
-A library that others could have written is never loaded: its folder and the file must be this user's own, be no
-links, and be closed to the writing of others.
-"""
+"""The native kernels' library: compiled once for this processor, and kept in the user's cache."""
 
 import hashlib
 import logging
@@ -10,24 +6,26 @@ import os
 import platform
 import shlex
 import shutil
-import stat
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
+
+from charloom.own_folders import NotOwnError, is_own_file, own_folder
 
 logger = logging.getLogger("charloom")
 
 _SOURCES = (
     *("vectors.h", "threads.h", "product.h", "cells.h", "layer.h", "forward.h", "backward.h", "sequence.h"),
-    *("dense.h", "sampling.h", "generator.h", "handlers.cc"),
+    *("checks.h", "dense.h", "sampling.h", "generator.h", "handlers.cc"),
 )
 _FLAGS = ("-std=c++20", "-O2", "-pthread")
 _SHARED = ("-fPIC", "-shared")
 _NAMES = ("c++", "g++", "clang++")
 _SECONDS = 300
+_COMPILING = "compiling-"
 
 
 class KernelsUnavailableError(Exception):
@@ -59,7 +57,10 @@ def library_path() -> Path:
     ):
         key.update(part if isinstance(part, bytes) else str(part).encode())
         key.update(b"\0")
-    folder = _folder()
+    try:
+        folder = own_folder("kernels")
+    except NotOwnError as problem:
+        raise KernelsUnavailableError(str(problem)) from problem
     path = folder / f"kernels-{key.hexdigest()[:16]}.so"
     if not _is_whole(path):
         _compile([*command, "-isystem", jax.ffi.include_dir()], sources, path)
@@ -97,35 +98,14 @@ def _processor() -> str:
         return f"{platform.machine()} {platform.processor()}"
 
 
-def _folder() -> Path:
-    from platformdirs import user_cache_path
-
-    folder = user_cache_path("charloom") / "kernels"
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise KernelsUnavailableError(f"cannot make {folder}: {error.strerror or error}") from error
-    if not _is_safe(folder, stat.S_ISDIR):
-        raise KernelsUnavailableError(f"{folder} is not this user's alone. Remove it")
-    return folder
-
-
 def _is_whole(path: Path) -> bool:
     """Returns whether the library is there, and as it was compiled: loading half of one would end the process."""
-    if not _is_safe(path, stat.S_ISREG):
+    if not is_own_file(path):
         return False
     try:
         return path.with_suffix(".sha256").read_text() == hashlib.sha256(path.read_bytes()).hexdigest()
     except (OSError, ValueError):
         return False
-
-
-def _is_safe(path: Path, is_kind: Callable[[int], bool]) -> bool:
-    try:
-        found = path.lstat()
-    except OSError:
-        return False
-    return is_kind(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _compile(command: Sequence[str], sources: dict[str, bytes], path: Path) -> None:
@@ -137,12 +117,13 @@ def _compile(command: Sequence[str], sources: dict[str, bytes], path: Path) -> N
             if _is_whole(path):  # another process was at it
                 return
             logger.warning("compiling charloom's kernels for this processor, once; some seconds")
-            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            _remove_left_behind(path)
+            with _compiling_folder(path) as folder:
                 for name, source in sources.items():
-                    (Path(folder) / name).write_bytes(source)
-                made = Path(folder) / "kernels.so"
+                    (folder / name).write_bytes(source)
+                made = folder / "kernels.so"
                 done = subprocess.run(
-                    [*command, str(Path(folder) / "handlers.cc"), "-o", str(made)],
+                    [*command, str(folder / "handlers.cc"), "-o", str(made)],
                     capture_output=True,
                     text=True,
                     errors="replace",
@@ -152,7 +133,7 @@ def _compile(command: Sequence[str], sources: dict[str, bytes], path: Path) -> N
                     said = next((line for line in done.stderr.splitlines() if "error" in line), "no reason given")
                     raise KernelsUnavailableError(f"{command[0]} failed: {said[:200]}")
                 made.chmod(0o700)
-                digest = Path(folder) / "digest"
+                digest = folder / "digest"
                 digest.write_text(hashlib.sha256(made.read_bytes()).hexdigest())
                 made.replace(path)
                 digest.replace(path.with_suffix(".sha256"))
@@ -160,3 +141,26 @@ def _compile(command: Sequence[str], sources: dict[str, bytes], path: Path) -> N
         raise KernelsUnavailableError(f"{command[0]} took more than {_SECONDS} s") from None
     except OSError as error:
         raise KernelsUnavailableError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _compiling_folder(path: Path) -> Iterator[Path]:
+    """Yields an empty folder to compile `path` in; whoever holds the lock of `path` is the only one there."""
+    folder = path.with_name(f"{_COMPILING}{path.stem}")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_left_behind(path: Path) -> None:
+    """Removes what processes left that were killed while they compiled other libraries: nobody has their locks."""
+    from filelock import FileLock, Timeout
+
+    for left in path.parent.glob(f"{_COMPILING}kernels-*"):
+        library = path.with_name(f"{left.name.removeprefix(_COMPILING)}.so")
+        if library != path:
+            with suppress(Timeout, OSError), FileLock(library.with_suffix(".lock"), timeout=0):
+                shutil.rmtree(left, ignore_errors=True)

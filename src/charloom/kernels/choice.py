@@ -18,12 +18,12 @@ from jaxtyping import Array, Float
 from charloom.errors import CharloomError
 from charloom.kernels.build import KernelsUnavailableError, library_path
 from charloom.kernels.inputs import LayerInputs
+from charloom.kernels.operations import HANDLERS, declare
 from charloom.machine import available_cores
 from charloom.settings import CellActivation
 
 logger = logging.getLogger("charloom")
 
-_HANDLERS = tuple(f"{part}_{way}" for part in ("lstm", "gru", "elman", "dense") for way in ("forward", "backward"))
 _AS_ASKED = "CHARLOOM_KERNELS says so"
 _CHOICES = ("native", "reference", "auto")
 # Those under which a unit needs no other.
@@ -159,9 +159,10 @@ def _load() -> tuple[ctypes.CDLL, str]:
         library = ctypes.CDLL(str(path))
     except OSError as error:
         raise KernelsUnavailableError(f"cannot load {path}: {error}") from error
+    declare(library)
     # Programs that JAX keeps between processes know handlers by their names: another source has other names.
     suffix = path.stem.removeprefix("kernels-")
-    for handler in _HANDLERS:
+    for handler in HANDLERS:
         # JAX leaves this function without types.
         function = jax.ffi.pycapsule(getattr(library, f"charloom_{handler}"))  # type: ignore[no-untyped-call]
         jax.ffi.register_ffi_target(f"charloom_{handler}_{suffix}", function, platform="cpu")

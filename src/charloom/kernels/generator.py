@@ -3,16 +3,18 @@
 import ctypes
 import weakref
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int32, Shaped
 
 from charloom.kernels.choice import loaded_library
 from charloom.kernels.native import Activations
+from charloom.kernels.operations import call, require_array
 from charloom.settings import CellName
 
-_CELLS: tuple[CellName, ...] = ("lstm", "gru", "elman")
+# How many pre-activations a unit has, of each cell, in the order of the library's numbers for them.
+_PARTS: dict[CellName, int] = {"lstm": 4, "gru": 3, "elman": 1}
 _Pointer = ctypes.c_void_p
 
 
@@ -92,7 +94,13 @@ class _Task(ctypes.Structure):
 
 
 class Generator:
-    """A network's weights, packed for writing."""
+    """A network's weights, packed for writing.
+
+    Attributes:
+        CELLS: the cells that there are native kernels for.
+    """
+
+    CELLS: ClassVar[tuple[CellName, ...]] = tuple(_PARTS)
 
     def __init__(
         self,
@@ -111,17 +119,17 @@ class Generator:
 
         Raises:
             MemoryError: there is not enough for a copy of them.
+            ValueError: they do not fit one another.
         """
         library = loaded_library()
-        library.charloom_new_generator.restype = _Pointer
-        library.charloom_run_generator.restype = ctypes.c_bool
         self.layers, self.hidden = len(layers), len(layers[0].recurrent_kernel)
         self.vocab = self.hidden if head is None else len(head[1])
-        held = [np.ascontiguousarray(array, np.float32) for array in (table, *(head or ()))]
+        _require_fitting(cell, table, layers, head)
+        held = [np.ascontiguousarray(array) for array in (table, *(head or ()))]
 
         def pointers(name: str) -> ctypes.Array[ctypes.c_void_p]:
             arrays = [getattr(layer, name) for layer in layers]
-            kept = [None if array is None else np.ascontiguousarray(array, np.float32) for array in arrays]
+            kept = [None if array is None else np.ascontiguousarray(array) for array in arrays]
             held.extend(array for array in kept if array is not None)
             return (_Pointer * len(layers))(*(None if array is None else array.ctypes.data for array in kept))
 
@@ -139,13 +147,16 @@ class Generator:
             ctypes.addressof(activations),
             *(array.ctypes.data for array in held[1 : 1 + len(head or ())]),
         )
-        self._run = library.charloom_run_generator
-        self._handle = library.charloom_new_generator(_CELLS.index(cell), ctypes.byref(weights))
-        if not self._handle:
-            raise MemoryError("not enough memory for the weights")
-        delete = library.charloom_delete_generator
-        delete.argtypes = [_Pointer]
-        weakref.finalize(self, delete, self._handle)
+        made = _Pointer()
+        call(library.charloom_new_generator, self.CELLS.index(cell), ctypes.byref(weights), ctypes.byref(made))
+        self._run, self._handle = library.charloom_run_generator, made
+        weakref.finalize(self, library.charloom_delete_generator, made)
+
+    def __copy__(self) -> "Generator":
+        return self  # nothing of it ever changes, and its memory is to be given back once
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Generator":
+        return self
 
     def begin(self, streams: int) -> Streams:
         """Returns streams before their first character."""
@@ -168,12 +179,77 @@ class Generator:
             writers: as of `WRITER`; None where nothing is written. They stay as they are.
 
         Raises:
-            MemoryError: there is not enough for so many.
+            MemoryError: there is not enough for so many. What `streams` and `rows` hold is then lost.
+            ValueError: an array is not as it should be, a row not of the table, or a writer not one of `WRITER`.
         """
         count, steps = rows.shape
-        # Of streams that are some of others, a layer's states begin as far apart as those of all.
-        room = streams.hidden.strides[0] // streams.hidden.strides[1]
+        require_array("rows", rows, (count, steps), np.int32)
+        room = self._room(streams, count)
+        if not rows.flags.c_contiguous or not rows.flags.writeable:
+            raise ValueError("rows are to be in C order, and to be written to")
+        if writers is not None:
+            require_array("writers", writers, (count,), WRITER)
+            if not writers.flags.c_contiguous:
+                raise ValueError("writers are to be in C order")
         arrays = _Streams(count, room, *(array.ctypes.data for array in streams))
         task = _Task(steps, rows.ctypes.data, None if writers is None else writers.ctypes.data)
-        if not self._run(_Pointer(self._handle), ctypes.byref(arrays), ctypes.byref(task)):
-            raise MemoryError("not enough memory for so many streams")
+        call(self._run, self._handle, ctypes.byref(arrays), ctypes.byref(task))
+
+    def _room(self, streams: Streams, count: int) -> int:
+        """Returns how many streams the arrays are of, of which `streams` may be only the last ones.
+
+        Raises:
+            ValueError: they are not this network's, or of fewer streams than `count`.
+        """
+        hidden, cells, logits = streams
+        given = logits.shape[0]
+        for name, array in (("hidden", hidden), ("cells", cells)):
+            require_array(name, array, (self.layers, given, self.hidden), np.float32)
+        require_array("logits", logits, (given, self.vocab), np.float32)
+        if given < count:
+            raise ValueError(f"there are states of {given} streams, and rows of {count}")
+        a_stream = 4 * self.hidden
+        # Of streams that are some of others, a layer's states begin as far apart as those of all.
+        room = hidden.strides[0] // a_stream if self.layers > 1 else given
+        in_order = (room * a_stream, a_stream, 4)
+        if (
+            room < given
+            or any(array.strides[1:] != in_order[1:] for array in (hidden, cells))
+            or (self.layers > 1 and not hidden.strides[0] == cells.strides[0] == in_order[0])
+            or not logits.flags.c_contiguous
+            or not (hidden.flags.writeable and cells.flags.writeable and logits.flags.writeable)
+        ):
+            raise ValueError("states are to be in C order, and to be written to")
+        return room
+
+
+def _require_fitting(
+    cell: CellName,
+    table: np.ndarray,
+    layers: Sequence[LayerWeights],
+    head: tuple[np.ndarray, np.ndarray] | None,
+) -> None:
+    """Makes sure that the weights are those of one network, whose layers have one size.
+
+    Raises:
+        ValueError: a shape or a type is another.
+    """
+    hidden = len(layers[0].recurrent_kernel)
+    gates = _PARTS[cell] * hidden
+    require_array("the table", table, (len(table), gates), np.float32)
+    for number, layer in enumerate(layers):
+        require_array("a recurrent kernel", layer.recurrent_kernel, (hidden, gates), np.float32)
+        if number:
+            require_array("a kernel", layer.kernel, (hidden, gates), np.float32)
+            require_array("a bias", layer.bias, (gates,), np.float32)
+        if (layer.recurrent_bias is not None) != (cell == "gru"):
+            raise ValueError("recurrent biases are the GRU's")
+        if layer.recurrent_bias is not None:
+            require_array("a recurrent bias", layer.recurrent_bias, (gates,), np.float32)
+    if head is not None:
+        kernel, bias = head
+        require_array("the head's kernel", kernel, (hidden, len(bias)), np.float32)
+        require_array("the head's bias", bias, (len(bias),), np.float32)
+    vocab = hidden if head is None else len(head[1])
+    if len(table) < vocab:
+        raise ValueError(f"the table has {len(table)} rows, fewer than the {vocab} tokens that are written and read")

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int32
 
 from charloom.kernels.choice import WIDEST, kernels_in_use
 from charloom.kernels.inputs import Features, LayerInputs, Rows
+from charloom.kernels.operations import require_array
 from charloom.settings import CellActivation, GateActivation
 
 _State = Float[Array, "lanes hidden"]
@@ -72,8 +73,27 @@ class _Layer(NamedTuple):
     def of(cls, inputs: LayerInputs, *rest: Array) -> "_Layer":
         """Returns the layer, in which what there is none of is empty."""
         if isinstance(inputs, Rows):
-            return cls(inputs.ids, jnp.zeros((*inputs.shape, 0)), jnp.zeros((0, inputs.table.shape[1])), *rest)
-        return cls(jnp.zeros(inputs.shape, jnp.int32), inputs.values, inputs.kernel, *rest)
+            nothing = (jnp.zeros(shape, jnp.float32) for shape in ((*inputs.shape, 0), (0, inputs.table.shape[1])))
+            layer = cls(inputs.ids, *nothing, *rest)
+        else:
+            layer = cls(jnp.zeros(inputs.shape, jnp.int32), inputs.values, inputs.kernel, *rest)
+        layer._require_fitting(_table(inputs))
+        return layer
+
+    def _require_fitting(self, table: Float[Array, "rows gates"]) -> None:
+        """Makes sure that the arrays are of one layer; a check of the trace, which costs a call nothing.
+
+        Raises:
+            ValueError: a shape or a type is another.
+        """
+        steps, (hidden, gates), features = self.resets.shape, self.recurrent_kernel.shape, len(self.kernel)
+        require_array("rows", self.rows, steps, jnp.int32)
+        require_array("features", self.features, (*steps, features), jnp.float32)
+        require_array("kernel", self.kernel, (features, gates), jnp.float32)
+        require_array("recurrent kernel", self.recurrent_kernel, (hidden, gates), jnp.float32)
+        require_array("state", self.start, (steps[1], hidden), jnp.float32)
+        require_array("resets", self.resets, steps, jnp.bool_)
+        require_array("table", table, (len(table), gates), jnp.float32)
 
     def gradient_shapes(self, inputs: LayerInputs) -> tuple[tuple[int, ...], ...]:
         """Returns the shapes of the gradients of table, features, kernel and recurrent kernel."""

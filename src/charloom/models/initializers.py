@@ -5,16 +5,20 @@ Without a generator they are zeros of JAX's, whose shapes can be had without any
 whose weights are read from a file.
 """
 
+import os
+from contextlib import AbstractContextManager
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from threadpoolctl import threadpool_limits
+
+_SET_BY_IMPORT = "KMP_DUPLICATE_LIB_OK"  # by threadpoolctl
 
 
 def uniform(rng: np.random.Generator | None, shape: tuple[int, ...], limit: float) -> Float[Array, "..."]:
     """Returns float32 numbers between -limit and limit."""
     if rng is None:
-        return jnp.zeros(shape)
+        return jnp.zeros(shape, jnp.float32)
     return jnp.asarray((2 * rng.random(shape, np.float32) - 1) * np.float32(limit))
 
 
@@ -32,11 +36,21 @@ def orthogonal(rng: np.random.Generator | None, shape: tuple[int, int]) -> Float
     Source: Saxe, McClelland and Ganguli, 2014; the signs: Mezzadri, 2007, section 5.
     """
     if rng is None:
-        return jnp.zeros(shape)
-    with threadpool_limits(1, user_api="blas"):  # sums must not depend on the number of cores
+        return jnp.zeros(shape, jnp.float32)
+    with _one_blas_thread():  # sums must not depend on the number of cores
         tall, triangle = np.linalg.qr(rng.standard_normal((max(shape), min(shape)), np.float32))
     tall *= np.where(triangle.diagonal() < 0, -1, 1).astype(np.float32)
     return jnp.asarray(tall if shape[0] >= shape[1] else np.ascontiguousarray(tall.T))
+
+
+def _one_blas_thread() -> AbstractContextManager[object]:
+    before = os.environ.get(_SET_BY_IMPORT)
+    from threadpoolctl import threadpool_limits
+
+    if before is None:  # the host program's environment stays as it is
+        os.environ.pop(_SET_BY_IMPORT, None)
+    limits: AbstractContextManager[object] = threadpool_limits(1, user_api="blas")
+    return limits
 
 
 def zeros(size: int) -> Float[Array, " size"]:

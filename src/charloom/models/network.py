@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int32, Key
 
 from charloom.errors import SettingError
-from charloom.kernels import LayerInputs, Rows, dense
+from charloom.kernels import LayerInputs, Rows, dense, require_own_process
 from charloom.models.cells import CELLS, Cell
 from charloom.models.initializers import glorot_uniform, uniform, zeros
 from charloom.models.sequence_model import Carry, DropoutMasks, SequenceModel
@@ -91,6 +91,7 @@ class Network(SequenceModel):
                 f"must be {vocab_size}, the size of the vocabulary, where the head is {settings.head!r}; "
                 f"got {settings.hidden}",
             )
+        require_own_process()
         embedding = uniform(rng, (vocab_size, settings.embedding), 0.05) if settings.inputs == "embedding" else None
         input_sizes = [_input_size(settings, vocab_size)] + [settings.hidden] * (settings.layers - 1)
         cells = tuple(
@@ -105,6 +106,7 @@ class Network(SequenceModel):
         return tuple(cell.hidden for cell in self.cells)
 
     def zero_carry(self, lanes: int) -> Carry:
+        require_own_process()
         return tuple(cell.zero_carry(lanes) for cell in self.cells)
 
     @property

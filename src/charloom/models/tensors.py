@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from charloom.errors import ModelFileError
+from charloom.kernels import own_settings
 
 Tree = TypeVar("Tree")
 
@@ -28,6 +29,7 @@ def restored(like: Tree, tensors: Mapping[str, np.ndarray], path: Path) -> Tree:
 
     Raises:
         ModelFileError: a tensor is missing, surplus, or of another shape or type.
+        ForkedError: this process was forked after charloom had computed.
     """
     named = named_tensors(like)
     for name in named:
@@ -43,6 +45,7 @@ def restored(like: Tree, tensors: Mapping[str, np.ndarray], path: Path) -> Tree:
                 f"{path}: '{name}' is {tensor.dtype} of shape {tensor.shape}, its config says "
                 f"{named[name].dtype} of {named[name].shape}. The file was changed after it was written."
             )
-    leaves = [jax.numpy.asarray(tensors[name]) for name in named]
+    with own_settings():
+        leaves = [jax.numpy.asarray(tensors[name]) for name in named]
     restored_tree: Tree = jax.tree.unflatten(jax.tree.structure(like), leaves)
     return restored_tree

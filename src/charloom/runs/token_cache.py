@@ -198,7 +198,7 @@ def _found(sources: Sources, folder: Path) -> EncodedCorpus | None:
     crc32, highest = _checked(token_ids)
     if crc32 != text.crc32 or highest >= text.vocabulary.size:
         return None
-    stream = TokenStream(token_ids, starts)
+    stream = TokenStream(token_ids, starts, text.vocabulary.size)
     return EncodedCorpus(sources.name, text.sha256, text.vocabulary, stream, tuple(text.notices))
 
 
@@ -305,14 +305,19 @@ class _Reader:
 
 def _tidy(cache: Path) -> None:
     """Removes texts of files that have changed, that were not used for long, or that were never finished."""
-    for entry in cache.iterdir():
-        if _ENTRY.fullmatch(entry.name) and _is_ours(entry):
-            with suppress(OSError, OutputError), alone_in(entry):
-                remove_unfinished(entry, _OWNER)
-                if _is_spent(entry):
-                    for name in (_TEXT_FILE, _TOKENS_FILE, LOCK_FILE):
-                        (entry / name).unlink(missing_ok=True)
-                    entry.rmdir()  # unless somebody else has put something there
+    for entry in list(cache.iterdir()):
+        with suppress(OSError, OutputError):  # another process may be tidying, too
+            if _ENTRY.fullmatch(entry.name) and _is_ours(entry):
+                _tidy_entry(entry)
+
+
+def _tidy_entry(entry: Path) -> None:
+    with alone_in(entry):
+        remove_unfinished(entry, _OWNER)
+        if _is_spent(entry):
+            for name in (_TEXT_FILE, _TOKENS_FILE, LOCK_FILE):
+                (entry / name).unlink(missing_ok=True)
+            entry.rmdir()  # unless somebody else has put something there
 
 
 def _is_ours(entry: Path) -> bool:

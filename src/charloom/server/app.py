@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import AsyncIterator, Collection
 
 from starlette.applications import Starlette
@@ -20,7 +19,6 @@ from charloom.server.routes import OPERATIONS
 from charloom.server.service import Service
 from charloom.server.threads import in_thread
 
-_SWITCH_SECONDS = 0.0005
 _STOP_SECONDS = 2.0
 
 
@@ -38,9 +36,6 @@ def application(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        # The engine comes back from its products every few milliseconds, and would wait for this thread as long again.
-        switch_seconds = sys.getswitchinterval()
-        sys.setswitchinterval(_SWITCH_SECONDS)
         service.engine.start(asyncio.get_running_loop())
         watch = asyncio.create_task(service.catalog.watch()) if reloads else None
         yield
@@ -49,7 +44,6 @@ def application(
         with contextlib.suppress(TimeoutError):  # it may be in the middle of something long
             await asyncio.wait_for(in_thread(service.engine.stop), _STOP_SECONDS)
         await in_thread(service.scoring.stop)
-        sys.setswitchinterval(switch_seconds)
 
     sites = [origin.rstrip("/") for origin in origins]
     allowed = [Middleware(_Cors, allow_origins=sites, allow_methods=["*"], allow_headers=["*"])]

@@ -9,13 +9,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 
 from charloom.errors import CharloomError, SettingError
-from charloom.machine import available_cores, few_threads
 from charloom.printable import one_line, quoted
 from charloom.server.app import application
 from charloom.server.catalog import Catalog
@@ -50,7 +50,7 @@ def serve(
     origins: Collection[str] = (),
     reloads: bool = False,
     limits: Limits | None = None,
-    threads: int | None = None,
+    while_loading: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
     ready: Callable[[str], None] = lambda address: None,
 ) -> None:
     """Serves models until SIGTERM or SIGINT; what runs then has `limits.drain_timeout` to finish.
@@ -65,7 +65,7 @@ def serve(
         origins: other sites whose pages may ask.
         reloads: whether models are replaced when their files change.
         limits: what is taken on.
-        threads: that compute; by default one for each core but one, which is left to the network.
+        while_loading: is entered while models are loaded, as a program does that chooses the threads which compute.
         ready: is told the page's address when requests are taken.
 
     Raises:
@@ -78,7 +78,7 @@ def serve(
     _return_memory()
     with _listening(host, port) as listener:
         _raise_open_files(limits)
-        with few_threads(max(1, available_cores() - 1) if threads is None else threads):
+        with while_loading():
             catalog = interruptibly(Catalog, paths)
         if token is None and host not in _OF_THIS_MACHINE:
             logger.warning(

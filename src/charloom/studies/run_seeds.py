@@ -24,7 +24,7 @@ from charloom.studies.resuming import MODEL_FILE
 from charloom.studies.run_rung import Figures, describe, score, update_rule
 from charloom.studies.rung import Rung
 from charloom.studies.study_data import StudyData
-from charloom.training import Event, Notice, TrainingState, block_updates, initial_state
+from charloom.training import Event, Notice, TrainingState, block_updates, initial_state, root_key
 from charloom.units import finite_or_none
 
 # Four seeds' weights stay in a core's cache, eight do not. The groups share the cores, and are the same on any machine.
@@ -93,7 +93,7 @@ def _train(rung: Rung, data: StudyData, seeds: range) -> tuple[list[Network], np
         rates,
         updates,
         0,
-        jax.random.key(0),  # of dropout, of which there is none
+        root_key(0),  # of dropout, of which there is none
         rule=rule,
     )
     # By way of NumPy: JAX would compile a program for each shape.

@@ -111,7 +111,9 @@ def _download(name: str, entry: CatalogEntry) -> Path:
     assert entry.url is not None  # as of every entry that does not come with Python
     assert entry.file_name is not None
     folder = _cache_folder()
-    pooch.get_logger().setLevel("ERROR")
+    says = pooch.get_logger()
+    level = says.level
+    says.setLevel("ERROR")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{entry.file_name}.lock"):
@@ -136,6 +138,8 @@ def _download(name: str, entry: CatalogEntry) -> Path:
         ) from error
     except OSError as error:
         raise SourceError(f"cannot keep {name} in {folder}: {error.strerror or error}.") from error
+    finally:
+        says.setLevel(level)
 
 
 def _reason(error: Exception) -> str:

@@ -10,7 +10,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int32, Key
 
-from charloom.kernels import compiled
+from charloom.kernels import compiled, own_settings
 from charloom.models import Carry, Network, SequenceModel, Totals, draw_dropout_masks, unroll_totals
 
 _BETA_1, _BETA_2 = 0.9, 0.999
@@ -52,9 +52,10 @@ class UpdateRule:
 
 def root_key(seed: int) -> Key[Array, ""]:
     """Returns the key that dropout and cold starts come from; every seed from 0 to 2**63 - 1 has its own."""
-    # A JAX key takes 32 bits of a seed; the others are folded in.
-    key = jax.random.key(seed & 0xFFFFFFFF)
-    return jax.random.fold_in(key, seed >> 32) if seed >> 32 else key
+    with own_settings():
+        # A JAX key takes 32 bits of a seed; the others are folded in.
+        key = jax.random.key(seed & 0xFFFFFFFF, impl="threefry2x32")
+        return jax.random.fold_in(key, seed >> 32) if seed >> 32 else key
 
 
 def make_optimizer(rule: UpdateRule) -> optax.GradientTransformation:
@@ -148,7 +149,7 @@ def block_updates(
         totals = jax.tree.map(lambda sums, of_unroll: sums.at[index].set(of_unroll), totals, unroll)
         return TrainingState(network, optimizer_state, carry), totals
 
-    return lax.fori_loop(0, updates, update, (state, Totals(jnp.zeros(capacity), jnp.zeros(capacity))))
+    return lax.fori_loop(0, updates, update, (state, Totals(*(jnp.zeros(capacity, jnp.float32),) * 2)))
 
 
 run_block = compiled(block_updates, static_argnames="rule", donate_argnames="state")

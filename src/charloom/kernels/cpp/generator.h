@@ -6,6 +6,7 @@
 
 #include <vector>
 
+#include "checks.h"
 #include "layer.h"
 #include "sampling.h"
 
@@ -57,6 +58,7 @@ template <class Cell>
 class Generator : public AnyGenerator {
  public:
   explicit Generator(const Weights& weights) : weights_(weights) {
+    require_whole(weights);
     const int hidden = weights.hidden, gates = Cell::parts * hidden;
     const size_t kernel = packed_floats<Cell>(hidden, hidden);
     const size_t head = weights.head_kernel ? static_cast<size_t>(hidden) * vectors_of(weights.vocab) * kWidth : 0;
@@ -79,6 +81,7 @@ class Generator : public AnyGenerator {
   }
 
   void run(const Streams& streams, const Task& task, int threads) const override {
+    require_fitting(streams, task);
     const size_t state = Scratch::rounded(static_cast<size_t>(streams.count) * weights_.hidden);
     const double operations = 2.0 * Cell::parts * weights_.hidden * weights_.hidden * streams.count;
     Team::of_process().run(operations < kAlone ? 1 : threads, weights_.layers * state + Scratch::rounded(streams.count),
@@ -86,6 +89,37 @@ class Generator : public AnyGenerator {
   }
 
  private:
+  static void require_whole(const Weights& weights) {
+    size_of("layers", weights.layers), size_of("hidden", weights.hidden), size_of("vocab", weights.vocab);
+    size_of("gates", static_cast<int64_t>(Cell::parts) * weights.hidden);
+    require(weights.vocab <= weights.rows, "a token that is written has no row of the table to be read from");
+    require(weights.table && weights.input_kernels && weights.biases && weights.recurrent_kernels &&
+                weights.recurrent_biases && weights.with,
+            "weights are missing");
+    for (int layer = 0; layer < weights.layers; ++layer)
+      require(weights.recurrent_kernels[layer] && (!Cell::has_recurrent_bias || weights.recurrent_biases[layer]) &&
+                  (layer == 0 || (weights.input_kernels[layer] && weights.biases[layer])),
+              "a layer's weights are missing");
+    require(!weights.head_kernel == !weights.head_bias, "a head has a kernel and a bias");
+    require(weights.head_kernel || weights.vocab == weights.hidden, "outputs that are logits are as many as tokens");
+  }
+
+  void require_fitting(const Streams& streams, const Task& task) const {
+    size_of("streams", streams.count, 0), size_of("steps", task.steps, 0);
+    require(streams.room >= streams.count, "there is no room for all streams");
+    const size_t count = static_cast<size_t>(streams.count) * task.steps;
+    if (count == 0) return;
+    require(streams.hidden && streams.logits && (streams.cells || !Cell::has_cell) && task.rows, "an array is missing");
+    require_rows(task.rows, count, weights_.rows, true);
+    if (std::none_of(task.rows, task.rows + count, [](int32_t row) { return row < 0; })) return;
+    require(task.writers, "nothing says how tokens are chosen");
+    for (int stream = 0; stream < streams.count; ++stream) {
+      const SamplingRule& rule = task.writers[stream].rule;
+      require(!std::isnan(rule.temperature) && rule.top_k >= 0, "a temperature or top_k is out of its range");
+      require(rule.temperature < 0 || (rule.coarse && rule.fine && rule.steps_a_nat >= 0), "a table of powers is missing");
+    }
+  }
+
   static void pack(const float* kernel, int hidden, float* to) {
     pack_forward<Cell>(kernel, hidden, hidden, 0, vectors_of(hidden), to);
   }

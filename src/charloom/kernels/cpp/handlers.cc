@@ -1,9 +1,12 @@
-// What XLA calls: the kernels as custom calls of `jax.ffi`. Shapes are told in the kernels' own files.
+// What other languages call: the kernels as custom calls of `jax.ffi`, and the generator. Shapes are told in the kernels'
+// own files; each call checks them before it reads anything.
 
 #include <atomic>
+#include <cstring>
 #include <exception>
 #include <utility>
 
+#include "checks.h"
 #include "dense.h"
 #include "generator.h"
 #include "sequence.h"
@@ -17,16 +20,24 @@ using Ints = ffi::Buffer<ffi::S32>;
 using Bools = ffi::Buffer<ffi::PRED>;
 using Result = ffi::ResultBuffer<ffi::F32>;
 
+constexpr int kMostThreads = 4096;
 std::atomic<int> threads{1};
 
-// Runs what a handler does; memory that is not to be had is XLA's to report.
+// Runs what a handler does. XLA reports a wrong argument, and memory that is not to be had.
 template <class Body>
-ffi::Error guarded(const Body& body) {
+ffi::Error guarded(const char* operation, const Body& body) {
+  const auto failed = [&](ffi::ErrorCode code, const char* what) {
+    return ffi::Error(code, std::string("charloom's ") + operation + ": " + what);
+  };
   try {
     body();
     return ffi::Error::Success();
+  } catch (const charloom::Invalid& error) {
+    return failed(ffi::ErrorCode::kInvalidArgument, error.what());
   } catch (const std::exception& error) {
-    return ffi::Error(ffi::ErrorCode::kResourceExhausted, error.what());
+    return failed(ffi::ErrorCode::kResourceExhausted, error.what());
+  } catch (...) {
+    return failed(ffi::ErrorCode::kInternal, "failed");
   }
 }
 
@@ -36,7 +47,10 @@ struct Told {
   Floats inputs, kernel, recurrent_kernel, start;
   Bools resets;
 
-  void of(charloom::Layer& call, int32_t hard_gates, int32_t relu) const {
+  // `table` is of what `rows` are chosen from, or of its gradient.
+  template <class Cell, class Table>
+  void of(charloom::Layer& call, int32_t hard_gates, int32_t relu, const Table& table) const {
+    require_whole<Cell>(table.dimensions());
     call.with = {hard_gates != 0, relu != 0};
     call.time = static_cast<int>(resets.dimensions()[0]);
     call.lanes = static_cast<int>(resets.dimensions()[1]);
@@ -48,21 +62,94 @@ struct Told {
     call.recurrent_kernel = recurrent_kernel.typed_data();
     call.start = start.typed_data();
     call.resets = resets.typed_data();
+    charloom::require_rows(call.rows, rows.element_count(), static_cast<int>(table.dimensions()[0]));
+  }
+
+  // The shape of an argument or a result, by what it is.
+  template <class Array>
+  void outputs(const char* name, const Array& array) const {
+    const auto steps = resets.dimensions();
+    charloom::require_shape(name, array.dimensions(), {steps[0], steps[1], start.dimensions()[1]});
+  }
+  template <class Array>
+  void state(const char* name, const Array& array) const {
+    charloom::require_shape(name, array.dimensions(), {resets.dimensions()[1], start.dimensions()[1]});
+  }
+  template <class Array>
+  void bias(const char* name, const Array& array) const {
+    charloom::require_shape(name, array.dimensions(), {recurrent_kernel.dimensions()[1]});
+  }
+  template <class Array>
+  void like(const char* name, const Array& array, const Floats& other) const {
+    const auto wanted = other.dimensions();
+    if (!std::equal(wanted.begin(), wanted.end(), array.dimensions().begin(), array.dimensions().end()))
+      throw charloom::Invalid(std::string(name) + " has shape " + charloom::shape_text(array.dimensions()) +
+                              " instead of " + charloom::shape_text(wanted));
+  }
+  // What a forward pass keeps, `each` numbers of a unit, in whole vectors.
+  template <class Array>
+  void kept(const char* name, const Array& array, int64_t each) const {
+    const int64_t units = static_cast<int64_t>(charloom::vectors_of(static_cast<int>(start.dimensions()[1]))) * charloom::kWidth;
+    charloom::require_room(name, array.element_count(), resets.element_count() * units * each);
+  }
+
+ private:
+  template <class Cell, class Dimensions>
+  void require_whole(const Dimensions& table) const {
+    using charloom::require, charloom::require_shape, charloom::size_of;
+    require(resets.dimensions().size() == 2 && start.dimensions().size() == 2 && kernel.dimensions().size() == 2 && table.size() == 2,
+            "an argument has too few or too many axes");
+    const int64_t time = size_of("time", resets.dimensions()[0]), lanes = size_of("lanes", resets.dimensions()[1]);
+    const int64_t hidden = size_of("hidden", start.dimensions()[1]), features = size_of("features", kernel.dimensions()[0], 0);
+    const int64_t gates = size_of("gates", hidden * Cell::parts), table_rows = size_of("the table", table[0]);
+    size_of("steps and lanes", time * lanes);
+    require_shape("rows", rows.dimensions(), {time, lanes});
+    require_shape("inputs", inputs.dimensions(), {time, lanes, features});
+    require_shape("kernel", kernel.dimensions(), {features, gates});
+    require_shape("recurrent_kernel", recurrent_kernel.dimensions(), {hidden, gates});
+    require_shape("start", start.dimensions(), {lanes, hidden});
+    require_shape("table", table, {table_rows, gates});
   }
 };
 
 float* data_or_null(Result& result) { return result->element_count() ? result->typed_data() : nullptr; }
 
-charloom::Dense dense(const Floats& values, const Floats& kernel) {
-  return {static_cast<int>(values.dimensions()[0]), static_cast<int>(kernel.dimensions()[0]),
-          static_cast<int>(kernel.dimensions()[1]), values.typed_data(), kernel.typed_data()};
+// The gradients that every layer has.
+void gradients(const Told& told, charloom::Backward& call, Result& d_table, Result& d_inputs, Result& d_kernel,
+               Result& d_recurrent_kernel, Result& d_start) {
+  told.like("d_inputs", *d_inputs, told.inputs);
+  told.like("d_kernel", *d_kernel, told.kernel);
+  told.like("d_recurrent_kernel", *d_recurrent_kernel, told.recurrent_kernel);
+  told.state("d_start", *d_start);
+  call.table_rows = static_cast<int>(d_table->dimensions()[0]);
+  call.d_table = d_table->typed_data();
+  call.d_inputs = d_inputs->typed_data();
+  call.d_kernel = d_kernel->typed_data();
+  call.d_recurrent_kernel = d_recurrent_kernel->typed_data();
+  call.d_start = d_start->typed_data();
+}
+
+// What every layer's backward pass reads beside the layer.
+void cotangents(const Told& told, charloom::Backward& call, const Floats& outputs, const Floats& d_outputs, const Floats& d_last) {
+  told.outputs("outputs", outputs);
+  told.outputs("d_outputs", d_outputs);
+  told.state("d_last", d_last);
+  call.outputs = outputs.typed_data();
+  call.d_outputs = d_outputs.typed_data();
+  call.d_last = d_last.typed_data();
 }
 
 ffi::Error lstm_forward(int32_t hard_gates, int32_t relu, Ints rows, Floats inputs, Floats kernel, Floats recurrent_kernel, Floats start, Bools resets,
                         Floats start_cell, Floats table, Result outputs, Result last_cell, Result gates, Result cells) {
-  return guarded([&] {
+  return guarded("lstm_forward", [&] {
     charloom::Forward call{};
-    Told{rows, inputs, kernel, recurrent_kernel, start, resets}.of(call, hard_gates, relu);
+    const Told told{rows, inputs, kernel, recurrent_kernel, start, resets};
+    told.of<charloom::LSTM>(call, hard_gates, relu, table);
+    told.state("start_cell", start_cell);
+    told.outputs("outputs", *outputs);
+    told.state("last_cell", *last_cell);
+    if (gates->element_count()) told.kept("gates", *gates, charloom::LSTM::kept);
+    if (cells->element_count()) told.kept("cells", *cells, 1);
     call.start_cell = start_cell.typed_data();
     call.table = table.typed_data();
     call.outputs = outputs->typed_data();
@@ -77,22 +164,21 @@ ffi::Error lstm_backward(int32_t hard_gates, int32_t relu, Ints rows, Floats inp
                          Floats start_cell, Floats outputs, Floats cells, Floats, Floats d_outputs, Floats d_last,
                          Floats d_last_cell, Result gates, Result d_table, Result d_inputs, Result d_kernel,
                          Result d_recurrent_kernel, Result d_start, Result d_start_cell) {
-  return guarded([&] {
+  return guarded("lstm_backward", [&] {
     charloom::Backward call{};
-    Told{rows, inputs, kernel, recurrent_kernel, start, resets}.of(call, hard_gates, relu);
+    const Told told{rows, inputs, kernel, recurrent_kernel, start, resets};
+    told.of<charloom::LSTM>(call, hard_gates, relu, *d_table);
+    cotangents(told, call, outputs, d_outputs, d_last);
+    gradients(told, call, d_table, d_inputs, d_kernel, d_recurrent_kernel, d_start);
+    told.state("start_cell", start_cell);
+    told.state("d_last_cell", d_last_cell);
+    told.state("d_start_cell", *d_start_cell);
+    told.kept("gates", *gates, charloom::LSTM::kept);
+    told.kept("cells", cells, 1);
     call.start_cell = start_cell.typed_data();
-    call.outputs = outputs.typed_data();
     call.cells = cells.typed_data();
-    call.d_outputs = d_outputs.typed_data();
-    call.d_last = d_last.typed_data();
     call.d_last_cell = d_last_cell.typed_data();
     call.gates = gates->typed_data();  // in the memory of the argument
-    call.table_rows = static_cast<int>(d_table->dimensions()[0]);
-    call.d_table = d_table->typed_data();
-    call.d_inputs = d_inputs->typed_data();
-    call.d_kernel = d_kernel->typed_data();
-    call.d_recurrent_kernel = d_recurrent_kernel->typed_data();
-    call.d_start = d_start->typed_data();
     call.d_start_cell = d_start_cell->typed_data();
     charloom::run_backward<charloom::LSTM>(call, threads);
   });
@@ -100,9 +186,13 @@ ffi::Error lstm_backward(int32_t hard_gates, int32_t relu, Ints rows, Floats inp
 
 ffi::Error gru_forward(int32_t hard_gates, int32_t relu, Ints rows, Floats inputs, Floats kernel, Floats recurrent_kernel, Floats start, Bools resets,
                        Floats recurrent_bias, Floats table, Result outputs, Result gates) {
-  return guarded([&] {
+  return guarded("gru_forward", [&] {
     charloom::Forward call{};
-    Told{rows, inputs, kernel, recurrent_kernel, start, resets}.of(call, hard_gates, relu);
+    const Told told{rows, inputs, kernel, recurrent_kernel, start, resets};
+    told.of<charloom::GRU>(call, hard_gates, relu, table);
+    told.bias("recurrent_bias", recurrent_bias);
+    told.outputs("outputs", *outputs);
+    if (gates->element_count()) told.kept("gates", *gates, charloom::GRU::kept);
     call.recurrent_bias = recurrent_bias.typed_data();
     call.table = table.typed_data();
     call.outputs = outputs->typed_data();
@@ -114,29 +204,27 @@ ffi::Error gru_forward(int32_t hard_gates, int32_t relu, Ints rows, Floats input
 ffi::Error gru_backward(int32_t hard_gates, int32_t relu, Ints rows, Floats inputs, Floats kernel, Floats recurrent_kernel, Floats start, Bools resets,
                         Floats outputs, Floats, Floats d_outputs, Floats d_last, Result gates, Result d_table,
                         Result d_inputs, Result d_kernel, Result d_recurrent_kernel, Result d_recurrent_bias, Result d_start) {
-  return guarded([&] {
+  return guarded("gru_backward", [&] {
     charloom::Backward call{};
-    Told{rows, inputs, kernel, recurrent_kernel, start, resets}.of(call, hard_gates, relu);
-    call.outputs = outputs.typed_data();
-    call.d_outputs = d_outputs.typed_data();
-    call.d_last = d_last.typed_data();
+    const Told told{rows, inputs, kernel, recurrent_kernel, start, resets};
+    told.of<charloom::GRU>(call, hard_gates, relu, *d_table);
+    cotangents(told, call, outputs, d_outputs, d_last);
+    gradients(told, call, d_table, d_inputs, d_kernel, d_recurrent_kernel, d_start);
+    told.kept("gates", *gates, charloom::GRU::kept);
+    told.bias("d_recurrent_bias", *d_recurrent_bias);
     call.gates = gates->typed_data();  // in the memory of the argument
-    call.table_rows = static_cast<int>(d_table->dimensions()[0]);
-    call.d_table = d_table->typed_data();
-    call.d_inputs = d_inputs->typed_data();
-    call.d_kernel = d_kernel->typed_data();
-    call.d_recurrent_kernel = d_recurrent_kernel->typed_data();
     call.d_recurrent_bias = d_recurrent_bias->typed_data();
-    call.d_start = d_start->typed_data();
     charloom::run_backward<charloom::GRU>(call, threads);
   });
 }
 
 ffi::Error elman_forward(int32_t hard_gates, int32_t relu, Ints rows, Floats inputs, Floats kernel, Floats recurrent_kernel, Floats start, Bools resets,
                          Floats table, Result outputs) {
-  return guarded([&] {
+  return guarded("elman_forward", [&] {
     charloom::Forward call{};
-    Told{rows, inputs, kernel, recurrent_kernel, start, resets}.of(call, hard_gates, relu);
+    const Told told{rows, inputs, kernel, recurrent_kernel, start, resets};
+    told.of<charloom::Elman>(call, hard_gates, relu, table);
+    told.outputs("outputs", *outputs);
     call.table = table.typed_data();
     call.outputs = outputs->typed_data();
     charloom::run_forward<charloom::Elman>(call, threads);
@@ -146,26 +234,34 @@ ffi::Error elman_forward(int32_t hard_gates, int32_t relu, Ints rows, Floats inp
 ffi::Error elman_backward(int32_t hard_gates, int32_t relu, Ints rows, Floats inputs, Floats kernel, Floats recurrent_kernel, Floats start, Bools resets,
                           Floats outputs, Floats d_outputs, Floats d_last, Result d_table, Result d_inputs,
                           Result d_kernel, Result d_recurrent_kernel, Result d_start) {
-  return guarded([&] {
+  return guarded("elman_backward", [&] {
     charloom::Backward call{};
-    Told{rows, inputs, kernel, recurrent_kernel, start, resets}.of(call, hard_gates, relu);
-    call.outputs = outputs.typed_data();
-    call.d_outputs = d_outputs.typed_data();
-    call.d_last = d_last.typed_data();
-    call.table_rows = static_cast<int>(d_table->dimensions()[0]);
-    call.d_table = d_table->typed_data();
-    call.d_inputs = d_inputs->typed_data();
-    call.d_kernel = d_kernel->typed_data();
-    call.d_recurrent_kernel = d_recurrent_kernel->typed_data();
-    call.d_start = d_start->typed_data();
+    const Told told{rows, inputs, kernel, recurrent_kernel, start, resets};
+    told.of<charloom::Elman>(call, hard_gates, relu, *d_table);
+    cotangents(told, call, outputs, d_outputs, d_last);
+    gradients(told, call, d_table, d_inputs, d_kernel, d_recurrent_kernel, d_start);
     charloom::run_backward<charloom::Elman>(call, threads);
   });
 }
 
+// The shapes of a head's arrays, of which the last three have its gradients' or results' shapes.
+template <class Bias, class Results>
+charloom::Dense dense(const Floats& values, const Floats& kernel, const Bias& bias, const Results& results) {
+  using charloom::require_shape, charloom::size_of;
+  charloom::require(values.dimensions().size() == 2 && kernel.dimensions().size() == 2, "an argument has too few or too many axes");
+  const int rows = size_of("rows", values.dimensions()[0]), inputs = size_of("inputs", kernel.dimensions()[0]);
+  const int outputs = size_of("outputs", kernel.dimensions()[1]);
+  charloom::require(inputs % charloom::kWidth == 0, "inputs are not whole vectors");
+  require_shape("values", values.dimensions(), {rows, inputs});
+  require_shape("bias", bias.dimensions(), {outputs});
+  require_shape("results", results.dimensions(), {rows, outputs});
+  return {rows, inputs, outputs, values.typed_data(), kernel.typed_data()};
+}
+
 ffi::Error dense_forward(Floats values, Floats kernel, Floats bias, Result results) {
-  return guarded([&] {
+  return guarded("dense_forward", [&] {
     charloom::DenseForward call{};
-    static_cast<charloom::Dense&>(call) = dense(values, kernel);
+    static_cast<charloom::Dense&>(call) = dense(values, kernel, bias, *results);
     call.bias = bias.typed_data();
     call.results = results->typed_data();
     charloom::run_dense_forward(call, threads);
@@ -173,9 +269,11 @@ ffi::Error dense_forward(Floats values, Floats kernel, Floats bias, Result resul
 }
 
 ffi::Error dense_backward(Floats values, Floats kernel, Floats d_results, Result d_values, Result d_kernel, Result d_bias) {
-  return guarded([&] {
+  return guarded("dense_backward", [&] {
     charloom::DenseBackward call{};
-    static_cast<charloom::Dense&>(call) = dense(values, kernel);
+    static_cast<charloom::Dense&>(call) = dense(values, kernel, *d_bias, d_results);
+    charloom::require_shape("d_values", d_values->dimensions(), {call.rows, call.inputs});
+    charloom::require_shape("d_kernel", d_kernel->dimensions(), {call.inputs, call.outputs});
     call.d_results = d_results.typed_data();
     call.d_values = d_values->typed_data();
     call.d_kernel = d_kernel->typed_data();
@@ -212,35 +310,62 @@ auto binding() {
 }  // namespace
 
 // How many threads a call may use. Results do not depend on it.
-extern "C" [[gnu::visibility("default")]] void charloom_use_threads(int count) { threads = count; }
+extern "C" [[gnu::visibility("default")]] void charloom_use_threads(int count) { threads = std::clamp(count, 1, kMostThreads); }
 
-// A generator's memory is its holder's to give back. Null where there is not enough of it.
-extern "C" [[gnu::visibility("default")]] void* charloom_new_generator(int cell, const charloom::Weights* weights) {
+namespace {
+
+// What the generator's functions return.
+enum Outcome : int { kDone, kNoMemory, kWrongArgument, kFailed };
+
+// Runs what a function does. `problem` has room for some words about what is wrong.
+template <class Body>
+int told(char* problem, size_t room, const Body& body) {
+  const auto tell = [&](Outcome outcome, const char* what) {
+    if (problem && room) std::strncpy(problem, what, room - 1), problem[room - 1] = 0;
+    return outcome;
+  };
   try {
-    charloom::AnyGenerator* made = nullptr;
-    if (cell == 0) made = new charloom::Generator<charloom::LSTM>(*weights);
-    if (cell == 1) made = new charloom::Generator<charloom::GRU>(*weights);
-    if (cell == 2) made = new charloom::Generator<charloom::Elman>(*weights);
-    return made;
-  } catch (const std::exception&) {
-    return nullptr;
+    body();
+    return kDone;
+  } catch (const charloom::Invalid& error) {
+    return tell(kWrongArgument, error.what());
+  } catch (const std::bad_alloc& error) {
+    return tell(kNoMemory, error.what());
+  } catch (const std::exception& error) {
+    return tell(kFailed, error.what());
+  } catch (...) {
+    return tell(kFailed, "");
   }
+}
+
+charloom::AnyGenerator* new_generator(int cell, const charloom::Weights& weights) {
+  if (cell == 0) return new charloom::Generator<charloom::LSTM>(weights);
+  if (cell == 1) return new charloom::Generator<charloom::GRU>(weights);
+  if (cell == 2) return new charloom::Generator<charloom::Elman>(weights);
+  throw charloom::Invalid("there is no cell " + std::to_string(cell));
+}
+
+}  // namespace
+
+// A generator's memory is its holder's to give back.
+extern "C" [[gnu::visibility("default")]] int charloom_new_generator(int cell, const charloom::Weights* weights, void** made,
+                                                                     char* problem, size_t room) {
+  return told(problem, room, [&] {
+    charloom::require(weights && made, "an argument is null");
+    *made = new_generator(cell, *weights);
+  });
 }
 
 extern "C" [[gnu::visibility("default")]] void charloom_delete_generator(void* generator) {
   delete static_cast<charloom::AnyGenerator*>(generator);
 }
 
-// Returns whether it was done; if not, there was not enough memory.
-extern "C" [[gnu::visibility("default")]] bool charloom_run_generator(const void* generator,
-                                                                      const charloom::Streams* streams,
-                                                                      const charloom::Task* task) {
-  try {
+extern "C" [[gnu::visibility("default")]] int charloom_run_generator(const void* generator, const charloom::Streams* streams,
+                                                                     const charloom::Task* task, char* problem, size_t room) {
+  return told(problem, room, [&] {
+    charloom::require(generator && streams && task, "an argument is null");
     static_cast<const charloom::AnyGenerator*>(generator)->run(*streams, *task, threads);
-    return true;
-  } catch (const std::exception&) {
-    return false;
-  }
+  });
 }
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_lstm_forward, lstm_forward, (binding<2, 4>()));

@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <cstdlib>
+#include <exception>
 #include <new>
-#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #if !defined(_WIN32)
@@ -79,23 +79,42 @@ class WithoutDenormals {
 #endif
 };
 
+// Thrown at a barrier that another member will never reach, because it failed.
+struct Abandoned {};
+
 // Where the members of a team meet.
 class Barrier {
  public:
   void wait(int members) {
-    const uint32_t phase = phase_.load(std::memory_order_relaxed);
+    const uint32_t phase = phase_.load(std::memory_order_acquire);
+    if (abandoned_.load(std::memory_order_relaxed)) throw Abandoned{};
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == members) {
       arrived_.store(0, std::memory_order_relaxed);
       phase_.store(phase + 1);
       phase_.notify_all();
     } else {
       wait_while(phase_, phase);
+      if (abandoned_.load(std::memory_order_relaxed)) throw Abandoned{};
     }
+  }
+
+  // Wakes everyone who waits, and lets nobody wait again. The flag comes first: whoever sees the new phase sees it.
+  void abandon() {
+    abandoned_.store(true, std::memory_order_relaxed);
+    phase_.fetch_add(1);
+    phase_.notify_all();
+  }
+
+  // Makes it as good as new, once no member is left.
+  void mend() {
+    arrived_.store(0, std::memory_order_relaxed);
+    abandoned_.store(false, std::memory_order_relaxed);
   }
 
  private:
   alignas(64) std::atomic<int> arrived_{0};
   alignas(64) std::atomic<uint32_t> phase_{0};
+  std::atomic<bool> abandoned_{false};  // beside the phase, which everyone reads anyway
 };
 
 // One thread's part in a piece of work.
@@ -119,16 +138,14 @@ class Arena {
   Arena() = default;
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
-  ~Arena() { std::free(memory_); }
+  ~Arena() { release(); }
 
   // Room for `floats`, at the beginning of a cache line; what was there before is lost.
   float* reserve(size_t floats) {
     if (floats > size_) {
-      std::free(memory_);
-      size_ = 0;
+      release();
       const size_t bytes = (floats * sizeof(float) + kPage - 1) / kPage * kPage;
-      memory_ = static_cast<float*>(std::aligned_alloc(kPage, bytes));
-      if (memory_ == nullptr) throw std::bad_alloc();
+      memory_ = static_cast<float*>(::operator new(bytes, std::align_val_t{kPage}));
 #if defined(__linux__)
       // Panels are read from end to end at every step; with small pages the time goes into looking them up.
       madvise(memory_, bytes, MADV_HUGEPAGE);
@@ -139,6 +156,11 @@ class Arena {
   }
 
  private:
+  void release() {
+    ::operator delete(memory_, std::align_val_t{kPage});
+    memory_ = nullptr, size_ = 0;
+  }
+
   static constexpr size_t kPage = size_t{1} << 21;  // a large page
   float* memory_ = nullptr;
   size_t size_ = 0;
@@ -177,6 +199,8 @@ class Team {
 
   // Calls work(member, scratch) on up to `threads` threads, of which the caller's is one; on it alone while another
   // call is at work. Results must not depend on how many they are. `floats` is how much memory they share.
+  //
+  // What a member throws is thrown here, when all of them are done; the team is then as it was before.
   template <class Work>
   void run(int threads, size_t floats, const Work& work) {
     const WithoutDenormals mode;
@@ -205,8 +229,13 @@ class Team {
     left_.store(static_cast<uint32_t>(workers_.size()), std::memory_order_relaxed);
     round_.fetch_add(1);
     round_.notify_all();
-    work(Member{0, members_, &barrier_}, Scratch(scratch_));
+    attempt([&] { work(Member{0, members_, &barrier_}, Scratch(scratch_)); });
     for (uint32_t left; (left = left_.load(std::memory_order_acquire)) != 0;) wait_while(left_, left);
+    if (failed_.load(std::memory_order_relaxed)) {
+      failed_.store(false, std::memory_order_relaxed);
+      barrier_.mend();
+      std::rethrow_exception(std::exchange(failure_, nullptr));
+    }
   }
 
   // Ends the threads; for tools that look for what is left over.
@@ -228,14 +257,26 @@ class Team {
 #endif
   }
 
-  // Where the system gives no more threads, the work is done by fewer.
+  // Does a member's part. The first that fails says why; those that wait for it give up.
+  template <class Part>
+  void attempt(const Part& part) {
+    try {
+      part();
+    } catch (const Abandoned&) {
+    } catch (...) {
+      if (!failed_.exchange(true)) failure_ = std::current_exception();
+      barrier_.abandon();
+    }
+  }
+
+  // Where the system gives no more threads, or no memory for them, the work is done by fewer.
   void grow(int workers) {
     try {
       while (static_cast<int>(workers_.size()) < workers) {
         const int index = static_cast<int>(workers_.size()) + 1;
         workers_.emplace_back(&Team::work, this, index, round_.load(std::memory_order_relaxed));
       }
-    } catch (const std::system_error&) {
+    } catch (const std::exception&) {
     }
   }
 
@@ -259,7 +300,7 @@ class Team {
     for (;;) {
       round = wait_while(round_, round);
       if (ending_.load(std::memory_order_relaxed)) return;
-      if (index < members_) call_(work_, Member{index, members_, &barrier_}, scratch_);
+      if (index < members_) attempt([&] { call_(work_, Member{index, members_, &barrier_}, scratch_); });
       if (left_.fetch_sub(1) == 1) left_.notify_all();
     }
   }
@@ -273,6 +314,8 @@ class Team {
   std::atomic<uint32_t> round_{0};
   std::atomic<uint32_t> left_{0};
   Barrier barrier_;
+  std::atomic<bool> failed_{false};
+  std::exception_ptr failure_;  // of the member that made it true
   int members_ = 0;
   const void* work_ = nullptr;
   void (*call_)(const void*, Member, float*) = nullptr;

@@ -1,0 +1,276 @@
+"""Every native operation refuses what it would read out of bounds, and survives a lack of memory."""
+
+import copy
+import os
+import shutil
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from charloom.kernels import WRITER, Activations, Generator, LayerWeights, kernels_in_use
+from charloom.kernels.build import library_path
+from charloom.kernels.native import _Layer
+from charloom.kernels.operations import FUNCTIONS, HANDLERS
+
+pytestmark = [
+    pytest.mark.usefixtures("native_library"),
+    pytest.mark.skipif(jax.default_backend() != "cpu", reason="JAX calls native kernels where it computes on the CPU"),
+]
+
+TIME, LANES, FEATURES, HIDDEN, ROWS = 3, 2, 5, 20, 4
+PARTS = {"lstm": 4, "gru": 3, "elman": 1}
+WHOLE = 32  # units, in whole vectors
+
+
+def test_the_table_has_every_function_that_the_library_exports():
+    if shutil.which("nm") is None:
+        pytest.skip("there is no nm")
+    option = "-gU" if sys.platform == "darwin" else "-D"
+    listed = subprocess.run(["nm", option, library_path()], capture_output=True, text=True, check=True).stdout
+    exported = {word.lstrip("_") for word in listed.split() if word.lstrip("_").startswith("charloom_")}
+    assert exported == {f"charloom_{name}" for name in (*HANDLERS, *FUNCTIONS)}
+
+
+def floats(*shape):
+    return jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+
+
+def layer(cell):
+    gates = PARTS[cell] * HIDDEN
+    return {
+        "rows": jnp.asarray(np.arange(TIME * LANES).reshape(TIME, LANES) % ROWS, jnp.int32),
+        "inputs": floats(TIME, LANES, FEATURES),
+        "kernel": floats(FEATURES, gates),
+        "recurrent_kernel": floats(HIDDEN, gates),
+        "start": floats(LANES, HIDDEN),
+        "resets": jnp.zeros((TIME, LANES), bool),
+    }
+
+
+OUTPUTS, STATE, TABLE = (TIME, LANES, HIDDEN), (LANES, HIDDEN), lambda cell: (ROWS, PARTS[cell] * HIDDEN)
+
+
+def gradient_shapes(cell):
+    gates = PARTS[cell] * HIDDEN
+    return [TABLE(cell), (TIME, LANES, FEATURES), (FEATURES, gates), (HIDDEN, gates)]
+
+
+def operation(name):
+    """Returns the arguments of an operation by name, and the shapes of its results."""
+    cell, way = name.split("_")
+    kept = (TIME * LANES * 4 * WHOLE,)
+    cells = (TIME * LANES * WHOLE,)
+    if cell == "dense":
+        values, kernel = floats(6, 64), floats(64, 7)
+        if way == "forward":
+            return {"values": values, "kernel": kernel, "bias": floats(7)}, [(6, 7)]
+        return {"values": values, "kernel": kernel, "results": floats(6, 7)}, [(6, 64), (64, 7), (7,)]
+    arguments = layer(cell)
+    table, outputs, state, bias = floats(*TABLE(cell)), floats(*OUTPUTS), floats(*STATE), (PARTS[cell] * HIDDEN,)
+    if name == "lstm_forward":
+        return {**arguments, "start_cell": state, "table": table}, [OUTPUTS, STATE, kept, cells]
+    if name == "gru_forward":
+        return {**arguments, "recurrent_bias": floats(*bias), "table": table}, [OUTPUTS, kept]
+    if name == "elman_forward":
+        return {**arguments, "table": table}, [OUTPUTS]
+    cotangents = {"d_outputs": outputs, "d_last": state}
+    if name == "lstm_backward":
+        told = {"start_cell": state, "outputs": outputs, "cells": floats(*cells), "gates": floats(*kept)}
+        results = [kept, *gradient_shapes(cell), STATE, STATE]
+        return {**arguments, **told, **cotangents, "d_last_cell": state}, results
+    if name == "gru_backward":
+        told = {"outputs": outputs, "gates": floats(*kept)}
+        return {**arguments, **told, **cotangents}, [kept, *gradient_shapes(cell), bias, STATE]
+    return {**arguments, "outputs": outputs, **cotangents}, [*gradient_shapes(cell), STATE]
+
+
+def run(name, arguments, results):
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in results]
+    attributes = {} if name.startswith("dense") else {"hard_gates": np.int32(0), "relu": np.int32(0)}
+    in_place = {list(arguments).index("gates"): 0} if "gates" in arguments else {}
+    call = jax.ffi.ffi_call(f"charloom_{name}_{kernels_in_use().suffix}", shapes, input_output_aliases=in_place)
+    return jax.block_until_ready(jax.jit(lambda arrays: call(*arrays, **attributes))(list(arguments.values())))
+
+
+@pytest.mark.parametrize("name", HANDLERS)
+def test_a_handler_refuses_arrays_that_do_not_fit(name):
+    arguments, results = operation(name)
+    run(name, arguments, results)
+    for argument, array in arguments.items():
+        if argument == "gates":  # stands in a result's place, which is checked below
+            continue
+        for wrong in (array[:-1], array[..., :-1]):
+            if name.startswith("dense") and argument == "values" and wrong.shape[0] != array.shape[0]:
+                continue  # fewer rows are told by the results
+            with pytest.raises(Exception, match=r"INVALID_ARGUMENT: charloom's"):
+                run(name, {**arguments, argument: wrong}, results)
+    for place, shape in enumerate(results):
+        if in_place := (place == 0 and "gates" in arguments):
+            smaller = {**arguments, "gates": arguments["gates"][:-1]}
+        wrong_results = [*results[:place], (shape[0] - 1, *shape[1:]), *results[place + 1 :]]
+        with pytest.raises(Exception, match=r"INVALID_ARGUMENT: charloom's"):
+            run(name, smaller if in_place else arguments, wrong_results)
+
+
+@pytest.mark.parametrize("name", [name for name in HANDLERS if not name.startswith("dense")])
+@pytest.mark.parametrize("row", [-1, ROWS, 2**31 - 1])
+def test_a_handler_refuses_an_id_that_the_table_has_not(name, row):
+    arguments, results = operation(name)
+    rows = arguments["rows"].at[1, 1].set(row)
+    with pytest.raises(Exception, match=rf"INVALID_ARGUMENT: charloom's {name}: id {row} is not one of {ROWS}"):
+        run(name, {**arguments, "rows": rows}, results)
+
+
+@pytest.mark.parametrize("argument", ["rows", "inputs", "kernel", "recurrent_kernel", "start", "resets"])
+def test_shapes_that_do_not_fit_are_refused_when_a_layer_is_traced(argument):
+    arguments, table = layer("lstm"), floats(*TABLE("lstm"))
+    _Layer(*arguments.values())._require_fitting(table)
+    with pytest.raises(ValueError, match="the kernels read"):
+        _Layer(*{**arguments, argument: arguments[argument][:, 1:]}.values())._require_fitting(table)
+
+
+def weights(parts, rows=7):
+    rng = np.random.default_rng(1)
+
+    def draw(*shape):
+        return rng.normal(size=shape).astype(np.float32)
+
+    gates = parts * HIDDEN
+    activations = Activations("sigmoid", "tanh")
+    layers = [
+        LayerWeights(
+            draw(HIDDEN, gates), draw(gates), draw(HIDDEN, gates), draw(gates) if parts == 3 else None, activations
+        )
+        for _ in range(2)
+    ]
+    return draw(rows, gates), layers, (draw(HIDDEN, 6), draw(6))
+
+
+def generator(parts=4):
+    cell = {4: "lstm", 3: "gru", 1: "elman"}[parts]
+    return Generator(cell, *weights(parts))
+
+
+def changed(layers, **change):
+    return [layers[0], layers[1]._replace(**change)]
+
+
+WRONG_WEIGHTS = [
+    lambda table, layers, head: (table[:5], layers, head),
+    lambda table, layers, head: (table[:, 1:], layers, head),
+    lambda table, layers, head: (table.astype(np.float64), layers, head),
+    lambda table, layers, head: (table, changed(layers, kernel=layers[1].kernel[1:]), head),
+    lambda table, layers, head: (table, changed(layers, bias=layers[1].bias[1:]), head),
+    lambda table, layers, head: (table, changed(layers, recurrent_kernel=layers[1].recurrent_kernel[1:]), head),
+    lambda table, layers, head: (table, changed(layers, recurrent_bias=layers[1].bias), head),
+    lambda table, layers, head: (table, layers, (head[0][1:], head[1])),
+    lambda table, layers, head: (table, layers, (head[0], head[1][1:])),
+    lambda table, layers, head: (table, layers, None),
+]
+
+
+def writers(count, **fields):
+    powers = np.zeros(2048, np.uint32)
+    made = np.zeros(count, WRITER)
+    made["temperature"], made["coarse"], made["fine"] = -1, powers.ctypes.data, powers.ctypes.data
+    for name, value in fields.items():
+        made[name] = value
+    return made
+
+
+@pytest.mark.parametrize(
+    ("rows", "given", "words"),
+    [
+        ([[0, 7]], writers(1), "id 7 is not one of 7"),
+        ([[0, -1]], None, "nothing says how tokens are chosen"),
+        ([[0], [0], [0]], None, "states of 2 streams, and rows of 3"),
+        ([[-1]], writers(1, top_k=-1), "out of its range"),
+        ([[-1]], writers(1, temperature=np.nan), "out of its range"),
+        ([[-1]], writers(1, temperature=1, fine=0), "a table of powers is missing"),
+    ],
+)
+def test_a_generator_refuses_what_it_would_read_out_of_bounds(rows, given, words):
+    made = generator()
+    with pytest.raises(ValueError, match=words):
+        made.run(made.begin(2), np.array(rows, np.int32), given)
+
+
+WRONG_STATES = [
+    lambda right: right._replace(hidden=right.hidden[:1]),
+    lambda right: right._replace(cells=right.cells[..., 1:]),
+    lambda right: right._replace(logits=right.logits[:, 1:]),
+    lambda right: right._replace(logits=right.logits.astype(np.float64)),
+    lambda right: right._replace(hidden=np.asfortranarray(right.hidden)),
+]
+
+
+def refusals():
+    """Makes every wrong call; without the hook that checks types in tests, which would be first."""
+    made = generator()
+    right, rows = made.begin(2), np.zeros((2, 1), np.int32)
+    made.run(right, rows)
+    calls = [lambda change=change: Generator("lstm", *change(*weights(4))) for change in WRONG_WEIGHTS]
+    calls += [lambda change=change: made.run(change(right), rows) for change in WRONG_STATES]
+    calls.append(lambda: made.run(right, rows, writers(3)))
+    calls += [
+        lambda: made.run(right, rows.astype(np.int64)),
+        lambda: made.run(right, np.zeros((2, 2), np.int32)[:, ::2]),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"kernels read|C order|recurrent biases|tokens"):
+            call()
+    return len(calls)
+
+
+def test_weights_and_states_that_are_not_of_one_network_are_refused():
+    code = "from tests.kernels.test_operations import refusals; print(refusals())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout == f"{len(WRONG_WEIGHTS) + len(WRONG_STATES) + 3}\n", done.stderr
+
+
+def test_a_copy_of_a_generator_shares_its_memory_and_outlives_it():
+    made = generator(3)
+    copies = [copy.copy(made), copy.deepcopy(made)]
+    rows = np.arange(6, dtype=np.int32)[None]
+    wanted = made.begin(1)
+    made.run(wanted, rows.copy())
+    del made
+    for other in copies:
+        found = other.begin(1)
+        other.run(found, rows.copy())
+        np.testing.assert_array_equal(found.logits, wanted.logits)
+
+
+WITHOUT_MEMORY = """
+import resource, sys
+import numpy as np
+from tests.kernels.test_operations import generator
+
+made = generator()
+few, many = np.zeros((3, 50), np.int32), np.zeros((600_000, 2), np.int32)
+wanted, states, crowd = made.begin(3), made.begin(3), made.begin(600_000)
+made.run(wanted, few)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 1_000_000, resource.RLIM_INFINITY))
+for _ in range(3):
+    try:
+        made.run(crowd, many)
+    except MemoryError as error:
+        assert "native kernels" in str(error)
+    else:
+        sys.exit("there was enough")
+states = made.begin(3)
+made.run(states, few)
+assert (states.logits == wanted.logits).all()
+print("usable")
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="Linux tells how much memory a process takes")
+def test_without_memory_a_call_is_an_error_and_the_next_one_right():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_MEMORY], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "usable\n"), done.stderr
