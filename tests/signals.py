@@ -65,8 +65,8 @@ def signalled(words: list[str], folder: Path, number: int, seconds: float) -> st
         took = time.monotonic() - sent
         err.seek(0)
         said = err.read()
-    if seconds < _PYTHON_SECONDS and (status == -number or "KeyboardInterrupt" in said):
-        return "met Python's own beginning"
+    if (status == -number and not said) or (seconds < _PYTHON_SECONDS and "KeyboardInterrupt" in said):
+        return "met Python's own beginning"  # which a shell sees as 128 + number, too
     if "Traceback" in said or "Exception ignored" in said:
         return f"FAULT: noise: {said}"
     if status == 128 + number or (words[0] == "serve" and (number, status) == (signal.SIGTERM, 0)):

@@ -11,11 +11,14 @@ imports it is changed: neither its environment, nor JAX's settings, nor its logg
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+# As of `typing`, whose import takes longer than all the rest: until `charloom.cli` watches signals, Ctrl-C raises.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from charloom.errors import CharloomError as CharloomError
     from charloom.model import TextModel as TextModel
     from charloom.model import load as load
@@ -35,7 +38,7 @@ _HOMES = {
 __all__ = ["CharloomError", "TextModel", "Vocabulary", "__version__", "load", "resume", "train"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'charloom' has no attribute {name!r}")

@@ -1,9 +1,14 @@
 import signal
 import threading
 
+import numpy as np
 import pytest
 
 import charloom
+from charloom.data import TokenStream
+from charloom.models import Network
+from charloom.runs import planning, training_run
+from charloom.settings import NetworkSettings
 from charloom.training import Evaluation, Notice, Progress
 
 TEXT = "the quick brown fox\n" * 60
@@ -57,6 +62,27 @@ def test_a_handler_of_the_hosts_is_left_alone(book, monkeypatch):
     finally:
         signal.signal(signal.SIGINT, before)
     assert pressed == [1]
+
+
+def test_a_stop_that_takes_long_says_so(book, monkeypatch):
+    monkeypatch.setattr(training_run, "closing_seconds", lambda network, validation: 12.0)
+    said = []
+    pressed = ctrl_c_at(Evaluation)
+
+    def on_event(event):
+        pressed(event)
+        if isinstance(event, Notice):
+            said.append(event.text)
+
+    with pytest.warns(RuntimeWarning, match="interrupted"):
+        charloom.train(book, updates=100_000, on_event=on_event, **SETTINGS)
+    assert said[-1] == "the held-out text is scored, which takes about 12 s"
+
+
+def test_the_closing_seconds_grow_with_the_text():
+    network = Network.init(NetworkSettings(hidden=8, embedding=4), 10, None, np.random.default_rng(0))
+    short, long = (TokenStream.of_documents([np.zeros(size, np.int32)]) for size in (1_000, 1_000_000))
+    assert 0 < planning.closing_seconds(network, short) < planning.closing_seconds(network, long)
 
 
 def test_other_threads_train_as_well(book):

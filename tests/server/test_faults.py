@@ -299,6 +299,8 @@ def test_ctrl_c_ends_it(served_files, tmp_path):
     with serving(tmp_path, served_files["letters"]) as server:
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(60) == 130
+        assert "Exception ignored" not in server.log
+        assert "Traceback" not in server.log
 
 
 def test_a_log_that_nobody_reads_stops_nothing(served_files):

@@ -14,14 +14,14 @@ def test_large_networks_take_many_copies_of_their_weights():
     settings = NetworkSettings(hidden=16_384)
     weights = 4 * (4 * 16_384 * (16_384 + 64 + 1) + 65 * (16_384 + 64 + 1))
     needed = training_bytes(settings, 65, lanes=1, unroll_length=1)
-    assert 10 * weights < needed < 13 * weights
-    assert training_bytes(settings, 65, lanes=1, unroll_length=1, checkpoints=True) > needed + 2 * weights
+    assert 11 * weights < needed < 14 * weights
+    assert training_bytes(settings, 65, lanes=1, unroll_length=1, checkpoints=True) > needed + 8 * weights
 
 
 def test_long_updates_take_memory_for_each_character_and_unit():
     settings = NetworkSettings(hidden=256, layers=2)
     short, long = (training_bytes(settings, 65, lanes=64, unroll_length=length) for length in (100, 1100))
-    assert 8 < (long - short) / (4 * 64 * 1000 * 2 * 256) < 16
+    assert 6 < (long - short) / (4 * 64 * 1000 * 2 * 256) < 12
 
 
 def test_what_does_not_fit_is_refused_with_both_figures(monkeypatch):
@@ -75,4 +75,4 @@ def test_weights_are_counted_without_any():
     settings = NetworkSettings(hidden=8, embedding=4)
     small = Network.init(settings, 10, None, None)
     more = training_bytes(settings, 10, 1, 1, checkpoints=True) - training_bytes(settings, 10, 1, 1)
-    assert more == 3 * 4 * small.parameters
+    assert more == 9 * 4 * small.parameters

@@ -27,7 +27,4 @@ def main(arguments: Sequence[str] | None = None) -> "NoReturn":
         own_process()
     except KeyboardInterrupt:
         sys.exit(130)
-    status = run(sys.argv[1:] if arguments is None else arguments, began)
-    if status > 128:  # a signal
-        leave(status)
-    sys.exit(status)
+    leave(run(sys.argv[1:] if arguments is None else arguments, began))

@@ -14,6 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _CLOSING_SECONDS = 1.0
 """What the last output may take when a signal ends the command; its reader may have stopped to read."""
@@ -86,7 +90,7 @@ def watch_signals() -> None:
     _watch.begin()
 
 
-def leave(status: int) -> None:
+def leave(status: int) -> "NoReturn":
     """Ends the process without Python's own end, where threads are waited for, and a signal would be complained of."""
     from charloom.cli.streams import flush_results  # here: signals are watched before it is imported
 
