@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import charloom
-from charloom.data import TokenStream
+from charloom.data import TokenStream, ordered_pass
 from charloom.models import Network
 from charloom.runs import planning, training_run
 from charloom.settings import NetworkSettings
@@ -65,7 +65,7 @@ def test_a_handler_of_the_hosts_is_left_alone(book, monkeypatch):
 
 
 def test_a_stop_that_takes_long_says_so(book, monkeypatch):
-    monkeypatch.setattr(training_run, "closing_seconds", lambda network, validation: 12.0)
+    monkeypatch.setattr(training_run, "closing_seconds", lambda *arguments: 12.0)
     said = []
     pressed = ctrl_c_at(Evaluation)
 
@@ -82,7 +82,8 @@ def test_a_stop_that_takes_long_says_so(book, monkeypatch):
 def test_the_closing_seconds_grow_with_the_text():
     network = Network.init(NetworkSettings(hidden=8, embedding=4), 10, None, np.random.default_rng(0))
     short, long = (TokenStream.of_documents([np.zeros(size, np.int32)]) for size in (1_000, 1_000_000))
-    assert 0 < planning.closing_seconds(network, short) < planning.closing_seconds(network, long)
+    seconds = [planning.closing_seconds(network, stream, ordered_pass) for stream in (short, long)]
+    assert 0 < seconds[0] < seconds[1]
 
 
 def test_other_threads_train_as_well(book):
