@@ -93,7 +93,7 @@ def distinct_texts(
         unique: whether none may come twice.
         known: a text that none may be copied from.
     """
-    require_count("count", count)
+    count = require_count("count", count)
     is_record = prepared.model.text.delimiter is not None
     seen: set[str] = set()
     last_found = 0

@@ -43,6 +43,10 @@ class BudgetError(CharloomError):
     """The time that was given is too short for one update and what comes after it."""
 
 
+class TextTypeError(CharloomError, TypeError):
+    """What should be a text is something else."""
+
+
 class UnknownCharacterError(CharloomError, ValueError):
     """A text has a character that the vocabulary has not."""
 

@@ -50,7 +50,7 @@ def use_threads(count: int | None) -> int:
     can be told so. Takes effect only before the first computation.
     """
     if count is not None:
-        require_count("threads", count)
+        count = require_count("threads", count)
     count = min(count or available_cores(), available_cores())
     os.environ[_XLA_POOL] = str(max(count, _SMALLEST_POOL))
     if hasattr(os, "sched_setaffinity"):

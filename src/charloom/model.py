@@ -13,9 +13,18 @@ import numpy as np
 from jaxtyping import Integer
 
 from charloom import __version__
+from charloom.arguments import text as checked_text
+from charloom.arguments import whole_number
 from charloom.artifacts import Output, OutputKind, made_with, read_tensor_file, tensor_file_bytes
 from charloom.description import described
-from charloom.errors import ModelFileError, SettingError, TooShortError, UnknownCharacterError
+from charloom.errors import (
+    ModelFileError,
+    RecordError,
+    SettingError,
+    TextTypeError,
+    TooShortError,
+    UnknownCharacterError,
+)
 from charloom.inference import (
     Next,
     Score,
@@ -30,8 +39,9 @@ from charloom.inference import (
 from charloom.model_metadata import FORMAT_VERSION, ModelMetadata, model_metadata
 from charloom.models import Dense, Network, named_tensors, restored
 from charloom.prepared import Prepared
-from charloom.printable import one_line
+from charloom.printable import one_line, quoted
 from charloom.settings import (
+    MOST_COUNT,
     NetworkSettings,
     SamplingSettings,
     TextSettings,
@@ -125,18 +135,48 @@ class TextModel:
             UnknownCharacterError: a character is unknown and `unknown` is "error".
             RecordError: the model is of records, and `text` is more than one.
         """
+        guesses = whole_number("guesses", guesses, 0, MOST_COUNT)
         scorer = self.scorer(prompt, unknown)
-        return scorer.begin(guesses).read(scorer.record(self._seen(text)))[0]
+        return scorer.begin(guesses).read(scorer.record(self._seen("text", text)))[0]
 
     def score_many(
         self, texts: Iterable[str | bytes], *, prompt: str = "", unknown: UnknownPolicy = "error"
     ) -> list[Score]:
-        """Returns what `score` returns for each of `texts`, which are read side by side, many times as fast."""
-        scorer = self.scorer(prompt, unknown)
-        return scorer.score([scorer.record(self._seen(text)) for text in texts])
+        """Returns what `score` returns for each of `texts`, which are read side by side, many times as fast.
 
-    def _seen(self, text: str | bytes) -> str | bytes:
+        Raises:
+            TextTypeError: `texts` is one text, or an element is none, such as NaN.
+            UnknownCharacterError, RecordError: as of `score`; the error says which text it is.
+        """
+        if isinstance(texts, str | bytes | bytearray) or not isinstance(texts, Iterable):
+            raise TextTypeError(
+                f"texts must be a list of texts, got {quoted(texts, 60)}. Put one text into a list, or call score."
+            )
+        scorer, records = self.scorer(prompt, unknown), []
+        for index, text in enumerate(texts):
+            seen = self._seen(f"texts[{index}]", text)
+            try:
+                records.append(scorer.record(seen))
+            except RecordError as error:
+                raise RecordError(f"texts[{index}]: {error}") from None
+        try:
+            return scorer.score(records)
+        except UnknownCharacterError:
+            for index, record in enumerate(records):
+                try:
+                    scorer.require_known(record)
+                except UnknownCharacterError as error:
+                    raise UnknownCharacterError(f"texts[{index}]: {error}") from None
+            raise
+
+    def _seen(self, name: str, text: str | bytes) -> str | bytes:
+        text = checked_text(name, text, self.vocabulary.units)
         return text if isinstance(text, bytes) else self.seen(text)
+
+    def _prompt(self, prompt: str | bytes, name: str = "prompt") -> str:
+        """Returns a prompt as characters, which for bytes that are not UTF-8 stand as lone surrogates."""
+        prompt = checked_text(name, prompt, self.vocabulary.units)
+        return prompt.decode("utf-8", "surrogateescape") if isinstance(prompt, bytes) else prompt
 
     def scorer(
         self, prompt: str = "", unknown: UnknownPolicy = "error", check: Callable[[], None] | None = None
@@ -151,6 +191,7 @@ class TextModel:
         Raises:
             UnknownCharacterError: the prompt ends a record, or has an unknown character and `unknown` is "error".
         """
+        prompt = self._prompt(prompt)
         self._require_open(prompt)
         return Scorer(
             self.network,
@@ -179,11 +220,12 @@ class TextModel:
             found.top(3)
         """
         if carry is None:
-            window, token_ids = self.prompt_ids(text, "error", None)
+            window, token_ids = self.prompt_ids(self._prompt(text, "text"), "error", None)
             stream = read_prompt(self.network, token_ids, window)
         else:
             if not isinstance(carry, TextCarry):
                 raise SettingError("carry", f"is the carry of an earlier `next`; got {type(carry).__name__}")
+            text = self._prompt(text, "text")
             self._require_open(text)
             stream = read_on(self.network, carry.stream_of(self.network), self.vocabulary.encode(self.seen(text)))
         units = self.vocabulary.units
@@ -192,7 +234,7 @@ class TextModel:
 
     def embed(self, text: str) -> np.ndarray:
         """Returns the state after `text` as a vector: the outputs of all layers, float32, of size layers × hidden."""
-        window, token_ids = self.prompt_ids(text, "error", None)
+        window, token_ids = self.prompt_ids(self._prompt(text, "text"), "error", None)
         if window is not None:  # which is read anew each time, and carries no state on
             return unit_outputs(self.network, token_ids[-window:], from_start=False)[-1]
         return state_vector(read_prompt(self.network, token_ids))
@@ -222,8 +264,8 @@ class TextModel:
             SettingError, UnknownCharacterError, TooShortError: as of `generate`.
         """
         if window is not None:
-            require_count("window", window)
-        window = window or self.window
+            window = require_count("window", window)
+        window, prompt = window or self.window, self._prompt(prompt)
         self._require_open(prompt)
         token_ids = self.vocabulary.encode(self.seen(prompt), unknown)
         if window is not None and len(token_ids) < window:
@@ -274,8 +316,7 @@ class TextModel:
             SettingError: `path` cannot be a file's name.
             OutputError: the file cannot be written; what stood there is as it was.
         """
-        require_path("path", path)
-        Output(Path(path), MODEL, force=force).write(self.to_bytes())
+        Output(require_path("path", path), MODEL, force=force).write(self.to_bytes())
 
     def to_bytes(self) -> bytes:
         """Returns what a model file holds."""
@@ -308,8 +349,7 @@ def load(path: str | os.PathLike[str]) -> TextModel:
             not read.
         SettingError: `path` cannot be a file's name.
     """
-    require_path("model", path)
-    path = Path(os.fsdecode(path))
+    path = require_path("model", path)
     tensors, metadata = read_tensor_file(path)
     found = model_metadata(metadata, path)
     try:

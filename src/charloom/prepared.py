@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from charloom.errors import SettingError
 from charloom.inference import NativeStream, Stream, Writing, lanes_of, write
 from charloom.models import Network
+from charloom.printable import quoted
 from charloom.settings import SamplingSettings, require_count, require_seed
 
 if TYPE_CHECKING:
@@ -61,8 +62,9 @@ class Prepared:
 
         Each is the text that it would be alone.
         """
-        require_count("length", length)
-        require_seed(seed)
+        length, seed = require_count("length", length), require_seed(seed)
+        if stop is not None and not isinstance(stop, str):
+            raise SettingError("stop", f"must be a text, got {quoted(stop)}")
         if stop == "":
             raise SettingError("stop", "must not be empty")
         stop = self.model.seen(stop) if stop else None  # in the model's own letters

@@ -6,12 +6,13 @@ here imports JAX, so that help pages and refusals come at once.
 
 import codecs
 import itertools
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args
+from pathlib import Path
+from typing import Any, Literal, SupportsIndex, get_args
 
+from charloom import arguments
 from charloom.errors import SettingError
 from charloom.printable import quoted
 
@@ -49,12 +50,16 @@ class TextSettings:
 
     def __post_init__(self) -> None:
         _require_choice(self, "units", get_args(Units))
+        _set(self, "lowercase", arguments.flag("lowercase", self.lowercase))
+        for name in ("encoding", "delimiter"):
+            if not isinstance(value := getattr(self, name), str) and (value is not None or name == "encoding"):
+                raise SettingError(name, f"must be a text, got {quoted(value)}")
         try:
             "".encode(self.encoding)
             codecs.lookup(self.encoding)
         except (LookupError, ValueError):
             raise SettingError(
-                "encoding", f"names no text encoding: {self.encoding!r}; try utf-8, cp1252 or utf-16"
+                "encoding", f"names no text encoding: {quoted(self.encoding)}; try utf-8, cp1252 or utf-16"
             ) from None
         if self.units == "bytes":
             if self.lowercase:
@@ -225,17 +230,24 @@ class TrainingSettings:
                 )
         if self.patience is not None:
             _require_count(self, "patience")
-        require_seed(self.seed)
+        _set(self, "seed", require_seed(self.seed))
 
     def _require_pace(self) -> None:
-        plans = self.pace
+        try:
+            plans = tuple(
+                (
+                    arguments.whole_number("pace", update, 0, MOST_COUNT),
+                    arguments.whole_number("pace", all_, 0, MOST_COUNT),
+                )
+                for update, all_ in self.pace
+            )
+        except (TypeError, ValueError):
+            raise SettingError(
+                "pace", f"must be pairs of whole numbers from 0 to {MOST_COUNT:,}, got {quoted(self.pace)}"
+            ) from None
+        _set(self, "pace", plans)
         if not plans:
             return
-        if not all(
-            len(plan) == 2 and all(isinstance(count, int) and 0 <= count <= MOST_COUNT for count in plan)
-            for plan in plans
-        ):
-            raise SettingError("pace", f"must be pairs of whole numbers from 0 to 2,147,483,647, got {plans!r}")
         begins = [update for update, _ in plans]
         if begins != sorted(set(begins)) or begins[0] != 0 or any(update >= planned for update, planned in plans):
             raise SettingError(
@@ -275,61 +287,32 @@ def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def require_seed(seed: int) -> None:
-    """Raises `SettingError` unless `seed` is a whole number from 0 to 2**63 - 1."""
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-        raise SettingError("seed", f"must be a whole number from 0 to 2**63 - 1, got {seed!r}")
+def require_seed(seed: SupportsIndex) -> int:
+    """Returns `seed` as an int; raises `SettingError` unless it is a whole number from 0 to 2**63 - 1."""
+    return arguments.whole_number("seed", seed, 0, 2**63 - 1)
 
 
-def require_count(name: str, value: object, most: int = MOST_COUNT) -> None:
-    """Raises `SettingError` unless `value` is a whole number from 1 to `most`."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-        raise SettingError(name, f"must be a whole number from 1 to {most:,}, got {value!r}")
+def require_count(name: str, value: SupportsIndex, most: int = MOST_COUNT) -> int:
+    """Returns `value` as an int; raises `SettingError` unless it is a whole number from 1 to `most`."""
+    return arguments.whole_number(name, value, 1, most)
 
 
-def require_path(name: str, path: str | os.PathLike[str], *, folder: bool = False) -> None:
-    """Raises `SettingError` unless `path` can be a file's name, or a folder's; what is there is not looked at."""
-    text = os.fspath(path)
-    if not text:
-        raise SettingError(name, "must be a path, got an empty one")
-    if "\0" in text:
-        raise SettingError(name, f"must be a path, got {quoted(text)}, which has a null byte")
-    try:
-        os.fsencode(text)
-    except UnicodeEncodeError as error:
-        character = f"U+{ord(text[error.start]):04X}"
-        raise SettingError(name, f"must be a path, got {quoted(text)}: no file name has a {character}") from None
-    if not folder and text.endswith(tuple(filter(None, (os.sep, os.altsep)))):
-        raise SettingError(name, f"must be a file, got a folder's name, {quoted(text)}")
+def require_path(name: str, path: str | bytes | os.PathLike[Any], *, folder: bool = False) -> Path:
+    """Returns `path` as a Path; raises `SettingError` unless it can be a file's name, or a folder's."""
+    return arguments.path(name, path, folder=folder)
+
+
+def _set(settings: object, name: str, value: object) -> None:
+    object.__setattr__(settings, name, value)  # while a frozen dataclass is built
 
 
 def _require_count(settings: object, name: str, most: int = MOST_COUNT) -> None:
-    require_count(name, getattr(settings, name), most)
+    _set(settings, name, require_count(name, getattr(settings, name), most))
 
 
 def _require_choice(settings: object, name: str, choices: tuple[str, ...]) -> None:
-    value = getattr(settings, name)
-    if value not in choices:
-        raise SettingError(name, f"must be {' or '.join(choices)}, got {value!r}")
+    _set(settings, name, arguments.choice(name, getattr(settings, name), choices))
 
 
-def _require_number(
-    settings: object,
-    name: str,
-    *,
-    least: float = -math.inf,
-    above: float = -math.inf,
-    below: float = math.inf,
-    most: float = math.inf,
-) -> None:
-    value = getattr(settings, name)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    # NaN fails the first comparison, and infinities the last.
-    if number and least <= value <= most and above < value < below and math.isfinite(value):
-        return
-    bounds = [
-        f"{words} {bound:g}"
-        for words, bound in (("at least", least), ("above", above), ("below", below), ("at most", most))
-        if math.isfinite(bound)
-    ]
-    raise SettingError(name, f"must be a finite number, {' and '.join(bounds)}, got {value!r}")
+def _require_number(settings: object, name: str, **bounds: float) -> None:
+    _set(settings, name, arguments.number(name, getattr(settings, name), **bounds))

@@ -7,9 +7,11 @@ import jax
 import numpy as np
 from jaxtyping import Float32
 
+from charloom.arguments import whole_number
 from charloom.errors import SettingError
 from charloom.inference.generation import NativeStream, Stream
 from charloom.models import Network
+from charloom.settings import MOST_COUNT
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Next:
 
     def top(self, count: int = 5) -> list[tuple[str, float]]:
         """Returns the most likely characters with their probabilities, the likeliest first."""
-        order = np.argsort(-self.log_probs, kind="stable")[:count]
+        order = np.argsort(-self.log_probs, kind="stable")[: whole_number("count", count, 0, MOST_COUNT)]
         return [(self.characters[at], float(np.exp(self.log_probs[at]))) for at in order]
 
 

@@ -1,12 +1,13 @@
 """`charloom.train` and `charloom.resume`: runs as Python asks for them, in the command line's words."""
 
+import builtins
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+from charloom.arguments import flag
 from charloom.errors import SettingError
 from charloom.model import TextModel
 from charloom.runs.interruption import train_interruptibly
@@ -81,9 +82,6 @@ def train(
         CharloomError: a source, a setting or the output is not as it should be.
     """
     began = time.monotonic()
-    for name, path in {"out": out, "run": run, "cache": cache}.items():
-        if path is not None:
-            require_path(name, path, folder=name != "out")
     network = _given(cell=cell, hidden=hidden, layers=layers, embedding=embedding)
     training = _given(
         lanes=lanes,
@@ -95,14 +93,14 @@ def train(
         cold_starts=state_reset_probability,
     )
     settings = RunSettings(
-        sources=sources,
-        out=None if out is None else Path(out),
-        force=force,
+        sources=tuple(map(_as_text, sources)),
+        out=None if out is None else require_path("out", out),
+        force=flag("force", force),
         text=TextSettings(
-            units="bytes" if bytes else "chars",
+            units="bytes" if flag("bytes", bytes) else "chars",
             lowercase=lowercase,
             encoding=encoding,
-            delimiter="\n" if records and delimiter is None else delimiter,
+            delimiter="\n" if flag("records", records) and delimiter is None else delimiter,
             min_count=min_count,
         ),
         network=NetworkSettings(**network),
@@ -118,8 +116,8 @@ def train(
             patience=patience,
             seed=seed,
         ),
-        folder=None if run is None else Path(run),
-        cache=None if cache is None else Path(cache),
+        folder=None if run is None else require_path("run", run, folder=True),
+        cache=None if cache is None else require_path("cache", cache, folder=True),
         given=frozenset({*network, *training}),
     )
     return train_interruptibly(settings, on_event, began).model
@@ -127,6 +125,12 @@ def train(
 
 def _given(**settings: Any) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
+
+
+def _as_text(source: str | builtins.bytes | os.PathLike[Any]) -> str:
+    if source != "":
+        require_path("source", source, folder=True)
+    return os.fsdecode(source)
 
 
 def _seconds(budget: str | float | None) -> float | None:
@@ -156,11 +160,9 @@ def resume(
     Raises:
         CharloomError: there is no run to resume, or its text is another now.
     """
-    require_path("run", run, folder=True)
-    settings = settings_of_run(Path(run))
+    settings = settings_of_run(require_path("run", run, folder=True))
     if sources:
-        settings = replace(settings, sources=tuple(sources), text_given=True)
+        settings = replace(settings, sources=tuple(map(_as_text, sources)), text_given=True)
     if out is not None:
-        require_path("out", out)
-        settings = replace(settings, out=Path(out))
+        settings = replace(settings, out=require_path("out", out))
     return train_interruptibly(settings, on_event).model
