@@ -28,7 +28,7 @@ def test_what_is_no_integer_in_the_bounds_is_refused(value):
 
 
 def test_a_long_integer_is_refused_without_its_digits():
-    with pytest.raises(SettingError, match="got an integer of 16,610 bits$"):
+    with pytest.raises(SettingError, match=r"got an integer of 16,610 bits$"):
         whole_number("n", 10**5000, 1, 10)
 
 

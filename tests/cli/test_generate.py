@@ -135,8 +135,8 @@ def damage(data, kind):
         ("version", "has format version 9"),
         ("missing", "tensor 'head.bias' is missing"),
         ("shape", "its config says"),
-        ("cell", "cell must be lstm or gru or elman, got 'lstn'"),
-        ("type", "hidden must be a whole number"),
+        ("cell", "model.cell is 'lstn', which this version does not know"),
+        ("type", "model.hidden is "),
     ],
 )
 def test_damaged_models(charloom, model_file, tmp_path, kind, words):
