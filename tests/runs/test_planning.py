@@ -1,6 +1,7 @@
-"""How long a run is to be; the seconds that a machine takes are made up."""
+"""How long a run is to be. A test makes up the machine's speed or its clock, and never both."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,11 +16,12 @@ from charloom.runs.planning import deadline_of, first_pace, score_pass, with_len
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
 from charloom.text import Corpus
 from charloom.training import Budget, Pace, follow
+from charloom.units import shortest_seconds
 
 SPEED = 100_000.0
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def asked(monkeypatch):
     """The machine trains the reference at a known speed; what it is asked for is kept."""
     asked = []
@@ -45,22 +47,24 @@ def planned(characters, training, clock, **given):
 
 
 def test_a_short_texts_lanes_are_timed_and_told_and_those_that_were_asked_for_are_kept(asked):
-    settings, _, (picked, because) = planned(500, TrainingSettings(budget=20.0), budget(np.inf))
+    settings, _, (picked, because) = planned(500, TrainingSettings(budget=20.0), Budget(np.inf))
     assert ", 7 lanes × 64, " in picked
     assert asked == [(NetworkSettings(), 7, 64)]
     assert "times the 450 there are" in because
     assert settings.training.lanes == 16
 
 
-def test_what_nobody_asked_for_begins_when_the_text_is_read(asked):
-    clock = budget(np.inf, spent=3.0, reserved=4.0)
+@pytest.mark.usefixtures("asked")
+def test_what_nobody_asked_for_begins_when_the_text_is_read():
+    clock = Budget(np.inf, 30.0, 40.0)
     settings, _, (notice, _, _) = planned(5_000, TrainingSettings(), clock)
-    assert settings.training.budget == clock.seconds == 27
-    assert notice.startswith("budget 27s, which suits a text of this length")
+    assert settings.training.budget == clock.seconds
+    assert 90 <= clock.seconds < 200
+    assert notice.startswith(f"budget {shortest_seconds(clock.seconds)}, which suits a text of this length")
 
 
 def test_what_is_compiled_first_is_no_part_of_a_budget_that_nobody_asked_for(monkeypatch):
-    clock = budget(np.inf)
+    clock = Budget(np.inf)
 
     def training_speed(network, lanes, unroll_length):
         clock.go_on_from(50.0)  # of a compiler, on a busy machine
@@ -68,16 +72,21 @@ def test_what_is_compiled_first_is_no_part_of_a_budget_that_nobody_asked_for(mon
 
     monkeypatch.setattr(planning, "training_speed", training_speed)
     settings, _, _ = planned(5_000, TrainingSettings(), clock)
-    assert settings.training.budget == 70
+    assert 70 <= settings.training.budget < 120
 
 
+@pytest.mark.usefixtures("asked")
 def test_the_time_to_score_in_is_no_time_to_train_in():
-    training = TrainingSettings(budget=20.0)
-    _, speed, (_, because) = planned(2_000_000, replace(training, validation=1_000_000), budget(np.inf))
-    _, freed, (_, after) = planned(1_000_020, replace(training, validation=20), budget(np.inf))
-    assert " in 20 s" in after
-    seconds = float(because.partition(" s: ")[0].rpartition(" ")[2])
-    assert seconds == pytest.approx(20 - (1 + PASSES) * 1e6 / (3 * speed), abs=0.5)
+    def seconds_in(because):
+        return float(because.partition(" s: ")[0].rpartition(" ")[2])
+
+    training = TrainingSettings(budget=2_000.0)
+    _, speed, (_, because) = planned(2_000_000, replace(training, validation=1_000_000), Budget(np.inf))
+    _, freed, (_, after) = planned(1_000_020, replace(training, validation=20), Budget(np.inf))
+    lost = (1 + PASSES) * 1e6 / (3 * speed)
+    assert lost > 100
+    assert seconds_in(after) == pytest.approx(2_000, abs=10)  # encoding the texts takes a moment
+    assert seconds_in(because) == pytest.approx(seconds_in(after) - lost, abs=10)
     assert speed >= freed  # of a network that is no larger
 
 
@@ -93,13 +102,14 @@ def test_the_first_plan_is_for_the_speed_and_counts_no_further_than_a_run_can():
 
 @pytest.mark.parametrize("characters", [700, 40_000])
 def test_the_end_takes_what_all_of_its_blocks_take(monkeypatch, characters):
-    now, slowness = [0.0], [1.0]
+    now, slowness, score_blocks = [0.0], [1.0], planning.score_blocks
 
-    def score_blocks(network, blocks):
+    def timed(network, blocks):  # scoring is real, and the clock alone is made up
         now[0] += slowness[0] * sum(0.25 * block.updates * block.lanes for block in blocks)
+        return score_blocks(network, blocks)
 
-    monkeypatch.setattr(planning, "score_blocks", score_blocks)
-    monkeypatch.setattr(planning.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(planning, "score_blocks", timed)
+    monkeypatch.setattr(planning, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     network = Network.init(NetworkSettings(hidden=8, embedding=4), 4, 0, np.random.default_rng(0))
     validation = TokenStream.of_documents([np.zeros(characters, np.int32)])
     deadline = deadline_of(budget(10), network, validation, ordered_pass)

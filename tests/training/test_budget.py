@@ -1,5 +1,7 @@
 """Budgets on a clock of their own: the machine's is no part of any test."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from charloom.data import Lanes, TokenStream
 from charloom.errors import CharloomError
 from charloom.models import Network
 from charloom.settings import NetworkSettings, TrainingSettings
-from charloom.training import Budget, Deadline, Evaluation, Pace, Progress, Stopped, Trainer, TrainingLoop, loop
+from charloom.training import Budget, Deadline, Evaluation, Pace, Progress, Stopped, TrainingLoop, loop, trainer
 
 TEXT, HELD_OUT = (
     TokenStream.of_documents([np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * times, np.uint8) % 32])
@@ -46,23 +48,23 @@ class Machine:
 
 @pytest.fixture
 def machine(monkeypatch):
+    """Updates and scores are real, and so is how many updates a dispatch has; the clock alone is the machine's."""
     machine = Machine(0.1)
-    dispatch = Trainer.dispatch
+    run_block, score_blocks = trainer.run_block, loop.score_blocks
 
-    def timed(trainer, until, rates):
-        first = trainer.update == 0
-        done = dispatch(trainer, min(until, trainer.update + 5), rates)
-        machine.update = trainer.update
-        seconds = 2.0 if first else machine.update_seconds(trainer.update) * len(done.nats)
-        machine.works(seconds)
+    def timed(state, *arguments, rule):
+        done = run_block(state, *arguments, rule=rule)
+        count, first = arguments[-3:-1]
+        machine.update = first + count
+        machine.works(2.0 if first == 0 else machine.update_seconds(machine.update) * count)  # the first compiles
         return done
 
     def scored(network, blocks):
         machine.works(EVALUATION * machine.slowness)
         return score_blocks(network, blocks)
 
-    monkeypatch.setattr(Trainer, "dispatch", timed)
-    score_blocks = loop.score_blocks
+    monkeypatch.setattr(trainer, "run_block", timed)
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: machine.now))
     monkeypatch.setattr(loop, "score_blocks", scored)
     return machine
 
@@ -289,6 +291,23 @@ def test_what_is_spent():
     assert budget.spent == pytest.approx(117.01, abs=0.02)
     budget.go_on_from(2)
     assert budget.left == pytest.approx(10 - 119.01, abs=0.02)
+
+
+def test_on_the_clock_that_there_is_a_run_ends_as_planned():
+    network = Network.init(NetworkSettings(hidden=8, embedding=4), 32, 10, np.random.default_rng(7))
+    budget = Budget(20.0)  # of which compiling may take much
+    deadline = Deadline(budget, 0.01, 0.01)
+    settings = TrainingSettings(lanes=2, unroll_length=4)
+    loop = TrainingLoop(
+        network, Lanes(TEXT, 2, 4), HELD_OUT, settings, Pace(((0, 500),)), jax.random.key(0), deadline=deadline
+    )
+    budget.go_on_from(18.0 - budget.spent)  # so that it need not be waited for
+    *_, evaluation, stopped = loop.events()
+    pace = loop.state.counts.pace
+    assert (stopped.reason, stopped.update, evaluation.update) == ("finished", pace.updates, pace.updates)
+    assert pace.plans[0] == (0, 500)
+    rates = loop._rates(0, pace.updates)
+    assert rates[-1] < rates.max() / 10
 
 
 def test_a_budget_for_less_than_an_update(machine):
