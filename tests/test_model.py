@@ -2,7 +2,7 @@ import json
 import struct
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import jax
 import numpy as np
@@ -15,7 +15,8 @@ from charloom.description import described
 from charloom.errors import ModelFileError, RecordError, SettingError, UnknownCharacterError
 from charloom.inference import Writing
 from charloom.model import FORMAT_VERSION, TextModel, load
-from charloom.models import Network
+from charloom.models import CELLS, Network
+from charloom.models.cells import ElmanCell
 from charloom.settings import NetworkSettings, SamplingSettings, TextSettings
 from charloom.text import Vocabulary
 from tests.reference import NumpyNetwork, softmax
@@ -439,3 +440,27 @@ def test_a_record_may_come_with_its_end_and_not_with_two():
             names.score(text)
         with pytest.raises(RecordError, match="a record ends inside"):
             names.score_many(["a", text])
+
+
+def test_a_carry_belongs_to_its_model(tmp_path, kernels):
+    one, larger = make(text="ab\n"), make(text="abcdefghij\n")
+    carry = one.next("a").carry
+    for other in (larger, make(text="ab\n", layers=2)):
+        with pytest.raises(SettingError, match="carry is of another model"):
+            other.next("b", carry)
+    one.save(tmp_path / "one.safetensors")
+    again = load(tmp_path / "one.safetensors")  # the same weights
+    np.testing.assert_array_equal(again.next("b", carry).log_probs, one.next("b", carry).log_probs)
+
+
+def test_a_cell_that_the_native_kernels_do_not_know_is_the_references(monkeypatch, native_library):
+    class OtherCell(ElmanCell):
+        pass
+
+    model = make(cell="elman")
+    wanted = model.generate("ab", 20, temperature=0)
+    cells = tuple(OtherCell(*(getattr(cell, field.name) for field in fields(cell))) for cell in model.network.cells)
+    monkeypatch.setitem(CELLS, "other", OtherCell)
+    monkeypatch.setenv("CHARLOOM_KERNELS", "native")
+    other = replace(model, network=replace(model.network, cells=cells))
+    assert other.generate("ab", 20, temperature=0) == wanted

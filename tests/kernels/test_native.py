@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from charloom.kernels import dense, kernels_in_use
 from charloom.kernels.build import KernelsUnavailableError, library_path
@@ -174,6 +175,24 @@ def test_a_folder_that_others_could_write_is_refused(copying_compiler):
     folder.symlink_to(moved)
     with pytest.raises(KernelsUnavailableError, match="not this user's alone"):
         library_path()
+
+
+def test_what_a_killed_process_left_is_removed(copying_compiler):
+    path = library_path()
+    left, held = (path.with_name(f"compiling-kernels-{name}") for name in ("0" * 16, "1" * 16))
+    own, foreign = path.with_name(f"compiling-{path.stem}"), path.with_name("compiling.txt")
+    for folder in (left, held, own):
+        folder.mkdir()
+        (folder / "handlers.cc").touch()
+    foreign.touch()
+    path.unlink()
+    with FileLock(path.with_name(f"kernels-{'1' * 16}.lock")):  # somebody compiles there
+        assert library_path() == path
+    assert copying_compiler() == 2
+    assert not left.exists()
+    assert not own.exists()
+    assert held.exists()
+    assert foreign.exists()
 
 
 def test_two_processes_that_start_together_compile_once(copying_compiler):

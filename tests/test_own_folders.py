@@ -1,0 +1,83 @@
+"""Folders that programs are run from: the compiled kernels' and JAX's have the same checks."""
+
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from charloom.machine import _programs_folder
+from charloom.own_folders import NotOwnError, own_folder
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="looks at owners and modes")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "charloom"
+
+
+@pytest.mark.parametrize("name", ["kernels", "jax"])
+def test_a_folder_is_the_users_alone(name, cache, tmp_path):
+    folder = own_folder(name)
+    assert folder == cache / name
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    folder.chmod(0o777)
+    with pytest.raises(NotOwnError, match=r"not this user's alone\. Remove it"):
+        own_folder(name)
+    folder.rmdir()
+    (tmp_path / "open").mkdir(mode=0o777)
+    folder.symlink_to(tmp_path / "open")
+    with pytest.raises(NotOwnError, match="not this user's alone"):
+        own_folder(name)
+    folder.unlink()
+    os.mkfifo(folder)
+    with pytest.raises(NotOwnError, match=r"cannot make|not this user's alone"):
+        own_folder(name)
+
+
+def link(path):
+    path.symlink_to("/etc/hostname")
+
+
+def open_file(path):
+    path.touch()
+    path.chmod(0o666)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, link, open_file, os.mkdir])
+def test_programs_of_jax_are_this_users_files(make):
+    folder = _programs_folder()
+    (folder / "good-cache").write_bytes(b"\0")
+    assert _programs_folder() == folder
+    make(folder / "strange-cache")
+    with pytest.raises(NotOwnError, match=r"strange-cache is not a file of this user's alone\. Remove it"):
+        _programs_folder()
+
+
+COMMAND = """
+import sys
+from charloom.machine import own_process, set_up_jax
+own_process()
+set_up_jax()
+import jax
+print(jax.config.jax_compilation_cache_dir)
+"""
+
+
+def test_without_a_folder_of_its_own_a_command_runs_and_says_so(cache, tmp_path):
+    programs = cache / "jax"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+
+    def run():
+        command = [sys.executable, "-c", COMMAND]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+
+    assert run().stdout == f"{programs}\n"
+    os.mkfifo(programs / "strange-cache")
+    done = run()
+    assert done.stdout == "None\n"
+    said = f"compiled programs are not kept: {programs / 'strange-cache'} is not a file of this user's alone. Remove it"
+    assert done.stderr == f"{said}\n"
