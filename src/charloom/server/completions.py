@@ -29,6 +29,7 @@ from charloom.settings import SamplingSettings
 
 _DEFAULT_TOKENS = 16
 _SMALLEST_TOP_P = 1e-9
+_DECODED_AT_ONCE = 512
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -245,8 +246,8 @@ class _Job:
         self.prompt_tokens += len(token_ids)
         decoder, pieces = PlacedDecoder(self.model.model.vocabulary), []
         if self.asked.echo or self.asked.logprobs is not None:  # whose places are counted from the prompt on
-            for first in range(0, len(token_ids), SLICE):
-                pieces.append(decoder(token_ids[first : first + SLICE]))
+            for first in range(0, len(token_ids), _DECODED_AT_ONCE):
+                pieces.append(decoder(token_ids[first : first + _DECODED_AT_ONCE]))
                 await turn.end_if_over()
             pieces.append(decoder(token_ids[:0], final=True))
         await turn.end_if_over()

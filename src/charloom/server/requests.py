@@ -1,6 +1,7 @@
 """Reading a request's body: JSON of one type, no larger and no slower than is allowed."""
 
 import asyncio
+import json
 import re
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ T = TypeVar("T")
 
 _DEEPEST = 4
 """How deep in lists and objects there may be a number that means something."""
+_SURROGATE = re.compile("[\\ud800-\\udfff]")
 _FIELD = re.compile(r"^Object (?:missing required|contains unknown) field `(.*)`$")
 _NOT_HERE = ("suffix", "logit_bias", "presence_penalty", "frequency_penalty")
 _CHOICES = {"per": "text, line or char", "unknown": "error, skip or replace"}
@@ -51,6 +53,9 @@ async def body_of(request: Request, kind: type[T], limits: Limits) -> T:
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if (field := _field_of_surrogate(body)) is not None:
+            message = f"{field} has half of a surrogate pair, which is not a character. Send whole characters."
+            raise ApiError(400, message, param=field, code="invalid_value") from None
         raise ApiError(400, f"The body is not JSON: {error}.", code="invalid_json") from None
 
 
@@ -62,9 +67,28 @@ def _parsed(body: bytearray, kind: type[T]) -> T:
     """
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.ValidationError:
+    except msgspec.ValidationError as error:
+        try:
+            value = msgspec.json.decode(body)
+        except msgspec.ValidationError:  # a number that no type holds; the first error knows its field
+            raise error from None
         # To JSON 5.0 is the same as 5, and some clients have no other numbers.
-        return msgspec.convert(_with_whole_numbers(msgspec.json.decode(body)), kind)
+        return msgspec.convert(_with_whole_numbers(value), kind)
+
+
+def _field_of_surrogate(body: bytearray) -> str | None:
+    """Returns the field with an escaped half of a surrogate pair, which msgspec takes for broken JSON; None if none."""
+    if b"\\ud" not in body.lower():
+        return None
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(fields, dict):
+        return None
+    return next(
+        (name for name, value in fields.items() if _SURROGATE.search(json.dumps(value, ensure_ascii=False))), None
+    )
 
 
 def _with_whole_numbers(value: Any, depth: int = 0) -> Any:

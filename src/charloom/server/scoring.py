@@ -104,7 +104,7 @@ class _Scored(Response):
                 await waiting.news()
                 if task.problem is not None:
                     raise task.problem
-                data = [self._answer(index, *scored) for index, scored in enumerate(task.result)]
+                data = (self._answer(index, *scored) for index, scored in enumerate(task.result))
                 answer = {"object": "score", "model": self._model.name, "data": data}
                 await send_json(answer, send, waiting.require_wanted)
 

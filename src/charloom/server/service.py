@@ -159,4 +159,4 @@ def _text_of(service: Service, vocabulary: Vocabulary, ids: list[int]) -> str:
         raise ApiError(400, message, param="prompt", code="invalid_value")
     if vocabulary.units == "bytes":
         return token_ids.astype(np.uint8).tobytes().decode("utf-8", "surrogateescape")
-    return vocabulary.decode(token_ids)
+    return "".join(map(vocabulary.characters.__getitem__, ids))

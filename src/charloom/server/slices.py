@@ -61,7 +61,7 @@ def sliced(items: Sequence[Any], make: Callable[[Any], Any], numbers_an_item: in
 
 
 def json_pieces(value: Any) -> Iterator[bytes]:
-    """Yields the JSON of `value`, in which dictionaries and lists may have `Slices`, piece by piece.
+    """Yields the JSON of `value`, in which dictionaries, lists and iterators may have `Slices`, piece by piece.
 
     >>> b"".join(json_pieces({"a": Slices([[1, 2], [], [3]]), "b": [Slices([])]}))
     b'{"a":[1,2,3],"b":[[]]}'
@@ -81,13 +81,13 @@ def json_pieces(value: Any) -> Iterator[bytes]:
             yield from json_pieces(one)
             mark = b","
         yield b"}" if value else b"{}"
-    elif isinstance(value, list):
+    elif isinstance(value, list | Iterator):
         mark = b"["
         for one in value:
             yield mark
             yield from json_pieces(one)
             mark = b","
-        yield b"]" if value else b"[]"
+        yield b"[]" if mark == b"[" else b"]"
     else:
         yield encoded(value)
 
