@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 import charloom
@@ -116,6 +117,7 @@ def test_what_is_read_is_counted_as_it_is_split(served, served_files):
 
 @pytest.mark.parametrize("delimiter", [None, "\n", "\r\n", "aa", "aBa", "END"])
 @pytest.mark.parametrize("lowercase", [False, True])
+@hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(text=st.text("aAbB\n\r\u2028END", max_size=40))
 def test_lines_are_counted_as_they_are_split(delimiter, lowercase, text):
     settings = TextSettings(delimiter=delimiter, lowercase=lowercase)
