@@ -11,5 +11,5 @@ def test_what_is_under_way_takes_as_long_as_the_last_did():
     beat.follow(Progress(1, 2, 0.1, 1.0, 0.0, None))
     now[0] = 14.0
     assert beat.left() == 6.0
-    now[0] = 21.0  # something else, whose length is not known
-    assert beat.left() is None
+    now[0] = 21.0  # longer than anything before
+    assert beat.left() == 10.0

@@ -70,9 +70,13 @@ class Beat:
         self._last = now
 
     def left(self) -> float | None:
-        """Returns the seconds until the next event, if what is under way takes as long as the last of its kind did."""
+        """Returns the seconds until the next event, if what is under way takes as long as the last of its kind did.
+
+        What takes longer than anything before may take as long again as the longest did. None before there was any.
+        """
         passed = self._clock() - self._last
-        return min((seconds - passed for seconds in self._seconds.values() if seconds > passed), default=None)
+        left = [seconds - passed for seconds in self._seconds.values() if seconds > passed]
+        return min(left) if left else max(self._seconds.values(), default=None)
 
 
 class TrainingDisplay(Display):
