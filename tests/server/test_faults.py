@@ -317,3 +317,60 @@ def test_a_log_that_nobody_reads_stops_nothing(served_files):
     finally:
         process.kill()
         process.communicate()
+
+
+def test_answers_that_are_kept_share_a_budget_and_give_it_back(served_files, tmp_path):
+    limits = {"answer_bytes": 3_000_000, "max_tokens": 10**9}
+    with serving(tmp_path, served_files["letters"], limits=limits) as server:
+        large = {"prompt": "a", "max_tokens": 40_000, "logprobs": 4}  # of 2.4 MB
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as leaving:
+            leaving.sendall(request(server, **large, stream=False))
+            assert eventually(lambda: server.metric("charloom_answer_bytes") == 2_400_000, 60)
+            refused = server.post("/v1/completions", {**large, "max_tokens": 20_000})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "answers_full")
+            assert refused.headers["retry-after"] == "1"
+            assert server.complete("a", max_tokens=20, logprobs=4)  # there is room for this one
+            assert server.complete("a", max_tokens=5_000)  # and this one needs none
+        assert eventually(lambda: server.metric("charloom_answer_bytes") == 0, 60)
+        assert eventually(lambda: is_idle(server), 60)
+
+
+def test_a_server_whose_engine_dies_says_so_and_ends(served_files, tmp_path):
+    program = (
+        "import charloom.server.desk as desk\n"
+        "desk.Desk.look_after = desk.Desk.abandon = lambda self: 1 / 0\n"
+        "from charloom.cli import main\n"
+        "main()\n"
+    )
+    log = tmp_path / "log"
+    command = [sys.executable, "-c", program, "serve", str(served_files["letters"]), "--port", "0"]
+    with log.open("w") as file, subprocess.Popen(command, stderr=file, stdout=file) as process:
+        assert eventually(lambda: ": ready" in log.read_text() or process.poll() is not None, 120)
+        url = next(line.partition(": ready")[0] for line in log.read_text().splitlines() if ": ready" in line)
+        answer = httpx.post(f"{url}/v1/completions", json={"prompt": "a"}, timeout=60)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "stopping")
+        assert process.wait(60) == 1
+    assert "the engine has died" in log.read_text()
+    assert log.read_text().splitlines()[-1].startswith("charloom: the engine that generates texts has died.")
+
+
+def test_scores_that_the_end_cuts_off_are_told_so_and_do_not_hold_it_up(served_files, tmp_path):
+    with serving(tmp_path, served_files["letters"], limits={"drain_timeout": 1}) as server:
+        slow = {"input": ["a" * 60] * 1000, "prompt": "a" * 900, "per": "char"}
+        answers = []
+        threads = [
+            threading.Thread(target=lambda: answers.append(server.post("/v1/score", slow, timeout=120)))
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        assert eventually(lambda: server.metric("charloom_queued_scores") == 4, 60)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0
+        for thread in threads:
+            thread.join()
+        for answer in answers:
+            if answer.status_code != 200:
+                assert (answer.status_code, answer.json()["error"]["code"]) == (503, "stopping")
+        assert len(answers) == 4
+        assert any(answer.status_code == 503 for answer in answers)
