@@ -1,5 +1,6 @@
 """`charloom serve`."""
 
+import gc
 import logging
 import os
 import re
@@ -100,6 +101,7 @@ def serve(
 
 
 def _ready(address: str) -> None:
+    gc.freeze()  # else the collector would look through JAX and the models again, which stops everything for some 80 ms
     _flush_log()  # what was logged comes first
     tell(f"{address}: ready (Ctrl-C stops)")
 

@@ -135,7 +135,7 @@ class ScoreRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     unknown: Unknown = "error"
 
 
-class LineCost(Struct, kw_only=True):
+class LineCost(Struct, kw_only=True, gc=False):
     """What a line cost. `peak_bits` is the mean of its three most surprising characters."""
 
     line: int
@@ -187,7 +187,7 @@ class NextRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     unknown: Unknown = "error"
 
 
-class NextCharacter(Struct, kw_only=True):
+class NextCharacter(Struct, kw_only=True, gc=False):
     """A character, and how likely it is to come next."""
 
     char: str
