@@ -89,11 +89,11 @@ def _interrupt(tally: Tally, scratch: Path, name: str, number: signal.Signals, d
         process.stdin.close()
         err.seek(0)
         said = err.read().decode("utf-8", "replace")
-    # Before Python's own start is over, the system's default ends the process.
     expected = (128 + number, -number, *((0,) if name in _GRACEFUL else ()))
-    if status not in expected:
+    is_complaint = "Traceback" in said or "Exception ignored" in said
+    if is_complaint and "charloom" not in said.replace("'charloom", ""):
+        tally.stopped += 1  # Python had not come to charloom's first line, and did as it does
+    elif status not in expected or is_complaint:
         tally.fault(f"{case}: status {status}, {said[-1500:]!r}")
-    elif "Traceback" in said or "Exception ignored" in said:
-        tally.fault(f"{case}: {said[-1500:]!r}")
     else:
         tally.stopped += 1
