@@ -8,6 +8,7 @@ import signal
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 
@@ -22,6 +23,10 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers have the folder of the pr
 
 # Of what tests compile themselves, and of operations one by one; charloom's programs have their own level.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+# How long an example takes decides nothing: a machine may be slow, or busy.
+hypothesis.settings.register_profile("charloom", deadline=None)
+hypothesis.settings.load_profile("charloom")
 
 install_import_hook("charloom", f"{typechecker.__name__}.check")
 

@@ -15,7 +15,7 @@ Command = Callable[..., subprocess.CompletedProcess]
 def charloom() -> Command:
     """Runs the command line in a process of its own, as a user does."""
 
-    def run(*arguments, stdin=None, cwd=None, file_size_limit=None, **environment):
+    def run(*arguments, stdin=None, cwd=None, file_size_limit=None, timeout=300, **environment):
         command = [sys.executable, "-m", "charloom", *map(str, arguments)]
         if file_size_limit is not None:  # in blocks of 512 bytes
             command = ["sh", "-c", f'ulimit -f {file_size_limit}; exec "$@"', "sh", *command]
@@ -25,7 +25,7 @@ def charloom() -> Command:
             cwd=cwd,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=timeout,
             env={**os.environ, **environment},
         )
 
@@ -56,3 +56,16 @@ def assert_refused(done, status, *words):
     assert "Traceback" not in done.stderr
     for word in words:
         assert word in lines[0]
+
+
+def trained_in_time(charloom, *arguments, seconds):
+    """Trains with a budget of `seconds`, or of what a machine needs that is slow or busy; returns both.
+
+    No test is about how long training takes.
+    """
+    for _ in range(6):
+        done = charloom("train", *arguments, "--budget", f"{seconds}s", timeout=600)
+        if "is too short for this text" not in done.stderr:
+            return done, seconds
+        seconds *= 2
+    raise AssertionError(done.stderr)

@@ -12,13 +12,14 @@ from charloom.cli.train import _command, _of, _unescaped, train
 from charloom.model import load
 from charloom.runs import RunSettings
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
-from tests.cli.conftest import assert_refused
+from charloom.units import parse_seconds, shortest_seconds
+from tests.cli.conftest import assert_refused, trained_in_time
 
 
 @pytest.fixture(scope="module")
 def budgeted(charloom, book, tmp_path_factory):
     folder = tmp_path_factory.mktemp("budget")
-    done = charloom("train", book, "--out", folder / "m.safetensors", "--budget", "20s", "--lanes", 4)
+    done, _ = trained_in_time(charloom, book, "--out", folder / "m.safetensors", "--lanes", 4, seconds=20)
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -55,17 +56,17 @@ def test_a_folder_of_a_budget_that_was_too_short_is_free_for_a_longer_one(charlo
     done = charloom(*text, "--budget", "0.5s")
     assert_refused(done, 1, "is too short")
     (least,) = re.findall(r"Give --budget (\S+) or more", done.stderr)
-    done = charloom(*text, "--budget", least)
+    done, _ = trained_in_time(charloom, *text[1:], seconds=parse_seconds(least))
     assert done.returncode == 0, done.stderr
 
 
 def test_a_budget_is_gone_on_with(charloom, book, tmp_path):
-    text = ("train", book, "--out", tmp_path / "m.safetensors", "--hidden", 16, "--run", tmp_path / "run")
-    done = charloom(*text, "--budget", "9s", "--json")
+    text = (book, "--out", tmp_path / "m.safetensors", "--hidden", 16, "--run", tmp_path / "run")
+    done, seconds = trained_in_time(charloom, *text, "--json", seconds=9)
     assert done.returncode == 0, done.stderr
     updates = json.loads(done.stdout)["updates"]
     run = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert run["settings"]["training"]["budget"] == 9
+    assert run["settings"]["training"]["budget"] == seconds
     assert run["settings"]["network"]["hidden"] == 16
     # All is spent: what is gone on with ends at once, with the model that there was.
     before = (tmp_path / "m.safetensors").read_bytes()
@@ -73,9 +74,8 @@ def test_a_budget_is_gone_on_with(charloom, book, tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "m.safetensors").read_bytes() == before
     assert json.loads(done.stdout)["updates"] == updates
-    assert_refused(
-        charloom("train", "--resume", tmp_path / "run", "--budget", "20s"), 1, "--budget is 9s there, 20s here"
-    )
+    other = charloom("train", "--resume", tmp_path / "run", "--budget", "7s")
+    assert_refused(other, 1, f"--budget is {shortest_seconds(seconds)} there, 7s here")
 
 
 def test_a_pace_is_followed(charloom, book, tmp_path):
