@@ -12,6 +12,7 @@ from charloom.description import described
 from charloom.distinct import KnownText
 from charloom.inference import unit_outputs
 from charloom.model import TextModel
+from charloom.printable import shortened
 from charloom.reports import model_report, telling_units
 from charloom.settings import SamplingSettings
 from charloom.text import Corpus, split_records
@@ -21,6 +22,8 @@ READ = 50_000
 """Characters from a text's end that are looked into, at most; of the text trained on no more than were held out."""
 _MOST_OUTPUTS = 20_000_000
 _TEXTS, _LENGTH = 12, 400
+_MOST_READ, _LEAST_WRITTEN = 200_000, 60
+"""A model of windows reads a window for each character: about how many it reads, and how many it generates at least."""
 _COMPARED, _COPIED_FROM = 5, 2_000_000
 """Texts whose longest run is looked for, and the characters of a text's end that it is looked for in: a run takes so
 many searches through all of them as a text has characters."""
@@ -45,7 +48,11 @@ def report(model: TextModel, name: str, corpus: Corpus | None = None, why_not: s
             "name": name,
             "version": __version__,
             "facts": described(model),
-            "settings": {key: value for key, value in model.training.items() if isinstance(value, int | float | str)},
+            "settings": {
+                shortened(key): shortened(str(value))
+                for key, value in model.training.items()
+                if isinstance(value, int | float | str)
+            },
             "history": _told(model, "history", {"update", "train_nats_per_char", "validation_nats_per_char"}),
             "progress": _told(model, "samples", {"update", "text"}),
             "samples": samples[:_TEXTS],
@@ -69,10 +76,14 @@ def _written(model: TextModel) -> tuple[list[str], dict[str, float]]:
     characters = model.vocabulary.characters
     fill = "\n" if "\n" in characters or model.vocabulary.units == "bytes" else characters[0]
     prepared, settings = model.prepare(fill * (model.window or 0)), SamplingSettings()
-    count = _TEXTS if model.text.delimiter is None else _RECORDS
+    count, length = _TEXTS if model.text.delimiter is None else _RECORDS, _LENGTH
+    if model.window is not None:
+        affordable = max(_LEAST_WRITTEN, _MOST_READ // model.window)
+        length = min(length, affordable)
+        count = min(count, affordable // length)
     for _ in range(2):  # the first call compiles
         began = time.perf_counter()
-        writings = prepared.write_many(_LENGTH, settings, seed=_SEED, stream_indexes=range(count))
+        writings = prepared.write_many(length, settings, seed=_SEED, stream_indexes=range(count))
         texts = ["".join(one) for one in writings]
         writing = sum(map(len, texts)) / (time.perf_counter() - began)
     for _ in range(2):
@@ -132,7 +143,8 @@ def _units(model: TextModel, text: str) -> list[dict[str, Any]]:
     vocabulary = model.vocabulary
     encoded = text.encode("latin-1") if vocabulary.units == "bytes" else text
     token_ids = vocabulary.encode(encoded, "replace")
-    outputs = unit_outputs(model.network, token_ids, record_end=vocabulary.end_id)
+    # Most cells put out numbers from -1 to 1, but ReLU's may run away, to infinity and beyond it.
+    outputs = np.clip(np.nan_to_num(unit_outputs(model.network, token_ids, record_end=vocabulary.end_id)), -1e6, 1e6)
     shown = []
     for one in telling_units(text, outputs)[:_SHOWN_UNITS]:
         values = outputs[:, one.unit]
@@ -167,7 +179,8 @@ def _characters(model: TextModel) -> list[dict[str, Any]]:
     """Returns where each character lies in the plane that the embeddings differ most in."""
     network = model.network
     table = network.projection_table() if network.embedding is None else network.embedding
-    vectors = np.asarray(table, np.float64)[: network.vocab_size]
+    # Weights near the end of float32's range have products beyond it.
+    vectors = np.nan_to_num(np.asarray(table)[: network.vocab_size]).astype(np.float64)
     centered = vectors - vectors.mean(axis=0)
     _, sizes, directions = np.linalg.svd(centered, full_matrices=False)
     places = np.zeros((len(vectors), 2))
