@@ -43,11 +43,16 @@ class Rows(NamedTuple):
 
     def projected(self) -> Float[Array, "time lanes gates"]:
         """Returns the chosen rows."""
-        if jax.default_backend() != "cpu":
-            # An accelerator adds up the gradients of a choice one by one, where the order is to be the same each time.
-            return jax.nn.one_hot(self.ids, len(self.table), dtype=self.table.dtype) @ self.table
+        return self.taken() if jax.default_backend() == "cpu" else self.multiplied()
+
+    def taken(self) -> Float[Array, "time lanes gates"]:
+        """Returns the chosen rows by their ids, which is fastest on a CPU."""
         # Clipping is the mode that costs nothing to check.
         return jnp.take(self.table, self.ids, axis=0, mode="clip")
+
+    def multiplied(self) -> Float[Array, "time lanes gates"]:
+        """Returns the chosen rows by a product, whose gradient an accelerator sums in the same order each time."""
+        return jax.nn.one_hot(self.ids, len(self.table), dtype=self.table.dtype) @ self.table
 
     @property
     def shape(self) -> tuple[int, ...]:
