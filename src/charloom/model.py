@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Integer
 
 from charloom import __version__
+from charloom.arguments import choice, whole_number
 from charloom.arguments import text as checked_text
-from charloom.arguments import whole_number
 from charloom.artifacts import Output, OutputKind, made_with, read_tensor_file, tensor_file_bytes
 from charloom.description import described
 from charloom.errors import (
@@ -191,6 +191,7 @@ class TextModel:
         Raises:
             UnknownCharacterError: the prompt ends a record, or has an unknown character and `unknown` is "error".
         """
+        choice("unknown", unknown, get_args(UnknownPolicy))
         prompt = self._prompt(prompt)
         self._require_open(prompt)
         return Scorer(
