@@ -82,3 +82,13 @@ def test_what_is_not_a_file_is_refused_and_never_waited_for(metrics):
         metrics.add({})
     with pytest.raises(RunFolderError, match=r"cannot read .*metrics\.jsonl"):
         metrics.forget_after(1)
+
+
+def test_what_is_not_a_number_is_null_and_read_back(metrics):
+    diverged = {**json.loads(line(1)), "train_nats_per_char": float("nan"), "validation_bits_per_char": float("inf")}
+    metrics.add(diverged)
+    written = metrics.path.read_text().splitlines()[-1]
+    assert json.loads(written) == {**diverged, "train_nats_per_char": None, "validation_bits_per_char": None}
+    assert "NaN" not in written
+    metrics.add(json.loads(line(2)))
+    assert metrics.forget_after(2) == []

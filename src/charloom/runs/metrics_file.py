@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from charloom.artifacts import cannot_write, parsed_json, replacing, structured
 from charloom.errors import OutputError, RunFolderError
 from charloom.settings import MOST_COUNT
+from charloom.units import finite_or_none
 
 METRICS_FILE = "metrics.jsonl"
 _MOST_LINE_BYTES = 65_536
@@ -23,7 +24,7 @@ class _Metrics(Struct, forbid_unknown_fields=True):
     train_nats_per_char: float | None
     validation_nats_per_char: float | None
     epoch: float
-    validation_bits_per_char: float
+    validation_bits_per_char: float | None
     improved: bool
 
 
@@ -37,14 +38,15 @@ class MetricsFile:
         self.path = path
 
     def add(self, metrics: Mapping[str, Any]) -> None:
-        """Writes a line.
+        """Writes a line; a figure that is not a number becomes null, for JSON has no other word for it.
 
         Raises:
             OutputError: it cannot be written.
         """
+        shown = {name: finite_or_none(value) if isinstance(value, float) else value for name, value in metrics.items()}
         try:
             with open(self.path, "ab", opener=_without_waiting) as file:
-                file.write(json.dumps(metrics).encode() + b"\n")
+                file.write(json.dumps(shown, allow_nan=False).encode() + b"\n")
         except OSError as error:
             raise OutputError(cannot_write(self.path, error)) from error
 
