@@ -100,14 +100,13 @@ class _Training(Struct, frozen=True):
     budget: _Positive | None = None
     pace: Annotated[tuple[tuple[_Count, _Count], ...], Meta(max_length=100_000)] = ()
     validation: _Positive | None = None
-    keep_copies: bool = False
     patience: _Count | None = None
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
 
 
 class _Metadata(Struct, frozen=True, forbid_unknown_fields=True):
     format_version: int
-    model: _Network  # type: ignore[valid-type]
+    model: _Network  # type: ignore[valid-type]  # mypy does not know what defstruct makes
     vocabulary: _Vocabulary
     text: _Text
     trained_on: _TrainedOn
@@ -118,7 +117,7 @@ class _Metadata(Struct, frozen=True, forbid_unknown_fields=True):
 class _EarlierMetadata(_Metadata, frozen=True, forbid_unknown_fields=True):
     """Before version 3 only the case of the text was told."""
 
-    text: _EarlierText  # type: ignore[assignment]
+    text: _EarlierText  # type: ignore[assignment]  # another type than in the base, on purpose
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from charloom.artifacts.files import (
     write_bytes,
 )
 from charloom.artifacts.output_paths import NO_INPUTS, InputFiles, Output, OutputKind, remove_own
-from charloom.artifacts.reading import read_regular_file
-from charloom.artifacts.structures import parsed_json, structured
+from charloom.artifacts.reading import open_without_waiting, read_regular_file
+from charloom.artifacts.structures import parsed_json, structured, with_integers
 from charloom.artifacts.tensor_file import (
     METADATA_KEY,
     made_with,
@@ -34,6 +34,7 @@ __all__ = [
     "is_unfinished",
     "made_with",
     "make_folder",
+    "open_without_waiting",
     "parsed_json",
     "read_metadata",
     "read_regular_file",
@@ -43,6 +44,7 @@ __all__ = [
     "replacing",
     "structured",
     "tensor_file_bytes",
+    "with_integers",
     "write_bytes",
     "write_tensor_file",
 ]

@@ -100,10 +100,10 @@ class Output:
             path: where to.
             kind: what.
             inputs: what the command reads.
-            is_default: whether nobody asked for this path, so that another one beside it is taken where it is taken.
+            is_default: whether nobody asked for this path; if it is taken, a name beside it is used.
             force: whether an earlier model is replaced without being kept.
             own: SHA-256 of files that the same run has written before, which it may replace.
-            record: is called with the SHA-256 of each file before it is there.
+            record: is called with the SHA-256 of each model before it is there.
 
         Raises:
             OutputError: the folder is missing or not writable, or the path is taken.
@@ -137,6 +137,10 @@ class Output:
                 raise self._refused(taken)
         except OSError as error:
             raise OutputError(cannot_write(self.path, error)) from error
+        if not self._kind.keeps_earlier:
+            with replacing(self.path, self._kind.owner) as file:
+                file.write(data)
+            return
         sha256 = hashlib.sha256(data).hexdigest()
         self._record(sha256)
         with replacing(self.path, self._kind.owner, lambda: self._keep_earlier(sha256)) as file:

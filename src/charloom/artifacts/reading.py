@@ -11,7 +11,7 @@ def read_regular_file(path: Path, most: int | None = None) -> bytes:
     Raises:
         OSError: it cannot be read, is something else, or has more than `most` bytes.
     """
-    with open(path, "rb", opener=_without_waiting) as file:
+    with open(path, "rb", opener=open_without_waiting) as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise OSError("it is not a regular file")
@@ -20,5 +20,6 @@ def read_regular_file(path: Path, most: int | None = None) -> bytes:
         return file.read()
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+def open_without_waiting(path: str, flags: int) -> int:
+    """Opens a file as `open` asks an opener to; a pipe without a writer or a reader does not make it wait."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)

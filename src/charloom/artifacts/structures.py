@@ -93,12 +93,25 @@ def structured(
         try:
             return msgspec.convert(data, kind)
         except msgspec.ValidationError:
-            return msgspec.convert(_with_integers(data), kind)
+            return msgspec.convert(with_integers(data), kind)
     except msgspec.ValidationError as problem:
         message = f"{one_line(where)}: {_explained(str(problem), data)}."
     except RecursionError:
         message = f"{one_line(where)} is too deeply nested."
     raise error(f"{message} {remedy}".rstrip())
+
+
+def with_integers(data: Any) -> Any:
+    """Returns `data` with integers instead of floats that are whole numbers, which JSON does not tell apart.
+
+    >>> with_integers({"a": [5.0, 0.5]})
+    {'a': [5, 0.5]}
+    """
+    if isinstance(data, dict):
+        return {name: with_integers(value) for name, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [with_integers(value) for value in data]
+    return int(data) if isinstance(data, float) and data.is_integer() and abs(data) < 2**63 else data
 
 
 def _explained(message: str, data: Any) -> str:
@@ -167,15 +180,6 @@ def _surplus(data: Any, kind: Any, path: str = "") -> str | None:
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:
     return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-
-
-def _with_integers(data: Any) -> Any:
-    """Returns `data` with whole numbers in the place of floats that are one."""
-    if isinstance(data, dict):
-        return {name: _with_integers(value) for name, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_with_integers(value) for value in data]
-    return int(data) if isinstance(data, float) and data.is_integer() and abs(data) < 2**53 else data
 
 
 def _refused_constant(text: str) -> NoReturn:

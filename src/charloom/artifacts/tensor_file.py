@@ -19,6 +19,7 @@ from jaxtyping import UInt8
 from safetensors.numpy import save
 
 from charloom.artifacts.files import write_bytes
+from charloom.artifacts.reading import open_without_waiting
 from charloom.artifacts.structures import MOST_JSON_BYTES, parsed_json, structured
 from charloom.errors import ModelFileError
 from charloom.printable import one_line, quoted
@@ -126,7 +127,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     """Opens a file; what is none (a pipe, a device) is refused without waiting for it."""
     shown = one_line(str(path))
     try:
-        with open(path, "rb", buffering=0, opener=_open_without_waiting) as file:
+        with open(path, "rb", buffering=0, opener=open_without_waiting) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ModelFileError(f"{shown} is no file. `charloom train` makes model files.")
             yield file
@@ -137,10 +138,6 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         raise ModelFileError(f"cannot read {shown}: {error}. `charloom train` makes model files.") from error
     except MemoryError:
         raise ModelFileError(f"cannot read {shown}: it does not fit into memory.") from None
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _header(path: Path, file: IO[bytes], size: int) -> tuple[dict[str, _Tensor], str | None, int]:

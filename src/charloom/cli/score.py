@@ -148,9 +148,8 @@ def score(
         sources = find_sources(files, settings, read_standard_input() if "-" in files else None)
         for notice in sources.notices:
             tell(notice)
-        adapted = _adapted_nats(
-            loaded, sources, settings.encoding, unknown
-        )  # first: it stops at what scores of lines pass over
+        # First, since it stops at what scores of lines pass over.
+        adapted = _adapted_nats(loaded, sources, settings.encoding, unknown)
         found = [Input(file.name, file.chunks, settings) for file in sources.files]
         costs = total_costs(scorers, found)
         require_scored(found, costs)

@@ -10,7 +10,7 @@ from typing import IO, Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from charloom.artifacts import cannot_write, parsed_json, replacing, structured
+from charloom.artifacts import cannot_write, open_without_waiting, parsed_json, replacing, structured
 from charloom.errors import OutputError, RunFolderError
 from charloom.settings import MOST_COUNT
 from charloom.units import finite_or_none
@@ -45,7 +45,7 @@ class MetricsFile:
         """
         shown = {name: finite_or_none(value) if isinstance(value, float) else value for name, value in metrics.items()}
         try:
-            with open(self.path, "ab", opener=_without_waiting) as file:
+            with open(self.path, "ab", opener=open_without_waiting) as file:
                 file.write(json.dumps(shown, allow_nan=False).encode() + b"\n")
         except OSError as error:
             raise OutputError(cannot_write(self.path, error)) from error
@@ -61,7 +61,7 @@ class MetricsFile:
         """
         problem, damaged, last = "", 0, 0
         try:
-            with open(self.path, "rb", opener=_without_waiting) as file:
+            with open(self.path, "rb", opener=open_without_waiting) as file:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     raise OSError("it is not a regular file")
                 with replacing(self.path, "run") as kept:
@@ -105,7 +105,3 @@ def _problem_of(line: bytes, where: str, last: int) -> str:
     except RunFolderError as error:
         return str(error)
     return f"{where}: update is {metrics.update:,}, expected one after {last:,}."
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)

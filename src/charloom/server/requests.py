@@ -3,18 +3,17 @@
 import asyncio
 import json
 import re
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
+from charloom.artifacts import with_integers
 from charloom.server.limits import Limits
 from charloom.server.problems import ApiError
 
 T = TypeVar("T")
 
-_DEEPEST = 4
-"""How deep in lists and objects there may be a number that means something."""
 _SURROGATE = re.compile("[\\ud800-\\udfff]")
 _FIELD = re.compile(r"^Object (?:missing required|contains unknown) field `(.*)`$")
 _NOT_HERE = ("suffix", "logit_bias", "presence_penalty", "frequency_penalty")
@@ -73,7 +72,7 @@ def _parsed(body: bytearray, kind: type[T]) -> T:
         except msgspec.ValidationError:  # a number that no type holds; the first error knows its field
             raise error from None
         # To JSON 5.0 is the same as 5, and some clients have no other numbers.
-        return msgspec.convert(_with_whole_numbers(value), kind)
+        return msgspec.convert(with_integers(value), kind)
 
 
 def _field_of_surrogate(body: bytearray) -> str | None:
@@ -89,17 +88,6 @@ def _field_of_surrogate(body: bytearray) -> str | None:
     return next(
         (name for name, value in fields.items() if _SURROGATE.search(json.dumps(value, ensure_ascii=False))), None
     )
-
-
-def _with_whole_numbers(value: Any, depth: int = 0) -> Any:
-    """Returns a JSON value whose numbers are integers wherever they are whole, as deep as requests go."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
-        return int(value)
-    if depth < _DEEPEST and isinstance(value, list):
-        return [_with_whole_numbers(one, depth + 1) for one in value]
-    if depth < _DEEPEST and isinstance(value, dict):
-        return {name: _with_whole_numbers(one, depth + 1) for name, one in value.items()}
-    return value
 
 
 def _invalid(problem: str) -> ApiError:
