@@ -175,7 +175,7 @@ KINDS: tuple[Send, ...] = (
 
 
 def abuse(port: int, first: int, count: int, faults: Counter[str]) -> None:
-    """Sends the requests from number `first` on, each on a connection of its own; counts what goes wrong."""
+    """Sends requests starting at number `first`, one per connection, and counts the failures."""
     for number in range(first, first + count):
         kind = KINDS[number % len(KINDS)]
         try:

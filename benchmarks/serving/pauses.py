@@ -1,9 +1,9 @@
 """`python -m benchmarks.serving.pauses`: how long the event loop is kept from other requests by demanding ones.
 
 A server runs in this process, with a task in its event loop that wants a turn every millisecond. For each kind of
-request a client, which is a process of its own, sends three. Two figures a kind: the longest time between two turns,
-and of such a time the most that the event loop's own thread computed; on a machine with other work to do, the first has
-that in it as well. Then clients leave in the middle of requests, and it is timed until nothing is done for them.
+request, a client in another process sends three. Each kind has two figures. The first is the longest time between two
+turns, which includes waits for other programs. The second is the most that the event loop's thread computed in such a
+time. Then clients leave in the middle of requests, and the command times how long work for them continues.
 
 An LSTM of 512 units that knows 65 characters and a GRU of 256 units that reads bytes; `--hidden N` has the LSTM's N.
 """
@@ -149,7 +149,7 @@ async def measure(models: list[Path]) -> None:
         for kind in KINDS:
             command = [sys.executable, "-m", "benchmarks.serving.pauses", "--ask", str(port), kind]
             client = await asyncio.create_subprocess_exec(*command)
-            await asyncio.sleep(0.1)  # starting a process is a pause of its own
+            await asyncio.sleep(0.1)  # starting the client's process also pauses the loop
             heartbeat.reset()
             if await client.wait():
                 sys.exit(1)

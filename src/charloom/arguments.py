@@ -102,7 +102,7 @@ def text(name: str, value: Any, units: str) -> str | bytes:
     """Returns a text that a model of `units` can read; of characters a str, of bytes either.
 
     Raises:
-        TextTypeError: it is no text, or bytes where the model reads characters.
+        TextTypeError: it is not a text, or it is bytes and the model reads characters.
         UnknownCharacterError: the model reads bytes, and a character has none in UTF-8.
     """
     if isinstance(value, bytes | bytearray | memoryview):

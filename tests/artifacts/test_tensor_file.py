@@ -89,7 +89,7 @@ def test_a_link_stays_a_link_and_a_private_file_private(tmp_path):
 
 def test_a_pipe_is_no_model_and_does_not_block(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ModelFileError, match="is no file"):
+    with pytest.raises(ModelFileError, match="is not a file"):
         read_tensor_file(tmp_path / "pipe")
 
 
@@ -193,7 +193,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch, 
 
 
 def test_a_device_is_no_model():
-    with pytest.raises(ModelFileError, match="is no file"):
+    with pytest.raises(ModelFileError, match="is not a file"):
         read_tensor_file(Path("/dev/zero"))
 
 

@@ -55,7 +55,7 @@ def test_a_signal_leaves_a_checkpoint_to_go_on_from(charloom, book, tmp_path, nu
     finally:
         process.kill()
     assert process.returncode == status, err
-    assert "Go on with: charloom train --resume run" in err
+    assert "Resume with: charloom train --resume run" in err
     assert "Traceback" not in err
     assert load(tmp_path / "m.safetensors").training["kept_update"] > 0
     assert list((tmp_path / "run").glob("checkpoint-*.safetensors"))

@@ -126,7 +126,8 @@ class Worker:
     def run(self, arguments: Sequence[str], folder: Path, stdin: str = "", seconds: float = 5.0) -> Ended:
         """Returns how a command line ended in `folder`."""
         process = self._started()
-        assert process.stdin is not None and process.stdout is not None  # noqa: PT018
+        assert process.stdin is not None
+        assert process.stdout is not None
         case = {"arguments": list(arguments), "folder": str(folder), "stdin": stdin, "seconds": seconds}
         try:
             process.stdin.write(json.dumps(case) + "\n")
@@ -157,7 +158,7 @@ class Worker:
 
     def _started(self) -> "subprocess.Popen[str]":
         if self._process is None or self._process.poll() is not None:
-            self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+            self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # read after the process has ended
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.fuzz.worker"],
                 stdin=subprocess.PIPE,

@@ -31,8 +31,8 @@ def outcome(case: dict[str, Any]) -> dict[str, Any]:
         given.seek(0)
         for file, number in ((given, 0), (out, 1), (err, 2)):
             os.dup2(file.fileno(), number)
-        sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False))  # type: ignore[arg-type]
-        sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False))  # type: ignore[arg-type]
+        sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False))
+        sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False))
         open_streams()
         signal.signal(signal.SIGALRM, _interrupt)
         signal.setitimer(signal.ITIMER_REAL, case["seconds"])

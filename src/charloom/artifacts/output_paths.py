@@ -1,7 +1,7 @@
 """The policy of outputs: what charloom writes where, and what it replaces. No other module decides that.
 
-An output is never one of the files that are read. It replaces an empty file, or a file of its own kind that charloom
-made. Whatever else stands at its path belongs to somebody else. See docs/design/outputs.md.
+An output never replaces a file that the command reads. It may replace an empty file, or a file of the same kind that
+charloom made. Any other file at its path belongs to the user or another program. See docs/design/outputs.md.
 """
 
 import hashlib

@@ -129,7 +129,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
         with open(path, "rb", buffering=0, opener=open_without_waiting) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ModelFileError(f"{shown} is no file. `charloom train` makes model files.")
+                raise ModelFileError(f"{shown} is not a file. `charloom train` makes model files.")
             yield file
     except OSError as error:
         reason = error.strerror or str(error)
@@ -177,7 +177,7 @@ def _read(path: Path, file: IO[bytes], length: int) -> UInt8[np.ndarray, " lengt
     data = np.empty(length, np.uint8)
     view, done = data.data, 0
     while done < length:
-        count = file.readinto(view[done:])  # type: ignore[attr-defined]  # what is opened without a buffer has it
+        count = file.readinto(view[done:])  # type: ignore[attr-defined]  # unbuffered files have it; IO does not say so
         if not count:
             raise _changed(path)
         done += count
@@ -191,7 +191,7 @@ def _shown(name: str) -> str:
 
 def _damaged(path: Path, why: str) -> ModelFileError:
     return ModelFileError(
-        f"{one_line(str(path))} is no model file, or a damaged one ({why}). Train it again, or copy it anew."
+        f"{one_line(str(path))} is not a model file, or it is damaged ({why}). Train it again, or copy it again."
     )
 
 

@@ -142,7 +142,7 @@ class _Watch:
         work = self.work
         if work is not None and work.armed and not work.came:
             work.came = number
-            # In a thread of its own: where nobody reads what is said, the next signal must still be seen.
+            # In another thread: printing may block if nobody reads, and this one must see the next signal.
             threading.Thread(target=work.tell, daemon=True).start()
         elif work is None or not work.came or number == signal.SIGINT:  # a closed terminal may be told of twice
             self._end(128 + number)

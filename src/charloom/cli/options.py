@@ -41,7 +41,7 @@ class SourceName(click.ParamType[str]):
     name = "source"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if value:  # an empty one is told of where it is looked for
+        if value:  # `find_sources` refuses an empty one
             require_path(_name_of(param), value, folder=True)
         return str(value)
 
@@ -85,7 +85,7 @@ def encoding_or_default(encoding: str | None, trained_from: Iterable[str]) -> st
 
 
 def require_encoding(encoding: str | None) -> None:
-    """Makes sure that there is such an encoding, before anything is opened.
+    """Checks that Python knows the encoding, before anything is opened.
 
     Raises:
         SettingError: there is none.

@@ -66,7 +66,7 @@ def run(arguments: Sequence[str], began: float | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:
-        forget_output()  # whoever read has had enough; what is written to standard error never fails
+        forget_output()  # the reader of standard output has closed it; writing to standard error never fails
         return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

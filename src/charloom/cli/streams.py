@@ -25,7 +25,7 @@ def open_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDONLY)  # takes the lowest free number
     if sys.stdout is None:
-        sys.stdout = open(_STDOUT, "w", closefd=False)  # noqa: SIM115
+        sys.stdout = open(_STDOUT, "w", closefd=False)  # noqa: SIM115  # stays open until the process ends
     encoding = "utf-8" if sys.stderr is None else sys.stderr.encoding
     unfailing = io.BufferedWriter(_Unfailing(_STDERR, "w", closefd=False))
     sys.stderr = io.TextIOWrapper(unfailing, encoding, "backslashreplace", line_buffering=True)

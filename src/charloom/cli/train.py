@@ -279,7 +279,7 @@ def train(
     print_summary(summary, may_be_closed=not as_json)
     if interrupt.came:
         if folder is not None:
-            tell(f"Go on with: charloom train --resume {shell_path(folder)}")
+            tell(f"Resume with: charloom train --resume {shell_path(folder)}")
         return interrupt.status
     return WRONG_DATA if result.stopped.reason == "diverged" else 0
 
@@ -425,6 +425,6 @@ def _summary(out: Path, result: "TrainingResult", seconds: float) -> list[str]:
     return [
         f"{out}: {bits_from_nats(nats):.3f} bits ({nats:.4f} nats) per character on {result.validation_chars:,} "
         f"held-out characters, after {format_seconds(seconds)}"
-        + (f" at {speed:,.0f} characters a second" if speed else ""),
+        + (f" at {speed:,.0f} characters per second" if speed else ""),
         f"Next: charloom generate {shell_path(out)}",
     ]

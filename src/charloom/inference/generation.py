@@ -179,7 +179,7 @@ def _is_native(network: Network) -> bool:
 
 
 def _native_cell(network: Network) -> CellName | None:
-    """Returns the name by which the native kernels know the network's cells; a study may have cells of its own."""
+    """Returns the native kernels' name for the network's cells; None for cells that they do not have."""
     return next((name for name in Generator.CELLS if type(network.cells[0]) is CELLS[name]), None)
 
 

@@ -49,7 +49,7 @@ class Connection(HttpToolsProtocol):
     note: Callable[[str, int], None]
 
     # asyncio has a BaseTransport here; a server's is a Transport, and uvicorn says so.
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as said above
         super().connection_made(transport)
         self._unparsed = bytearray()
         self._due: deque[_Answer] = deque()  # that are not complete, the oldest first
@@ -169,8 +169,8 @@ class Connection(HttpToolsProtocol):
             return
         super().on_headers_complete()
         answer = _Answer(self, self.cycle)
-        self.cycle.transport = answer  # type: ignore[assignment]
-        self.scope[ENDED] = answer.status_at_end  # type: ignore[literal-required]
+        self.cycle.transport = answer  # type: ignore[assignment]  # it has what uvicorn uses of a transport
+        self.scope[ENDED] = answer.status_at_end  # type: ignore[literal-required]  # an extension key
         self._due.append(answer)
 
     def on_body(self, body: bytes) -> None:
@@ -181,7 +181,7 @@ class Connection(HttpToolsProtocol):
         if not self._is_deaf and not self.parser.should_upgrade():
             super().on_message_complete()
 
-    def eof_received(self) -> bool:  # type: ignore[override]
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio reads the result; uvicorn gives None
         """Returns whether to keep the connection: it is half-closed, and its client waits for answers."""
         self._has_sent_all = True
         if self.is_lingering:
