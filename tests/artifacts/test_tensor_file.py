@@ -98,17 +98,17 @@ def test_a_truncated_file_is_refused(tmp_path, keep):
     path = tmp_path / "x.safetensors"
     write_tensor_file(path, {"a": np.ones(4, np.float32)}, {})
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ModelFileError, match="no model file, or a damaged one"):
+    with pytest.raises(ModelFileError, match="not a model file, or it is damaged"):
         read_tensor_file(path)
 
 
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"just text, as long as you like it to be", "no model file"),
-        (struct.pack("<Q", 2**60) + b"{}", "no model file"),
+        (b"just text, as long as you like it to be", "not a model file"),
+        (struct.pack("<Q", 2**60) + b"{}", "not a model file"),
         (struct.pack("<Q", 2) + b"{}", "not charloom's"),
-        (b"\x80\x04\x95\x00\x00\x00\x00\x00\x00\x00\x00.", "no model file"),  # a pickle
+        (b"\x80\x04\x95\x00\x00\x00\x00\x00\x00\x00\x00.", "not a model file"),  # a pickle
     ],
 )
 def test_other_files_are_refused(tmp_path, data, words):
@@ -141,7 +141,7 @@ OURS = {"__metadata__": {"charloom": "{}"}}
         ({"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 8]}}, bytes(8), "'a' is not where, or not as"),
         ({"a": {"dtype": "F32", "shape": [2**63] * 8, "data_offsets": [0, 8]}}, bytes(8), "'a' is not where"),
         ({"a": {"dtype": "F32", "shape": [1] * 9, "data_offsets": [0, 4]}}, bytes(4), r"'a': shape is .* length <= 8"),
-        ({"a": {"dtype": "F32", "shape": [0, 2**62, 4], "data_offsets": [0, 0]}}, b"", "no model file"),
+        ({"a": {"dtype": "F32", "shape": [0, 2**62, 4], "data_offsets": [0, 0]}}, b"", "not a model file"),
         ({"a": {"dtype": "F32", "shape": [-1, -1], "data_offsets": [0, 4]}}, bytes(4), r"shape\[0\] is -1, expected"),
         ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [-4, 0]}}, b"", "'a' is not where"),
         ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, bytes(8), "'a' is not where"),

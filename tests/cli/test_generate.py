@@ -130,8 +130,8 @@ def damage(data, kind):
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("truncated", "no model file, or a damaged one"),
-        ("text", "no model file, or a damaged one"),
+        ("truncated", "not a model file, or it is damaged"),
+        ("text", "not a model file, or it is damaged"),
         ("version", "has format version 9"),
         ("missing", "tensor 'head.bias' is missing"),
         ("shape", "its config says"),

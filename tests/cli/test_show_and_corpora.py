@@ -65,3 +65,12 @@ def test_help_is_there_and_has_examples(charloom):
     assert charloom().stdout == charloom("--help").stdout
     assert charloom("--version").stdout.startswith("charloom 0.")
     assert_refused(charloom("frobnicate"), 2, "no such command 'frobnicate'")
+
+
+def test_a_refusal_has_a_bounded_length(charloom):
+    done = charloom("serve", "m.safetensors", "--port", "7x" * 5_000)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("charloom: invalid value for '--port': '7x7x")
+    assert line.endswith("See charloom serve --help.")
+    assert len(line) < 1_000
