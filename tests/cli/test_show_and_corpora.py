@@ -1,6 +1,8 @@
 import hashlib
 import json
 
+import pytest
+
 from tests.cli.conftest import TEXT, assert_refused
 
 
@@ -67,10 +69,18 @@ def test_help_is_there_and_has_examples(charloom):
     assert_refused(charloom("frobnicate"), 2, "no such command 'frobnicate'")
 
 
-def test_a_refusal_has_a_bounded_length(charloom):
-    done = charloom("serve", "m.safetensors", "--port", "7x" * 5_000)
-    assert done.returncode == 2
+@pytest.mark.parametrize(
+    ("words", "status", "begin", "end"),
+    [
+        (("serve", "m.safetensors", "--port", "7x" * 5_000), 2, "invalid value for '--port': '7x7x", "serve --help."),
+        (("report", "x" * 5_000), 1, "cannot read xxx", "xxx: File name too long. `charloom train` makes model files."),
+        (("show", "--json", "x/" * 5_000), 1, "cannot read x/x/", "`charloom train` makes model files."),
+    ],
+)
+def test_a_refusal_has_a_bounded_length(charloom, words, status, begin, end):
+    done = charloom(*words)
+    assert done.returncode == status
     (line,) = done.stderr.splitlines()
-    assert line.startswith("charloom: invalid value for '--port': '7x7x")
-    assert line.endswith("See charloom serve --help.")
-    assert len(line) < 1_000
+    assert line.startswith(f"charloom: {begin}")
+    assert line.endswith(end)
+    assert len(line) < 1_100

@@ -2,16 +2,17 @@
 
 import sys
 import time
-from collections.abc import Sequence
 
+# Whatever is imported here is imported while Ctrl-C still raises.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import NoReturn
 
 __all__ = ["main"]
 
 
-def main(arguments: Sequence[str] | None = None) -> "NoReturn":
+def main(arguments: "Sequence[str] | None" = None) -> "NoReturn":
     """Runs the command line and exits: 0 done, 2 for wrong words, 1 for anything else, 130 for Ctrl-C."""
     began = time.monotonic()  # on a busy machine the imports take seconds
     try:

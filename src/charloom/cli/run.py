@@ -85,7 +85,8 @@ def run(arguments: Sequence[str], began: float | None = None) -> int:
         return WRONG_DATA
 
 
-_LONGEST_REFUSAL = 600
+_LONGEST = 1_000
+"""Characters of a line on standard error; a name that is no path may be of megabytes."""
 _CLOSED = "standard output is closed. Send it to a file, or to /dev/null."
 _OUT_OF_MEMORY = "out of memory. Use a smaller --hidden, fewer --lanes, or a shorter text."
 
@@ -119,11 +120,12 @@ def _option_of(setting: str) -> str:
 
 def _refused(command: str | None, problem: str) -> int:
     help_page = f"charloom {command} --help" if command else "charloom --help"
-    problem = shortened(problem, _LONGEST_REFUSAL)  # Click quotes whole words, however long they are
     problem = problem if problem.endswith((".", "?", "!")) else f"{problem}."
     _say(f"{problem[0].lower()}{problem[1:]} See {help_page}.")
     return WRONG_WORDS
 
 
 def _say(line: str) -> None:
+    if len(line) > _LONGEST:  # what is wrong stands before a name or behind it
+        line = f"{line[: _LONGEST // 2]}…{line[-_LONGEST // 2 :]}"
     tell(f"charloom: {line}")
