@@ -47,12 +47,19 @@ def open_file(path):
     path.chmod(0o666)
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, link, open_file, os.mkdir])
-def test_programs_of_jax_are_this_users_files(make):
+def open_folder(path):
+    path.mkdir()
+    path.chmod(0o777)
+
+
+@pytest.mark.parametrize("below", [".", "xla_gpu_per_fusion_autotune_cache_dir"])  # which XLA makes on a GPU
+@pytest.mark.parametrize("make", [os.mkfifo, link, open_file, open_folder])
+def test_programs_of_jax_are_this_users_files(make, below):
     folder = _programs_folder()
-    (folder / "good-cache").write_bytes(b"\0")
+    (folder / below).mkdir(exist_ok=True)
+    (folder / below / "good-cache").write_bytes(b"\0")
     assert _programs_folder() == folder
-    make(folder / "strange-cache")
+    make(folder / below / "strange-cache")
     with pytest.raises(NotOwnError, match=r"strange-cache is not a file of this user's alone\. Remove it"):
         _programs_folder()
 

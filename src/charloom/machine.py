@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from charloom.own_folders import NotOwnError, is_own_file, own_folder
+from charloom.own_folders import NotOwnError, own_folder, refuse_what_is_not_own
 from charloom.settings import require_count
 
 logger = logging.getLogger("charloom")
@@ -178,16 +178,10 @@ def _programs_folder() -> Path:
     """Returns the folder of programs that JAX compiled, which it reads and runs whatever they are.
 
     Raises:
-        NotOwnError: others could have written there, or something there is no file.
+        NotOwnError: others could have written there, or something there is neither a file nor a folder.
     """
     folder = own_folder("jax")
-    try:
-        with os.scandir(folder) as entries:
-            strange = next((entry.name for entry in entries if not is_own_file(entry)), None)
-    except OSError as error:
-        raise NotOwnError(f"cannot read {folder}: {error.strerror or error}") from error
-    if strange is not None:
-        raise NotOwnError(f"{folder / strange} is not a file of this user's alone. Remove it")
+    refuse_what_is_not_own(folder)
     return folder
 
 

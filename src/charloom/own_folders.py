@@ -32,6 +32,23 @@ def own_folder(name: str) -> Path:
     return folder
 
 
+def refuse_what_is_not_own(folder: Path) -> None:
+    """Checks everything in `folder`; on a GPU, XLA keeps folders there.
+
+    Raises:
+        NotOwnError: something is not this user's alone, or is neither a file nor a folder.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if _is_own(entry, stat.S_ISDIR):
+                    refuse_what_is_not_own(folder / entry.name)
+                elif not is_own_file(entry):
+                    raise NotOwnError(f"{folder / entry.name} is not a file of this user's alone. Remove it")
+    except OSError as error:
+        raise NotOwnError(f"cannot read {folder}: {error.strerror or error}") from error
+
+
 def is_own_file(path: Path | os.DirEntry[str]) -> bool:
     """Returns whether `path` is a regular file that only this user could have written."""
     return _is_own(path, stat.S_ISREG)
