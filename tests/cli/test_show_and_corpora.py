@@ -74,7 +74,6 @@ def test_help_is_there_and_has_examples(charloom):
     [
         (("serve", "m.safetensors", "--port", "7x" * 5_000), 2, "invalid value for '--port': '7x7x", "serve --help."),
         (("report", "x" * 5_000), 1, "cannot read xxx", "xxx: File name too long. `charloom train` makes model files."),
-        (("show", "--json", "x/" * 5_000), 1, "cannot read x/x/", "`charloom train` makes model files."),
     ],
 )
 def test_a_refusal_has_a_bounded_length(charloom, words, status, begin, end):
