@@ -9,7 +9,7 @@ from importlib.resources import files
 import pytest
 
 import charloom as cl
-from charloom.artifacts import InputFiles, Output, OutputKind, alone_in, write_bytes
+from charloom.artifacts import InputFiles, Output, OutputKind, alone_in, remove_own, write_bytes
 from charloom.cli.run import run
 from charloom.errors import OutputError, SettingError
 from charloom.model import MODEL
@@ -279,6 +279,16 @@ def test_standard_input_may_be_a_file_that_is_not_to_be_replaced(tmp_path):
     assert done.returncode == 1
     assert "cannot write m.safetensors: it is one of the files to read" in done.stderr
     assert (tmp_path / "m.safetensors").read_bytes() == CONTENTS["a model"]
+
+
+def test_what_another_process_has_removed_by_then_need_not_be_removed(tmp_path):
+    def removed_meanwhile(path):
+        path.unlink()
+        return True
+
+    (tmp_path / "x").write_bytes(b"x")
+    remove_own(tmp_path / "x", OutputKind("thing", "thing", "thing", removed_meanwhile))
+    remove_own(tmp_path / "x", OutputKind("thing", "thing", "thing", removed_meanwhile))
 
 
 def test_a_kind_is_asked_of_ordinary_files_alone(tmp_path):

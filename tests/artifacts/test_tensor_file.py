@@ -164,6 +164,32 @@ def test_a_header_that_promises_what_is_not_there_is_refused(tmp_path, header, d
     assert len(str(caught.value)) < 600
 
 
+@pytest.mark.parametrize("size", range(8))
+def test_a_file_that_is_shorter_than_a_length_is_refused(tmp_path, size):
+    (tmp_path / "x").write_bytes(bytes(size))
+    with pytest.raises(ModelFileError, match="it is shorter than a header"):
+        read_tensor_file(tmp_path / "x")
+
+
+@pytest.mark.parametrize("size", [8, 9, 15, 16, 23, 24, 31, 1_000])
+def test_a_header_is_no_longer_than_its_file(tmp_path, size):
+    for length in (size - 7, size + 7, 2**63):
+        (tmp_path / "x").write_bytes(struct.pack("<Q", length) + b" " * (size - 8))
+        told = f"its header would be {length:,} bytes long, and the file is {size:,}"
+        with pytest.raises(ModelFileError, match=told):
+            read_tensor_file(tmp_path / "x")
+    (tmp_path / "x").write_bytes(struct.pack("<Q", size - 8) + b" " * (size - 8))
+    with pytest.raises(ModelFileError, match="header is damaged: it is not valid JSON"):
+        read_tensor_file(tmp_path / "x")
+
+
+@pytest.mark.parametrize("surplus", [1, 8, 24, 100, 1_000])
+def test_bytes_behind_the_last_tensor_are_refused(tmp_path, surplus):
+    with_header(tmp_path / "x", OURS, bytes(surplus))
+    with pytest.raises(ModelFileError, match=f"its tensors should be 0 bytes long, and are {surplus:,}"):
+        read_tensor_file(tmp_path / "x")
+
+
 def test_tensors_that_share_bytes_are_refused(tmp_path):
     one = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
     with_header(tmp_path / "x", OURS | {"a": one, "b": one}, bytes(4))

@@ -47,6 +47,17 @@ def test_epochs_are_shuffled_each_in_its_own_way_and_the_same_for_a_seed():
     assert (read(other)[0] != first).any()
 
 
+@given(st.integers(0, 12), st.integers(1, 12), st.booleans(), st.booleans())
+def test_a_block_may_begin_and_end_in_any_epoch(first, updates, carried, dropped):
+    stream = stream_of(12)
+    windows = Windows(stream, sliding(stream, 2, 1), 2, 4, shuffle_seed=3, carried=carried, drop_ragged=dropped)
+    whole = windows.block(first, updates, capacity=12)
+    for at in range(updates):
+        alone = windows.block(first + at, 1, capacity=1)
+        for name in ("token_ids", "scored", "cold"):
+            np.testing.assert_array_equal(getattr(whole, name)[at], getattr(alone, name)[0])
+
+
 def test_a_ragged_last_update_can_be_dropped():
     stream = stream_of(12)
     starts = sliding(stream, 2, 1)
@@ -63,6 +74,10 @@ def test_a_ragged_last_update_can_be_dropped():
 def test_lane_rows_follow_one_another_in_each_lane(length, size, lanes):
     stream = stream_of(length)
     starts = lane_rows(stream, size, lanes)
+    a_lane, windows = length // lanes, len(starts) // lanes
+    more = (windows + 1) * size  # that a lane would read
+    assert windows * size <= a_lane
+    assert more > a_lane or (lanes - 1) * a_lane + more >= length  # a window has a token after it
     if not len(starts):
         return
     windows = Windows(stream, starts, size, lanes, last_only=False, carried=True)

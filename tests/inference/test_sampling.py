@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from charloom.inference import sampling
-from charloom.inference.sampling import SamplingRule, choose, uniforms
+from charloom.inference.sampling import SamplingRule, choose, seed_words, uniforms
 from charloom.settings import SamplingSettings
 
 LOGITS = jnp.array([0.0, 2.0, -1.0, 2.0, 1.0])
@@ -99,9 +100,8 @@ def test_a_choice_is_always_a_token_that_is_left(logits, draw, top_k, top_p):
     assert rank < (top_k or len(logits))
 
 
-def choice_in_whole_numbers(logits, draw, temperature, top_k, top_p):
+def weights_in_whole_numbers(logits, temperature):
     """The same in Python's integers, from the same tables."""
-    logits = [np.float32(logit) for logit in logits]
     weights = []
     for logit in logits:
         distance = np.float32(np.float32(max(logits) - logit) / np.float32(temperature)) * sampling._STEPS_A_NAT
@@ -109,7 +109,13 @@ def choice_in_whole_numbers(logits, draw, temperature, top_k, top_p):
         coarse, fine = int(sampling._COARSE[steps >> 11 & 2047]), int(sampling._FINE[steps & 2047])
         weights.append((coarse * fine >> 32) >> (steps >> 22))
     halvings = max(0, (sum(weight >> 16 for weight in weights) + len(logits)).bit_length() - 16)
-    weights = [weight >> halvings for weight in weights]
+    return [weight >> halvings for weight in weights]
+
+
+def choice_in_whole_numbers(logits, draw, temperature, top_k, top_p):
+    """The same in Python's integers, from the same tables."""
+    logits = [np.float32(logit) for logit in logits]
+    weights = weights_in_whole_numbers(logits, temperature)
     order = sorted(range(len(logits)), key=lambda token: -logits[token])
     kept = order[: top_k or len(order)]
     if top_p not in (None, 1):
@@ -141,6 +147,35 @@ def test_weights_are_the_softmax_and_add_up_to_32_bits():
             weights = np.asarray(sampling._weights(of, jnp.float32(1.0)), np.float64)
             assert weights.sum() < 2**32
             np.testing.assert_allclose(weights / weights.sum(), softmax(of), rtol=1e-3, atol=1e-8)
+
+
+@pytest.mark.parametrize("whole", [1, 3, 7])
+@pytest.mark.parametrize("parts", [1, 3, 6, 29])
+def test_weights_that_all_but_fill_their_bits_are_halved_as_often_as_whole_numbers_are(whole, parts):
+    # These are 2, 4 or 8 times the largest weight together, or a last bit more or less.
+    for step in (-1e-6, 0.0, 1e-6):
+        logits = np.array([0.0] * whole + [step - np.log(parts)] * parts, np.float32)
+        weights = np.asarray(sampling._weights(jnp.asarray(logits), jnp.float32(1.0))).tolist()
+        assert weights == weights_in_whole_numbers(logits, 1.0)
+        assert 2**30 <= sum(weights) < 2**32
+
+
+WORDS = st.one_of(st.sampled_from([0, 1, 0xFFFF, 0x10000, 0xFFFF0000, 2**32 - 1]), st.integers(0, 2**32 - 1))
+
+
+@given(*[hnp.arrays(np.uint32, 64, elements=WORDS, fill=st.nothing())] * 2)
+@settings(max_examples=50, deadline=None)
+def test_high_products_are_those_of_whole_numbers(a, b):
+    wanted = [x * y >> 32 for x, y in zip(a.tolist(), b.tolist(), strict=True)]
+    assert np.asarray(sampling._high_product(jnp.asarray(a), jnp.asarray(b))).tolist() == wanted
+
+
+@pytest.mark.parametrize("seed", [0, 5, 2**32 - 1, 2**32, 2**63 + 7, 2**64 - 1])
+def test_a_seed_is_all_of_its_64_bits(seed):
+    high, low = seed_words(seed).tolist()
+    assert (high, low) == divmod(seed, 2**32)
+    (writer,) = sampling.native_writers(SamplingSettings(), seed, [4])
+    assert writer["seed"].tolist() == [high, low]
 
 
 def test_the_counter_decides_and_nothing_else():

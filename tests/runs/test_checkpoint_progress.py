@@ -138,6 +138,27 @@ def test_what_was_not_written_so_is_refused_with_its_field(progress, tmp_path, p
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {"retries": 1},
+        {"retries": 3},
+        {"stale": 1},
+        {"nats_sum": 1e300},
+        {"nats_sum": -1e300},
+        {"pace": {"plans": [[0, 60], [10, 2**31 - 1]]}},
+        {"update": 0, "evaluated": 0, "lowest": None},
+        {"update": 59, "evaluated": 0, "lowest": None, "nats_count": 59},
+    ],
+)
+def test_what_is_within_its_bounds_is_good(progress, tmp_path, counts):
+    values = progress | {"counts": progress["counts"] | counts}
+    if counts.get("evaluated") == 0:
+        values |= {"history": [], "best": None}
+    got = checked_progress(values, tmp_path, progress["run"], PACE, has_budget=True)
+    assert json.loads(json.dumps(got.as_json())) == values
+
+
 @pytest.mark.parametrize("values", [None, [], "text", 5, {}, {"run": 5}])
 def test_what_is_not_such_an_object_is_refused(progress, tmp_path, values):
     with pytest.raises(ModelFileError):
@@ -150,6 +171,7 @@ def test_what_is_not_such_an_object_is_refused(progress, tmp_path, values):
         ([], "does not ascend"),
         ([[1, 60]], "does not ascend"),
         ([[0, 80], [0, 60]], "does not ascend"),
+        ([[0, 80], [40, 90], [20, 60]], "does not ascend"),
         ([[0, 0]], "ends before it begins"),
         ([[0, 2**31]], "ends before it begins"),
         ([[0, 30], [40, 60]], "after the one before it ended"),
@@ -216,7 +238,7 @@ def test_a_checkpoint_of_another_seed_and_text_with_the_same_shapes_is_not_resum
 
 def test_thousands_of_checkpoints_and_what_only_has_the_name_of_one(home, folder, tmp_path):
     shutil.copy(home / "book.txt", tmp_path / "book.txt")
-    for number in range(10, 3_000):
+    for number in range(10, 3_001):
         (folder / f"checkpoint-{number:06d}.safetensors").write_bytes(b"not one")
     (folder / "checkpoint-005000.safetensors").mkdir()
     os.mkfifo(folder / "checkpoint-005001.safetensors")
@@ -225,7 +247,7 @@ def test_thousands_of_checkpoints_and_what_only_has_the_name_of_one(home, folder
     (folder / f"checkpoint-{'9' * 200}.safetensors").write_bytes(b"")
     notices = resumed(folder)
     assert sum("The one before it is used" in text for text in notices) == 3
-    assert "2,992 more checkpoints before it are passed over" in notices
+    assert "2,993 more checkpoints before it are passed over" in notices
     assert any("going on from checkpoint-000002.safetensors: update 60" in text for text in notices)
 
 

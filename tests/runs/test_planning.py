@@ -12,7 +12,7 @@ from charloom.models import Network
 from charloom.runs import RunSettings, planning
 from charloom.runs.calibration import PASSES
 from charloom.runs.parts import part
-from charloom.runs.planning import deadline_of, first_pace, score_pass, with_length
+from charloom.runs.planning import closing_seconds, deadline_of, first_pace, score_pass, with_length
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
 from charloom.text import Corpus
 from charloom.training import Budget, Pace, follow
@@ -122,6 +122,14 @@ def test_the_end_takes_what_all_of_its_blocks_take(monkeypatch, characters):
     began, slowness[0] = now[0], 3.0
     assert deadline.measure_score(network) == pytest.approx(3 * score)
     assert now[0] - began < 3 * score / 10
+
+
+def test_a_stop_takes_an_evaluation_a_calibration_and_a_score(monkeypatch):
+    monkeypatch.setattr(planning, "reading_speed", lambda network, lanes, steps: 1_000.0 * lanes)
+    network = Network.init(NetworkSettings(hidden=8, embedding=4), 4, 0, np.random.default_rng(0))
+    validation = TokenStream.of_documents([np.zeros(5_120, np.int32)])  # in ten lanes
+    assert closing_seconds(network, validation, ordered_pass) == pytest.approx(5.12 + (1 + PASSES) * 0.512)
+    assert closing_seconds(network, validation, evaluation_pass) == pytest.approx((2 + PASSES) * 0.512)
 
 
 def test_records_are_scored_side_by_side():

@@ -1,7 +1,8 @@
+import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charloom.runs.recipe import default_budget, pick, reference
@@ -74,6 +75,88 @@ def test_two_lines_tell_it():
     assert re.fullmatch(
         r"about 100,000 characters a second here, 6,000,000 in 60 s: 6 times the 1,000,000 there are", choice.why
     )
+
+
+@pytest.mark.parametrize(
+    ("speed", "told"),
+    [(9.4, "9"), (87.6, "88"), (123.4, "120"), (98_765, "99,000"), (123_456, "120,000"), (2_555_555, "2,600,000")],
+)
+def test_figures_that_are_guesses_have_two_digits(speed, told):
+    choice = picked(10**6, 1.0, speed, given={"hidden"}, network=NetworkSettings(hidden=256))
+    assert choice.why.startswith(f"about {told} characters a second here, {told} in 1 s: ")
+
+
+@pytest.mark.parametrize(
+    ("passes", "dropout", "weight_drop"),
+    [
+        (0.5, 0.0, 0.0),
+        (1, 0.0, 0.0),
+        (6, 0.2, 0.0),
+        (math.sqrt(6 * 12), 0.25, 0.0),
+        (10, None, 0.0),
+        (12, 0.3, None),
+        (math.sqrt(10 * 20), None, 0.08),
+        (20, None, 0.15),
+        (math.sqrt(20 * 60), None, 0.25),
+        (60, None, 0.35),
+        (100, 0.5, 0.35),
+        (1000, 0.5, 0.35),
+    ],
+)
+def test_what_is_dropped_is_what_the_design_says(passes, dropout, weight_drop):
+    # docs/design/recipe.md, with lines over the logarithm between its figures.
+    characters = int(60 * SPEED / passes)
+    training = picked(characters, 60, given={"hidden"}, network=NetworkSettings(hidden=256)).training
+    assert dropout is None or training.dropout == pytest.approx(dropout, abs=0.006)
+    assert weight_drop is None or training.weight_drop == pytest.approx(weight_drop, abs=0.006)
+    assert training.weight_decay == 0.05
+
+
+@pytest.mark.parametrize(("hidden", "rate"), [(64, 0.01), (384, 0.01), (512, 0.0075), (768, 0.005), (2048, 0.0019)])
+def test_a_wide_layer_has_a_lower_rate_in_proportion(hidden, rate):
+    choice = picked(10**6, 60, given={"hidden"}, network=NetworkSettings(hidden=hidden))
+    assert choice.training.learning_rate == pytest.approx(rate, abs=1e-4)
+
+
+def weights(hidden, vocab_size=64):
+    """The products of an LSTM's step and of its head's."""
+    return 4 * hidden * hidden + hidden * vocab_size
+
+
+@pytest.mark.parametrize(
+    ("characters", "speed", "a_weight"), [(10**8, SPEED, 32), (10**5, SPEED / 20, 8), (10**6, SPEED / 2, 8)]
+)
+@pytest.mark.parametrize("budget", [30.0, 120.0, 240.0])
+def test_a_network_is_as_large_as_the_work_allows(characters, speed, a_weight, budget):
+    hidden = picked(characters, budget, speed).network.hidden
+    read = budget * speed * weights(256) / weights(hidden)
+    passes = read / characters
+    between = 2 < passes < 6  # there the characters for each weight fall from 32 to 8
+    assert (8 if between else a_weight) / 2 < read / weights(hidden) < (32 if between else a_weight) * 2
+
+
+@given(st.integers(10_000, 10**8), seconds)
+@settings(max_examples=30)
+def test_no_network_can_learn_its_text_by_heart(characters, seconds):
+    hidden = picked(characters, seconds).network.hidden
+    assert hidden == 64 or weights(hidden) <= 2.5 * characters
+
+
+def test_scoring_takes_a_third_of_the_time_of_training_and_training_always_a_part():
+    def left(closing):
+        network = NetworkSettings(hidden=256)
+        return pick(network, TrainingSettings(), {"hidden"}, 10**6, 64, 60.0, SPEED, closing).why.split(" in ")[1]
+
+    assert left(3_000_000).startswith("50 s: ")
+    assert left(10**9).startswith("6 s: ")
+
+
+@pytest.mark.parametrize(
+    ("characters", "seconds"),
+    [(1, 20), (40_000, 20), (250_000, 50), (1_000_000, 100), (2_250_000, 150), (9_000_000, 300), (36_000_000, 600)],
+)
+def test_the_default_budget_goes_with_the_root_of_the_length(characters, seconds):
+    assert default_budget(characters) == seconds
 
 
 def test_a_longer_text_has_a_longer_default():

@@ -8,8 +8,9 @@ import pytest
 
 import charloom as cl
 from charloom.artifacts import alone_in
-from charloom.errors import OutputError, RunFolderError
+from charloom.errors import BudgetError, OutputError, RunFolderError
 from charloom.runs import RunSettings, run_folder, run_training, settings_of_run
+from charloom.runs.keeper import Keeper
 from charloom.runs.metrics_file import MetricsFile
 from charloom.runs.run_folder import RunFolder
 from charloom.settings import NetworkSettings, TrainingSettings
@@ -134,6 +135,25 @@ def test_a_run_without_a_checkpoint_begins_anew_and_a_finished_one_is_finished(b
     for checkpoint in folder.glob("checkpoint-*"):
         checkpoint.unlink()
     np.testing.assert_array_equal(cl.resume(folder).network.head.kernel, kernel)
+
+
+def test_the_folder_of_a_budget_that_was_too_short_is_free_and_one_to_resume_stays(book, monkeypatch):
+    def too_short(*_):
+        yield Notice("a first update was made")
+        raise BudgetError("too short")
+
+    folder = book.with_name("run")
+    monkeypatch.setattr(Keeper, "follow", too_short)
+    with pytest.raises(BudgetError):
+        follow(run_training(settings(book, folder=folder)), lambda event: None)
+    assert not (folder / "run.json").exists()
+    events = run_training(settings(book, folder=folder))
+    while next(events) != Notice("a first update was made"):
+        pass
+    events.close()  # as where the process is killed
+    with pytest.raises(BudgetError):
+        resumed(folder)
+    assert (folder / "run.json").exists()
 
 
 def test_another_text_version_or_folder_is_refused(book, tmp_path):

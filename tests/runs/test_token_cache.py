@@ -8,7 +8,9 @@ import shutil
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,10 +30,11 @@ TEXT = "Ein Öl für Σισυφοσ’ “Töne”,\r\n日本語 und 😀 ΑΣ\r
 QUICK = {"hidden": 16, "embedding": 4, "lanes": 4, "unroll": 16}
 
 
-def encoded(paths, cache, settings=None):
+def encoded(paths, cache, settings=None, standard_input=None):
     """Returns the encoded corpus, and the events on the way to it."""
     settings, events = settings or TextSettings(), []
-    return follow(encoded_corpus(find_sources(paths, settings), settings, cache), events.append), events
+    sources = find_sources(paths, settings, standard_input)
+    return follow(encoded_corpus(sources, settings, cache), events.append), events
 
 
 def entries(cache):
@@ -123,6 +126,45 @@ def test_ids_that_changed_behind_the_same_times_are_encoded_again(tmp_path, dama
     np.testing.assert_array_equal(mended.stream.token_ids, wanted)
 
 
+def test_a_text_from_a_pipe_is_encoded_once_too(tmp_path):
+    first, _ = encoded(["-"], tmp_path, standard_input=b"from a pipe")
+    again, events = encoded(["-"], tmp_path, standard_input=b"from a pipe")
+    assert [type(event) for event in events] == [Notice]
+    np.testing.assert_array_equal(again.stream.token_ids, first.stream.token_ids)
+    other, _ = encoded(["-"], tmp_path, standard_input=b"another pipe")
+    assert other.vocabulary.decode(other.stream.token_ids) == "another pipe"
+
+
+@pytest.mark.parametrize("digest", [b"0" * 64, b"f" * 64, b"", b"\xff"])
+def test_a_text_file_whose_digest_is_of_something_else_is_not_read(tmp_path, digest):
+    book, cache = tmp_path / "book.txt", tmp_path / "cache"
+    book.write_text(TEXT)
+    encoded([book], cache)
+    (path,) = cache.glob("*/text.json")
+    path.write_bytes(digest + path.read_bytes()[64:])
+    _, events = encoded([book], cache)
+    assert any(isinstance(event, Encoding) for event in events)
+
+
+def test_events_and_a_notice_tell_how_far_and_how_fast(tmp_path, monkeypatch):
+    monkeypatch.setattr(compression, "_CHUNK", 100)
+    monkeypatch.setattr(token_cache, "_BETWEEN_EVENTS", 3_000)
+    now = iter([10.0, 10.5])
+    monkeypatch.setattr(token_cache, "time", SimpleNamespace(perf_counter=lambda: next(now), time=time.time))
+    (tmp_path / "book.txt").write_bytes(b"ab" * 5_000)
+    _, events = encoded([tmp_path / "book.txt"], tmp_path / "cache")
+    *readings, notice = events
+    assert [event.read for event in readings] == [100, 3_100, 6_100, 9_100, 12_100, 15_100, 18_100]
+    assert {event.of for event in readings} == {20_000}
+    assert "encoded at 0 MB a second" in notice.text  # 0.01 MB, read twice, in half a second
+
+    now = iter([10.0, 10.001])
+    monkeypatch.setattr(compression, "_CHUNK", 1 << 17)
+    (tmp_path / "book.txt").write_bytes(b"ab" * 50_000)
+    _, events = encoded([tmp_path / "book.txt"], tmp_path / "cache")
+    assert "encoded at 100 MB a second" in events[-1].text
+
+
 def text_of(entry, **changes):
     """Writes `text.json` with other values, behind a digest of these."""
     body = json.loads((entry / "text.json").read_bytes().partition(b"\n")[2]) | changes
@@ -208,6 +250,24 @@ def test_an_entry_that_is_removed_while_it_is_waited_for_is_made_again(tmp_path)
     assert corpus.vocabulary.decode(corpus.stream.token_ids) == TEXT.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def test_an_entry_that_is_removed_just_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    calls = []
+
+    @contextmanager
+    def removed_at_first(folder, *, wait=False):
+        with alone_in(folder, wait=wait):
+            calls.append(wait)
+            if calls.count(True) == 1 and wait:
+                shutil.rmtree(folder)
+            yield
+
+    monkeypatch.setattr(token_cache, "alone_in", removed_at_first)
+    (tmp_path / "book.txt").write_text("some text")
+    corpus, _ = encoded([tmp_path / "book.txt"], tmp_path / "cache")
+    assert corpus.vocabulary.decode(corpus.stream.token_ids) == "some text"
+    assert calls.count(True) == 2
+
+
 def test_each_way_to_read_a_text_has_its_own(tmp_path):
     book, cache = tmp_path / "book.txt", tmp_path / "cache"
     book.write_text("Aa " * 50)
@@ -267,6 +327,12 @@ def test_what_nothing_will_read_is_removed(tmp_path):
     encoded([tmp_path / "b.txt"], cache)
     assert not list(first.glob(".*.tmp"))
     assert unfinished.exists()  # somebody may be about to begin
+
+    weeks = time.time() - 20 * 24 * 3_600
+    os.utime(first / "text.json", (weeks, weeks))
+    (tmp_path / "b.txt").write_text("another text b")
+    encoded([tmp_path / "b.txt"], cache)
+    assert first.exists()
 
     days = time.time() - 40 * 24 * 3_600
     os.utime(unfinished, (days, days))

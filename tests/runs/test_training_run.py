@@ -1,5 +1,6 @@
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 import charloom as cl
 from charloom.data import TokenStream
-from charloom.errors import OutputError, SettingError, TooShortError
+from charloom.errors import CharloomError, OutputError, SettingError, TooShortError
 from charloom.runs import RunSettings, run_training, settings_of_run
 from charloom.runs.checkpoint import read_progress
 from charloom.runs.fit import fit_lanes, split_validation
@@ -34,6 +35,7 @@ def test_python_trains_generates_saves_and_loads(book, tmp_path):
     assert model.trained_on["characters"] == len(TEXT)
     history = model.training["history"]
     assert history[-1]["update"] == 500
+    assert {len(sample["text"]) for sample in model.training["samples"]} == {160}
     assert model.training["validation_nats_per_char"] == pytest.approx(
         min(entry["validation_nats_per_char"] for entry in history), abs=1e-4
     )
@@ -79,6 +81,7 @@ def test_records_are_never_read_from_the_middle(book):
         cl.train(book, updates=1, records=True, state_reset_probability=0.1)
     model = cl.train(book, updates=1, records=True, state_reset_probability=0, validation=5, **QUICK)
     assert model.training["cold_starts"] == 0
+    assert model.training["samples"][0]["text"].count("\n") == 4  # five records, one a line
 
 
 def test_the_model_kept_is_the_best_on_validation(tmp_path):
@@ -96,6 +99,22 @@ def test_the_model_kept_is_the_best_on_validation(tmp_path):
     assert model.training["kept_update"] == best.update
     assert model.training["validation_nats_per_char"] == pytest.approx(best.validation_nats_per_char, abs=1e-4)
     assert evaluations[-1].validation_nats_per_char > best.validation_nats_per_char
+
+
+@pytest.mark.parametrize(
+    ("stops", "told"), [(True, r"stopped before there was a model worth keeping\."), (False, "training diverged")]
+)
+def test_without_a_model_worth_keeping_it_is_told_why(book, tmp_path, monkeypatch, stops, told):
+    monkeypatch.setattr("charloom.training.loop.score_blocks", lambda *_: SimpleNamespace(nats_per_char=np.nan))
+    settings = RunSettings(
+        sources=(book,),
+        out=tmp_path / "m.safetensors",
+        network=NetworkSettings(hidden=8, embedding=4),
+        training=TrainingSettings(lanes=4, unroll_length=16, updates=2),
+    )
+    with pytest.raises(CharloomError, match=told):
+        follow(run_training(settings, lambda: stops), lambda event: None)
+    assert not (tmp_path / "m.safetensors").exists()
 
 
 def test_the_text_itself_is_no_place_for_the_model(book):
