@@ -22,7 +22,7 @@ from charloom.server.problems import PROBLEM, ApiError
 from charloom.server.requests import body_of
 from charloom.server.schema import Choice, Completion, CompletionRequest, Usage, encoded
 from charloom.server.served import ServedModel
-from charloom.server.service import Service, prompt_ids, require_few_numbers, service_of
+from charloom.server.service import Service, prompt_ids, require_few_numbers, service_of, text_of_ids
 from charloom.server.slices import SLICE, Turn, send_json
 from charloom.server.tokens import PlacedDecoder, token_names
 from charloom.settings import SamplingSettings
@@ -61,8 +61,7 @@ class _Whole(Response):
                 for piece in pieces:
                     found[piece.index].append(piece.text)
                 if all(text.finish_reason is not None for text in job.texts):
-                    whole = job.whole(["".join(pieces) for pieces in found])
-                    await send_json(whole, send, job.inbox.require_wanted)
+                    await send_json(await job.whole(found), send, job.inbox.require_wanted)
 
 
 class _EventStream(Response):
@@ -180,7 +179,7 @@ class _Job:
         Raises:
             ApiError: it asks for what cannot be done.
         """
-        limits, model = service.limits, service.catalog.named(asked.model)
+        limits, model, turn = service.limits, service.catalog.named(asked.model), Turn()
         prompts = _prompts(asked.prompt)
         count, length = asked.n or 1, _DEFAULT_TOKENS if asked.max_tokens is None else asked.max_tokens
         most_choices = min(limits.max_choices, limits.max_streams + limits.max_queue)
@@ -201,6 +200,7 @@ class _Job:
         # OpenAI's seeds have a sign; those of charloom are the numbers from 0 to 2**63 - 1.
         seed = secrets.randbelow(2**32) if asked.seed is None else asked.seed % 2**63
         job = cls(asked=asked, service=service, model=model, arrived=arrived, seed=seed, inbox=Inbox(service.engine))
+        await turn.end_if_over()
         await job._prepare(prompts, count, length, is_prompt_rated)
         if asked.logprobs is not None and not asked.stream:  # a stream waits for its reader
             rated = len(job.texts) * length + (count * job.prompt_tokens if is_prompt_rated else 0)
@@ -239,9 +239,12 @@ class _Job:
                 unfolding = Unfolding(decoder, stops, model.vocabulary.end_id)
                 lead, is_streamed = prompt.text if asked.echo else "", bool(asked.stream)
                 self.texts.append(_Text(len(self.texts), order, decoder, unfolding, lead, likelihoods, is_streamed))
+                await turn.end_if_over()
 
     async def _read_in(self, given: str | list[int], turn: Turn) -> _Prompt:
         """Returns a prompt with its text, if that is wanted."""
+        if not isinstance(given, str):
+            given = await text_of_ids(self.service, self.model.model.vocabulary, given, turn)
         token_ids = prompt_ids(self.service, self.model, given, self.asked.unknown)
         self.prompt_tokens += len(token_ids)
         decoder, pieces = PlacedDecoder(self.model.model.vocabulary), []
@@ -301,9 +304,12 @@ class _Job:
             id=self.id, created=self.created, model=self.model.name, choices=choices, usage=usage, seed=self.seed
         )
 
-    def whole(self, texts: list[str]) -> dict[str, Any]:
-        """Returns the whole answer, as `send_json` takes it."""
-        choices = [one.whole(text) for one, text in zip(self.texts, texts, strict=True)]
+    async def whole(self, pieces: list[list[str]]) -> dict[str, Any]:
+        """Returns the whole answer, as `send_json` takes it, from the pieces of each text."""
+        choices, turn = [], Turn()
+        for text, its_pieces in zip(self.texts, pieces, strict=True):
+            choices.append(text.whole("".join(its_pieces)))
+            await turn.end_if_over()
         return {**msgspec.structs.asdict(self.chunk([], self.usage)), "choices": choices}
 
 

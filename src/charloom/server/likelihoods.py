@@ -85,10 +85,7 @@ class Likelihoods:
             yield make(_cut(rows, first, min(count, first + size)), first)
 
     def _all(self) -> _Rows:
-        rows = _no_rows(self._guesses)
-        for piece in self._pieces:
-            rows = _joined(rows, piece) if len(rows[0]) else piece
-        return rows
+        return _joined(_no_rows(self._guesses), *self._pieces)
 
     def _tokens(self, rows: _Rows, first: int) -> list[str]:
         return [self._names[one] for one in rows[0].tolist()]
@@ -128,8 +125,8 @@ def _no_rows(guesses: int) -> _Rows:
     return np.zeros(0, np.int32), np.zeros(0, np.float32), nothing, nothing.astype(np.float32)
 
 
-def _joined(one: _Rows, other: _Rows) -> _Rows:
-    ids, nats, guess_ids, log_probs = (np.concatenate(pair) for pair in zip(one, other, strict=True))
+def _joined(*pieces: _Rows) -> _Rows:
+    ids, nats, guess_ids, log_probs = (np.concatenate(column) for column in zip(*pieces, strict=True))
     return ids, nats, guess_ids, log_probs
 
 

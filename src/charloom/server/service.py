@@ -20,6 +20,7 @@ from charloom.server.problems import ApiError, stopping
 from charloom.server.room import Room
 from charloom.server.schema import encoded
 from charloom.server.served import ServedModel
+from charloom.server.slices import SLICE, Turn
 from charloom.server.worker import Worker
 from charloom.settings import UnknownPolicy
 from charloom.text import Vocabulary
@@ -130,15 +131,13 @@ def refused(error: CharloomError, param: str) -> ApiError:
 
 
 def prompt_ids(
-    service: Service, model: ServedModel, prompt: str | list[int], unknown: UnknownPolicy
+    service: Service, model: ServedModel, prompt: str, unknown: UnknownPolicy
 ) -> Integer[np.ndarray, " time"]:
-    """Returns the tokens of a prompt, which is given as text or as their ids.
+    """Returns the tokens of a prompt.
 
     Raises:
         ApiError: it is too long, or has what the model does not know.
     """
-    if not isinstance(prompt, str):
-        prompt = _text_of(service, model.model.vocabulary, prompt)
     require_fit(service, prompt, "prompt")
     try:
         return model.model.prompt_ids(prompt, unknown)[1]
@@ -146,17 +145,30 @@ def prompt_ids(
         raise refused(error, "prompt") from None
 
 
-def _text_of(service: Service, vocabulary: Vocabulary, ids: list[int]) -> str:
-    """Returns the text of token ids, of which `TextModel.prompt_ids` makes the same again."""
+async def text_of_ids(service: Service, vocabulary: Vocabulary, ids: list[int], turn: Turn) -> str:
+    """Returns the text of a prompt's token ids, of which `prompt_ids` makes the same again.
+
+    Raises:
+        ApiError: there are too many, or the model has no such id.
+    """
     if len(ids) > service.limits.max_prompt:
         raise _too_long("prompt", len(ids), "tokens", service.limits.max_prompt)
-    token_ids = np.array(ids, np.int64)
-    if (beyond := np.flatnonzero(token_ids >= vocabulary.size)).size:
-        message = (
-            f"prompt has the token id {ids[beyond[0]]} at place {beyond[0]}, and this model's ids are 0 to "
-            f"{vocabulary.size - 1}."
-        )
-        raise ApiError(400, message, param="prompt", code="invalid_value")
-    if vocabulary.units == "bytes":
-        return token_ids.astype(np.uint8).tobytes().decode("utf-8", "surrogateescape")
-    return "".join(map(vocabulary.characters.__getitem__, ids))
+    pieces: list[str] = []
+    for first in range(0, len(ids), SLICE):
+        token_ids = np.array(ids[first : first + SLICE], np.int64)
+        if (beyond := np.flatnonzero(token_ids >= vocabulary.size)).size:
+            place = first + int(beyond[0])
+            raise ApiError(
+                400,
+                f"prompt has the token id {ids[place]} at place {place}, and this model's ids are 0 to "
+                f"{vocabulary.size - 1}.",
+                param="prompt",
+                code="invalid_value",
+            )
+        if vocabulary.units == "bytes":
+            pieces.append(token_ids.astype(np.uint8).tobytes().decode("latin-1"))  # a character for each byte
+        else:
+            pieces.append("".join(map(vocabulary.characters.__getitem__, ids[first : first + SLICE])))
+        await turn.end_if_over()
+    text = "".join(pieces)
+    return text.encode("latin-1").decode("utf-8", "surrogateescape") if vocabulary.units == "bytes" else text
