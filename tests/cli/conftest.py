@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.cli.forks import command_through
+
 TEXT = "the quick brown fox\njumps over the lazy dog\n" * 60
 QUICK = ("--hidden", "32", "--embedding", "8", "--lanes", "4", "--unroll", "16")
 
@@ -12,11 +14,29 @@ Command = Callable[..., subprocess.CompletedProcess]
 
 
 @pytest.fixture(scope="session")
-def charloom() -> Command:
+def forks(tmp_path_factory):
+    """Where a process listens that forks for each command, and the environment that it has; None without forks."""
+    if not hasattr(os, "pidfd_open"):
+        yield None
+        return
+    address = tmp_path_factory.mktemp("forks") / "s"
+    environment = _environment()
+    command = [sys.executable, "-m", "tests.cli.forks", str(address)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        yield address, environment
+
+
+@pytest.fixture(scope="session")
+def charloom(forks) -> Command:
     """Runs the command line in a process of its own, as a user does."""
 
     def run(*arguments, stdin=None, cwd=None, file_size_limit=None, timeout=300, **environment):
-        command = [sys.executable, "-m", "charloom", *map(str, arguments)]
+        if forks is not None and file_size_limit is None and not environment and _environment() == forks[1]:
+            command = command_through(forks[0])
+        else:
+            command = [sys.executable, "-m", "charloom"]
+        command = [*command, *map(str, arguments)]
         if file_size_limit is not None:  # in blocks of 512 bytes
             command = ["sh", "-c", f'ulimit -f {file_size_limit}; exec "$@"', "sh", *command]
         return subprocess.run(
@@ -30,6 +50,11 @@ def charloom() -> Command:
         )
 
     return run
+
+
+def _environment() -> dict[str, str]:
+    """The environment, less what pytest changes with each test."""
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
 
 
 @pytest.fixture(scope="session")
