@@ -34,7 +34,7 @@ demo: install  ## Train on a real book for about a minute, and read what the mod
 	@scripts/demo
 
 test: .venv/dev  ## Run the whole test suite.
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: .venv/dev  ## Check style, types and the floors that imports must keep to.
 	$(BIN)/ruff format --check .

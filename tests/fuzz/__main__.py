@@ -46,7 +46,7 @@ def main() -> None:
     """Runs the parts and prints a table, then the faults."""
     names = [name for queue in _QUEUES for name, *_ in queue]
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
-    parser.add_argument("--seconds", type=float, default=600.0, help="how long it may take")
+    parser.add_argument("--seconds", type=float, default=600.0, help="how long the attempts may take together")
     parser.add_argument("--seed", type=int, default=0, help="another one makes other attempts")
     parser.add_argument("parts", nargs="*", choices=[*names, []], help=f"of {', '.join(names)}; all by default")
     asked = parser.parse_args()
@@ -56,15 +56,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="charloom-fuzz-") as folder:
         samples = Path(folder) / "samples"
         samples.mkdir()
-        begin = time.monotonic()
         # In a process of its own: this one starts others, and is not to load JAX, whose threads no fork takes along.
         subprocess.run([sys.executable, "-m", "tests.fuzz.samples", str(samples)], check=True)
-        left = asked.seconds - (time.monotonic() - begin)
+        begin = time.monotonic()  # where nothing was compiled before, the samples take a minute
         chosen = [[part for part in queue if not asked.parts or part[0] in asked.parts] for queue in _QUEUES]
         with ThreadPoolExecutor(len(_QUEUES)) as pool:
             tallies = [
                 tally
-                for queue in pool.map(lambda queue: _run(queue, samples, left, asked.seed), chosen)
+                for queue in pool.map(lambda queue: _run(queue, samples, asked.seconds, asked.seed), chosen)
                 for tally in queue
             ]
     _print(tallies, asked.seed, time.monotonic() - begin)

@@ -2,7 +2,6 @@
 
 import random
 import shutil
-import time
 from pathlib import Path
 
 import click
@@ -32,7 +31,7 @@ def fuzz_command_lines(samples: Path, scratch: Path, choose: random.Random, unti
     tally, worker = Tally("command lines"), Worker()
     for name in ("book.txt", "chars.safetensors", "bytes.safetensors", "records.safetensors"):
         shutil.copy(samples / name, scratch / name)
-    while tally.cases < most and time.monotonic() < until:
+    while tally.goes_on(until, most):
         arguments = absurd_arguments(choose)
         stdin = choose.choice(("", "the quick", "\xff\xfe\0", "\n" * 50))
         ended = worker.run(arguments, scratch, stdin, seconds=1.5 if "serve" in arguments else 4.0)

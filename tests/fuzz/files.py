@@ -5,8 +5,6 @@ import json
 import os
 import random
 import shutil
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from tests.fuzz.runner import Tally, Worker
@@ -31,7 +29,8 @@ def fuzz_models(samples: Path, scratch: Path, choose: random.Random, until: floa
         ["classify", "m.safetensors", "good.safetensors", "--text", "book.txt"],
     ]
     report = ["report", "m.safetensors", "book.txt", "--out", "page.html"]
-    for number in _numbers(until, most):
+    while tally.goes_on(until, most):
+        number = tally.cases
         name = choose.choice(list(originals))
         (scratch / "m.safetensors").write_bytes(mutated_tensor_file(originals[name], choose))
         arguments = report if number % 40 == 0 else choose.choice(ways)
@@ -44,7 +43,7 @@ def fuzz_runs(samples: Path, scratch: Path, choose: random.Random, until: float,
     """Resumes runs whose folders have something wrong in one of their files."""
     tally, worker, resume = Tally("run folders"), Worker(), ["train", "--resume", "run"]
     shutil.copy(samples / "book.txt", scratch / "book.txt")
-    for _ in _numbers(until, most):
+    while tally.goes_on(until, most):
         run = scratch / "run"
         shutil.rmtree(run, ignore_errors=True)
         shutil.copytree(samples / "run", run)
@@ -80,7 +79,7 @@ def fuzz_caches(samples: Path, scratch: Path, choose: random.Random, until: floa
     worker.run(train, scratch)
     (entry,) = (path for path in (scratch / "cache").iterdir() if path.is_dir())
     whole = {path.name: path.read_bytes() for path in entry.iterdir() if path.is_file()}
-    for _ in _numbers(until, most):
+    while tally.goes_on(until, most):
         for name, data in whole.items():
             (entry / name).write_bytes(data)
         name = choose.choice(["tokens.bin", "text.json"])
@@ -106,7 +105,7 @@ def fuzz_results(samples: Path, scratch: Path, choose: random.Random, until: flo
         tally.fault(f"{' '.join(arguments)}\n{first.as_text()}")
         return tally
     whole = (scratch / "done" / "results.json").read_bytes()
-    for _ in _numbers(until, most):
+    while tally.goes_on(until, most):
         damaged = choose.random() < 0.3
         data = mutated_bytes(whole, choose) if damaged else json_bytes(mutated_json(json.loads(whole), choose))
         (scratch / "done" / "results.json").write_bytes(data)
@@ -114,10 +113,3 @@ def fuzz_results(samples: Path, scratch: Path, choose: random.Random, until: flo
         tally.judge(f"mutated results: {data[:1500]!r}", arguments, ended)
     worker.close()
     return tally
-
-
-def _numbers(until: float, most: int) -> Iterator[int]:
-    for number in range(most):
-        if time.monotonic() > until:
-            return
-        yield number

@@ -49,7 +49,7 @@ def fuzz_requests(samples: Path, scratch: Path, choose: random.Random, until: fl
         )
     try:
         port = _port(server, log)
-        while tally.cases < most and time.monotonic() < until:
+        while tally.goes_on(until, most):
             data = _absurd_request(choose, port)
             _send(tally, port, data, choose)
             if tally.cases % _EVERY == 0 and not _is_well(port):

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,8 @@ _PATIENCE = 60.0
 _REFUSED = (1, 2)
 _STOPPED = (130,)
 _LONGEST_LINE = 2_000
-_FAULTS_KEPT = 200
+LEAST = 5
+"""Attempts that each part makes, however little time it is given."""
 
 
 @dataclass
@@ -42,6 +44,10 @@ class Tally:
     def cases(self) -> int:
         """How many there were."""
         return self.results + self.refused + self.stopped + len(self.faults)
+
+    def goes_on(self, until: float, most: int) -> bool:
+        """Whether there is to be another attempt: `most` are not made, and there is time, or there were few."""
+        return self.cases < most and (self.cases < LEAST or time.monotonic() < until)
 
     def fault(self, what: str) -> None:
         """Counts a fault."""

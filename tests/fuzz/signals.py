@@ -11,7 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.fuzz.runner import Tally
+from tests.fuzz.runner import LEAST, Tally
 
 _PATIENCE = 15.0
 """Seconds within which a signal must end a command."""
@@ -53,12 +53,13 @@ def fuzz_signals(samples: Path, scratch: Path, choose: random.Random, until: flo
         (choose.choice(list(_ENDLESS)), choose.choice(_SIGNALS), choose.uniform(0.05, _LATEST)) for _ in range(most)
     ]
 
-    def attempt(case: tuple[str, signal.Signals, float]) -> None:
-        if time.monotonic() < until:
+    def attempt(numbered: tuple[int, tuple[str, signal.Signals, float]]) -> None:
+        number, case = numbered
+        if number < LEAST or time.monotonic() < until:
             _interrupt(tally, scratch, *case)
 
     with ThreadPoolExecutor(_TOGETHER) as pool:
-        list(pool.map(attempt, cases))
+        list(pool.map(attempt, enumerate(cases)))
     return tally
 
 

@@ -352,25 +352,3 @@ def test_a_server_whose_engine_dies_says_so_and_ends(served_files, tmp_path):
         assert process.wait(60) == 1
     assert "the engine has died" in log.read_text()
     assert log.read_text().splitlines()[-1].startswith("charloom: the engine that generates texts has died.")
-
-
-def test_scores_that_the_end_cuts_off_are_told_so_and_do_not_hold_it_up(served_files, tmp_path):
-    with serving(tmp_path, served_files["letters"], limits={"drain_timeout": 1}) as server:
-        slow = {"input": ["a" * 60] * 1000, "prompt": "a" * 900, "per": "char"}
-        answers = []
-        threads = [
-            threading.Thread(target=lambda: answers.append(server.post("/v1/score", slow, timeout=120)))
-            for _ in range(4)
-        ]
-        for thread in threads:
-            thread.start()
-        assert eventually(lambda: server.metric("charloom_queued_scores") == 4, 60)
-        server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(60) == 0
-        for thread in threads:
-            thread.join()
-        for answer in answers:
-            if answer.status_code != 200:
-                assert (answer.status_code, answer.json()["error"]["code"]) == (503, "stopping")
-        assert len(answers) == 4
-        assert any(answer.status_code == 503 for answer in answers)
