@@ -35,7 +35,7 @@ _PATHS = {
 }
 _WHOLE_ANSWER = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
 _EVERY = 100
-"""Requests after which the server is asked whether it is well."""
+"""Requests after which the server is asked whether it is well; so many are sent at least."""
 
 
 def fuzz_requests(samples: Path, scratch: Path, choose: random.Random, until: float, most: int) -> Tally:
@@ -49,7 +49,7 @@ def fuzz_requests(samples: Path, scratch: Path, choose: random.Random, until: fl
         )
     try:
         port = _port(server, log)
-        while tally.goes_on(until, most):
+        while tally.goes_on(until, most, least=_EVERY):
             data = _absurd_request(choose, port)
             _send(tally, port, data, choose)
             if tally.cases % _EVERY == 0 and not _is_well(port):

@@ -45,9 +45,9 @@ class Tally:
         """How many there were."""
         return self.results + self.refused + self.stopped + len(self.faults)
 
-    def goes_on(self, until: float, most: int) -> bool:
+    def goes_on(self, until: float, most: int, least: int = LEAST) -> bool:
         """Whether there is to be another attempt: `most` are not made, and there is time, or there were few."""
-        return self.cases < most and (self.cases < LEAST or time.monotonic() < until)
+        return self.cases < most and (self.cases < least or time.monotonic() < until)
 
     def fault(self, what: str) -> None:
         """Counts a fault."""
