@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
-from charloom.artifacts import parsed_json, structured
+from charloom.artifacts import parsed_json, structured, with_integers
 from charloom.errors import ModelFileError, RunFolderError
 from charloom.settings import NetworkSettings
 
@@ -37,6 +37,9 @@ class Run(Struct, frozen=True, forbid_unknown_fields=True):
     [
         ([], "its content is [], expected an object"),
         ({"history": 5}, "history is 5, expected a list"),
+        ({"box": {"size": {}}}, "box.size is {}, expected an integer"),
+        ({"names": {"a": {"b": 1}}}, "names[...] has a value that is not as expected, expected an integer"),
+        ({"history": [{"update": {}}]}, "history[0].update is {}, expected an integer"),
         ({"history": [{"update": "x"}]}, "history[0].update is 'x', expected an integer"),
         ({"history": [{"update": True}]}, "history[0].update is True, expected an integer"),
         ({"history": [{"update": 1.5}]}, "history[0].update is 1.5, expected an integer"),
@@ -125,3 +128,19 @@ def test_json_is_read_as_it_was_written(value: Any, ascii_only: bool):
     text = json.dumps(value, ensure_ascii=ascii_only)
     assert parsed_json(text, "x") == value
     assert parsed_json(text.encode(), "x") == value
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 255, 256, 257, 5_000])
+def test_any_number_of_different_fields_is_read(count):
+    data = {f"field {number}": number for number in range(count)}
+    assert parsed_json(json.dumps(data).encode(), "x") == data
+
+
+@pytest.mark.parametrize("number", [0.0, 63.0, 64.0, -840.0, 1e15, 2.0**62, -(2.0**62)])
+def test_a_whole_number_is_an_integer_however_it_is_spelled(number):
+    assert repr(with_integers({"a": [number]})) == repr({"a": [int(number)]})
+
+
+@pytest.mark.parametrize("number", [0.5, -1e-9, 2.0**63, -(2.0**63), 1e300])
+def test_what_is_no_integer_of_64_bits_stays_as_it_is(number):
+    assert repr(with_integers(number)) == repr(number)

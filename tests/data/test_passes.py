@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charloom.data import TokenStream, evaluation_pass, ordered_pass, record_pass
+from charloom.text import CharacterCounts, Vocabulary
 
 
 def scored_targets(blocks):
@@ -21,6 +22,9 @@ def test_each_character_is_scored_exactly_once(length):
     stream = TokenStream(np.arange(length, dtype=np.uint16), np.zeros(1, np.int64))
     assert scored_targets(ordered_pass(stream)).tolist() == list(range(length))
     assert sorted(scored_targets(evaluation_pass(stream)).tolist()) == list(range(length))
+    blocks = list(ordered_pass(stream))
+    assert {block.resets.shape[1] for block in blocks} == {1}
+    assert sum(block.updates for block in blocks) == -(-length // 64)  # and nothing is read after the end
 
 
 @pytest.mark.parametrize("length", [513, 5000, 40000, 70001])
@@ -47,6 +51,21 @@ def test_documents_reset_the_state_in_a_pass_too():
     stream = TokenStream.of_documents([np.arange(5), np.arange(3)])
     (block,) = ordered_pass(stream)
     assert np.flatnonzero(block.resets[0, 0][:8]).tolist() == [0, 5]
+
+
+@pytest.mark.parametrize("units", ["chars", "bytes"])
+def test_records_are_documents_each_with_its_end(units):
+    records = ["ab", "", "c", "abc"]
+    if units == "bytes":
+        vocabulary = Vocabulary.of_bytes("\n")
+        stream = TokenStream.of_records([record.encode() for record in records], vocabulary)
+    else:
+        counts = CharacterCounts(exact=False)
+        counts.add("abc")
+        vocabulary = Vocabulary.of_counts(counts, 1, "\n")
+        stream = TokenStream.of_records(records, vocabulary)
+    assert stream.starts.tolist() == [0, 3, 4, 6]
+    assert [vocabulary.decode(document) for document in stream.documents] == ["ab\n", "\n", "c\n", "abc\n"]
 
 
 def test_a_stream_splits_with_its_documents():

@@ -62,6 +62,10 @@ def test_the_speed_follows_from_the_references():
         network = NetworkSettings(hidden=hidden)
         choice = picked(10**6, 60, given={"hidden"}, network=network)
         assert choice.chars_per_second == pytest.approx(SPEED / factor)
+    # A layer above the first has products with the outputs of the one below, and with its own.
+    for layers in (1, 2, 3):
+        choice = picked(10**6, 60, given={"hidden"}, network=NetworkSettings(hidden=256, layers=layers))
+        assert choice.chars_per_second == pytest.approx(SPEED * (1024 + 64) / ((2 * layers - 1) * 1024 + 64))
     # Thousands of characters make a head that takes longer than the layer.
     network = NetworkSettings(hidden=256)
     many = picked(10**6, 60, given={"hidden"}, network=network, vocab_size=5000)

@@ -331,8 +331,11 @@ def test_what_nothing_will_read_is_removed(tmp_path):
     weeks = time.time() - 20 * 24 * 3_600
     os.utime(first / "text.json", (weeks, weeks))
     (tmp_path / "b.txt").write_text("another text b")
+    tomorrow = time.time() + 24 * 3_600  # as where a clock was set back
+    os.utime(unfinished, (tomorrow, tomorrow))
     encoded([tmp_path / "b.txt"], cache)
     assert first.exists()
+    assert unfinished.exists()
 
     days = time.time() - 40 * 24 * 3_600
     os.utime(unfinished, (days, days))
@@ -473,3 +476,8 @@ def test_a_large_text_takes_little_memory(tmp_path):
     most = max(most, anonymous_megabytes() - before)
     assert len(corpus.stream) > 50_000_000
     assert most < 30
+
+
+def test_texts_are_kept_in_the_users_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / name)
+    assert token_cache.default_cache() == tmp_path / "charloom" / "texts"

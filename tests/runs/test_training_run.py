@@ -117,6 +117,22 @@ def test_without_a_model_worth_keeping_it_is_told_why(book, tmp_path, monkeypatc
     assert not (tmp_path / "m.safetensors").exists()
 
 
+@pytest.mark.parametrize("seconds", [2.9, 3.1, 200.0])
+def test_a_stop_whose_scores_take_long_says_so(book, monkeypatch, seconds):
+    monkeypatch.setattr("charloom.runs.training_run.closing_seconds", lambda *_: seconds)
+    settings = RunSettings(
+        sources=(book,),
+        network=NetworkSettings(hidden=8, embedding=4),
+        training=TrainingSettings(lanes=4, unroll_length=16, updates=2),
+    )
+    notices = []
+    follow(run_training(settings, lambda: True), lambda event: notices.append(getattr(event, "text", "")))
+    told = [text for text in notices if text.startswith("the held-out text is scored, which takes about")]
+    assert len(told) == (seconds > 3)
+    assert any("2,520 characters to train on, 280 characters to validate on" in text for text in notices)
+    assert any(text.endswith("; 2 updates, 0.0508 epochs") for text in notices)  # of 64 characters each
+
+
 def test_the_text_itself_is_no_place_for_the_model(book):
     with pytest.raises(OutputError, match="not a model that charloom made"):
         cl.train(book, out=book)
@@ -213,7 +229,7 @@ def test_what_is_spent_of_a_budget_is_spent_when_the_run_is_gone_on_with(book, t
 
     class Watched(Budget):
         def go_on_from(self, spent):
-            seen["before"] = self.spent
+            seen["before"], seen["reserved"] = self.spent, self.reserved
             super().go_on_from(spent)
             seen["after"] = self.spent
 
@@ -221,6 +237,7 @@ def test_what_is_spent_of_a_budget_is_spent_when_the_run_is_gone_on_with(book, t
     resumed = settings_of_run(tmp_path / "run")
     assert resumed.training.budget == 1000
     result = follow(run_training(resumed, lambda: True), lambda event: None)
+    assert seen["reserved"] == 0  # unless the caller says so
     assert seen["after"] - seen["before"] == pytest.approx(progress["spent"], abs=0.5)
     assert result.stopped.update > progress["counts"]["update"]
     repeating = result.repeating.training

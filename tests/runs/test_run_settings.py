@@ -1,0 +1,27 @@
+from pathlib import Path
+
+import pytest
+
+from charloom.errors import SettingError
+from charloom.runs import RunSettings
+from charloom.settings import TextSettings
+
+
+def test_paths_hold_in_any_working_folder_and_names_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "python-reference").write_text("a file with the name of a text of the catalog")
+    settings = RunSettings(
+        sources=("-", "nietzsche", "python-reference", "#a.txt", "b.txt", "/c.txt"), out=Path("m"), cache=Path("texts")
+    )
+    got = settings.from_anywhere()
+    here = str(tmp_path)
+    assert got.sources == ("-", "nietzsche", f"{here}/python-reference", f"{here}/#a.txt", f"{here}/b.txt", "/c.txt")
+    assert (got.out, got.cache) == (tmp_path / "m", tmp_path / "texts")
+    assert RunSettings(sources=("-",)).from_anywhere() == RunSettings(sources=("-",))
+
+
+def test_records_are_not_encoded_into_a_cache(tmp_path):
+    RunSettings(sources=("a",), cache=tmp_path)
+    RunSettings(sources=("a",), text=TextSettings(delimiter="\n"))
+    with pytest.raises(SettingError, match="cache is for a text that goes on"):
+        RunSettings(sources=("a",), cache=tmp_path, text=TextSettings(delimiter="\n"))
