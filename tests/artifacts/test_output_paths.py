@@ -301,3 +301,44 @@ def test_a_kind_is_asked_of_ordinary_files_alone(tmp_path):
         Output(tmp_path / "pipe", kind)
     with pytest.raises(OutputError, match="it is a folder"):
         Output(tmp_path, kind)
+
+
+def test_two_commands_that_write_one_model_at_a_time_lose_none_and_leave_few_files(tmp_path):
+    path = tmp_path / "m.safetensors"
+    first, second = Output(path, MODEL), Output(path, MODEL)
+    first.write(model(1).to_bytes())
+    second.write(model(2).to_bytes())  # what stands there may be of a command that ended long ago
+    for seed in range(3, 6):
+        second.write(model(seed).to_bytes())
+        with pytest.raises(OutputError, match=r"another command has written its model there .* Give another name\.$"):
+            first.write(model(6).to_bytes())
+    assert first.is_taken
+    assert not second.is_taken
+    first.aside().write(model(7).to_bytes())
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {
+        "m.safetensors": model(5).to_bytes(),
+        "m.previous.safetensors": model(1).to_bytes(),
+        f"m.{MODEL.aside}.safetensors": model(7).to_bytes(),
+    }
+
+
+def test_a_command_that_is_forced_does_not_replace_what_another_writes_meanwhile(tmp_path):
+    path = tmp_path / "m.safetensors"
+    output = Output(path, MODEL, force=True)
+    output.write(model(1).to_bytes())
+    other = Output(path, MODEL, force=True)
+    other.write(model(2).to_bytes())
+    with pytest.raises(OutputError, match="another command"):
+        output.write(model(3).to_bytes())
+    assert path.read_bytes() == model(2).to_bytes()
+
+
+def test_a_model_that_comes_between_two_looks_is_not_replaced(tmp_path, monkeypatch):
+    path = tmp_path / "m.safetensors"
+    output = Output(path, MODEL)
+    output.write(model(1).to_bytes())
+    path.write_bytes(model(2).to_bytes())
+    monkeypatch.setattr(Output, "_taken", lambda self, path: None)  # as if it had come after the look
+    with pytest.raises(OutputError, match="another command"):
+        output.write(model(3).to_bytes())
+    assert [one.name for one in tmp_path.iterdir()] == ["m.safetensors"]

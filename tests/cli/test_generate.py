@@ -177,7 +177,10 @@ def test_a_full_disk_is_told_in_a_line(model_file):
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "charloom", "generate", model_file, "--seed", "1"]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
-    assert (done.returncode, done.stderr) == (1, "charloom: No space left on device.\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "charloom: cannot write standard output: No space left on device. Send it to another place.\n",
+    )
 
 
 def test_letters_that_the_locale_has_not(charloom, tmp_path):

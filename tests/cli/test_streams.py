@@ -50,7 +50,14 @@ def test_results_are_printed_whatever_becomes_of_diagnostics(model_file, book, t
 def test_results_that_cannot_be_printed_are_an_error(model_file, tmp_path, command):
     command = command.format(model=model_file)
     assert_refused(shell(f"{command} >&-", tmp_path), 1, "standard output is closed")
-    assert_refused(shell(f"{command} >/dev/full", tmp_path), 1, "No space left on device")
+    problem = "cannot write standard output: No space left on device. Send it to another place."
+    assert_refused(shell(f"{command} >/dev/full", tmp_path), 1, problem)
+
+
+def test_a_standard_input_that_cannot_be_read_is_named(model_file, tmp_path):
+    done = shell(f"charloom score {model_file} --per line 0>other", tmp_path)
+    assert_refused(done, 1, "cannot read standard input: Bad file descriptor.")
+    assert_refused(shell("charloom train - 0>other", tmp_path), 1, "cannot read standard input: ")
 
 
 def test_files_never_get_the_numbers_of_closed_streams(book, tmp_path):

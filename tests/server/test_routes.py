@@ -1,5 +1,6 @@
 """Routes, the OpenAPI document and the metrics say the same of what the server answers."""
 
+import os
 import re
 from collections import Counter
 
@@ -7,6 +8,7 @@ import httpx
 import msgspec
 import pytest
 
+from charloom.cli.run import run
 from charloom.errors import CharloomError, SettingError
 from charloom.server import serve
 from charloom.server.problems import ApiError
@@ -84,6 +86,32 @@ def test_a_host_that_is_none_is_refused_in_a_line(served_files, host):
 def test_a_port_that_is_none_is_refused(served_files, port):
     with pytest.raises(SettingError, match="port"):
         serve([served_files["letters"]], port=port)
+
+
+def test_a_server_takes_paths_as_load_does(served_files, monkeypatch):
+    letters = served_files["letters"]
+    loaded = []
+
+    def catalog(paths):
+        loaded.append(paths)
+        raise CharloomError("far enough")
+
+    monkeypatch.setattr("charloom.server.run.Catalog", catalog)
+    for paths in (str(letters), letters, [str(letters)], (os.fsencode(letters),)):
+        with pytest.raises(CharloomError, match="far enough"):
+            serve(paths, port=0)
+    assert loaded == [[letters]] * 4
+    with pytest.raises(SettingError, match="model must be a path, got an empty one"):
+        serve([""])
+
+
+@pytest.mark.parametrize("token", ["", "é", "a\nb", "a\x1b", "a ", " "])
+def test_a_token_that_lets_in_everybody_or_nobody_is_refused(served_files, monkeypatch, capsys, token):
+    with pytest.raises(SettingError, match="token"):
+        serve([served_files["letters"]], port=0, token=token)
+    monkeypatch.setenv("CHARLOOM_TOKEN", token)
+    assert run(["serve", str(served_files["letters"])]) == 2
+    assert "charloom: CHARLOOM_TOKEN " in capsys.readouterr().err
 
 
 async def in_a_loop(path):

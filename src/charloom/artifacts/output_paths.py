@@ -77,6 +77,7 @@ class Output:
     """A file that a command may write, as often as it likes.
 
     What the command wrote itself it replaces. The model of an earlier command is kept as NAME.previous.safetensors.
+    The model of a command that runs at the same time is not replaced: two that took turns would keep a file per turn.
 
     Attributes:
         path: where it is written.
@@ -115,6 +116,7 @@ class Output:
         self._force = force
         self._own = set(own)
         self._record = record
+        self._has_written = False
         try:
             if is_default:
                 self.path = next(one for one in _names(path, kind.aside) if self._taken(one) is None)
@@ -146,6 +148,7 @@ class Output:
         with replacing(self.path, self._kind.owner, lambda: self._keep_earlier(sha256)) as file:
             file.write(data)
         self._own.add(sha256)
+        self._has_written = True
 
     @property
     def is_taken(self) -> bool:
@@ -187,20 +190,30 @@ class Output:
             return "it is read-only"
         if found.st_size and not self._kind.is_own(path):
             return f"it is not a {self._kind.noun} that charloom made"
+        if self._has_written and self._is_anothers():
+            return _ANOTHERS
         return None
 
     def _refused(self, taken: str) -> OutputError:
         instead = f"a file, such as {self.path / self._kind.example}" if taken.endswith("folder") else "another name"
         return OutputError(f"cannot write {self.path}: {taken}. Give {instead}.")
 
-    def _is_earlier(self) -> bool:
-        """Returns whether a file stands there that this run did not write, and that is to be kept."""
-        if self._force or not self._kind.keeps_earlier:
-            return False
+    def _is_anothers(self) -> bool:
+        """Returns whether a file stands there that this run did not write."""
         return bool(os.path.exists(self.path) and os.path.getsize(self.path) and _sha256(self.path) not in self._own)
 
+    def _is_earlier(self) -> bool:
+        """Returns whether a file stands there that this run did not write, and that is to be kept."""
+        return self._kind.keeps_earlier and not self._force and self._is_anothers()
+
     def _keep_earlier(self, sha256: str) -> None:
-        """Gives what stands there another name, so that it stays when its place is taken."""
+        """Gives what stands there another name, so that it stays when its place is taken.
+
+        Raises:
+            OutputError: another command has put it there since this one last wrote.
+        """
+        if self._has_written and self._is_anothers():
+            raise self._refused(_ANOTHERS)
         if not self._is_earlier() or _sha256(self.path) == sha256:
             return
         names = _earlier_names(self.path)
@@ -214,6 +227,9 @@ class Output:
                 os.rename(os.path.realpath(self.path), kept)
             self.kept = kept
             return
+
+
+_ANOTHERS = "another command has written its model there in the meantime"
 
 
 def remove_own(path: Path, kind: OutputKind) -> None:

@@ -69,8 +69,10 @@ def run(arguments: Sequence[str], began: float | None = None) -> int:
         forget_output()  # the reader of standard output has closed it; writing to standard error never fails
         return 0
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _say(_CLOSED if error.errno == errno.EBADF else f"{where}{error.strerror or error}.")
+        if error.filename:
+            _say(f"{error.filename}: {error.strerror or error}.")
+        else:  # files are opened by name: only standard output is not
+            _say(_CLOSED if error.errno == errno.EBADF else _NOT_WRITTEN.format(error.strerror or error))
         forget_output()
         return WRONG_DATA
     except MemoryError:
@@ -88,7 +90,8 @@ def run(arguments: Sequence[str], began: float | None = None) -> int:
 _LONGEST = 1_000
 """Characters of a line on standard error; a name that is no path may be of megabytes."""
 _CLOSED = "standard output is closed. Send it to a file, or to /dev/null."
-_OUT_OF_MEMORY = "out of memory. Use a smaller --hidden, fewer --lanes, or a shorter text."
+_NOT_WRITTEN = "cannot write standard output: {}. Send it to another place."
+_OUT_OF_MEMORY = "out of memory. Use a smaller model or a shorter text, or end other programs."
 
 
 def _device_problem() -> str | None:
@@ -121,7 +124,8 @@ def _option_of(setting: str) -> str:
 def _refused(command: str | None, problem: str) -> int:
     help_page = f"charloom {command} --help" if command else "charloom --help"
     problem = problem if problem.endswith((".", "?", "!")) else f"{problem}."
-    _say(f"{problem[0].lower()}{problem[1:]} See {help_page}.")
+    lead = problem[0] if problem[1].isupper() else problem[0].lower()  # the name of a variable stays as it is
+    _say(f"{lead}{problem[1:]} See {help_page}.")
     return WRONG_WORDS
 
 

@@ -13,7 +13,6 @@ import click
 
 from charloom.cli.options import FilePath
 from charloom.cli.streams import tell
-from charloom.errors import CharloomError
 
 # The engine comes back from its products every few milliseconds, and would wait for the network's thread as long again.
 SWITCH_SECONDS = 0.0005
@@ -67,7 +66,7 @@ def serve(
     _log()
 
     from charloom.machine import available_cores, few_threads
-    from charloom.server import Limits
+    from charloom.server import Limits, require_token
     from charloom.server import serve as run
 
     asked: dict[str, Any] = {
@@ -78,9 +77,9 @@ def serve(
         "timeout": timeout,
     }
     limits = Limits(**{name: value for name, value in asked.items() if value is not None})
-    token = os.environ.get("CHARLOOM_TOKEN") or None
-    if token is not None and not token.isascii():
-        raise CharloomError("CHARLOOM_TOKEN has characters that a header cannot carry. Use ASCII alone.")
+    token = os.environ.get("CHARLOOM_TOKEN")
+    if token is not None:
+        require_token("CHARLOOM_TOKEN", token)
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         run(

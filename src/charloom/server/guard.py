@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from charloom.errors import SettingError
 from charloom.server.access import is_client_gone, shown
 from charloom.server.inbox import ClientGoneError
 from charloom.server.problems import PROBLEM, ApiError, stopping, too_late
@@ -109,6 +110,16 @@ class Guard:
         except ValueError:
             return False
         return True
+
+
+def require_token(name: str, token: str) -> None:
+    """Raises `SettingError` unless a header can carry the token: an empty one would let everybody in, others nobody."""
+    if not token:
+        raise SettingError(name, "is empty. Give the token that requests must carry, or unset it to serve everybody")
+    if not token.isascii() or not token.isprintable() or token != token.strip():
+        raise SettingError(
+            name, "must be a token that a header can carry: ASCII, no control characters, no outer spaces"
+        )
 
 
 def _host_of(origin: str) -> str | None:

@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import ctypes
 import logging
+import os
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -22,10 +22,12 @@ from charloom.server.catalog import Catalog
 from charloom.server.connection import Connection
 from charloom.server.crowd import SPARE_PLACES, Crowd
 from charloom.server.engine import Engine
+from charloom.server.guard import require_token
 from charloom.server.limits import Limits
 from charloom.server.metrics import Metrics
 from charloom.server.service import Service
 from charloom.server.threads import interruptibly
+from charloom.settings import require_path
 
 logger = logging.getLogger("charloom.server")
 
@@ -40,7 +42,7 @@ _TRIM_SECONDS = 5.0
 
 
 def serve(
-    paths: Sequence[Path],
+    paths: str | bytes | os.PathLike[Any] | Sequence[str | bytes | os.PathLike[Any]],
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -56,10 +58,10 @@ def serve(
     """Serves models until SIGTERM or SIGINT; what runs then has `limits.drain_timeout` to finish.
 
     Args:
-        paths: of the model files.
+        paths: of the model files, or of the only one.
         host: the address to listen on.
         port: the port; 0 for any.
-        token: that requests must carry.
+        token: that requests must carry, of printable ASCII characters without spaces.
         logs_prompts: whether texts of requests are logged.
         hosts: names that the server goes by, beside its addresses and localhost.
         origins: other sites whose pages may ask.
@@ -69,17 +71,22 @@ def serve(
         ready: is told the page's address when requests are taken.
 
     Raises:
+        SettingError: a path cannot be a file's, or no header can carry the token.
         CharloomError: a model cannot be served, or the port not be had, or an event loop runs in this thread.
         CharloomError: the engine has died.
         KeyboardInterrupt: it was ended by SIGINT.
     """
     _require_no_loop()
+    given = [paths] if isinstance(paths, str | bytes | os.PathLike) else paths
+    files = [require_path("model", path) for path in given]
+    if token is not None:
+        require_token("token", token)
     limits = limits or Limits()
     _return_memory()
     with _listening(host, port) as listener:
         _raise_open_files(limits)
         with while_loading():
-            catalog = interruptibly(Catalog, paths)
+            catalog = interruptibly(Catalog, files)
         if token is None and host not in _OF_THIS_MACHINE:
             logger.warning(
                 "whoever reaches %s can use this server: set CHARLOOM_TOKEN to have them carry a token",

@@ -170,11 +170,14 @@ def standard_input_chunks() -> Iterator[bytes]:
     """Yields what comes from standard input, as it comes.
 
     Raises:
-        SourceError: there is none.
+        SourceError: there is none, or it cannot be read.
     """
     if sys.stdin is None:
         raise SourceError("there is no standard input to read.")
-    yield from _arriving(sys.stdin.fileno())
+    try:
+        yield from _arriving(sys.stdin.fileno())
+    except OSError as error:
+        raise unreadable("standard input", error) from error
 
 
 def is_pipe(path: str | os.PathLike[str]) -> bool:
@@ -212,11 +215,14 @@ def read_standard_input() -> bytes:
     """Returns all that comes from standard input.
 
     Raises:
-        SourceError: there is none.
+        SourceError: there is none, or it cannot be read.
     """
     if sys.stdin is None:
         raise SourceError("there is no standard input to read.")
-    return sys.stdin.buffer.read()
+    try:
+        return sys.stdin.buffer.read()
+    except OSError as error:
+        raise unreadable("standard input", error) from error
 
 
 def _files_of(source: str, standard_input: bytes | None, passed_over: PassedOver) -> Iterator[SourceFile]:
