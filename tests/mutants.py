@@ -198,12 +198,13 @@ def _begin_in_a_copy(first: Path, numbers: "multiprocessing.Queue[int]") -> None
         os.sched_setaffinity(0, cores[pair : pair + 2])
 
 
-def _explained(diff: str, explanations: list[dict[str, str]]) -> bool:
+def _explained(module: str, diff: str, explanations: list[dict[str, str]]) -> bool:
     removed, added = (
         "\n".join(line[1:].strip() for line in diff.splitlines() if re.match(rf"\{sign}(?!\{sign}\{sign})", line))
         for sign in "-+"
     )
-    return any(one["before"].strip() == removed and one["after"].strip() == added for one in explanations)
+    found = module, removed, added
+    return any((one["module"], one["before"].strip(), one["after"].strip()) == found for one in explanations)
 
 
 def main() -> None:
@@ -229,8 +230,8 @@ def main() -> None:
                 with asked.out.open("a") as file:
                     file.write(json.dumps({"mutant": asdict(mutant), "diff": diff}) + "\n")
     explanations = tomllib.loads((ROOT / "tests" / "explained_mutants.toml").read_text())["mutants"]
-    survivors = [diff for diff in outcomes.values() if diff is not None]
-    unexplained = [diff for diff in survivors if not _explained(diff, explanations)]
+    survivors = [(mutant.module, diff) for mutant, diff in outcomes.items() if diff is not None]
+    unexplained = [diff for module, diff in survivors if not _explained(module, diff, explanations)]
     for diff in unexplained:
         print(f"\nno test noticed:\n{diff}")
     print(
