@@ -342,3 +342,9 @@ def test_a_model_that_comes_between_two_looks_is_not_replaced(tmp_path, monkeypa
     with pytest.raises(OutputError, match="another command"):
         output.write(model(3).to_bytes())
     assert [one.name for one in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+def test_a_link_into_a_folder_that_is_missing_names_that_folder(tmp_path):
+    (tmp_path / "m.safetensors").symlink_to(tmp_path / "missing" / "m.safetensors")
+    with pytest.raises(OutputError, match=r"missing is no folder\. Make it first"):
+        Output(tmp_path / "m.safetensors", MODEL)

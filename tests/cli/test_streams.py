@@ -148,3 +148,10 @@ def test_a_models_text_steers_no_terminal(charloom, tmp_path):
     shown = on_terminal(*arguments)
     assert "\x1b" not in shown
     assert shown == piped.replace("\x1b", "\\x1b").replace("\x9b", "\\x9b")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of the address space are Linux's")
+def test_too_little_address_space_for_a_library_is_a_line(model_file, tmp_path):
+    done = shell(f"ulimit -v 300000; charloom generate {model_file}", tmp_path)
+    assert_refused(done, 1, "cannot load a library: ")
+    assert "Raise the limit" in done.stderr

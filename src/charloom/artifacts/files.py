@@ -144,7 +144,8 @@ def alone_in(folder: Path, *, wait: bool = False) -> Iterator[None]:
 def cannot_write(path: Path, error: OSError) -> str:
     """Returns what to say of a file that cannot be written."""
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return f"cannot write {path}: {path.parent} is no folder. Make it first, or give another place."
+        parent = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
+        return f"cannot write {path}: {parent} is no folder. Make it first, or give another place."
     if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
         return f"cannot write {path}: {error.strerror}. Free some space, or give another place."
     return f"cannot write {path}: {error.strerror or error}. Give another place."

@@ -78,6 +78,11 @@ def run(arguments: Sequence[str], began: float | None = None) -> int:
     except MemoryError:
         _say(_OUT_OF_MEMORY)
         return WRONG_DATA
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) or (error.path or "").endswith(".py"):  # a fault of charloom's
+            raise
+        _say(f"cannot load a library: {error}. Raise the limit, if ulimit -v has one, or install charloom again.")
+        return WRONG_DATA
     except (RuntimeError, AssertionError) as error:
         # JAX has no classes for what a user can put right.
         problem = _OUT_OF_MEMORY if "RESOURCE_EXHAUSTED" in str(error) else _device_problem()
