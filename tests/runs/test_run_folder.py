@@ -131,6 +131,10 @@ def test_a_run_without_a_checkpoint_begins_anew_and_a_finished_one_is_finished(b
     events = []
     again = cl.resume(folder, events.append)
     assert not any(isinstance(event, Evaluation) for event in events)
+    notices = [event.text for event in events if isinstance(event, Notice)]
+    assert any(
+        text.endswith("update 40, the end of this run: its model is scored and written once more") for text in notices
+    )
     np.testing.assert_array_equal(again.network.head.kernel, kernel)
     for checkpoint in folder.glob("checkpoint-*"):
         checkpoint.unlink()

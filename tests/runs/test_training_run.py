@@ -243,3 +243,15 @@ def test_what_is_spent_of_a_budget_is_spent_when_the_run_is_gone_on_with(book, t
     repeating = result.repeating.training
     plans = repeating.pace or ((0, repeating.updates),)
     assert plans[0] == tuple(progress["counts"]["pace"]["plans"][0])
+
+
+@pytest.mark.parametrize(("end", "is_worse"), [("cd", True), ("ab", False)])
+def test_a_model_that_is_worse_than_a_blind_guess_is_told_of(tmp_path, end, is_worse):
+    text, events = tmp_path / "text.txt", []
+    text.write_text("cd" + "ab" * 1_800 + end * 200)  # the last tenth is held out
+    model = cl.train(text, on_event=events.append, updates=60, learning_rate=0.01, **QUICK)
+    guess = np.log(model.vocabulary.size)
+    assert (model.training["validation_nats_per_char"] > guess) == is_worse
+    notices = [event.text for event in events if isinstance(event, Notice)]
+    told = [one for one in notices if f"worse than a blind guess, of {guess / np.log(2):.3f} bits per character" in one]
+    assert len(told) == is_worse

@@ -48,7 +48,7 @@ from charloom.training import (
     training_bytes,
     update_rule,
 )
-from charloom.units import significant
+from charloom.units import bits_from_nats, significant
 
 
 @dataclass(frozen=True)
@@ -204,6 +204,11 @@ def _finished(
     best = keeper.best
     keeper.best = replace(best, network=calibrated(best.network, parts.validation, best.validation_nats_per_char))
     validation_nats = score_blocks(keeper.best.network, score_pass(settings.text)(parts.validation)).nats_per_char
+    if validation_nats > (guess := math.log(parts.vocabulary.size)):
+        yield Notice(
+            f"this model is worse than a blind guess, of {bits_from_nats(guess):.3f} bits per character: it has hardly "
+            "learnt anything yet. Train it longer"
+        )
     model = keeper.model(
         {
             "train_chars": train_chars,
@@ -394,7 +399,10 @@ def _start(
     path, trees, progress = found
     start = keeper.start_from(trees, progress)
     notices += folder.metrics.forget_after(start.counts.evaluated)
-    return start, [*notices, f"going on from {path.name}: update {start.counts.update:,}"]
+    is_out_of_patience = training.patience is not None and start.counts.stale >= training.patience
+    is_over = start.counts.evaluated >= start.counts.pace.updates or is_out_of_patience
+    end = ", the end of this run: its model is scored and written once more" if is_over else ""
+    return start, [*notices, f"going on from {path.name}: update {start.counts.update:,}{end}"]
 
 
 def _counted(stream: TokenStream, settings: RunSettings) -> str:

@@ -239,7 +239,10 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.is_draining = True
         seconds, count = self._service.limits.drain_timeout, len(self.server_state.tasks)
-        logger.info("stopping%s", f"; {count} requests have {seconds:g} s to finish" if count else "")
+        logger.info(
+            "stopping%s",
+            f"; {count} {'request has' if count == 1 else 'requests have'} {seconds:g} s to finish" if count else "",
+        )
         # What is not done by then is told so, and not just cut off.
         loop = asyncio.get_running_loop()
         timers = [
