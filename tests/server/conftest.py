@@ -119,7 +119,7 @@ def serving(folder, *arguments, limits=None, **environment):
     assert "Traceback" not in log.read_text()
 
 
-def eventually(condition, seconds=10.0):
+def eventually(condition, seconds=60.0):
     """Waits until a condition holds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
