@@ -26,7 +26,7 @@ _URGENT_SHARE = 0.5
 # Training that the estimate of the speed looks back on, half of its weight: seconds, or a share of what is left.
 _MEMORY_SECONDS = 3.0
 _MEMORY_SHARE = 0.02
-_EXIT_SECONDS = 0.6
+_EXIT_SECONDS = 0.4
 # What is measured in less time than this says little, and is believed only where a plan may end in it.
 _FIRST_SECONDS = 0.4
 _FIRST_SHARE = 0.125
@@ -159,15 +159,18 @@ class Deadline:
         self._training += seconds
 
     def evaluated(self, seconds: float, scoring_seconds: float, network: Network) -> None:
-        """Takes note of what the evaluation of `network` took: with whatever came of it, and its scoring alone."""
+        """Takes note of what the evaluation of `network` took: with whatever came of it, and its scoring alone.
+
+        A machine that becomes busy is believed at once, one that becomes idle by halves: being late is worse.
+        """
         self._follow_updates()
         is_known, expected = self._evaluating > 0, self.scoring_seconds
-        self.scoring_seconds = (expected + scoring_seconds) / 2 if is_known else scoring_seconds
+        self.scoring_seconds = _cautious(expected, scoring_seconds) if is_known else scoring_seconds
         self._aftermath = self._aftermath[1], seconds - scoring_seconds
         self._evaluating += seconds
         if self.measure_score is not None:
             measured = self.measure_score(network)
-            self.score_seconds = (self.score_seconds + measured) / 2 if is_known else measured
+            self.score_seconds = _cautious(self.score_seconds, measured) if is_known else measured
         elif expected > 0:
             self.score_seconds *= self.scoring_seconds / expected
 
@@ -220,3 +223,7 @@ class Deadline:
                 "read it, to make one update, to validate and to save take "
                 f"{least:.1f} s. Give --budget {1.1 * least + 0.5:.0f}s or more."
             )
+
+
+def _cautious(expected: float, measured: float) -> float:
+    return max(measured, (expected + measured) / 2)
