@@ -129,7 +129,7 @@ def _option_of(setting: str) -> str:
 def _refused(command: str | None, problem: str) -> int:
     help_page = f"charloom {command} --help" if command else "charloom --help"
     problem = problem if problem.endswith((".", "?", "!")) else f"{problem}."
-    lead = problem[0] if problem[1].isupper() else problem[0].lower()  # the name of a variable stays as it is
+    lead = problem[0] if problem[1:2].isupper() else problem[0].lower()  # the name of a variable stays as it is
     _say(f"{lead}{problem[1:]} See {help_page}.")
     return WRONG_WORDS
 
