@@ -76,8 +76,9 @@ def test_clients_that_go_away_leave_nothing_behind(served_files, tmp_path):
             others.join()
             assert eventually(lambda: is_idle(server))
             sizes.append(server.memory())
-        # The first storms leave the allocators with what such a storm takes; from then on there is no more.
-        assert sizes[-1] - sizes[14] < 4e6
+        # The first storms leave the allocators with what such a storm takes; from then on there is no more. The least
+        # of five looks: memory is given back some seconds after a storm.
+        assert min(sizes[15:]) - min(sizes[10:15]) < 4e6
         files = len(os.listdir(f"/proc/{server.process.pid}/fd"))
         assert eventually(lambda: len(os.listdir(f"/proc/{server.process.pid}/fd")) <= min(files, 40))
 
