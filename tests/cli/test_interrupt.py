@@ -99,3 +99,9 @@ def test_a_signal_that_is_ignored_stays_so():
     process.send_signal(signal.SIGHUP)
     process.send_signal(signal.SIGTERM)
     assert ended(process) == (143, "", "")
+
+
+def test_a_signal_while_logging_is_imported_is_no_complaint():
+    process = begun("import types; sys.modules['logging'] = types.ModuleType('logging')\n" + _WAIT)
+    process.send_signal(signal.SIGINT)
+    assert ended(process) == (130, "", "")

@@ -94,8 +94,8 @@ def leave(status: int) -> "NoReturn":
     """Ends the process without Python's own end, where threads are waited for, and a signal would be complained of."""
     from charloom.cli.streams import flush_results  # here: signals are watched before it is imported
 
-    if "logging" in sys.modules:
-        sys.modules["logging"].shutdown()  # a server's last lines
+    # A server's last lines; the main thread may be in the middle of importing the module.
+    getattr(sys.modules.get("logging"), "shutdown", lambda: None)()
     with suppress(OSError, ValueError):
         flush_results()
     os._exit(status)
