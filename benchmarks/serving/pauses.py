@@ -81,7 +81,7 @@ class Heartbeat:
             run_callback(handle)
             self.at_a_stretch = max(self.at_a_stretch, time.thread_time() - used)
 
-        asyncio.events.Handle._run = timed  # type: ignore[method-assign]
+        asyncio.events.Handle._run = timed  # type: ignore[method-assign]  # asyncio has no hook for this
 
     async def run(self) -> None:
         while True:

@@ -1,7 +1,7 @@
 """`python -m tests.cli.forks SOCKET`: runs commands in forks of one process that has imported what they need.
 
 Importing JAX takes most of a short command's time, and tests run hundreds. Each command still has a process, standard
-streams and a folder of its own, and ends by itself; what importing does is for the tests that start processes afresh.
+streams and a folder of its own, and exits on its own. Tests of what happens during imports start new processes instead.
 """
 
 import array
@@ -45,7 +45,7 @@ def main() -> None:
     import charloom.report
     import charloom.runs
     import charloom.server
-    import charloom.studies  # noqa: F401
+    import charloom.studies  # noqa: F401  # imported only so that forks have it
 
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(sys.argv[1])

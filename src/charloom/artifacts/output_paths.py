@@ -123,7 +123,7 @@ class Output:
             elif taken := self._taken(path):
                 raise self._refused(taken)
             require_writable_folder(self.path)
-            if self._is_earlier():
+            if kind.keeps_earlier and not force and self._anothers_digest() is not None:
                 _free(_earlier_names(self.path))  # may be too long
         except OSError as error:
             raise OutputError(cannot_write(self.path, error)) from error
@@ -190,7 +190,7 @@ class Output:
             return "it is read-only"
         if found.st_size and not self._kind.is_own(path):
             return f"it is not a {self._kind.noun} that charloom made"
-        if self._has_written and self._is_anothers():
+        if self._has_written and self._anothers_digest() is not None:
             return _ANOTHERS
         return None
 
@@ -198,13 +198,12 @@ class Output:
         instead = f"a file, such as {self.path / self._kind.example}" if taken.endswith("folder") else "another name"
         return OutputError(f"cannot write {self.path}: {taken}. Give {instead}.")
 
-    def _is_anothers(self) -> bool:
-        """Returns whether a file stands there that this run did not write."""
-        return bool(os.path.exists(self.path) and os.path.getsize(self.path) and _sha256(self.path) not in self._own)
-
-    def _is_earlier(self) -> bool:
-        """Returns whether a file stands there that this run did not write, and that is to be kept."""
-        return self._kind.keeps_earlier and not self._force and self._is_anothers()
+    def _anothers_digest(self) -> str | None:
+        """Returns the SHA-256 of a file that stands there and that this run did not write; None if there is none."""
+        if not os.path.exists(self.path) or not os.path.getsize(self.path):
+            return None
+        found = _sha256(self.path)
+        return None if found in self._own else found
 
     def _keep_earlier(self, sha256: str) -> None:
         """Gives what stands there another name, so that it stays when its place is taken.
@@ -212,9 +211,10 @@ class Output:
         Raises:
             OutputError: another command has put it there since this one last wrote.
         """
-        if self._has_written and self._is_anothers():
+        found = self._anothers_digest()
+        if found is not None and self._has_written:
             raise self._refused(_ANOTHERS)
-        if not self._is_earlier() or _sha256(self.path) == sha256:
+        if found in (None, sha256) or self._force:
             return
         names = _earlier_names(self.path)
         while True:

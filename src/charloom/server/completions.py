@@ -201,7 +201,7 @@ class _Job:
         seed = secrets.randbelow(2**32) if asked.seed is None else asked.seed % 2**63
         job = cls(asked=asked, service=service, model=model, arrived=arrived, seed=seed, inbox=Inbox(service.engine))
         await turn.end_if_over()
-        await job._prepare(prompts, count, length, is_prompt_rated)
+        await job._prepare(prompts, count, length, is_prompt_rated, turn)
         if asked.logprobs is not None and not asked.stream:  # a stream waits for its reader
             rated = len(job.texts) * length + (count * job.prompt_tokens if is_prompt_rated else 0)
             require_few_numbers(rated * (1 + asked.logprobs), "logprobs")
@@ -209,10 +209,10 @@ class _Job:
         return job
 
     async def _prepare(
-        self, prompts: list[str] | list[list[int]], count: int, length: int, is_prompt_rated: bool
+        self, prompts: list[str] | list[list[int]], count: int, length: int, is_prompt_rated: bool, turn: Turn
     ) -> None:
         """Makes the texts of the prompts, so many of each."""
-        asked, model, turn = self.asked, self.model.model, Turn()
+        asked, model = self.asked, self.model.model
         top_p = None if asked.top_p in (None, 1) else max(asked.top_p or 0, _SMALLEST_TOP_P)
         temperature = 1.0 if asked.temperature is None else asked.temperature
         settings = SamplingSettings(temperature=temperature, top_k=asked.top_k, top_p=top_p)
