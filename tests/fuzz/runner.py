@@ -19,6 +19,8 @@ _PATIENCE = 60.0
 _REFUSED = (1, 2)
 _STOPPED = (130,)
 _LONGEST_LINE = 2_000
+_FIRST_SECONDS = 60.0
+"""More for a worker's first case, which compiles: else no worker lives for long enough on a busy machine."""
 LEAST = 5
 """Attempts that each part makes, however little time it is given."""
 
@@ -128,10 +130,13 @@ class Worker:
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
         self._errors: Any = None
+        self._is_new = True  # nothing has ended in it yet
 
     def run(self, arguments: Sequence[str], folder: Path, stdin: str = "", seconds: float = 5.0) -> Ended:
         """Returns how a command line ended in `folder`."""
         process = self._started()
+        if self._is_new:
+            seconds += _FIRST_SECONDS
         assert process.stdin is not None
         assert process.stdout is not None
         case = {"arguments": list(arguments), "folder": str(folder), "stdin": stdin, "seconds": seconds}
@@ -143,6 +148,7 @@ class Worker:
         except BrokenPipeError:
             answer = ""
         if answer:
+            self._is_new = False
             return Ended(**json.loads(answer))
         hung = answer is None
         if hung:
@@ -164,6 +170,7 @@ class Worker:
 
     def _started(self) -> "subprocess.Popen[str]":
         if self._process is None or self._process.poll() is not None:
+            self._is_new = True
             self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # read after the process has ended
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.fuzz.worker"],

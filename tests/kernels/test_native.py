@@ -126,10 +126,13 @@ def test_a_compiler_that_fails_leaves_the_reference(tmp_path):
 
 @pytest.fixture
 def copying_compiler(tmp_path, monkeypatch):
-    """A compiler that copies the library that there is; it writes a line to a file each time it runs."""
+    """A compiler that copies the library that there is; it writes a line to a file each time it links one."""
     made = library_path()
     compiler, runs = tmp_path / "compiler", tmp_path / "runs"
-    compiler.write_text(f'#!/bin/sh\necho run >> {runs}\nwhile [ "$1" != -o ]; do shift; done\ncp {made} "$2"\n')
+    compiler.write_text(
+        f'#!/bin/sh\ncase "$*" in *-shared*) echo run >> {runs};; esac\n'
+        f'while [ "$1" != -o ]; do shift; done\ncp {made} "$2"\n'
+    )
     compiler.chmod(0o755)
     runs.touch()
     monkeypatch.setenv("CXX", str(compiler))

@@ -17,12 +17,13 @@ from charloom.own_folders import NotOwnError, is_own_file, own_folder
 
 logger = logging.getLogger("charloom")
 
-_SOURCES = (
+_HEADERS = (
     *("vectors.h", "threads.h", "product.h", "cells.h", "layer.h", "forward.h", "backward.h", "sequence.h"),
-    *("checks.h", "dense.h", "sampling.h", "generator.h", "handlers.cc"),
+    *("checks.h", "dense.h", "sampling.h", "generator.h"),
 )
-_FLAGS = ("-std=c++20", "-O2", "-pthread")
-_SHARED = ("-fPIC", "-shared")
+_UNITS = ("handlers.cc", "sequence.cc", "generator.cc")
+"""These are compiled at the same time, the longest first."""
+_FLAGS = ("-std=c++20", "-O2", "-pthread", "-fPIC")
 _NAMES = ("c++", "g++", "clang++")
 _SECONDS = 300
 _COMPILING = "compiling-"
@@ -43,8 +44,8 @@ def library_path() -> Path:
     import jax
     from jaxlib.version import __version__ as jaxlib_version
 
-    sources = {name: (files("charloom.kernels") / "cpp" / name).read_bytes() for name in _SOURCES}
-    command = [*compile_command(), *_SHARED]
+    sources = {name: (files("charloom.kernels") / "cpp" / name).read_bytes() for name in (*_HEADERS, *_UNITS)}
+    command = compile_command()
     executable = Path(command[0])
     key = hashlib.sha256()
     for part in (
@@ -63,7 +64,7 @@ def library_path() -> Path:
         raise KernelsUnavailableError(str(problem)) from problem
     path = folder / f"kernels-{key.hexdigest()[:16]}.so"
     if not _is_whole(path):
-        _compile([*command, "-isystem", jax.ffi.include_dir()], sources, path)
+        _make([*command, "-isystem", jax.ffi.include_dir()], sources, path)
     return path
 
 
@@ -108,7 +109,7 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
-def _compile(command: Sequence[str], sources: dict[str, bytes], path: Path) -> None:
+def _make(command: Sequence[str], sources: dict[str, bytes], path: Path) -> None:
     """Compiles into a folder beside `path`, and moves the library there whole."""
     from filelock import FileLock
 
@@ -122,16 +123,9 @@ def _compile(command: Sequence[str], sources: dict[str, bytes], path: Path) -> N
                 for name, source in sources.items():
                     (folder / name).write_bytes(source)
                 made = folder / "kernels.so"
-                done = subprocess.run(
-                    [*command, str(folder / "handlers.cc"), "-o", str(made)],
-                    capture_output=True,
-                    text=True,
-                    errors="replace",
-                    timeout=_SECONDS,
-                )
-                if done.returncode:
-                    said = next((line for line in done.stderr.splitlines() if "error" in line), "no reason given")
-                    raise KernelsUnavailableError(f"{command[0]} failed: {said[:200]}")
+                units = [str(folder / unit) for unit in _UNITS]
+                _run(*([*command, "-c", unit, "-o", f"{unit}.o"] for unit in units))
+                _run([*command, "-shared", *(f"{unit}.o" for unit in units), "-o", str(made)])
                 made.chmod(0o700)
                 digest = folder / "digest"
                 digest.write_text(hashlib.sha256(made.read_bytes()).hexdigest())
@@ -141,6 +135,26 @@ def _compile(command: Sequence[str], sources: dict[str, bytes], path: Path) -> N
         raise KernelsUnavailableError(f"{command[0]} took more than {_SECONDS} s") from None
     except OSError as error:
         raise KernelsUnavailableError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _run(*commands: Sequence[str]) -> None:
+    """Runs all commands at the same time; none goes on where one fails, or where this process is to end."""
+    running = [
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
+        for command in commands
+    ]
+    try:
+        for process in running:
+            said = process.communicate(timeout=_SECONDS)[1]
+            if process.returncode:
+                line = next((line for line in said.splitlines() if "error" in line), "no reason given")
+                raise KernelsUnavailableError(f"{commands[0][0]} failed: {line[:200]}")
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+            if process.stderr is not None:  # which a compiler's own processes may hold for longer
+                process.stderr.close()
 
 
 @contextmanager

@@ -1,16 +1,25 @@
-// What other languages call: the kernels as custom calls of `jax.ffi`, and the generator. Shapes are told in the kernels'
-// own files; each call checks them before it reads anything.
+// What XLA calls: the kernels as custom calls of `jax.ffi`. Shapes are told in the kernels' own files; each call checks
+// them before it reads anything.
 
-#include <atomic>
-#include <cstring>
 #include <exception>
 #include <utility>
 
 #include "checks.h"
 #include "dense.h"
-#include "generator.h"
 #include "sequence.h"
 #include "xla/ffi/api/ffi.h"
+
+namespace charloom {
+
+// These are compiled by `sequence.cc`, on another core.
+extern template void run_forward<LSTM>(const Forward&, int);
+extern template void run_forward<GRU>(const Forward&, int);
+extern template void run_forward<Elman>(const Forward&, int);
+extern template void run_backward<LSTM>(const Backward&, int);
+extern template void run_backward<GRU>(const Backward&, int);
+extern template void run_backward<Elman>(const Backward&, int);
+
+}  // namespace charloom
 
 namespace {
 
@@ -19,9 +28,6 @@ using Floats = ffi::Buffer<ffi::F32>;
 using Ints = ffi::Buffer<ffi::S32>;
 using Bools = ffi::Buffer<ffi::PRED>;
 using Result = ffi::ResultBuffer<ffi::F32>;
-
-constexpr int kMostThreads = 4096;
-std::atomic<int> threads{1};
 
 // Runs what a handler does. XLA reports a wrong argument, and memory that is not to be had.
 template <class Body>
@@ -156,7 +162,7 @@ ffi::Error lstm_forward(int32_t hard_gates, int32_t relu, Ints rows, Floats inpu
     call.last_cell = last_cell->typed_data();
     call.gates = data_or_null(gates);
     call.cells = data_or_null(cells);
-    charloom::run_forward<charloom::LSTM>(call, threads);
+    charloom::run_forward<charloom::LSTM>(call, charloom::allowed_threads);
   });
 }
 
@@ -180,7 +186,7 @@ ffi::Error lstm_backward(int32_t hard_gates, int32_t relu, Ints rows, Floats inp
     call.d_last_cell = d_last_cell.typed_data();
     call.gates = gates->typed_data();  // in the memory of the argument
     call.d_start_cell = d_start_cell->typed_data();
-    charloom::run_backward<charloom::LSTM>(call, threads);
+    charloom::run_backward<charloom::LSTM>(call, charloom::allowed_threads);
   });
 }
 
@@ -197,7 +203,7 @@ ffi::Error gru_forward(int32_t hard_gates, int32_t relu, Ints rows, Floats input
     call.table = table.typed_data();
     call.outputs = outputs->typed_data();
     call.gates = data_or_null(gates);
-    charloom::run_forward<charloom::GRU>(call, threads);
+    charloom::run_forward<charloom::GRU>(call, charloom::allowed_threads);
   });
 }
 
@@ -214,7 +220,7 @@ ffi::Error gru_backward(int32_t hard_gates, int32_t relu, Ints rows, Floats inpu
     told.bias("d_recurrent_bias", *d_recurrent_bias);
     call.gates = gates->typed_data();  // in the memory of the argument
     call.d_recurrent_bias = d_recurrent_bias->typed_data();
-    charloom::run_backward<charloom::GRU>(call, threads);
+    charloom::run_backward<charloom::GRU>(call, charloom::allowed_threads);
   });
 }
 
@@ -227,7 +233,7 @@ ffi::Error elman_forward(int32_t hard_gates, int32_t relu, Ints rows, Floats inp
     told.outputs("outputs", *outputs);
     call.table = table.typed_data();
     call.outputs = outputs->typed_data();
-    charloom::run_forward<charloom::Elman>(call, threads);
+    charloom::run_forward<charloom::Elman>(call, charloom::allowed_threads);
   });
 }
 
@@ -240,7 +246,7 @@ ffi::Error elman_backward(int32_t hard_gates, int32_t relu, Ints rows, Floats in
     told.of<charloom::Elman>(call, hard_gates, relu, *d_table);
     cotangents(told, call, outputs, d_outputs, d_last);
     gradients(told, call, d_table, d_inputs, d_kernel, d_recurrent_kernel, d_start);
-    charloom::run_backward<charloom::Elman>(call, threads);
+    charloom::run_backward<charloom::Elman>(call, charloom::allowed_threads);
   });
 }
 
@@ -264,7 +270,7 @@ ffi::Error dense_forward(Floats values, Floats kernel, Floats bias, Result resul
     static_cast<charloom::Dense&>(call) = dense(values, kernel, bias, *results);
     call.bias = bias.typed_data();
     call.results = results->typed_data();
-    charloom::run_dense_forward(call, threads);
+    charloom::run_dense_forward(call, charloom::allowed_threads);
   });
 }
 
@@ -278,7 +284,7 @@ ffi::Error dense_backward(Floats values, Floats kernel, Floats d_results, Result
     call.d_values = d_values->typed_data();
     call.d_kernel = d_kernel->typed_data();
     call.d_bias = d_bias->typed_data();
-    charloom::run_dense_backward(call, threads);
+    charloom::run_dense_backward(call, charloom::allowed_threads);
   });
 }
 
@@ -308,65 +314,6 @@ auto binding() {
 }
 
 }  // namespace
-
-// How many threads a call may use. Results do not depend on it.
-extern "C" [[gnu::visibility("default")]] void charloom_use_threads(int count) { threads = std::clamp(count, 1, kMostThreads); }
-
-namespace {
-
-// What the generator's functions return.
-enum Outcome : int { kDone, kNoMemory, kWrongArgument, kFailed };
-
-// Runs what a function does. `problem` has room for some words about what is wrong.
-template <class Body>
-int told(char* problem, size_t room, const Body& body) {
-  const auto tell = [&](Outcome outcome, const char* what) {
-    if (problem && room) std::strncpy(problem, what, room - 1), problem[room - 1] = 0;
-    return outcome;
-  };
-  try {
-    body();
-    return kDone;
-  } catch (const charloom::Invalid& error) {
-    return tell(kWrongArgument, error.what());
-  } catch (const std::bad_alloc& error) {
-    return tell(kNoMemory, error.what());
-  } catch (const std::exception& error) {
-    return tell(kFailed, error.what());
-  } catch (...) {
-    return tell(kFailed, "");
-  }
-}
-
-charloom::AnyGenerator* new_generator(int cell, const charloom::Weights& weights) {
-  if (cell == 0) return new charloom::Generator<charloom::LSTM>(weights);
-  if (cell == 1) return new charloom::Generator<charloom::GRU>(weights);
-  if (cell == 2) return new charloom::Generator<charloom::Elman>(weights);
-  throw charloom::Invalid("there is no cell " + std::to_string(cell));
-}
-
-}  // namespace
-
-// A generator's memory is its holder's to give back.
-extern "C" [[gnu::visibility("default")]] int charloom_new_generator(int cell, const charloom::Weights* weights, void** made,
-                                                                     char* problem, size_t room) {
-  return told(problem, room, [&] {
-    charloom::require(weights && made, "an argument is null");
-    *made = new_generator(cell, *weights);
-  });
-}
-
-extern "C" [[gnu::visibility("default")]] void charloom_delete_generator(void* generator) {
-  delete static_cast<charloom::AnyGenerator*>(generator);
-}
-
-extern "C" [[gnu::visibility("default")]] int charloom_run_generator(const void* generator, const charloom::Streams* streams,
-                                                                     const charloom::Task* task, char* problem, size_t room) {
-  return told(problem, room, [&] {
-    charloom::require(generator && streams && task, "an argument is null");
-    static_cast<const charloom::AnyGenerator*>(generator)->run(*streams, *task, threads);
-  });
-}
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_lstm_forward, lstm_forward, (binding<2, 4>()));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_lstm_backward, lstm_backward, (binding<7, 7>()));

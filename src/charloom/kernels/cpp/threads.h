@@ -28,6 +28,9 @@
 
 namespace charloom {
 
+// How many threads a call of this library may use.
+inline std::atomic<int> allowed_threads{1};
+
 inline void pause() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
