@@ -476,6 +476,23 @@ void check_fork() {
   check(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a forked child does not come to its parent's answer");
 }
 
+// A team that sleeps for longer than one at work would need is left alone for a while, and then tried again.
+void check_worth() {
+  constexpr int64_t kMilli = 1'000'000, kLook = Worth::kWindow, kLate = 1000 * kMilli;
+  Worth worth;
+  check(!worth.is_alone(0), "a team that nothing is known of is not tried");
+  worth.worked(2, 0, kLook - 1, kLook);
+  check(!worth.is_alone(kLook), "a moment's sleep tells against a team");
+  worth.worked(2, kLook, kLook + 1, 0);
+  check(!worth.is_alone(kLook + 2), "a team that sleeps for half of its time is left");
+  worth.worked(3, 0, 2 * kLook, 4 * kLook + 1);
+  check(worth.is_alone(2 * kLook + 1), "a team that does less than its caller goes on");
+  const int64_t again = 2 * kLook + Worth::kTimes * 2 * kLook;
+  check(worth.is_alone(again - 1) && !worth.is_alone(again), "a team is not left for some times what it took to know");
+  worth.worked(2, 0, kLate, 2 * kLate);
+  check(!worth.is_alone(kLate + Worth::kTimes * Worth::kLongest), "a long pause keeps a team apart for long");
+}
+
 // Whoever of the team fails, and wherever, the caller gets one error, and the next call its answer.
 void check_failures() {
   Team& team = Team::of_process();
@@ -676,6 +693,7 @@ int main(int count, char** arguments) {
     return wrong != 0;
   }
   if (brief) failures_apart = 29;
+  Team::of_process().stay_together();  // also on a busy machine, and under tools
   const bool may_fork = !(count > 2 && std::string(arguments[2]) == "nofork");
   const int hiddens[] = {1, 7, 33, 62, 128, 512, 513, 1024}, lanes[] = {1, 2, 3, 16, 64, 100}, times[] = {1, 2, 8, 65};
   for (int cell = 0; cell < 3; ++cell) {
@@ -711,6 +729,7 @@ int main(int count, char** arguments) {
   }
   check_denormals();
   check_at_the_same_time(brief ? 3 : 20);
+  check_worth();
   check_failures();
   check_bounds();
   for (int cell = 0; cell < 3; ++cell) {

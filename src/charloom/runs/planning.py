@@ -18,7 +18,7 @@ from charloom.training import Budget, Deadline, Event, Notice, Pace, reading_spe
 from charloom.units import shortest_seconds
 
 ScorePass = Callable[[TokenStream], Iterator[Block]]
-_PART, _MOST_UNROLLS = 30, 16
+_PART, _MOST_UNROLLS = 10, 64
 """What is timed again and again is this part of all unrolls, and no more than so many."""
 _STEPS = 64
 

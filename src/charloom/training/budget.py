@@ -161,16 +161,16 @@ class Deadline:
     def evaluated(self, seconds: float, scoring_seconds: float, network: Network) -> None:
         """Takes note of what the evaluation of `network` took: with whatever came of it, and its scoring alone.
 
-        A machine that becomes busy is believed at once, one that becomes idle by halves: being late is worse.
+        What is measured is believed by halves: a machine that became busy has already told so by its updates.
         """
         self._follow_updates()
         is_known, expected = self._evaluating > 0, self.scoring_seconds
-        self.scoring_seconds = _cautious(expected, scoring_seconds) if is_known else scoring_seconds
+        self.scoring_seconds = (expected + scoring_seconds) / 2 if is_known else scoring_seconds
         self._aftermath = self._aftermath[1], seconds - scoring_seconds
         self._evaluating += seconds
         if self.measure_score is not None:
             measured = self.measure_score(network)
-            self.score_seconds = _cautious(self.score_seconds, measured) if is_known else measured
+            self.score_seconds = (self.score_seconds + measured) / 2 if is_known else measured
         elif expected > 0:
             self.score_seconds *= self.scoring_seconds / expected
 
@@ -223,7 +223,3 @@ class Deadline:
                 "read it, to make one update, to validate and to save take "
                 f"{least:.1f} s. Give --budget {1.1 * least + 0.5:.0f}s or more."
             )
-
-
-def _cautious(expected: float, measured: float) -> float:
-    return max(measured, (expected + measured) / 2)

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <exception>
 #include <new>
@@ -42,18 +43,51 @@ inline void pause() {
 // Changes that are waited for are sequentially consistent: a notification looks whether anybody sleeps, and with a weaker
 // order that look may run ahead of the change. Whoever falls asleep in between would never be woken.
 
-// Waits until `value` is no longer `old`: briefly at work, for what comes soon, then asleep. Whoever is not running
-// because there are more threads than cores gets a core then.
-inline uint32_t wait_while(const std::atomic<uint32_t>& value, uint32_t old) {
+// Nanoseconds that go on evenly.
+inline int64_t nanoseconds() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// Waits until `value` is no longer `old`: briefly at work, for what comes soon, then asleep, which is added to `asleep`.
+// Whoever is not running because there are more threads than cores gets a core then.
+inline uint32_t wait_while(const std::atomic<uint32_t>& value, uint32_t old, std::atomic<int64_t>* asleep = nullptr) {
   for (int spin = 0; spin < CHARLOOM_SPINS; ++spin) {
     if (const uint32_t now = value.load(std::memory_order_acquire); now != old) return now;
     pause();
   }
+  const int64_t began = asleep ? nanoseconds() : 0;
   for (;;) {
-    if (const uint32_t now = value.load(std::memory_order_acquire); now != old) return now;
+    if (const uint32_t now = value.load(std::memory_order_acquire); now != old) {
+      if (asleep) asleep->fetch_add(nanoseconds() - began, std::memory_order_relaxed);
+      return now;
+    }
     value.wait(old, std::memory_order_acquire);
   }
 }
+
+// Tells whether a team is worth having. Its members wait for the slowest at every step: where other processes hold one of
+// them up, the caller alone is sooner done. So after some milliseconds in which a team of n members slept for more than
+// n - 1 of them, which is slower than one at work all the time, the caller works alone for some times as long.
+class Worth {
+ public:
+  bool is_alone(int64_t now) const { return now < until_.load(std::memory_order_relaxed); }
+
+  // Takes note of a call of the team's: when it began and ended, and how long its members slept in it, all together.
+  void worked(int members, int64_t began, int64_t ended, int64_t asleep) {
+    taken_ += ended - began;
+    lost_ += asleep - (members - 1) * (ended - began);
+    if (taken_ < kWindow) return;
+    if (lost_ > 0) until_.store(ended + kTimes * std::min(taken_, kLongest), std::memory_order_relaxed);
+    taken_ = lost_ = 0;
+  }
+
+  static constexpr int64_t kWindow = 10'000'000, kLongest = 200'000'000;  // nanoseconds
+  static constexpr int kTimes = 10;
+
+ private:
+  std::atomic<int64_t> until_{0};
+  int64_t taken_ = 0, lost_ = 0;
+};
 
 // While it lives its thread takes numbers below 2^-126 for zero, and makes none. So do XLA's threads, and each member of
 // a team must: a number would else depend on who computes it.
@@ -96,7 +130,7 @@ class Barrier {
       phase_.store(phase + 1);
       phase_.notify_all();
     } else {
-      wait_while(phase_, phase);
+      wait_while(phase_, phase, &asleep_);
       if (abandoned_.load(std::memory_order_relaxed)) throw Abandoned{};
     }
   }
@@ -108,6 +142,9 @@ class Barrier {
     phase_.notify_all();
   }
 
+  // How long members have slept here since this was asked last, in nanoseconds, all together.
+  int64_t asleep() { return asleep_.exchange(0, std::memory_order_relaxed); }
+
   // Makes it as good as new, once no member is left.
   void mend() {
     arrived_.store(0, std::memory_order_relaxed);
@@ -118,6 +155,7 @@ class Barrier {
   alignas(64) std::atomic<int> arrived_{0};
   alignas(64) std::atomic<uint32_t> phase_{0};
   std::atomic<bool> abandoned_{false};  // beside the phase, which everyone reads anyway
+  alignas(64) std::atomic<int64_t> asleep_{0};
 };
 
 // One thread's part in a piece of work.
@@ -201,13 +239,14 @@ class Team {
   }
 
   // Calls work(member, scratch) on up to `threads` threads, of which the caller's is one; on it alone while another
-  // call is at work. Results must not depend on how many they are. `floats` is how much memory they share.
+  // call is at work, and where others would hold it up. Results must not depend on how many they are. `floats` is how much memory they share.
   //
   // What a member throws is thrown here, when all of them are done; the team is then as it was before.
   template <class Work>
   void run(int threads, size_t floats, const Work& work) {
     const WithoutDenormals mode;
-    if (threads <= 1) {
+    const int64_t began = threads > 1 ? nanoseconds() : 0;
+    if (threads <= 1 || worth_.is_alone(began)) {
       static thread_local Arena arena;
       work(Member{0, 1, nullptr}, Scratch(arena.reserve(floats)));
       return;
@@ -233,13 +272,18 @@ class Team {
     round_.fetch_add(1);
     round_.notify_all();
     attempt([&] { work(Member{0, members_, &barrier_}, Scratch(scratch_)); });
-    for (uint32_t left; (left = left_.load(std::memory_order_acquire)) != 0;) wait_while(left_, left);
+    std::atomic<int64_t> asleep{0};
+    for (uint32_t left; (left = left_.load(std::memory_order_acquire)) != 0;) wait_while(left_, left, &asleep);
+    if (!stays_together_) worth_.worked(members_, began, nanoseconds(), asleep + barrier_.asleep());
     if (failed_.load(std::memory_order_relaxed)) {
       failed_.store(false, std::memory_order_relaxed);
       barrier_.mend();
       std::rethrow_exception(std::exchange(failure_, nullptr));
     }
   }
+
+  // Keeps the team at work whatever it costs; for tools that look at how its members get on.
+  void stay_together() { stays_together_ = true; }
 
   // Ends the threads; for tools that look for what is left over.
   void dismiss() {
@@ -317,6 +361,8 @@ class Team {
   std::atomic<uint32_t> round_{0};
   std::atomic<uint32_t> left_{0};
   Barrier barrier_;
+  Worth worth_;
+  bool stays_together_ = false;
   std::atomic<bool> failed_{false};
   std::exception_ptr failure_;  // of the member that made it true
   int members_ = 0;
