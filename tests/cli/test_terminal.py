@@ -1,5 +1,5 @@
 from charloom.cli.terminal import Beat
-from charloom.training import Notice, Progress
+from charloom.training import Evaluating, Notice, Progress
 
 
 def test_what_is_under_way_takes_as_long_as_the_last_did():
@@ -13,3 +13,6 @@ def test_what_is_under_way_takes_as_long_as_the_last_did():
     assert beat.left() == 6.0
     now[0] = 21.0  # longer than anything before
     assert beat.left() == 10.0
+    beat.follow(Evaluating(40.0))
+    now[0] = 24.0
+    assert beat.left() == 37.0

@@ -9,6 +9,7 @@ from charloom.data import Lanes, TokenStream
 from charloom.models import Network, cross_entropy
 from charloom.settings import NetworkSettings, TrainingSettings
 from charloom.training import (
+    Evaluating,
     Evaluation,
     LoopState,
     Notice,
@@ -192,8 +193,25 @@ def test_the_same_seed_gives_the_same_run():
 
 def test_a_wish_to_stop_is_followed_by_an_evaluation():
     events = events_of(SETTINGS, updates=10_000, should_stop=lambda: True)
-    assert [type(event) for event in events] == [Progress, Evaluation, Stopped]
+    assert [type(event) for event in events] == [Progress, Evaluating, Evaluation, Stopped]
     assert events[-1].reason == "interrupted"
+
+
+def test_a_wish_to_stop_during_an_evaluation_needs_no_other():
+    events = []
+    lanes = Lanes(STREAM, SETTINGS.lanes, SETTINGS.unroll_length)
+    loop = TrainingLoop(make(32), lanes, VALIDATION, SETTINGS, Pace(((0, 60),)), KEY)
+    for event in loop.events(lambda: any(isinstance(event, Evaluating) for event in events)):
+        events.append(event)
+    assert [type(event) for event in events[-4:]] == [Evaluating, Evaluation, Progress, Stopped]
+    assert (events[-2].stopping, events[-2].update, events[-1].reason) == (True, 20, "interrupted")
+    assert loop.state.counts.evaluated == loop.state.counts.update == 20
+
+
+def test_an_evaluation_is_told_of_before_with_what_it_takes():
+    events = [event for event in events_of(SETTINGS) if isinstance(event, Evaluating)]
+    assert len(events) == 3
+    assert all(event.seconds is not None and 0 < event.seconds < 60 for event in events[1:])
 
 
 def test_a_loss_that_is_no_number_ends_the_run():

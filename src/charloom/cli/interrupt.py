@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+WORTH_TELLING_SECONDS = 3.0
+"""Who waits for longer is told how long."""
 _CLOSING_SECONDS = 1.0
 """What the last output may take when a signal ends the command; its reader may have stopped to read."""
 
@@ -64,11 +66,8 @@ class Interrupt:
     def tell(self) -> None:
         """Says what happens now, and how long it takes where anyone would wonder."""
         seconds = self._seconds_left()
-        time = "" if seconds is None or seconds < _WORTH_TELLING_SECONDS else f", which takes about {seconds:,.0f} s"
+        time = "" if seconds is None or seconds < WORTH_TELLING_SECONDS else f", which takes about {seconds:,.0f} s"
         self._say(f"stopping: {self._what_happens}{time} (Ctrl-C once more quits at once)")
-
-
-_WORTH_TELLING_SECONDS = 3.0
 
 
 @contextmanager

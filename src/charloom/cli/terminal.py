@@ -10,9 +10,9 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn
 
-from charloom.cli.interrupt import before_ending
+from charloom.cli.interrupt import WORTH_TELLING_SECONDS, before_ending
 from charloom.printable import lines_shown, one_line
-from charloom.training import Encoding, Evaluation, Event, Notice, Sample, Stopped
+from charloom.training import Encoding, Evaluating, Evaluation, Event, Notice, Sample, Stopped
 from charloom.training import Progress as TrainingProgress
 from charloom.units import bits_from_nats, format_seconds
 
@@ -61,22 +61,30 @@ class Beat:
         self._clock = clock
         self._last = clock()
         self._seconds: dict[type, float] = {}  # of the last of each kind
+        self._under_way: type = TrainingProgress
 
     def follow(self, event: Event) -> None:
         """Takes note of the time."""
         now = self._clock()
         if isinstance(event, TrainingProgress | Evaluation):
             self._seconds[type(event)] = now - self._last
+            self._under_way = TrainingProgress
+        elif isinstance(event, Evaluating):
+            if event.seconds is not None:
+                self._seconds[Evaluation] = event.seconds
+            self._under_way = Evaluation
         self._last = now
 
     def left(self) -> float | None:
-        """Returns the seconds until the next event, if what is under way takes as long as the last of its kind did.
+        """Returns the seconds until what is under way is over, if it takes as long as is expected.
 
-        What takes longer than anything before may take as long again as the longest did. None before there was any.
+        What takes longer than that may take as long again. None where nothing is known of its kind.
         """
+        expected = self._seconds.get(self._under_way)
+        if expected is None:
+            return None
         passed = self._clock() - self._last
-        left = [seconds - passed for seconds in self._seconds.values() if seconds > passed]
-        return min(left) if left else max(self._seconds.values(), default=None)
+        return expected - passed if expected > passed else expected
 
 
 class TrainingDisplay(Display):
@@ -98,6 +106,8 @@ class TrainingDisplay(Display):
             self.print(event.text)
         elif isinstance(event, TrainingProgress):
             self._advance(event)
+        elif isinstance(event, Evaluating):
+            self._tell_of(event)
         elif isinstance(event, Evaluation):
             mark = "" if event.improved else " (not better than before)"
             self.print(
@@ -108,6 +118,10 @@ class TrainingDisplay(Display):
             self._console.print(indent(lines_shown(event.text.strip()), "    "), style="italic", markup=False)
         elif isinstance(event, Stopped) and self._task is not None:
             self._bars.update(self._task, state="scoring the held-out text")
+
+    def _tell_of(self, event: Evaluating) -> None:
+        if self._task is not None and event.seconds is not None and event.seconds > WORTH_TELLING_SECONDS:
+            self._bars.update(self._task, state=f"scoring the held-out text, about {format_seconds(event.seconds)}")
 
     def _read(self, event: Encoding) -> None:
         if event.is_waiting:

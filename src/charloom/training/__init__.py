@@ -4,6 +4,7 @@ from charloom.training.budget import Budget, Deadline
 from charloom.training.events import (
     Encoding,
     EpochEnd,
+    Evaluating,
     Evaluation,
     Event,
     Notice,
@@ -37,6 +38,7 @@ __all__ = [
     "Dispatch",
     "Encoding",
     "EpochEnd",
+    "Evaluating",
     "Evaluation",
     "Event",
     "LoopCounts",

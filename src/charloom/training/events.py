@@ -29,7 +29,7 @@ class Progress:
         chars_per_second: training characters over time inside dispatches after the first; 0 until
             the second.
         seconds_left: of training, at that speed; with a budget all that is left of it; None until it is known.
-        stopping: whether a wish to stop has come, and this was the last dispatch.
+        stopping: whether a wish to stop has come, and no more updates are made.
     """
 
     update: int
@@ -39,6 +39,17 @@ class Progress:
     chars_per_second: float
     seconds_left: float | None
     stopping: bool = False
+
+
+@dataclass(frozen=True)
+class Evaluating:
+    """The validation part is being scored from now on.
+
+    Attributes:
+        seconds: about how long that takes; None until it is known.
+    """
+
+    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -129,7 +140,7 @@ class Stopped:
     chars_per_second: float
 
 
-Event = Notice | Encoding | Progress | Evaluation | EpochEnd | Sample | Saved | Stopped
+Event = Notice | Encoding | Progress | Evaluating | Evaluation | EpochEnd | Sample | Saved | Stopped
 
 Told = TypeVar("Told")
 Result = TypeVar("Result")

@@ -1,6 +1,7 @@
 """The training loop: dispatch blocks, evaluate in between, keep the best weights, go back where the loss runs away."""
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from charloom.inference import score_blocks
 from charloom.models import Network
 from charloom.settings import TrainingSettings
 from charloom.training.budget import Deadline
-from charloom.training.events import Evaluation, Event, Notice, Progress, Stopped, StopReason
+from charloom.training.events import Evaluating, Evaluation, Event, Notice, Progress, Stopped, StopReason
 from charloom.training.phases import has_diverged
 from charloom.training.schedule import Pace, evaluations, learning_rates
 from charloom.training.trainer import Dispatch, Trainer
@@ -114,6 +115,7 @@ class TrainingLoop:
         self._settings = settings
         self._deadline = deadline
         self._is_new = start is None
+        self._scoring_seconds: float | None = None  # of the last evaluation
         # Of the first plan, so that a run that is made once more is evaluated at the same updates.
         self._evaluations = evaluations(self._pace.plans[0][1], lanes.characters_per_update, len(validation))
 
@@ -126,7 +128,7 @@ class TrainingLoop:
         """Yields Progress and Evaluation events, Notices of what went wrong, and at the end Stopped.
 
         The weights after the last update are always evaluated, also where `should_stop` ended the run; it is asked
-        between dispatches, of about half a second.
+        after dispatches, of about half a second, and after evaluations.
         """
         reason: StopReason = "patience" if self._is_out_of_patience else "finished"
         while self._counts.evaluated < self._pace.updates and reason == "finished":
@@ -146,8 +148,9 @@ class TrainingLoop:
                 if stopping:
                     reason = "interrupted"
             else:
+                yield Evaluating(self._expected_scoring_seconds)
                 begin, wrong_at = self._spent, self._trainer.update
-                nats = score_blocks(self._trainer.state.network, evaluation_pass(self._validation)).nats_per_char
+                nats = self._score()
                 scoring_seconds = self._spent - begin
             if has_diverged(nats):
                 if reason == "interrupted":  # to be found out again when the run is gone on with
@@ -167,6 +170,9 @@ class TrainingLoop:
             yield evaluation
             if self._deadline is not None:
                 self._deadline.evaluated(self._spent - begin, scoring_seconds, evaluation.network)
+            if reason == "finished" and self._counts.evaluated < self._pace.updates and should_stop():
+                yield self._progress(evaluation.train_nats_per_char, stopping=True)
+                reason = "interrupted"
         yield Stopped(reason, self._trainer.update, self._epoch, self._trainer.chars_per_second)
 
     @property
@@ -234,6 +240,20 @@ class TrainingLoop:
             else max(0.0, self._deadline.budget.left),
             stopping=stopping,
         )
+
+    def _score(self) -> float:
+        begin = time.monotonic()
+        score = score_blocks(self._trainer.state.network, evaluation_pass(self._validation))
+        self._scoring_seconds = time.monotonic() - begin
+        return score.nats_per_char
+
+    @property
+    def _expected_scoring_seconds(self) -> float | None:
+        """What the last evaluation took, or at first a third of what it takes to train on as many characters."""
+        speed = self._trainer.chars_per_second
+        if self._scoring_seconds is None and speed:
+            return len(self._validation) / (3 * speed)
+        return self._scoring_seconds
 
     def _evaluation(self, nats_per_char: float) -> Evaluation:
         return Evaluation(

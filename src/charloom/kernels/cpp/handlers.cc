@@ -2,7 +2,6 @@
 // them before it reads anything.
 
 #include <exception>
-#include <utility>
 
 #include "checks.h"
 #include "dense.h"
@@ -28,6 +27,9 @@ using Floats = ffi::Buffer<ffi::F32>;
 using Ints = ffi::Buffer<ffi::S32>;
 using Bools = ffi::Buffer<ffi::PRED>;
 using Result = ffi::ResultBuffer<ffi::F32>;
+using Given = ffi::RemainingArgs;
+using Made = ffi::RemainingRets;
+using Attributes = ffi::Dictionary;
 
 // Runs what a handler does. XLA reports a wrong argument, and memory that is not to be had.
 template <class Body>
@@ -49,13 +51,14 @@ ffi::Error guarded(const char* operation, const Body& body) {
 
 // What every call is told of its layer, in this order.
 struct Told {
+  int32_t hard_gates, relu;
   Ints rows;
   Floats inputs, kernel, recurrent_kernel, start;
   Bools resets;
 
   // `table` is of what `rows` are chosen from, or of its gradient.
   template <class Cell, class Table>
-  void of(charloom::Layer& call, int32_t hard_gates, int32_t relu, const Table& table) const {
+  void of(charloom::Layer& call, const Table& table) const {
     require_whole<Cell>(table.dimensions());
     call.with = {hard_gates != 0, relu != 0};
     call.time = static_cast<int>(resets.dimensions()[0]);
@@ -118,6 +121,41 @@ struct Told {
   }
 };
 
+// What a call is given and what it gives, one after the other.
+class Operands {
+ public:
+  Operands(const Given& given, const Made& made) : given_(given), made_(made) {}
+
+  Floats floats() { return of<Floats>(); }
+  Result result() { return known(made_.get<Floats>(result_++)); }
+
+  // The attributes and the first arguments of every layer's call.
+  Told layer(const Attributes& attributes) {
+    return {known(attributes.get<int32_t>("hard_gates")), known(attributes.get<int32_t>("relu")),
+            of<Ints>(), floats(), floats(), floats(), floats(), of<Bools>()};
+  }
+
+  void require_whole() const {
+    charloom::require(argument_ == given_.size() && result_ == made_.size(), "there are too many arguments or results");
+  }
+
+ private:
+  template <class Buffer>
+  Buffer of() {
+    return known(given_.get<Buffer>(argument_++));
+  }
+
+  template <class Value>
+  static Value known(const ffi::ErrorOr<Value>& value) {
+    if (!value.has_value()) throw charloom::Invalid(value.error().message());
+    return value.value();
+  }
+
+  const Given& given_;
+  const Made& made_;
+  size_t argument_ = 0, result_ = 0;
+};
+
 float* data_or_null(Result& result) { return result->element_count() ? result->typed_data() : nullptr; }
 
 // The gradients that every layer has.
@@ -145,12 +183,15 @@ void cotangents(const Told& told, charloom::Backward& call, const Floats& output
   call.d_last = d_last.typed_data();
 }
 
-ffi::Error lstm_forward(int32_t hard_gates, int32_t relu, Ints rows, Floats inputs, Floats kernel, Floats recurrent_kernel, Floats start, Bools resets,
-                        Floats start_cell, Floats table, Result outputs, Result last_cell, Result gates, Result cells) {
+ffi::Error lstm_forward(Given given, Made made, Attributes attributes) {
   return guarded("lstm_forward", [&] {
+    Operands in(given, made);
+    const Told told = in.layer(attributes);
+    const Floats start_cell = in.floats(), table = in.floats();
+    Result outputs = in.result(), last_cell = in.result(), gates = in.result(), cells = in.result();
+    in.require_whole();
     charloom::Forward call{};
-    const Told told{rows, inputs, kernel, recurrent_kernel, start, resets};
-    told.of<charloom::LSTM>(call, hard_gates, relu, table);
+    told.of<charloom::LSTM>(call, table);
     told.state("start_cell", start_cell);
     told.outputs("outputs", *outputs);
     told.state("last_cell", *last_cell);
@@ -166,14 +207,18 @@ ffi::Error lstm_forward(int32_t hard_gates, int32_t relu, Ints rows, Floats inpu
   });
 }
 
-ffi::Error lstm_backward(int32_t hard_gates, int32_t relu, Ints rows, Floats inputs, Floats kernel, Floats recurrent_kernel, Floats start, Bools resets,
-                         Floats start_cell, Floats outputs, Floats cells, Floats, Floats d_outputs, Floats d_last,
-                         Floats d_last_cell, Result gates, Result d_table, Result d_inputs, Result d_kernel,
-                         Result d_recurrent_kernel, Result d_start, Result d_start_cell) {
+ffi::Error lstm_backward(Given given, Made made, Attributes attributes) {
   return guarded("lstm_backward", [&] {
+    Operands in(given, made);
+    const Told told = in.layer(attributes);
+    const Floats start_cell = in.floats(), outputs = in.floats(), cells = in.floats();
+    in.floats();  // which is not read
+    const Floats d_outputs = in.floats(), d_last = in.floats(), d_last_cell = in.floats();
+    Result gates = in.result(), d_table = in.result(), d_inputs = in.result(), d_kernel = in.result();
+    Result d_recurrent_kernel = in.result(), d_start = in.result(), d_start_cell = in.result();
+    in.require_whole();
     charloom::Backward call{};
-    const Told told{rows, inputs, kernel, recurrent_kernel, start, resets};
-    told.of<charloom::LSTM>(call, hard_gates, relu, *d_table);
+    told.of<charloom::LSTM>(call, *d_table);
     cotangents(told, call, outputs, d_outputs, d_last);
     gradients(told, call, d_table, d_inputs, d_kernel, d_recurrent_kernel, d_start);
     told.state("start_cell", start_cell);
@@ -190,12 +235,15 @@ ffi::Error lstm_backward(int32_t hard_gates, int32_t relu, Ints rows, Floats inp
   });
 }
 
-ffi::Error gru_forward(int32_t hard_gates, int32_t relu, Ints rows, Floats inputs, Floats kernel, Floats recurrent_kernel, Floats start, Bools resets,
-                       Floats recurrent_bias, Floats table, Result outputs, Result gates) {
+ffi::Error gru_forward(Given given, Made made, Attributes attributes) {
   return guarded("gru_forward", [&] {
+    Operands in(given, made);
+    const Told told = in.layer(attributes);
+    const Floats recurrent_bias = in.floats(), table = in.floats();
+    Result outputs = in.result(), gates = in.result();
+    in.require_whole();
     charloom::Forward call{};
-    const Told told{rows, inputs, kernel, recurrent_kernel, start, resets};
-    told.of<charloom::GRU>(call, hard_gates, relu, table);
+    told.of<charloom::GRU>(call, table);
     told.bias("recurrent_bias", recurrent_bias);
     told.outputs("outputs", *outputs);
     if (gates->element_count()) told.kept("gates", *gates, charloom::GRU::kept);
@@ -207,13 +255,18 @@ ffi::Error gru_forward(int32_t hard_gates, int32_t relu, Ints rows, Floats input
   });
 }
 
-ffi::Error gru_backward(int32_t hard_gates, int32_t relu, Ints rows, Floats inputs, Floats kernel, Floats recurrent_kernel, Floats start, Bools resets,
-                        Floats outputs, Floats, Floats d_outputs, Floats d_last, Result gates, Result d_table,
-                        Result d_inputs, Result d_kernel, Result d_recurrent_kernel, Result d_recurrent_bias, Result d_start) {
+ffi::Error gru_backward(Given given, Made made, Attributes attributes) {
   return guarded("gru_backward", [&] {
+    Operands in(given, made);
+    const Told told = in.layer(attributes);
+    const Floats outputs = in.floats();
+    in.floats();  // which is not read
+    const Floats d_outputs = in.floats(), d_last = in.floats();
+    Result gates = in.result(), d_table = in.result(), d_inputs = in.result(), d_kernel = in.result();
+    Result d_recurrent_kernel = in.result(), d_recurrent_bias = in.result(), d_start = in.result();
+    in.require_whole();
     charloom::Backward call{};
-    const Told told{rows, inputs, kernel, recurrent_kernel, start, resets};
-    told.of<charloom::GRU>(call, hard_gates, relu, *d_table);
+    told.of<charloom::GRU>(call, *d_table);
     cotangents(told, call, outputs, d_outputs, d_last);
     gradients(told, call, d_table, d_inputs, d_kernel, d_recurrent_kernel, d_start);
     told.kept("gates", *gates, charloom::GRU::kept);
@@ -224,12 +277,15 @@ ffi::Error gru_backward(int32_t hard_gates, int32_t relu, Ints rows, Floats inpu
   });
 }
 
-ffi::Error elman_forward(int32_t hard_gates, int32_t relu, Ints rows, Floats inputs, Floats kernel, Floats recurrent_kernel, Floats start, Bools resets,
-                         Floats table, Result outputs) {
+ffi::Error elman_forward(Given given, Made made, Attributes attributes) {
   return guarded("elman_forward", [&] {
+    Operands in(given, made);
+    const Told told = in.layer(attributes);
+    const Floats table = in.floats();
+    Result outputs = in.result();
+    in.require_whole();
     charloom::Forward call{};
-    const Told told{rows, inputs, kernel, recurrent_kernel, start, resets};
-    told.of<charloom::Elman>(call, hard_gates, relu, table);
+    told.of<charloom::Elman>(call, table);
     told.outputs("outputs", *outputs);
     call.table = table.typed_data();
     call.outputs = outputs->typed_data();
@@ -237,13 +293,16 @@ ffi::Error elman_forward(int32_t hard_gates, int32_t relu, Ints rows, Floats inp
   });
 }
 
-ffi::Error elman_backward(int32_t hard_gates, int32_t relu, Ints rows, Floats inputs, Floats kernel, Floats recurrent_kernel, Floats start, Bools resets,
-                          Floats outputs, Floats d_outputs, Floats d_last, Result d_table, Result d_inputs,
-                          Result d_kernel, Result d_recurrent_kernel, Result d_start) {
+ffi::Error elman_backward(Given given, Made made, Attributes attributes) {
   return guarded("elman_backward", [&] {
+    Operands in(given, made);
+    const Told told = in.layer(attributes);
+    const Floats outputs = in.floats(), d_outputs = in.floats(), d_last = in.floats();
+    Result d_table = in.result(), d_inputs = in.result(), d_kernel = in.result();
+    Result d_recurrent_kernel = in.result(), d_start = in.result();
+    in.require_whole();
     charloom::Backward call{};
-    const Told told{rows, inputs, kernel, recurrent_kernel, start, resets};
-    told.of<charloom::Elman>(call, hard_gates, relu, *d_table);
+    told.of<charloom::Elman>(call, *d_table);
     cotangents(told, call, outputs, d_outputs, d_last);
     gradients(told, call, d_table, d_inputs, d_kernel, d_recurrent_kernel, d_start);
     charloom::run_backward<charloom::Elman>(call, charloom::allowed_threads);
@@ -264,8 +323,12 @@ charloom::Dense dense(const Floats& values, const Floats& kernel, const Bias& bi
   return {rows, inputs, outputs, values.typed_data(), kernel.typed_data()};
 }
 
-ffi::Error dense_forward(Floats values, Floats kernel, Floats bias, Result results) {
+ffi::Error dense_forward(Given given, Made made, Attributes) {
   return guarded("dense_forward", [&] {
+    Operands in(given, made);
+    const Floats values = in.floats(), kernel = in.floats(), bias = in.floats();
+    Result results = in.result();
+    in.require_whole();
     charloom::DenseForward call{};
     static_cast<charloom::Dense&>(call) = dense(values, kernel, bias, *results);
     call.bias = bias.typed_data();
@@ -274,8 +337,12 @@ ffi::Error dense_forward(Floats values, Floats kernel, Floats bias, Result resul
   });
 }
 
-ffi::Error dense_backward(Floats values, Floats kernel, Floats d_results, Result d_values, Result d_kernel, Result d_bias) {
+ffi::Error dense_backward(Given given, Made made, Attributes) {
   return guarded("dense_backward", [&] {
+    Operands in(given, made);
+    const Floats values = in.floats(), kernel = in.floats(), d_results = in.floats();
+    Result d_values = in.result(), d_kernel = in.result(), d_bias = in.result();
+    in.require_whole();
     charloom::DenseBackward call{};
     static_cast<charloom::Dense&>(call) = dense(values, kernel, *d_bias, d_results);
     charloom::require_shape("d_values", d_values->dimensions(), {call.rows, call.inputs});
@@ -288,38 +355,16 @@ ffi::Error dense_backward(Floats values, Floats kernel, Floats d_results, Result
   });
 }
 
-// `binding` with some more arguments and results of floats, of which there is one at least.
-template <int Arguments, int Results, class Binding>
-auto with_floats(Binding binding) {  // which can be moved on, and not copied
-  if constexpr (Arguments > 0)
-    return with_floats<Arguments - 1, Results>(std::move(binding).template Arg<Floats>());
-  else if constexpr (Results > 1)
-    return with_floats<0, Results - 1>(std::move(binding).template Ret<Floats>());
-  else
-    return std::move(binding).template Ret<Floats>();
-}
-
-// A binding with what `Told` is made of, and what else a layer takes and gives.
-template <int Arguments, int Results>
-auto binding() {
-  return with_floats<Arguments, Results>(ffi::Ffi::Bind()
-                                             .Attr<int32_t>("hard_gates")
-                                             .Attr<int32_t>("relu")
-                                             .Arg<Ints>()
-                                             .Arg<Floats>()
-                                             .Arg<Floats>()
-                                             .Arg<Floats>()
-                                             .Arg<Floats>()
-                                             .Arg<Bools>());
-}
+// One binding for all handlers, which find what they are given by its position: a binding for each takes long to compile.
+auto bound() { return ffi::Ffi::Bind().RemainingArgs().RemainingRets().Attrs(); }
 
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_lstm_forward, lstm_forward, (binding<2, 4>()));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_lstm_backward, lstm_backward, (binding<7, 7>()));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_gru_forward, gru_forward, (binding<2, 2>()));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_gru_backward, gru_backward, (binding<4, 7>()));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_elman_forward, elman_forward, (binding<1, 1>()));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_elman_backward, elman_backward, (binding<3, 5>()));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_dense_forward, dense_forward, (with_floats<3, 1>(ffi::Ffi::Bind())));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_dense_backward, dense_backward, (with_floats<3, 3>(ffi::Ffi::Bind())));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_lstm_forward, lstm_forward, bound());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_lstm_backward, lstm_backward, bound());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_gru_forward, gru_forward, bound());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_gru_backward, gru_backward, bound());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_elman_forward, elman_forward, bound());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_elman_backward, elman_backward, bound());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_dense_forward, dense_forward, bound());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_dense_backward, dense_backward, bound());
