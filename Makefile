@@ -22,12 +22,17 @@ $(BIN)/charloom: $(BIN)/python pyproject.toml $(CONSTRAINTS)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable .
 	@touch $@
 
+# Dependency groups need this pip.
+PIP = 'pip>=25.1'
+
 .venv/dev: $(BIN)/charloom
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable . --group dev
 	@touch $@
 
 .venv/bench: $(BIN)/charloom
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[bench]'
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable . --group bench
 	@touch $@
 
 demo: install  ## Train on a real book for about a minute, and read what the model writes.

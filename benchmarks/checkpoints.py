@@ -9,20 +9,20 @@ import numpy as np
 
 from benchmarks.workloads import EMBEDDING, VOCABULARY
 from charloom.models import Network
-from charloom.runs.keeper import CheckpointTrees
 from charloom.runs.run_folder import RunFolder
+from charloom.runs.run_recorder import CheckpointTrees
 from charloom.settings import NetworkSettings
-from charloom.training import UpdateRule, initial_state
+from charloom.training import StepRule, initial_state
 
 ROUNDS = 9
-LANES = 32
+BATCH_SIZE = 32
 
 
 def main() -> None:
     """Writes checkpoints as a run does, and prints a line."""
     settings = NetworkSettings(hidden=512, embedding=EMBEDDING)
     network = Network.init(settings, VOCABULARY, 0, np.random.default_rng(0))
-    state = initial_state(network, LANES, UpdateRule())
+    state = initial_state(network, BATCH_SIZE, StepRule())
     seconds = []
     with tempfile.TemporaryDirectory(dir=".") as name, RunFolder.opened(Path(name), fresh=True) as folder:
         for _ in range(ROUNDS):

@@ -13,7 +13,7 @@ from importlib.metadata import version
 import jax
 
 from benchmarks.workers import in_turn, median, ratio
-from benchmarks.workloads import TRAINING, WRITING, Training, Writing
+from benchmarks.workloads import TRAINING, WRITING, TextStream, Training
 
 SECONDS = 2.0
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # nobody is to take the GPU's whole memory
@@ -34,7 +34,7 @@ def main() -> None:
     _print_table("write", WRITING, rounds)
 
 
-def _print_table(task: str, workloads: Sequence[Training | Writing], rounds: int) -> None:
+def _print_table(task: str, workloads: Sequence[Training | TextStream], rounds: int) -> None:
     print(f"| | {' | '.join(PEERS)} | × PyTorch |\n{'| --- ' * (len(PEERS) + 2)}|")
     for workload in workloads:
         arguments = [task, json.dumps({"seconds": SECONDS, **workload.as_json()})]

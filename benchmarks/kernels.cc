@@ -1,5 +1,5 @@
 // How fast the LSTM's native kernels are by themselves, without XLA and the rest of an update.
-// Arguments: hidden, lanes, unroll, features, threads, seconds. Prints GFLOP/s forward and backward: medians of calls.
+// Arguments: hidden, batch rows, sequence, features, threads, seconds. Prints GFLOP/s forward and backward: medians of calls.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -33,34 +33,34 @@ double median(std::vector<double> times) {
 
 int main(int, char** arguments) {
   const auto number = [&](int at) { return static_cast<size_t>(std::atoi(arguments[at])); };
-  const size_t hidden = number(1), lanes = number(2), time = number(3), features = number(4);
+  const size_t hidden = number(1), batch_size = number(2), time = number(3), features = number(4);
   const int threads = static_cast<int>(number(5));
   const double seconds = std::atof(arguments[6]);
-  const size_t gates = kParts * hidden, rows = time * lanes;
+  const size_t gates = kParts * hidden, rows = time * batch_size;
   const size_t tiled = charloom::vectors_of(static_cast<int>(hidden)) * charloom::kWidth * rows;
 
   charloom::Forward forward{};
-  forward.time = static_cast<int>(time), forward.lanes = static_cast<int>(lanes);
-  forward.hidden = static_cast<int>(hidden), forward.features = static_cast<int>(features);
+  forward.time = static_cast<int>(time), forward.batch_size = static_cast<int>(batch_size);
+  forward.hidden_size = static_cast<int>(hidden), forward.features = static_cast<int>(features);
   std::vector<int32_t> ids(rows);
   for (size_t row = 0; row < rows; ++row) ids[row] = features ? 0 : static_cast<int32_t>(row * 7 % kTableRows);
   forward.rows = ids.data();
   forward.inputs = floats(rows * features), forward.kernel = floats(features * gates);
-  forward.recurrent_kernel = floats(hidden * gates), forward.start = floats(lanes * hidden);
-  forward.start_cell = floats(lanes * hidden), forward.table = floats(kTableRows * gates);
+  forward.recurrent_kernel = floats(hidden * gates), forward.start = floats(batch_size * hidden);
+  forward.start_cell = floats(batch_size * hidden), forward.table = floats(kTableRows * gates);
   forward.resets = static_cast<bool*>(std::calloc(rows, sizeof(bool)));
-  forward.outputs = floats(rows * hidden), forward.last_cell = floats(lanes * hidden);
+  forward.outputs = floats(rows * hidden), forward.last_cell = floats(batch_size * hidden);
   forward.gates = floats(tiled * kParts), forward.cells = floats(tiled);
 
   charloom::Backward backward{};
   static_cast<charloom::Layer&>(backward) = forward;
   backward.table_rows = features ? 1 : kTableRows;
   backward.outputs = forward.outputs, backward.gates = forward.gates, backward.cells = forward.cells;
-  backward.d_outputs = floats(rows * hidden), backward.d_last = floats(lanes * hidden);
-  backward.d_last_cell = floats(lanes * hidden), backward.d_table = floats(kTableRows * gates);
+  backward.d_outputs = floats(rows * hidden), backward.d_last = floats(batch_size * hidden);
+  backward.d_last_cell = floats(batch_size * hidden), backward.d_table = floats(kTableRows * gates);
   backward.d_inputs = floats(rows * features), backward.d_kernel = floats(features * gates);
   backward.d_recurrent_kernel = floats(hidden * gates);
-  backward.d_start = floats(lanes * hidden), backward.d_start_cell = floats(lanes * hidden);
+  backward.d_start = floats(batch_size * hidden), backward.d_start_cell = floats(batch_size * hidden);
 
   std::vector<double> forwards, backwards;
   for (const double begin = now(); now() - begin < seconds;) {

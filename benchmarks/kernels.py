@@ -13,7 +13,7 @@ from charloom.kernels.build import compile_command
 from charloom.machine import available_cores
 
 ROUNDS, SECONDS = 9, 0.4
-# hidden, lanes, unroll, features: without features the inputs are rows of a table, as a first layer's are.
+# hidden, rows, sequence, features: without features the inputs are rows of a table, as a first layer's are.
 SHAPES = ((512, 64, 8, 0), (512, 32, 64, 0), (512, 16, 64, 0), (512, 50, 50, 512), (128, 50, 50, 0), (128, 50, 50, 128))
 _HERE = Path(__file__).parent
 _OURS = _HERE.parent / "src" / "charloom" / "kernels" / "cpp"
@@ -23,10 +23,10 @@ def main() -> None:
     """Prints a table: medians of the rounds, forward / backward, a column a version."""
     folders = [_OURS, *map(Path, sys.argv[1:])]
     programs = [_program(folder, number) for number, folder in enumerate(folders)]
-    print(f"| LSTM, lanes × unroll | peak | {' | '.join(map(str, ['these', *folders[1:]]))} |")
+    print(f"| LSTM, rows × sequence | peak | {' | '.join(map(str, ['these', *folders[1:]]))} |")
     print(f"| --- | --- {'| --- ' * len(folders)}|")
-    for hidden, lanes, unroll, features in SHAPES:
-        shape = [str(number) for number in (hidden, lanes, unroll, features, available_cores(), SECONDS)]
+    for hidden, batch_size, sequence, features in SHAPES:
+        shape = [str(number) for number in (hidden, batch_size, sequence, features, available_cores(), SECONDS)]
         peaks: list[float] = []
         speeds: list[list[tuple[float, float]]] = [[] for _ in programs]
         for _ in range(ROUNDS):
@@ -36,7 +36,7 @@ def main() -> None:
                 forward, backward = map(float, done.stdout.split())
                 of.append((forward, backward))
         cells = [" / ".join(f"{statistics.median(way):.0f}" for way in zip(*of, strict=True)) for of in speeds]
-        name = f"{hidden}{f' on {features} features' if features else ''}, {lanes} × {unroll}"
+        name = f"{hidden}{f' on {features} features' if features else ''}, {batch_size} × {sequence}"
         print(f"| {name} | {statistics.median(peaks):.0f} | {' | '.join(cells)} |", flush=True)
 
 

@@ -16,8 +16,8 @@ import numpy as np
 
 MEGABYTES, SMALL_MEGABYTES = 2_000, 2
 ROUNDS = 5
-UPDATES = 400
-NETWORK = ("--hidden", "256", "--lanes", "16", "--unroll", "64")
+STEPS = 400
+NETWORK = ("--hidden", "256", "--batch-size", "16", "--sequence-length", "64")
 _LINES = 200_000
 
 
@@ -63,7 +63,7 @@ def write_text(path: Path, megabytes: int) -> None:
 def train(source: Path, *arguments: str) -> tuple[float, str, int]:
     """Returns characters a second, what was said, and the most anonymous memory in bytes, of a short run."""
     out = source.with_suffix(".safetensors")
-    command = ["charloom", "train", str(source), "--out", str(out), "--updates", str(UPDATES), *NETWORK, *arguments]
+    command = ["charloom", "train", str(source), "--out", str(out), "--steps", str(STEPS), *NETWORK, *arguments]
     process = subprocess.Popen(
         [sys.executable, "-m", *command, "--validation", "10000", "--json"],
         stdout=subprocess.PIPE,

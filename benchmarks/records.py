@@ -5,12 +5,12 @@ import time
 
 import numpy as np
 
-from charloom.data import Lanes, TokenStream
+from charloom.data import ContiguousBatches, TokenStream
 from charloom.models import Network
-from charloom.runs.parts import part
+from charloom.runs.dataset_split import part
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
 from charloom.text import read_catalog_corpus
-from charloom.training import Trainer, initial_state, root_key, update_rule
+from charloom.training import Trainer, initial_state, root_key, step_rule
 
 ROUNDS = 5
 SECONDS = 3.0
@@ -39,9 +39,9 @@ def main() -> None:
 
 def _trainer(stream: TokenStream, vocab_size: int, training: TrainingSettings) -> Trainer:
     network = Network.init(NetworkSettings(), vocab_size, 0, np.random.default_rng(0))
-    rule = update_rule(training)
-    lanes = Lanes(stream, training.lanes, training.unroll_length)
-    trainer = Trainer(initial_state(network, training.lanes, rule), lanes, rule, root_key(0))
+    rule = step_rule(training)
+    batches = ContiguousBatches(stream, training.batch_size, training.sequence_length)
+    trainer = Trainer(initial_state(network, training.batch_size, rule), batches, rule, root_key(0))
     for _ in range(3):
         _dispatch(trainer)
     return trainer
@@ -49,10 +49,10 @@ def _trainer(stream: TokenStream, vocab_size: int, training: TrainingSettings) -
 
 def _speed(trainer: Trainer, training: TrainingSettings) -> float:
     """Returns characters a second, with all work on the host."""
-    first, begin = trainer.update, time.perf_counter()
+    first, begin = trainer.step, time.perf_counter()
     while (elapsed := time.perf_counter() - begin) < SECONDS:
         _dispatch(trainer)
-    return (trainer.update - first) * training.lanes * training.unroll_length / elapsed
+    return (trainer.step - first) * training.batch_size * training.sequence_length / elapsed
 
 
 def _dispatch(trainer: Trainer) -> None:

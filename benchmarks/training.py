@@ -58,7 +58,7 @@ def run(rounds: int) -> tuple[Figures, list[tuple[str, list[Row]]]]:
 
 
 def _speeds(results: dict[str, Figures], peak: float) -> list[Row]:
-    rows: list[Row] = [("network, lanes × unroll", *PEERS, "× PyTorch", "", "at the peak", "share of peak", "")]
+    rows: list[Row] = [("network, rows × sequence", *PEERS, "× PyTorch", "", "at the peak", "share of peak", "")]
     for workload in TRAINING:
         of = results[workload.name]
         speeds = [median(of[peer], "chars_per_second") for peer in PEERS]
@@ -80,7 +80,7 @@ def _speeds(results: dict[str, Figures], peak: float) -> list[Row]:
 
 
 def _costs(results: dict[str, Figures]) -> list[Row]:
-    rows: list[Row] = [("network, lanes × unroll", *PEERS, "")]
+    rows: list[Row] = [("network, rows × sequence", *PEERS, "")]
     for workload in TRAINING:
         of = results[workload.name]
         megabytes = {peer: median(of[peer], "memory_bytes") / 1e6 for peer in PEERS}

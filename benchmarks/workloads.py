@@ -10,21 +10,21 @@ CHARACTERS = 600_893
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """A network and the updates that it is trained with.
+    """A network and the steps that it is trained with.
 
     Attributes:
         cell: lstm, gru or elman.
         layers: of `hidden` units.
-        lanes: texts side by side.
-        unroll: characters a lane in an update.
+        batch_size: texts side by side.
+        sequence_length: characters a row in a step.
         wanted: times PyTorch's speed that must be reached, and that are aimed at; None where nothing is asked.
     """
 
     cell: str
     layers: int
     hidden: int
-    lanes: int
-    unroll: int
+    batch_size: int
+    sequence_length: int
     wanted: tuple[float, float] | None = None
 
     @property
@@ -32,7 +32,7 @@ class Training:
         """As people call it."""
         cell = {"lstm": "LSTM", "gru": "GRU", "elman": "Elman"}[self.cell]
         layers = f"{self.layers} × " if self.layers > 1 else ""
-        return f"{cell} {layers}{self.hidden}, {self.lanes} × {self.unroll}"
+        return f"{cell} {layers}{self.hidden}, {self.batch_size} × {self.sequence_length}"
 
     @property
     def operations(self) -> int:
@@ -53,7 +53,7 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Writing:
+class TextStream:
     """An LSTM that writes.
 
     Attributes:
@@ -86,23 +86,23 @@ class Writing:
 
 
 TRAINING = (
-    Training(cell="lstm", layers=1, hidden=512, lanes=64, unroll=8, wanted=(1.5, 2.0)),
-    Training(cell="lstm", layers=1, hidden=512, lanes=64, unroll=64),
-    Training(cell="lstm", layers=1, hidden=512, lanes=32, unroll=64, wanted=(1.8, 2.4)),
-    Training(cell="lstm", layers=1, hidden=512, lanes=16, unroll=64, wanted=(2.0, 3.0)),
-    Training(cell="lstm", layers=2, hidden=128, lanes=50, unroll=50, wanted=(1.5, 2.5)),
-    Training(cell="lstm", layers=3, hidden=512, lanes=50, unroll=50),
-    Training(cell="gru", layers=1, hidden=512, lanes=64, unroll=8),
-    Training(cell="elman", layers=1, hidden=256, lanes=64, unroll=8),
+    Training(cell="lstm", layers=1, hidden=512, batch_size=64, sequence_length=8, wanted=(1.5, 2.0)),
+    Training(cell="lstm", layers=1, hidden=512, batch_size=64, sequence_length=64),
+    Training(cell="lstm", layers=1, hidden=512, batch_size=32, sequence_length=64, wanted=(1.8, 2.4)),
+    Training(cell="lstm", layers=1, hidden=512, batch_size=16, sequence_length=64, wanted=(2.0, 3.0)),
+    Training(cell="lstm", layers=2, hidden=128, batch_size=50, sequence_length=50, wanted=(1.5, 2.5)),
+    Training(cell="lstm", layers=3, hidden=512, batch_size=50, sequence_length=50),
+    Training(cell="gru", layers=1, hidden=512, batch_size=64, sequence_length=8),
+    Training(cell="elman", layers=1, hidden=256, batch_size=64, sequence_length=8),
 )
 SHARE_OF_PEAK = (TRAINING[2], (0.52, 0.70))
 MEGABYTES = (TRAINING[1], (400, 250))
 ONE_TO_ONE = {"compilation included": (20.0, 30.0), "compilation apart": (150.0, 300.0)}
 WRITING = (
-    Writing(hidden=256, streams=1),
-    Writing(hidden=512, streams=1, wanted=(6, 15), wanted_of_keras=(600, 1500)),
-    Writing(hidden=1024, streams=1),
-    Writing(hidden=256, streams=64),
-    Writing(hidden=512, streams=64, wanted_speed=(90_000, 115_000)),
-    Writing(hidden=1024, streams=64),
+    TextStream(hidden=256, streams=1),
+    TextStream(hidden=512, streams=1, wanted=(6, 15), wanted_of_keras=(600, 1500)),
+    TextStream(hidden=1024, streams=1),
+    TextStream(hidden=256, streams=64),
+    TextStream(hidden=512, streams=64, wanted_speed=(90_000, 115_000)),
+    TextStream(hidden=1024, streams=64),
 )

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Gathers results into docs/results.json, and writes docs/results.md from it.
 
-`scripts/results.py DIR...` first takes the rungs of each DIR/results.json (as `charloom reproduce --full` left it) into
-docs/results.json; without DIR the page alone is written again. Rungs may come from several machines, and keep theirs.
+`scripts/results.py DIR...` first takes the experiments of each DIR/results.json (as `charloom reproduce --full` left
+it) into docs/results.json; without DIR only the page is written again. Experiments may come from several machines,
+and keep theirs.
 """
 
 import json
@@ -35,9 +36,9 @@ def main() -> None:
 
 
 def joined(kept: Json, more: Json, folder: str) -> Json:
-    """Returns `kept` with the rungs of `more`, a full run of the same version and seed, all in their order.
+    """Returns `kept` with the experiments of `more`, a full run of the same version and seed, all in their order.
 
-    The machine of the whole is that of `more`; each rung has its own.
+    The machine of the whole is that of `more`; each experiment has its own.
     """
     if more["run"]["mode"] != "full":
         sys.exit(f"{folder} holds a {more['run']['mode']} run, no full one")
@@ -47,7 +48,11 @@ def joined(kept: Json, more: Json, folder: str) -> Json:
     found = {name: {**kept.get("studies", {}).get(name, {}), **more["studies"].get(name, {})} for name in STUDIES}
     # Previews show the corpora, whose texts are not the repository's.
     studies = {
-        name: {rung: without_previews(found[name][rung]) for rung in study.rungs if rung in found[name]}
+        name: {
+            experiment: without_previews(found[name][experiment])
+            for experiment in study.experiments
+            if experiment in found[name]
+        }
         for name, study in STUDIES.items()
         if found[name]
     }
@@ -55,7 +60,7 @@ def joined(kept: Json, more: Json, folder: str) -> Json:
 
 
 def without_previews(figures: Json) -> Json:
-    """Returns a rung's figures, and its variants', without the preview of its data."""
+    """Returns an experiment's figures, and its variants', without the preview of its data."""
     variants = {name: without_previews(one) for name, one in figures.get("variants", {}).items()}
     kept = {name: value for name, value in figures.items() if name != "preview"}
     return kept | {"variants": variants} if variants else kept
@@ -67,59 +72,59 @@ def page(results: Json) -> Iterator[str]:
     yield ""
     yield (
         f"Made by `make results` from `docs/results.json`: charloom {results['version']}, seed "
-        f"{results['run']['seed']}, each rung by `charloom reproduce STUDY/RUNG --full`. Losses are in nats per "
-        "character, a mean over an epoch while the weights move, as Keras shows it. First weights were drawn by JAX "
-        "then and are by NumPy now, so that the same seed comes to other figures, as another would. Seconds are "
+        f"{results['run']['seed']}, each experiment by `charloom reproduce STUDY/EXPERIMENT --full`. Losses are in "
+        "nats per character, a mean over an epoch while the weights move, as Keras shows it. First weights were drawn "
+        "by JAX then and are by NumPy now, so that the same seed comes to other figures, as another would. Seconds are "
         "medians; where a run shared its machine with other work they are more than it needs. `charloom reproduce` "
         "writes the whole "
         "report: layers, data, texts and curves."
     )
     missing = [
-        f"{name}/{rung}"
+        f"{name}/{experiment}"
         for name, study in STUDIES.items()
-        for rung in study.rungs
-        if rung not in results["studies"].get(name, {})
+        for experiment in study.experiments
+        if experiment not in results["studies"].get(name, {})
     ]
     if missing:
         yield ""
         yield f"Not here yet: {', '.join(missing)}."
-    for name, rungs in results["studies"].items():
+    for name, experiments in results["studies"].items():
         yield ""
         yield f"## {STUDIES[name].title}"
         yield ""
         if STUDIES[name].note:
             yield STUDIES[name].note
             yield ""
-        yield from machines(rungs)
+        yield from machines(experiments)
         yield ""
-        yield "| rung | parameters | epochs | loss | published | accuracy | s an epoch | published | kernels |"
+        yield "| experiment | parameters | epochs | loss | published | accuracy | s an epoch | published | kernels |"
         yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
-        for rung, figures in rungs.items():
-            yield row(rung, figures, figures)
+        for experiment, figures in experiments.items():
+            yield row(experiment, figures, figures)
             for variant, of_variant in figures["variants"].items():
-                yield row(f"{rung}, {variant.replace('_', ' ')}", of_variant, figures)
-        yield from bits(rungs)
+                yield row(f"{experiment}, {variant.replace('_', ' ')}", of_variant, figures)
+        yield from bits(experiments)
         yield ""
-        for rung, figures in rungs.items():
-            yield from (f"- `{rung}`: {sentence}" for sentence in remarks(rung, figures, rungs))
+        for experiment, figures in experiments.items():
+            yield from (f"- `{experiment}`: {sentence}" for sentence in remarks(experiment, figures, experiments))
 
 
-def machines(rungs: Json) -> Iterator[str]:
-    """Yields a line for each machine that the rungs ran on, with their names where there are several."""
+def machines(experiments: Json) -> Iterator[str]:
+    """Yields a line for each machine that the experiments ran on, with their names where there are several."""
     by_machine: dict[str, list[str]] = {}
-    for rung, figures in rungs.items():
+    for experiment, figures in experiments.items():
         machine = figures["machine"]
         words = f"{machine['processor']}, {machine['cores']} cores, JAX {machine['jax']}"
-        by_machine.setdefault(words, []).append(rung)
+        by_machine.setdefault(words, []).append(experiment)
     for words, names in by_machine.items():
         which = f" ({', '.join(names)})" if len(by_machine) > 1 else ""
         yield f"Machine{which}: {words}."
 
 
-def row(name: str, figures: Json, rung: Json) -> str:
-    """Returns a rung's line of the table."""
-    published = rung["published"]
-    losses, published_losses = figures["losses"], rung["published_losses"]
+def row(name: str, figures: Json, experiment: Json) -> str:
+    """Returns an experiment's line of the table."""
+    published = experiment["published"]
+    losses, published_losses = figures["losses"], experiment["published_losses"]
     seconds = published.get("seconds_per_epoch")
     cells = [
         name,
@@ -135,15 +140,15 @@ def row(name: str, figures: Json, rung: Json) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
 
-def bits(rungs: Json) -> Iterator[str]:
-    """Yields the table of bits per character of the rungs that hold text out."""
-    rows = bits_table(rungs)
+def bits(experiments: Json) -> Iterator[str]:
+    """Yields the table of bits per character of the experiments that hold text out."""
+    rows = bits_table(experiments)
     if not rows:
         return
     yield ""
     yield "By the final weights, accuracy and bits per character (per byte, in these texts):"
     yield ""
-    yield "| rung | accuracy, train | held out | bits, train | held out | from a zero state | training |"
+    yield "| experiment | accuracy, train | held out | bits, train | held out | from a zero state | training |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     for one in rows:
         cold = "" if one["cold_bits"] is None else f"{one['cold_bits']:.3f}"
@@ -153,8 +158,8 @@ def bits(rungs: Json) -> Iterator[str]:
         )
 
 
-def remarks(name: str, figures: Json, rungs: Json) -> Iterator[str]:
-    """Yields what the figures of the rung `name` say, a sentence each."""
+def remarks(name: str, figures: Json, experiments: Json) -> Iterator[str]:
+    """Yields what the figures of the experiment `name` say, a sentence each."""
     yield figures["lesson"]
     if figures["cut"]:
         yield f"A cut: {figures['cut']}."
@@ -162,7 +167,7 @@ def remarks(name: str, figures: Json, rungs: Json) -> Iterator[str]:
         for check in one["checks"]:
             verdict = "holds" if check["holds"] else "**does not hold**"
             yield f"{label.replace('_', ' ')}{': ' if label else ''}{check['check']}: {verdict}."
-    yield from sentences(name, rungs)
+    yield from sentences(name, experiments)
 
 
 if __name__ == "__main__":

@@ -27,9 +27,9 @@ main(sys.argv[1:])
 _SETTINGS = (
     "--hidden",
     "64",
-    "--lanes",
+    "--batch-size",
     "8",
-    "--unroll",
+    "--sequence-length",
     "32",
     "--dropout",
     "0.1",
@@ -38,16 +38,16 @@ _SETTINGS = (
     "--seed",
     "1",
 )
-_UPDATES = 60_000
+_STEPS_MADE = 60_000
 
 
 def main() -> None:
     """Runs without a kill, then with kills, and compares."""
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else 200
-    print(kill(kills, _UPDATES))
+    print(kill(kills, _STEPS_MADE))
 
 
-def kill(kills: int, updates: int) -> str:
+def kill(kills: int, steps: int) -> str:
     """Returns a sentence on what `kills` kills came to.
 
     Raises:
@@ -58,7 +58,7 @@ def kill(kills: int, updates: int) -> str:
         folder = Path(name)
         text = "".join(chance.choice(["the quick brown fox\n", "jumps over ", "the lazy dog. "]) for _ in range(4_000))
         (folder / "book.txt").write_text(text)
-        begin = ("train", "book.txt", "--updates", str(updates), *_SETTINGS)
+        begin = ("train", "book.txt", "--steps", str(steps), *_SETTINGS)
         started = time.monotonic()
         if _start(folder, *begin, "--out", "whole.safetensors").wait():
             raise SystemExit("the run without kills failed")

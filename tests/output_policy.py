@@ -179,7 +179,7 @@ def _score(case: Case, place: Place) -> None:
     _command("score", place.model, place.read, "--html", place.path, "--unknown", "skip")
 
 
-_TINY = ("--updates", 1, "--hidden", 4, "--embedding", 2, "--lanes", 1, "--unroll", 8, "--bytes")
+_TINY = ("--steps", 1, "--hidden", 4, "--embedding", 2, "--batch-size", 1, "--sequence-length", 8, "--bytes")
 
 
 def _train(case: Case, place: Place) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.cli.conftest import QUICK, TEXT
 
-_LONG = ("--updates", "1000000", *QUICK)
+_LONG = ("--steps", "1000000", *QUICK)
 _PATIENCE_SECONDS = 30
 _PROGRAM = "import sys; from charloom.cli import main; main(sys.argv[1:])"
 # A signal that comes sooner meets Python's own beginning.
@@ -25,7 +25,7 @@ _PYTHON_SECONDS = 0.15
 def commands(folder: Path) -> dict[str, list[str]]:
     """Makes what the commands need in `folder`, and returns their words; none ends soon by itself, but for the last."""
     (folder / "book.txt").write_text(TEXT)
-    made = [sys.executable, "-m", "charloom", "train", "book.txt", "--updates", "50", *QUICK]
+    made = [sys.executable, "-m", "charloom", "train", "book.txt", "--steps", "50", *QUICK]
     subprocess.run(made, cwd=folder, check=True, capture_output=True)
     return {
         "train": ["train", "book.txt", "--out", "other.safetensors", *_LONG],

@@ -118,15 +118,16 @@ os.chdir(folder)
 with open("t.txt", "w") as file:
     file.write("the cat sat on the mat\\n" * 40)
 model = cl.train(
-    b"t.txt", out=b"m.safetensors", hidden=np.int64(8), layers=np.uint8(1), embedding=np.int16(4), lanes=np.int32(2),
-    unroll=jnp.int32(8), dropout=np.float32(0), learning_rate=np.float32(.01), updates=np.int64(4), validation=50,
+    b"t.txt", out=b"m.safetensors", hidden=np.int64(8), layers=np.uint8(1), embedding=np.int16(4),
+    batch_size=np.int32(2), sequence_length=jnp.int32(8), dropout=np.float32(0), learning_rate=np.float32(.01),
+    steps=np.int64(4), validation=50,
     seed=np.int64(1), records=np.False_, patience=None, clip_norm=1,
 )
 same = cl.train(
-    "t.txt", hidden=8, layers=1, embedding=4, lanes=2, unroll=8, dropout=0.0, learning_rate=float(np.float32(.01)),
-    updates=4, validation=50.0, seed=1, clip_norm=1.0,
+    "t.txt", hidden=8, layers=1, embedding=4, batch_size=2, sequence_length=8, dropout=0.0,
+    learning_rate=float(np.float32(.01)), steps=4, validation=50.0, seed=1, clip_norm=1.0,
 )
-bytewise = cl.train("t.txt", bytes=True, hidden=4, embedding=2, lanes=2, unroll=8, updates=1, validation=50)
+bytewise = cl.train("t.txt", bytes=True, hidden=4, embedding=2, batch_size=2, sequence_length=8, steps=1, validation=50)
 nan = float("nan")
 calls = {
     "same": lambda: model.to_bytes() == same.to_bytes() == cl.load(b"m.safetensors").to_bytes(),
@@ -134,7 +135,7 @@ calls = {
         "th", np.int64(5), temperature=np.float32(0.5), top_k=np.int8(3), top_p=np.float64(0.5), seed=np.uint64(3)
     ) == model.generate("th", 5, temperature=0.5, top_k=3, top_p=0.5, seed=3),
     "top": lambda: len(model.next("th").top(np.int64(3))),
-    "guesses": lambda: model.score("th", guesses=np.int64(2)).guesses.token_ids.shape[1],
+    "top_predictions": lambda: model.score("th", top_predictions=np.int64(2)).top_predictions.token_ids.shape[1],
     "prompt of bytes": lambda: bytewise.generate(b"th\\xff", 3).startswith("th\\ufffd"),
     "array of texts": lambda: len(model.score_many(np.array(["the", "cat"]))),
     "hidden": lambda: cl.train("t.txt", hidden=5.0),
@@ -187,7 +188,7 @@ def test_a_notebooks_arguments(tmp_path):
         "same": True,
         "generate": True,
         "top": 3,
-        "guesses": 2,
+        "top_predictions": 2,
         "prompt of bytes": True,
         "array of texts": 2,
         "hidden": f"SettingError: hidden {count} 16,384, got 5.0",

@@ -11,7 +11,7 @@ from tests.reference import NumpyNetwork
 pytestmark = pytest.mark.skipif(jax.default_backend() != "gpu", reason="no GPU here")
 
 TEXT = "the quick brown fox\njumps over the lazy dog\n" * 60
-SHAPE = {"hidden": 64, "embedding": 8, "lanes": 4, "unroll": 16, "updates": 40, "seed": 3}
+SHAPE = {"hidden": 64, "embedding": 8, "batch_size": 4, "sequence_length": 16, "steps": 40, "seed": 3}
 
 
 @pytest.fixture(scope="module")

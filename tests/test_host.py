@@ -39,7 +39,7 @@ jax.numpy.zeros(1)
 before = settings()
 import charloom, charloom.model, charloom.report, charloom.runs, charloom.server, charloom.studies
 imported = settings()
-model = charloom.train("text.txt", hidden=8, lanes=2, unroll=8, updates=3, out="model.safetensors")
+model = charloom.train("text.txt", hidden=8, batch_size=2, sequence_length=8, steps=3, out="model.safetensors")
 loaded = charloom.load("model.safetensors")
 loaded.generate("the", 5), loaded.score("the cat"), loaded.next("t"), loaded.embed("t")
 used = settings()
@@ -79,7 +79,7 @@ if sys.argv[1:] == ["before"]:
     jax.config.update("jax_enable_x64", True)
 import charloom
 from charloom.data import TokenStream
-from charloom.runs import adapted_score
+from charloom.runs import dynamic_score
 
 def digest(*arrays):
     return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
@@ -89,22 +89,22 @@ def saved(model):
     return hashlib.sha256(open("saved.safetensors", "rb").read()).hexdigest()
 
 
-small = {"hidden": 16, "lanes": 2, "unroll": 8, "seed": 2**40 + 1}
+small = {"hidden": 16, "batch_size": 2, "sequence_length": 8, "seed": 2**40 + 1}
 found = {}
-model = charloom.train("text.txt", updates=30, dropout=0.2, weight_drop=0.3, weight_decay=0.01, layers=2, **small)
+model = charloom.train("text.txt", steps=30, dropout=0.2, weight_dropout=0.3, weight_decay=0.01, layers=2, **small)
 found["train"] = saved(model)
-found["records"] = saved(charloom.train("text.txt", records=True, cell="gru", updates=4, **small))
-charloom.train("text.txt", updates=30, run="run", out="out.safetensors", **small)
+found["records"] = saved(charloom.train("text.txt", records=True, cell="gru", steps=4, **small))
+charloom.train("text.txt", steps=30, run="run", out="out.safetensors", **small)
 found["resume"] = saved(charloom.resume("run"))
 loaded = charloom.load("out.safetensors")
 if sys.argv[1:] == ["after"]:
     jax.config.update("jax_enable_x64", True)
 found["generate"] = loaded.generate("the", 40, seed=3), loaded.generate("the", 40, top_k=4, top_p=0.7, window=3)
 many = loaded.score_many(["a", "t"] * 40)
-found["score"] = digest(loaded.score("the cat", guesses=2).nats, *(score.nats for score in many))
+found["score"] = digest(loaded.score("the cat", top_predictions=2).nats, *(score.nats for score in many))
 found["next"] = digest(loaded.next("h", loaded.next("t").carry).log_probs, loaded.embed("cat"))
 stream = TokenStream.of_documents([loaded.vocabulary.encode("the cat " * 30)])
-found["adapted"] = adapted_score(loaded, stream).nats_per_char
+found["adapted"] = dynamic_score(loaded, stream).nats_per_char
 print(json.dumps(found))
 """
 
@@ -136,20 +136,20 @@ def attempt(call):
         return f"{type(error).__name__}: {error}"
 
 def child(send):
-    send.send(attempt(lambda: prepared.model.generate("the", 20)))
-    send.send(attempt(lambda: prepared.model.next("h", found.carry).top(1)[0][0]))
+    send.send(attempt(lambda: prompted.model.generate("the", 20)))
+    send.send(attempt(lambda: prompted.model.next("h", found.carry).top(1)[0][0]))
     for call in (
         lambda: charloom.load("model.safetensors"),
-        lambda: prepared.model.score("the"),
-        lambda: charloom.train("text.txt", updates=1),
+        lambda: prompted.model.score("the"),
+        lambda: charloom.train("text.txt", steps=1),
         lambda: other.generate("the"),
     ):
         send.send(attempt(call))
 
-charloom.train("text.txt", hidden=64, lanes=2, unroll=8, updates=2, out="model.safetensors")
-prepared, other = charloom.load("model.safetensors").prepare("the"), charloom.load("model.safetensors")
-found = prepared.model.next("t")
-wanted = prepared.model.generate("the", 20), prepared.model.next("h", found.carry).top(1)[0][0]
+charloom.train("text.txt", hidden=64, batch_size=2, sequence_length=8, steps=2, out="model.safetensors")
+prompted, other = charloom.load("model.safetensors").prompted("the"), charloom.load("model.safetensors")
+found = prompted.model.next("t")
+wanted = prompted.model.generate("the", 20), prompted.model.next("h", found.carry).top(1)[0][0]
 receive, send = multiprocessing.Pipe()
 process = multiprocessing.get_context("fork").Process(target=child, args=[send])
 process.start()

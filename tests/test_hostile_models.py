@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charloom.description import described, facts
+from charloom.description import metadata, summary
 from charloom.errors import ModelFileError
 from charloom.model import load
 from charloom.report import _told
@@ -18,18 +18,18 @@ from tests.fuzz.values import mutated_tensor_file
 from tests.test_model import make
 
 TRAINING = {
-    "updates": 30,
-    "kept_update": 20,
+    "steps": 30,
+    "kept_step": 20,
     "validation_chars": 7,
     "validation_nats_per_char": 1.5,
     "window": 3,
     "learning_rate": 0.01,
-    "pace": [[0, 10], [5, 30]],
+    "step_plan": [[0, 10], [5, 30]],
     "history": [
-        {"update": update, "train_nats_per_char": 1.5, "validation_nats_per_char": None if update == 2 else 2.5}
-        for update in (1, 2, 3)
+        {"step": step, "train_nats_per_char": 1.5, "validation_nats_per_char": None if step == 2 else 2.5}
+        for step in (1, 2, 3)
     ],
-    "samples": [{"update": 1, "text": "abc"}],
+    "samples": [{"step": 1, "text": "abc"}],
 }
 
 
@@ -54,8 +54,8 @@ def test_a_mutated_model_file_is_refused_in_a_line_or_described(originals, tmp_p
         assert problem.isprintable()
         assert len(problem) < 1000
         return
-    assert all(len(fact) < 3000 for fact in described(model).values())
-    assert json.loads(json.dumps(facts(model)))["cell"] == model.settings.cell
-    history = _told(model, "history", {"update", "train_nats_per_char", "validation_nats_per_char"})
+    assert all(len(fact) < 3000 for fact in summary(model).values())
+    assert json.loads(json.dumps(metadata(model)))["cell"] == model.settings.cell
+    history = _told(model, "history", {"step", "train_nats_per_char", "validation_nats_per_char"})
     if len(history) > 1 and seed % 8 == 0:
         assert training_curves(history).source.startswith("data:")

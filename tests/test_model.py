@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charloom.artifacts import read_tensor_file, write_tensor_file
-from charloom.description import described
+from charloom.description import summary
 from charloom.errors import ModelFileError, RecordError, SettingError, UnknownCharacterError
-from charloom.inference import Writing
+from charloom.inference import TextStream
 from charloom.model import FORMAT_VERSION, TextModel, load
 from charloom.models import CELLS, Network
 from charloom.models.cells import ElmanCell
@@ -33,7 +33,7 @@ def make(text="abc \nABC", lowercase=False, vocabulary=None, **settings):
         shape,
         TextSettings(units=vocabulary.units, lowercase=lowercase),
         {"name": "t", "sha256": "0", "characters": 7},
-        {"updates": 3},
+        {"steps": 3},
     )
 
 
@@ -105,7 +105,7 @@ def test_the_file_is_as_the_design_says(saved):
             r"'head.bias' is float32 of shape \(5,\), its config says .* \(8,\)",
         ),
         (lambda t, m: t.update({"head.bias": np.zeros(8, np.float64)}), "'head.bias' is float64"),
-        (lambda t, m: m.update(format_version=99), "has format version 99, made by .* reads versions up to 3"),
+        (lambda t, m: m.update(format_version=99), "has format version 99, made by .* reads versions up to 4"),
         (lambda t, m: m.pop("format_version"), "has format version None"),
         (lambda t, m: m["model"].update(hidden=16_384, layers=100), "its config says|is missing"),
         (lambda t, m: m["model"].update(hidden=10**9), "model.hidden must be a whole number from 1 to 16,384"),
@@ -134,13 +134,13 @@ def test_the_file_is_as_the_design_says(saved):
         (lambda t, m: m["model"].update(head="logits"), "'head.bias' does not belong"),
         (lambda t, m: m["training"].update(window=4_097), "training.window is 4097, expected an integer <= 4096"),
         (lambda t, m: m["training"].update(window=2**31 - 1), "training.window is 2147483647, expected"),
-        (lambda t, m: m["training"].update(updates=10**18), "training.updates is 10{18}, expected an integer <="),
+        (lambda t, m: m["training"].update(steps=10**18), "training.steps is 10{18}, expected an integer <="),
         (lambda t, m: m["training"].update(learning_rate="\x1b"), r"training.learning_rate is '\\x1b', expected"),
         (lambda t, m: m["training"].update(history=5), "training.history is 5, expected a list"),
         (lambda t, m: m["training"].update(history=[[]]), r"training.history\[0\] is \[\], expected an object"),
         (
-            lambda t, m: m["training"].update(history=[{"update": 1}, {"update": "x"}]),
-            r"training.history\[1\].update is 'x', expected an integer",
+            lambda t, m: m["training"].update(history=[{"step": 1}, {"step": "x"}]),
+            r"training.history\[1\].step is 'x', expected an integer",
         ),
         (
             lambda t, m: m["training"].update(history=[{"train_nats_per_char": -1.5}]),
@@ -208,20 +208,53 @@ def test_a_file_of_version_2_is_read_as_what_it_was(saved):
     assert old.generate("ab", 30) == model.generate("ab", 30)
 
 
+def test_a_file_of_version_3_is_read_in_todays_words(saved):
+    def age(tensors, metadata):
+        metadata["format_version"] = 3
+        metadata["training"] = {
+            "lanes": 2,
+            "unroll_length": 8,
+            "updates": 40,
+            "kept_update": 20,
+            "pace": [[0, 50], [10, 40]],
+            "weight_drop": 0.1,
+            "cold_starts": 0.01,
+            "seed": 3,
+            "history": [{"update": 20, "train_nats_per_char": 2.0, "validation_nats_per_char": 2.1}],
+            "samples": [{"update": 20, "text": "abc"}],
+        }
+
+    rewrite(saved, age)
+    old = load(saved)
+    assert old.format_version == 3
+    assert old.training == {
+        "batch_size": 2,
+        "sequence_length": 8,
+        "steps": 40,
+        "kept_step": 20,
+        "step_plan": [[0, 50], [10, 40]],
+        "weight_dropout": 0.1,
+        "state_reset_probability": 0.01,
+        "seed": 3,
+        "history": [{"step": 20, "train_nats_per_char": 2.0, "validation_nats_per_char": 2.1}],
+        "samples": [{"step": 20, "text": "abc"}],
+    }
+
+
 def test_json_does_not_tell_5_from_5_0(saved):
     model = load(saved)
 
     def as_floats(tensors, metadata):
-        metadata["format_version"] = 3.0
+        metadata["format_version"] = 4.0
         metadata["model"]["hidden"] = 8.0
         metadata["text"]["min_count"] = 1.0
         metadata["trained_on"]["characters"] = 7.0
-        metadata["training"] |= {"updates": 3.0, "window": 4.0, "learning_rate": 1.0}
+        metadata["training"] |= {"steps": 3.0, "window": 4.0, "learning_rate": 1.0}
 
     rewrite(saved, as_floats)
     found = load(saved)
     assert (found.settings, found.text, found.trained_on) == (model.settings, model.text, model.trained_on)
-    assert json.dumps(found.training) == '{"updates": 3, "window": 4, "learning_rate": 1.0}'
+    assert json.dumps(found.training) == '{"steps": 3, "window": 4, "learning_rate": 1.0}'
     assert len(found.generate("abca", 5)) == 9
 
 
@@ -240,7 +273,7 @@ def test_a_name_with_control_characters_loads_and_is_shown_escaped(saved):
     rewrite(saved, lambda t, m: m["trained_on"].update(name="\x1b]0;title\x07\n\u202e" + "x" * 1000))
     model = load(saved)
     assert model.trained_on["name"].startswith("\x1b]0;")
-    shown = described(model)["trained on"]
+    shown = summary(model)["trained on"]
     assert shown.startswith(r"\x1b]0;title\x07\n\u202exxx")
     assert shown.isprintable()
     assert len(shown) < 350
@@ -275,14 +308,14 @@ def test_a_text_ends_before_its_stop_wherever_the_pieces_are_cut(text, stop, siz
     vocabulary = Vocabulary.of_texts(["ab"])
     ids = vocabulary.encode(text)
     blocks = (ids[begin : begin + size] for begin in range(0, len(ids), size))
-    writing = Writing(blocks, vocabulary.decoder(), stop)
+    writing = TextStream(blocks, vocabulary.decoder(), stop)
     assert "".join(writing) == text.partition(stop)[0]
     assert writing.stopped == ("stop" if stop in text else "length")
 
 
 def test_what_may_begin_the_stop_waits_and_the_rest_does_not():
     vocabulary = Vocabulary.of_texts(["abc"])
-    pieces = list(Writing((vocabulary.encode(piece) for piece in ("aab", "ca", "b")), vocabulary.decoder(), "abb"))
+    pieces = list(TextStream((vocabulary.encode(piece) for piece in ("aab", "ca", "b")), vocabulary.decoder(), "abb"))
     assert pieces == ["a", "abc", "ab"]
 
 
@@ -300,20 +333,20 @@ def test_an_unknown_policy_is_refused():
 
 
 def test_many_texts_share_one_prompt():
-    prepared = make().prepare("ab")
+    prompted = make().prompted("ab")
     settings = SamplingSettings(temperature=1.5)
-    texts = ["".join(prepared.write(80, settings, seed=1, stream_index=index)) for index in range(4)]
+    texts = ["".join(prompted.stream(80, settings, seed=1, stream_index=index)) for index in range(4)]
     assert len(set(texts)) == 4
-    assert "".join(prepared.write(80, settings, seed=1, stream_index=2)) == texts[2]
+    assert "".join(prompted.stream(80, settings, seed=1, stream_index=2)) == texts[2]
 
 
 def test_texts_that_are_written_side_by_side_are_those_of_one_at_a_time_in_whatever_order_they_are_read():
-    prepared = make().prepare("ab")
+    prompted = make().prompted("ab")
     settings = SamplingSettings(temperature=1.5)
-    stop = "".join(prepared.write(60, settings, seed=1))[40:44]
-    alone = [prepared.write(700, settings, seed=1, stream_index=index, stop=stop) for index in range(5)]
+    stop = "".join(prompted.stream(60, settings, seed=1))[40:44]
+    alone = [prompted.stream(700, settings, seed=1, stream_index=index, stop=stop) for index in range(5)]
     wanted = [("".join(writing), writing.stopped) for writing in alone]
-    together = prepared.write_many(700, settings, seed=1, stream_indexes=range(5), stop=stop)
+    together = prompted.stream_many(700, settings, seed=1, stream_indexes=range(5), stop=stop)
     got = {index: "".join(together[index]) for index in (3, 0, 4, 1, 2)}
     assert [(got[index], together[index].stopped) for index in range(5)] == wanted
     assert wanted[0][1] == "stop"
@@ -413,8 +446,8 @@ def test_a_window_is_embedded_as_it_is_read():
 
 
 def test_no_more_is_guessed_than_there_is():
-    score = make(text="ab").score("ab", guesses=9)
-    assert score.guesses.token_ids.shape == (2, 2)
+    score = make(text="ab").score("ab", top_predictions=9)
+    assert score.top_predictions.token_ids.shape == (2, 2)
 
 
 def test_a_record_is_not_gone_on_with_behind_its_end():
@@ -422,7 +455,7 @@ def test_a_record_is_not_gone_on_with_behind_its_end():
     carry = names.next("b").carry
     for call in (
         lambda: names.score("a", prompt="b\r"),
-        lambda: names.prepare("b\n"),
+        lambda: names.prompted("b\n"),
         lambda: names.next("b\n"),
         lambda: names.next("\n", carry),
     ):

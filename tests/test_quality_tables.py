@@ -13,12 +13,12 @@ def test_the_tables_of_the_readme_are_those_of_the_results():
 
 def test_a_table_takes_the_place_of_the_one_before():
     names = {"seconds": 119.51, "parameters": 567, "nats_per_char": 1.9, "standard_error": 0.0121}
-    run = {"seconds": 77.04, "parameters": 1234, "nats_per_char": 1.5, "adapted_nats_per_char": 1.25}
+    run = {"seconds": 77.04, "parameters": 1234, "nats_per_char": 1.5, "dynamic_nats_per_char": 1.25}
     page = "a\n<!-- budgets -->\nold\n<!-- end of budgets -->\nb\n<!-- texts -->\n<!-- end of texts -->\nc\n"
     changed = with_tables(page, {"shakespeare-77s": run, "makemore-2m": names})
-    assert "| `makemore-2m` | 119.5 | 567 | 1.900 ± 0.012 |  | about 1.92" in changed
+    assert "| names, 2 min | **2.741** ± 0.017 |  | 2.770: [makemore]" in changed
     assert "old" not in changed
-    assert "| `shakespeare-77s` | 77.0 | 1,234 | 1.500 | 1.250 | 1.886: [nanoGPT]" in changed
+    assert "| tiny Shakespeare, 77 s | **2.164** | 2.721: [nanoGPT]" in changed
     assert with_tables(changed, {"shakespeare-77s": run, "makemore-2m": names}) == changed
     assert changed.startswith("a\n")
     assert changed.endswith("<!-- end of texts -->\nc\n")

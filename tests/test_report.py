@@ -20,21 +20,21 @@ def huge(model):
 
 
 ABSURD = {
-    "updates": 2**53,
-    "kept_update": 0,
+    "steps": 2**53,
+    "kept_step": 0,
     "train_chars": 2**53,
     "validation_chars": 0,
     "validation_nats_per_char": 1e9,
     "learning_rate": 1e38,
     "note": "\x1b[31m</script>" + "x" * 10_000,
     "history": [
-        {"update": 2**53, "train_nats_per_char": 1e9, "validation_nats_per_char": None},
-        {"update": 0, "train_nats_per_char": None, "validation_nats_per_char": 0},
-        {"update": 0, "train_nats_per_char": 5e-324, "validation_nats_per_char": 0.0},
-        {"update": 1},
+        {"step": 2**53, "train_nats_per_char": 1e9, "validation_nats_per_char": None},
+        {"step": 0, "train_nats_per_char": None, "validation_nats_per_char": 0},
+        {"step": 0, "train_nats_per_char": 5e-324, "validation_nats_per_char": 0.0},
+        {"step": 1},
         {},
     ],
-    "samples": [{"update": 2**53, "text": "\x00\u202e</script>"}, {"text": "a"}],
+    "samples": [{"step": 2**53, "text": "\x00\u202e</script>"}, {"text": "a"}],
 }
 
 MODELS = {

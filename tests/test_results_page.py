@@ -21,16 +21,16 @@ def results():
     return json.loads((ROOT / "docs" / "results.json").read_text("utf-8"))
 
 
-def with_rungs(results, study, rungs, **changes):
-    return {**results, "studies": {study: {name: results["studies"][study][name] for name in rungs}}, **changes}
+def with_experiments(results, study, experiments, **changes):
+    return {**results, "studies": {study: {name: results["studies"][study][name] for name in experiments}}, **changes}
 
 
 def test_the_page_of_the_documentation_is_that_of_its_results(script, results):
     assert "\n".join(script.page(results)) + "\n" == (ROOT / "docs" / "results.md").read_text("utf-8")
 
 
-def test_rungs_of_several_runs_are_gathered_in_their_order_without_previews(script, results):
-    char_rnn, char3 = (with_rungs(results, "nietzsche", [name]) for name in ("char_rnn", "char3"))
+def test_experiments_of_several_runs_are_gathered_in_their_order_without_previews(script, results):
+    char_rnn, char3 = (with_experiments(results, "nietzsche", [name]) for name in ("char_rnn", "char3"))
     char3["studies"]["nietzsche"]["char3"]["preview"] = ["a line of the text"]
     joined = script.joined(script.joined({}, char_rnn, "a"), char3, "b")
     assert list(joined["studies"]["nietzsche"]) == ["char3", "char_rnn"]
@@ -43,9 +43,9 @@ def test_rungs_of_several_runs_are_gathered_in_their_order_without_previews(scri
 
 def test_a_quick_run_and_one_of_another_version_are_refused(script, results):
     with pytest.raises(SystemExit, match="holds a quick run"):
-        script.joined({}, with_rungs(results, "nietzsche", ["char3"], run={"mode": "quick", "seed": 0}), "a")
+        script.joined({}, with_experiments(results, "nietzsche", ["char3"], run={"mode": "quick", "seed": 0}), "a")
     with pytest.raises(SystemExit, match="another version"):
-        script.joined(results, with_rungs(results, "nietzsche", ["char3"], version="0.0.1"), "a")
+        script.joined(results, with_experiments(results, "nietzsche", ["char3"], version="0.0.1"), "a")
 
 
 def test_without_results_it_says_what_to_do(script, tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ def installed(tmp_path_factory):
 
 def test_the_wheel_trains_and_writes(installed, tmp_path):
     (tmp_path / "book.txt").write_text("all work and no play makes jack a dull boy\n" * 60)
-    train = [installed / "charloom", "train", "book.txt", "--updates", "20", "--hidden", "16"]
+    train = [installed / "charloom", "train", "book.txt", "--steps", "20", "--hidden", "16"]
     done = subprocess.run(train, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     generate = [installed / "charloom", "generate", "book.safetensors", "--seed", "1", "--length", "20"]

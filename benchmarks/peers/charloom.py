@@ -14,26 +14,31 @@ import numpy as np
 
 from benchmarks.workers import memory_bytes, random_ids
 from benchmarks.workloads import CHARACTERS, EMBEDDING, VOCABULARY
-from charloom.data import Lanes, TokenStream
+from charloom.data import ContiguousBatches, TokenStream
 from charloom.inference import read_prompt
 from charloom.inference import write as write_streams
 from charloom.kernels import kernels_in_use
 from charloom.models import Network
 from charloom.settings import NetworkSettings, SamplingSettings
-from charloom.training import Trainer, UpdateRule, initial_state
+from charloom.training import StepRule, Trainer, initial_state
 
 IMPORTED = memory_bytes()
 
 
-def train(seconds: float, cell: Any, layers: int, hidden: int, lanes: int, unroll: int) -> dict[str, float]:
+def train(seconds: float, cell: Any, layers: int, hidden: int, batch_size: int, sequence: int) -> dict[str, float]:
     """Trains as every command does, and reads the clock between dispatches, host work and all."""
     kernels_in_use()  # compiled once for a machine, and not for each network
     begin = time.perf_counter()
     stream = TokenStream.of_documents([random_ids(CHARACTERS, VOCABULARY)])
     settings = NetworkSettings(cell=cell, layers=layers, hidden=hidden, embedding=EMBEDDING)
     network = Network.init(settings, VOCABULARY, 0, np.random.default_rng(0))
-    rule = UpdateRule(nesterov=True)
-    trainer = Trainer(initial_state(network, lanes, rule), Lanes(stream, lanes, unroll), rule, jax.random.key(1))
+    rule = StepRule(nesterov=True)
+    trainer = Trainer(
+        initial_state(network, batch_size, rule),
+        ContiguousBatches(stream, batch_size, sequence),
+        rule,
+        jax.random.key(1),
+    )
 
     def dispatch() -> None:
         trainer.dispatch(1_000_000, lambda first, count: np.full(count, 0.001, np.float32))
@@ -41,11 +46,11 @@ def train(seconds: float, cell: Any, layers: int, hidden: int, lanes: int, unrol
     dispatch()
     warm = time.perf_counter()
     dispatch()
-    first, timed = trainer.update, time.perf_counter()
+    first, timed = trainer.step, time.perf_counter()
     while (elapsed := time.perf_counter() - timed) < seconds:
         dispatch()
     return {
-        "chars_per_second": (trainer.update - first) * lanes * unroll / elapsed,
+        "chars_per_second": (trainer.step - first) * batch_size * sequence / elapsed,
         "compile_seconds": warm - begin,
         "memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - IMPORTED,
     }
@@ -66,16 +71,18 @@ def write(seconds: float, hidden: int, streams: int) -> dict[str, float]:
 
 
 def one_to_one(epochs: int) -> dict[str, float]:
-    """The alphabet's first rung, one seed of it."""
+    """The alphabet's first experiment, one seed of it."""
     from charloom.studies import STUDIES
     from charloom.studies.run_seeds import run_seeds
     from charloom.training import Phase
 
-    rung = replace(STUDIES["alphabet"].rungs["one_to_one"], seeds=1, phases=(Phase(0.001, epochs),), demonstrations=())
+    experiment = replace(
+        STUDIES["alphabet"].experiments["one_to_one"], seeds=1, phases=(Phase(0.001, epochs),), showcases=()
+    )
     times = []
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(2):
-            events = run_seeds(rung, {}, 0, Path(folder))
+            events = run_seeds(experiment, {}, 0, Path(folder))
             try:
                 while True:
                     next(events)

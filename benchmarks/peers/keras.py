@@ -21,34 +21,34 @@ LAYERS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "elman": keras.lay
 WINDOW = 8
 
 
-def train(seconds: float, cell: str, layers: int, hidden: int, lanes: int, unroll: int) -> dict[str, float]:
-    """Fits the ladder's stateful network, fed with arrays as the tutorial feeds it: one-hot targets among them."""
+def train(seconds: float, cell: str, layers: int, hidden: int, batch_size: int, sequence: int) -> dict[str, float]:
+    """Fits the tutorial's stateful network, fed with arrays as the tutorial feeds it: one-hot targets among them."""
     begin = time.perf_counter()
     model = keras.Sequential(
         [
-            keras.Input(batch_shape=(lanes, unroll)),
+            keras.Input(batch_shape=(batch_size, sequence)),
             keras.layers.Embedding(VOCABULARY, EMBEDDING),
             *(LAYERS[cell](hidden, return_sequences=True, stateful=True) for _ in range(layers)),
             keras.layers.Dense(VOCABULARY, activation="softmax"),
         ]
     )
     model.compile(loss="categorical_crossentropy", optimizer=keras.optimizers.Adam())
-    rows = CHARACTERS // (lanes * unroll) * lanes
-    inputs = random_ids(rows * unroll, VOCABULARY).reshape(rows, unroll)
+    rows = CHARACTERS // (batch_size * sequence) * batch_size
+    inputs = random_ids(rows * sequence, VOCABULARY).reshape(rows, sequence)
     targets = keras.utils.to_categorical(np.roll(inputs, -1), VOCABULARY)
 
-    def fit(updates: int) -> float:
-        cut = slice(0, min(updates * lanes, rows))
+    def fit(steps: int) -> float:
+        cut = slice(0, min(steps * batch_size, rows))
         begin = time.perf_counter()
-        model.fit(inputs[cut], targets[cut], batch_size=lanes, epochs=1, shuffle=False, verbose=0)
+        model.fit(inputs[cut], targets[cut], batch_size=batch_size, epochs=1, shuffle=False, verbose=0)
         return time.perf_counter() - begin
 
     fit(2)
     warm = time.perf_counter()
-    few = min(10, rows // lanes)
-    updates = min(max(few, round(few * seconds / fit(few))), rows // lanes)
+    few = min(10, rows // batch_size)
+    steps = min(max(few, round(few * seconds / fit(few))), rows // batch_size)
     return {
-        "chars_per_second": updates * lanes * unroll / fit(updates),
+        "chars_per_second": steps * batch_size * sequence / fit(steps),
         "compile_seconds": warm - begin,
         "memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - IMPORTED,
     }

@@ -16,7 +16,7 @@ from benchmarks.workloads import CHARACTERS, EMBEDDING, VOCABULARY
 
 IMPORTED = memory_bytes()
 DEVICE = os.environ.get("DEVICE", "cpu")
-AHEAD = 64  # updates or characters that a device may be told of ahead of time
+AHEAD = 64  # steps or characters that a device may be told of ahead of time
 LAYERS = {"lstm": nn.LSTM, "gru": nn.GRU, "elman": nn.RNN}
 
 
@@ -40,41 +40,44 @@ class Model(nn.Module):
         return self.head(outputs), state
 
 
-def train(seconds: float, cell: str, layers: int, hidden: int, lanes: int, unroll: int) -> dict[str, float]:
-    """Trains on lanes that follow the text, with their state carried."""
+def train(seconds: float, cell: str, layers: int, hidden: int, batch_size: int, sequence: int) -> dict[str, float]:
+    """Trains on rows that follow the text, with their state carried."""
     begin = time.perf_counter()
     model = Model(cell, layers, hidden).to(DEVICE)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001, fused=True)
     columns = (
-        torch.from_numpy(random_ids(CHARACTERS // lanes * lanes, VOCABULARY)).long().view(lanes, -1).T.contiguous()
+        torch.from_numpy(random_ids(CHARACTERS // batch_size * batch_size, VOCABULARY))
+        .long()
+        .view(batch_size, -1)
+        .T.contiguous()
     ).to(DEVICE)
     state: Any = None
-    updates = 0
+    steps = 0
 
-    def update() -> None:
-        nonlocal state, updates
-        first = updates * unroll % (len(columns) - unroll - 1)
-        logits, state = model(columns[first : first + unroll], state)
-        loss = nn.functional.cross_entropy(logits.flatten(0, 1), columns[first + 1 : first + unroll + 1].flatten())
+    def step() -> None:
+        nonlocal state, steps
+        first = steps * sequence % (len(columns) - sequence - 1)
+        logits, state = model(columns[first : first + sequence], state)
+        loss = nn.functional.cross_entropy(logits.flatten(0, 1), columns[first + 1 : first + sequence + 1].flatten())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         state = tuple(one.detach() for one in state) if cell == "lstm" else state.detach()
-        updates += 1
+        steps += 1
 
-    update()
+    step()
     warm = time.perf_counter()
-    update()
+    step()
     wait()
-    updates, timed = 0, time.perf_counter()
+    steps, timed = 0, time.perf_counter()
     while time.perf_counter() - timed < seconds:
-        update()
-        if updates % AHEAD == 0:
+        step()
+        if steps % AHEAD == 0:
             wait()
     wait()
     elapsed = time.perf_counter() - timed
     return {
-        "chars_per_second": updates * lanes * unroll / elapsed,
+        "chars_per_second": steps * batch_size * sequence / elapsed,
         "compile_seconds": warm - begin,
         "memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - IMPORTED,
     }

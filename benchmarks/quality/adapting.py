@@ -11,7 +11,7 @@ import charloom
 from benchmarks.quality.trial import TEXTS, TUNED_ON, read
 from charloom.data import ordered_pass
 from charloom.inference import score_blocks
-from charloom.runs import adapted_score
+from charloom.runs import dynamic_score
 from charloom.settings import TextSettings
 from charloom.text import read_catalog_corpus
 
@@ -29,7 +29,7 @@ def main() -> None:
             model = charloom.train(path, budget="30s")
         validation = read(name)[1]
         nats = [score_blocks(model.network, ordered_pass(validation)).nats_per_char]
-        nats += [adapted_score(model, validation, rate).nats_per_char for rate in RATES]
+        nats += [dynamic_score(model, validation, rate).nats_per_char for rate in RATES]
         print(f"| {name} | {' | '.join(f'{n:.4f}' for n in nats)} |", flush=True)
 
 

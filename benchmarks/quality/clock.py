@@ -1,6 +1,6 @@
 """`python -m benchmarks.quality.clock [CASE...]`: whether commands end in time, whatever the machine does.
 
-Prints a row for each case: the budget, what the whole command took, that as a share, how many plans of the updates
+Prints a row for each case: the budget, what the whole command took, that as a share, how many plans of the steps
 there were, the validation's nats, and whether it ended between 95 % of the budget and 3 seconds more. Ends with status
 1 where one did not. Cores are stolen by as many processes that compute as there are cores, for half of the time.
 Without CASE all cases run, in three quarters of an hour; a word of their names picks some, such as `cold` or `records`.
@@ -131,7 +131,7 @@ def run(budget: int, case: Case, text: Path, folder: Path) -> tuple[float, int, 
             end(thieves)
     if process.returncode:
         return seconds, 0, err.strip().splitlines()[-1]
-    plans = load(model).training["pace"]
+    plans = load(model).training["step_plan"]
     return seconds, len(plans) or 1, f"{json.loads(out)['validation_nats_per_char']:.3f}"
 
 

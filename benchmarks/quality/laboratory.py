@@ -1,6 +1,6 @@
 """A training whose parts can be exchanged: what is tried here and earns its seconds becomes charloom's, no more.
 
-The network, its kernels, lanes and scoring are charloom's own; the update is written again, with each candidate in it.
+The network, its kernels, rows and scoring are charloom's own; the step is written again, with each candidate in it.
 """
 
 import time
@@ -16,15 +16,15 @@ import numpy as np
 import optax
 from jax import lax
 
-from charloom.data import Lanes, TokenStream, evaluation_pass, ordered_pass
+from charloom.data import ContiguousBatches, TokenStream, evaluation_pass, ordered_pass
 from charloom.inference import score_blocks
 from charloom.kernels import LSTMCarry, Rows
-from charloom.models import Carry, Network, draw_dropout_masks, unroll_totals
+from charloom.models import Carry, Network, draw_dropout_masks, sequence_totals
 from charloom.models.initializers import glorot_uniform, orthogonal
 from charloom.models.network import Dense
 from charloom.settings import NetworkSettings
 
-_UPDATES_A_CALL = 25
+_STEPS_A_CALL = 25
 _CURVE_POINTS = 8
 
 
@@ -33,9 +33,9 @@ class Candidate:
     """What is tried: the settings that charloom has, and those that it may come to have.
 
     Attributes:
-        input_dropout: share of the first layer's inputs (rows of the table of projections) that an unroll does without.
-        recurrent_dropout: share of each layer's state that the recurrent product does without, by units, for all lanes.
-        weight_drop: share of the recurrent weights that an update does without (Merity, Keskar and Socher, 2018).
+        input_dropout: share of the first layer's inputs (rows of the projection table) that a sequence does without.
+        recurrent_dropout: share of each layer's state that the recurrent product does without, by units, for all rows.
+        weight_dropout: share of the recurrent weights that a step does without (Merity, Keskar and Socher, 2018).
         skips: whether the head reads every layer's outputs.
         schedule: of the rate; "linear" and "cosine" fall from the warm-up's end to zero, "late" only in the last part.
         chrono: the longest memory, in characters, that first forget and input biases are drawn for; 0 for a forget
@@ -44,24 +44,24 @@ class Candidate:
         weight_decay: of matrices, decoupled (Loshchilov and Hutter, 2019).
         optimizer: what makes a step of a gradient, before the rate.
         variant: of the cell; see `VariantNetwork`.
-        averages: horizons of moving averages of the weights, as shares of all updates.
+        averages: horizons of moving averages of the weights, as shares of all steps.
     """
 
     hidden: int = 256
     layers: int = 1
     embedding: int = 64
-    lanes: int = 16
-    unroll: int = 64
+    batch_size: int = 16
+    sequence_length: int = 64
     dropout: float = 0.1
     learning_rate: float = 0.006
     warmup: float = 0.05
     schedule: Literal["cosine", "linear", "late"] = "cosine"
     clip_norm: float = 1.0
     beta_2: float = 0.999
-    cold_starts: float = 0.01
+    state_reset_probability: float = 0.01
     input_dropout: float = 0.0
     recurrent_dropout: float = 0.0
-    weight_drop: float = 0.0
+    weight_dropout: float = 0.0
     skips: bool = False
     chrono: int = 0
     step_dropout: bool = False
@@ -92,7 +92,7 @@ class SkippingNetwork(Network):
 
 
 class VariantNetwork(Network):
-    """A network of one LSTM layer whose step is another, without a native kernel: for what an update of it learns.
+    """A network of one LSTM layer whose step is another, without a native kernel: for what a step of it learns.
 
     Attributes:
         variant: "capped": the input gate is at most 1 - f (Melis, Dyer and Blunsom, 2018); "normed": the mean and the
@@ -167,7 +167,7 @@ def _variant_of(network: Network, candidate: Candidate, rng: np.random.Generator
 
 
 def first_network(candidate: Candidate, vocab_size: int, start_id: int | None) -> Network:
-    """Returns the weights before the first update."""
+    """Returns the weights before the first step."""
     settings = NetworkSettings(hidden=candidate.hidden, layers=candidate.layers, embedding=candidate.embedding)
     rng = np.random.default_rng(candidate.seed)
     network = Network.init(settings, vocab_size, start_id, rng)
@@ -187,9 +187,9 @@ def _chrono(cell: Any, longest: int, rng: np.random.Generator) -> Any:
     return replace(cell, bias=jnp.asarray(np.concatenate([-forget, forget, zeros])))
 
 
-def learning_rates(candidate: Candidate, updates: int) -> np.ndarray:
-    """Returns the rate of each update."""
-    at = np.arange(updates) / updates
+def learning_rates(candidate: Candidate, steps: int) -> np.ndarray:
+    """Returns the rate of each step."""
+    at = np.arange(steps) / steps
     warmup = candidate.warmup
     phase = np.clip((at - warmup) / (1 - warmup), 0, 1)
     falling = {
@@ -197,42 +197,42 @@ def learning_rates(candidate: Candidate, updates: int) -> np.ndarray:
         "linear": 1 - phase,
         "late": np.clip((1 - at) / 0.4, 0, 1),
     }[candidate.schedule]
-    return (candidate.learning_rate * np.minimum(falling, (at + 1 / updates) / max(warmup, 1e-9))).astype(np.float32)
+    return (candidate.learning_rate * np.minimum(falling, (at + 1 / steps) / max(warmup, 1e-9))).astype(np.float32)
 
 
 @partial(jax.jit, static_argnames=("candidate",), donate_argnames=("state",))
-def _updates(
+def _steps(
     state: Any, ids: Any, resets: Any, cold: Any, rates: Any, count: Any, first: Any, key: Any, candidate: Candidate
 ) -> Any:
     optimizer = _optimizer(candidate)
-    lanes = candidate.lanes
+    batch_size = candidate.batch_size
 
     def loss(network: Network, index: Any, carry: Carry) -> Any:
         keys = jax.random.split(jax.random.fold_in(key, first + index), 5)
         if candidate.step_dropout:
-            shape = (candidate.unroll, lanes, candidate.hidden)
+            shape = (candidate.sequence_length, batch_size, candidate.hidden)
             thresholds = (jax.random.bits(key, shape, jnp.uint8) for key in jax.random.split(keys[0], candidate.layers))
             kept = 1 - candidate.dropout
             masks = tuple(jnp.where(bits < round(256 * kept), 1 / kept, 0) for bits in thresholds)
         else:
-            masks = draw_dropout_masks(network, candidate.dropout, lanes, keys[0])
-        zeroed = cold[index] | jax.random.bernoulli(keys[1], candidate.cold_starts, (lanes,))
+            masks = draw_dropout_masks(network, candidate.dropout, batch_size, keys[0])
+        zeroed = cold[index] | jax.random.bernoulli(keys[1], candidate.state_reset_probability, (batch_size,))
         carry = jax.tree.map(lambda state: jnp.where(zeroed[:, None], 0, state), carry)
         network = _thinned(network, candidate, keys[2:])
         tokens = ids[index].T
         logits, carry = network(tokens[:-1], resets[index].T, carry, masks)
-        totals = unroll_totals(logits, tokens, jnp.ones_like(tokens[1:], bool))
+        totals = sequence_totals(logits, tokens, jnp.ones_like(tokens[1:], bool))
         return totals.nats / tokens[1:].size, carry
 
-    def update(index: Any, progress: Any) -> Any:
+    def step(index: Any, progress: Any) -> Any:
         (network, moments, carry), nats = progress
-        (of_update, carry), gradient = jax.value_and_grad(loss, has_aux=True)(network, index, carry)
+        (of_step, carry), gradient = jax.value_and_grad(loss, has_aux=True)(network, index, carry)
         step, moments = optimizer.update(gradient, moments, network)
         decay = candidate.weight_decay
         network = jax.tree.map(lambda w, d: w - rates[index] * (d + (decay * w if w.ndim > 1 else 0)), network, step)
-        return (network, moments, carry), nats + of_update
+        return (network, moments, carry), nats + of_step
 
-    return lax.fori_loop(0, count, update, (state, jnp.float32(0)))
+    return lax.fori_loop(0, count, step, (state, jnp.float32(0)))
 
 
 def _optimizer(candidate: Candidate) -> optax.GradientTransformation:
@@ -250,7 +250,7 @@ def _thinned(network: Network, candidate: Candidate, keys: Any) -> Network:
     cells = []
     for layer, cell in enumerate(network.cells):
         kernel = cell.recurrent_kernel
-        if rate := candidate.weight_drop:
+        if rate := candidate.weight_dropout:
             bits = jax.random.bits(jax.random.fold_in(keys[0], layer), kernel.shape, jnp.uint8)
             kernel = kernel * jnp.where(bits >= round(256 * rate), 1 / (1 - rate), 0)
         if rate := candidate.recurrent_dropout:
@@ -274,26 +274,26 @@ class Training:
     def __init__(self, candidate: Candidate, train: TokenStream, vocab_size: int, start_id: int | None):
         network = first_network(candidate, vocab_size, start_id)
         self.candidate = candidate
-        self._lanes = Lanes(train, candidate.lanes, candidate.unroll)
+        self._batches = ContiguousBatches(train, candidate.batch_size, candidate.sequence_length)
         self._state = jax.tree.map(
-            jnp.copy, (network, _optimizer(candidate).init(network), network.zero_carry(candidate.lanes))
+            jnp.copy, (network, _optimizer(candidate).init(network), network.zero_carry(candidate.batch_size))
         )
         self._averages = [jax.tree.map(jnp.copy, network) for _ in candidate.averages]
 
-    def run(self, updates: int) -> Iterator[tuple[int, float]]:
-        """Makes the updates; yields their count and the mean loss, call by call."""
-        rates = learning_rates(self.candidate, updates)
+    def run(self, steps: int) -> Iterator[tuple[int, float]]:
+        """Makes the steps; yields their count and the mean loss, call by call."""
+        rates = learning_rates(self.candidate, steps)
         key = jax.random.key(self.candidate.seed)
-        for first in range(0, updates, _UPDATES_A_CALL):
-            count = min(_UPDATES_A_CALL, updates - first)
-            block = self._lanes.block(first, count, _UPDATES_A_CALL)
-            padded = np.zeros(_UPDATES_A_CALL, np.float32)
+        for first in range(0, steps, _STEPS_A_CALL):
+            count = min(_STEPS_A_CALL, steps - first)
+            block = self._batches.block(first, count, _STEPS_A_CALL)
+            padded = np.zeros(_STEPS_A_CALL, np.float32)
             padded[:count] = rates[first : first + count]
             arrays = block.token_ids, block.resets, block.cold
-            self._state, nats = _updates(self._state, *arrays, padded, count, first, key, self.candidate)
+            self._state, nats = _steps(self._state, *arrays, padded, count, first, key, self.candidate)
             for index, horizon in enumerate(self.candidate.averages):
-                # An average over all updates so far, until they fill the horizon.
-                window = max(1.0, min(horizon * updates, first + count) / count)
+                # An average over all steps so far, until they fill the horizon.
+                window = max(1.0, min(horizon * steps, first + count) / count)
                 self._averages[index] = _averaged(self._averages[index], self._state[0], 1 - 1 / window)
             yield first + count, float(nats) / count
 
@@ -306,7 +306,7 @@ class Training:
 
 def result_of(
     candidate: Candidate,
-    updates: int,
+    steps: int,
     train: TokenStream,
     validation: TokenStream,
     vocab_size: int,
@@ -316,8 +316,8 @@ def result_of(
     training = Training(candidate, train, vocab_size, start_id)
     begin, curve, sums = time.perf_counter(), [], []
     seconds = 0.0
-    points = [round(updates * point / _CURVE_POINTS) for point in range(1, _CURVE_POINTS)]
-    for done, nats in training.run(updates):
+    points = [round(steps * point / _CURVE_POINTS) for point in range(1, _CURVE_POINTS)]
+    for done, nats in training.run(steps):
         sums.append(nats)
         if points and done >= points[0]:
             points.pop(0)
@@ -339,14 +339,14 @@ def result_of(
         t: score_blocks(_sharpened(best, t), ordered_pass(validation)).nats_per_char for t in (0.9, 1.05, 1.1, 1.2)
     }
     return {
-        "updates": updates,
-        "epochs": round(updates * candidate.lanes * candidate.unroll / len(train), 2),
+        "steps": steps,
+        "epochs": round(steps * candidate.batch_size * candidate.sequence_length / len(train), 2),
         "parameters": best.parameters,
         "train_nats": round(float(np.mean(sums[-20:])), 4),
         "nats": {name: round(value, 4) for name, value in nats.items()},
         "tempered": {str(t): round(value, 4) for t, value in tempered.items()},
         "curve": curve,
-        "chars_per_second": round(updates * candidate.lanes * candidate.unroll / seconds),
+        "chars_per_second": round(steps * candidate.batch_size * candidate.sequence_length / seconds),
     }
 
 

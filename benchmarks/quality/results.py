@@ -9,12 +9,13 @@ kept in results.json beside this file, and README.md's tables are written from t
 
 import json
 import lzma
+import math
 import subprocess
 import sys
 import tempfile
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import zstandard
@@ -22,20 +23,47 @@ import zstandard
 from benchmarks.quality.ngram import NgramModel
 from charloom.machine import available_cores, processor_name
 from charloom.model import TextModel, load
-from charloom.runs.parts import part
+from charloom.runs.dataset_split import split_corpus
 from charloom.settings import TextSettings, TrainingSettings
 from charloom.text import read_catalog_corpus
 
 RESULTS = Path(__file__).with_name("results.json")
 README = Path(__file__).parents[2] / "README.md"
 TRAINED_ON = 1_003_854
-_NANOGPT, _MAKEMORE = (f"https://github.com/karpathy/{name}" for name in ("nanoGPT", "makemore"))
-_FENG = "[Feng et al., 2024](https://arxiv.org/abs/2410.01201)"
+_LN_2 = math.log(2)
+
+
+class Compared(NamedTuple):
+    """What a run of charloom's is compared with, in nats per character.
+
+    Attributes:
+        what: of the run, for people.
+        measured: another program's figure, run by us, and its name; None for none.
+        published: figures that others published, each with its source.
+    """
+
+    what: str
+    measured: tuple[float, str] | None
+    published: tuple[tuple[float, str], ...]
+
+
+_GITHUB = "https://github.com/karpathy"
 COMPARED = {
-    "shakespeare-77s": f"1.886: [nanoGPT]({_NANOGPT})'s recipe for a CPU, run by us, 77 s",
-    "shakespeare-10m": f"1.470: [nanoGPT]({_NANOGPT}), 3 minutes on an A100",
-    "shakespeare-1h": f"1.547: a transformer, 1.548: minGRU, on a GPU ({_FENG})",
-    "makemore-2m": f"about 1.92: [makemore]({_MAKEMORE})'s transformer",
+    "shakespeare-77s": Compared(
+        "tiny Shakespeare, 77 s", (1.886, f"[nanoGPT]({_GITHUB}/nanoGPT)'s recipe for a CPU, 77 s"), ()
+    ),
+    "shakespeare-10m": Compared(
+        "tiny Shakespeare, 10 min", None, ((1.470, f"[nanoGPT]({_GITHUB}/nanoGPT), 3 min on an A100"),)
+    ),
+    "shakespeare-1h": Compared(
+        "tiny Shakespeare, 1 h",
+        None,
+        (
+            (1.547, "a transformer"),
+            (1.548, "minGRU, both on a GPU ([Feng et al., 2024](https://arxiv.org/abs/2410.01201))"),
+        ),
+    ),
+    "makemore-2m": Compared("names, 2 min", None, ((1.92, f"[makemore]({_GITHUB}/makemore)'s transformer, about"),)),
 }
 TEXTS = ("tinyshakespeare", "nietzsche", "names", "python-reference")
 BUDGETS = ("30s", "2m", "10m")
@@ -75,7 +103,7 @@ def measured(run: str) -> dict[str, Any]:
             rest.write_text(text[TRAINED_ON:])
             # The part that is validated on lies next to what is scored, and is missed: a tenth of the text is too much.
             trained = charloom("train", str(train), "--validation", "20000", "--out", model, "--budget", budget)
-            return trained | charloom("score", model, str(rest), "--adapt")
+            return trained | charloom("score", model, str(rest), "--dynamic-evaluation")
         if run == "makemore-2m":
             options = ("--records", "--validation", "1000")
             trained = charloom("train", "names", *options, "--out", model, "--budget", budget)
@@ -98,7 +126,7 @@ def of_held_out_names(model: TextModel) -> dict[str, float]:
     """Returns what the names that were held out cost, and how far that may be from what any name would."""
     settings = TextSettings(delimiter="\n")
     held_out = TrainingSettings(validation=1000)
-    parts = part(read_catalog_corpus("names", settings), settings, held_out)
+    parts = split_corpus(read_catalog_corpus("names", settings), settings, held_out)
     names = (str(parts.vocabulary.decode(name)).removesuffix("\n") for name in parts.validation.documents)
     scores = model.score_many(names)
     nats = np.array([score.total_nats for score in scores])
@@ -118,7 +146,7 @@ def baselines(name: str) -> dict[str, float]:
     A compressor's are what the whole text takes more than the training part alone.
     """
     settings = TextSettings(delimiter="\n" if name == "names" else None)
-    parts = part(read_catalog_corpus(name, settings), settings, TrainingSettings())
+    parts = split_corpus(read_catalog_corpus(name, settings), settings, TrainingSettings())
     train, held_out = (parts.vocabulary.decode(stream.token_ids) for stream in (parts.train, parts.validation))
 
     def of_compressor(size: Any) -> float:
@@ -134,18 +162,21 @@ def baselines(name: str) -> dict[str, float]:
 
 
 def budget_table(results: dict[str, Any]) -> str:
-    """Returns the runs that have a figure to compare with, in Markdown."""
+    """Returns the runs that have a figure to compare with, in Markdown and in bits per character."""
     lines = [
-        "| | command's seconds | parameters | nats per character | while it keeps learning | for comparison |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| text and time | charloom | others, run by us | published by others |",
+        "| --- | --- | --- | --- |",
     ]
     for run, compared in COMPARED.items():
         if run in results:
             of = results[run]
-            adapted = f"{of['adapted_nats_per_char']:.3f}" if "adapted_nats_per_char" in of else ""
-            nats = f"{of['nats_per_char']:.3f}" + (f" ± {of['standard_error']:.3f}" if "standard_error" in of else "")
-            figures = f"{of['seconds']:.1f} | {of['parameters']:,} | {nats} | {adapted}"
-            lines.append(f"| `{run}` | {figures} | {compared} |")
+            bits = f"**{of['nats_per_char'] / _LN_2:.3f}**"
+            bits += f" ± {of['standard_error'] / _LN_2:.3f}" if "standard_error" in of else ""
+            measured = (
+                "" if compared.measured is None else f"{compared.measured[0] / _LN_2:.3f}: {compared.measured[1]}"
+            )
+            published = "; ".join(f"{nats / _LN_2:.3f}: {source}" for nats, source in compared.published)
+            lines.append(f"| {compared.what} | {bits} | {measured} | {published} |")
     return "\n".join(lines)
 
 

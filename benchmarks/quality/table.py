@@ -24,10 +24,10 @@ def main() -> None:
             nats = trial["nats"]
             averaged = min(value for name, value in nats.items() if name != "last")
             figures = (trial["train_nats"], nats["last"], averaged, min(trial["tempered"].values()))
-            print(f"| {described(trial)} | {trial['epochs']:.1f} | {' | '.join(f'{n:.4f}' for n in figures)} |")
+            print(f"| {summary(trial)} | {trial['epochs']:.1f} | {' | '.join(f'{n:.4f}' for n in figures)} |")
 
 
-def described(trial: dict[str, Any]) -> str:
+def summary(trial: dict[str, Any]) -> str:
     """Returns a trial's settings that are not the defaults, in words; the width always, and the device if not a CPU."""
     changed = [
         name for name in _SETTINGS if name == "hidden" or (name in trial and trial[name] != getattr(_DEFAULTS, name))

@@ -8,7 +8,7 @@ weights and their averages score on it is the result.
 
 The seconds are of training alone, at the speed that such a network had when it was first measured (speeds.json), so
 that a trial comes to the same on a busy machine. `processor` names another one, whose seconds they are: a GPU makes as
-many updates then, sooner. Lines are appended to trials.jsonl beside this file.
+many steps then, sooner. Lines are appended to trials.jsonl beside this file.
 """
 
 import json
@@ -25,7 +25,7 @@ import jax
 from benchmarks.quality.laboratory import Candidate, Training, result_of
 from charloom.data import TokenStream
 from charloom.machine import processor_name
-from charloom.runs.parts import part
+from charloom.runs.dataset_split import split_corpus
 from charloom.settings import TextSettings, TrainingSettings
 from charloom.text import Corpus, read_corpus
 
@@ -55,8 +55,8 @@ def main() -> None:
         sys.exit(f"unknown settings: {', '.join(asked)}")
     train, validation, vocab_size, start_id = read(name)
     speed = speed_of(processor, candidate, train, vocab_size, start_id)
-    updates = max(1, round(seconds * speed / (candidate.lanes * candidate.unroll)))
-    result = result_of(candidate, updates, train, validation, vocab_size, start_id)
+    steps = max(1, round(seconds * speed / (candidate.batch_size * candidate.sequence_length)))
+    result = result_of(candidate, steps, train, validation, vocab_size, start_id)
     changed = {key: value for key, value in asdict(candidate).items() if value != getattr(Candidate(), key)}
     made = {"device": jax.devices()[0].device_kind, "date": date.today().isoformat()}
     line = {"text": name, "seconds": seconds, **changed, **result, **made}
@@ -72,15 +72,15 @@ def read(name: str) -> tuple[TokenStream, TokenStream, int, int | None]:
     if name in TUNED_ON:
         corpus = Corpus(corpus.name, (str(corpus.documents[0])[: TUNED_ON[name]],), corpus.sha256)
     held_out = TrainingSettings(validation=1000, seed=1) if name == "names" else TrainingSettings()
-    parts = part(corpus, text, held_out)
+    parts = split_corpus(corpus, text, held_out)
     return parts.train, parts.validation, parts.vocabulary.size, parts.vocabulary.start_id
 
 
 def speed_of(processor: str, candidate: Candidate, train: TokenStream, vocab_size: int, start_id: int | None) -> float:
     """Returns the characters a second that such a training reads on that processor, measured once."""
     speeds: dict[str, float] = json.loads(SPEEDS.read_text()) if SPEEDS.exists() else {}
-    shape = f"{candidate.layers} x {candidate.hidden}, {candidate.lanes} x {candidate.unroll}"
-    extras = [name for name in ("weight_drop", "skips", "step_dropout") if getattr(candidate, name)]
+    shape = f"{candidate.layers} x {candidate.hidden}, {candidate.batch_size} x {candidate.sequence_length}"
+    extras = [name for name in ("weight_dropout", "skips", "step_dropout") if getattr(candidate, name)]
     key = " ".join([processor, "|", shape, *extras])
     if key not in speeds:
         if processor != processor_name():
@@ -98,7 +98,7 @@ def _measured(candidate: Candidate, train: TokenStream, vocab_size: int, start_i
         if not begin:  # the first call compiles
             begin, first = now, done
         elif now - begin > _SPEED_SECONDS:
-            return (done - first) * candidate.lanes * candidate.unroll / (now - begin)
+            return (done - first) * candidate.batch_size * candidate.sequence_length / (now - begin)
     raise AssertionError("no training ends so soon")
 
 

@@ -27,7 +27,7 @@ from benchmarks.serving.__main__ import CHARACTERS
 from charloom.cli.serve import SWITCH_SECONDS
 from charloom.model import TextModel
 from charloom.models import Network
-from charloom.server.catalog import Catalog
+from charloom.server.model_registry import Catalog
 from charloom.server.service import Service
 from charloom.settings import NetworkSettings, TextSettings
 from charloom.text import Vocabulary
@@ -40,11 +40,14 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
         "completions",
         {"model": "bytes", "prompt": LONG[:8_000], "echo": True, "max_tokens": 1, "logprobs": 20},
     ),
-    "8,000 characters with 20 guesses": ("completions", {"prompt": "a", "max_tokens": 8_000, "logprobs": 20}),
+    "8,000 characters with 20 top_predictions": ("completions", {"prompt": "a", "max_tokens": 8_000, "logprobs": 20}),
     "the same, streamed": ("completions", {"prompt": "a", "max_tokens": 8_000, "logprobs": 20, "stream": True}),
     "128 texts of 1,000 bytes": ("completions", {"model": "bytes", "prompt": "a", "n": 128, "max_tokens": 1_000}),
     "token ids, 65,000": ("completions", {"prompt": [1] * 65_000, "max_tokens": 1}),
-    "score of 65,000 bytes, per char": ("score", {"model": "bytes", "input": LONG, "per": "char", "guesses": 10}),
+    "score of 65,000 bytes, per char": (
+        "score",
+        {"model": "bytes", "input": LONG, "per": "char", "top_predictions": 10},
+    ),
     "score of 60,000 lines": ("score", {"input": "a\n" * 30_000, "per": "line"}),
     "score of 1,024 texts": ("score", {"input": [LONG[:60]] * 1024, "prompt": "to be"}),
     "next of 65,000": ("next", {"prompt": LONG}),
@@ -92,7 +95,7 @@ class Heartbeat:
 
 
 @contextlib.asynccontextmanager
-async def served(models: list[Path]) -> AsyncIterator[tuple[int, Service]]:
+async def api(models: list[Path]) -> AsyncIterator[tuple[int, Service]]:
     """Yields the port and the parts of a server in this event loop."""
     import uvicorn
 
@@ -156,7 +159,7 @@ async def seconds_after_leaving(port: int, service: Service, path: str, body: di
 async def measure(models: list[Path]) -> None:
     """Prints the figures."""
     heartbeat = Heartbeat()
-    async with served(models) as (port, service):
+    async with api(models) as (port, service):
         beating = asyncio.create_task(heartbeat.run())
         heartbeat.time_callbacks()
         print("| request | longest pause, ms | of one, computing, ms | at a stretch, ms |")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from charloom.settings import NetworkSettings
 
 
-def facts(model: "TextModel") -> dict[str, Any]:
+def metadata(model: "TextModel") -> dict[str, Any]:
     """Returns what tells a model from another, as JSON values."""
     vocabulary = model.vocabulary
     return {
@@ -27,10 +27,10 @@ def facts(model: "TextModel") -> dict[str, Any]:
     }
 
 
-def described(model: "TextModel") -> dict[str, str]:
+def summary(model: "TextModel") -> dict[str, str]:
     """Returns what a person would want to know of a model: a name of each fact, and the fact."""
     settings, vocabulary, on, training = model.settings, model.vocabulary, model.trained_on, model.training
-    facts = {
+    lines = {
         "model": f"{settings.cell}, {settings.layers} × {settings.hidden}, "
         f"{_inputs(settings)}{_unusual(settings)}, {model.network.parameters:,} parameters",
         "vocabulary": f"{vocabulary.size:,} {'characters' if vocabulary.units == 'chars' else 'bytes'}"
@@ -38,26 +38,26 @@ def described(model: "TextModel") -> dict[str, str]:
         + (", lower-cased" if model.text.lowercase else ""),
     }
     if model.text.delimiter is not None:
-        facts["records"] = "a line each" if model.text.record_end == "\n" else f"between {model.text.delimiter!r}"
+        lines["records"] = "a line each" if model.text.record_end == "\n" else f"between {model.text.delimiter!r}"
     by_layer = [reference_reason(settings.hidden, activation) for activation in settings.cell_activations]
     if reasons := sorted({reason for reason in by_layer if reason}):
         where = "" if all(by_layer) else " in some layers"
-        facts["kernels"] = f"reference{where}: {', '.join(reasons)}"
+        lines["kernels"] = f"reference{where}: {', '.join(reasons)}"
     if on.keys() >= {"name", "characters"}:
-        facts["trained on"] = f"{shortened(on['name'])}, {on['characters']:,} characters"
+        lines["trained on"] = f"{shortened(on['name'])}, {on['characters']:,} characters"
     if "sha256" in on:
-        facts["SHA-256"] = one_line(on["sha256"])
+        lines["SHA-256"] = one_line(on["sha256"])
     if model.window is not None:
-        facts["window"] = f"{model.window} characters, read anew for each one that is written"
-    if training.keys() >= {"kept_update", "updates"}:
-        facts["kept"] = f"update {training['kept_update']:,} of {training['updates']:,}"
+        lines["window"] = f"{model.window} characters, read anew for each one that is written"
+    if training.keys() >= {"kept_step", "steps"}:
+        lines["kept"] = f"step {training['kept_step']:,} of {training['steps']:,}"
     if training.keys() >= {"validation_nats_per_char", "validation_chars"}:
         nats = training["validation_nats_per_char"]
-        facts["validation"] = (
+        lines["validation"] = (
             f"{bits_from_nats(nats):.3f} bits ({nats:.4f} nats) per character on "
             f"{training['validation_chars']:,} held-out characters"
         )
-    return facts
+    return lines
 
 
 def _inputs(settings: "NetworkSettings") -> str:

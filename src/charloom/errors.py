@@ -40,7 +40,7 @@ class TooShortError(CharloomError, ValueError):
 
 
 class BudgetError(CharloomError):
-    """The time that was given is too short for one update and what comes after it."""
+    """The time that was given is too short for one step and what comes after it."""
 
 
 class TextTypeError(CharloomError, TypeError):

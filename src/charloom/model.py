@@ -16,7 +16,7 @@ from charloom import __version__
 from charloom.arguments import choice, whole_number
 from charloom.arguments import text as checked_text
 from charloom.artifacts import Output, OutputKind, made_with, read_tensor_file, tensor_file_bytes
-from charloom.description import described
+from charloom.description import summary
 from charloom.errors import (
     ModelFileError,
     RecordError,
@@ -38,8 +38,8 @@ from charloom.inference import (
 )
 from charloom.model_metadata import FORMAT_VERSION, ModelMetadata, model_metadata
 from charloom.models import Dense, Network, named_tensors, restored
-from charloom.prepared import Prepared
 from charloom.printable import one_line, quoted
+from charloom.prompted_model import PromptedModel
 from charloom.settings import (
     MOST_COUNT,
     NetworkSettings,
@@ -117,11 +117,11 @@ class TextModel:
             TooShortError: the prompt does not fill the window.
         """
         settings = SamplingSettings(temperature=temperature, top_k=top_k, top_p=top_p)
-        prepared = self.prepare(prompt, unknown, window)
-        return prepared.prompt + "".join(prepared.write(length, settings, seed=seed, stop=stop))
+        prompted = self.prompted(prompt, unknown, window)
+        return prompted.prompt + "".join(prompted.stream(length, settings, seed=seed, stop=stop))
 
     def score(
-        self, text: str | bytes, *, prompt: str = "", unknown: UnknownPolicy = "error", guesses: int = 0
+        self, text: str | bytes, *, prompt: str = "", unknown: UnknownPolicy = "error", top_predictions: int = 0
     ) -> Score:
         """Returns what each character of `text` costs, read from the beginning of a text; a record's end is one more.
 
@@ -129,15 +129,15 @@ class TextModel:
             text: characters; for a model of bytes, bytes or what UTF-8 makes them of. A record may have its end.
             prompt: is read before it, and not scored.
             unknown: what becomes of characters that the model does not know; those left out are not scored.
-            guesses: how many of the most likely characters are wanted for each place.
+            top_predictions: how many of the most likely characters are wanted for each place.
 
         Raises:
             UnknownCharacterError: a character is unknown and `unknown` is "error".
             RecordError: the model is of records, and `text` is more than one.
         """
-        guesses = whole_number("guesses", guesses, 0, MOST_COUNT)
+        top_predictions = whole_number("top_predictions", top_predictions, 0, MOST_COUNT)
         scorer = self.scorer(prompt, unknown)
-        return scorer.begin(guesses).read(scorer.record(self._seen("text", text)))[0]
+        return scorer.begin(top_predictions).read(scorer.record(self._seen("text", text)))[0]
 
     def score_many(
         self, texts: Iterable[str | bytes], *, prompt: str = "", unknown: UnknownPolicy = "error"
@@ -171,7 +171,7 @@ class TextModel:
 
     def _seen(self, name: str, text: str | bytes) -> str | bytes:
         text = checked_text(name, text, self.vocabulary.units)
-        return text if isinstance(text, bytes) else self.seen(text)
+        return text if isinstance(text, bytes) else self.normalize(text)
 
     def _prompt(self, prompt: str | bytes, name: str = "prompt") -> str:
         """Returns a prompt as characters, which for bytes that are not UTF-8 stand as lone surrogates."""
@@ -198,7 +198,7 @@ class TextModel:
             self.network,
             self.vocabulary,
             self.text,
-            prompt=self.seen(prompt),
+            prompt=self.normalize(prompt),
             unknown=unknown,
             check=check,
         )
@@ -228,7 +228,7 @@ class TextModel:
                 raise SettingError("carry", f"is the carry of an earlier `next`; got {type(carry).__name__}")
             text = self._prompt(text, "text")
             self._require_open(text)
-            stream = read_on(self.network, carry.stream_of(self.network), self.vocabulary.encode(self.seen(text)))
+            stream = read_on(self.network, carry.stream_of(self.network), self.vocabulary.encode(self.normalize(text)))
         units = self.vocabulary.units
         characters = self.vocabulary.characters if units == "chars" else bytes(range(256)).decode("latin-1")
         return prediction(self.network, stream, characters)
@@ -242,7 +242,7 @@ class TextModel:
 
     def _repr_html_(self) -> str:
         """Returns what a notebook shows."""
-        rows = (f"<tr><th>{escape(name)}</th><td>{escape(fact)}</td></tr>" for name, fact in described(self).items())
+        rows = (f"<tr><th>{escape(name)}</th><td>{escape(fact)}</td></tr>" for name, fact in summary(self).items())
         return f"<table>{''.join(rows)}</table>"
 
     @property
@@ -250,11 +250,11 @@ class TextModel:
         """The length of the windows that the model was trained on; None for a text read on and on."""
         return self.training.get("window")
 
-    def prepare(self, prompt: str = "", unknown: UnknownPolicy = "error", window: int | None = None) -> Prepared:
+    def prompted(self, prompt: str = "", unknown: UnknownPolicy = "error", window: int | None = None) -> PromptedModel:
         """Returns the model after it has read `prompt`, ready to write any number of texts from there."""
         window, token_ids = self.prompt_ids(prompt, unknown, window)
-        writer = self.writer
-        return Prepared(self, writer, self.vocabulary.decode(token_ids), read_prompt(writer, token_ids, window))
+        network = self.sampling_network
+        return PromptedModel(self, network, self.vocabulary.decode(token_ids), read_prompt(network, token_ids, window))
 
     def prompt_ids(
         self, prompt: str, unknown: UnknownPolicy = "error", window: int | None = None
@@ -268,7 +268,7 @@ class TextModel:
             window = require_count("window", window)
         window, prompt = window or self.window, self._prompt(prompt)
         self._require_open(prompt)
-        token_ids = self.vocabulary.encode(self.seen(prompt), unknown)
+        token_ids = self.vocabulary.encode(self.normalize(prompt), unknown)
         if window is not None and len(token_ids) < window:
             raise TooShortError(
                 f"the prompt has {len(token_ids)} characters, and a window of {window} is read for each new one: what "
@@ -278,15 +278,15 @@ class TextModel:
 
     def _require_open(self, prompt: str) -> None:
         """Makes sure that `prompt` does not end a record."""
-        end = record_end_in(self.seen(prompt), self.text)
+        end = record_end_in(self.normalize(prompt), self.text)
         if end is not None:
             raise UnknownCharacterError(
                 f"the prompt has {end!r}, which ends a record. Give the beginning of one record."
             )
 
     @property
-    def writer(self) -> Network:
-        """The network that writes: the character that stands for unknown ones it never chooses."""
+    def sampling_network(self) -> Network:
+        """The network that texts are sampled from: it never chooses the character that stands for unknown ones."""
         unknown, head = self.vocabulary.unknown_id, self.network.head
         if self.text.min_count == 1 or unknown is None or not isinstance(head, Dense):
             return self.network
@@ -294,7 +294,7 @@ class TextModel:
         bias[unknown] = -np.inf
         return replace(self.network, head=replace(head, bias=jnp.asarray(bias)))
 
-    def seen(self, text: str) -> str:
+    def normalize(self, text: str) -> str:
         """Returns `text` with newlines and case as in the text that the model was trained on."""
         if self.vocabulary.units == "bytes":
             return text
@@ -302,7 +302,7 @@ class TextModel:
 
     def unknown_characters(self, prompt: str) -> list[str]:
         """Returns the characters of `prompt` that the model does not know, in order."""
-        return self.vocabulary.unknown_characters(self.seen(prompt))
+        return self.vocabulary.unknown_characters(self.normalize(prompt))
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Writes the model file, in one step: at every moment `path` is the old file or the new one, whole.

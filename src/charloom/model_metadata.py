@@ -14,7 +14,7 @@ from charloom.printable import one_line, quoted
 from charloom.settings import NetworkSettings, TextSettings, Units
 from charloom.text import Vocabulary
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """The version of the model files that are written. Earlier ones are read as well; every other is refused."""
 
 MOST_WINDOW = 4_096
@@ -27,6 +27,17 @@ _ADDED_IN_VERSION_2 = {
     "cell_activation": "tanh",
     "last_cell_activation": None,
     "head": "dense",
+}
+
+_RENAMED_IN_VERSION_4 = {
+    "lanes": "batch_size",
+    "unroll_length": "sequence_length",
+    "updates": "steps",
+    "kept_update": "kept_step",
+    "update": "step",
+    "pace": "step_plan",
+    "weight_drop": "weight_dropout",
+    "cold_starts": "state_reset_probability",
 }
 
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
@@ -65,40 +76,42 @@ class _TrainedOn(Struct, frozen=True):
 
 
 class _Evaluation(Struct, frozen=True):
-    update: _Count = 0
+    step: _Count = 0
     train_nats_per_char: _Nats | None = None
     validation_nats_per_char: _Nats | None = None
 
 
 class _Sample(Struct, frozen=True):
-    update: _Count = 0
+    step: _Count = 0
     text: Annotated[str, Meta(max_length=100_000)] = ""
 
 
 class _Training(Struct, frozen=True):
     """What is known of the training; a later version may know more, which is kept and not used."""
 
-    updates: _Count = 0
-    kept_update: _Count = 0
+    steps: _Count = 0
+    kept_step: _Count = 0
+    machine: Annotated[dict[str, Annotated[str, Meta(max_length=1_000)]], Meta(max_length=100)] = {}
+    is_repeatable: bool = True
     train_chars: _Count = 0
     validation_chars: _Count = 0
     validation_nats_per_char: _Nats = 0.0
     history: Annotated[list[_Evaluation], Meta(max_length=100_000)] = []
     samples: Annotated[list[_Sample], Meta(max_length=1_000)] = []
     window: Annotated[int, Meta(ge=1, le=MOST_WINDOW)] = 1
-    lanes: _Count = 0
-    unroll_length: _Count = 0
+    batch_size: _Count = 0
+    sequence_length: _Count = 0
     dropout: _Share = 0.0
     learning_rate: _Positive = 1.0
     schedule: _Word = ""
     warmup: _Share = 0.0
-    weight_drop: _Share = 0.0
+    weight_dropout: _Share = 0.0
     weight_decay: Annotated[float, Meta(ge=0, lt=100)] = 0.0
     clip_norm: _Positive = 1.0
-    cold_starts: _Share = 0.0
+    state_reset_probability: _Share = 0.0
     epochs: _Positive | None = None
     budget: _Positive | None = None
-    pace: Annotated[tuple[tuple[_Count, _Count], ...], Meta(max_length=100_000)] = ()
+    step_plan: Annotated[tuple[tuple[_Count, _Count], ...], Meta(max_length=100_000)] = ()
     validation: _Positive | None = None
     patience: _Count | None = None
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
@@ -150,7 +163,9 @@ def model_metadata(found: Mapping[str, Any], path: Path) -> ModelMetadata:
     version = _version(found, path)
     if version == 1 and isinstance(found.get("model"), dict):
         found = {**found, "model": _ADDED_IN_VERSION_2 | found["model"]}
-    read = structured(found, _Metadata if version == FORMAT_VERSION else _EarlierMetadata, str(path), remedy=_REMEDY)
+    if version < 4 and isinstance(found.get("training"), dict):
+        found = {**found, "training": _in_todays_words(found["training"])}
+    read = structured(found, _EarlierMetadata if version < 3 else _Metadata, str(path), remedy=_REMEDY)
     section = "model"
     try:
         network = NetworkSettings(**to_builtins(read.model))
@@ -178,6 +193,19 @@ def _version(found: Mapping[str, Any], path: Path) -> int:
         f"{shown} has format version {quoted(version, 40)}, made by charloom {made_by}; charloom {__version__} reads "
         f"versions up to {FORMAT_VERSION}. Install the charloom that made it, or train again."
     )
+
+
+def _in_todays_words(training: dict[str, Any]) -> dict[str, Any]:
+    """Returns what an earlier version says of a training, in the words of version 4."""
+    renamed = _renamed(training)
+    for name in ("history", "samples"):
+        if isinstance(entries := renamed.get(name), list):
+            renamed[name] = [_renamed(entry) if isinstance(entry, dict) else entry for entry in entries]
+    return renamed
+
+
+def _renamed(values: dict[str, Any]) -> dict[str, Any]:
+    return {_RENAMED_IN_VERSION_4.get(name, name): value for name, value in values.items()}
 
 
 def _counted(found: Mapping[str, Any], read: Struct) -> dict[str, Any]:

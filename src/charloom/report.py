@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from charloom import __version__
-from charloom.description import described
-from charloom.distinct import KnownText
+from charloom.description import summary
 from charloom.inference import unit_outputs
 from charloom.model import TextModel
 from charloom.printable import shortened
-from charloom.reports import model_report, telling_units
+from charloom.reports import model_report, unit_probes
 from charloom.settings import SamplingSettings
 from charloom.text import Corpus, split_records
+from charloom.unique_samples import KnownText
 from charloom.units import bits_from_nats
 
 READ = 50_000
@@ -47,14 +47,14 @@ def report(model: TextModel, name: str, corpus: Corpus | None = None, why_not: s
         {
             "name": name,
             "version": __version__,
-            "facts": described(model),
+            "facts": summary(model),
             "settings": {
                 shortened(key): shortened(str(value))
                 for key, value in model.training.items()
                 if isinstance(value, int | float | str)
             },
-            "history": _told(model, "history", {"update", "train_nats_per_char", "validation_nats_per_char"}),
-            "progress": _told(model, "samples", {"update", "text"}),
+            "history": _told(model, "history", {"step", "train_nats_per_char", "validation_nats_per_char"}),
+            "progress": _told(model, "samples", {"step", "text"}),
             "samples": samples[:_TEXTS],
             "are_records": model.text.delimiter is not None,
             "speed": speed,
@@ -75,7 +75,7 @@ def _written(model: TextModel) -> tuple[list[str], dict[str, float]]:
     """Returns what the model writes, and how fast it writes and scores here, in characters a second, side by side."""
     characters = model.vocabulary.characters
     fill = "\n" if "\n" in characters or model.vocabulary.units == "bytes" else characters[0]
-    prepared, settings = model.prepare(fill * (model.window or 0)), SamplingSettings()
+    prompted, settings = model.prompted(fill * (model.window or 0)), SamplingSettings()
     count, length = _TEXTS if model.text.delimiter is None else _RECORDS, _LENGTH
     if model.window is not None:
         affordable = max(_LEAST_WRITTEN, _MOST_READ // model.window)
@@ -83,7 +83,7 @@ def _written(model: TextModel) -> tuple[list[str], dict[str, float]]:
         count = min(count, affordable // length)
     for _ in range(2):  # the first call compiles
         began = time.perf_counter()
-        writings = prepared.write_many(length, settings, seed=_SEED, stream_indexes=range(count))
+        writings = prompted.stream_many(length, settings, seed=_SEED, stream_indexes=range(count))
         texts = ["".join(one) for one in writings]
         writing = sum(map(len, texts)) / (time.perf_counter() - began)
     for _ in range(2):
@@ -146,7 +146,7 @@ def _units(model: TextModel, text: str) -> list[dict[str, Any]]:
     # Most cells put out numbers from -1 to 1, but ReLU's may run away, to infinity and beyond it.
     outputs = np.clip(np.nan_to_num(unit_outputs(model.network, token_ids, record_end=vocabulary.end_id)), -1e6, 1e6)
     shown = []
-    for one in telling_units(text, outputs)[:_SHOWN_UNITS]:
+    for one in unit_probes(text, outputs)[:_SHOWN_UNITS]:
         values = outputs[:, one.unit]
         excerpt = values[one.first : one.last] - np.median(values)
         largest = float(np.abs(excerpt).max()) or 1.0

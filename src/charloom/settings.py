@@ -159,68 +159,68 @@ class TrainingSettings:
     """How the network is trained.
 
     Attributes:
-        lanes: streams of the text that are read side by side.
-        unroll_length: characters a lane reads in one update (the truncated-BPTT span).
+        batch_size: streams of the text that are read side by side.
+        sequence_length: characters a row reads in one step (the truncated-BPTT span).
         dropout: share of each layer's outputs that is zeroed during training.
         learning_rate: the highest rate of the schedule.
-        schedule: "cosine" falls to zero at the last update, "constant" stays.
-        warmup: share of the updates over which the rate first rises from zero.
-        weight_drop: share of the recurrent weights that an update does without.
-        weight_decay: share of each matrix of weights that an update takes away, times the rate.
+        schedule: "cosine" falls to zero at the last step, "constant" stays.
+        warmup: share of the steps over which the rate first rises from zero.
+        weight_dropout: share of the recurrent weights that a step does without.
+        weight_decay: share of each matrix of weights that a step takes away, times the rate.
         clip_norm: gradients with a larger global norm are scaled down to it.
-        cold_starts: share of a lane's updates before which its state is zeroed. A lane reads on for the whole
+        state_reset_probability: share of a row's steps before which its state is zeroed. A row reads on for the whole
             run; a network that had only ever seen a warm state would be lost at the beginning of a text.
         epochs: passes over the training part; may be a fraction of one.
-        updates: optimizer steps.
-        budget: seconds that the whole run may take. At most one of `epochs`, `updates` and `budget`; none of them
+        steps: optimizer steps.
+        budget: seconds that the whole run may take. At most one of `epochs`, `steps` and `budget`; none of them
             means a budget that suits the text.
-        pace: of a run that ended by a budget and is made once more by `updates`: its plans, see
-            `charloom.training.Pace`; empty for a run that goes on evenly.
+        step_plan: of a run that ended by a budget and is made once more by `steps`: its plans, see
+            `charloom.training.StepPlan`; empty for a run that goes on evenly.
         validation: below 1 a share of the text, from 1 a count of characters or of records; None means 0.1, and
             at most 500,000 characters.
-        patience: evaluations in a row without an improvement that end the run; None for all updates.
+        patience: evaluations in a row without an improvement that end the run; None for all steps.
         seed: of the initial weights and of dropout.
     """
 
-    lanes: int = 16
-    unroll_length: int = 64
+    batch_size: int = 16
+    sequence_length: int = 64
     dropout: float = 0.1
     learning_rate: float = 0.006
     schedule: Schedule = "cosine"
     warmup: float = 0.05
-    weight_drop: float = 0.0
+    weight_dropout: float = 0.0
     weight_decay: float = 0.0
     clip_norm: float = 1.0
-    cold_starts: float = 0.01
+    state_reset_probability: float = 0.01
     epochs: float | None = None
-    updates: int | None = None
+    steps: int | None = None
     budget: float | None = None
-    pace: tuple[tuple[int, int], ...] = ()
+    step_plan: tuple[tuple[int, int], ...] = ()
     validation: float | None = None
     patience: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("lanes", "unroll_length"):
+        for name in ("batch_size", "sequence_length"):
             _require_count(self, name)
         _require_choice(self, "schedule", get_args(Schedule))
         _require_number(self, "dropout", least=0.0, below=1.0)
         _require_number(self, "learning_rate", above=0.0, most=1e38)
-        _require_number(self, "cold_starts", least=0.0, below=1.0)
+        _require_number(self, "state_reset_probability", least=0.0, below=1.0)
         _require_number(self, "warmup", least=0.0, below=1.0)
-        _require_number(self, "weight_drop", least=0.0, most=0.99)
+        _require_number(self, "weight_dropout", least=0.0, most=0.99)
         _require_number(self, "weight_decay", least=0.0, below=100.0)
         _require_number(self, "clip_norm", above=0.0, most=1e38)
         if self.epochs is not None:
             _require_number(self, "epochs", above=0.0, most=1e9)
-        if self.updates is not None:
-            _require_count(self, "updates")
+        if self.steps is not None:
+            _require_count(self, "steps")
         if self.budget is not None:
             _require_number(self, "budget", above=0.0, most=1e9)
-        lengths = [name for name in ("updates", "budget", "epochs") if getattr(self, name) is not None]
+        lengths = [name for name in ("steps", "budget", "epochs") if getattr(self, name) is not None]
         if len(lengths) > 1:
             raise SettingError(lengths[0], f"and {lengths[1]} both say how long to train: give one")
-        self._require_pace()
+        self._require_step_plan()
         if self.validation is not None:
             _require_number(self, "validation", above=0.0)
             if self.validation >= 1 and self.validation != int(self.validation):
@@ -232,33 +232,31 @@ class TrainingSettings:
             _require_count(self, "patience")
         _set(self, "seed", require_seed(self.seed))
 
-    def _require_pace(self) -> None:
+    def _require_step_plan(self) -> None:
         try:
             plans = tuple(
                 (
-                    arguments.whole_number("pace", update, 0, MOST_COUNT),
-                    arguments.whole_number("pace", all_, 0, MOST_COUNT),
+                    arguments.whole_number("step_plan", step, 0, MOST_COUNT),
+                    arguments.whole_number("step_plan", all_, 0, MOST_COUNT),
                 )
-                for update, all_ in self.pace
+                for step, all_ in self.step_plan
             )
         except (TypeError, ValueError):
             raise SettingError(
-                "pace", f"must be pairs of whole numbers from 0 to {MOST_COUNT:,}, got {quoted(self.pace)}"
+                "step_plan", f"must be pairs of whole numbers from 0 to {MOST_COUNT:,}, got {quoted(self.step_plan)}"
             ) from None
-        _set(self, "pace", plans)
+        _set(self, "step_plan", plans)
         if not plans:
             return
-        begins = [update for update, _ in plans]
-        if begins != sorted(set(begins)) or begins[0] != 0 or any(update >= planned for update, planned in plans):
+        begins = [step for step, _ in plans]
+        if begins != sorted(set(begins)) or begins[0] != 0 or any(step >= planned for step, planned in plans):
             raise SettingError(
-                "pace", "must be pairs of an update, ascending from 0, and of a larger count of all updates"
+                "step_plan", "must be pairs of a step, ascending from 0, and of a larger count of all steps"
             )
         if any(planned <= after for (_, planned), (after, _) in itertools.pairwise(plans)):
-            raise SettingError("pace", "has a plan that begins after the one before it ended")
-        if plans[-1][1] != self.updates:
-            raise SettingError(
-                "pace", f"ends after {plans[-1][1]:,} updates, and updates are {self.updates}: give both"
-            )
+            raise SettingError("step_plan", "has a plan that begins after the one before it ended")
+        if plans[-1][1] != self.steps:
+            raise SettingError("step_plan", f"ends after {plans[-1][1]:,} steps, and steps are {self.steps}: give both")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,8 +22,8 @@ from charloom.settings import NetworkSettings, TrainingSettings
 from charloom.training import Notice, Progress, follow
 from tests.output_policy import CASES, CONTENTS, OWN, TEXT, model, play
 
-TINY = {"hidden": 4, "embedding": 2, "lanes": 1, "unroll": 8}
-OPTIONS = [str(word) for name, value in TINY.items() for word in (f"--{name}", value)]
+TINY = {"hidden": 4, "embedding": 2, "batch_size": 1, "sequence_length": 8}
+OPTIONS = [str(word) for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", value)]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -119,7 +119,7 @@ def test_what_comes_to_stand_there_meanwhile_is_left_alone_and_no_model_lost(tmp
         sources=(tmp_path / "book.txt",),
         out=out,
         network=NetworkSettings(hidden=4, embedding=2),
-        training=TrainingSettings(lanes=1, unroll_length=8, updates=20),
+        training=TrainingSettings(batch_size=1, sequence_length=8, steps=20),
     )
     notices = []
 
@@ -132,7 +132,7 @@ def test_what_comes_to_stand_there_meanwhile_is_left_alone_and_no_model_lost(tmp
     result = follow(run_training(settings), on_event)
     assert out.read_bytes() == CONTENTS["another's safetensors"]
     assert result.out == tmp_path / "m.model.safetensors"
-    assert cl.load(result.out).training["updates"] == 20
+    assert cl.load(result.out).training["steps"] == 20
     assert any("is taken by now: the model is written to" in notice for notice in notices)
 
 
@@ -143,7 +143,7 @@ def test_a_resumed_run_knows_its_model_and_keeps_anothers(tmp_path):
         sources=(tmp_path / "book.txt",),
         out=out,
         network=NetworkSettings(hidden=4, embedding=2),
-        training=TrainingSettings(lanes=1, unroll_length=8, updates=400),
+        training=TrainingSettings(batch_size=1, sequence_length=8, steps=400),
         folder=folder,
     )
     events = []
@@ -173,7 +173,7 @@ def test_a_run_folder_keeps_what_is_not_its_own(tmp_path):
         with pytest.raises(OutputError, match="another charloom is at work"):
             RunFolder.opened(tmp_path, fresh=True).__enter__()
     with pytest.raises(OutputError, match="the run keeps a file of that name"):
-        cl.train(__file__, out=tmp_path / "run.json", run=tmp_path, updates=1, **TINY)
+        cl.train(__file__, out=tmp_path / "run.json", run=tmp_path, steps=1, **TINY)
 
 
 def test_a_file_with_the_locks_name_is_not_emptied(tmp_path):
@@ -245,29 +245,30 @@ def test_the_printed_commands_work_when_pasted(tmp_path):
     (tmp_path / name).write_text(TEXT)
     done = charloom("train", *OPTIONS, "--budget", "60s", "--patience", "1", "--run", "-r", "--", name, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    (again,) = [line.partition(": ")[2] for line in done.stderr.splitlines() if line.startswith("The same again: ")]
+    (again,) = [line.partition(": ")[2] for line in done.stderr.splitlines() if line.startswith("To train it again: ")]
     (following,) = [line.partition(": ")[2] for line in done.stdout.splitlines() if line.startswith("Next: ")]
     whole = (tmp_path / name.replace(".txt", ".safetensors")).read_bytes()
     for command in (again, following, f"charloom train --resume {shell_path('-r')}"):
         words = command.replace("charloom", f"{shlex.quote(sys.executable)} -m charloom", 1)
         pasted = subprocess.run(["bash", "-c", words], cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert pasted.returncode == 0, pasted.stderr
-    assert (tmp_path / name.replace(".txt", ".safetensors")).read_bytes() == whole
+    for made in (name.replace(".txt", ".safetensors"), "NEW.safetensors"):
+        assert (tmp_path / made).read_bytes() == whole
     assert not list(tmp_path.glob("*previous*"))  # the same model once more
 
 
 def test_a_page_of_a_text_that_is_a_page(tmp_path):
     (tmp_path / "book.html").write_text(TEXT)
     for _ in range(2):
-        done = charloom("train", "book.html", "--report", "--updates", "1", *OPTIONS, cwd=tmp_path)
+        done = charloom("train", "book.html", "--report", "--steps", "1", *OPTIONS, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "book.report.html: a report" in done.stderr
     names = ["book.html", "book.report.html", "book.safetensors"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert (tmp_path / "book.html").read_text() == TEXT
-    done = charloom("train", "book.html", "--seed", "1", "--updates", "1", *OPTIONS, cwd=tmp_path)
+    done = charloom("train", "book.html", "--seed", "1", "--steps", "1", *OPTIONS, cwd=tmp_path)
     assert "the earlier model that stood there is kept as book.previous.safetensors" in done.stderr
-    done = charloom("train", "book.html", "--seed", "2", "--force", "--updates", "1", *OPTIONS, cwd=tmp_path)
+    done = charloom("train", "book.html", "--seed", "2", "--force", "--steps", "1", *OPTIONS, cwd=tmp_path)
     assert "previous" not in done.stderr
     assert len(list(tmp_path.glob("*previous*"))) == 1
 

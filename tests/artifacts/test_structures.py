@@ -19,7 +19,7 @@ class Box:
 
 
 class Evaluation(Struct, frozen=True, forbid_unknown_fields=True):
-    update: Annotated[int, Meta(ge=0, le=100)]
+    step: Annotated[int, Meta(ge=0, le=100)]
     nats: float | None = None
     how: Literal["a", "b"] = "a"
 
@@ -27,7 +27,7 @@ class Evaluation(Struct, frozen=True, forbid_unknown_fields=True):
 class Run(Struct, frozen=True, forbid_unknown_fields=True):
     history: list[Evaluation] = []
     names: dict[str, int] = {}
-    pace: tuple[tuple[int, int], ...] = ()
+    step_plan: tuple[tuple[int, int], ...] = ()
     model: NetworkSettings | None = None
     box: Box | None = None
 
@@ -39,18 +39,18 @@ class Run(Struct, frozen=True, forbid_unknown_fields=True):
         ({"history": 5}, "history is 5, expected a list"),
         ({"box": {"size": {}}}, "box.size is {}, expected an integer"),
         ({"names": {"a": {"b": 1}}}, "names[...] has a value that is not as expected, expected an integer"),
-        ({"history": [{"update": {}}]}, "history[0].update is {}, expected an integer"),
-        ({"history": [{"update": "x"}]}, "history[0].update is 'x', expected an integer"),
-        ({"history": [{"update": True}]}, "history[0].update is True, expected an integer"),
-        ({"history": [{"update": 1.5}]}, "history[0].update is 1.5, expected an integer"),
-        ({"history": [{"update": 101}]}, "history[0].update is 101, expected an integer <= 100"),
-        ({"history": [{"update": 10**5000}]}, "history[0].update is an integer of 16,610 bits, expected an integer"),
-        ({"history": [{}]}, "history[0].update is missing"),
-        ({"history": [{"update": 1, "x\x1b": 2}]}, r"history[0].x\x1b is not a field that this version knows"),
-        ({"history": [{"update": 1, "nats": "x"}]}, "history[0].nats is 'x', expected a number or null"),
-        ({"history": [{"update": 1, "how": "c"}]}, "history[0].how is 'c', which this version does not know"),
+        ({"history": [{"step": {}}]}, "history[0].step is {}, expected an integer"),
+        ({"history": [{"step": "x"}]}, "history[0].step is 'x', expected an integer"),
+        ({"history": [{"step": True}]}, "history[0].step is True, expected an integer"),
+        ({"history": [{"step": 1.5}]}, "history[0].step is 1.5, expected an integer"),
+        ({"history": [{"step": 101}]}, "history[0].step is 101, expected an integer <= 100"),
+        ({"history": [{"step": 10**5000}]}, "history[0].step is an integer of 16,610 bits, expected an integer"),
+        ({"history": [{}]}, "history[0].step is missing"),
+        ({"history": [{"step": 1, "x\x1b": 2}]}, r"history[0].x\x1b is not a field that this version knows"),
+        ({"history": [{"step": 1, "nats": "x"}]}, "history[0].nats is 'x', expected a number or null"),
+        ({"history": [{"step": 1, "how": "c"}]}, "history[0].how is 'c', which this version does not know"),
         ({"names": {"a]`": "x"}}, "names[...] has a value that is not as expected, expected an integer"),
-        ({"pace": [[1, 2], [1]]}, "pace[1] is [1], expected a list of length 2"),
+        ({"step_plan": [[1, 2], [1]]}, "step_plan[1] is [1], expected a list of length 2"),
         ({"model": {"hidden": 0}}, "model.hidden must be a whole number from 1 to 16,384, got 0"),
         ({"model": {"hidden": "a\nb"}}, r"model.hidden is 'a\nb', expected an integer"),
         ({"model": {"new": 1}}, "model.new is not a field that this version knows"),
@@ -73,7 +73,7 @@ def test_the_remedy_follows_and_values_are_cut():
 
 
 def test_whole_floats_are_integers_and_integers_are_floats():
-    found = structured({"history": [{"update": 5.0, "nats": 2}], "box": {"size": 3.0, "weight": 2.0}}, Run, "x")
+    found = structured({"history": [{"step": 5.0, "nats": 2}], "box": {"size": 3.0, "weight": 2.0}}, Run, "x")
     assert found == Run(history=[Evaluation(5, 2.0)], box=Box(3, 2.0))
     assert type(found.history[0].nats) is float
     assert type(found.box.size) is int

@@ -8,7 +8,7 @@ import pytest
 from tests.cli.forks import command_through
 
 TEXT = "the quick brown fox\njumps over the lazy dog\n" * 60
-QUICK = ("--hidden", "32", "--embedding", "8", "--lanes", "4", "--unroll", "16")
+QUICK = ("--hidden", "32", "--embedding", "8", "--batch-size", "4", "--sequence-length", "16")
 
 Command = Callable[..., subprocess.CompletedProcess]
 
@@ -67,7 +67,7 @@ def book(tmp_path_factory):
 @pytest.fixture(scope="session")
 def model_file(charloom, book, tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "book.safetensors"
-    done = charloom("train", book, "--out", path, "--updates", 600, "--learning-rate", 0.01, *QUICK)
+    done = charloom("train", book, "--out", path, "--steps", 600, "--learning-rate", 0.01, *QUICK)
     assert done.returncode == 0, done.stderr
     return path
 

@@ -59,7 +59,7 @@ def charloom(folder, monkeypatch, capsys):
         ("utf-16.txt", ("--encoding", "utf-16")),
         ("utf-16.txt", ("--encoding", "utf-16", "--per", "line")),
         ("cp1252.txt", ("--encoding", "cp1252", "--per", "line")),
-        ("cp1252.txt", ("--encoding", "cp1252", "--adapt")),
+        ("cp1252.txt", ("--encoding", "cp1252", "--dynamic-evaluation")),
         ("cp1252.txt", ("--encoding", "cp1252", "--html", "page.html")),
     ],
 )
@@ -142,7 +142,7 @@ def test_standard_input_has_an_encoding_too(folder):
 
 def test_a_report_at_the_end_of_training_reads_the_text_as_training_did(charloom):
     status, _, err = charloom(
-        "train", "cp1252.txt", "--encoding", "cp1252", "--updates", "2", "--hidden", "8", "--report",
+        "train", "cp1252.txt", "--encoding", "cp1252", "--steps", "2", "--hidden", "8", "--report",
         "--out", "trained.safetensors",
     )  # fmt: skip
     assert status == 0, err

@@ -116,7 +116,7 @@ def damage(data, kind):
     if kind == "text":
         return b"once upon a time " * 20
     changes = {
-        "version": (b'\\"format_version\\":3', b'\\"format_version\\":9'),
+        "version": (b'\\"format_version\\":4', b'\\"format_version\\":9'),
         "missing": (b'"head.bias"', b'"head.bios"'),
         "shape": (b'\\"hidden\\":32', b'\\"hidden\\":33'),
         "cell": (b'\\"cell\\":\\"lstm\\"', b'\\"cell\\":\\"lstn\\"'),

@@ -21,7 +21,7 @@ def names(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(charloom, names):
     path = names.with_name("names.safetensors")
-    done = charloom("train", names, "--records", "--out", path, "--updates", 400, "--learning-rate", 0.01, *QUICK)
+    done = charloom("train", names, "--records", "--out", path, "--steps", 400, "--learning-rate", 0.01, *QUICK)
     assert done.returncode == 0, done.stderr
     assert "162 records (1,134 characters) to train on, 18 records (126 characters) to validate on" in done.stderr
     return path
@@ -83,7 +83,7 @@ def test_records_between_delimiters_may_have_several_lines(charloom, tmp_path):
     poems = tmp_path / "poems.txt"
     poems.write_text("%".join(f"{name}\n{name}\n" for name in NAMES))
     out = tmp_path / "poems.safetensors"
-    done = charloom("train", poems, "--delimiter", "%", "--out", out, "--updates", 150, *QUICK)
+    done = charloom("train", poems, "--delimiter", "%", "--out", out, "--steps", 150, *QUICK)
     assert done.returncode == 0, done.stderr
     done = charloom("generate", out, "--count", 2, "--seed", 1)
     assert "\n" in done.stdout
@@ -110,7 +110,7 @@ def test_a_run_of_records_goes_on_with_them_and_with_no_others(charloom, names, 
     def train(*options):
         return charloom("train", *options, cwd=tmp_path)
 
-    assert train(names, "--records", "--updates", 60, "--run", "run", "--out", "a.safetensors", *QUICK).returncode == 0
+    assert train(names, "--records", "--steps", 60, "--run", "run", "--out", "a.safetensors", *QUICK).returncode == 0
     assert_refused(train("--resume", "run", "--delimiter", ";"), 1, "--delimiter is")
     done = train("--resume", "run", "--records")
     assert done.returncode == 0, done.stderr
@@ -121,7 +121,7 @@ def test_thousands_of_characters_train_and_are_written(charloom, tmp_path):
     common = "".join(map(chr, range(0x4E00, 0x4E00 + 3000))) + "\U0001f468\u200d\U0001f469\u200d\U0001f467"
     (tmp_path / "t.txt").write_text(common * 2 + "\u9fa5")
     out = tmp_path / "m.safetensors"
-    done = charloom("train", tmp_path / "t.txt", "--min-count", 2, "--out", out, "--updates", 10, *QUICK)
+    done = charloom("train", tmp_path / "t.txt", "--min-count", 2, "--out", out, "--steps", 10, *QUICK)
     assert done.returncode == 0, done.stderr
     assert "fewer than 2 times: '\u9fa5' (U+9FA5)" in done.stderr
     done = charloom("generate", out, "--prompt", "\u4e00\U0001f468\u200d\U0001f469", "--length", 50, "--seed", 1)

@@ -22,10 +22,10 @@ def pages(charloom, model_file, book, tmp_path_factory):
 def test_a_report_tells_what_is_known_of_a_model(pages, model_file):
     html, training = (pages / "alone.html").read_text(), load(model_file).training
     assert "book.txt, 2,640 characters" in html
-    assert f"update {training['kept_update']:,} of {training['updates']:,}" in html
+    assert f"step {training['kept_step']:,} of {training['steps']:,}" in html
     assert re.search(r'alt="Curves of \d+ evaluations. training: from [\d.]+ to [\d.]+ bits', html)
     for sample in training["samples"]:
-        assert f"after {sample['update']:,} updates" in html
+        assert f"after {sample['step']:,} steps" in html
     assert "no text was given" in html
     assert 'aria-label="A map of 28 characters' in html
     assert not re.search(r"""https?://(?!www\.w3\.org)|@import|<script""", html)
@@ -60,7 +60,7 @@ def test_it_opens_in_a_browser(pages, name, width):
 def test_training_ends_with_a_report(charloom, tmp_path, options):
     text, out = tmp_path / "text.txt", tmp_path / "model.safetensors"
     text.write_text("".join(f"line {number} of many\n" for number in range(200)))
-    done = charloom("train", text, "--out", out, "--updates", 30, "--report", *options, *QUICK)
+    done = charloom("train", text, "--out", out, "--steps", 30, "--report", *options, *QUICK)
     assert done.returncode == 0, done.stderr
     html = (tmp_path / "model.html").read_text()
     assert "text.txt" in html
@@ -75,12 +75,12 @@ def test_training_ends_with_a_report(charloom, tmp_path, options):
 
 def test_a_text_from_a_pipe_is_read_once(charloom, book, tmp_path):
     out = tmp_path / "model.safetensors"
-    done = charloom("train", "-", "--out", out, "--updates", 5, "--report", *QUICK, stdin=TEXT)
+    done = charloom("train", "-", "--out", out, "--steps", 5, "--report", *QUICK, stdin=TEXT)
     assert done.returncode == 0, done.stderr
     assert "it came from a pipe, and is read once" in (tmp_path / "model.html").read_text()
     os.mkfifo(tmp_path / "pipe")
     with subprocess.Popen(["sh", "-c", f"cat {book} > {tmp_path}/pipe"]) as writer:
-        done = charloom("train", tmp_path / "pipe", "--out", out, "--updates", 5, "--report", *QUICK)
+        done = charloom("train", tmp_path / "pipe", "--out", out, "--steps", 5, "--report", *QUICK)
         assert writer.wait(20) == 0
     assert done.returncode == 0, done.stderr
     assert "it came from a pipe, and is read once" in (tmp_path / "model.html").read_text()

@@ -23,7 +23,7 @@ NO_NETWORK = {"CHARLOOM_DATA": "", "HTTPS_PROXY": "http://127.0.0.1:9", "https_p
 
 @pytest.fixture(scope="session")
 def alphabet(charloom, tmp_path_factory):
-    """A folder with the quick run of two rungs that need no corpus."""
+    """A folder with the quick run of two experiments that need no corpus."""
     out = tmp_path_factory.mktemp("results") / "alphabet"
     done = charloom("reproduce", "--quick", "alphabet/stateful", "alphabet/three_to_one", "--out", out)
     assert done.returncode == 0, done.stderr
@@ -45,18 +45,18 @@ def test_results_are_as_promised(alphabet):
     assert results["version"] == __version__
     assert results["machine"]["cores"] >= 1
     assert list(results["studies"]) == ["alphabet"]
-    rungs = results["studies"]["alphabet"]
-    assert list(rungs) == ["three_to_one", "stateful"]  # in the publication's order
-    for rung in rungs.values():
+    experiments = results["studies"]["alphabet"]
+    assert list(experiments) == ["three_to_one", "stateful"]  # in the publication's order
+    for experiment in experiments.values():
         promised = {"losses", "published_losses", "accuracy", "parameters", "seconds_per_epoch", "samples"}
-        assert promised <= set(rung)
-        assert 0 <= rung["accuracy"] <= 1
-        assert rung["losses"][-1] < 0.5 * rung["losses"][0]
-    assert len(rungs["stateful"]["losses"]) == 300
+        assert promised <= set(experiment)
+        assert 0 <= experiment["accuracy"] <= 1
+        assert experiment["losses"][-1] < 0.5 * experiment["losses"][0]
+    assert len(experiments["stateful"]["losses"]) == 300
     assert load(alphabet / "alphabet/stateful/model.safetensors").settings.hidden == 16
 
 
-def test_a_rung_comes_to_the_same_where_jax_computes_in_64_bits(charloom, alphabet, tmp_path):
+def test_a_experiment_comes_to_the_same_where_jax_computes_in_64_bits(charloom, alphabet, tmp_path):
     done = charloom("reproduce", "--quick", "alphabet/stateful", "--out", tmp_path, JAX_ENABLE_X64="1")
     assert done.returncode == 0, done.stderr
     wide, wanted = (results_of(folder)["studies"]["alphabet"]["stateful"] for folder in (tmp_path, alphabet))
@@ -86,7 +86,7 @@ class Page(HTMLParser):
 def test_the_report_is_one_page_that_needs_nothing_else(alphabet):
     page = Page((alphabet / "report.html").read_text())
     images = [attributes for tag, attributes in page.tags if tag == "img"]
-    assert len(images) == 4  # a curve and a diagram for each rung
+    assert len(images) == 4  # a curve and a diagram for each experiment
     for image in images:
         assert image["src"].startswith("data:image/svg+xml;base64,")
         assert len(image["alt"]) > 30
@@ -112,7 +112,7 @@ def test_what_is_done_is_not_done_again(charloom, copy):
     ("arguments", "words"),
     [
         (("nietzshe",), ["'nietzshe' is unknown", "did you mean nietzsche?", "english-major (relu_logits"]),
-        (("alphabet/rnn",), ["alphabet has no rung 'rnn'", "one_to_one, three_to_one"]),
+        (("alphabet/rnn",), ["alphabet has no experiment 'rnn'", "one_to_one, three_to_one"]),
         (("--quick", "--full"), ["--quick and --full exclude each other"]),
         (("--seed", "-1"), ["--seed must be a whole number"]),
         (("--threads", "0"), ["--threads must be"]),
@@ -155,7 +155,7 @@ def test_results_of_something_else_are_left_alone(charloom, copy):
         ("studies.alphabet", 3, "studies.* 3, expected an object|studies.*not as expected"),
         ("studies.novels", {}, None),
         ("studies.alphabet.stateful", [], "expected an object"),
-        ("studies.alphabet.rnn", "stateful", "studies.alphabet.rnn is not a rung"),
+        ("studies.alphabet.rnn", "stateful", "studies.alphabet.rnn is not an experiment"),
         ("studies.alphabet.stateful.losses", [], "losses.*length >= 1"),
         ("studies.alphabet.stateful.losses", ["1"], r"losses\S* (is '1'|has a value)"),
         ("studies.alphabet.stateful.losses", ..., "losses is missing"),
@@ -236,9 +236,9 @@ def test_force_throws_another_runs_results_away(charloom, copy):
 
 def test_without_its_corpus_a_study_is_left_out_and_the_others_are_done(charloom, tmp_path):
     out = tmp_path / "out"
-    rungs = ("nietzsche/char3", "nietzsche/char_loop", "alphabet/stateful")
+    experiments = ("nietzsche/char3", "nietzsche/char_loop", "alphabet/stateful")
     elsewhere = {**NO_NETWORK, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    done = charloom("reproduce", "--quick", *rungs, "--out", out, **elsewhere)
+    done = charloom("reproduce", "--quick", *experiments, "--out", out, **elsewhere)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     last = done.stderr.splitlines()[-1]
@@ -273,10 +273,10 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(charloom, tmp_path, data_fold
     assert again.returncode == 0, again.stderr
     assert "going on after epoch" in again.stderr
     assert "epoch   1 of 3" not in again.stderr
-    rung = results_of(tmp_path)["studies"]["nietzsche"]["char_loop"]
-    assert len(rung["losses"]) == 3
-    assert [sample["prompt"] for sample in rung["samples"]] == ["for thos", "queens a"]
-    assert rung["parameters"] == 93_843
+    experiment = results_of(tmp_path)["studies"]["nietzsche"]["char_loop"]
+    assert len(experiment["losses"]) == 3
+    assert [sample["prompt"] for sample in experiment["samples"]] == ["for thos", "queens a"]
+    assert experiment["parameters"] == 93_843
 
 
 def test_help_names_the_studies(charloom):

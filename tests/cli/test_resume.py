@@ -47,7 +47,7 @@ def wait_for(path, process):
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_leaves_a_checkpoint_to_go_on_from(charloom, book, tmp_path, number, status):
-    process = begun(tmp_path, book, *QUICK, "--updates", 500_000, "--run", "run", "--out", "m.safetensors")
+    process = begun(tmp_path, book, *QUICK, "--steps", 500_000, "--run", "run", "--out", "m.safetensors")
     try:
         wait_for(tmp_path / "m.safetensors", process)
         process.send_signal(number)
@@ -57,7 +57,7 @@ def test_a_signal_leaves_a_checkpoint_to_go_on_from(charloom, book, tmp_path, nu
     assert process.returncode == status, err
     assert "Resume with: charloom train --resume run" in err
     assert "Traceback" not in err
-    assert load(tmp_path / "m.safetensors").training["kept_update"] > 0
+    assert load(tmp_path / "m.safetensors").training["kept_step"] > 0
     assert list((tmp_path / "run").glob("checkpoint-*.safetensors"))
 
 
@@ -65,7 +65,7 @@ def test_a_signal_leaves_a_checkpoint_to_go_on_from(charloom, book, tmp_path, nu
 def test_a_terminal_that_is_closed_leaves_a_checkpoint_and_the_model(book, tmp_path):
     master, terminal = os.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM, "train", str(book), *map(str, QUICK), "--updates", "500000", "--run", "run"],
+        [sys.executable, "-c", _PROGRAM, "train", str(book), *map(str, QUICK), "--steps", "500000", "--run", "run"],
         cwd=tmp_path,
         stdin=terminal,
         stdout=terminal,
@@ -88,7 +88,7 @@ def test_a_terminal_that_is_closed_leaves_a_checkpoint_and_the_model(book, tmp_p
 
 
 def test_a_pipe_is_kept_to_go_on_with(charloom, tmp_path):
-    done = charloom("train", "-", *QUICK, "--updates", 30, "--run", "run", stdin=TEXT, cwd=tmp_path)
+    done = charloom("train", "-", *QUICK, "--steps", 30, "--run", "run", stdin=TEXT, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     model = (tmp_path / "model.safetensors").read_bytes()
     for checkpoint in (tmp_path / "run").glob("checkpoint-*"):
@@ -99,7 +99,7 @@ def test_a_pipe_is_kept_to_go_on_with(charloom, tmp_path):
 
 
 def test_what_cannot_be_gone_on_with_is_refused_in_a_line(charloom, book, tmp_path):
-    assert charloom("train", book, *QUICK, "--updates", 2, "--run", "run", cwd=tmp_path).returncode == 0
+    assert charloom("train", book, *QUICK, "--steps", 2, "--run", "run", cwd=tmp_path).returncode == 0
     differs = charloom("train", "--resume", "run", "--hidden", 48, "--seed", 1, cwd=tmp_path)
     assert_refused(differs, 1, "--hidden is 32 there, 48 here; --seed is 0 there, 1 here")
     differs = charloom("train", "--resume", "run", "--clip-norm", 2, "--state-reset-probability", 0.5, cwd=tmp_path)
@@ -119,13 +119,13 @@ def test_what_cannot_be_gone_on_with_is_refused_in_a_line(charloom, book, tmp_pa
 
 
 def test_kills_at_random_moments_lose_nothing():
-    told = kill(3, updates=8_000)
+    told = kill(3, steps=8_000)
     assert told.startswith("3 kills: no model lost, no resume that differs")
     assert "3 × 2 checkpoints" in told or "× 1 checkpoints" in told
 
 
 def test_event_files_have_what_the_metrics_have(charloom, book, tmp_path):
-    done = charloom("train", book, *QUICK, "--updates", 20, "--run", "run", "--tensorboard", cwd=tmp_path)
+    done = charloom("train", book, *QUICK, "--steps", 20, "--run", "run", "--tensorboard", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (path,) = (tmp_path / "run" / "tensorboard").iterdir()
     plotted = {}
@@ -138,19 +138,19 @@ def test_event_files_have_what_the_metrics_have(charloom, book, tmp_path):
             plotted.setdefault(value.tag, {})[event.step] = value.simple_value
     metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert plotted["validation/bits_per_char"] == {
-        line["update"]: pytest.approx(line["validation_bits_per_char"]) for line in metrics
+        line["step"]: pytest.approx(line["validation_bits_per_char"]) for line in metrics
     }
     assert max(plotted["training/bits_per_char"]) == 20
     assert_refused(charloom("train", book, "--tensorboard"), 2, "--tensorboard writes into a run's folder")
 
 
 def test_ctrl_c_while_a_text_is_encoded_ends_at_once(book, tmp_path):
-    first = begun(tmp_path, book, *QUICK, "--updates", 1, "--cache", "cache")
+    first = begun(tmp_path, book, *QUICK, "--steps", 1, "--cache", "cache")
     first.communicate(timeout=60)
     assert first.returncode == 0
     (entry,) = (tmp_path / "cache").iterdir()
     with alone_in(entry):  # as if another process were at it
-        process = begun(tmp_path, book, *QUICK, "--updates", 1, "--cache", "cache")
+        process = begun(tmp_path, book, *QUICK, "--steps", 1, "--cache", "cache")
         try:
             assert "is waited for" in process.stderr.readline()
             process.send_signal(signal.SIGINT)

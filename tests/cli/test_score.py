@@ -59,16 +59,16 @@ def test_a_score_is_the_mean_over_every_character(charloom, model_file, rest):
 
 def test_a_model_that_keeps_learning_is_a_figure_apart(charloom, model_file, rest):
     plain = json.loads(charloom("score", model_file, rest, "--json").stdout)
-    done = charloom("score", model_file, rest, "--adapt", "--json")
+    done = charloom("score", model_file, rest, "--dynamic-evaluation", "--json")
     report = json.loads(done.stdout)
     assert {key: report[key] for key in plain} == plain
     # It learns the one word that it did not know.
-    assert report["adapted_nats_per_char"] < 0.95 * report["nats_per_char"]
-    assert report["adapted_bits_per_char"] == pytest.approx(report["adapted_nats_per_char"] / math.log(2))
-    assert "while it keeps learning: " in charloom("score", model_file, rest, "--adapt").stdout
-    # An unroll of 64 characters is scored before anything is learnt from it.
-    first = json.loads(charloom("score", model_file, "-", "--adapt", "--json", stdin=REST[:64]).stdout)
-    assert first["adapted_nats_per_char"] == pytest.approx(first["nats_per_char"], abs=1e-5)
+    assert report["dynamic_nats_per_char"] < 0.95 * report["nats_per_char"]
+    assert report["dynamic_bits_per_char"] == pytest.approx(report["dynamic_nats_per_char"] / math.log(2))
+    assert "while it keeps learning: " in charloom("score", model_file, rest, "--dynamic-evaluation").stdout
+    # A sequence of 64 characters is scored before anything is learnt from it.
+    first = json.loads(charloom("score", model_file, "-", "--dynamic-evaluation", "--json", stdin=REST[:64]).stdout)
+    assert first["dynamic_nats_per_char"] == pytest.approx(first["nats_per_char"], abs=1e-5)
 
 
 def test_unknown_characters_are_told(charloom, model_file, tmp_path):
@@ -92,10 +92,10 @@ def test_what_cannot_be_scored_is_refused(charloom, model_file, rest, tmp_path):
         ("--per", "line", "--top", 0),
         ("--per", "line", "--above", "nan"),
         ("--per", "word"),
-        ("--per", "file", "--adapt"),
-        ("--prompt", "the", "--adapt"),
+        ("--per", "file", "--dynamic-evaluation"),
+        ("--prompt", "the", "--dynamic-evaluation"),
         ("--against", model_file, "--per", "char"),
-        ("--against", model_file, "--adapt"),
+        ("--against", model_file, "--dynamic-evaluation"),
         ("--by", "peak"),
         ("--per", "line", "--by", "peak", "--against", model_file),
     ):
@@ -245,7 +245,7 @@ def test_bytes_and_characters(charloom, model_file, book, tmp_path):
     refused = charloom("score", model_file, tmp_path / "cp1252.txt")
     assert_refused(refused, 1, "cannot decode", "Pass --encoding with the text's own")
     of_bytes = tmp_path / "bytes.safetensors"
-    charloom("train", book, "--bytes", "--updates", 20, "--hidden", 16, "--out", of_bytes)
+    charloom("train", book, "--bytes", "--steps", 20, "--hidden", 16, "--out", of_bytes)
     rows = rows_of(charloom("score", of_bytes, tmp_path / "cp1252.txt", "--per", "line", "--json"))
     assert [(row["text"], row["characters"]) for row in rows] == [("caf\\xe9", 5)]
     rows = rows_of(charloom("score", of_bytes, tmp_path / "cp1252.txt", "--per", "char", "--json"))
@@ -257,7 +257,7 @@ def french(charloom, tmp_path_factory):
     path = tmp_path_factory.mktemp("french") / "french.txt"
     path.write_text("voix ambiguë d'un cœur\nqui préfère les jattes de kiwis\n" * 60)
     model = path.with_suffix(".safetensors")
-    options = ("--updates", 600, "--learning-rate", 0.01, "--hidden", 32, "--lanes", 4, "--unroll", 16)
+    options = ("--steps", 600, "--learning-rate", 0.01, "--hidden", 32, "--batch-size", 4, "--sequence-length", 16)
     done = charloom("train", path, "--out", model, *options)
     assert done.returncode == 0, done.stderr
     return model
@@ -266,7 +266,7 @@ def french(charloom, tmp_path_factory):
 def test_a_line_that_one_of_two_models_does_not_know_ends_the_lines(charloom, model_file, book, tmp_path):
     narrow = tmp_path / "narrow.safetensors"
     (tmp_path / "narrow.txt").write_text(TEXT.replace("z", "s"))
-    charloom("train", tmp_path / "narrow.txt", "--out", narrow, "--updates", 5, "--hidden", 16, "--lanes", 4)
+    charloom("train", tmp_path / "narrow.txt", "--out", narrow, "--steps", 5, "--hidden", 16, "--batch-size", 4)
     for models in ((model_file, "--against", narrow), (narrow, "--against", model_file)):
         done = charloom("score", *models, "--per", "line", "--json", "-", stdin="the\nlazy\nthe\n")
         assert [json.loads(line)["line"] for line in done.stdout.splitlines()] == [1]
@@ -332,7 +332,7 @@ def records(charloom, tmp_path_factory):
     models = []
     for name, options in (("lines", ("--records",)), ("crlf", ("--delimiter", r"\r\n"))):
         models.append(path.with_name(f"{name}.safetensors"))
-        done = charloom("train", path, "--out", models[-1], "--updates", 20, "--hidden", 16, "--lanes", 4, *options)
+        done = charloom("train", path, "--out", models[-1], "--steps", 20, "--hidden", 16, "--batch-size", 4, *options)
         assert done.returncode == 0, done.stderr
     return models
 
@@ -341,7 +341,7 @@ def test_records_cost_the_same_however_they_are_told(charloom, records):
     data = "name 1\r\n\r\nname 22\r\n"
     for model in records:
         whole = json.loads(charloom("score", model, "-", "--json", stdin=data).stdout)
-        adapted = json.loads(charloom("score", model, "-", "--adapt", "--json", stdin=data).stdout)
+        adapted = json.loads(charloom("score", model, "-", "--dynamic-evaluation", "--json", stdin=data).stdout)
         assert whole["characters"] == len("name 1.name 22.")  # a record without any character is none
         assert {key: adapted[key] for key in whole} == whole
         lines = rows_of(charloom("score", model, "-", "--per", "line", "--json", stdin=data))
@@ -365,6 +365,6 @@ def test_a_record_that_cannot_be_read_is_told_whatever_is_asked_for(records, tmp
 def test_a_model_without_newlines_scores_lines_without_their_ends(charloom, tmp_path):
     (tmp_path / "flat.txt").write_text("the quick brown fox " * 60)
     model = tmp_path / "flat.safetensors"
-    charloom("train", tmp_path / "flat.txt", "--out", model, "--updates", 5, "--hidden", 16, "--lanes", 4)
+    charloom("train", tmp_path / "flat.txt", "--out", model, "--steps", 5, "--hidden", 16, "--batch-size", 4)
     rows = rows_of(charloom("score", model, "-", "--per", "line", "--json", stdin="the\nquick\n"))
     assert [(row["characters"], row["unknown"]) for row in rows] == [(3, 0), (5, 0)]

@@ -7,9 +7,9 @@ from tests.cli.conftest import TEXT, assert_refused
 
 
 def test_show_a_model(charloom, model_file):
-    facts = json.loads(charloom("show", model_file, "--json").stdout)
-    assert facts == {
-        "format_version": 3,
+    metadata = json.loads(charloom("show", model_file, "--json").stdout)
+    assert metadata == {
+        "format_version": 4,
         "cell": "lstm",
         "layers": 1,
         "hidden": 32,
@@ -30,7 +30,7 @@ def test_show_a_model(charloom, model_file):
 
 def test_show_what_two_models_have_in_common_and_what_not(charloom, model_file, book, tmp_path):
     other = tmp_path / "other.safetensors"
-    charloom("train", book, "--out", other, "--updates", 5, "--hidden", 16, "--embedding", 8, "--lanes", 4)
+    charloom("train", book, "--out", other, "--steps", 5, "--hidden", 16, "--embedding", 8, "--batch-size", 4)
     lines = charloom("show", model_file, other, "--json").stdout.splitlines()
     assert [json.loads(line)["hidden"] for line in lines] == [32, 16]
     shown = charloom("show", model_file, other).stdout.splitlines()
@@ -42,9 +42,9 @@ def test_show_what_two_models_have_in_common_and_what_not(charloom, model_file, 
 
 
 def test_show_the_machine(charloom):
-    facts = json.loads(charloom("show", "--json").stdout)
-    assert facts["device"].startswith(("cpu", "TFRT_CPU", "cuda"))
-    assert facts["cores"] >= 1
+    metadata = json.loads(charloom("show", "--json").stdout)
+    assert metadata["device"].startswith(("cpu", "TFRT_CPU", "cuda"))
+    assert metadata["cores"] >= 1
     assert "processor" in charloom("show").stdout
 
 

@@ -15,7 +15,7 @@ from charloom.settings import TextSettings
 from charloom.text import arriving_lines
 
 TEXT = "the quick brown fox\njumps over the lazy dog\n" * 10
-TRAIN = ("--updates", "1", "--hidden", "8", "--embedding", "4", "--json")
+TRAIN = ("--steps", "1", "--hidden", "8", "--embedding", "4", "--json")
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="names and pipes of a Unix system")
 

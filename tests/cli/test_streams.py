@@ -24,10 +24,10 @@ def test_a_reader_of_diagnostics_that_goes_away_changes_nothing(tmp_path):
     """As in `charloom train book.txt 2>&1 | head -1`."""
     (tmp_path / "book.txt").write_text(TEXT)
     quick = " ".join(QUICK)
-    done = shell(f"(charloom train book.txt {quick} --updates 300 --run r; echo $? > status) 2>&1 | head -1", tmp_path)
+    done = shell(f"(charloom train book.txt {quick} --steps 300 --run r; echo $? > status) 2>&1 | head -1", tmp_path)
     assert done.stdout.count("\n") == 1
     assert (tmp_path / "status").read_text() == "0\n"
-    assert load(tmp_path / "book.safetensors").training["updates"] == 300
+    assert load(tmp_path / "book.safetensors").training["steps"] == 300
     assert (tmp_path / "r" / "checkpoint-000001.safetensors").exists()
 
 
@@ -61,10 +61,10 @@ def test_a_standard_input_that_cannot_be_read_is_named(model_file, tmp_path):
 
 
 def test_files_never_get_the_numbers_of_closed_streams(book, tmp_path):
-    done = shell(f"charloom train {book} {' '.join(QUICK)} --updates 2 --out m.safetensors <&- >&- 2>&-", tmp_path)
+    done = shell(f"charloom train {book} {' '.join(QUICK)} --steps 2 --out m.safetensors <&- >&- 2>&-", tmp_path)
     assert done.returncode == 0  # what it made is the model
-    assert load(tmp_path / "m.safetensors").training["updates"] == 2
-    done = shell(f"charloom train {book} {' '.join(QUICK)} --updates 2 --out m.safetensors --json >&-", tmp_path)
+    assert load(tmp_path / "m.safetensors").training["steps"] == 2
+    done = shell(f"charloom train {book} {' '.join(QUICK)} --steps 2 --out m.safetensors --json >&-", tmp_path)
     assert_refused(done, 1, "standard output is closed")
 
 
@@ -81,7 +81,7 @@ def test_names_from_outside_are_escaped(capsys, model_file, tmp_path):
             "train",
             folder,
             *QUICK,
-            "--updates",
+            "--steps",
             2,
             "--out",
             folder / "new.safetensors",
@@ -138,7 +138,7 @@ def test_a_models_text_steers_no_terminal(charloom, tmp_path):
     text = tmp_path / "steering.txt"
     text.write_text("\x1b[2J\x9b\ta\n" * 400)
     model = tmp_path / "m.safetensors"
-    trained = on_terminal("train", text, *QUICK, "--updates", 300, "--learning-rate", 0.02, "--out", model)
+    trained = on_terminal("train", text, *QUICK, "--steps", 300, "--learning-rate", 0.02, "--out", model)
     assert "\x1b[2J" not in trained
     assert "\x9b" not in trained
     arguments = ("generate", model, "--prompt", "\x1b[2J", "--seed", 1, "--length", 200, "--temperature", 0)

@@ -17,18 +17,18 @@ def train(charloom, *arguments, **options):
 
 def test_json_is_one_object_on_standard_output(charloom, book, tmp_path):
     out = tmp_path / "m.safetensors"
-    done = train(charloom, book, "--out", out, "--updates", 40, "--json")
+    done = train(charloom, book, "--out", out, "--steps", 40, "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert set(report) == {
-        "model", "parameters", "vocab_size", "train_chars", "validation_chars", "epochs", "updates", "seconds",
+        "model", "parameters", "vocab_size", "train_chars", "validation_chars", "epochs", "steps", "seconds",
         "chars_per_second", "train_nats_per_char", "validation_nats_per_char", "validation_bits_per_char", "stopped",
     }  # fmt: skip
     assert report["model"] == str(out)
     assert report["train_chars"] == int(len(TEXT) * 0.9)
     assert report["train_chars"] + report["validation_chars"] == len(TEXT)
     assert report["vocab_size"] == 28
-    assert report["updates"] == 40
+    assert report["steps"] == 40
     assert report["epochs"] == pytest.approx(40 * 64 / report["train_chars"])
     assert report["stopped"] == "finished"
     assert 0 < report["validation_bits_per_char"] < 4.8  # log2 of 28
@@ -44,14 +44,14 @@ def test_the_same_run_gives_the_same_file_whatever_the_threads(charloom, book, t
     for index, threads in enumerate((1, 2)):
         out = tmp_path / f"{index}.safetensors"
         # Large enough for XLA to share its products out.
-        options = ("--layers", 2, "--hidden", 256, "--lanes", 16, "--updates", 5, "--dropout", 0.2)
+        options = ("--layers", 2, "--hidden", 256, "--batch-size", 16, "--steps", 5, "--dropout", 0.2)
         assert train(charloom, book, "--out", out, *options, "--threads", threads).returncode == 0
         files.append(out.read_bytes())
     assert files[0] == files[1]
 
 
 def test_a_pipe_and_the_default_name(charloom, tmp_path):
-    done = train(charloom, "-", "--updates", 5, stdin=TEXT, cwd=tmp_path)
+    done = train(charloom, "-", "--steps", 5, stdin=TEXT, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("model.safetensors: ")
     assert load(tmp_path / "model.safetensors").trained_on["name"] == "standard input"
@@ -61,24 +61,29 @@ def test_a_folder_in_bytes_or_lower_case(charloom, tmp_path):
     (tmp_path / "Words").mkdir()
     (tmp_path / "Words" / "a.txt").write_text("Quite Some Words\n" * 40)
     (tmp_path / "Words" / "b.bin").write_bytes(bytes(range(256)) * 2)
-    done = train(charloom, "Words", "--updates", 5, "--lowercase", cwd=tmp_path)
+    done = train(charloom, "Words", "--steps", 5, "--lowercase", cwd=tmp_path)
     assert "left out as binary: b.bin" in done.stderr
     model = load(tmp_path / "Words.safetensors")
     assert model.text.lowercase
     assert model.vocabulary.characters == "\n deimoqrstuw"
-    assert train(charloom, "Words", "--updates", 5, "--bytes", cwd=tmp_path).returncode == 0
+    assert train(charloom, "Words", "--steps", 5, "--bytes", cwd=tmp_path).returncode == 0
     assert load(tmp_path / "Words.safetensors").vocabulary.units == "bytes"
 
 
 def test_settings_shrink_to_a_short_text_and_a_line_says_so(charloom, tmp_path):
     (tmp_path / "short.txt").write_text("to be or not to be, " * 6)
-    done = charloom("train", tmp_path / "short.txt", "--out", tmp_path / "m.safetensors", "--updates", 20)
+    done = charloom("train", tmp_path / "short.txt", "--out", tmp_path / "m.safetensors", "--steps", 20)
     assert done.returncode == 0, done.stderr
-    assert "lanes 1 instead of " in done.stderr
+    assert "batch_size 1 instead of " in done.stderr
     assert "the text has only 108 characters to train on" in done.stderr
-    done = train(charloom, tmp_path / "short.txt", "--out", tmp_path / "m.safetensors", "--unroll", 512, "--updates", 9)
+    done = train(
+        charloom, tmp_path / "short.txt", "--out", tmp_path / "m.safetensors", "--sequence-length", 512, "--steps", 9
+    )
     assert done.returncode == 0, done.stderr
-    assert "lanes 1 instead of 4 and unroll 108 instead of 512: the text has only 108 characters" in done.stderr
+    assert (
+        "batch_size 1 instead of 4 and sequence_length 108 instead of 512: the text has only 108 characters"
+        in done.stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -128,17 +133,15 @@ def test_sources_that_are_not_there(charloom, tmp_path, source, words):
         (("--learning-rate", "nan"), ["--learning-rate must be", "got nan"]),
         (("--validation", "-1"), ["--validation must be"]),
         (("--validation", "10.5"), ["--validation is a share below 1 or a whole count"]),
-        (("--epochs", "2", "--updates", "9"), ["--updates and epochs both say how long"]),
+        (("--epochs", "2", "--steps", "9"), ["--steps and epochs both say how long"]),
         (("--epochs", "2", "--budget", "1m"), ["--budget and epochs both say how long"]),
-        (("--updates", "2", "--budget", "1m"), ["--updates and budget both say how long"]),
+        (("--steps", "2", "--budget", "1m"), ["--steps and budget both say how long"]),
         (("--budget", "90"), ["'90' is no duration: give one such as 90s, 10m, 2h or 1h30m"]),
         (("--budget", "0s"), ["--budget must be", "above 0", "got 0.0"]),
-        (("--updates", "9", "--pace", "0:12,x"), ["'0:12,x' is not such as 0:4000,900:3800"]),
-        (("--updates", "9", "--pace", "0:12,5:8"), ["--pace ends after 8 updates, and updates are 9: give both"]),
-        (("--updates", "9", "--pace", "0:4,5:9"), ["--pace has a plan that begins after the one before it ended"]),
-        (("--updates", "9", "--pace", "1:9"), ["--pace must be pairs of an update, ascending from 0"]),
-        (("--pace", "0:9"), ["--pace ends after 9 updates, and updates are None"]),
         (("--threads", "0"), ["--threads must be"]),
+        (("--lanes", "16"), ["no such option: --lanes. Use --batch-size."]),
+        (("--updates", "9"), ["no such option: --updates. Use --steps."]),
+        (("--pace", "0:9"), ["no such option: --pace. The step plan is in the model file: use --repeat MODEL."]),
         (("--warmup-ratio", "1"), ["--warmup-ratio must be", "below 1, got 1.0"]),
         (("--schedule", "linear"), ["--schedule", "'linear' is not one of 'constant', 'cosine'"]),
         (("--clip-norm", "0"), ["--clip-norm must be", "above 0 and at most 1e+38, got 0.0"]),
@@ -178,7 +181,7 @@ def test_an_output_that_cannot_be_is_found_out_before_training(charloom, book, t
 def test_a_full_disk_leaves_the_old_model(charloom, book, model_file, tmp_path):
     out = tmp_path / "m.safetensors"
     out.write_bytes(model_file.read_bytes())
-    done = train(charloom, book, "--out", out, "--updates", 40, file_size_limit=40)
+    done = train(charloom, book, "--out", out, "--steps", 40, file_size_limit=40)
     assert_refused(done, 1, "cannot write", "File too large. Free some space")
     assert "Training goes on" in done.stderr
     assert out.read_bytes() == model_file.read_bytes()
@@ -209,7 +212,7 @@ def test_a_closed_standard_input():
 def interrupted(book, out, signals):
     """Sends Ctrl-C as many times as `signals` once the first line about progress is there."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "charloom", "train", book, "--out", out, "--updates", "1000000", *QUICK],
+        [sys.executable, "-m", "charloom", "train", book, "--out", out, "--steps", "1000000", *QUICK],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -250,7 +253,7 @@ def test_ctrl_c_while_reading_quits_quietly(tmp_path):
 
 
 def test_a_network_that_does_not_fit_into_memory_is_refused(charloom, book, tmp_path):
-    large = ("--hidden", 16384, "--layers", 100, "--updates", 1)
+    large = ("--hidden", 16384, "--layers", 100, "--steps", 1)
     done = charloom("train", book, *large, "--out", tmp_path / "m.safetensors")
     lines = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (1, "")

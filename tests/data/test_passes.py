@@ -10,8 +10,8 @@ from charloom.text import CharacterCounts, Vocabulary
 def scored_targets(blocks):
     found = []
     for block in blocks:
-        targets = block.token_ids[: block.updates, :, 1:]
-        found.append(targets[block.scored[: block.updates]])
+        targets = block.token_ids[: block.steps, :, 1:]
+        found.append(targets[block.scored[: block.steps]])
         assert block.characters == len(found[-1])
     return np.concatenate(found)
 
@@ -24,26 +24,30 @@ def test_each_character_is_scored_exactly_once(length):
     assert sorted(scored_targets(evaluation_pass(stream)).tolist()) == list(range(length))
     blocks = list(ordered_pass(stream))
     assert {block.resets.shape[1] for block in blocks} == {1}
-    assert sum(block.updates for block in blocks) == -(-length // 64)  # and nothing is read after the end
+    assert sum(block.steps for block in blocks) == -(-length // 64)  # and nothing is read after the end
 
 
 @pytest.mark.parametrize("length", [513, 5000, 40000, 70001])
-def test_lanes_read_512_characters_before_they_score(length):
+def test_rows_read_512_characters_before_they_score(length):
     stream = TokenStream(np.arange(length, dtype=np.int32), np.zeros(1, np.int64))
     blocks = list(evaluation_pass(stream))
-    lanes = blocks[0].resets.shape[1]
-    assert lanes == max(1, min(64, length // 512))
-    targets = np.concatenate([b.token_ids[: b.updates, :, 1:].transpose(1, 0, 2).reshape(lanes, -1) for b in blocks], 1)
-    scored = np.concatenate([b.scored[: b.updates].transpose(1, 0, 2).reshape(lanes, -1) for b in blocks], 1)
-    resets = np.concatenate([b.resets[: b.updates].transpose(1, 0, 2).reshape(lanes, -1) for b in blocks], 1)
-    assert resets[0, 0]  # the first lane begins the text
+    batch_size = blocks[0].resets.shape[1]
+    assert batch_size == max(1, min(64, length // 512))
+    targets = np.concatenate(
+        [b.token_ids[: b.steps, :, 1:].transpose(1, 0, 2).reshape(batch_size, -1) for b in blocks], 1
+    )
+    scored = np.concatenate([b.scored[: b.steps].transpose(1, 0, 2).reshape(batch_size, -1) for b in blocks], 1)
+    resets = np.concatenate([b.resets[: b.steps].transpose(1, 0, 2).reshape(batch_size, -1) for b in blocks], 1)
+    assert resets[0, 0]  # the first row begins the text
     assert scored[0, 0]
-    for lane in range(1, lanes):
-        first = int(scored[lane].argmax())
-        assert first == min(512, targets[lane, first])  # that many characters read first
-        assert not resets[lane, : length // lanes].any()
-    # Steps follow one another within a lane.
-    inputs = np.concatenate([b.token_ids[: b.updates, :, :-1].transpose(1, 0, 2).reshape(lanes, -1) for b in blocks], 1)
+    for row in range(1, batch_size):
+        first = int(scored[row].argmax())
+        assert first == min(512, targets[row, first])  # that many characters read first
+        assert not resets[row, : length // batch_size].any()
+    # Steps follow one another within a row.
+    inputs = np.concatenate(
+        [b.token_ids[: b.steps, :, :-1].transpose(1, 0, 2).reshape(batch_size, -1) for b in blocks], 1
+    )
     np.testing.assert_array_equal(inputs[:, 1:], targets[:, :-1])
 
 
@@ -87,9 +91,9 @@ def test_records_are_each_read_from_their_beginning(lengths):
     assert sorted(scored_targets(blocks).tolist()) == list(range(len(stream)))
     for block in blocks:
         targets, resets, scored = (
-            block.token_ids[: block.updates, :, 1:],
-            *(array[: block.updates].transpose(0, 2, 1) for array in (block.resets, block.scored)),
+            block.token_ids[: block.steps, :, 1:],
+            *(array[: block.steps].transpose(0, 2, 1) for array in (block.resets, block.scored)),
         )
         begins = targets.transpose(0, 2, 1)[resets & scored]
         assert set(begins.tolist()) <= set(stream.starts.tolist())
-    assert sum(int((b.resets & b.scored)[: b.updates].sum()) for b in blocks) == len(lengths)
+    assert sum(int((b.resets & b.scored)[: b.steps].sum()) for b in blocks) == len(lengths)

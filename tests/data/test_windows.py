@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charloom.data import TokenStream, Windows, lane_rows, left_padded, sliding
+from charloom.data import TokenStream, Windows, contiguous_windows, left_padded, sliding
 from charloom.errors import TooShortError
 
 
@@ -13,19 +13,19 @@ def stream_of(length):
 
 def read(windows, epoch=0, piece=3):
     """Returns the ids, which of them are scored, and the cold marks of an epoch, read in pieces."""
-    first, last = epoch * windows.updates_an_epoch, (epoch + 1) * windows.updates_an_epoch
+    first, last = epoch * windows.steps_per_epoch, (epoch + 1) * windows.steps_per_epoch
     blocks = [windows.block(start, min(piece, last - start), capacity=piece + 1) for start in range(first, last, piece)]
-    cut = [(b.token_ids[: b.updates], b.scored[: b.updates], b.cold[: b.updates]) for b in blocks]
+    cut = [(b.token_ids[: b.steps], b.scored[: b.steps], b.cold[: b.steps]) for b in blocks]
     return [np.concatenate(parts) for parts in zip(*cut, strict=True)]
 
 
 @given(st.integers(2, 60), st.integers(1, 6), st.integers(1, 4), st.integers(1, 5), st.booleans(), st.integers(0, 2))
-def test_an_epoch_has_every_window_once(length, size, stride, lanes, shuffled, epoch):
+def test_an_epoch_has_every_window_once(length, size, stride, batch_size, shuffled, epoch):
     stream = stream_of(length)
     starts = sliding(stream, size, stride)
     if not len(starts):
         return
-    windows = Windows(stream, starts, size, lanes, shuffle_seed=7 if shuffled else None)
+    windows = Windows(stream, starts, size, batch_size, shuffle_seed=7 if shuffled else None)
     ids, scored, cold = read(windows, epoch)
     assert cold.all()
     assert not scored[..., :-1].any()  # only the last prediction counts
@@ -48,53 +48,53 @@ def test_epochs_are_shuffled_each_in_its_own_way_and_the_same_for_a_seed():
 
 
 @given(st.integers(0, 12), st.integers(1, 12), st.booleans(), st.booleans())
-def test_a_block_may_begin_and_end_in_any_epoch(first, updates, carried, dropped):
+def test_a_block_may_begin_and_end_in_any_epoch(first, steps, carried, dropped):
     stream = stream_of(12)
     windows = Windows(stream, sliding(stream, 2, 1), 2, 4, shuffle_seed=3, carried=carried, drop_ragged=dropped)
-    whole = windows.block(first, updates, capacity=12)
-    for at in range(updates):
+    whole = windows.block(first, steps, capacity=12)
+    for at in range(steps):
         alone = windows.block(first + at, 1, capacity=1)
         for name in ("token_ids", "scored", "cold"):
             np.testing.assert_array_equal(getattr(whole, name)[at], getattr(alone, name)[0])
 
 
-def test_a_ragged_last_update_can_be_dropped():
+def test_a_ragged_last_step_can_be_dropped():
     stream = stream_of(12)
     starts = sliding(stream, 2, 1)
     assert len(starts) == 10
     kept = Windows(stream, starts, 2, 4)
-    assert kept.updates_an_epoch == 3
+    assert kept.steps_per_epoch == 3
     assert read(kept)[1].sum() == 10
     dropped = Windows(stream, starts, 2, 4, drop_ragged=True)
-    assert dropped.updates_an_epoch == 2
+    assert dropped.steps_per_epoch == 2
     assert read(dropped)[1].sum() == 8
 
 
 @given(st.integers(8, 200), st.integers(1, 5), st.integers(1, 4))
-def test_lane_rows_follow_one_another_in_each_lane(length, size, lanes):
+def test_row_rows_follow_one_another_in_each_row(length, size, batch_size):
     stream = stream_of(length)
-    starts = lane_rows(stream, size, lanes)
-    a_lane, windows = length // lanes, len(starts) // lanes
-    more = (windows + 1) * size  # that a lane would read
-    assert windows * size <= a_lane
-    assert more > a_lane or (lanes - 1) * a_lane + more >= length  # a window has a token after it
+    starts = contiguous_windows(stream, size, batch_size)
+    row_length, windows = length // batch_size, len(starts) // batch_size
+    more = (windows + 1) * size  # that a row would read
+    assert windows * size <= row_length
+    assert more > row_length or (batch_size - 1) * row_length + more >= length  # a window has a token after it
     if not len(starts):
         return
-    windows = Windows(stream, starts, size, lanes, last_only=False, carried=True)
+    windows = Windows(stream, starts, size, batch_size, last_only=False, carried=True)
     ids, scored, cold = read(windows, epoch=1)
     assert scored.all()
     assert cold[0].all()
     assert not cold[1:].any()
-    for lane in range(lanes):
-        inputs = ids[:, lane, :-1].reshape(-1)
+    for row in range(batch_size):
+        inputs = ids[:, row, :-1].reshape(-1)
         np.testing.assert_array_equal(inputs, np.arange(inputs[0], inputs[0] + len(inputs)))
-        assert inputs[0] == lane * (length // lanes)
-        np.testing.assert_array_equal(ids[:, lane, 1:].reshape(-1), inputs + 1)
+        assert inputs[0] == row * (length // batch_size)
+        np.testing.assert_array_equal(ids[:, row, 1:].reshape(-1), inputs + 1)
 
 
 def test_no_window_is_an_error_in_a_line():
     stream = stream_of(3)
-    with pytest.raises(TooShortError, match="3 characters give 0 windows of 8, fewer than the 1 that an update needs"):
+    with pytest.raises(TooShortError, match="3 characters give 0 windows of 8, fewer than the 1 that a step needs"):
         Windows(stream, sliding(stream, 8, 1), 8, 2)
     stream = stream_of(6)
     with pytest.raises(TooShortError, match="4 windows of 2, fewer than the 5 that"):

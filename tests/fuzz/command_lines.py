@@ -10,7 +10,7 @@ from charloom.cli.run import charloom
 from tests.fuzz.runner import Tally, Worker
 from tests.fuzz.values import ABSURD_WORDS
 
-_SMALL = ["--hidden", "8", "--embedding", "4", "--lanes", "2", "--unroll", "8", "--updates", "2"]
+_SMALL = ["--hidden", "8", "--embedding", "4", "--batch-size", "2", "--sequence-length", "8", "--steps", "2"]
 _PLAIN = {
     "train": ["train", "book.txt", "--out", "new.safetensors", *_SMALL],
     "generate": ["generate", "chars.safetensors", "--length", "10"],

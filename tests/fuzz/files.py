@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.fuzz.runner import Tally, Worker
 from tests.fuzz.values import json_bytes, mutated_bytes, mutated_json, mutated_tensor_file
 
-_TRAIN = ("--hidden", "8", "--embedding", "4", "--lanes", "2", "--unroll", "8", "--updates", "3")
+_TRAIN = ("--hidden", "8", "--embedding", "4", "--batch-size", "2", "--sequence-length", "8", "--steps", "3")
 
 
 def fuzz_models(samples: Path, scratch: Path, choose: random.Random, until: float, most: int) -> Tally:

@@ -12,7 +12,7 @@ from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
 
 TEXT = "".join(f"the quick brown fox {number}\njumps over {number} lazy dogs\n" for number in range(100))
 _NETWORK = NetworkSettings(hidden=8, embedding=4)
-_SCHEDULE = {"lanes": 2, "unroll_length": 8}
+_SCHEDULE = {"batch_size": 2, "sequence_length": 8}
 
 
 def make_samples(folder: Path) -> None:
@@ -26,14 +26,14 @@ def make_samples(folder: Path) -> None:
         _train(folder, RunSettings(sources=["book.txt"], out=folder / f"{name}.safetensors", text=text))
     stops = itertools.count()
     halfway = RunSettings(sources=["book.txt"], out=folder / "run.safetensors", folder=folder / "run")
-    _train(folder, halfway, lambda: next(stops) > 0, updates=30)
+    _train(folder, halfway, lambda: next(stops) > 0, steps=30)
     _train(folder, RunSettings(sources=["book.txt"], out=folder / "cached.safetensors", cache=folder / "cache"))
 
 
 def _train(
-    folder: Path, settings: RunSettings, should_stop: Callable[[], bool] = lambda: False, updates: int = 3
+    folder: Path, settings: RunSettings, should_stop: Callable[[], bool] = lambda: False, steps: int = 3
 ) -> None:
-    training = TrainingSettings(updates=updates, **_SCHEDULE)
+    training = TrainingSettings(steps=steps, **_SCHEDULE)
     here = os.getcwd()
     os.chdir(folder)
     try:

@@ -20,7 +20,7 @@ _TOGETHER = 3
 _SIGNALS = (signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # None of these ends by itself within the patience: status 0 means that a signal was lost.
 _ENDLESS = {
-    "train": ["train", "../book.txt", "--out", "m.safetensors", "--hidden", "32", "--updates", "10000000", "--force"],
+    "train": ["train", "../book.txt", "--out", "m.safetensors", "--hidden", "32", "--steps", "10000000", "--force"],
     "train --run": [
         "train",
         "../book.txt",
@@ -28,7 +28,7 @@ _ENDLESS = {
         "r.safetensors",
         "--hidden",
         "32",
-        "--updates",
+        "--steps",
         "10000000",
         "--run",
     ],

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from charloom.data import TokenStream, evaluation_pass, ordered_pass, record_pass
-from charloom.inference import NativeStream, read_prompt, score_blocks, write
+from charloom.inference import NativeDecoderState, read_prompt, score_blocks, write
 from charloom.inference.generation import BLOCK
 from charloom.inference.sampling import SamplingRule, choose, native_writers, uniforms
 from charloom.models import CELLS, Network
@@ -81,7 +81,7 @@ def test_native_streams_choose_as_the_reference_does_from_equal_logits(cell, set
     monkeypatch.setenv("CHARLOOM_KERNELS", "native")
     network = make(cell=cell, hidden=37)
     stream = read_prompt(network, np.array([1, 2], np.uint8))
-    assert isinstance(stream, NativeStream)
+    assert isinstance(stream, NativeDecoderState)
     seed = 3 + (7 << 32)
     draws = uniforms(jnp.array([7, 3], jnp.uint32), jnp.uint32(9), jnp.arange(300, dtype=jnp.uint32))
     rule = SamplingRule.of(settings)
@@ -133,7 +133,7 @@ def test_documents_are_scored_from_their_own_beginnings():
         assert score_blocks(network, blocks).nats_per_char == pytest.approx(wanted, abs=1e-5)
 
 
-def test_many_lanes_score_as_one_lane_does():
+def test_many_rows_score_as_one_row_does():
     network = jax.tree.map(lambda weight: weight / 4, make())  # forgets within the priming
     stream = TokenStream.of_documents([np.random.default_rng(3).integers(0, 11, 5000).astype(np.uint8)])
     assert score_blocks(network, evaluation_pass(stream)).nats_per_char == pytest.approx(

@@ -87,10 +87,10 @@ def test_a_uniform_model_takes_log2_of_the_vocabulary():
     np.testing.assert_allclose(scores[0].bits, 3, rtol=1e-6)
 
 
-def test_guesses_are_the_likeliest_in_each_place():
+def test_predictions_are_the_likeliest_in_each_place():
     network = network_of(SHAPES[0])
     text = text_of(100)
-    (score,) = Scorer(network, VOCABULARY, TextSettings()).begin(guesses=3).read(text)
+    (score,) = Scorer(network, VOCABULARY, TextSettings()).begin(top_predictions=3).read(text)
     reference = NumpyNetwork(network)
     reference.reset()
     previous = None
@@ -98,8 +98,8 @@ def test_guesses_are_the_likeliest_in_each_place():
         logits = reference.step(previous)
         best = np.argsort(-logits)[:3]
         log_probs = logits - np.log(np.exp(logits).sum())
-        assert score.guesses.token_ids[place].tolist() == best.tolist()
-        np.testing.assert_allclose(score.guesses.log_probs[place], log_probs[best], atol=1e-5)
+        assert score.top_predictions.token_ids[place].tolist() == best.tolist()
+        np.testing.assert_allclose(score.top_predictions.log_probs[place], log_probs[best], atol=1e-5)
         previous = token_id
 
 

@@ -69,22 +69,22 @@ void check(bool holds, const std::string& what) {
 }
 
 struct Problem {
-  int cell, parts, kept, hidden, lanes, time, features;
-  Activations with{};
+  int cell, gate_count, kept, hidden_size, batch_size, time, features;
+  Activations activations{};
   Floats table, inputs, kernel, recurrent_kernel, bias, start, start_cell, d_outputs, d_last, d_last_cell;
   std::vector<int32_t> rows;
   std::unique_ptr<bool[]> resets;
 
   std::string name() const {
     static const char* const cells[] = {"lstm", "gru", "elman"};
-    return std::string(cells[cell]) + " hidden " + std::to_string(hidden) + " lanes " + std::to_string(lanes) +
-           " unroll " + std::to_string(time) + " features " + std::to_string(features) + (with.hard_gates ? " hard gates" : "") + (with.relu ? " relu" : "");
+    return std::string(cells[cell]) + " hidden " + std::to_string(hidden_size) + " batch " + std::to_string(batch_size) +
+           " sequence " + std::to_string(time) + " features " + std::to_string(features) + (activations.hard_gates ? " hard gates" : "") + (activations.relu ? " relu" : "");
   }
 };
 
 constexpr int kTableRows = 5;
 
-Problem make(int cell, int hidden, int lanes, int time, int features, unsigned seed) {
+Problem make(int cell, int hidden, int batch_size, int time, int features, unsigned seed) {
   std::mt19937 random(seed);
   std::normal_distribution<float> normal;
   const auto draw = [&](size_t count, double scale) {
@@ -93,20 +93,20 @@ Problem make(int cell, int hidden, int lanes, int time, int features, unsigned s
     return values;
   };
   Problem p{};
-  p.cell = cell, p.hidden = hidden, p.lanes = lanes, p.time = time, p.features = features;
-  p.parts = cell == 0 ? 4 : cell == 1 ? 3 : 1;
+  p.cell = cell, p.hidden_size = hidden, p.batch_size = batch_size, p.time = time, p.features = features;
+  p.gate_count = cell == 0 ? 4 : cell == 1 ? 3 : 1;
   p.kept = cell == 2 ? 0 : 4;
-  const size_t state = static_cast<size_t>(lanes) * hidden;
-  p.table = draw(static_cast<size_t>(kTableRows) * hidden * p.parts, 1);
-  for (int i = 0; i < time * lanes; ++i) p.rows.push_back(static_cast<int32_t>(random() % (kTableRows - 1)));  // the last is not looked at
-  p.inputs = draw(static_cast<size_t>(time) * lanes * features, 1);
-  p.kernel = draw(static_cast<size_t>(features) * hidden * p.parts, 0.7 / std::sqrt(features + 1));
-  p.recurrent_kernel = draw(static_cast<size_t>(hidden) * hidden * p.parts, 0.7 / std::sqrt(hidden));
-  p.bias = draw(static_cast<size_t>(hidden) * p.parts, 0.3);
+  const size_t state = static_cast<size_t>(batch_size) * hidden;
+  p.table = draw(static_cast<size_t>(kTableRows) * hidden * p.gate_count, 1);
+  for (int i = 0; i < time * batch_size; ++i) p.rows.push_back(static_cast<int32_t>(random() % (kTableRows - 1)));  // the last is not looked at
+  p.inputs = draw(static_cast<size_t>(time) * batch_size * features, 1);
+  p.kernel = draw(static_cast<size_t>(features) * hidden * p.gate_count, 0.7 / std::sqrt(features + 1));
+  p.recurrent_kernel = draw(static_cast<size_t>(hidden) * hidden * p.gate_count, 0.7 / std::sqrt(hidden));
+  p.bias = draw(static_cast<size_t>(hidden) * p.gate_count, 0.3);
   p.start = draw(state, 0.5), p.start_cell = draw(state, 0.5);
   p.d_outputs = draw(time * state, 1), p.d_last = draw(state, 1), p.d_last_cell = draw(state, 1);
-  p.resets.reset(new bool[static_cast<size_t>(time) * lanes]);
-  for (int i = 0; i < time * lanes; ++i) p.resets[i] = random() % 5 == 0;
+  p.resets.reset(new bool[static_cast<size_t>(time) * batch_size]);
+  for (int i = 0; i < time * batch_size; ++i) p.resets[i] = random() % 5 == 0;
   return p;
 }
 
@@ -119,7 +119,7 @@ struct Answer {
   Numbers outputs_alone;  // where nothing is kept for a backward pass
 
   explicit Answer(const Problem& p) {
-    const size_t state = static_cast<size_t>(p.lanes) * p.hidden;
+    const size_t state = static_cast<size_t>(p.batch_size) * p.hidden_size;
     outputs.resize(p.time * state), last_cell.resize(p.cell == 0 ? state : 0);
     d_table.resize(p.table.size()), d_inputs.resize(p.inputs.size()), d_kernel.resize(p.kernel.size());
     d_recurrent_kernel.resize(p.recurrent_kernel.size()), d_recurrent_bias.resize(p.cell == 1 ? p.bias.size() : 0);
@@ -133,12 +133,12 @@ template <class Cell>
 Answer<float> run(const Problem& p, int threads) {
   Answer<float> a(p);
   Forward f{};
-  f.time = p.time, f.lanes = p.lanes, f.hidden = p.hidden, f.features = p.features, f.with = p.with;
+  f.time = p.time, f.batch_size = p.batch_size, f.hidden_size = p.hidden_size, f.features = p.features, f.activations = p.activations;
   f.rows = p.rows.data(), f.inputs = p.inputs.data(), f.kernel = p.kernel.data();
   f.recurrent_kernel = p.recurrent_kernel.data(), f.start = p.start.data(), f.start_cell = p.start_cell.data();
   f.resets = p.resets.get(), f.table = p.table.data(), f.recurrent_bias = p.bias.data();
   f.outputs = a.outputs.data(), f.last_cell = a.last_cell.data();
-  const size_t kept = static_cast<size_t>(p.time) * p.lanes * vectors_of(p.hidden) * kWidth;
+  const size_t kept = static_cast<size_t>(p.time) * p.batch_size * vectors_of(p.hidden_size) * kWidth;
   Floats gates(kept * p.kept), cells(p.cell == 0 ? kept : 0);
   run_forward<Cell>(f, threads);
   a.outputs_alone = a.outputs;
@@ -163,23 +163,23 @@ Answer<float> run(const Problem& p, int threads) {
 struct Slow {
   const Problem& p;
 
-  double gate(double x) const { return p.with.hard_gates ? std::fmin(std::fmax(0.2 * x + 0.5, 0), 1) : 1 / (1 + std::exp(-x)); }
-  double d_gate(double y) const { return p.with.hard_gates ? (y > 0 && y < 1 ? 0.2 : 0) : y * (1 - y); }
-  double squash(double x) const { return p.with.relu ? std::fmax(x, 0) : std::tanh(x); }
-  double d_squash(double y) const { return p.with.relu ? (y > 0 ? 1 : 0) : 1 - y * y; }
+  double gate(double x) const { return p.activations.hard_gates ? std::fmin(std::fmax(0.2 * x + 0.5, 0), 1) : 1 / (1 + std::exp(-x)); }
+  double d_gate(double y) const { return p.activations.hard_gates ? (y > 0 && y < 1 ? 0.2 : 0) : y * (1 - y); }
+  double squash(double x) const { return p.activations.relu ? std::fmax(x, 0) : std::tanh(x); }
+  double d_squash(double y) const { return p.activations.relu ? (y > 0 ? 1 : 0) : 1 - y * y; }
 
   Answer<double> run() const {
     Answer<double> a(p);
-    for (int lane = 0; lane < p.lanes; ++lane) run(a, lane);
+    for (int batch_row = 0; batch_row < p.batch_size; ++batch_row) run(a, batch_row);
     return a;
   }
 
-  void run(Answer<double>& a, int lane) const {
-    const int H = p.hidden, G = p.parts * H;
-    const auto row = [&](int t) { return static_cast<size_t>(t) * p.lanes + lane; };
+  void run(Answer<double>& a, int batch_row) const {
+    const int H = p.hidden_size, G = p.gate_count * H;
+    const auto row = [&](int t) { return static_cast<size_t>(t) * p.batch_size + batch_row; };
     std::vector<Doubles> h(p.time + 1, Doubles(H)), c(p.time + 1, Doubles(H));
     std::vector<Doubles> h_before(p.time), c_before(p.time), gates(p.time, Doubles(4 * H));
-    for (int j = 0; j < H; ++j) h[0][j] = p.start[lane * H + j], c[0][j] = p.start_cell[lane * H + j];
+    for (int j = 0; j < H; ++j) h[0][j] = p.start[batch_row * H + j], c[0][j] = p.start_cell[batch_row * H + j];
     for (int t = 0; t < p.time; ++t) {
       const bool reset = p.resets[row(t)];
       h_before[t] = reset ? Doubles(H) : h[t], c_before[t] = reset ? Doubles(H) : c[t];
@@ -210,9 +210,9 @@ struct Slow {
         a.outputs[row(t) * H + j] = h[t + 1][j];
       }
     }
-    for (size_t j = 0; j < (p.cell == 0 ? c[p.time].size() : 0); ++j) a.last_cell[lane * H + j] = c[p.time][j];
+    for (size_t j = 0; j < (p.cell == 0 ? c[p.time].size() : 0); ++j) a.last_cell[batch_row * H + j] = c[p.time][j];
     Doubles d_h(H), d_c(H);
-    for (int j = 0; j < H; ++j) d_h[j] = p.d_last[lane * H + j], d_c[j] = p.d_last_cell[lane * H + j];
+    for (int j = 0; j < H; ++j) d_h[j] = p.d_last[batch_row * H + j], d_c[j] = p.d_last_cell[batch_row * H + j];
     for (int t = p.time - 1; t >= 0; --t) {
       const double* kept = gates[t].data();
       Doubles past(H), d_x(G), d_sums(G);
@@ -232,7 +232,7 @@ struct Slow {
         } else {
           d_x[j] = d * d_squash(h[t + 1][j]);
         }
-        for (int part = 0; part < p.parts; ++part) d_sums[part * H + j] = d_x[part * H + j];
+        for (int part = 0; part < p.gate_count; ++part) d_sums[part * H + j] = d_x[part * H + j];
         if (p.cell == 1) d_sums[2 * H + j] *= kept[H + j];
       }
       const bool reset = p.resets[row(t)];
@@ -261,8 +261,8 @@ struct Slow {
         }
       }
     }
-    for (int j = 0; j < H; ++j) a.d_start[lane * H + j] = d_h[j];
-    for (int j = 0; j < (p.cell == 0 ? H : 0); ++j) a.d_start_cell[lane * H + j] = d_c[j];
+    for (int j = 0; j < H; ++j) a.d_start[batch_row * H + j] = d_h[j];
+    for (int j = 0; j < (p.cell == 0 ? H : 0); ++j) a.d_start_cell[batch_row * H + j] = d_c[j];
   }
 };
 
@@ -306,44 +306,44 @@ void check_problem(const Problem& p) {
   for (int threads : {2, 4}) check(same(got, run(p, threads)), p.name() + ": another answer with " + std::to_string(threads) + " threads");
 }
 
-// The first lane of many gives the same alone.
+// The first batch row of many gives the same alone.
 void check_company(int cell) {
   const Problem p = make(cell, 33, 7, 9, 20, 5);
   Problem alone = make(cell, 33, 1, 9, 20, 5);
-  const auto first_lane = [&](const Floats& from, int width, int steps) {
-    Floats of_lane;
-    for (int t = 0; t < steps; ++t) of_lane.insert(of_lane.end(), from.begin() + t * 7 * width, from.begin() + t * 7 * width + width);
-    return of_lane;
+  const auto first_batch_row = [&](const Floats& from, int width, int steps) {
+    Floats of_batch_row;
+    for (int t = 0; t < steps; ++t) of_batch_row.insert(of_batch_row.end(), from.begin() + t * 7 * width, from.begin() + t * 7 * width + width);
+    return of_batch_row;
   };
   alone.table = p.table, alone.kernel = p.kernel, alone.recurrent_kernel = p.recurrent_kernel, alone.bias = p.bias;
-  alone.inputs = first_lane(p.inputs, 20, 9), alone.d_outputs = first_lane(p.d_outputs, 33, 9);
-  alone.start = first_lane(p.start, 33, 1), alone.start_cell = first_lane(p.start_cell, 33, 1);
-  alone.d_last = first_lane(p.d_last, 33, 1), alone.d_last_cell = first_lane(p.d_last_cell, 33, 1);
+  alone.inputs = first_batch_row(p.inputs, 20, 9), alone.d_outputs = first_batch_row(p.d_outputs, 33, 9);
+  alone.start = first_batch_row(p.start, 33, 1), alone.start_cell = first_batch_row(p.start_cell, 33, 1);
+  alone.d_last = first_batch_row(p.d_last, 33, 1), alone.d_last_cell = first_batch_row(p.d_last_cell, 33, 1);
   for (int t = 0; t < 9; ++t) alone.resets[t] = p.resets[t * 7], alone.rows[t] = p.rows[t * 7];
   const Answer<float> many = run(p, 2), one = run(alone, 2);
-  check(same(first_lane(many.outputs, 33, 9), one.outputs), p.name() + ": a lane's outputs depend on its company");
-  check(same(first_lane(many.d_inputs, 20, 9), one.d_inputs), p.name() + ": a lane's gradients depend on its company");
+  check(same(first_batch_row(many.outputs, 33, 9), one.outputs), p.name() + ": a batch row's outputs depend on its company");
+  check(same(first_batch_row(many.d_inputs, 20, 9), one.d_inputs), p.name() + ": a batch row's gradients depend on its company");
 }
 
-// What is no number stays none, in its lane only, until a reset.
+// What is no number stays none, in its batch row only, until a reset.
 void check_not_a_number(int cell, float poison) {
   Problem p = make(cell, 20, 3, 4, 0, 6);
   std::fill_n(p.resets.get(), 12, false);
   p.resets[2 * 3 + 1] = true;
-  p.start[20] = poison;  // of the second lane
+  p.start[20] = poison;  // of the second batch row
   const Answer<float> a = run(p, 2);
   bool before = true, after = true, others = true;
   for (int t = 0; t < 4; ++t)
-    for (int lane = 0; lane < 3; ++lane)
+    for (int batch_row = 0; batch_row < 3; ++batch_row)
       for (int j = 0; j < 20; ++j) {
-        const bool number = std::isfinite(a.outputs[(t * 3 + lane) * 20 + j]);
-        if (lane != 1) others = others && number;
+        const bool number = std::isfinite(a.outputs[(t * 3 + batch_row) * 20 + j]);
+        if (batch_row != 1) others = others && number;
         else if (t >= 2) after = after && number;
         else if (std::isnan(poison)) before = before && !number;
       }
   check(before, p.name() + ": a NaN got lost");
   check(after, p.name() + ": a reset leaves what is no number");
-  check(others, p.name() + ": a NaN reached another lane");
+  check(others, p.name() + ": a NaN reached another batch row");
 }
 
 struct Head {
@@ -551,7 +551,7 @@ void check_generator(int layers, int hidden, int vocab, bool with_head, Sampling
     for (float& value : values) value = static_cast<float>(scale * normal(random));
     return values;
   };
-  const size_t gates = static_cast<size_t>(Cell::parts) * hidden;
+  const size_t gates = static_cast<size_t>(Cell::gate_count) * hidden;
   const Floats table = draw(vocab * gates, 1), head = draw(static_cast<size_t>(hidden) * vocab, 1), head_bias = draw(vocab, 1);
   std::vector<Floats> kernels, biases;
   for (int i = 0; i < 2 * layers; ++i) kernels.push_back(draw(hidden * gates, 1 / std::sqrt(hidden))), biases.push_back(draw(gates, 1));
@@ -560,9 +560,9 @@ void check_generator(int layers, int hidden, int vocab, bool with_head, Sampling
     input.push_back(kernels[2 * i].data()), recurrent.push_back(kernels[2 * i + 1].data());
     bias.push_back(biases[2 * i].data()), recurrent_bias.push_back(biases[2 * i + 1].data());
   }
-  const std::vector<Activations> with(layers);
+  const std::vector<Activations> activations(layers);
   const Generator<Cell> generator(Weights{layers, hidden, vocab, vocab, table.data(), input.data(), bias.data(), recurrent.data(),
-                                          recurrent_bias.data(), with.data(), with_head ? head.data() : nullptr,
+                                          recurrent_bias.data(), activations.data(), with_head ? head.data() : nullptr,
                                           with_head ? head_bias.data() : nullptr});
   // Tables of any values will do here.
   std::vector<uint32_t> coarse(2048), fine(2048);
@@ -639,8 +639,8 @@ void check_bounds() {
   constexpr int kHidden = 4, kVocab = 3;
   const Floats zeros(16 * kHidden * kHidden);
   const std::vector<const float*> kernels(2, zeros.data());
-  const std::vector<Activations> with(2);
-  const Weights right{2, kHidden, kVocab, kVocab, zeros.data(), kernels.data(), kernels.data(), kernels.data(), kernels.data(), with.data(),
+  const std::vector<Activations> activations(2);
+  const Weights right{2, kHidden, kVocab, kVocab, zeros.data(), kernels.data(), kernels.data(), kernels.data(), kernels.data(), activations.data(),
                       zeros.data(), zeros.data()};
   const auto refused = [&](const std::string& what, const auto& change) {
     Weights weights = right;
@@ -648,7 +648,7 @@ void check_bounds() {
     check_refused([&] { Generator<GRU>{weights}; }, what);
   };
   refused("a network without layers", [](Weights& weights) { weights.layers = 0; });
-  refused("a network without units", [](Weights& weights) { weights.hidden = 0; });
+  refused("a network without units", [](Weights& weights) { weights.hidden_size = 0; });
   refused("a vocabulary larger than the table", [](Weights& weights) { weights.rows = kVocab - 1; });
   refused("a network without a table", [](Weights& weights) { weights.table = nullptr; });
   refused("a network without recurrent biases", [](Weights& weights) { weights.recurrent_biases = nullptr; });
@@ -695,22 +695,22 @@ int main(int count, char** arguments) {
   if (brief) failures_apart = 29;
   Team::of_process().stay_together();  // also on a busy machine, and under tools
   const bool may_fork = !(count > 2 && std::string(arguments[2]) == "nofork");
-  const int hiddens[] = {1, 7, 33, 62, 128, 512, 513, 1024}, lanes[] = {1, 2, 3, 16, 64, 100}, times[] = {1, 2, 8, 65};
+  const int hiddens[] = {1, 7, 33, 62, 128, 512, 513, 1024}, batch_sizes[] = {1, 2, 3, 16, 64, 100}, times[] = {1, 2, 8, 65};
   for (int cell = 0; cell < 3; ++cell) {
     for (int i = 0; i < 8; ++i)
       for (int j = 0; j < 6; ++j) {
         int time = times[(i + j + cell) % 4];
-        const double work = 1.0 * hiddens[i] * hiddens[i] * lanes[j];
+        const double work = 1.0 * hiddens[i] * hiddens[i] * batch_sizes[j];
         if (work * time > (brief ? 2e5 : 4e7)) time = 2;
         if (work * time > (brief ? 2e6 : 4e7)) continue;
         // A first layer has no features, a later one has as many as units; any other number is also right.
         const int features[] = {0, hiddens[i], hiddens[(i + 3) % 4]};
-        check_problem(make(cell, hiddens[i], lanes[j], time, features[(i + j) % 3], 100 * i + j));
+        check_problem(make(cell, hiddens[i], batch_sizes[j], time, features[(i + j) % 3], 100 * i + j));
       }
     for (int hard = 0; hard < 2; ++hard)
       for (int relu = 0; relu < 2; ++relu) {
         Problem p = make(cell, 33, 5, 6, 18, 3);
-        p.with = {hard == 1, relu == 1};
+        p.activations = {hard == 1, relu == 1};
         check_problem(p);
       }
     check_company(cell);

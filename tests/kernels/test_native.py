@@ -30,9 +30,9 @@ pytestmark = [
 every_cell = pytest.mark.parametrize("variant", CELLS, ids=lambda variant: variant[0])
 
 
-def outputs_and_gradients(variant, hidden, lanes, time, kernels, monkeypatch):
+def outputs_and_gradients(variant, hidden, batch_size, time, kernels, monkeypatch):
     monkeypatch.setenv("CHARLOOM_KERNELS", kernels)
-    *arguments, resets = make(variant, hidden, lanes, time)
+    *arguments, resets = make(variant, hidden, batch_size, time)
 
     def loss(cell, features, carry):
         outputs, last = run(cell, features, carry, resets)
@@ -43,10 +43,10 @@ def outputs_and_gradients(variant, hidden, lanes, time, kernels, monkeypatch):
 
 
 @every_cell
-@pytest.mark.parametrize(("hidden", "lanes", "time"), [(1, 1, 1), (62, 3, 65), (513, 16, 2)])
-def test_agrees_with_the_reference(variant, hidden, lanes, time, monkeypatch):
-    native = outputs_and_gradients(variant, hidden, lanes, time, "native", monkeypatch)
-    reference = outputs_and_gradients(variant, hidden, lanes, time, "reference", monkeypatch)
+@pytest.mark.parametrize(("hidden", "batch_size", "time"), [(1, 1, 1), (62, 3, 65), (513, 16, 2)])
+def test_agrees_with_the_reference(variant, hidden, batch_size, time, monkeypatch):
+    native = outputs_and_gradients(variant, hidden, batch_size, time, "native", monkeypatch)
+    reference = outputs_and_gradients(variant, hidden, batch_size, time, "reference", monkeypatch)
     for got, wanted in zip(jax.tree.leaves(native), jax.tree.leaves(reference), strict=True):
         np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5 * max(1, float(np.abs(wanted).max())))
 
@@ -239,10 +239,10 @@ def head_and_gradients(arguments, kernels, monkeypatch):
     return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(*arguments)
 
 
-@pytest.mark.parametrize(("time", "lanes", "hidden", "vocab"), [(2, 1, 64, 1), (8, 3, 128, 57), (50, 50, 64, 300)])
-def test_a_head_agrees_with_the_reference(time, lanes, hidden, vocab, monkeypatch):
+@pytest.mark.parametrize(("time", "batch_size", "hidden", "vocab"), [(2, 1, 64, 1), (8, 3, 128, 57), (50, 50, 64, 300)])
+def test_a_head_agrees_with_the_reference(time, batch_size, hidden, vocab, monkeypatch):
     rng = np.random.default_rng(0)
-    shapes = (time, lanes, hidden), (hidden, vocab), (vocab,)
+    shapes = (time, batch_size, hidden), (hidden, vocab), (vocab,)
     arguments = [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
     native = head_and_gradients(arguments, "native", monkeypatch)
     assert runs_dense_natively(*arguments[:2])

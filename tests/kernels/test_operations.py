@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from charloom.kernels import WRITER, Activations, Generator, LayerWeights, kernels_in_use
+from charloom.kernels import SAMPLER_RECORD, Activations, Generator, LayerWeights, kernels_in_use
 from charloom.kernels.build import library_path
 from charloom.kernels.native import _Layer
 from charloom.kernels.operations import FUNCTIONS, HANDLERS
@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.skipif(jax.default_backend() != "cpu", reason="JAX calls native kernels where it computes on the CPU"),
 ]
 
-TIME, LANES, FEATURES, HIDDEN, ROWS = 3, 2, 5, 20, 4
+TIME, BATCH_SIZE, FEATURES, HIDDEN, ROWS = 3, 2, 5, 20, 4
 PARTS = {"lstm": 4, "gru": 3, "elman": 1}
 WHOLE = 32  # units, in whole vectors
 
@@ -42,28 +42,28 @@ def floats(*shape):
 def layer(cell):
     gates = PARTS[cell] * HIDDEN
     return {
-        "rows": jnp.asarray(np.arange(TIME * LANES).reshape(TIME, LANES) % ROWS, jnp.int32),
-        "inputs": floats(TIME, LANES, FEATURES),
+        "rows": jnp.asarray(np.arange(TIME * BATCH_SIZE).reshape(TIME, BATCH_SIZE) % ROWS, jnp.int32),
+        "inputs": floats(TIME, BATCH_SIZE, FEATURES),
         "kernel": floats(FEATURES, gates),
         "recurrent_kernel": floats(HIDDEN, gates),
-        "start": floats(LANES, HIDDEN),
-        "resets": jnp.zeros((TIME, LANES), bool),
+        "start": floats(BATCH_SIZE, HIDDEN),
+        "resets": jnp.zeros((TIME, BATCH_SIZE), bool),
     }
 
 
-OUTPUTS, STATE, TABLE = (TIME, LANES, HIDDEN), (LANES, HIDDEN), lambda cell: (ROWS, PARTS[cell] * HIDDEN)
+OUTPUTS, STATE, TABLE = (TIME, BATCH_SIZE, HIDDEN), (BATCH_SIZE, HIDDEN), lambda cell: (ROWS, PARTS[cell] * HIDDEN)
 
 
 def gradient_shapes(cell):
     gates = PARTS[cell] * HIDDEN
-    return [TABLE(cell), (TIME, LANES, FEATURES), (FEATURES, gates), (HIDDEN, gates)]
+    return [TABLE(cell), (TIME, BATCH_SIZE, FEATURES), (FEATURES, gates), (HIDDEN, gates)]
 
 
 def operation(name):
     """Returns the arguments of an operation by name, and the shapes of its results."""
     cell, way = name.split("_")
-    kept = (TIME * LANES * 4 * WHOLE,)
-    cells = (TIME * LANES * WHOLE,)
+    kept = (TIME * BATCH_SIZE * 4 * WHOLE,)
+    cells = (TIME * BATCH_SIZE * WHOLE,)
     if cell == "dense":
         values, kernel = floats(6, 64), floats(64, 7)
         if way == "forward":
@@ -175,7 +175,7 @@ WRONG_WEIGHTS = [
 
 def writers(count, **fields):
     powers = np.zeros(2048, np.uint32)
-    made = np.zeros(count, WRITER)
+    made = np.zeros(count, SAMPLER_RECORD)
     made["temperature"], made["coarse"], made["fine"] = -1, powers.ctypes.data, powers.ctypes.data
     for name, value in fields.items():
         made[name] = value

@@ -23,13 +23,13 @@ VARIANTS = [
     ("elman", "sigmoid", "softmax"),
 ]
 FEATURES = 3
-SHAPES = [(1, 1, 1), (33, 3, 5)]  # hidden, lanes, time
+SHAPES = [(1, 1, 1), (33, 3, 5)]  # hidden, rows, time
 
 
 every_variant = pytest.mark.parametrize("variant", VARIANTS, ids="-".join)
 
 
-def make(variant, hidden, lanes, time, dtype=np.float32, seed=0):
+def make(variant, hidden, batch_size, time, dtype=np.float32, seed=0):
     """Returns a cell with random biases, features for it to read, a carry and resets."""
     rng = np.random.default_rng(seed)
 
@@ -39,9 +39,9 @@ def make(variant, hidden, lanes, time, dtype=np.float32, seed=0):
 
     name, gates, candidate = variant
     cell = jax.tree.map(draw, CELLS[name].init(FEATURES, hidden, np.random.default_rng(0), gates, candidate))
-    features = jnp.asarray(rng.normal(size=(time, lanes, FEATURES)).astype(dtype))
-    carry = jax.tree.map(draw, cell.zero_carry(lanes))
-    return cell, features, carry, jnp.asarray(rng.random((time, lanes)) < 0.3)
+    features = jnp.asarray(rng.normal(size=(time, batch_size, FEATURES)).astype(dtype))
+    carry = jax.tree.map(draw, cell.zero_carry(batch_size))
+    return cell, features, carry, jnp.asarray(rng.random((time, batch_size)) < 0.3)
 
 
 def run(cell, features, carry, resets):
@@ -65,23 +65,23 @@ def test_rows_and_their_gradients_are_the_same_by_ids_and_by_a_product():
 
 
 @every_variant
-@pytest.mark.parametrize(("hidden", "lanes", "time"), SHAPES)
+@pytest.mark.parametrize(("hidden", "batch_size", "time"), SHAPES)
 @pytest.mark.usefixtures("kernels")
-def test_agrees_with_numpy_in_float64(variant, hidden, lanes, time):
-    cell, features, carry, resets = make(variant, hidden, lanes, time)
+def test_agrees_with_numpy_in_float64(variant, hidden, batch_size, time):
+    cell, features, carry, resets = make(variant, hidden, batch_size, time)
     outputs, last = run(cell, features, carry, resets)
     step_once = CELL_STEPS[variant[0]]
     weights = jax.tree.map(lambda weight: np.asarray(weight, np.float64), cell)
     projected = np.asarray(features, np.float64) @ weights.kernel + weights.bias
-    for lane in range(lanes):
-        state = [np.asarray(part[lane], np.float64) for part in jax.tree.leaves(carry)]
+    for row in range(batch_size):
+        state = [np.asarray(part[row], np.float64) for part in jax.tree.leaves(carry)]
         for step in range(time):
-            if resets[step, lane]:
+            if resets[step, row]:
                 state = [np.zeros(hidden) for _ in state]
-            state = step_once(projected[step, lane], state, weights)
-            np.testing.assert_allclose(outputs[step, lane], state[0], rtol=1e-5, atol=1e-5)
+            state = step_once(projected[step, row], state, weights)
+            np.testing.assert_allclose(outputs[step, row], state[0], rtol=1e-5, atol=1e-5)
         for got, wanted in zip(jax.tree.leaves(last), state, strict=True):
-            np.testing.assert_allclose(got[lane], wanted, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(got[row], wanted, rtol=1e-5, atol=1e-5)
 
 
 @every_variant
@@ -102,7 +102,7 @@ def test_gradient_agrees_with_finite_differences_in_float64(variant, time):
 
 @every_variant
 @pytest.mark.usefixtures("kernels")
-def test_two_short_unrolls_are_one_long(variant):
+def test_two_short_sequences_are_one_long(variant):
     cell, features, carry, resets = make(variant, 7, 3, 20)  # long enough not to be unrolled
     ids = jnp.arange(60, dtype=jnp.int32).reshape(20, 3)
     table = cell.project(features).reshape(60, -1)  # projected once: XLA's products depend on their shape

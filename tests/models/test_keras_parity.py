@@ -12,10 +12,10 @@ import pytest
 
 from charloom.models import Network
 from charloom.settings import NetworkSettings
-from charloom.training import UpdateRule, make_optimizer
+from charloom.training import StepRule, make_optimizer
 
 LAYERS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "elman": keras.layers.SimpleRNN}
-VOCAB, LANES, TIME = 11, 3, 7
+VOCAB, BATCH_SIZE, TIME = 11, 3, 7
 
 
 def old_hard_sigmoid(values):
@@ -25,7 +25,7 @@ def old_hard_sigmoid(values):
 def twin(network, stateful):
     """Returns the Keras model with the weights of `network`."""
     gates = {"sigmoid": "sigmoid", "hard_sigmoid": old_hard_sigmoid}
-    model = keras.Sequential([keras.Input(batch_shape=(LANES, TIME))])
+    model = keras.Sequential([keras.Input(batch_shape=(BATCH_SIZE, TIME))])
     model.add(keras.layers.Embedding(*network.embedding.shape))
     for cell in network.cells:
         kind = next(LAYERS[name] for name in LAYERS if type(cell).__name__.lower() == f"{name}cell")
@@ -60,9 +60,9 @@ def random_network(**settings):
 def test_logits_are_those_of_keras(settings, layers, stateful):
     network = random_network(layers=layers, **settings)
     model = twin(network, stateful)
-    carry = network.zero_carry(LANES)
-    ids = np.random.default_rng(0).integers(0, VOCAB, (2, LANES, TIME)).astype(np.int32)
-    no_resets = jnp.zeros((TIME, LANES), bool)
+    carry = network.zero_carry(BATCH_SIZE)
+    ids = np.random.default_rng(0).integers(0, VOCAB, (2, BATCH_SIZE, TIME)).astype(np.int32)
+    no_resets = jnp.zeros((TIME, BATCH_SIZE), bool)
     for batch in ids:
         wanted = np.asarray(model(batch))
         logits, after = network(jnp.asarray(batch.T), no_resets, carry)
@@ -71,7 +71,7 @@ def test_logits_are_those_of_keras(settings, layers, stateful):
 
 
 @pytest.mark.parametrize("epsilon", [1e-7, 1e-8])
-def test_updates_are_those_of_kerass_adam(epsilon):
+def test_steps_are_those_of_kerass_adam(epsilon):
     rng = np.random.default_rng(0)
     weights = rng.normal(size=40).astype(np.float32)
     # From zero to large: where epsilon is added shows in the small ones.
@@ -80,7 +80,7 @@ def test_updates_are_those_of_kerass_adam(epsilon):
 
     variable = keras.Variable(weights)
     adam = keras.optimizers.Adam(0.001, epsilon=epsilon)
-    optimizer = make_optimizer(UpdateRule(epsilon=epsilon))
+    optimizer = make_optimizer(StepRule(epsilon=epsilon))
     ours, state = jnp.asarray(weights), optimizer.init(jnp.asarray(weights))
     for gradient in gradients.astype(np.float32):
         adam.apply([jnp.asarray(gradient)], [variable])

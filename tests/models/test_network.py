@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from charloom.errors import SettingError
-from charloom.models import CELLS, Network, cross_entropy, draw_dropout_masks, unroll_totals
+from charloom.models import CELLS, Network, cross_entropy, draw_dropout_masks, sequence_totals
 from charloom.settings import NetworkSettings
 from tests.reference import NumpyNetwork
 
@@ -38,13 +38,13 @@ def test_logits_agree_with_numpy(settings, start_id):
     logits, _ = network(jnp.asarray(ids), jnp.asarray(resets), network.zero_carry(2))
     last, _ = network(jnp.asarray(ids), jnp.asarray(resets), network.zero_carry(2), last_only=True)
     np.testing.assert_allclose(last, logits[-1:], rtol=1e-5, atol=1e-6)
-    for lane in range(2):
+    for row in range(2):
         reference = NumpyNetwork(network)
         for time in range(12):
-            if resets[time, lane]:
+            if resets[time, row]:
                 reference.reset()
-            wanted = reference.step(None if resets[time, lane] else ids[time, lane])
-            np.testing.assert_allclose(logits[time, lane], wanted, rtol=2e-5, atol=2e-5)
+            wanted = reference.step(None if resets[time, row] else ids[time, row])
+            np.testing.assert_allclose(logits[time, row], wanted, rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("start_id", [3, None])
@@ -132,10 +132,10 @@ def test_a_uniform_model_costs_the_logarithm_of_the_vocabulary():
 def test_totals_are_of_scored_steps_only_even_beside_nan():
     logits = jnp.array([[[0.0, 3.0]], [[jnp.nan, 0.0]], [[0.0, 3.0]]])
     ids = jnp.array([[0], [1], [0], [0]], jnp.int32)  # hit, NaN, miss
-    totals = unroll_totals(logits, ids, jnp.array([[True], [False], [True]]))
+    totals = sequence_totals(logits, ids, jnp.array([[True], [False], [True]]))
     assert float(totals.nats) == pytest.approx(2 * np.log(1 + np.exp(3)) - 3, rel=1e-6)
     assert float(totals.correct) == 1
-    last = unroll_totals(logits[2:], ids, jnp.array([[True], [False], [True]]))
+    last = sequence_totals(logits[2:], ids, jnp.array([[True], [False], [True]]))
     assert float(last.nats) == pytest.approx(np.log(1 + np.exp(3)), rel=1e-6)
     assert float(last.correct) == 0
 
@@ -145,7 +145,7 @@ def test_outputs_that_are_logits_must_be_as_many_as_tokens():
         make(hidden=6, head="logits")
 
 
-def test_dropout_keeps_the_mean_and_holds_for_an_unroll():
+def test_dropout_keeps_the_mean_and_holds_for_a_sequence():
     network = make(2, hidden=500)
     masks = draw_dropout_masks(network, 0.4, 20, jax.random.key(0))
     assert masks is not None

@@ -44,8 +44,8 @@ def test_the_same_figures_give_the_same_picture():
 
 
 def test_diagrams_show_what_is_read_and_what_is_predicted():
-    framing = {"kind": "ShuffledWindows", "length": 3, "targets": "last"}
-    picture = framing_diagram(framing, ["ab\n", "b d", "<&>"], ["c", "e", "f"])
+    batching = {"kind": "ShuffledWindows", "length": 3, "targets": "last"}
+    picture = framing_diagram(batching, ["ab\n", "b d", "<&>"], ["c", "e", "f"])
     root = parsed(picture)
     boxes = root.findall(f"{SVG}rect")
     assert [box.get("class") for box in boxes] == ["read", "read", "read", "target"] * 3
@@ -58,5 +58,5 @@ def test_diagrams_show_what_is_read_and_what_is_predicted():
     assert len(parsed(carried).findall(f"{SVG}rect")) == 9
     assert carried.text == (
         "The first three rows, each of 3 characters that are read, with the one to predict under each. "
-        "The state is carried on from a lane's row to its next."
+        "The state is carried on from a row's row to its next."
     )

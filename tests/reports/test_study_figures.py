@@ -5,7 +5,7 @@ import pytest
 from charloom.reports.study_figures import accuracy_text, bits_table, loss_text, sentences
 
 
-def rung(losses=(2.0, 1.5), **values):
+def experiment(losses=(2.0, 1.5), **values):
     figures = {
         "losses": list(losses),
         "published_losses": None,
@@ -27,15 +27,15 @@ def rung(losses=(2.0, 1.5), **values):
     ],
 )
 def test_the_hypothesis_is_judged_by_every_epoch(losses, words):
-    figures = rung([1.9, 1.3], published_losses=[2.0, 1.5], variants={"overwritten_state": rung(losses)})
+    figures = experiment([1.9, 1.3], published_losses=[2.0, 1.5], variants={"overwritten_state": experiment(losses)})
     (sentence,) = sentences("a", {"a": figures})
     assert words in sentence
 
 
 @pytest.mark.parametrize(("accuracy", "verdict"), [(0.25, "holds in kind"), (0.5, "does not hold")])
 def test_without_published_losses_it_is_judged_by_where_it_stalls(accuracy, verdict):
-    variant = rung(accuracy=accuracy)
-    figures = rung(accuracy=0.45, published={"accuracy": 0.3}, variants={"overwritten_state": variant})
+    variant = experiment(accuracy=accuracy)
+    figures = experiment(accuracy=0.45, published={"accuracy": 0.3}, variants={"overwritten_state": variant})
     (sentence,) = sentences("a", {"a": figures})
     assert verdict in sentence
     assert "about 0.30" in sentence
@@ -44,21 +44,23 @@ def test_without_published_losses_it_is_judged_by_where_it_stalls(accuracy, verd
 @pytest.mark.parametrize(
     ("nats", "seconds", "verdict"), [(1.0, 30.0, "beats"), (1.0, 90.0, "does not beat"), (1.3, 30.0, "does not beat")]
 )
-def test_a_rung_beats_another_on_held_out_text_in_less_time(nats, seconds, verdict):
-    ours = rung(beats=["b", "missing"], held_out_score={"nats": nats, "accuracy": 0.6}, training_seconds=seconds)
-    theirs = rung(held_out_score={"nats": 1.2, "accuracy": 0.5})
+def test_a_experiment_beats_another_on_held_out_text_in_less_time(nats, seconds, verdict):
+    ours = experiment(beats=["b", "missing"], held_out_score={"nats": nats, "accuracy": 0.6}, training_seconds=seconds)
+    theirs = experiment(held_out_score={"nats": 1.2, "accuracy": 0.5})
     (sentence,) = sentences("a", {"a": ours, "b": theirs})
     assert sentence.startswith(f"a {verdict} b: {nats / math.log(2):.3f} bits")
 
 
 def test_what_became_of_a_loss():
     published = {"nan_after_about_epoch": 12}
-    assert "here it is 1.5000 after 2 epochs" in sentences("a", {"a": rung(published=published)})[0]
-    assert "here it is no number after epoch 3" in sentences("a", {"a": rung([2, 1, None], published=published)})[0]
+    assert "here it is 1.5000 after 2 epochs" in sentences("a", {"a": experiment(published=published)})[0]
+    assert (
+        "here it is no number after epoch 3" in sentences("a", {"a": experiment([2, 1, None], published=published)})[0]
+    )
 
 
 def test_the_best_epoch_is_told_and_where_training_diverged():
-    figures = rung(published={"held_out_loss": {"epoch": 2, "loss": 2.3}}, phases=[{"epochs": 3}])
+    figures = experiment(published={"held_out_loss": {"epoch": 2, "loss": 2.3}}, phases=[{"epochs": 3}])
     wanted = "2.30 held out was published after epoch 2, here it is 1.9000, best 1.8000 after epoch 3, the last"
     assert sentences("a", {"a": figures | {"held_out_losses": [2.5, 1.9, 1.8]}}) == [f"{wanted}."]
     (diverged,) = sentences("a", {"a": figures | {"held_out_losses": [2.5, 700.0]}})
@@ -69,9 +71,9 @@ def test_the_best_epoch_is_told_and_where_training_diverged():
 
 def test_bits_are_of_all_that_hold_text_out():
     score = {"nats": math.log(4), "accuracy": 0.5}
-    scored = rung(train_score=score, held_out_score={"nats": math.log(8), "accuracy": 0.4})
-    diverged = rung(train_score={"nats": None, "accuracy": 0}, held_out_score={"nats": None, "accuracy": 0})
-    rows = bits_table({"a": scored | {"variants": {"other_way": scored}}, "b": diverged, "c": rung()})
+    scored = experiment(train_score=score, held_out_score={"nats": math.log(8), "accuracy": 0.4})
+    diverged = experiment(train_score={"nats": None, "accuracy": 0}, held_out_score={"nats": None, "accuracy": 0})
+    rows = bits_table({"a": scored | {"variants": {"other_way": scored}}, "b": diverged, "c": experiment()})
     assert [row["name"] for row in rows] == ["a", "a, other way"]
     assert (rows[0]["train_bits"], rows[0]["bits"]) == pytest.approx((2, 3))
     assert rows[0]["cold_bits"] is None

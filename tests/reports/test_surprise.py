@@ -16,12 +16,12 @@ BITS = np.linspace(0, 12, len(TEXT), dtype=np.float32)
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     rng = np.random.default_rng(0)
-    guesses = np.array([rng.permutation(len(ALPHABET))[:5] for _ in TEXT], np.int32)
+    top_predictions = np.array([rng.permutation(len(ALPHABET))[:5] for _ in TEXT], np.int32)
     log_probs = np.log(np.tile(np.array([0.5, 0.25, 0.1, 0.05, 0.0004], np.float32), (len(TEXT), 1)))
     path = tmp_path_factory.mktemp("pages") / "page.html"
-    html = surprise_page("a <b>bold</b> title", "book", list(TEXT), BITS, guesses, log_probs, ALPHABET)
+    html = surprise_page("a <b>bold</b> title", "book", list(TEXT), BITS, top_predictions, log_probs, ALPHABET)
     path.write_text(html)
-    return path, guesses
+    return path, top_predictions
 
 
 def test_the_page_holds_its_numbers_and_nothing_from_elsewhere(page):
@@ -29,7 +29,7 @@ def test_the_page_holds_its_numbers_and_nothing_from_elsewhere(page):
     data = json.loads(re.search(r'id="data">(.*?)</script>', html, re.DOTALL)[1])
     assert "".join(data["characters"]) == TEXT
     np.testing.assert_allclose(data["bits"], BITS, atol=0.005)
-    assert data["guesses"] == page[1].flatten().tolist()
+    assert data["top_predictions"] == page[1].flatten().tolist()
     assert data["chances"][:5] == [500, 250, 100, 50, 0]
     assert "<b>bold" not in html
     assert not re.search(r"""(src|href)\s*=|https?://|@import|url\(""", html)
@@ -44,15 +44,15 @@ def test_more_than_a_page_can_show_is_refused():
 
 @needs_browser
 def test_pointing_and_walking_show_what_was_expected(page):
-    path, guesses = page
+    path, top_predictions = page
     with opened(path) as tab:
         spans = tab.locator("#text span")
         assert spans.count() == 4000
         spans.nth(4).hover()
         assert f"character 5: s, {BITS[4]:.2f} bits" in tab.inner_text("#what")
-        shown = tab.locator("#guesses span:not(.bar)").all_inner_texts()
+        shown = tab.locator("#top_predictions span:not(.bar)").all_inner_texts()
         named = {"\n": "⏎ new line", " ": "␣ space"}
-        assert shown[::2] == [named.get(ALPHABET[at], ALPHABET[at]) for at in guesses[4]]
+        assert shown[::2] == [named.get(ALPHABET[at], ALPHABET[at]) for at in top_predictions[4]]
         assert shown[1::2] == ["50.0 %", "25.0 %", "10.0 %", "5.0 %", "0.0 %"]
         # By the keyboard alone: to the text, right, down a line, up again.
         tab.locator("#text").focus()

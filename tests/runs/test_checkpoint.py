@@ -2,23 +2,23 @@ import jax
 import numpy as np
 import pytest
 
-from charloom.data import Lanes, TokenStream
+from charloom.data import ContiguousBatches, TokenStream
 from charloom.errors import ModelFileError
 from charloom.model import TextModel, load
 from charloom.models import Network
 from charloom.runs.checkpoint import read_progress, read_state, write_checkpoint
 from charloom.settings import NetworkSettings
 from charloom.text import Vocabulary
-from charloom.training import Trainer, UpdateRule, initial_state
+from charloom.training import StepRule, Trainer, initial_state
 
 
 def make_state(hidden=8, trained=True):
-    rule = UpdateRule()
+    rule = StepRule()
     network = Network.init(NetworkSettings(hidden=hidden, embedding=4), 5, 0, np.random.default_rng(0))
-    lanes = Lanes(TokenStream.of_documents([np.arange(40) % 5]), 2, 4)
-    trainer = Trainer(initial_state(network, 2, rule), lanes, rule, jax.random.key(1))
+    batches = ContiguousBatches(TokenStream.of_documents([np.arange(40) % 5]), 2, 4)
+    trainer = Trainer(initial_state(network, 2, rule), batches, rule, jax.random.key(1))
     if trained:
-        while trainer.update < 3:
+        while trainer.step < 3:
             trainer.dispatch(3, lambda first, count: np.full(count, 0.01, np.float32))
     return trainer.state
 

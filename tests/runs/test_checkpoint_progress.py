@@ -17,12 +17,12 @@ from charloom.runs import RunSettings, run_training, settings_of_run
 from charloom.runs.checkpoint import read_progress
 from charloom.runs.checkpoint_progress import checked_progress
 from charloom.settings import NetworkSettings, TrainingSettings
-from charloom.training import Notice, Pace, follow
+from charloom.training import Notice, StepPlan, follow
 
 TEXT = "a man a plan a canal panama\n" * 30
 NETWORK = NetworkSettings(hidden=8, embedding=4)
-TRAINING = TrainingSettings(lanes=4, unroll_length=16, updates=60)
-PACE = Pace(((0, 60),))
+TRAINING = TrainingSettings(batch_size=4, sequence_length=16, steps=60)
+STEP_PLAN = StepPlan(((0, 60),))
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def home(tmp_path_factory):
         network=NETWORK,
         training=TRAINING,
     )
-    # Its first checkpoint is of update 1, its second of the end.
+    # Its first checkpoint is of step 1, its second of the end.
     asked = itertools.count(1)
     follow(run_training(settings, lambda: next(asked) == 1), lambda event: None)
     cl.resume(home / "run")
@@ -69,9 +69,9 @@ def rewritten(path, change):
 
 
 def test_what_was_written_is_good(progress, tmp_path):
-    got = checked_progress(progress, tmp_path, progress["run"], PACE, False)
+    got = checked_progress(progress, tmp_path, progress["run"], STEP_PLAN, False)
     assert json.loads(json.dumps(got.as_json())) == progress
-    assert got.counts.update == 60
+    assert got.loop.step == 60
 
 
 @pytest.mark.parametrize(
@@ -81,37 +81,37 @@ def test_what_was_written_is_good(progress, tmp_path):
         ("history", None, "history is None, expected a list"),
         ("history", {}, r"history is \{\}, expected a list"),
         ("history.0", [], r"history\[0\] is \[\], expected an object"),
-        ("history.0.update", None, r"history\[0\].update is None, expected an integer"),
-        ("history.0.update", 0, r"history\[0\].update is 0, expected an integer >= 1"),
-        ("history.0.update", 10**6, "history is not sorted, expected ascending updates|counts.evaluated"),
+        ("history.0.step", None, r"history\[0\].step is None, expected an integer"),
+        ("history.0.step", 0, r"history\[0\].step is 0, expected an integer >= 1"),
+        ("history.0.step", 10**6, "history is not sorted, expected ascending steps|loop.evaluated"),
         ("history.0.validation_nats_per_char", "1", r"history\[0\].validation_nats_per_char is '1', expected"),
         ("history.0.validation_nats_per_char", np.nan, r"history\[0\].validation_nats_per_char is nan"),
-        ("history", [], "counts.evaluated is 60, expected 0 as in history"),
-        ("counts", [], r"counts is \[\], expected an object"),
-        ("counts.update", np.nan, "counts.update is nan, expected an integer"),
-        ("counts.update", 61, "counts.update is 61, expected a part of those planned"),
-        ("counts.update", -1, "counts.update is -1"),
-        ("counts.update", 59, "counts.nats_count is 0, expected -1"),
-        ("counts.update", "60", "counts.update is '60', expected an integer"),
-        ("counts.update", True, "counts.update is True, expected an integer"),
-        ("counts.evaluated", 40, "counts.evaluated is 40, expected 60 as in history"),
-        ("counts.evaluated", 2**62, "counts.evaluated is 4611686018427387904"),
-        ("counts.nats_count", 5, "counts.nats_count is 5, expected 0"),
-        ("counts.nats_sum", np.inf, "counts.nats_sum is inf, expected a finite number"),
-        ("counts.nats_sum", np.nan, "counts.nats_sum is nan, expected a finite number"),
-        ("counts.lowest", None, "counts.lowest is None"),
-        ("counts.lowest", np.nan, "counts.lowest is nan"),
-        ("counts.stale", -1, "counts.stale is -1"),
-        ("counts.stale", 10**9, "counts.stale is 1000000000"),
-        ("counts.retries", 4, "counts.retries is 4, expected at most 3"),
-        ("counts.pace", {"plans": []}, "counts.pace is not the plan of 60 updates"),
-        ("counts.pace", {"plans": [[0, 2**31]]}, "counts.pace is not the plan of 60 updates"),
-        ("counts.pace", {"plans": 5}, "counts.pace.plans is 5, expected a list"),
-        ("counts.pace", {"plans": [[0]]}, r"counts.pace.plans\[0\] is \[0\]"),
-        ("counts.more", 1, "counts.more is not a field"),
+        ("history", [], "loop.evaluated is 60, expected 0 as in history"),
+        ("loop", [], r"loop is \[\], expected an object"),
+        ("loop.step", np.nan, "loop.step is nan, expected an integer"),
+        ("loop.step", 61, "loop.step is 61, expected a part of those planned"),
+        ("loop.step", -1, "loop.step is -1"),
+        ("loop.step", 59, "loop.nats_count is 0, expected -1"),
+        ("loop.step", "60", "loop.step is '60', expected an integer"),
+        ("loop.step", True, "loop.step is True, expected an integer"),
+        ("loop.evaluated", 40, "loop.evaluated is 40, expected 60 as in history"),
+        ("loop.evaluated", 2**62, "loop.evaluated is 4611686018427387904"),
+        ("loop.nats_count", 5, "loop.nats_count is 5, expected 0"),
+        ("loop.nats_sum", np.inf, "loop.nats_sum is inf, expected a finite number"),
+        ("loop.nats_sum", np.nan, "loop.nats_sum is nan, expected a finite number"),
+        ("loop.lowest", None, "loop.lowest is None"),
+        ("loop.lowest", np.nan, "loop.lowest is nan"),
+        ("loop.stale", -1, "loop.stale is -1"),
+        ("loop.stale", 10**9, "loop.stale is 1000000000"),
+        ("loop.retries", 4, "loop.retries is 4, expected at most 3"),
+        ("loop.step_plan", {"plans": []}, "loop.step_plan is not the plan of 60 steps"),
+        ("loop.step_plan", {"plans": [[0, 2**31]]}, "loop.step_plan is not the plan of 60 steps"),
+        ("loop.step_plan", {"plans": 5}, "loop.step_plan.plans is 5, expected a list"),
+        ("loop.step_plan", {"plans": [[0]]}, r"loop.step_plan.plans\[0\] is \[0\]"),
+        ("loop.more", 1, "loop.more is not a field"),
         ("best", [], r"best is \[\], expected an object or null"),
-        ("best", None, "counts.lowest is"),
-        ("best.update", 7, "best.update is 7, expected one of history"),
+        ("best", None, "loop.lowest is"),
+        ("best.step", 7, "best.step is 7, expected one of history"),
         ("best.epoch", np.inf, "best.epoch is inf"),
         ("samples", None, "samples is None, expected a list"),
         ("samples.0.text", 5, r"samples\[0\].text is 5, expected a string"),
@@ -133,36 +133,36 @@ def test_what_was_not_written_so_is_refused_with_its_field(progress, tmp_path, p
     else:
         content[name] = value
     with pytest.raises(ModelFileError, match=told) as caught:
-        checked_progress(values, tmp_path / "checkpoint-000002.safetensors", progress["run"], PACE, False)
+        checked_progress(values, tmp_path / "checkpoint-000002.safetensors", progress["run"], STEP_PLAN, False)
     assert "checkpoint-000002.safetensors" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    "counts",
+    "loop",
     [
         {"retries": 1},
         {"retries": 3},
         {"stale": 1},
         {"nats_sum": 1e300},
         {"nats_sum": -1e300},
-        {"pace": {"plans": [[0, 60], [10, 2**31 - 1]]}},
-        {"update": 0, "evaluated": 0, "lowest": None},
-        {"update": 59, "evaluated": 0, "lowest": None, "nats_count": 59},
+        {"step_plan": {"plans": [[0, 60], [10, 2**31 - 1]]}},
+        {"step": 0, "evaluated": 0, "lowest": None},
+        {"step": 59, "evaluated": 0, "lowest": None, "nats_count": 59},
     ],
 )
-def test_what_is_within_its_bounds_is_good(progress, tmp_path, counts):
-    values = progress | {"counts": progress["counts"] | counts}
-    if counts.get("evaluated") == 0:
+def test_what_is_within_its_bounds_is_good(progress, tmp_path, loop):
+    values = progress | {"loop": progress["loop"] | loop}
+    if loop.get("evaluated") == 0:
         values |= {"history": [], "best": None}
-    got = checked_progress(values, tmp_path, progress["run"], PACE, has_budget=True)
+    got = checked_progress(values, tmp_path, progress["run"], STEP_PLAN, has_budget=True)
     assert json.loads(json.dumps(got.as_json())) == values
 
 
 @pytest.mark.parametrize("values", [None, [], "text", 5, {}, {"run": 5}])
 def test_what_is_not_such_an_object_is_refused(progress, tmp_path, values):
     with pytest.raises(ModelFileError):
-        checked_progress(values, tmp_path, progress["run"], PACE, False)
+        checked_progress(values, tmp_path, progress["run"], STEP_PLAN, False)
 
 
 @pytest.mark.parametrize(
@@ -175,17 +175,17 @@ def test_what_is_not_such_an_object_is_refused(progress, tmp_path, values):
         ([[0, 0]], "ends before it begins"),
         ([[0, 2**31]], "ends before it begins"),
         ([[0, 30], [40, 60]], "after the one before it ended"),
-        ([[0, 59]], "counts.update is 60"),
+        ([[0, 59]], "loop.step is 60"),
         ([[0, 900], [30, 60]], None),
     ],
 )
 def test_a_run_with_a_budget_may_have_been_planned_again(progress, tmp_path, plans, told):
-    values = progress | {"counts": progress["counts"] | {"pace": {"plans": plans}}}
+    values = progress | {"loop": progress["loop"] | {"step_plan": {"plans": plans}}}
     if told is None:
-        assert checked_progress(values, tmp_path, progress["run"], PACE, True).counts.pace.updates == 60
+        assert checked_progress(values, tmp_path, progress["run"], STEP_PLAN, True).loop.step_plan.steps == 60
         return
     with pytest.raises(ModelFileError, match=told):
-        checked_progress(values, tmp_path, progress["run"], PACE, True)
+        checked_progress(values, tmp_path, progress["run"], STEP_PLAN, True)
 
 
 def resumed(folder):
@@ -201,7 +201,7 @@ def test_a_checkpoint_that_was_changed_is_passed_over(home, folder, tmp_path):
     shutil.copy(home / "book.txt", tmp_path / "book.txt")
     notices = resumed(folder)
     assert any("history is None, expected a list. The one before it is used" in text for text in notices)
-    assert any("going on from checkpoint-000001.safetensors: update 1" in text for text in notices)
+    assert any("going on from checkpoint-000001.safetensors: step 1" in text for text in notices)
     assert (tmp_path / "m.safetensors").read_bytes() == wanted
 
 
@@ -221,14 +221,14 @@ def test_a_checkpoint_of_another_seed_and_text_with_the_same_shapes_is_not_resum
         sources=(tmp_path / "other.txt",),
         folder=tmp_path / "other",
         network=NETWORK,
-        training=TrainingSettings(lanes=4, unroll_length=16, updates=60, seed=1),
+        training=TrainingSettings(batch_size=4, sequence_length=16, steps=60, seed=1),
     )
     asked = itertools.count(1)
     follow(run_training(other, lambda: next(asked) == 1), lambda event: None)
     shutil.copy(newest(tmp_path / "other"), folder / "checkpoint-000009.safetensors")
     notices = resumed(folder)
     assert any("checkpoint-000009.safetensors is a checkpoint of another run" in text for text in notices)
-    assert any("going on from checkpoint-000002.safetensors: update 60" in text for text in notices)
+    assert any("going on from checkpoint-000002.safetensors: step 60" in text for text in notices)
     for checkpoint in folder.glob("checkpoint-*"):
         checkpoint.unlink()
     shutil.copy(newest(tmp_path / "other"), folder / "checkpoint-000009.safetensors")
@@ -248,7 +248,7 @@ def test_thousands_of_checkpoints_and_what_only_has_the_name_of_one(home, folder
     notices = resumed(folder)
     assert sum("The one before it is used" in text for text in notices) == 3
     assert "2,993 more checkpoints before it are passed over" in notices
-    assert any("going on from checkpoint-000002.safetensors: update 60" in text for text in notices)
+    assert any("going on from checkpoint-000002.safetensors: step 60" in text for text in notices)
 
 
 def test_the_digest_of_the_checkpoints_is_that_of_the_run(folder, progress):

@@ -12,7 +12,7 @@ from charloom.settings import NetworkSettings
 from charloom.training import Evaluation, Notice, Progress
 
 TEXT = "the quick brown fox\n" * 60
-SETTINGS = {"hidden": 8, "embedding": 4, "lanes": 4, "unroll": 16}
+SETTINGS = {"hidden": 8, "embedding": 4, "batch_size": 4, "sequence_length": 16}
 
 
 @pytest.fixture
@@ -37,9 +37,9 @@ def ctrl_c_at(kind, times=1):
 @pytest.mark.parametrize("run", [None, "run"])
 def test_the_best_model_so_far_is_returned_with_a_warning(book, tmp_path, run):
     folder = None if run is None else tmp_path / run
-    with pytest.warns(RuntimeWarning, match="interrupted after [0-9,]+ updates: this is the best"):
-        model = charloom.train(book, updates=100_000, run=folder, on_event=ctrl_c_at(Evaluation), **SETTINGS)
-    assert 0 < model.training["kept_update"] < 100_000
+    with pytest.warns(RuntimeWarning, match="interrupted after [0-9,]+ steps: this is the best"):
+        model = charloom.train(book, steps=100_000, run=folder, on_event=ctrl_c_at(Evaluation), **SETTINGS)
+    assert 0 < model.training["kept_step"] < 100_000
     assert model.generate("the", 10).startswith("the")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if folder is not None:
@@ -50,7 +50,7 @@ def test_the_best_model_so_far_is_returned_with_a_warning(book, tmp_path, run):
 @pytest.mark.parametrize(("kind", "times"), [(Notice, 1), (Evaluation, 2)])
 def test_ctrl_c_raises_where_there_is_no_model_and_the_second_time(book, kind, times):
     with pytest.raises(KeyboardInterrupt):
-        charloom.train(book, updates=100_000, on_event=ctrl_c_at(kind, times), **SETTINGS)
+        charloom.train(book, steps=100_000, on_event=ctrl_c_at(kind, times), **SETTINGS)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -58,7 +58,7 @@ def test_a_handler_of_the_hosts_is_left_alone(book, monkeypatch):
     pressed = []
     before = signal.signal(signal.SIGINT, lambda *_: pressed.append(1))
     try:
-        charloom.train(book, updates=3, on_event=ctrl_c_at(Evaluation), **SETTINGS)
+        charloom.train(book, steps=3, on_event=ctrl_c_at(Evaluation), **SETTINGS)
     finally:
         signal.signal(signal.SIGINT, before)
     assert pressed == [1]
@@ -75,7 +75,7 @@ def test_a_stop_that_takes_long_says_so(book, monkeypatch):
             said.append(event.text)
 
     with pytest.warns(RuntimeWarning, match="interrupted"):
-        charloom.train(book, updates=100_000, on_event=on_event, **SETTINGS)
+        charloom.train(book, steps=100_000, on_event=on_event, **SETTINGS)
     assert said[-1] == "the held-out text is scored, which takes about 12 s"
 
 
@@ -88,7 +88,7 @@ def test_the_closing_seconds_grow_with_the_text():
 
 def test_other_threads_train_as_well(book):
     models = []
-    thread = threading.Thread(target=lambda: models.append(charloom.train(book, updates=3, **SETTINGS)))
+    thread = threading.Thread(target=lambda: models.append(charloom.train(book, steps=3, **SETTINGS)))
     thread.start()
     thread.join()
-    assert models[0].training["updates"] == 3
+    assert models[0].training["steps"] == 3

@@ -9,7 +9,7 @@ from charloom.runs.metrics_file import MetricsFile
 
 def line(count, **changes):
     values = {
-        "update": count,
+        "step": count,
         "train_nats_per_char": 1.5,
         "validation_nats_per_char": None,
         "epoch": 0.5,
@@ -26,8 +26,8 @@ def metrics(tmp_path):
 
 def test_what_will_be_made_again_and_what_was_not_finished_is_forgotten(metrics):
     assert metrics.forget_after(5) == []
-    for update in (2, 4, 6):
-        metrics.add(json.loads(line(update)))
+    for step in (2, 4, 6):
+        metrics.add(json.loads(line(step)))
     with metrics.path.open("ab") as file:
         file.write(line(8)[:20])
     assert metrics.forget_after(4) == []
@@ -44,12 +44,12 @@ def test_what_will_be_made_again_and_what_was_not_finished_is_forgotten(metrics)
         (b"\xff\n", "line 2 is damaged: its text is not valid Unicode"),
         (b"\n", "line 2 is damaged"),
         (b"[" * 60_000 + b"\n", "line 2 is damaged: its JSON is too deeply nested"),
-        (line(3, update="3"), "line 2: update is '3', expected an integer"),
-        (line(3, update=[]), "line 2: update is [], expected an integer"),
+        (line(3, step="3"), "line 2: step is '3', expected an integer"),
+        (line(3, step=[]), "line 2: step is [], expected an integer"),
         (line(3, epoch=None), "line 2: epoch is None, expected a number"),
         (line(3, epoch=float("nan")), "line 2 is damaged: it is not valid JSON"),
         (line(3, more=1), "line 2: more is not a field that this version knows"),
-        (line(2), "line 2: update is 2, expected one after 2."),
+        (line(2), "line 2: step is 2, expected one after 2."),
         (b"x" * 200_000 + b"\n", "line 2 is damaged: it is not valid JSON"),
     ],
 )

@@ -6,16 +6,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from charloom.data import Lanes, TokenStream, evaluation_pass, ordered_pass, record_pass
+from charloom.data import ContiguousBatches, TokenStream, evaluation_pass, ordered_pass, record_pass
 from charloom.errors import SettingError
 from charloom.models import Network
 from charloom.runs import RunSettings, planning
 from charloom.runs.calibration import PASSES
-from charloom.runs.parts import part
-from charloom.runs.planning import closing_seconds, deadline_of, first_pace, score_pass, with_length
+from charloom.runs.dataset_split import split_corpus
+from charloom.runs.planning import closing_seconds, deadline_of, first_step_plan, score_pass, with_length
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
 from charloom.text import Corpus
-from charloom.training import Budget, Pace, follow
+from charloom.training import Budget, StepPlan, follow
 from charloom.units import shortest_seconds
 
 SPEED = 100_000.0
@@ -26,8 +26,8 @@ def asked(monkeypatch):
     """The machine trains the reference at a known speed; what it is asked for is kept."""
     asked = []
 
-    def training_speed(network, lanes, unroll_length):
-        asked.append((network, lanes, unroll_length))
+    def training_speed(network, batch_size, sequence_length):
+        asked.append((network, batch_size, sequence_length))
         return SPEED
 
     monkeypatch.setattr(planning, "training_speed", training_speed)
@@ -42,16 +42,18 @@ def planned(characters, training, clock, **given):
     corpus = Corpus("text", ("the quick brown fox " * (characters // 20),), "")
     settings = RunSettings(sources=("text",), training=training, **given)
     events = []
-    settings, speed = follow(with_length(settings, part(corpus, TextSettings(), training), clock), events.append)
+    settings, speed = follow(
+        with_length(settings, split_corpus(corpus, TextSettings(), training), clock), events.append
+    )
     return settings, speed, [event.text for event in events]
 
 
-def test_a_short_texts_lanes_are_timed_and_told_and_those_that_were_asked_for_are_kept(asked):
+def test_a_short_texts_rows_are_timed_and_told_and_those_that_were_asked_for_are_kept(asked):
     settings, _, (picked, because) = planned(500, TrainingSettings(budget=20.0), Budget(np.inf))
-    assert ", 7 lanes × 64, " in picked
+    assert ", 7 rows × 64, " in picked
     assert asked == [(NetworkSettings(), 7, 64)]
     assert "times the 450 there are" in because
-    assert settings.training.lanes == 16
+    assert settings.training.batch_size == 16
 
 
 @pytest.mark.usefixtures("asked")
@@ -66,7 +68,7 @@ def test_what_nobody_asked_for_begins_when_the_text_is_read():
 def test_what_is_compiled_first_is_no_part_of_a_budget_that_nobody_asked_for(monkeypatch):
     clock = Budget(np.inf)
 
-    def training_speed(network, lanes, unroll_length):
+    def training_speed(network, batch_size, sequence_length):
         clock.go_on_from(50.0)  # of a compiler, on a busy machine
         return SPEED
 
@@ -91,13 +93,13 @@ def test_the_time_to_score_in_is_no_time_to_train_in():
 
 
 def test_the_first_plan_is_for_the_speed_and_counts_no_further_than_a_run_can():
-    lanes = Lanes(TokenStream.of_documents([np.zeros(100, np.int32)]), 2, 4)
+    batches = ContiguousBatches(TokenStream.of_documents([np.zeros(100, np.int32)]), 2, 4)
     training = TrainingSettings(budget=10.0)
-    assert first_pace(training, lanes, 800.0, budget(10, spent=1)) == Pace(((0, 900),))
-    assert first_pace(training, lanes, 1e9, budget(10**6)) == Pace(((0, 2**31 - 1),))
-    assert first_pace(TrainingSettings(epochs=2.0), lanes, 0.0, budget(1)) == Pace(((0, 25),))
+    assert first_step_plan(training, batches, 800.0, budget(10, spent=1)) == StepPlan(((0, 900),))
+    assert first_step_plan(training, batches, 1e9, budget(10**6)) == StepPlan(((0, 2**31 - 1),))
+    assert first_step_plan(TrainingSettings(epochs=2.0), batches, 0.0, budget(1)) == StepPlan(((0, 25),))
     with pytest.raises(SettingError, match="more than a run can count"):
-        first_pace(TrainingSettings(epochs=1e9), lanes, 0.0, budget(1))
+        first_step_plan(TrainingSettings(epochs=1e9), batches, 0.0, budget(1))
 
 
 @pytest.mark.parametrize("characters", [700, 40_000])
@@ -105,7 +107,7 @@ def test_the_end_takes_what_all_of_its_blocks_take(monkeypatch, characters):
     now, slowness, score_blocks = [0.0], [1.0], planning.score_blocks
 
     def timed(network, blocks):  # scoring is real, and the clock alone is made up
-        now[0] += slowness[0] * sum(0.25 * block.updates * block.lanes for block in blocks)
+        now[0] += slowness[0] * sum(0.25 * block.steps * block.batch_size for block in blocks)
         return score_blocks(network, blocks)
 
     monkeypatch.setattr(planning, "score_blocks", timed)
@@ -114,7 +116,7 @@ def test_the_end_takes_what_all_of_its_blocks_take(monkeypatch, characters):
     validation = TokenStream.of_documents([np.zeros(characters, np.int32)])
     deadline = deadline_of(budget(10), network, validation, ordered_pass)
     evaluation, score = (
-        sum(0.25 * block.updates * block.lanes for block in blocks(validation))
+        sum(0.25 * block.steps * block.batch_size for block in blocks(validation))
         for blocks in (evaluation_pass, ordered_pass)
     )
     assert deadline.evaluation_seconds == pytest.approx(evaluation)
@@ -125,9 +127,9 @@ def test_the_end_takes_what_all_of_its_blocks_take(monkeypatch, characters):
 
 
 def test_a_stop_takes_an_evaluation_a_calibration_and_a_score(monkeypatch):
-    monkeypatch.setattr(planning, "reading_speed", lambda network, lanes, steps: 1_000.0 * lanes)
+    monkeypatch.setattr(planning, "reading_speed", lambda network, batch_size, steps: 1_000.0 * batch_size)
     network = Network.init(NetworkSettings(hidden=8, embedding=4), 4, 0, np.random.default_rng(0))
-    validation = TokenStream.of_documents([np.zeros(5_120, np.int32)])  # in ten lanes
+    validation = TokenStream.of_documents([np.zeros(5_120, np.int32)])  # in ten rows
     assert closing_seconds(network, validation, ordered_pass) == pytest.approx(5.12 + (1 + PASSES) * 0.512)
     assert closing_seconds(network, validation, evaluation_pass) == pytest.approx((2 + PASSES) * 0.512)
 

@@ -36,18 +36,18 @@ def test_what_is_read_more_often_is_read_with_more_dropout(characters, seconds):
 def test_what_is_given_is_left_alone(characters, seconds):
     network = NetworkSettings(cell="gru", hidden=33, layers=3, embedding=7)
     training = TrainingSettings(
-        lanes=5, unroll_length=9, dropout=0.45, learning_rate=0.1, weight_drop=0.2, weight_decay=0.5
+        batch_size=5, sequence_length=9, dropout=0.45, learning_rate=0.1, weight_dropout=0.2, weight_decay=0.5
     )
     names = {
         "cell",
         "hidden",
         "layers",
         "embedding",
-        "lanes",
-        "unroll_length",
+        "batch_size",
+        "sequence_length",
         "dropout",
         "learning_rate",
-        "weight_drop",
+        "weight_dropout",
         "weight_decay",
     }
     choice = picked(characters, seconds, given=names, network=network, training=training)
@@ -75,7 +75,7 @@ def test_the_speed_follows_from_the_references():
 
 def test_two_lines_tell_it():
     choice = picked(1_000_000, 60, given={"hidden"}, network=NetworkSettings(hidden=256))
-    assert choice.what.startswith("1 × 256 lstm units, embedding 64, 16 lanes × 64, dropout ")
+    assert choice.what.startswith("1 × 256 lstm units, embedding 64, 16 rows × 64, dropout ")
     assert re.fullmatch(
         r"about 100,000 characters a second here, 6,000,000 in 60 s: 6 times the 1,000,000 there are", choice.why
     )
@@ -85,13 +85,13 @@ def test_two_lines_tell_it():
     ("speed", "told"),
     [(9.4, "9"), (87.6, "88"), (123.4, "120"), (98_765, "99,000"), (123_456, "120,000"), (2_555_555, "2,600,000")],
 )
-def test_figures_that_are_guesses_have_two_digits(speed, told):
+def test_figures_that_are_predictions_have_two_digits(speed, told):
     choice = picked(10**6, 1.0, speed, given={"hidden"}, network=NetworkSettings(hidden=256))
     assert choice.why.startswith(f"about {told} characters a second here, {told} in 1 s: ")
 
 
 @pytest.mark.parametrize(
-    ("passes", "dropout", "weight_drop"),
+    ("passes", "dropout", "weight_dropout"),
     [
         (0.5, 0.0, 0.0),
         (1, 0.0, 0.0),
@@ -107,12 +107,12 @@ def test_figures_that_are_guesses_have_two_digits(speed, told):
         (1000, 0.5, 0.35),
     ],
 )
-def test_what_is_dropped_is_what_the_design_says(passes, dropout, weight_drop):
+def test_what_is_dropped_is_what_the_design_says(passes, dropout, weight_dropout):
     # docs/design/recipe.md, with lines over the logarithm between its figures.
     characters = int(60 * SPEED / passes)
     training = picked(characters, 60, given={"hidden"}, network=NetworkSettings(hidden=256)).training
     assert dropout is None or training.dropout == pytest.approx(dropout, abs=0.006)
-    assert weight_drop is None or training.weight_drop == pytest.approx(weight_drop, abs=0.006)
+    assert weight_dropout is None or training.weight_dropout == pytest.approx(weight_dropout, abs=0.006)
     assert training.weight_decay == 0.05
 
 

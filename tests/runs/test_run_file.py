@@ -16,7 +16,7 @@ from charloom.runs.run_file import TextFacts, as_json, read_run, run_digest, run
 from charloom.settings import TextSettings, TrainingSettings
 
 TEXT = "a man a plan a canal panama\n" * 30
-QUICK = {"hidden": 8, "embedding": 4, "lanes": 4, "unroll": 16}
+QUICK = {"hidden": 8, "embedding": 4, "batch_size": 4, "sequence_length": 16}
 FACTS = {"name": "book.txt", "sha256": "ab" * 32, "characters": 840}
 
 
@@ -62,8 +62,8 @@ def changed(folder, path, value):
         ("settings.sources", [3], r"settings.sources\[0\] is 3, expected a string"),
         ("settings.sources", ["a\0b"], r"settings.sources\[0\] is 'a\\x00b'"),
         ("settings.out", 1, "settings.out is 1, expected a string or null"),
-        ("settings.training.pace", 7, "settings.training.pace is 7, expected a list"),
-        ("settings.training.lanes", 0, "lanes must be a whole number from 1"),
+        ("settings.training.step_plan", 7, "settings.training.step_plan is 7, expected a list"),
+        ("settings.training.batch_size", 0, "batch_size must be a whole number from 1"),
         ("settings.training.seed", "1", "settings.training.seed is '1', expected an integer"),
         ("settings.text.encoding", "none", "encoding names no text encoding: 'none'"),
         ("settings.network.cell", "rnn", "settings.network.cell is 'rnn'"),
@@ -122,12 +122,12 @@ def test_checkpoints_without_their_run_are_not_called_no_run(folder):
 
 def test_the_digest_is_of_what_changes_the_result_and_of_values_not_their_spelling():
     text = msgspec.convert(FACTS, TextFacts)
-    settings = RunSettings(sources=("a",), training=TrainingSettings(learning_rate=1, updates=5))
+    settings = RunSettings(sources=("a",), training=TrainingSettings(learning_rate=1, steps=5))
     digest = run_digest(settings, text)
-    same = RunSettings(sources=("b",), out=Path("m"), training=TrainingSettings(learning_rate=1.0, updates=5))
+    same = RunSettings(sources=("b",), out=Path("m"), training=TrainingSettings(learning_rate=1.0, steps=5))
     assert run_digest(same, text) == digest
     others = [
-        run_digest(RunSettings(sources=("a",), training=TrainingSettings(learning_rate=1, updates=5, seed=1)), text),
+        run_digest(RunSettings(sources=("a",), training=TrainingSettings(learning_rate=1, steps=5, seed=1)), text),
         run_digest(RunSettings(sources=("a",), text=TextSettings(lowercase=True), training=settings.training), text),
         run_digest(settings, msgspec.structs.replace(text, sha256="cd" * 32)),
     ]
@@ -154,11 +154,11 @@ def test_a_text_with_only_the_root_in_common_keeps_its_path(tmp_path):
 
 @pytest.fixture
 def begun(tmp_path):
-    """A run of a few updates in `home/run`, its text and its model beside it."""
+    """A run of a few steps in `home/run`, its text and its model beside it."""
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "book.txt").write_text(TEXT)
     home = tmp_path / "home"
-    cl.train(home / "book.txt", out=home / "m.safetensors", run=home / "run", updates=4, **QUICK)
+    cl.train(home / "book.txt", out=home / "m.safetensors", run=home / "run", steps=4, **QUICK)
     return home
 
 

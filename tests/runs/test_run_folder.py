@@ -10,14 +10,14 @@ import charloom as cl
 from charloom.artifacts import alone_in
 from charloom.errors import BudgetError, OutputError, RunFolderError
 from charloom.runs import RunSettings, run_folder, run_training, settings_of_run
-from charloom.runs.keeper import Keeper
 from charloom.runs.metrics_file import MetricsFile
 from charloom.runs.run_folder import RunFolder
+from charloom.runs.run_recorder import RunRecorder
 from charloom.settings import NetworkSettings, TrainingSettings
 from charloom.training import Evaluation, Notice, Progress, Saved, follow
 from tests.runs.test_training_run import TEXT
 
-UPDATES = 120
+STEPS = 120
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def settings(book, **others):
         sources=(book,),
         out=book.with_name("m.safetensors"),
         network=NetworkSettings(hidden=24, embedding=8),
-        training=TrainingSettings(lanes=4, unroll_length=16, dropout=0.1, updates=UPDATES),
+        training=TrainingSettings(batch_size=4, sequence_length=16, dropout=0.1, steps=STEPS),
         **others,
     )
 
@@ -70,7 +70,7 @@ def test_a_run_that_was_stopped_comes_to_the_same_file(book, dispatches):
     assert book.with_name("m.safetensors").read_bytes() == wanted
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     history = cl.load(book.with_name("m.safetensors")).training["history"]
-    assert [line["update"] for line in metrics] == [entry["update"] for entry in history]
+    assert [line["step"] for line in metrics] == [entry["step"] for entry in history]
     assert metrics[-1]["validation_nats_per_char"] == history[-1]["validation_nats_per_char"]
 
 
@@ -121,19 +121,19 @@ def test_a_folder_within_the_text_is_refused(tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text(TEXT)
     with pytest.raises(OutputError, match="would be read as text"):
-        cl.train(tmp_path / "notes", run=tmp_path / "notes" / "run", updates=2)
+        cl.train(tmp_path / "notes", run=tmp_path / "notes" / "run", steps=2)
 
 
 def test_a_run_without_a_checkpoint_begins_anew_and_a_finished_one_is_finished(book):
     folder = book.with_name("run")
-    model = cl.train(book, run=folder, updates=40, hidden=24, lanes=4, unroll=16)
+    model = cl.train(book, run=folder, steps=40, hidden=24, batch_size=4, sequence_length=16)
     kernel = np.asarray(model.network.head.kernel)
     events = []
     again = cl.resume(folder, events.append)
     assert not any(isinstance(event, Evaluation) for event in events)
     notices = [event.text for event in events if isinstance(event, Notice)]
     assert any(
-        text.endswith("update 40, the end of this run: its model is scored and written once more") for text in notices
+        text.endswith("step 40, the end of this run: its model is scored and written once more") for text in notices
     )
     np.testing.assert_array_equal(again.network.head.kernel, kernel)
     for checkpoint in folder.glob("checkpoint-*"):
@@ -143,16 +143,16 @@ def test_a_run_without_a_checkpoint_begins_anew_and_a_finished_one_is_finished(b
 
 def test_the_folder_of_a_budget_that_was_too_short_is_free_and_one_to_resume_stays(book, monkeypatch):
     def too_short(*_):
-        yield Notice("a first update was made")
+        yield Notice("a first step was made")
         raise BudgetError("too short")
 
     folder = book.with_name("run")
-    monkeypatch.setattr(Keeper, "follow", too_short)
+    monkeypatch.setattr(RunRecorder, "follow", too_short)
     with pytest.raises(BudgetError):
         follow(run_training(settings(book, folder=folder)), lambda event: None)
     assert not (folder / "run.json").exists()
     events = run_training(settings(book, folder=folder))
-    while next(events) != Notice("a first update was made"):
+    while next(events) != Notice("a first step was made"):
         pass
     events.close()  # as where the process is killed
     with pytest.raises(BudgetError):
@@ -162,9 +162,9 @@ def test_the_folder_of_a_budget_that_was_too_short_is_free_and_one_to_resume_sta
 
 def test_another_text_version_or_folder_is_refused(book, tmp_path):
     folder = book.with_name("run")
-    cl.train(book, run=folder, updates=2, hidden=8, lanes=4, unroll=16)
+    cl.train(book, run=folder, steps=2, hidden=8, batch_size=4, sequence_length=16)
     with pytest.raises(OutputError, match=r"holds a run already\. Go on with it by --resume"):
-        cl.train(book, run=folder, updates=2, hidden=8)
+        cl.train(book, run=folder, steps=2, hidden=8)
     with alone_in(folder), pytest.raises(OutputError, match="another charloom is at work in"):
         cl.resume(folder)
     book.write_text(TEXT + "more")

@@ -9,10 +9,10 @@ from charloom.runs import TensorBoardWriter
 from charloom.training import Progress
 
 
-def at(update):
+def at(step):
     return Progress(
-        update=update,
-        updates=9,
+        step=step,
+        steps=9,
         epoch=0.0,
         train_nats_per_char=1.0,
         chars_per_second=1.0,
@@ -29,10 +29,10 @@ def records(path):
         data = data[16 + length :]
 
 
-def test_points_of_updates_that_are_made_again_are_hidden(tmp_path):
+def test_points_of_steps_that_are_made_again_are_hidden(tmp_path):
     with TensorBoardWriter(tmp_path / "plots") as writer:
-        for update in (3, 5, 4):
-            writer.add(at(update))
+        for step in (3, 5, 4):
+            writer.add(at(step))
     (path,) = (tmp_path / "plots").iterdir()
     told = [
         (event.step, "hide" if event.session_log.status == SessionLog.START else "point")

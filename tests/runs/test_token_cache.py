@@ -20,14 +20,14 @@ import charloom as cl
 from charloom.artifacts import alone_in
 from charloom.errors import OutputError, SettingError, SourceError
 from charloom.runs import RunSettings, run_training, token_cache, training_run
-from charloom.runs.parts import part
+from charloom.runs.dataset_split import split_corpus
 from charloom.runs.token_cache import encoded_corpus
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
 from charloom.text import compression, find_sources, read_corpus
 from charloom.training import Encoding, Notice, follow
 
 TEXT = "Ein Öl für Σισυφοσ’ “Töne”,\r\n日本語 und 😀 ΑΣ\rΟΔΟΣ ΑΣ. plain words only\n" * 40
-QUICK = {"hidden": 16, "embedding": 4, "lanes": 4, "unroll": 16}
+QUICK = {"hidden": 16, "embedding": 4, "batch_size": 4, "sequence_length": 16}
 
 
 def encoded(paths, cache, settings=None, standard_input=None):
@@ -64,10 +64,10 @@ def test_what_is_encoded_is_the_text(tmp_path, monkeypatch, settings, chunk):
         (folder / "d.bin").write_bytes(b"\0\0\1")
     training = TrainingSettings(validation=50)
     corpus = read_corpus([folder], settings)
-    wanted = part(corpus, settings, training)
+    wanted = split_corpus(corpus, settings, training)
     got, _ = encoded([folder], tmp_path / "cache", settings)
-    assert got.facts == corpus.facts
-    parts = got.parted(training)
+    assert got.metadata == corpus.metadata
+    parts = got.split(training)
     assert parts.vocabulary == wanted.vocabulary
     assert parts.notices == wanted.notices
     for mine, theirs in ((parts.train, wanted.train), (parts.validation, wanted.validation)):
@@ -301,11 +301,11 @@ def test_large_texts_are_encoded_unasked(tmp_path, monkeypatch):
     monkeypatch.setattr(token_cache, "default_cache", lambda: tmp_path / "cache")
     (tmp_path / "small.txt").write_text("small\n" * 300)
     (tmp_path / "large.txt").write_text("large\n" * 400)
-    cl.train(tmp_path / "small.txt", updates=1, **QUICK)
+    cl.train(tmp_path / "small.txt", steps=1, **QUICK)
     (tmp_path / "names.txt").write_text("".join(f"name {at}\n" for at in range(400)))
-    cl.train(tmp_path / "names.txt", records=True, updates=1, **QUICK)
+    cl.train(tmp_path / "names.txt", records=True, steps=1, **QUICK)
     assert not (tmp_path / "cache").exists()
-    cl.train(tmp_path / "large.txt", updates=1, **QUICK)
+    cl.train(tmp_path / "large.txt", steps=1, **QUICK)
     assert len(entries(tmp_path / "cache")) == 1
 
 
@@ -421,12 +421,12 @@ def test_an_empty_text_is_refused(tmp_path):
 def test_the_model_is_the_same_as_of_a_text_in_memory_also_when_gone_on_with(tmp_path):
     book = tmp_path / "book.txt"
     book.write_text(TEXT * 4)
-    cl.train(book, out=tmp_path / "memory.safetensors", updates=40, **QUICK)
+    cl.train(book, out=tmp_path / "memory.safetensors", steps=40, **QUICK)
     settings = RunSettings(
         sources=(book,),
         out=tmp_path / "cached.safetensors",
         network=NetworkSettings(hidden=16, embedding=4),
-        training=TrainingSettings(lanes=4, unroll_length=16, updates=40),
+        training=TrainingSettings(batch_size=4, sequence_length=16, steps=40),
         folder=tmp_path / "run",
         cache=tmp_path / "cache",
     )
@@ -442,12 +442,12 @@ def test_the_model_is_the_same_as_of_a_text_in_memory_also_when_gone_on_with(tmp
 def test_a_cache_is_for_a_text_that_goes_on_and_lies_outside_of_it(tmp_path):
     (tmp_path / "book.txt").write_text(TEXT)
     with pytest.raises(SettingError, match="records are held in memory"):
-        cl.train(tmp_path / "book.txt", cache=tmp_path / "cache", records=True, updates=1)
+        cl.train(tmp_path / "book.txt", cache=tmp_path / "cache", records=True, steps=1)
     for source in (tmp_path, tmp_path / "**"):
         with pytest.raises(OutputError, match="would be read as text"):
-            cl.train(source, cache=tmp_path / "cache", updates=1)
+            cl.train(source, cache=tmp_path / "cache", steps=1)
     with pytest.raises(OutputError, match="no text to train on"):
-        cl.train(tmp_path / "*.txt", cache=tmp_path, updates=1)
+        cl.train(tmp_path / "*.txt", cache=tmp_path, steps=1)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

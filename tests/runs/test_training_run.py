@@ -12,12 +12,12 @@ from charloom.data import TokenStream
 from charloom.errors import CharloomError, OutputError, SettingError, TooShortError
 from charloom.runs import RunSettings, run_training, settings_of_run
 from charloom.runs.checkpoint import read_progress
-from charloom.runs.fit import fit_lanes, split_validation
+from charloom.runs.splits import fit_batch_size, split_validation
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
 from charloom.training import Budget, Evaluation, Notice, Saved, Stopped, follow
 
 TEXT = "a man a plan a canal panama\n" * 100
-QUICK = {"hidden": 24, "embedding": 8, "lanes": 4, "unroll": 16}
+QUICK = {"hidden": 24, "embedding": 8, "batch_size": 4, "sequence_length": 16}
 
 
 @pytest.fixture
@@ -27,14 +27,14 @@ def book(tmp_path):
 
 
 def test_python_trains_generates_saves_and_loads(book, tmp_path):
-    model = cl.train(book, updates=500, learning_rate=0.01, **QUICK)
+    model = cl.train(book, steps=500, learning_rate=0.01, **QUICK)
     text = model.generate("a man a", 40, temperature=0)
     assert text.startswith("a man a plan a canal panama\n")
     model.save(tmp_path / "m.safetensors")
     assert cl.load(tmp_path / "m.safetensors").generate("a man a", 40, temperature=0) == text
     assert model.trained_on["characters"] == len(TEXT)
     history = model.training["history"]
-    assert history[-1]["update"] == 500
+    assert history[-1]["step"] == 500
     assert {len(sample["text"]) for sample in model.training["samples"]} == {160}
     assert model.training["validation_nats_per_char"] == pytest.approx(
         min(entry["validation_nats_per_char"] for entry in history), abs=1e-4
@@ -47,16 +47,16 @@ def test_the_file_is_there_from_the_first_improvement_on(book, tmp_path):
     def on_event(event):
         seen.append(type(event))
         if isinstance(event, Saved):
-            assert cl.load(out).training["kept_update"] > 0
+            assert cl.load(out).training["kept_step"] > 0
 
-    cl.train(book, out=out, updates=60, on_event=on_event, **QUICK)
+    cl.train(book, out=out, steps=60, on_event=on_event, **QUICK)
     assert seen[0] is Notice
     assert seen.index(Saved) == seen.index(Evaluation) + 1
     assert seen[-2:] == [Stopped, Saved]
 
 
 def test_seeds_beyond_32_bits_are_seeds_of_their_own(book):
-    kernels = [cl.train(book, updates=1, seed=seed, **QUICK).network.head.kernel for seed in (3, 3 + 2**32)]
+    kernels = [cl.train(book, steps=1, seed=seed, **QUICK).network.head.kernel for seed in (3, 3 + 2**32)]
     assert not np.array_equal(*kernels)
 
 
@@ -66,21 +66,21 @@ def test_schedule_warm_up_clip_and_resets_can_be_chosen(book):
         "schedule": ("schedule", "constant"),
         "warmup_ratio": ("warmup", 0.5),
         "clip_norm": ("clip_norm", 0.01),
-        "state_reset_probability": ("cold_starts", 0.9),
+        "state_reset_probability": ("state_reset_probability", 0.9),
     }
-    usual = cl.train(book, updates=8, **QUICK)
+    usual = cl.train(book, steps=8, **QUICK)
     assert [usual.training[field] for field, _ in choices.values()] == ["cosine", 0.05, 1.0, 0.01]
     for argument, (field, value) in choices.items():
-        model = cl.train(book, updates=8, **QUICK, **{argument: value})
+        model = cl.train(book, steps=8, **QUICK, **{argument: value})
         assert model.training[field] == value
         assert not np.array_equal(model.network.head.kernel, usual.network.head.kernel), argument
 
 
 def test_records_are_never_read_from_the_middle(book):
     with pytest.raises(SettingError, match="must be 0 for records"):
-        cl.train(book, updates=1, records=True, state_reset_probability=0.1)
-    model = cl.train(book, updates=1, records=True, state_reset_probability=0, validation=5, **QUICK)
-    assert model.training["cold_starts"] == 0
+        cl.train(book, steps=1, records=True, state_reset_probability=0.1)
+    model = cl.train(book, steps=1, records=True, state_reset_probability=0, validation=5, **QUICK)
+    assert model.training["state_reset_probability"] == 0
     assert model.training["samples"][0]["text"].count("\n") == 4  # five records, one a line
 
 
@@ -90,13 +90,13 @@ def test_the_model_kept_is_the_best_on_validation(tmp_path):
     (tmp_path / "noise.txt").write_text("".join(rng.choice(list("abcdefgh"), 700)))
     found = []
     model = cl.train(
-        tmp_path / "noise.txt", updates=600, learning_rate=0.02, dropout=0, on_event=found.append,
-        hidden=64, embedding=8, lanes=4, unroll=16,
+        tmp_path / "noise.txt", steps=600, learning_rate=0.02, dropout=0, on_event=found.append,
+        hidden=64, embedding=8, batch_size=4, sequence_length=16,
     )  # fmt: skip
     evaluations = [event for event in found if isinstance(event, Evaluation)]
     best = min(evaluations, key=lambda event: event.validation_nats_per_char)
-    assert best.update < 600
-    assert model.training["kept_update"] == best.update
+    assert best.step < 600
+    assert model.training["kept_step"] == best.step
     assert model.training["validation_nats_per_char"] == pytest.approx(best.validation_nats_per_char, abs=1e-4)
     assert evaluations[-1].validation_nats_per_char > best.validation_nats_per_char
 
@@ -110,7 +110,7 @@ def test_without_a_model_worth_keeping_it_is_told_why(book, tmp_path, monkeypatc
         sources=(book,),
         out=tmp_path / "m.safetensors",
         network=NetworkSettings(hidden=8, embedding=4),
-        training=TrainingSettings(lanes=4, unroll_length=16, updates=2),
+        training=TrainingSettings(batch_size=4, sequence_length=16, steps=2),
     )
     with pytest.raises(CharloomError, match=told):
         follow(run_training(settings, lambda: stops), lambda event: None)
@@ -123,14 +123,14 @@ def test_a_stop_whose_scores_take_long_says_so(book, monkeypatch, seconds):
     settings = RunSettings(
         sources=(book,),
         network=NetworkSettings(hidden=8, embedding=4),
-        training=TrainingSettings(lanes=4, unroll_length=16, updates=2),
+        training=TrainingSettings(batch_size=4, sequence_length=16, steps=2),
     )
     notices = []
     follow(run_training(settings, lambda: True), lambda event: notices.append(getattr(event, "text", "")))
     told = [text for text in notices if text.startswith("the held-out text is scored, which takes about")]
     assert len(told) == (seconds > 3)
     assert any("2,520 characters to train on, 280 characters to validate on" in text for text in notices)
-    assert any(text.endswith("; 2 updates, 0.0508 epochs") for text in notices)  # of 64 characters each
+    assert any(text.endswith("; 2 steps, 0.0508 epochs") for text in notices)  # of 64 characters each
 
 
 def test_the_text_itself_is_no_place_for_the_model(book):
@@ -177,17 +177,17 @@ def test_too_small_a_part_to_validate_on(length, share):
 
 def test_a_hundred_characters_will_do():
     training, validation, _ = split_validation(stream_of(100), None)
-    fitted, notices = fit_lanes(TrainingSettings(), len(training))
-    assert (len(validation), fitted.lanes, fitted.unroll_length) == (10, 1, 64)
+    fitted, notices = fit_batch_size(TrainingSettings(), len(training))
+    assert (len(validation), fitted.batch_size, fitted.sequence_length) == (10, 1, 64)
     assert len(notices) == 1
 
 
 @given(st.integers(2, 10**5), st.integers(1, 100), st.integers(1, 600))
-def test_fitted_lanes_always_fit(characters, lanes, unroll):
-    fitted, notices = fit_lanes(TrainingSettings(lanes=lanes, unroll_length=unroll), characters)
-    assert fitted.unroll_length <= characters // fitted.lanes
-    assert bool(notices) == ((fitted.lanes, fitted.unroll_length) != (lanes, unroll))
-    assert (fitted.lanes, fitted.unroll_length) == (lanes, unroll) or unroll > characters // lanes
+def test_fitted_rows_always_fit(characters, batch_size, sequence):
+    fitted, notices = fit_batch_size(TrainingSettings(batch_size=batch_size, sequence_length=sequence), characters)
+    assert fitted.sequence_length <= characters // fitted.batch_size
+    assert bool(notices) == ((fitted.batch_size, fitted.sequence_length) != (batch_size, sequence))
+    assert (fitted.batch_size, fitted.sequence_length) == (batch_size, sequence) or sequence > characters // batch_size
 
 
 @pytest.mark.parametrize("text", [TextSettings(), TextSettings(delimiter="\n"), TextSettings(units="bytes")])
@@ -198,7 +198,7 @@ def test_a_run_that_is_gone_on_with_comes_to_the_same_file(tmp_path, text):
         out=tmp_path / "whole.safetensors",
         text=text,
         network=NetworkSettings(hidden=16, embedding=4),
-        training=TrainingSettings(lanes=4, unroll_length=16, updates=40, validation=0.2, weight_decay=0.1),
+        training=TrainingSettings(batch_size=4, sequence_length=16, steps=40, validation=0.2, weight_decay=0.1),
     )
     follow(run_training(settings), lambda event: None)
     parts = replace(settings, out=tmp_path / "parts.safetensors", folder=tmp_path / "run")
@@ -213,7 +213,7 @@ def test_what_is_spent_of_a_budget_is_spent_when_the_run_is_gone_on_with(book, t
     settings = RunSettings(
         sources=(book,),
         network=NetworkSettings(hidden=16, embedding=4),
-        training=TrainingSettings(lanes=4, unroll_length=16, budget=1000.0),
+        training=TrainingSettings(batch_size=4, sequence_length=16, budget=1000.0),
         folder=tmp_path / "run",
         given=frozenset({"hidden"}),
     )
@@ -223,7 +223,7 @@ def test_what_is_spent_of_a_budget_is_spent_when_the_run_is_gone_on_with(book, t
     passed = time.monotonic() - begin
     progress = read_progress(tmp_path / "run" / "checkpoint-000001.safetensors")
     assert 0 < progress["spent"] <= passed
-    assert progress["counts"]["update"] > 0
+    assert progress["loop"]["step"] > 0
 
     seen = {}
 
@@ -239,17 +239,17 @@ def test_what_is_spent_of_a_budget_is_spent_when_the_run_is_gone_on_with(book, t
     result = follow(run_training(resumed, lambda: True), lambda event: None)
     assert seen["reserved"] == 0  # unless the caller says so
     assert seen["after"] - seen["before"] == pytest.approx(progress["spent"], abs=0.5)
-    assert result.stopped.update > progress["counts"]["update"]
-    repeating = result.repeating.training
-    plans = repeating.pace or ((0, repeating.updates),)
-    assert plans[0] == tuple(progress["counts"]["pace"]["plans"][0])
+    assert result.stopped.step > progress["loop"]["step"]
+    plans = result.model.training["step_plan"] or [(0, result.model.training["steps"])]
+    assert tuple(plans[0]) == tuple(progress["loop"]["step_plan"]["plans"][0])
+    assert not result.is_repeatable  # it was stopped
 
 
 @pytest.mark.parametrize(("end", "is_worse"), [("cd", True), ("ab", False)])
 def test_a_model_that_is_worse_than_a_blind_guess_is_told_of(tmp_path, end, is_worse):
     text, events = tmp_path / "text.txt", []
     text.write_text("cd" + "ab" * 1_800 + end * 200)  # the last tenth is held out
-    model = cl.train(text, on_event=events.append, updates=60, learning_rate=0.01, **QUICK)
+    model = cl.train(text, on_event=events.append, steps=60, learning_rate=0.01, **QUICK)
     guess = np.log(model.vocabulary.size)
     assert (model.training["validation_nats_per_char"] > guess) == is_worse
     notices = [event.text for event in events if isinstance(event, Notice)]

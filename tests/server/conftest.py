@@ -146,7 +146,7 @@ def served_files(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def served(served_files, tmp_path_factory):
+def api(served_files, tmp_path_factory):
     """A server of all these."""
     with serving(tmp_path_factory.mktemp("server"), *served_files.values()) as server:
         yield server

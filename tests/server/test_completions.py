@@ -12,8 +12,8 @@ from charloom.settings import SamplingSettings
 
 
 @pytest.fixture(scope="module")
-def openai(served):
-    return OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0)
+def openai(api):
+    return OpenAI(base_url=f"{api.url}/v1", api_key="none", max_retries=0)
 
 
 @pytest.fixture(scope="module")
@@ -41,23 +41,21 @@ def test_openais_client_gets_what_generate_writes(openai, model):
         openai.completions.create(model="letters", prompt="née")
 
 
-def test_defaults_are_openais(served, model):
-    done = served.complete("a")
+def test_defaults_are_openais(api, model):
+    done = api.complete("a")
     assert len(done["choices"][0]["text"]) == 16
-    repeated = served.complete("a", seed=done["seed"])
+    repeated = api.complete("a", seed=done["seed"])
     assert repeated["choices"] == done["choices"]
     assert repeated["choices"][0]["text"] == model.generate("a", 16, temperature=1.0, seed=done["seed"])[1:]
-    assert served.complete("a")["seed"] != done["seed"]
-    assert (
-        served.complete(None, seed=1, max_tokens=5)["choices"] == served.complete("", seed=1, max_tokens=5)["choices"]
-    )
+    assert api.complete("a")["seed"] != done["seed"]
+    assert api.complete(None, seed=1, max_tokens=5)["choices"] == api.complete("", seed=1, max_tokens=5)["choices"]
 
 
-def test_several_prompts_and_texts_of_each(served, model):
-    done = served.complete(["ab", "cd "], n=2, seed=3, max_tokens=40)
+def test_several_prompts_and_texts_of_each(api, model):
+    done = api.complete(["ab", "cd "], n=2, seed=3, max_tokens=40)
     rule = SamplingSettings(temperature=1.0)
     wanted = [
-        "".join(model.prepare(prompt).write(40, rule, seed=3, stream_index=index))
+        "".join(model.prompted(prompt).stream(40, rule, seed=3, stream_index=index))
         for prompt in ("ab", "cd ")
         for index in range(2)
     ]
@@ -73,13 +71,13 @@ def events_of(answer):
     return [json.loads(part.removeprefix("data: ")) for part in parts[:-2]]
 
 
-def test_a_text_is_the_same_alone_and_among_many(served):
+def test_a_text_is_the_same_alone_and_among_many(api):
     asked = {"max_tokens": 400, "stream": True}
     prompts = [f"{'abcdefgh'[number % 8]}{'xyz'[number % 3]}" for number in range(40)]
 
     def text_of(number):
         body = {"prompt": prompts[number], "seed": number, **asked, "max_tokens": 100 + 7 * number}
-        events = events_of(served.post("/v1/completions", body))
+        events = events_of(api.post("/v1/completions", body))
         return "".join(event["choices"][0]["text"] for event in events)
 
     alone = [text_of(number) for number in range(0, 40, 5)]
@@ -97,20 +95,20 @@ def test_a_text_is_the_same_alone_and_among_many(served):
     assert [len(text) for text in together] == [100 + 7 * number for number in range(40)]
 
 
-def test_texts_stop_where_they_are_told_to(served, model):
-    whole = served.complete("a", seed=5, max_tokens=300)["choices"][0]["text"]
+def test_texts_stop_where_they_are_told_to(api, model):
+    whole = api.complete("a", seed=5, max_tokens=300)["choices"][0]["text"]
     stop = whole[40:43]
-    done = served.complete("a", seed=5, max_tokens=300, stop=["never that", stop])["choices"][0]
+    done = api.complete("a", seed=5, max_tokens=300, stop=["never that", stop])["choices"][0]
     assert (done["text"], done["finish_reason"]) == (whole[: whole.index(stop)], "stop")
     body = {"prompt": "a", "seed": 5, "max_tokens": 300, "stop": stop, "stream": True}
-    events = events_of(served.post("/v1/completions", body))
+    events = events_of(api.post("/v1/completions", body))
     assert "".join(event["choices"][0]["text"] for event in events) == done["text"]
 
 
-def test_a_record_ends_where_its_end_comes(served, served_files):
+def test_a_record_ends_where_its_end_comes(api, served_files):
     names = charloom.load(served_files["names"])
     for seed in range(5):
-        done = served.complete("a", model="names", seed=seed, max_tokens=500)["choices"][0]
+        done = api.complete("a", model="names", seed=seed, max_tokens=500)["choices"][0]
         assert done["text"] == names.generate("a", 500, temperature=1.0, seed=seed)[1:]
         assert done["finish_reason"] == "stop"
 
@@ -120,9 +118,9 @@ def byte_of(token):
 
 
 @pytest.mark.parametrize("name", ["letters", "bytes"])
-def test_probabilities_are_those_that_score_gives(served, served_files, name):
+def test_probabilities_are_those_that_score_gives(api, served_files, name):
     asked = {"model": name, "seed": 2, "max_tokens": 30, "echo": True, "logprobs": 3}
-    done = served.complete("abc ", **asked)["choices"][0]
+    done = api.complete("abc ", **asked)["choices"][0]
     found = done["logprobs"]
     tokens = done["text"] if name == "letters" else b"".join(map(byte_of, found["tokens"]))
     wanted = (-charloom.load(served_files[name]).score(tokens).nats).tolist()
@@ -140,30 +138,30 @@ def test_probabilities_are_those_that_score_gives(served, served_files, name):
     if name == "letters":
         assert "".join(found["tokens"]) == done["text"]
     body = {"prompt": "abc ", "stream": True, **asked}
-    events = events_of(served.post("/v1/completions", body))
+    events = events_of(api.post("/v1/completions", body))
     assert "".join(event["choices"][0]["text"] for event in events) == done["text"]
     for column, whole in found.items():
         assert [one for event in events for one in event["choices"][0]["logprobs"][column]] == whole
 
 
-def test_a_prompt_alone_is_rated(served, model):
-    done = served.complete("abc", max_tokens=0, echo=True, logprobs=0)["choices"][0]
+def test_a_prompt_alone_is_rated(api, model):
+    done = api.complete("abc", max_tokens=0, echo=True, logprobs=0)["choices"][0]
     assert done["text"] == "abc"
     wanted = (-model.score("abc").nats).tolist()
     assert done["logprobs"]["token_logprobs"] == [None, *(pytest.approx(one, abs=1e-4) for one in wanted[1:])]
     assert done["logprobs"]["top_logprobs"] is None
-    assert served.complete("abc", max_tokens=0)["choices"][0]["text"] == ""
+    assert api.complete("abc", max_tokens=0)["choices"][0]["text"] == ""
 
 
-def test_what_has_been_read_is_not_read_again(served):
-    begin = served.metric("charloom_prefix_hits")
-    first = served.complete("quite some length ", seed=1, max_tokens=50)
+def test_what_has_been_read_is_not_read_again(api):
+    begin = api.metric("charloom_prefix_hits")
+    first = api.complete("quite some length ", seed=1, max_tokens=50)
     text = first["choices"][0]["text"]
-    again = served.complete("quite some length ", seed=1, max_tokens=50)
-    gone_on = served.complete(f"quite some length {text}", seed=2, max_tokens=50)
-    assert served.metric("charloom_prefix_hits") == begin + 2
+    again = api.complete("quite some length ", seed=1, max_tokens=50)
+    gone_on = api.complete(f"quite some length {text}", seed=2, max_tokens=50)
+    assert api.metric("charloom_prefix_hits") == begin + 2
     assert again["choices"] == first["choices"]
-    fresh = served.complete(f"quite some length {text}", seed=2, max_tokens=50, echo=True, logprobs=0)
+    fresh = api.complete(f"quite some length {text}", seed=2, max_tokens=50, echo=True, logprobs=0)
     assert fresh["choices"][0]["text"].endswith(gone_on["choices"][0]["text"])
 
 
@@ -189,10 +187,10 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_done_is_refused_with_its_name(served, name):
+def test_what_cannot_be_done_is_refused_with_its_name(api, name):
     values, param = REFUSED[name]
     for value in values:
-        answer = served.post("/v1/completions", {"prompt": "a", name: value})
+        answer = api.post("/v1/completions", {"prompt": "a", name: value})
         assert answer.status_code == 400, value
         error = answer.json()["error"]
         assert error["type"] == "invalid_request_error"
@@ -200,7 +198,7 @@ def test_what_cannot_be_done_is_refused_with_its_name(served, name):
         assert param in error["message"]
 
 
-def test_what_changes_nothing_is_let_pass(served):
+def test_what_changes_nothing_is_let_pass(api):
     neutral = {
         "presence_penalty": 0,
         "frequency_penalty": 0.0,
@@ -210,12 +208,12 @@ def test_what_changes_nothing_is_let_pass(served):
         "user": "x",
     }
     body = {"seed": 4, "n": 2, "top_p": 1, "stop": None, "logprobs": None}
-    assert served.complete("a", **body, **neutral)["choices"] == served.complete("a", seed=4, n=2)["choices"]
+    assert api.complete("a", **body, **neutral)["choices"] == api.complete("a", seed=4, n=2)["choices"]
 
 
-def test_unknown_characters_as_in_generate(served, model):
-    assert served.complete("née", unknown="skip", echo=True, seed=1)["choices"][0]["text"].startswith("ne")
-    done = served.complete("née", unknown="replace", seed=1, max_tokens=20)["choices"][0]["text"]
+def test_unknown_characters_as_in_generate(api, model):
+    assert api.complete("née", unknown="skip", echo=True, seed=1)["choices"][0]["text"].startswith("ne")
+    done = api.complete("née", unknown="replace", seed=1, max_tokens=20)["choices"][0]["text"]
     assert done == model.generate("née", 20, temperature=1.0, seed=1, unknown="replace").removeprefix("n e")
 
 
@@ -231,9 +229,9 @@ def test_the_reference_serves_the_same_api(served_files, tmp_path, model):
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("echo", [False, True])
-def test_bytes_stand_at_the_characters_they_are_of(served, seed, echo):
+def test_bytes_stand_at_the_characters_they_are_of(api, seed, echo):
     asked = {"model": "bytes", "seed": seed, "max_tokens": 60, "logprobs": 0, "echo": echo}
-    done = served.complete("né ", **asked)
+    done = api.complete("né ", **asked)
     choice, usage = done["choices"][0], done["usage"]
     assert (usage["prompt_tokens"], usage["completion_tokens"]) == (4, 60)
     found = choice["logprobs"]
@@ -251,7 +249,7 @@ def test_bytes_stand_at_the_characters_they_are_of(served, seed, echo):
     # Up to a text to stop at, no token stands behind what is given out.
     stop = choice["text"][40:42]
     first = choice["text"].index(stop, 3 * echo)
-    stopped = served.complete("né ", **asked, stop=stop)
+    stopped = api.complete("né ", **asked, stop=stop)
     text, tokens = stopped["choices"][0]["text"], stopped["choices"][0]["logprobs"]["tokens"]
     assert text == choice["text"][:first]
     assert tokens == found["tokens"][: len(tokens)]
@@ -260,10 +258,10 @@ def test_bytes_stand_at_the_characters_they_are_of(served, seed, echo):
     assert len(b"".join(map(byte_of, tokens)).decode("utf-8", "replace")) <= len(text) + 1
 
 
-def test_a_sign_of_a_seed_and_nearly_all_of_top_p(served):
-    assert served.complete("a", seed=-5)["choices"] == served.complete("a", seed=2**63 - 5)["choices"]
-    whole = served.complete("a", seed=3, max_tokens=200)["choices"]
-    assert served.complete("a", seed=3, max_tokens=200, top_p=0.99999999)["choices"] == whole
+def test_a_sign_of_a_seed_and_nearly_all_of_top_p(api):
+    assert api.complete("a", seed=-5)["choices"] == api.complete("a", seed=2**63 - 5)["choices"]
+    whole = api.complete("a", seed=3, max_tokens=200)["choices"]
+    assert api.complete("a", seed=3, max_tokens=200, top_p=0.99999999)["choices"] == whole
 
 
 def test_places_are_counted_from_the_prompt(openai):
@@ -283,7 +281,7 @@ def test_places_are_counted_from_the_prompt(openai):
     assert None not in only.token_logprobs  # nothing was echoed
 
 
-def test_prompts_of_token_ids(openai, served, model):
+def test_prompts_of_token_ids(openai, api, model):
     ids = model.vocabulary.encode("to be ").tolist()
     asked = {"model": "letters", "max_tokens": 20, "seed": 4}
     text = openai.completions.create(prompt="to be ", **asked)
@@ -293,28 +291,28 @@ def test_prompts_of_token_ids(openai, served, model):
     texts = openai.completions.create(prompt=["to be ", "to", ""], **asked).choices
     assert several == texts
     # Bytes that are no UTF-8 are a prompt, too.
-    done = served.complete([0xC3, 0xA9, 0xFF], model="bytes", echo=True, max_tokens=0, logprobs=0)["choices"][0]
+    done = api.complete([0xC3, 0xA9, 0xFF], model="bytes", echo=True, max_tokens=0, logprobs=0)["choices"][0]
     assert done["text"] == "é\ufffd"
     assert done["logprobs"]["tokens"] == ["bytes:\\xc3", "bytes:\\xa9", "bytes:\\xff"]
-    answer = served.post("/v1/completions", {"prompt": [1, 28]})
+    answer = api.post("/v1/completions", {"prompt": [1, 28]})
     assert answer.json()["error"]["message"] == (
         "prompt has the token id 28 at place 1, and this model's ids are 0 to 27."
     )
-    of_records = served.post("/v1/completions", {"model": "names", "prompt": [1, 0, 2]})
+    of_records = api.post("/v1/completions", {"model": "names", "prompt": [1, 0, 2]})
     assert (of_records.status_code, of_records.json()["error"]["param"]) == (400, "prompt")  # the newline ends a record
 
 
-def test_one_prompt_of_many_texts_is_read_once(served):
-    begin = served.metric("charloom_prefix_misses") + served.metric("charloom_prefix_hits")
+def test_one_prompt_of_many_texts_is_read_once(api):
+    begin = api.metric("charloom_prefix_misses") + api.metric("charloom_prefix_hits")
     prompt = "wwxx yy " * 50
-    done = served.complete(prompt, n=50, max_tokens=5, seed=1)
-    assert served.metric("charloom_prefix_misses") + served.metric("charloom_prefix_hits") == begin + 1
-    alone = served.complete(prompt, n=1, max_tokens=5, seed=1)
+    done = api.complete(prompt, n=50, max_tokens=5, seed=1)
+    assert api.metric("charloom_prefix_misses") + api.metric("charloom_prefix_hits") == begin + 1
+    alone = api.complete(prompt, n=1, max_tokens=5, seed=1)
     assert alone["choices"][0] == done["choices"][0]
 
 
-def test_answers_have_a_size(served):
-    answer = served.post("/v1/completions", {"prompt": "a", "n": 100, "max_tokens": 5_000, "logprobs": 5})
+def test_answers_have_a_size(api):
+    answer = api.post("/v1/completions", {"prompt": "a", "n": 100, "max_tokens": 5_000, "logprobs": 5})
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "answer_too_long"
 

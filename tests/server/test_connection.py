@@ -64,10 +64,10 @@ def lines_of(server):
 
 @pytest.mark.parametrize("protocol", ["h2c", "websocket", "h2c, foo/2"])
 @pytest.mark.parametrize("cut", [0, 1, 50, 150, 200])
-def test_a_wish_for_another_protocol_is_ignored(served, protocol, cut):
+def test_a_wish_for_another_protocol_is_ignored(api, protocol, cut):
     fields = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: %s\r\nHTTP2-Settings: AAMAAABk\r\n" % protocol.encode()
     data = post("/v1/next", {"prompt": "a", "top": 1}, fields=fields) + HEALTH
-    with connected(served) as connection:
+    with connected(api) as connection:
         connection.sendall(data[:cut])
         connection.sendall(data[cut:])
         (status, body), (health, _) = answers(connection, 2)
@@ -75,11 +75,11 @@ def test_a_wish_for_another_protocol_is_ignored(served, protocol, cut):
     assert len(json.loads(body)["data"]) == 1
 
 
-def test_whoever_has_sent_everything_gets_the_answer(served):
+def test_whoever_has_sent_everything_gets_the_answer(api):
     body = {"prompt": "a", "max_tokens": 20, "seed": 1}
-    wanted = served.complete(**body)["choices"]
+    wanted = api.complete(**body)["choices"]
     for version in (b"1.0", b"1.1"):
-        with connected(served) as connection:
+        with connected(api) as connection:
             connection.sendall(post("/v1/completions", body, version=version))
             connection.shutdown(socket.SHUT_WR)
             ((status, found),) = answers(connection, 1)
@@ -87,7 +87,7 @@ def test_whoever_has_sent_everything_gets_the_answer(served):
             assert json.loads(found)["choices"] == wanted
             assert connection.recv(1) == b""
     # So do all of the requests that came together, and a stream.
-    with connected(served) as connection:
+    with connected(api) as connection:
         connection.sendall(HEALTH * 3 + post("/v1/completions", {**body, "stream": True}))
         connection.shutdown(socket.SHUT_WR)
         found = answers(connection, 4)
@@ -96,10 +96,10 @@ def test_whoever_has_sent_everything_gets_the_answer(served):
         assert connection.recv(1) == b""
 
 
-def test_a_long_answer_to_whoever_has_sent_everything_is_whole(served):
+def test_a_long_answer_to_whoever_has_sent_everything_is_whole(api):
     # It takes longer than the server waits before it tries whether anyone is left.
     slow = {"input": ["a" * 60] * 900, "prompt": "a" * 900, "per": "text"}
-    with connected(served) as connection:
+    with connected(api) as connection:
         connection.sendall(post("/v1/score", slow))
         connection.shutdown(socket.SHUT_WR)
         ((status, found),) = answers(connection, 1)
@@ -107,9 +107,9 @@ def test_a_long_answer_to_whoever_has_sent_everything_is_whole(served):
     assert len(json.loads(found)["data"]) == 900
 
 
-def test_a_request_that_ends_too_early_is_refused(served):
+def test_a_request_that_ends_too_early_is_refused(api):
     for data in (post("/v1/next", {"prompt": "a"})[:-1], HEALTH[:-1], b"G"):
-        with connected(served) as connection:
+        with connected(api) as connection:
             connection.sendall(data)
             connection.shutdown(socket.SHUT_WR)
             ((status, body),) = answers(connection, 1)
@@ -118,13 +118,13 @@ def test_a_request_that_ends_too_early_is_refused(served):
             assert connection.recv(1) == b""
 
 
-def test_what_follows_a_request_and_is_none_is_refused_after_the_answer(served):
+def test_what_follows_a_request_and_is_none_is_refused_after_the_answer(api):
     for data in (
         chunked({"prompt": "a"}, more=b"garbage\r\n\r\n"),
         chunked({"prompt": "a"}, trailer=b"X-Sum: 1\r\n", more=b"\x00\x00"),
         post("/v1/completions", {"prompt": "a", "max_tokens": 500, "stream": True}) + b"!!\r\n",
     ):
-        with connected(served) as connection:
+        with connected(api) as connection:
             connection.sendall(data)
             (status, body), (refusal, problem) = answers(connection, 2)
             assert status == 200
@@ -133,35 +133,35 @@ def test_what_follows_a_request_and_is_none_is_refused_after_the_answer(served):
             assert json.loads(problem)["error"]["code"] == "invalid_http"
 
 
-def test_a_body_that_is_no_body_is_refused_at_once(served):
+def test_a_body_that_is_no_body_is_refused_at_once(api):
     data = chunked({"prompt": "a"}).replace(b"\r\n0\r\n", b"\r\nzz\r\n")
-    with connected(served) as connection:
+    with connected(api) as connection:
         connection.sendall(data)
         ((status, problem),) = answers(connection, 1)
     assert (status, json.loads(problem)["error"]["code"]) == (400, "invalid_http")
 
 
-def test_trailers_are_ignored(served):
-    with connected(served) as connection:
+def test_trailers_are_ignored(api):
+    with connected(api) as connection:
         connection.sendall(chunked({"prompt": "a"}, trailer=b"X-Sum: 1\r\nX-More: 2\r\n", more=HEALTH))
         assert [status for status, _ in answers(connection, 2)] == [200, 200]
 
 
-def test_many_requests_at_once_are_answered_in_their_order_and_in_bounded_memory(served):
-    before = served.memory()
+def test_many_requests_at_once_are_answered_in_their_order_and_in_bounded_memory(api):
+    before = api.memory()
     requests = [post("/v1/next", {"prompt": "a", "top": 1 + number % 5}) for number in range(200)]
-    with connected(served) as connection:
+    with connected(api) as connection:
         connection.sendall(b"".join(requests))
         found = answers(connection, 200)
     assert [len(json.loads(body)["data"]) for _, body in found] == [1 + number % 5 for number in range(200)]
     # Behind an answer that takes long, they are left unread.
-    with connected(served) as connection:
+    with connected(api) as connection:
         slow = {"prompt": "a", "max_tokens": 30_000, "stream": True, "logprobs": 20}
         connection.sendall(post("/v1/completions", slow))
         connection.settimeout(0.5)
         with contextlib.suppress(TimeoutError):
             connection.sendall(HEALTH * 500_000)
-        assert served.memory() - before < 20e6
+        assert api.memory() - before < 20e6
 
 
 def test_whoever_goes_away_leaves_a_short_line(served_files, tmp_path):

@@ -7,27 +7,27 @@ import threading
 import numpy as np
 import pytest
 
-from charloom.inference import lanes_of, read_on, write
-from charloom.server.desk import Desk, Order
+from charloom.inference import per_stream, read_on, write
+from charloom.server.batch_scheduler import BatchScheduler, GenerationRequest
 from charloom.server.engine import Engine
-from charloom.server.inbox import Inbox
 from charloom.server.limits import Limits
+from charloom.server.model_session import ServedModel
 from charloom.server.prefixes import PrefixStates
 from charloom.server.problems import ApiError
-from charloom.server.served import ServedModel
+from charloom.server.response_queue import ResponseQueue
 from charloom.settings import SamplingSettings
 
 
-def order_of(model, inbox, length=50, prompt=(1, 2), seed=0, guesses=None, **more):
-    return Order(
+def order_of(model, responses, length=50, prompt=(1, 2), seed=0, top_predictions=None, **more):
+    return GenerationRequest(
         model=model,
         prompt=np.array(prompt, np.int32),
         length=length,
         settings=more.pop("settings", SamplingSettings()),
         seed=seed,
         stream_index=0,
-        guesses=guesses,
-        deliver=inbox.put,
+        top_predictions=top_predictions,
+        deliver=responses.put,
         **more,
     )
 
@@ -48,19 +48,19 @@ async def running(**options):
         await asyncio.to_thread(engine.stop)
 
 
-async def text_of(inbox, order):
-    """Returns the tokens of an order's text when they are all there."""
+async def text_of(responses, request):
+    """Returns the tokens of an request's text when they are all there."""
     tokens = []
-    while len(tokens) < order.length:
-        tokens += [token for one in await inbox.take() if not one.is_prompt for token in one.token_ids.tolist()]
+    while len(tokens) < request.length:
+        tokens += [token for one in await responses.take() if not one.is_prompt for token in one.token_ids.tolist()]
     return tokens
 
 
-def alone(model, order):
-    """Returns the tokens that an order's text has where it is the only one."""
-    stream = read_on(model.network, model.begin, order.prompt)
-    (blocks,) = lanes_of(
-        write(model.network, stream, order.length, order.settings, order.seed, [order.stream_index]), 1
+def alone(model, request):
+    """Returns the tokens that an request's text has where it is the only one."""
+    stream = read_on(model.network, model.begin, request.prompt)
+    (blocks,) = per_stream(
+        write(model.network, stream, request.length, request.settings, request.seed, [request.stream_index]), 1
     )
     return np.concatenate(list(blocks)).tolist()
 
@@ -77,26 +77,26 @@ def fails_for(seed, function, problem):
     return failing
 
 
-@pytest.mark.parametrize("guesses", [None, 2])
+@pytest.mark.parametrize("top_predictions", [None, 2])
 @pytest.mark.parametrize("problem", [ValueError("broken"), MemoryError()])
-def test_a_text_that_cannot_be_written_ends_and_no_other(served_model, monkeypatch, caplog, problem, guesses):
+def test_a_text_that_cannot_be_written_ends_and_no_other(served_model, monkeypatch, caplog, problem, top_predictions):
     async def run():
         async with running() as engine:
-            inboxes = [Inbox(engine) for _ in range(9)]
-            orders = [
-                order_of(served_model, inbox, 300 + 10 * seed, seed=seed, guesses=guesses)
-                for seed, inbox in enumerate(inboxes)
+            inboxes = [ResponseQueue(engine) for _ in range(9)]
+            requests = [
+                order_of(served_model, responses, 300 + 10 * seed, seed=seed, top_predictions=top_predictions)
+                for seed, responses in enumerate(inboxes)
             ]
-            wanted = [alone(served_model, order) for order in orders]
+            wanted = [alone(served_model, request) for request in requests]
             texts = served_model.texts
             failing = fails_for(4, texts.write, problem)
             monkeypatch.setattr(texts, "write", lambda *arguments: failing(texts, *arguments))
-            engine.submit(orders)
+            engine.submit(requests)
             with pytest.raises(ApiError, match="Its log says why"):
                 await inboxes[4].take()
-            for seed, inbox in enumerate(inboxes):
+            for seed, responses in enumerate(inboxes):
                 if seed != 4:
-                    assert await text_of(inbox, orders[seed]) == wanted[seed]
+                    assert await text_of(responses, requests[seed]) == wanted[seed]
             assert engine.is_alive
 
     asyncio.run(run())
@@ -108,9 +108,9 @@ def test_a_text_that_cannot_be_written_ends_and_no_other(served_model, monkeypat
 def test_a_prompt_that_cannot_be_read_ends_its_texts_and_no_other(served_model, monkeypatch, name):
     async def run():
         async with running() as engine:
-            bad, good = Inbox(engine), Inbox(engine)
-            order = order_of(served_model, good)
-            wanted = alone(served_model, order)
+            bad, good = ResponseQueue(engine), ResponseQueue(engine)
+            request = order_of(served_model, good)
+            wanted = alone(served_model, request)
             whole = getattr(served_model, name)
 
             def failing(*arguments):
@@ -119,10 +119,10 @@ def test_a_prompt_that_cannot_be_read_ends_its_texts_and_no_other(served_model, 
                 return whole(*arguments)
 
             monkeypatch.setattr(served_model, name, failing)
-            engine.submit([order_of(served_model, bad, prompt=[7, 7]), order])
+            engine.submit([order_of(served_model, bad, prompt=[7, 7]), request])
             with pytest.raises(ApiError, match="Its log says why"):
                 await bad.take()
-            assert await text_of(good, order) == wanted
+            assert await text_of(good, request) == wanted
 
     asyncio.run(run())
 
@@ -130,17 +130,17 @@ def test_a_prompt_that_cannot_be_read_ends_its_texts_and_no_other(served_model, 
 def test_settings_that_sampling_cannot_take_are_the_requests_own(served_model):
     async def run():
         async with running() as engine:
-            bad, good = Inbox(engine), Inbox(engine)
-            order = order_of(served_model, good)
-            wanted = alone(served_model, order)
+            bad, good = ResponseQueue(engine), ResponseQueue(engine)
+            request = order_of(served_model, good)
+            wanted = alone(served_model, request)
             # Of one prompt: they are read together.
             broken = order_of(served_model, bad)
-            broken.settings, broken.prompt = object(), order.prompt
-            engine.submit([broken, order])
+            broken.settings, broken.prompt = object(), request.prompt
+            engine.submit([broken, request])
             with pytest.raises(ApiError, match="Its log says why"):
                 await bad.take()
-            assert await text_of(good, order) == wanted
-            engine.submit([order_of(served_model, bad := Inbox(engine), seed=2**64)])
+            assert await text_of(good, request) == wanted
+            engine.submit([order_of(served_model, bad := ResponseQueue(engine), seed=2**64)])
             with pytest.raises(ApiError):
                 await bad.take()
 
@@ -153,10 +153,10 @@ def test_a_state_that_cannot_be_kept_costs_no_text(served_model, monkeypatch):
 
     async def run():
         async with running() as engine:
-            order = order_of(served_model, inbox := Inbox(engine))
+            request = order_of(served_model, responses := ResponseQueue(engine))
             monkeypatch.setattr(served_model.prefixes, "keep", failing)
-            engine.submit([order])
-            assert await text_of(inbox, order) == alone(served_model, order)
+            engine.submit([request])
+            assert await text_of(responses, request) == alone(served_model, request)
 
     asyncio.run(run())
 
@@ -167,16 +167,16 @@ def test_a_text_that_cannot_be_delivered_ends_and_no_other(served_model, monkeyp
 
     async def run():
         async with running() as engine:
-            bad, good = Inbox(engine), Inbox(engine)
-            order = order_of(served_model, good, 300)
+            bad, good = ResponseQueue(engine), ResponseQueue(engine)
+            request = order_of(served_model, good, 300)
             broken = order_of(served_model, bad, 300, seed=1)
             broken.deliver = failing
-            engine.submit([broken, order])
-            assert await text_of(good, order) == alone(served_model, order)
-            # What the inbox cannot take ends the request.
+            engine.submit([broken, request])
+            assert await text_of(good, request) == alone(served_model, request)
+            # What the responses cannot take ends the request.
             with monkeypatch.context() as patch:
-                patch.setattr("charloom.server.inbox._joined", failing)
-                engine.submit([order_of(served_model, slow := Inbox(engine), 10_000)])
+                patch.setattr("charloom.server.response_queue._joined", failing)
+                engine.submit([order_of(served_model, slow := ResponseQueue(engine), 10_000)])
                 while slow._problem is None:
                     await asyncio.sleep(0.01)
             with pytest.raises(ApiError, match="Its log says why"):
@@ -189,23 +189,23 @@ def test_where_a_round_fails_the_texts_of_the_model_are_given_up(served_files, s
     async def run():
         other = ServedModel.of_file("other", served_files["letters"])
         async with running() as engine:
-            inboxes = [Inbox(engine) for _ in range(4)]
-            orders = [order_of(served_model, inbox, 10**6) for inbox in inboxes[:3]]
+            inboxes = [ResponseQueue(engine) for _ in range(4)]
+            requests = [order_of(served_model, responses, 10**6) for responses in inboxes[:3]]
             kept = order_of(other, inboxes[3], 2_000)
-            engine.submit([*orders, kept])
+            engine.submit([*requests, kept])
             await inboxes[0].take()
             monkeypatch.setattr(served_model.texts, "leave", lambda place: 1 / 0)
-            engine.cancel(orders[:1])
-            for inbox in inboxes[1:3]:
-                while inbox._problem is None and not any(one.problem for one in inbox._deliveries.values()):
+            engine.cancel(requests[:1])
+            for responses in inboxes[1:3]:
+                while responses._problem is None and not any(one.problem for one in responses._chunks.values()):
                     await asyncio.sleep(0.001)
                 with pytest.raises(ApiError, match="Its log says why"):
-                    await inbox.take()
+                    await responses.take()
             assert await text_of(inboxes[3], kept) == alone(other, kept)
             monkeypatch.undo()
-            again = order_of(served_model, inbox := Inbox(engine))
+            again = order_of(served_model, responses := ResponseQueue(engine))
             engine.submit([again])
-            assert await text_of(inbox, again) == alone(served_model, again)
+            assert await text_of(responses, again) == alone(served_model, again)
 
     asyncio.run(run())
     assert "all texts of letters are given up" in caplog.text
@@ -215,13 +215,13 @@ def test_where_giving_up_fails_the_engine_says_that_it_has_died(served_model, mo
     async def run():
         died = asyncio.Event()
         async with running(died=died.set) as engine:
-            engine.submit([order_of(served_model, inbox := Inbox(engine), 10**6)])
-            await inbox.take()
-            monkeypatch.setattr(Desk, "look_after", lambda desk: 1 / 0)
-            monkeypatch.setattr(Desk, "abandon", lambda desk: 1 / 0)
+            engine.submit([order_of(served_model, responses := ResponseQueue(engine), 10**6)])
+            await responses.take()
+            monkeypatch.setattr(BatchScheduler, "look_after", lambda scheduler: 1 / 0)
+            monkeypatch.setattr(BatchScheduler, "abandon", lambda scheduler: 1 / 0)
             await asyncio.wait_for(died.wait(), 60)
             with pytest.raises(ApiError) as refused:
-                Inbox(engine).submit([order_of(served_model, inbox)])
+                ResponseQueue(engine).submit([order_of(served_model, responses)])
             assert refused.value.status == 503
 
     asyncio.run(run())
@@ -238,15 +238,15 @@ def test_who_leaves_is_worked_for_no_longer(served_model, monkeypatch):
 
     async def run():
         async with running() as engine:
-            inbox = Inbox(engine)
-            orders = [
-                order_of(served_model, inbox, 0, prompt=np.zeros(60_000)),  # as /v1/next asks
-                order_of(served_model, inbox, 100, prompt=np.ones(60_000)),
+            responses = ResponseQueue(engine)
+            requests = [
+                order_of(served_model, responses, 0, prompt=np.zeros(60_000)),  # as /v1/next asks
+                order_of(served_model, responses, 100, prompt=np.ones(60_000)),
             ]
-            engine.submit(orders)
+            engine.submit(requests)
             while not read:
                 await asyncio.sleep(0.001)
-            engine.cancel(orders)
+            engine.cancel(requests)
             until.set()
             while engine.active:
                 await asyncio.sleep(0.001)
@@ -263,9 +263,9 @@ def test_it_stops_however_much_there_is_to_do(served_files):
         for _ in range(8):
             engine = Engine(Limits())
             engine.start(asyncio.get_running_loop())
-            inbox = Inbox(engine)
-            engine.submit([order_of(model, inbox, 10**9) for model in models for _ in range(5)])
-            await inbox.take()
+            responses = ResponseQueue(engine)
+            engine.submit([order_of(model, responses, 10**9) for model in models for _ in range(5)])
+            await responses.take()
             await asyncio.wait_for(asyncio.to_thread(engine.stop), 60)
             assert not engine.is_alive
             for model in models:

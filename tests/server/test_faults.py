@@ -264,7 +264,7 @@ def charloom_serve(*arguments, **environment):
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment})
 
 
-def test_what_cannot_be_served_is_said_in_a_line(served_files, tmp_path, served):
+def test_what_cannot_be_served_is_said_in_a_line(served_files, tmp_path, api):
     model = served_files["letters"]
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(model.read_bytes()[:500])
@@ -286,7 +286,7 @@ def test_what_cannot_be_served_is_said_in_a_line(served_files, tmp_path, served)
         (1, "none.safetensors", (tmp_path / "none.safetensors",)),
         (1, "damaged.safetensors", (damaged,)),
         (1, "both named letters", (model, twin)),
-        (1, f"port {served.port}", (model, "--port", served.port)),
+        (1, f"port {api.port}", (model, "--port", api.port)),
         (1, "cannot listen on", (model, "--host", "no.such.host.invalid")),
     ]:
         done = charloom_serve(*arguments)
@@ -339,8 +339,8 @@ def test_answers_that_are_kept_share_a_budget_and_give_it_back(served_files, tmp
 
 def test_a_server_whose_engine_dies_says_so_and_ends(served_files, tmp_path):
     program = (
-        "import charloom.server.desk as desk\n"
-        "desk.Desk.look_after = desk.Desk.abandon = lambda self: 1 / 0\n"
+        "import charloom.server.batch_scheduler as scheduler\n"
+        "scheduler.BatchScheduler.look_after = scheduler.BatchScheduler.abandon = lambda self: 1 / 0\n"
         "from charloom.cli import main\n"
         "main()\n"
     )

@@ -29,26 +29,26 @@ REFUSED = [
     ("score", "input", ["1", "null", "[]", "[1]", "{}"]),
     ("score", "per", ["null", '"word"', "1"]),
     ("score", "prompt", ["null", "1", "[1]"]),
-    ("score", "guesses", ["-1", "21", str(HUGE), "0.5", "true"]),
+    ("score", "top_predictions", ["-1", "21", str(HUGE), "0.5", "true"]),
     ("score", "unknown", ["null", '"drop"']),
     ("next", "top", ["0", "-1", str(HUGE), "0.5", '"5"']),
     ("next", "prompt", ["null", "1", "[1]"]),
 ]
 
 
-def send(served, path, field, value, **more):
+def send(api, path, field, value, **more):
     body = {name: json.dumps(one) for name, one in {**DEEP[path], **more}.items()} | {field: value}
     content = "{" + ", ".join(f'"{name}": {one}' for name, one in body.items()) + "}"
-    return served.client.post(f"{served.url}/v1/{path}", content=content, headers={"Content-Type": "application/json"})
+    return api.client.post(f"{api.url}/v1/{path}", content=content, headers={"Content-Type": "application/json"})
 
 
 NO_JSON = ("NaN", "Infinity", "null1")
 
 
 @pytest.mark.parametrize(("path", "field", "values"), REFUSED)
-def test_absurd_values_are_refused_by_the_fields_name(served, path, field, values):
+def test_absurd_values_are_refused_by_the_fields_name(api, path, field, values):
     for value in values:
-        answer = send(served, path, field, value)
+        answer = send(api, path, field, value)
         assert answer.status_code == 400, (value, answer.text)
         error = answer.json()["error"]
         if value in NO_JSON:
@@ -60,7 +60,7 @@ def test_absurd_values_are_refused_by_the_fields_name(served, path, field, value
 
 
 @pytest.mark.parametrize("model", ["letters", "bytes", "names"])
-def test_half_a_surrogate_pair_is_no_text_in_any_field(served, model):
+def test_half_a_surrogate_pair_is_no_text_in_any_field(api, model):
     for path, field in [
         ("completions", "prompt"),
         ("completions", "stop"),
@@ -69,16 +69,16 @@ def test_half_a_surrogate_pair_is_no_text_in_any_field(served, model):
         ("next", "prompt"),
     ]:
         for value in (r'"a\ud800b"', r'"\udc00"', r'"\ud800\ud800"', r'"a\ud83d"'):
-            answer = send(served, path, field, value, model=model)
+            answer = send(api, path, field, value, model=model)
             assert answer.status_code == 400, (path, field, value, answer.text)
             assert answer.json()["error"]["param"] == field
 
 
-def test_odd_values_that_mean_something(served):
-    whole = served.complete("a", seed=1, max_tokens=20)["choices"]
-    greedy = served.complete("a", temperature=0, max_tokens=20)["choices"]
+def test_odd_values_that_mean_something(api):
+    whole = api.complete("a", seed=1, max_tokens=20)["choices"]
+    greedy = api.complete("a", temperature=0, max_tokens=20)["choices"]
     for odd in ({"temperature": -0.0}, {"temperature": 1e-320}, {"top_p": 0}, {"top_p": 1e-300}, {"top_k": 1}):
-        assert served.complete("a", seed=1, max_tokens=20, **odd)["choices"] == greedy, odd
+        assert api.complete("a", seed=1, max_tokens=20, **odd)["choices"] == greedy, odd
     for same in (
         {"stop": []},
         {"stop": None},
@@ -87,15 +87,15 @@ def test_odd_values_that_mean_something(served):
         {"n": 1.0},
         {"user": "\U0001f600"},
     ):
-        assert served.complete("a", **{"seed": 1, "max_tokens": 20, **same})["choices"] == whole, same
-    assert served.complete("a", seed=1.0, max_tokens=20.0, temperature=1)["choices"] == whole
-    ids = served.complete([2.0, 3.0], seed=1, max_tokens=20)["choices"]
-    assert served.complete([2, 3], seed=1, max_tokens=20)["choices"] == ids
-    assert served.complete("a", max_tokens=0)["choices"][0] == {
+        assert api.complete("a", **{"seed": 1, "max_tokens": 20, **same})["choices"] == whole, same
+    assert api.complete("a", seed=1.0, max_tokens=20.0, temperature=1)["choices"] == whole
+    ids = api.complete([2.0, 3.0], seed=1, max_tokens=20)["choices"]
+    assert api.complete([2, 3], seed=1, max_tokens=20)["choices"] == ids
+    assert api.complete("a", max_tokens=0)["choices"][0] == {
         "text": "",
         "index": 0,
         "logprobs": None,
         "finish_reason": "length",
     }
-    assert served.complete("a", seed=2**63 - 1, max_tokens=5)
-    assert served.complete("a", seed=-(2**63), max_tokens=5)
+    assert api.complete("a", seed=2**63 - 1, max_tokens=5)
+    assert api.complete("a", seed=-(2**63), max_tokens=5)

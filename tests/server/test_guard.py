@@ -52,30 +52,30 @@ def is_refused(answer, status, code=None):
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "[::1", "a" * 300])
-def test_other_names_for_this_machine_are_refused(served, host):
-    answer = served.client.get(f"{served.url}/v1/models", headers={"Host": host})
+def test_other_names_for_this_machine_are_refused(api, host):
+    answer = api.client.get(f"{api.url}/v1/models", headers={"Host": host})
     assert is_refused(answer, 403, "host")
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:9", "127.0.0.1:1", "[::1]:8000", "192.168.1.7"])
-def test_addresses_and_localhost_are_not(served, host):
-    assert served.client.get(f"{served.url}/v1/models", headers={"Host": host}).status_code == 200
+def test_addresses_and_localhost_are_not(api, host):
+    assert api.client.get(f"{api.url}/v1/models", headers={"Host": host}).status_code == 200
 
 
 @pytest.mark.parametrize(
     "origin", ["http://evil.example", "null", "http://127.0.0.1:1", "http://localhost", "junk", "http://["]
 )
-def test_pages_of_other_sites_may_not_ask(served, origin):
+def test_pages_of_other_sites_may_not_ask(api, origin):
     body = {"prompt": "a"}
-    answer = served.post("/v1/completions", body, headers={"Origin": origin})
+    answer = api.post("/v1/completions", body, headers={"Origin": origin})
     assert is_refused(answer, 403, "origin")
-    assert served.post("/v1/completions", body, headers={"Origin": served.url}).status_code == 200
+    assert api.post("/v1/completions", body, headers={"Origin": api.url}).status_code == 200
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", None])
-def test_what_a_form_can_send_is_refused(served, kind):
+def test_what_a_form_can_send_is_refused(api, kind):
     headers = {} if kind is None else {"Content-Type": kind}
-    answer = served.client.post(f"{served.url}/v1/completions", content=b'{"prompt": "a"}', headers=headers)
+    answer = api.client.post(f"{api.url}/v1/completions", content=b'{"prompt": "a"}', headers=headers)
     assert is_refused(answer, 415, "content_type")
 
 
@@ -97,45 +97,45 @@ def test_what_a_form_can_send_is_refused(served, kind):
         b'{"seed": 123456789012345678901234567890}',
     ],
 )
-def test_bodies_that_say_nothing_are_refused(served, body):
+def test_bodies_that_say_nothing_are_refused(api, body):
     for path in ("/v1/completions", "/v1/score", "/v1/next"):
-        answer = served.client.post(f"{served.url}{path}", content=body, headers=JSON)
+        answer = api.client.post(f"{api.url}{path}", content=body, headers=JSON)
         assert is_refused(answer, 400)
 
 
-def test_paths_and_methods_that_are_not(served):
-    assert is_refused(served.client.get(f"{served.url}/v2/nothing"), 404)
-    assert is_refused(served.client.get(f"{served.url}/v1/completions"), 405)
-    assert is_refused(served.client.delete(f"{served.url}/health"), 405)
-    assert is_refused(served.client.get(f"{served.url}/v1/models/none"), 404, "model_not_found")
-    assert is_refused(served.client.get(f"{served.url}/../../etc/passwd"), 404)
+def test_paths_and_methods_that_are_not(api):
+    assert is_refused(api.client.get(f"{api.url}/v2/nothing"), 404)
+    assert is_refused(api.client.get(f"{api.url}/v1/completions"), 405)
+    assert is_refused(api.client.delete(f"{api.url}/health"), 405)
+    assert is_refused(api.client.get(f"{api.url}/v1/models/none"), 404, "model_not_found")
+    assert is_refused(api.client.get(f"{api.url}/../../etc/passwd"), 404)
 
 
-def test_a_body_that_is_too_large_is_refused_before_it_is_there(served):
+def test_a_body_that_is_too_large_is_refused_before_it_is_there(api):
     # The rest of the body never comes: without an answer to what is there, this would wait for it.
-    answer = raw(served, head("/v1/score", 10**9) + b" " * 2_000_000)
+    answer = raw(api, head("/v1/score", 10**9) + b" " * 2_000_000)
     assert b" 413 " in answer.split(b"\r\n")[0]
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "body_too_large"
 
 
-def test_a_head_that_is_too_large_is_refused(served):
+def test_a_head_that_is_too_large_is_refused(api):
     endless = b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Junk: " + b"a" * 2_000_000
-    assert_refused(raw(served, endless), 431, "head_too_large")
+    assert_refused(raw(api, endless), 431, "head_too_large")
     many = b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + b"".join(b"X-%d: 1\r\n" % at for at in range(200_000))
-    assert_refused(raw(served, many), 431, "head_too_large")
+    assert_refused(raw(api, many), 431, "head_too_large")
     trailers = (
         b"GET /health HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"a:b\r\n" * 10**6
     )
-    before = served.memory()
-    answer, _, refusal = raw(served, trailers).partition(b'"ready":true}')
+    before = api.memory()
+    answer, _, refusal = raw(api, trailers).partition(b'"ready":true}')
     assert b" 200 " in answer.split(b"\r\n")[0]
     assert_refused(refusal, 400, "invalid_http")
-    assert served.memory() - before < 20e6
-    assert served.client.get(f"{served.url}/health").status_code == 200
+    assert api.memory() - before < 20e6
+    assert api.client.get(f"{api.url}/health").status_code == 200
 
 
-def test_what_is_no_http_is_refused_in_json(served):
-    answer = raw(served, b"\x16\x03\x01\x02\x00junk\r\n\r\n")
+def test_what_is_no_http_is_refused_in_json(api):
+    answer = raw(api, b"\x16\x03\x01\x02\x00junk\r\n\r\n")
     assert_refused(answer, 400, "invalid_http")
 
 
@@ -243,21 +243,21 @@ def test_logs_have_no_prompts_unless_asked(served_files, tmp_path):
     assert "prompt 'a secret prompt'" in server.log
 
 
-def test_health_metrics_and_the_document(served):
-    assert served.client.get(f"{served.url}/health").json() == {"live": True, "ready": True}
-    served.complete("a")
-    metrics = served.client.get(f"{served.url}/metrics").text
+def test_health_metrics_and_the_document(api):
+    assert api.client.get(f"{api.url}/health").json() == {"live": True, "ready": True}
+    api.complete("a")
+    metrics = api.client.get(f"{api.url}/metrics").text
     assert 'charloom_requests_total{route="/v1/completions",status="200"}' in metrics
     assert "charloom_first_character_seconds_count" in metrics
-    document = served.client.get(f"{served.url}/openapi.json").json()
+    document = api.client.get(f"{api.url}/openapi.json").json()
     assert document["openapi"].startswith("3.")
     assert set(document["paths"]) >= {"/v1/completions", "/v1/score", "/v1/next", "/v1/models", "/health", "/metrics"}
-    page = served.client.get(f"{served.url}/")
+    page = api.client.get(f"{api.url}/")
     assert "default-src 'none'" in page.headers["content-security-policy"]
 
 
-def test_a_fuzzer_finds_no_server_error(served):
-    command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{served.url}/openapi.json"]
+def test_a_fuzzer_finds_no_server_error(api):
+    command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{api.url}/openapi.json"]
     options = [
         "--phases",
         "fuzzing",
@@ -266,7 +266,7 @@ def test_a_fuzzer_finds_no_server_error(served):
     ]
     counts = ["--max-examples", "40", "--mode", "all", "--generation-deterministic", "--no-color"]
     done = subprocess.run(
-        [*command, *options, *counts], capture_output=True, text=True, timeout=300, cwd=served.log_file.parent
+        [*command, *options, *counts], capture_output=True, text=True, timeout=300, cwd=api.log_file.parent
     )
     assert done.returncode == 0, done.stdout
 
@@ -318,7 +318,7 @@ def test_scores_have_a_size_and_end_with_their_client(served_files, tmp_path):
     with serving(tmp_path, served_files["letters"]) as server:
         long = {"input": "\n" * 60_000, "prompt": "a" * 60_000, "per": "line"}
         assert is_refused(server.post("/v1/score", long), 400, "too_much")
-        wide = {"input": "a" * 60_000, "per": "char", "guesses": 20}
+        wide = {"input": "a" * 60_000, "per": "char", "top_predictions": 20}
         assert is_refused(server.post("/v1/score", wide), 400, "answer_too_long")
         slow = {"input": ["a" * 60] * 1000, "prompt": "a" * 900, "per": "char"}
         for _ in range(3):

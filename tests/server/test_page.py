@@ -56,8 +56,8 @@ def model(served_files):
     return charloom.load(served_files["letters"])
 
 
-def test_a_text_is_written_colored_and_gone_on_from(served, model):
-    with opened(served.url) as tab:
+def test_a_text_is_written_colored_and_gone_on_from(api, model):
+    with opened(api.url) as tab:
         tab.fill("#prompt", "to be ")
         tab.fill("#length", "300")
         tab.fill("#seed", "5")
@@ -88,8 +88,8 @@ def test_a_text_is_written_colored_and_gone_on_from(served, model):
         assert tab.evaluate(background) == "rgba(0, 0, 0, 0)"
 
 
-def test_what_comes_next_is_shown_as_one_types(served, model):
-    with opened(served.url) as tab:
+def test_what_comes_next_is_shown_as_one_types(api, model):
+    with opened(api.url) as tab:
         tab.type("#prompt", "to b")
         expected = [character for character, _ in model.next("to b").top(8)]
         named = [{" ": "␣", "\n": "⏎"}.get(one, one) for one in expected]
@@ -145,8 +145,8 @@ def test_it_is_stopped_and_settings_stand_in_the_address(served_files, tmp_path)
         assert text_of(tab) == text
 
 
-def test_the_keyboard_is_enough(served):
-    with opened(served.url) as tab:
+def test_the_keyboard_is_enough(api):
+    with opened(api.url) as tab:
         assert tab.evaluate("document.activeElement.id") == "prompt"
         tab.keyboard.type("to be ")
         tab.keyboard.press("Control+Enter")
@@ -169,8 +169,8 @@ def test_the_keyboard_is_enough(served):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_a_phone_in_light_and_dark(served, scheme):
-    with opened(served.url, 375, 700, color_scheme=scheme) as tab:
+def test_it_fits_a_phone_in_light_and_dark(api, scheme):
+    with opened(api.url, 375, 700, color_scheme=scheme) as tab:
         tab.fill("#prompt", "x" * 100)
         tab.fill("#length", "200")
         tab.click("#write")
@@ -184,8 +184,8 @@ def test_it_fits_a_phone_in_light_and_dark(served, scheme):
         assert dark == (scheme == "dark")
 
 
-def test_unknown_characters_and_refusals_are_told(served):
-    with opened(served.url, may_fail=True) as tab:
+def test_unknown_characters_and_refusals_are_told(api):
+    with opened(api.url, may_fail=True) as tab:
         tab.fill("#prompt", "né")  # unknown ones are replaced
         tab.fill("#length", "20")
         tab.click("#write")

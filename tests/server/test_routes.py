@@ -27,18 +27,18 @@ def test_the_document_has_each_route_and_no_other():
     assert open_paths == {"/health", "/openapi.json"}
 
 
-def counted(served):
+def counted(api):
     """Returns how many answers of each route and status the server has counted; others may have asked before."""
-    metrics = served.client.get(f"{served.url}/metrics").text
+    metrics = api.client.get(f"{api.url}/metrics").text
     found = re.findall(r'charloom_requests_total{route="(\S+)",status="(\d+)"} (\S+)', metrics)
     return Counter({(route, int(status)): int(float(count)) for route, status, count in found})
 
 
-def test_each_route_is_counted_by_its_own_name(served):
-    before = counted(served)
+def test_each_route_is_counted_by_its_own_name(api):
+    before = counted(api)
     for path in ("/v1/models/letters", "/v1/models/none", "/v1/models", "/nothing", "/v1/models/a/b"):
-        served.client.get(f"{served.url}{path}")
-    asked = counted(served) - before
+        api.client.get(f"{api.url}{path}")
+    asked = counted(api) - before
     name = "/v1/models/{name}"
     assert (asked[name, 200], asked[name, 404], asked["/v1/models", 200], asked["other", 404]) == (1, 1, 1, 2)
     scope = {"type": "http", "method": "DELETE", "path": "/v1/next", "root_path": ""}
@@ -63,9 +63,9 @@ def test_whole_numbers_may_have_a_point():
             _parsed(bytearray(body), NextRequest)
 
 
-def test_whole_numbers_with_a_point_over_http(served):
-    answer = served.post("/v1/completions", {"prompt": "a", "max_tokens": 5.0, "seed": 1.0, "logprobs": 2.0})
-    assert answer.json()["choices"] == served.complete("a", max_tokens=5, seed=1, logprobs=2)["choices"]
+def test_whole_numbers_with_a_point_over_http(api):
+    answer = api.post("/v1/completions", {"prompt": "a", "max_tokens": 5.0, "seed": 1.0, "logprobs": 2.0})
+    assert answer.json()["choices"] == api.complete("a", max_tokens=5, seed=1, logprobs=2)["choices"]
 
 
 def test_half_a_surrogate_pair_can_be_answered():
@@ -125,7 +125,7 @@ def test_serving_inside_a_running_loop_is_refused(served_files):
         asyncio.run(in_a_loop(served_files["letters"]))
 
 
-def test_slashes_at_the_end_are_not_redirected(served):
-    answer = httpx.get(f"{served.url}/v1/models/", timeout=60)
+def test_slashes_at_the_end_are_not_redirected(api):
+    answer = httpx.get(f"{api.url}/v1/models/", timeout=60)
     assert answer.status_code == 404
     assert answer.json()["error"]["type"] == "not_found_error"

@@ -19,15 +19,15 @@ def model(served_files):
     return charloom.load(served_files["letters"])
 
 
-def score(served, **body):
-    answer = served.post("/v1/score", body)
+def score(api, **body):
+    answer = api.post("/v1/score", body)
     assert answer.status_code == 200, answer.text
     return answer.json()["data"]
 
 
-def test_texts_cost_what_the_model_says(served, model):
+def test_texts_cost_what_the_model_says(api, model):
     texts = ["to be or not", "", "that is\nthe question"]
-    for found, text in zip(score(served, input=texts), texts, strict=True):
+    for found, text in zip(score(api, input=texts), texts, strict=True):
         wanted = model.score(text)
         assert found["characters"] == len(text)
         if text:
@@ -36,12 +36,12 @@ def test_texts_cost_what_the_model_says(served, model):
             assert found["perplexity_per_char"] == pytest.approx(wanted.perplexity_per_char, rel=1e-4)
         else:
             assert found["nats_per_char"] is None
-    (prompted,) = score(served, input="that", prompt="not ")
+    (prompted,) = score(api, input="that", prompt="not ")
     assert prompted["nats_per_char"] == pytest.approx(model.score("that", prompt="not ").nats_per_char, abs=1e-5)
 
 
-def test_lines_each_for_itself(served, model):
-    (found,) = score(served, input="to be\nor not\nthat", per="line")
+def test_lines_each_for_itself(api, model):
+    (found,) = score(api, input="to be\nor not\nthat", per="line")
     assert [line["text"] for line in found["lines"]] == ["to be", "or not", "that"]
     for line, text in zip(found["lines"], ("to be\n", "or not\n", "that"), strict=True):
         wanted = model.score(text)
@@ -51,50 +51,50 @@ def test_lines_each_for_itself(served, model):
     assert found["nats_per_char"] == pytest.approx(sum(line["nats"] for line in found["lines"]) / found["characters"])
 
 
-def test_characters_with_guesses(served, model):
-    (found,) = score(served, input="to be", per="char", guesses=2)
-    wanted = model.score("to be", guesses=2)
+def test_characters_with_predictions(api, model):
+    (found,) = score(api, input="to be", per="char", top_predictions=2)
+    wanted = model.score("to be", top_predictions=2)
     chars = found["chars"]
     assert chars["characters"] == list("to be")
     assert chars["bits"] == pytest.approx(wanted.bits.tolist(), abs=1e-4)
-    for guesses, ids in zip(chars["guesses"], wanted.guesses.token_ids.tolist(), strict=True):
-        assert [char for char, _ in guesses] == [model.vocabulary.characters[one] for one in ids]
-    (of_bytes,) = score(served, model="bytes", input="é", per="char")
+    for top_predictions, ids in zip(chars["top_predictions"], wanted.top_predictions.token_ids.tolist(), strict=True):
+        assert [char for char, _ in top_predictions] == [model.vocabulary.characters[one] for one in ids]
+    (of_bytes,) = score(api, model="bytes", input="é", per="char")
     assert of_bytes["chars"]["characters"] == ["bytes:\\xc3", "bytes:\\xa9"]
 
 
-def test_a_record_may_have_its_end_and_not_two(served, served_files):
+def test_a_record_may_have_its_end_and_not_two(api, served_files):
     names = charloom.load(served_files["names"])
-    with_end, without = score(served, model="names", input=["ab\n", "ab"])
+    with_end, without = score(api, model="names", input=["ab\n", "ab"])
     assert with_end == without | {"index": 0}
     assert without["characters"] == names.score("ab").characters == 3
-    answer = served.post("/v1/score", {"model": "names", "input": "ab\n\n"})
+    answer = api.post("/v1/score", {"model": "names", "input": "ab\n\n"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input")
     assert "a record ends inside" in answer.json()["error"]["message"]
 
 
-def test_unknown_characters_are_refused_or_counted(served):
-    answer = served.post("/v1/score", {"input": "née"})
+def test_unknown_characters_are_refused_or_counted(api):
+    answer = api.post("/v1/score", {"input": "née"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input")
     assert '"unknown": "replace"' in answer.json()["error"]["message"]
-    assert score(served, input="née", unknown="replace")[0]["unknown"] == 1
-    assert score(served, input="née", unknown="skip")[0]["characters"] == 2
+    assert score(api, input="née", unknown="replace")[0]["unknown"] == 1
+    assert score(api, input="née", unknown="skip")[0]["characters"] == 2
 
 
-def test_what_comes_next(served, model):
-    answer = served.post("/v1/next", {"prompt": "to b"}).json()
+def test_what_comes_next(api, model):
+    answer = api.post("/v1/next", {"prompt": "to b"}).json()
     wanted = model.next("to b")
     assert [(one["char"], pytest.approx(one["prob"], abs=1e-5)) for one in answer["data"]] == wanted.top(28)
     assert math.fsum(one["prob"] for one in answer["data"]) == pytest.approx(1)
     entropy = -sum(p * math.log2(p) for p in wanted.probs.astype(float))
     assert answer["entropy_bits"] == pytest.approx(entropy, abs=1e-4)
-    top = served.post("/v1/next", {"prompt": "to b", "top": 3}).json()
+    top = api.post("/v1/next", {"prompt": "to b", "top": 3}).json()
     assert top["data"] == answer["data"][:3]
-    typed = served.post("/v1/next", {"prompt": "to be"}).json()  # from the state behind "to b"
+    typed = api.post("/v1/next", {"prompt": "to be"}).json()  # from the state behind "to b"
     assert typed["data"][0]["prob"] == pytest.approx(model.next("to be").top(1)[0][1], abs=1e-5)
 
 
-def test_what_is_read_is_counted_as_it_is_split(served, served_files):
+def test_what_is_read_is_counted_as_it_is_split(api, served_files):
     """Lines end with carriage returns, too, and records with their delimiter."""
     of_words = model_of(
         vocabulary=Vocabulary("chars", LETTERS, "\x1e"), text=TextSettings(delimiter="END", lowercase=True)
@@ -102,13 +102,11 @@ def test_what_is_read_is_counted_as_it_is_split(served, served_files):
     prompt = "a" * 20_000
     for input_ in ("\r" * 20_000, "\r\n" * 20_000, "\n" * 20_000):
         for model in ("letters", "names"):
-            answer = served.post("/v1/score", {"input": input_, "per": "line", "prompt": prompt, "model": model})
+            answer = api.post("/v1/score", {"input": input_, "per": "line", "prompt": prompt, "model": model})
             error = answer.json()["error"]
             assert (answer.status_code, error["code"], error["param"]) == (400, "too_much", "prompt")
             assert "of the prompt before each of 20,000 pieces, and at most 1,000,000 are" in error["message"]
-    answer = served.post(
-        "/v1/score", {"input": "\r" * 20_000, "per": "line", "prompt": "\u20ac" * 20, "model": "bytes"}
-    )
+    answer = api.post("/v1/score", {"input": "\r" * 20_000, "per": "line", "prompt": "\u20ac" * 20, "model": "bytes"})
     assert answer.status_code == 200  # to a model of bytes it is one line
     for text in ("END" * 100, "aendbEndc", "a\nEND\n"):
         settings = of_words.text
@@ -124,29 +122,29 @@ def test_lines_are_counted_as_they_are_split(delimiter, lowercase, text):
     assert count_lines(text, settings) == sum(map(len, arriving_lines([text.encode()], "", settings)))
 
 
-def test_a_large_answer_is_the_same_in_slices(served, model):
+def test_a_large_answer_is_the_same_in_slices(api, model):
     text = "to be or not to be that is " * 1_000
-    (found,) = score(served, input=text, per="char", guesses=2)
-    wanted = model.score(text, guesses=2)
+    (found,) = score(api, input=text, per="char", top_predictions=2)
+    wanted = model.score(text, top_predictions=2)
     assert found["chars"]["characters"] == list(text)
     assert found["chars"]["bits"] == pytest.approx(wanted.bits.tolist(), abs=1e-4)
-    assert len(found["chars"]["guesses"]) == len(text)
-    probs = [[prob for _, prob in pairs] for pairs in found["chars"]["guesses"]]
-    np.testing.assert_allclose(probs, np.exp(wanted.guesses.log_probs), atol=1e-5)
-    (by_line,) = score(served, input="to be\n" * 5_000, per="line")
+    assert len(found["chars"]["top_predictions"]) == len(text)
+    probs = [[prob for _, prob in pairs] for pairs in found["chars"]["top_predictions"]]
+    np.testing.assert_allclose(probs, np.exp(wanted.top_predictions.log_probs), atol=1e-5)
+    (by_line,) = score(api, input="to be\n" * 5_000, per="line")
     assert [line["line"] for line in by_line["lines"]] == list(range(1, 5_001))
 
 
-def test_what_is_wrong_is_said(served):
+def test_what_is_wrong_is_said(api):
     for path, body, param in [
         ("/v1/score", {}, "input"),
         ("/v1/score", {"input": "a", "per": "word"}, "per"),
         ("/v1/score", {"input": "a", "by": "peak"}, "by"),
         ("/v1/score", {"input": ["a"] * 2000}, "input"),
         ("/v1/score", {"input": "a" * 70_000}, "input"),
-        ("/v1/score", {"input": "a", "guesses": 99}, "guesses"),
-        ("/v1/score", {"input": "a", "guesses": -1, "per": "char"}, "guesses"),
-        ("/v1/score", {"input": "a" * 60_000, "guesses": 20, "per": "char"}, "guesses"),
+        ("/v1/score", {"input": "a", "top_predictions": 99}, "top_predictions"),
+        ("/v1/score", {"input": "a", "top_predictions": -1, "per": "char"}, "top_predictions"),
+        ("/v1/score", {"input": "a" * 60_000, "top_predictions": 20, "per": "char"}, "top_predictions"),
         ("/v1/score", {"input": []}, "input"),
         ("/v1/score", {"input": [1]}, "input[0]"),
         ("/v1/score", {"input": "a", "prompt": "a" * 70_000}, "prompt"),
@@ -158,7 +156,7 @@ def test_what_is_wrong_is_said(served):
         ("/v1/next", {"prompt": "\u00e9"}, "prompt"),
         ("/v1/next", {"model": "names", "prompt": "a\nb"}, "prompt"),
     ]:
-        answer = served.post(path, body)
+        answer = api.post(path, body)
         assert answer.status_code == 400, body
         error = answer.json()["error"]
         assert error["param"] == param, error

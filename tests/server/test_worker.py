@@ -91,11 +91,11 @@ class EnoughError(Exception):
 
 @pytest.mark.parametrize("parameters", [3_000, 300_000, 5_000_000, 38_000_000])
 def test_calls_are_short_however_large_the_network_is(parameters):
-    for lanes, factor in ((1, 1), (64, 12)):
-        shape = _Shape.of(lanes, parameters, is_short=True)
-        assert 2 <= shape.unroll_length <= 64
-        work = shape.capacity * shape.unroll_length * parameters * factor
-        assert work <= 1 << 25 or (shape.capacity, shape.unroll_length) == (1, 2)
+    for batch_size, factor in ((1, 1), (64, 12)):
+        shape = _Shape.of(batch_size, parameters, is_short=True)
+        assert 2 <= shape.sequence_length <= 64
+        work = shape.capacity * shape.sequence_length * parameters * factor
+        assert work <= 1 << 25 or (shape.capacity, shape.sequence_length) == (1, 2)
 
 
 def test_reading_is_checked_between_calls_and_gives_the_same_numbers(monkeypatch):

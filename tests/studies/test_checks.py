@@ -4,22 +4,22 @@ import pytest
 
 from charloom.studies import STUDIES
 from charloom.studies.checks import checks_of
-from charloom.studies.rung import keras_figures
+from charloom.studies.experiment import keras_figures
 
-RUNG = STUDIES["nietzsche"].rungs["char_rnn"]
-FIGURES = {"parameters": 10, "framing": {"rows": 5}, "losses": [2.0, 1.5], "accuracy": 0.9}
+EXPERIMENT = STUDIES["nietzsche"].experiments["char_rnn"]
+FIGURES = {"parameters": 10, "batching": {"rows": 5}, "losses": [2.0, 1.5], "accuracy": 0.9}
 PUBLISHED = {"parameters": 10, "rows": 5, "losses": [1.9, 1.5]}
 
 
-def failing(rung=RUNG, published=PUBLISHED, **changes):
-    return [check["check"] for check in checks_of(rung, FIGURES | changes, published) if not check["holds"]]
+def failing(experiment=EXPERIMENT, published=PUBLISHED, **changes):
+    return [check["check"] for check in checks_of(experiment, FIGURES | changes, published) if not check["holds"]]
 
 
 def test_what_was_published_holds():
-    assert len(checks_of(RUNG, FIGURES, PUBLISHED)) == 3
+    assert len(checks_of(EXPERIMENT, FIGURES, PUBLISHED)) == 3
     assert failing() == []
     assert failing(parameters=11) == ["10 parameters"]
-    assert failing(framing={"rows": 6}) == ["5 rows an epoch"]
+    assert failing(batching={"rows": 6}) == ["5 rows an epoch"]
 
 
 @pytest.mark.parametrize(("last", "holds"), [(1.5, True), (1.0, True), (1.544, True), (1.546, False), (None, False)])
@@ -28,21 +28,21 @@ def test_the_last_loss_is_at_most_3_percent_above(last, holds):
 
 
 def test_the_median_accuracy():
-    rung = replace(RUNG, accuracy_at_least=0.9)
-    assert failing(rung) == []
-    assert failing(rung, accuracy=0.89) == ["a median accuracy of at least 0.9"]
+    experiment = replace(EXPERIMENT, accuracy_at_least=0.9)
+    assert failing(experiment) == []
+    assert failing(experiment, accuracy=0.89) == ["a median accuracy of at least 0.9"]
 
 
 @pytest.mark.parametrize(("ours", "holds"), [(1.019, True), (0.981, True), (1.03, False), (0.97, False), (None, False)])
 def test_the_loss_is_that_of_keras(monkeypatch, ours, holds):
-    figures = {"keras": "3", "rungs": {"a": {"losses": [1.0]}}}
+    figures = {"keras": "3", "experiments": {"a": {"losses": [1.0]}}}
     monkeypatch.setattr("charloom.studies.checks.keras_figures", lambda: figures)
-    assert (failing(replace(RUNG, keras="a"), losses=[ours, 1.0]) == []) == holds
+    assert (failing(replace(EXPERIMENT, keras="a"), losses=[ours, 1.0]) == []) == holds
 
 
-def test_the_rungs_that_are_compared_with_keras_were_measured():
+def test_the_experiments_that_are_compared_with_keras_were_measured():
     for contents in STUDIES.values():
-        for rung in contents.rungs.values():
-            for one in (rung, *(rung.variant(name) for name in rung.variants)):
+        for experiment in contents.experiments.values():
+            for one in (experiment, *(experiment.variant(name) for name in experiment.variants)):
                 if one.keras is not None:
-                    assert len(keras_figures()["rungs"][one.keras]["losses"]) <= rung.epochs
+                    assert len(keras_figures()["experiments"][one.keras]["losses"]) <= experiment.epochs

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from charloom.studies import STUDIES
-from charloom.studies.run_rung import run_rung
+from charloom.studies.run_experiment import run_experiment
 from charloom.studies.run_seeds import run_seeds
 from charloom.studies.study_data import StudyData
 from charloom.training import Phase, follow
 
-ALPHABET = STUDIES["alphabet"].rungs
+ALPHABET = STUDIES["alphabet"].experiments
 
 
 def cut(name, epochs=30, seeds=3):
@@ -18,11 +18,14 @@ def cut(name, epochs=30, seeds=3):
 
 @pytest.mark.parametrize("name", ["three_to_one", "stateful"])
 def test_seeds_side_by_side_are_each_what_it_is_alone(name, tmp_path):
-    rung = cut(name)
-    together = follow(run_seeds(rung, {}, 5, tmp_path / "together"), lambda event: None)
+    experiment = cut(name)
+    together = follow(run_seeds(experiment, {}, 5, tmp_path / "together"), lambda event: None)
     assert together["seeds"] == 3
     alone = [
-        follow(run_rung(replace(rung, demonstrations=()), {}, seed, tmp_path / str(seed), {}), lambda event: None)
+        follow(
+            run_experiment(replace(experiment, showcases=()), {}, seed, tmp_path / str(seed), {}),
+            lambda event: None,
+        )
         for seed in (5, 6, 7)
     ]
     losses = np.median([figures["losses"] for figures in alone], axis=0)
@@ -42,9 +45,9 @@ def test_the_accuracy_is_the_median_of_the_trained_models(tmp_path):
 
 
 def test_random_pieces_are_what_the_notebook_draws():
-    rung = ALPHABET["variable_length"]
-    data = StudyData.of(rung)
-    block = rung.framing.windows(data.train, seed=3, shuffled=False).block(0, 1000, 1000)
+    experiment = ALPHABET["variable_length"]
+    data = StudyData.of(experiment)
+    block = experiment.batching.windows(data.train, seed=3, shuffled=False).block(0, 1000, 1000)
     rows = block.token_ids[:, 0]
     assert rows.shape == (1000, 6)
     lengths = []

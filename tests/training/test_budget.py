@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from charloom.data import Lanes, TokenStream
+from charloom.data import ContiguousBatches, TokenStream
 from charloom.errors import CharloomError
 from charloom.models import Network
 from charloom.settings import NetworkSettings, TrainingSettings
-from charloom.training import Budget, Deadline, Evaluation, Pace, Progress, Stopped, TrainingLoop, loop, trainer
+from charloom.training import Budget, Deadline, Evaluation, Progress, StepPlan, Stopped, TrainingLoop, loop, trainer
 
 TEXT, HELD_OUT = (
     TokenStream.of_documents([np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * times, np.uint8) % 32])
@@ -19,16 +19,16 @@ TEXT, HELD_OUT = (
 
 
 EVALUATION, CLOSING = 0.3, 3.0
-"""Seconds that they take where an update takes a tenth of one."""
+"""Seconds that they take where a step takes a tenth of one."""
 
 
 class Machine:
-    """A machine whose time goes on only where it is told to, at a number of seconds an update."""
+    """A machine whose time goes on only where it is told to, at a number of seconds a step."""
 
-    def __init__(self, update_seconds):
+    def __init__(self, step_seconds):
         self.now = self.worked = 0.0
-        self.update_seconds = update_seconds
-        self.update = 0
+        self.step_seconds = step_seconds
+        self.step = 0
 
     def works(self, seconds):
         self.now += seconds
@@ -40,7 +40,7 @@ class Machine:
 
     @property
     def slowness(self):
-        return self.update_seconds(self.update) / 0.1
+        return self.step_seconds(self.step) / 0.1
 
     def budget(self, seconds, spent=0.0, reserved=0.0):
         return Budget(seconds, spent, reserved, clock=lambda: self.now, worked=lambda: self.worked)
@@ -48,15 +48,15 @@ class Machine:
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Updates and scores are real, and so is how many updates a dispatch has; the clock alone is the machine's."""
+    """Steps and scores are real, and so is how many steps a dispatch has; the clock alone is the machine's."""
     machine = Machine(0.1)
     run_block, score_blocks = trainer.run_block, loop.score_blocks
 
     def timed(state, *arguments, rule):
         done = run_block(state, *arguments, rule=rule)
         count, first = arguments[-3:-1]
-        machine.update = first + count
-        machine.works(2.0 if first == 0 else machine.update_seconds(machine.update) * count)  # the first compiles
+        machine.step = first + count
+        machine.works(2.0 if first == 0 else machine.step_seconds(machine.step) * count)  # the first compiles
         return done
 
     def scored(network, blocks):
@@ -74,49 +74,49 @@ def run(machine, seconds, first_plan, on_event=lambda event: None, measured_at=1
     network = Network.init(NetworkSettings(hidden=8, embedding=4), 32, 10, np.random.default_rng(7))
     budget = machine.budget(seconds, reserved=reserved)
     deadline = Deadline(budget, measured_at * CLOSING, measured_at * EVALUATION, measure_score=measure_score)
-    settings = TrainingSettings(lanes=2, unroll_length=4)
-    lanes, pace = Lanes(TEXT, 2, 4), Pace(((0, first_plan),))
-    loop = TrainingLoop(network, lanes, HELD_OUT, settings, pace, jax.random.key(0), deadline=deadline)
+    settings = TrainingSettings(batch_size=2, sequence_length=4)
+    batches, step_plan = ContiguousBatches(TEXT, 2, 4), StepPlan(((0, first_plan),))
+    loop = TrainingLoop(network, batches, HELD_OUT, settings, step_plan, jax.random.key(0), deadline=deadline)
     events = []
     for event in loop.events():
         events.append(event)
         on_event(event)
     assert events[-1] == Stopped(
-        "finished", loop.state.counts.pace.updates, events[-1].epoch, events[-1].chars_per_second
+        "finished", loop.state.progress.step_plan.steps, events[-1].epoch, events[-1].chars_per_second
     )
     return loop, events
 
 
 @pytest.mark.parametrize("first_plan", [20, 400, 5000])
 @pytest.mark.parametrize(
-    "update_seconds",
-    [lambda update: 0.1, lambda update: 0.1 if update < 150 else 0.25, lambda update: 0.1 if update < 150 else 0.04],
+    "step_seconds",
+    [lambda step: 0.1, lambda step: 0.1 if step < 150 else 0.25, lambda step: 0.1 if step < 150 else 0.04],
     ids=["steady", "a core is stolen", "a core is given back"],
 )
-def test_training_ends_when_the_time_is_up_with_the_rate_at_zero(machine, first_plan, update_seconds):
-    machine.update_seconds = update_seconds
+def test_training_ends_when_the_time_is_up_with_the_rate_at_zero(machine, first_plan, step_seconds):
+    machine.step_seconds = step_seconds
     loop, events = run(machine, 60, first_plan)
     # What is to come after the last evaluation.
     machine.works(CLOSING * machine.slowness)
     assert 57 < machine.now < 60
-    pace = loop.state.counts.pace
-    rates = loop._rates(0, pace.updates)
+    step_plan = loop.state.progress.step_plan
+    rates = loop._rates(0, step_plan.steps)
     assert 0 < rates[-1] < 2e-3 * rates.max()
-    assert np.argmax(rates) < 0.15 * pace.updates
-    assert len(pace.plans) < 20  # no more than it takes
+    assert np.argmax(rates) < 0.15 * step_plan.steps
+    assert len(step_plan.plans) < 20  # no more than it takes
     assert isinstance(events[-2], Evaluation)
-    assert events[-2].update == pace.updates
+    assert events[-2].step == step_plan.steps
 
 
 def test_a_steady_machine_is_planned_for_once(machine):
-    machine.update_seconds = lambda update: 0.1
+    machine.step_seconds = lambda step: 0.1
     loop, _ = run(machine, 60, 525)
-    assert len(loop.state.counts.pace.plans) <= 2
+    assert len(loop.state.progress.step_plan.plans) <= 2
 
 
 @pytest.mark.parametrize("measured_at", [0.4, 2.5])
 def test_what_the_end_takes_is_learnt_from_the_evaluations(machine, measured_at):
-    machine.update_seconds = lambda update: 0.1
+    machine.step_seconds = lambda step: 0.1
     run(machine, 60, 400, measured_at=measured_at)
     machine.works(CLOSING)
     assert 57 < machine.now < 60
@@ -125,7 +125,7 @@ def test_what_the_end_takes_is_learnt_from_the_evaluations(machine, measured_at)
 @pytest.mark.parametrize("once", [1, 2], ids=["the first", "another"])
 def test_what_takes_long_once_does_not_end_training_early(machine, once):
     """A compiler at the first evaluation, or a disk at another one; charloom once stopped there, with time to spare."""
-    machine.update_seconds = lambda update: 0.1
+    machine.step_seconds = lambda step: 0.1
     evaluations = []
 
     def on_event(event):
@@ -137,24 +137,24 @@ def test_what_takes_long_once_does_not_end_training_early(machine, once):
     machine.works(CLOSING)
     assert len(evaluations) > 2
     assert 57 < machine.now < 60
-    assert loop.state.counts.pace.updates > 350
+    assert loop.state.progress.step_plan.steps > 350
 
 
 def test_what_each_evaluation_brings_is_expected_of_the_next(machine):
-    machine.update_seconds = lambda update: 0.1
+    machine.step_seconds = lambda step: 0.1
     loop, _ = run(machine, 60, 400, lambda event: machine.works(2.0 * isinstance(event, Evaluation)))
     machine.works(CLOSING)
     assert 57 < machine.now < 61.5
-    assert loop.state.counts.pace.updates < 480
+    assert loop.state.progress.step_plan.steps < 480
 
 
-def test_a_score_that_a_busy_machine_slows_more_than_updates_is_measured_anew(machine):
-    """One lane waits for other processes at each step; many lanes are slowed less."""
-    machine.update_seconds = lambda update: 0.1 if update < 100 else 0.12
+def test_a_score_that_a_busy_machine_slows_more_than_steps_is_measured_anew(machine):
+    """One row waits for other processes at each step; many rows are slowed less."""
+    machine.step_seconds = lambda step: 0.1 if step < 100 else 0.12
     score_seconds = {"now": CLOSING}
 
     def on_event(event):
-        if event.update >= 100:
+        if getattr(event, "step", 0) >= 100:
             score_seconds["now"] = 5 * CLOSING
 
     run(machine, 60, 400, on_event, measure_score=lambda network: score_seconds["now"])
@@ -163,56 +163,56 @@ def test_a_score_that_a_busy_machine_slows_more_than_updates_is_measured_anew(ma
 
 
 def test_a_machine_that_was_busy_until_the_middle_is_used_to_the_end(machine):
-    machine.update_seconds = lambda update: 0.3 if update < 30 else 0.1
+    machine.step_seconds = lambda step: 0.3 if step < 30 else 0.1
     loop, _ = run(machine, 30, 300, measured_at=3.0)
     machine.works(CLOSING)
     assert 28 < machine.now < 30.5  # the speed that is known lags behind by some seconds
-    assert loop.state.counts.pace.updates > 130
+    assert loop.state.progress.step_plan.steps > 130
 
 
 def test_what_the_caller_needs_is_left_to_it(machine):
-    machine.update_seconds = lambda update: 0.1
+    machine.step_seconds = lambda step: 0.1
     run(machine, 60, 400, reserved=10.0)
     machine.works(CLOSING)
     assert 48 < machine.now < 50
 
 
-def test_updates_that_take_seconds_end_near_the_time(machine):
-    machine.update_seconds = lambda update: 4.4
+def test_steps_that_take_seconds_end_near_the_time(machine):
+    machine.step_seconds = lambda step: 4.4
     deadline = Deadline(machine.budget(60), CLOSING, EVALUATION)
-    pace = Pace(((0, 500),))
-    for update in range(1, 100):
+    step_plan = StepPlan(((0, 500),))
+    for step in range(1, 100):
         machine.works(4.4)
         deadline.dispatched(1, 4.4)
-        if update == pace.updates:
+        if step == step_plan.steps:
             break
-        pace = deadline.replanned(pace, update, 1)
+        step_plan = deadline.replanned(step_plan, step, 1)
     machine.works(EVALUATION + CLOSING)
     assert 57 < machine.now < 62.5
 
 
 def test_a_plan_is_made_before_a_first_one_that_was_too_short_is_through(machine):
-    machine.update_seconds = lambda update: 0.001
+    machine.step_seconds = lambda step: 0.001
     loop, _ = run(machine, 8, 40)
-    assert loop.state.counts.pace.updates > 500
+    assert loop.state.progress.step_plan.steps > 500
 
 
 def test_a_long_run_on_a_machine_of_many_moods_has_few_plans():
     machine = Machine(None)
     budget = machine.budget(30 * 3600)
     deadline = Deadline(budget, CLOSING, EVALUATION)
-    pace, update, rng = Pace(((0, 10**9),)), 0, np.random.default_rng(0)
-    while update < pace.updates:
-        # Updates of 5 ms, whose time wanders by a fifth within minutes.
+    step_plan, step, rng = StepPlan(((0, 10**9),)), 0, np.random.default_rng(0)
+    while step < step_plan.steps:
+        # Steps of 5 ms, whose time wanders by a fifth within minutes.
         seconds = 0.005 * (1 + 0.2 * np.sin(machine.now / 100) + 0.1 * rng.normal())
-        made = min(6_000, pace.updates - update)
+        made = min(6_000, step_plan.steps - step)
         machine.works(made * seconds)
-        update += made
+        step += made
         deadline.dispatched(made, made * seconds)
-        if update < pace.updates:
-            pace = deadline.replanned(pace, update, 1)
+        if step < step_plan.steps:
+            step_plan = deadline.replanned(step_plan, step, 1)
     assert 30 * 3600 - 40 < machine.now < 30 * 3600 + 3
-    assert len(pace.plans) < 100
+    assert len(step_plan.plans) < 100
 
 
 def test_a_plan_counts_no_further_than_a_run_can():
@@ -220,20 +220,20 @@ def test_a_plan_counts_no_further_than_a_run_can():
     deadline = Deadline(machine.budget(10**6), CLOSING, EVALUATION)
     machine.works(1)
     deadline.dispatched(10_000, 1)
-    assert deadline.replanned(Pace(((0, 10**6),)), 10_000, 1).updates == 2**31 - 1
+    assert deadline.replanned(StepPlan(((0, 10**6),)), 10_000, 1).steps == 2**31 - 1
 
 
-def test_the_same_pace_gives_the_same_run(machine):
-    machine.update_seconds = lambda update: 0.1 if update < 100 else 0.3
+def test_the_same_plan_gives_the_same_run(machine):
+    machine.step_seconds = lambda step: 0.1 if step < 100 else 0.3
     loop, events = run(machine, 40, 900)
-    pace = loop.state.counts.pace
-    assert len(pace.plans) > 1
+    step_plan = loop.state.progress.step_plan
+    assert len(step_plan.plans) > 1
     network = Network.init(NetworkSettings(hidden=8, embedding=4), 32, 10, np.random.default_rng(7))
-    settings = TrainingSettings(lanes=2, unroll_length=4)
-    again = TrainingLoop(network, Lanes(TEXT, 2, 4), HELD_OUT, settings, pace, jax.random.key(0))
+    settings = TrainingSettings(batch_size=2, sequence_length=4)
+    again = TrainingLoop(network, ContiguousBatches(TEXT, 2, 4), HELD_OUT, settings, step_plan, jax.random.key(0))
 
     def told(events):
-        return [(e.update, e.validation_nats_per_char) for e in events if isinstance(e, Evaluation)]
+        return [(e.step, e.validation_nats_per_char) for e in events if isinstance(e, Evaluation)]
 
     assert told(again.events()) == told(events)
     for a, b in zip(jax.tree.leaves(again.state.training), jax.tree.leaves(loop.state.training), strict=True):
@@ -241,28 +241,28 @@ def test_the_same_pace_gives_the_same_run(machine):
 
 
 def test_time_asleep_is_not_time_trained(machine):
-    machine.update_seconds = lambda update: 0.1
+    machine.step_seconds = lambda step: 0.1
     awake, _ = run(machine, 40, 300)
 
     machine.now = machine.worked = 0.0
     nights = [100, 200]
 
-    def update_seconds(update):
-        if nights and update >= nights[0]:  # in the middle of a dispatch
+    def step_seconds(step):
+        if nights and step >= nights[0]:  # in the middle of a dispatch
             nights.pop(0)
             machine.sleeps(3600)
         return 0.1
 
     def sleep(event):
-        if isinstance(event, Progress) and nights == [200] and event.update >= 150:
+        if isinstance(event, Progress) and nights == [200] and event.step >= 150:
             nights.append(10**6)
             machine.sleeps(3600)
 
-    machine.update_seconds = update_seconds
+    machine.step_seconds = step_seconds
 
     asleep, _ = run(machine, 40, 300, sleep)
     assert machine.now > 3 * 3600
-    assert asleep.state.counts.pace.updates == pytest.approx(awake.state.counts.pace.updates, abs=15)
+    assert asleep.state.progress.step_plan.steps == pytest.approx(awake.state.progress.step_plan.steps, abs=15)
 
 
 def test_what_is_spent():
@@ -297,20 +297,26 @@ def test_on_the_clock_that_there_is_a_run_ends_as_planned():
     network = Network.init(NetworkSettings(hidden=8, embedding=4), 32, 10, np.random.default_rng(7))
     budget = Budget(20.0)  # of which compiling may take much
     deadline = Deadline(budget, 0.01, 0.01)
-    settings = TrainingSettings(lanes=2, unroll_length=4)
+    settings = TrainingSettings(batch_size=2, sequence_length=4)
     loop = TrainingLoop(
-        network, Lanes(TEXT, 2, 4), HELD_OUT, settings, Pace(((0, 500),)), jax.random.key(0), deadline=deadline
+        network,
+        ContiguousBatches(TEXT, 2, 4),
+        HELD_OUT,
+        settings,
+        StepPlan(((0, 500),)),
+        jax.random.key(0),
+        deadline=deadline,
     )
     budget.go_on_from(18.0 - budget.spent)  # so that it need not be waited for
     *_, evaluation, stopped = loop.events()
-    pace = loop.state.counts.pace
-    assert (stopped.reason, stopped.update, evaluation.update) == ("finished", pace.updates, pace.updates)
-    assert pace.plans[0] == (0, 500)
-    rates = loop._rates(0, pace.updates)
+    step_plan = loop.state.progress.step_plan
+    assert (stopped.reason, stopped.step, evaluation.step) == ("finished", step_plan.steps, step_plan.steps)
+    assert step_plan.plans[0] == (0, 500)
+    rates = loop._rates(0, step_plan.steps)
     assert rates[-1] < rates.max() / 10
 
 
-def test_a_budget_for_less_than_an_update(machine):
-    machine.update_seconds = lambda update: 0.1
+def test_a_budget_for_less_than_a_step(machine):
+    machine.step_seconds = lambda step: 0.1
     with pytest.raises(CharloomError, match=r"a budget of 4s is too short .* take 5\.7 s\. Give --budget 7s or more"):
         run(machine, 4, 100)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from charloom.data import Lanes, TokenStream
+from charloom.data import ContiguousBatches, TokenStream
 from charloom.models import Network, cross_entropy
 from charloom.settings import NetworkSettings, TrainingSettings
 from charloom.training import (
@@ -13,11 +13,11 @@ from charloom.training import (
     Evaluation,
     LoopState,
     Notice,
-    Pace,
     Progress,
+    StepPlan,
+    StepRule,
     Stopped,
     TrainingLoop,
-    UpdateRule,
     initial_state,
     learning_rates,
     make_optimizer,
@@ -34,14 +34,14 @@ def make(hidden=16, layers=1):
     return Network.init(NetworkSettings(hidden=hidden, embedding=8, layers=layers), 32, 10, np.random.default_rng(7))
 
 
-def run(lanes, rates, capacity=None, network=None, **options):
-    rule = UpdateRule(**options)
-    state = initial_state(network or make(), lanes.lanes, rule)
+def run(batches, rates, capacity=None, network=None, **options):
+    rule = StepRule(**options)
+    state = initial_state(network or make(), batches.batch_size, rule)
     capacity = capacity or len(rates)
     losses, done = [], 0
     while done < len(rates):
         count = min(capacity, len(rates) - done)
-        block = lanes.block(done, count, capacity)
+        block = batches.block(done, count, capacity)
         padded = np.zeros(capacity, np.float32)
         padded[:count] = rates[done : done + count]
         state, totals = run_block(
@@ -57,17 +57,17 @@ def leaves(tree):
 
 
 @pytest.mark.parametrize(("clip_norm", "weight_decay"), [(None, 0.0), (0.05, 0.0), (0.05, 0.3)])
-def test_updates_are_adams_by_the_book(clip_norm, weight_decay):
-    lanes = Lanes(STREAM, 2, 10)
+def test_steps_are_adams_by_the_book(clip_norm, weight_decay):
+    batches = ContiguousBatches(STREAM, 2, 10)
     rates = np.array([0.01, 0.02, 0.005], np.float32)
-    state, losses = run(lanes, rates, clip_norm=clip_norm, weight_decay=weight_decay)
+    state, losses = run(batches, rates, clip_norm=clip_norm, weight_decay=weight_decay)
 
     # The same in NumPy: Adam (Kingma and Ba, 2015, end of section 2), with gradients of the loss written afresh.
     network, carry = make(), make().zero_carry(2)
     first = [np.zeros(leaf.shape) for leaf in leaves(network)]
     second = [np.zeros(leaf.shape) for leaf in leaves(network)]
-    for update, rate in enumerate(rates):
-        block = lanes.block(update, 1, 1)
+    for step, rate in enumerate(rates):
+        block = batches.block(step, 1, 1)
         ids, resets = jnp.asarray(block.token_ids[0].T), jnp.asarray(block.resets[0].T)
 
         def loss(network, ids=ids, resets=resets, carry=carry):
@@ -75,7 +75,7 @@ def test_updates_are_adams_by_the_book(clip_norm, weight_decay):
             return cross_entropy(logits, ids[1:]).mean(), after
 
         (value, carry), gradient = jax.value_and_grad(loss, has_aux=True)(network)
-        assert losses[update] == pytest.approx(float(value), rel=1e-6)
+        assert losses[step] == pytest.approx(float(value), rel=1e-6)
         weights = []
         norm = np.sqrt(sum((np.asarray(g, np.float64) ** 2).sum() for g in leaves(gradient)))
         assert clip_norm is None or norm > clip_norm
@@ -84,7 +84,7 @@ def test_updates_are_adams_by_the_book(clip_norm, weight_decay):
             first[index] = 0.9 * first[index] + 0.1 * g
             second[index] = 0.999 * second[index] + 0.001 * g**2
             decay = rate * weight_decay * np.asarray(weight, np.float64) if weight.ndim > 1 else 0
-            corrected = rate * np.sqrt(1 - 0.999 ** (update + 1)) / (1 - 0.9 ** (update + 1))
+            corrected = rate * np.sqrt(1 - 0.999 ** (step + 1)) / (1 - 0.9 ** (step + 1))
             weights.append(
                 jnp.asarray(weight - decay - corrected * first[index] / (np.sqrt(second[index]) + 1e-7), jnp.float32)
             )
@@ -94,34 +94,34 @@ def test_updates_are_adams_by_the_book(clip_norm, weight_decay):
     np.testing.assert_allclose(state.carry[0].cell, carry[0].cell, rtol=1e-4, atol=1e-6)
 
 
-def test_results_do_not_depend_on_how_updates_are_grouped():
-    lanes, rates = Lanes(STREAM, 3, 7), np.full(11, 0.01, np.float32)
-    whole, losses = run(lanes, rates, dropout=0.3, cold_starts=0.2, weight_drop=0.2)
+def test_results_do_not_depend_on_how_steps_are_grouped():
+    batches, rates = ContiguousBatches(STREAM, 3, 7), np.full(11, 0.01, np.float32)
+    whole, losses = run(batches, rates, dropout=0.3, state_reset_probability=0.2, weight_dropout=0.2)
     for capacity in (1, 4):
-        part, part_losses = run(lanes, rates, capacity, dropout=0.3, cold_starts=0.2, weight_drop=0.2)
+        part, part_losses = run(batches, rates, capacity, dropout=0.3, state_reset_probability=0.2, weight_dropout=0.2)
         assert part_losses == losses
         for a, b in zip(leaves(whole), leaves(part), strict=True):
             np.testing.assert_array_equal(a, b)
 
 
-def test_dropout_weight_drop_and_cold_starts_change_the_course():
-    lanes, rates = Lanes(STREAM, 3, 7), np.full(6, 0.01, np.float32)
-    plain = run(lanes, rates)[1]
-    assert plain != run(lanes, rates, dropout=0.3)[1]
-    assert plain != run(lanes, rates, weight_drop=0.3)[1]
-    assert plain[1:] != run(lanes, rates, cold_starts=0.9)[1][1:]
+def test_dropout_weight_dropout_and_state_resets_change_the_course():
+    batches, rates = ContiguousBatches(STREAM, 3, 7), np.full(6, 0.01, np.float32)
+    plain = run(batches, rates)[1]
+    assert plain != run(batches, rates, dropout=0.3)[1]
+    assert plain != run(batches, rates, weight_dropout=0.3)[1]
+    assert plain[1:] != run(batches, rates, state_reset_probability=0.9)[1][1:]
 
 
 def test_a_large_gradient_is_scaled_down_to_the_norm():
     gradient = {"a": jnp.array([3.0, 4.0])}  # norm 5
-    optimizer, unlimited = make_optimizer(UpdateRule(clip_norm=0.5)), make_optimizer(UpdateRule())
+    optimizer, unlimited = make_optimizer(StepRule(clip_norm=0.5)), make_optimizer(StepRule())
     step, _ = optimizer.update(gradient, optimizer.init(gradient))
     wanted, _ = unlimited.update({"a": jnp.array([0.3, 0.4])}, unlimited.init(gradient))
     np.testing.assert_allclose(step["a"], wanted["a"], rtol=1e-6)
 
 
 def test_with_nesterovs_momentum_a_step_looks_ahead():
-    optimizer = make_optimizer(UpdateRule(nesterov=True))
+    optimizer = make_optimizer(StepRule(nesterov=True))
     gradients = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
     state = optimizer.init(jnp.zeros(7))
     mean = square = np.zeros(7)
@@ -134,32 +134,39 @@ def test_with_nesterovs_momentum_a_step_looks_ahead():
         np.testing.assert_allclose(step, wanted, rtol=3e-5)
 
 
-def events_of(settings, updates=60, should_stop=lambda: False, hidden=32):
-    lanes = Lanes(STREAM, settings.lanes, settings.unroll_length)
-    return list(TrainingLoop(make(hidden), lanes, VALIDATION, settings, Pace(((0, updates),)), KEY).events(should_stop))
+def events_of(settings, steps=60, should_stop=lambda: False, hidden=32):
+    batches = ContiguousBatches(STREAM, settings.batch_size, settings.sequence_length)
+    return list(
+        TrainingLoop(make(hidden), batches, VALIDATION, settings, StepPlan(((0, steps),)), KEY).events(should_stop)
+    )
 
 
-PACE = Pace(((0, 60),))
-SETTINGS = TrainingSettings(lanes=4, unroll_length=16, learning_rate=0.01, dropout=0.05)
+STEP_PLAN = StepPlan(((0, 60),))
+SETTINGS = TrainingSettings(batch_size=4, sequence_length=16, learning_rate=0.01, dropout=0.05)
 
 
 def test_a_tiny_text_is_learnt_by_heart():
-    lanes, pace = Lanes(STREAM, SETTINGS.lanes, SETTINGS.unroll_length), Pace(((0, 2_000),))
-    for event in TrainingLoop(make(64), lanes, VALIDATION, SETTINGS, pace, KEY).events():
+    batches, step_plan = (
+        ContiguousBatches(STREAM, SETTINGS.batch_size, SETTINGS.sequence_length),
+        StepPlan(((0, 2_000),)),
+    )
+    for event in TrainingLoop(make(64), batches, VALIDATION, SETTINGS, step_plan, KEY).events():
         # The held-out part repeats the text; its characters one by one have an entropy of 3 nats.
         if isinstance(event, Evaluation) and event.validation_nats_per_char < 0.05:
             return
-    pytest.fail("the text was not learnt in 2,000 updates")
+    pytest.fail("the text was not learnt in 2,000 steps")
 
 
 def test_a_run_looks_ahead_by_nesterovs_momentum():
-    settings = TrainingSettings(lanes=2, unroll_length=10, dropout=0.0, cold_starts=0.0, clip_norm=0.5)
-    lanes, pace = Lanes(STREAM, 2, 10), Pace(((0, 4),))
-    loop = TrainingLoop(make(), lanes, VALIDATION, settings, pace, KEY)
+    settings = TrainingSettings(
+        batch_size=2, sequence_length=10, dropout=0.0, state_reset_probability=0.0, clip_norm=0.5
+    )
+    batches, step_plan = ContiguousBatches(STREAM, 2, 10), StepPlan(((0, 4),))
+    loop = TrainingLoop(make(), batches, VALIDATION, settings, step_plan, KEY)
     for _ in loop.events():
         pass
-    rates = learning_rates(settings, pace, 0, 4)
-    wanted, without = (run(lanes, rates, clip_norm=0.5, nesterov=nesterov)[0] for nesterov in (True, False))
+    rates = learning_rates(settings, step_plan, 0, 4)
+    wanted, without = (run(batches, rates, clip_norm=0.5, nesterov=nesterov)[0] for nesterov in (True, False))
     for got, ahead, behind in zip(
         *(leaves(state.network) for state in (loop.state.training, wanted, without)), strict=True
     ):
@@ -170,15 +177,15 @@ def test_a_run_looks_ahead_by_nesterovs_momentum():
 def test_events_tell_the_run():
     events = events_of(SETTINGS)
     assert isinstance(events[-1], Stopped)
-    assert (events[-1].reason, events[-1].update) == ("finished", 60)
+    assert (events[-1].reason, events[-1].step) == ("finished", 60)
     evaluations = [event for event in events if isinstance(event, Evaluation)]
-    assert [event.update for event in evaluations] == [20, 40, 60]
+    assert [event.step for event in evaluations] == [20, 40, 60]
     lowest = float("inf")
     for event in evaluations:
         assert event.improved == (event.validation_nats_per_char < lowest)
         lowest = min(lowest, event.validation_nats_per_char)
     progress = [event for event in events if isinstance(event, Progress)]
-    assert progress[-1].update == 60
+    assert progress[-1].step == 60
     assert progress[-1].seconds_left == 0
     assert progress[-1].epoch == pytest.approx(60 * 64 / 2400)
 
@@ -192,20 +199,20 @@ def test_the_same_seed_gives_the_same_run():
 
 
 def test_a_wish_to_stop_is_followed_by_an_evaluation():
-    events = events_of(SETTINGS, updates=10_000, should_stop=lambda: True)
+    events = events_of(SETTINGS, steps=10_000, should_stop=lambda: True)
     assert [type(event) for event in events] == [Progress, Evaluating, Evaluation, Stopped]
     assert events[-1].reason == "interrupted"
 
 
 def test_a_wish_to_stop_during_an_evaluation_needs_no_other():
     events = []
-    lanes = Lanes(STREAM, SETTINGS.lanes, SETTINGS.unroll_length)
-    loop = TrainingLoop(make(32), lanes, VALIDATION, SETTINGS, Pace(((0, 60),)), KEY)
+    batches = ContiguousBatches(STREAM, SETTINGS.batch_size, SETTINGS.sequence_length)
+    loop = TrainingLoop(make(32), batches, VALIDATION, SETTINGS, StepPlan(((0, 60),)), KEY)
     for event in loop.events(lambda: any(isinstance(event, Evaluating) for event in events)):
         events.append(event)
     assert [type(event) for event in events[-4:]] == [Evaluating, Evaluation, Progress, Stopped]
-    assert (events[-2].stopping, events[-2].update, events[-1].reason) == (True, 20, "interrupted")
-    assert loop.state.counts.evaluated == loop.state.counts.update == 20
+    assert (events[-2].stopping, events[-2].step, events[-1].reason) == (True, 20, "interrupted")
+    assert loop.state.progress.evaluated == loop.state.progress.step == 20
 
 
 def test_an_evaluation_is_told_of_before_with_what_it_takes():
@@ -215,69 +222,73 @@ def test_an_evaluation_is_told_of_before_with_what_it_takes():
 
 
 def test_a_loss_that_is_no_number_ends_the_run():
-    settings = TrainingSettings(lanes=4, unroll_length=16, learning_rate=1e38, warmup=0)
-    events = events_of(settings, updates=10_000)
+    settings = TrainingSettings(batch_size=4, sequence_length=16, learning_rate=1e38, warmup=0)
+    events = events_of(settings, steps=10_000)
     assert events[-1].reason == "diverged"
-    assert events[-1].update < 10_000
+    assert events[-1].step < 10_000
     tries = [event.text for event in events if isinstance(event, Notice)]
-    assert [("back to update 0" in text, "half the rate" in text) for text in tries] == [(True, False)] * 3 + [
+    assert [("back to step 0" in text, "half the rate" in text) for text in tries] == [(True, False)] * 3 + [
         (False, True)
     ]
     assert not any(isinstance(event, Evaluation) for event in events)
 
 
 def test_a_loss_that_runs_away_goes_back_to_a_lower_rate():
-    loop = TrainingLoop(make(16), Lanes(STREAM, 4, 16), VALIDATION, SETTINGS, PACE, KEY)
+    loop = TrainingLoop(make(16), ContiguousBatches(STREAM, 4, 16), VALIDATION, SETTINGS, STEP_PLAN, KEY)
     events = []
     for event in loop.events():
         events.append(event)
-        if isinstance(event, Evaluation) and event.update == 20 and loop.state.counts.retries == 0:
+        if isinstance(event, Evaluation) and event.step == 20 and loop.state.progress.retries == 0:
             broken = jax.tree.map(lambda leaf: leaf * np.nan, loop.state.training.network)
             loop._trainer.state = loop._trainer.state._replace(network=broken)
-    assert [event.update for event in events if isinstance(event, Evaluation)] == [20, 40, 60]
+    assert [event.step for event in events if isinstance(event, Evaluation)] == [20, 40, 60]
     (told,) = (event.text for event in events if isinstance(event, Notice))
-    assert told.startswith("training diverged at update ")
-    assert told.endswith(": back to update 20, at half the learning rate (try 1 of 3)")
-    assert loop.state.counts.retries == 1
+    assert told.startswith("training diverged at step ")
+    assert told.endswith(": back to step 20, at half the learning rate (try 1 of 3)")
+    assert loop.state.progress.retries == 1
     assert events[-1].reason == "finished"
 
 
 def test_patience_ends_a_run_that_no_longer_improves():
     noise = TokenStream.of_documents([np.random.default_rng(0).integers(0, 5, 600)])
-    settings = TrainingSettings(lanes=4, unroll_length=16, learning_rate=0.03, dropout=0.0, patience=2)
-    events = list(TrainingLoop(make(64), Lanes(noise, 4, 16), VALIDATION, settings, Pace(((0, 2_000),)), KEY).events())
+    settings = TrainingSettings(batch_size=4, sequence_length=16, learning_rate=0.03, dropout=0.0, patience=2)
+    events = list(
+        TrainingLoop(
+            make(64), ContiguousBatches(noise, 4, 16), VALIDATION, settings, StepPlan(((0, 2_000),)), KEY
+        ).events()
+    )
     improved = [event.improved for event in events if isinstance(event, Evaluation)]
     assert (events[-1].reason, improved[-3:]) == ("patience", [True, False, False])
-    assert events[-1].update < 2_000
+    assert events[-1].step < 2_000
     assert [False, False] not in [improved[at : at + 2] for at in range(len(improved) - 2)]
 
 
 @pytest.mark.parametrize("dispatches", [1, 2, 4])
 def test_a_loop_goes_on_from_its_state_to_the_last_bit(dispatches):
     def loop(start=None):
-        return TrainingLoop(make(16), Lanes(STREAM, 4, 16), VALIDATION, SETTINGS, PACE, KEY, start)
+        return TrainingLoop(make(16), ContiguousBatches(STREAM, 4, 16), VALIDATION, SETTINGS, STEP_PLAN, KEY, start)
 
     whole, first = loop(), loop()
     evaluations = [event for event in whole.events() if isinstance(event, Evaluation)]
     done = itertools.count(1)
     for event in first.events(lambda: next(done) == dispatches):
         if isinstance(event, Progress) and event.stopping:
-            kept = LoopState(*jax.tree.map(np.array, first.state[:2]), first.state.counts)
-    assert 0 < kept.counts.update < 60
-    second = loop(LoopState(*jax.tree.map(jnp.asarray, kept[:2]), kept.counts))
+            kept = LoopState(*jax.tree.map(np.array, first.state[:2]), first.state.progress)
+    assert 0 < kept.progress.step < 60
+    second = loop(LoopState(*jax.tree.map(jnp.asarray, kept[:2]), kept.progress))
     rest = [event for event in second.events() if isinstance(event, Evaluation)]
     for got, wanted in zip(jax.tree.leaves(second.state[:2]), jax.tree.leaves(whole.state[:2]), strict=True):
         np.testing.assert_array_equal(got, wanted)
-    assert second.state.counts == whole.state.counts
-    assert [(event.update, event.train_nats_per_char, event.validation_nats_per_char) for event in rest] == [
-        (event.update, event.train_nats_per_char, event.validation_nats_per_char)
+    assert second.state.progress == whole.state.progress
+    assert [(event.step, event.train_nats_per_char, event.validation_nats_per_char) for event in rest] == [
+        (event.step, event.train_nats_per_char, event.validation_nats_per_char)
         for event in evaluations
-        if event.update > kept.counts.evaluated
+        if event.step > kept.progress.evaluated
     ]
 
 
 def test_weights_of_an_evaluation_stay_good():
-    evaluations = [event for event in events_of(SETTINGS, updates=96) if isinstance(event, Evaluation)]
+    evaluations = [event for event in events_of(SETTINGS, steps=96) if isinstance(event, Evaluation)]
     assert len(evaluations) == 5
     kernels = [np.asarray(event.network.head.kernel) for event in evaluations]
     assert all(not np.array_equal(a, b) for a, b in itertools.pairwise(kernels))

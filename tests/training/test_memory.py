@@ -13,14 +13,14 @@ from charloom.training import memory, require_memory, training_bytes
 def test_large_networks_take_many_copies_of_their_weights():
     settings = NetworkSettings(hidden=16_384)
     weights = 4 * (4 * 16_384 * (16_384 + 64 + 1) + 65 * (16_384 + 64 + 1))
-    needed = training_bytes(settings, 65, lanes=1, unroll_length=1)
+    needed = training_bytes(settings, 65, batch_size=1, sequence_length=1)
     assert 11 * weights < needed < 14 * weights
-    assert training_bytes(settings, 65, lanes=1, unroll_length=1, checkpoints=True) > needed + 8 * weights
+    assert training_bytes(settings, 65, batch_size=1, sequence_length=1, checkpoints=True) > needed + 8 * weights
 
 
-def test_long_updates_take_memory_for_each_character_and_unit():
+def test_long_steps_take_memory_for_each_character_and_unit():
     settings = NetworkSettings(hidden=256, layers=2)
-    short, long = (training_bytes(settings, 65, lanes=64, unroll_length=length) for length in (100, 1100))
+    short, long = (training_bytes(settings, 65, batch_size=64, sequence_length=length) for length in (100, 1100))
     assert 6 < (long - short) / (4 * 64 * 1000 * 2 * 256) < 12
 
 

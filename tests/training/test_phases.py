@@ -10,27 +10,27 @@ from charloom.training import (
     EpochEnd,
     Phase,
     Progress,
+    StepRule,
     Stopped,
     Trainer,
-    UpdateRule,
     has_diverged,
     initial_state,
     train_phases,
 )
 
 STREAM = TokenStream.of_documents([np.random.default_rng(0).integers(0, 6, 90)])
-RULE = UpdateRule(last_only=True)
+RULE = StepRule(last_only=True)
 
 
-def make_trainer(state=None, update=0):
+def make_trainer(state=None, step=0):
     network = Network.init(NetworkSettings(cell="elman", hidden=12, embedding=4), 6, 0, np.random.default_rng(0))
     windows = Windows(STREAM, sliding(STREAM, 4, 1), 4, 8, shuffle_seed=3)
-    return Trainer(state or initial_state(network, 8, RULE), windows, RULE, jax.random.key(1), update), windows
+    return Trainer(state or initial_state(network, 8, RULE), windows, RULE, jax.random.key(1), step), windows
 
 
 def run(phases, trainer=None, **options):
     trainer, windows = trainer or make_trainer()
-    events = list(train_phases(trainer, phases, windows.updates_an_epoch, **options))
+    events = list(train_phases(trainer, phases, windows.steps_per_epoch, **options))
     return trainer, events
 
 
@@ -42,13 +42,11 @@ def test_a_phase_goes_on_with_the_optimizer_as_it_is():
     whole, events = run([Phase(0.01, 2), Phase(0.001, 1)])
     # The same by hand: one optimizer, whose rate is another after two epochs.
     by_hand, windows = make_trainer()
-    updates = windows.updates_an_epoch
-    while by_hand.update < 3 * updates:
+    steps = windows.steps_per_epoch
+    while by_hand.step < 3 * steps:
         by_hand.dispatch(
-            3 * updates,
-            lambda first, count: np.where(np.arange(first, first + count) < 2 * updates, 0.01, 0.001).astype(
-                np.float32
-            ),
+            3 * steps,
+            lambda first, count: np.where(np.arange(first, first + count) < 2 * steps, 0.01, 0.001).astype(np.float32),
         )
     for got, wanted in zip(weights(whole), weights(by_hand), strict=True):
         np.testing.assert_array_equal(got, wanted)
@@ -60,10 +58,10 @@ def test_a_phase_goes_on_with_the_optimizer_as_it_is():
 def test_epochs_report_the_mean_over_every_window():
     trainer, windows = make_trainer()
     losses, hits, counted = 0.0, 0.0, 0
-    while trainer.update < windows.updates_an_epoch:
-        done = trainer.dispatch(windows.updates_an_epoch, lambda first, count: np.full(count, 0.01, np.float32))
+    while trainer.step < windows.steps_per_epoch:
+        done = trainer.dispatch(windows.steps_per_epoch, lambda first, count: np.full(count, 0.01, np.float32))
         losses, hits, counted = losses + done.nats.sum(), hits + done.correct.sum(), counted + done.characters.sum()
-    assert counted == len(windows.starts)  # the ragged last update has fewer
+    assert counted == len(windows.starts)  # the ragged last step has fewer
     _, events = run([Phase(0.01, 1)])
     (end,) = [event for event in events if isinstance(event, EpochEnd)]
     assert end.loss_nats == pytest.approx(losses / counted)
@@ -74,7 +72,7 @@ def test_going_on_after_an_epoch_is_going_on_without_a_stop():
     phases = [Phase(0.01, 2), Phase(0.001, 2)]
     whole, _ = run(phases)
     first, _ = run([Phase(0.01, 1)])
-    second, events = run(phases, make_trainer(first.state, first.update))
+    second, events = run(phases, make_trainer(first.state, first.step))
     for got, wanted in zip(weights(second), weights(whole), strict=True):
         np.testing.assert_array_equal(got, wanted)
     assert [event.epoch for event in events if isinstance(event, EpochEnd)] == [2, 3, 4]
@@ -85,7 +83,7 @@ def test_an_epoch_that_is_interrupted_is_not_reported():
     trainer, events = run([Phase(0.01, 3)], should_stop=lambda: bool(asked.append(1)) or len(asked) > 2)
     assert events[-1].reason == "interrupted"
     reported = [event for event in events if isinstance(event, EpochEnd)]
-    assert len(reported) == trainer.update // 11 - (trainer.update % 11 == 0)
+    assert len(reported) == trainer.step // 11 - (trainer.step % 11 == 0)
     assert sum(isinstance(event, Progress) for event in events) == 3
 
 

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charloom.settings import TrainingSettings
-from charloom.training.schedule import Pace, evaluations, learning_rates
+from charloom.training.schedule import StepPlan, evaluations, learning_rates
 
 
-def evenly(updates):
-    return Pace(((0, updates),))
+def evenly(steps):
+    return StepPlan(((0, steps),))
 
 
 def test_the_rate_warms_up_and_falls_to_zero():
@@ -46,44 +46,44 @@ def test_evaluations_are_few_and_cheap():
 
 def test_the_rate_reaches_zero_where_the_last_plan_ends():
     settings = TrainingSettings(learning_rate=0.01, warmup=0.1)
-    for updates in (300, 2000):
-        pace = evenly(1000).replanned(200, updates)
-        rates = learning_rates(settings, pace, 0, updates)
+    for steps in (300, 2000):
+        step_plan = evenly(1000).replanned(200, steps)
+        rates = learning_rates(settings, step_plan, 0, steps)
         np.testing.assert_array_equal(rates[:200], learning_rates(settings, evenly(1000), 0, 200))
         assert (np.diff(rates[101:]) < 0).all()
-        assert 0 < rates[-1] < 0.01 * (np.pi / (updates - 200)) ** 2
-        assert pace.progress(np.array([updates]))[0] == 1
+        assert 0 < rates[-1] < 0.01 * (np.pi / (steps - 200)) ** 2
+        assert step_plan.progress(np.array([steps]))[0] == 1
 
 
 plans_strategy = st.lists(st.tuples(st.integers(1, 200), st.integers(1, 500)), max_size=6)
 
 
 @given(st.integers(1, 600), plans_strategy)
-def test_progress_is_as_in_exact_arithmetic(updates, steps):
-    pace = evenly(updates)
+def test_progress_is_as_in_exact_arithmetic(steps, later):
+    step_plan = evenly(steps)
     reached, begin = Fraction(0), 0
     wanted = {0: Fraction(0)}
 
     def go_on(until):
-        for update in range(begin + 1, until + 1):
-            wanted[update] = reached + (update - begin) * (1 - reached) / (pace.updates - begin)
+        for step in range(begin + 1, until + 1):
+            wanted[step] = reached + (step - begin) * (1 - reached) / (step_plan.steps - begin)
 
-    for forward, more in steps:
-        update = begin + forward
-        if update >= pace.updates:
+    for forward, more in later:
+        step = begin + forward
+        if step >= step_plan.steps:
             break
-        go_on(update)
-        reached, begin = wanted[update], update
-        pace = pace.replanned(update, update + more)
-    go_on(pace.updates)
-    got = pace.progress(np.arange(pace.updates + 1))
-    np.testing.assert_allclose(got, [float(wanted[update]) for update in range(pace.updates + 1)], rtol=1e-12)
+        go_on(step)
+        reached, begin = wanted[step], step
+        step_plan = step_plan.replanned(step, step + more)
+    go_on(step_plan.steps)
+    got = step_plan.progress(np.arange(step_plan.steps + 1))
+    np.testing.assert_allclose(got, [float(wanted[step]) for step in range(step_plan.steps + 1)], rtol=1e-12)
     assert (np.diff(got) > 0).all()
 
 
 @given(st.integers(30, 600), st.integers(1, 29), st.integers(1, 500))
-def test_an_evaluation_is_due_at_the_same_update_whenever_it_is_asked_for(updates, replanned_at, more):
-    before = evenly(updates)
+def test_an_evaluation_is_due_at_the_same_step_whenever_it_is_asked_for(steps, replanned_at, more):
+    before = evenly(steps)
     after = before.replanned(replanned_at, replanned_at + more)
     for share in (0.25, 0.5, 1):
         due = before.first_at(share, 0)
@@ -94,9 +94,9 @@ def test_an_evaluation_is_due_at_the_same_update_whenever_it_is_asked_for(update
     assert due == replanned_at + 1 or after.progress(np.array([due - 1]))[0] < 0.5
 
 
-def test_a_pace_goes_back_to_what_was_planned():
-    pace = evenly(100).replanned(10, 50).replanned(30, 40)
-    assert pace.plans == ((0, 100), (10, 50), (30, 40))
-    assert pace.until(30).plans == ((0, 100), (10, 50))
-    assert pace.until(0).plans == ((0, 100),)
-    assert pace.replanned(30, 60).plans == ((0, 100), (10, 50), (30, 60))
+def test_a_step_plan_goes_back_to_what_was_planned():
+    step_plan = evenly(100).replanned(10, 50).replanned(30, 40)
+    assert step_plan.plans == ((0, 100), (10, 50), (30, 40))
+    assert step_plan.until(30).plans == ((0, 100), (10, 50))
+    assert step_plan.until(0).plans == ((0, 100),)
+    assert step_plan.replanned(30, 60).plans == ((0, 100), (10, 50), (30, 60))

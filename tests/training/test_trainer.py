@@ -3,26 +3,26 @@
 import jax
 import numpy as np
 
-from charloom.data import Lanes, TokenStream
+from charloom.data import ContiguousBatches, TokenStream
 from charloom.models import Network
 from charloom.settings import NetworkSettings
-from charloom.training import Trainer, UpdateRule, initial_state
+from charloom.training import StepRule, Trainer, initial_state
 
-RULE = UpdateRule()
+RULE = StepRule()
 
 
 class Watched:
-    """Lanes that remember which blocks were asked for."""
+    """Rows that remember which blocks were asked for."""
 
     def __init__(self):
         stream = TokenStream.of_documents([np.random.default_rng(0).integers(0, 6, 500)])
-        self._lanes = Lanes(stream, 4, 8)
-        self.lanes, self.unroll_length = 4, 8
+        self._batches = ContiguousBatches(stream, 4, 8)
+        self.batch_size, self.sequence_length = 4, 8
         self.asked = []
 
-    def block(self, first_update, updates, capacity):
-        self.asked.append((first_update, updates))
-        return self._lanes.block(first_update, updates, capacity)
+    def block(self, first_step, steps, capacity):
+        self.asked.append((first_step, steps))
+        return self._batches.block(first_step, steps, capacity)
 
 
 def make_trainer():
@@ -42,11 +42,11 @@ def weights(trainer):
 def test_each_block_is_made_once_while_the_one_before_is_computed():
     trainer, producer = make_trainer()
     ends = []
-    while trainer.update < 60:
+    while trainer.step < 60:
         trainer.dispatch(60, rates)
-        ends.append(trainer.update)
+        ends.append(trainer.step)
     assert [first for first, _ in producer.asked] == [0, *ends]
-    # As many updates as were made ready, but for those beyond what was asked for.
+    # As many steps as were made ready, but for those beyond what was asked for.
     for (first, ready), end in zip(producer.asked, ends, strict=False):
         assert end == min(60, first + ready)
 
@@ -54,24 +54,24 @@ def test_each_block_is_made_once_while_the_one_before_is_computed():
 def test_dispatches_that_are_cut_come_to_the_same():
     whole, _ = make_trainer()
     cut, _ = make_trainer()
-    while whole.update < 60:
+    while whole.step < 60:
         whole.dispatch(60, rates)
-    while cut.update < 60:
-        cut.dispatch(min(60, cut.update + 3), rates)
+    while cut.step < 60:
+        cut.dispatch(min(60, cut.step + 3), rates)
     for got, wanted in zip(weights(cut), weights(whole), strict=True):
         np.testing.assert_array_equal(got, wanted)
 
 
 def test_after_going_back_the_block_is_made_anew():
     trainer, producer = make_trainer()
-    while trainer.update < 20:
+    while trainer.step < 20:
         trainer.dispatch(20, rates)
     again, _ = make_trainer()
-    trainer.state, trainer.update = again.state, 0
-    while trainer.update < 20:
+    trainer.state, trainer.step = again.state, 0
+    while trainer.step < 20:
         trainer.dispatch(20, rates)
     fresh, _ = make_trainer()
-    while fresh.update < 20:
+    while fresh.step < 20:
         fresh.dispatch(20, rates)
     assert [first for first, _ in producer.asked].count(0) == 2
     for got, wanted in zip(weights(trainer), weights(fresh), strict=True):

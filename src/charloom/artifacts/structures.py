@@ -152,7 +152,7 @@ _UNSEEN = object()
 
 
 def _value_at(data: Any, path: str) -> Any:
-    """Returns the value at a path such as `history[3].update`; `_UNSEEN` where a name in it is left open."""
+    """Returns the value at a path such as `history[3].step`; `_UNSEEN` where a name in it is left open."""
     for name, index in re.findall(r"([^.\[\]]+)|\[(\d+|\.\.\.)\]", path):
         try:
             data = data[int(index)] if index else data[name]

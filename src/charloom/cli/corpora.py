@@ -28,15 +28,15 @@ def corpora(name: str | None, as_json: bool) -> None:
             raise SourceError(unknown_name(name))
         read_catalog_bytes(name)
     for each in [name] if name is not None else CATALOG:
-        facts = _facts(each)
+        metadata = _metadata(each)
         if as_json:
-            print_line(json.dumps(facts))
+            print_line(json.dumps(metadata))
         else:
-            where = facts["path"] or ("comes with Python" if facts["url"] is None else "not downloaded yet")
-            print_line(f"{each:<18}{facts['description']}; {where}")
+            where = metadata["path"] or ("comes with Python" if metadata["url"] is None else "not downloaded yet")
+            print_line(f"{each:<18}{metadata['description']}; {where}")
 
 
-def _facts(name: str) -> dict[str, Any]:
+def _metadata(name: str) -> dict[str, Any]:
     entry, path = CATALOG[name], local_copy(name)
     return {
         "name": name,

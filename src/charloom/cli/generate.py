@@ -22,9 +22,9 @@ from charloom.errors import CharloomError
 from charloom.settings import SamplingSettings, UnknownPolicy, require_count, require_seed
 
 if TYPE_CHECKING:
-    from charloom.distinct import KnownText, Tally
-    from charloom.inference import Writing
+    from charloom.inference import TextStream
     from charloom.model import TextModel
+    from charloom.unique_samples import KnownText, Tally
 
 
 @click.command()
@@ -109,12 +109,12 @@ def generate(
         raise click.UsageError("--encoding is the --novel text's: give --novel as well.")
     set_threads(threads)
 
-    from charloom.distinct import TOGETHER, Tally, distinct_texts
     from charloom.model import load
     from charloom.text import describe_characters
+    from charloom.unique_samples import TOGETHER, Tally, unique_samples
 
     loaded = load(model)
-    prepared = loaded.prepare(prompt, unknown, window)
+    prompted = loaded.prompted(prompt, unknown, window)
     unknowns = loaded.unknown_characters(prompt)
     if unknowns:
         done = "left out" if unknown == "skip" else f"replaced with {loaded.vocabulary.replacement!r}"
@@ -123,11 +123,11 @@ def generate(
     if seed is None:
         seed = secrets.randbelow(2**32)
         tell(f"seed {seed}")
-    show = partial(_show, loaded, prepared.prompt, seed, as_json)
+    show = partial(_show, loaded, prompted.prompt, seed, as_json)
     if unique or known is not None:
         tally = Tally()
-        texts = distinct_texts(
-            prepared, count, length, settings, tally, seed=seed, stop=stop, unique=unique, known=known
+        texts = unique_samples(
+            prompted, count, length, settings, tally, seed=seed, stop=stop, unique=unique, known=known
         )
         for index, (text, writing) in enumerate(texts):
             show(index, [text], writing)
@@ -140,13 +140,13 @@ def generate(
         return
     for first in range(0, count, TOGETHER):
         indexes = range(first, min(first + TOGETHER, count))
-        writings = prepared.write_many(length, settings, seed=seed, stream_indexes=indexes, stop=stop)
+        writings = prompted.stream_many(length, settings, seed=seed, stream_indexes=indexes, stop=stop)
         for index, writing in zip(indexes, writings, strict=True):
             show(index, writing, writing)
 
 
 def _show(
-    model: "TextModel", prompt: str, seed: int, as_json: bool, index: int, pieces: Iterable[str], writing: "Writing"
+    model: "TextModel", prompt: str, seed: int, as_json: bool, index: int, pieces: Iterable[str], writing: "TextStream"
 ) -> None:
     """Prints a text as it is written."""
     if as_json:
@@ -163,8 +163,8 @@ def _show(
 
 def _known_text(model: "TextModel", novel: Path, encoding: str | None) -> "KnownText":
     """Returns the text that nothing is to be copied from; says where it is another than was trained on."""
-    from charloom.distinct import KnownText
     from charloom.text import read_corpus
+    from charloom.unique_samples import KnownText
 
     settings = model.text.in_encoding(encoding_or_default(encoding, [model.text.encoding]))
     corpus, on = read_corpus([novel], settings), model.trained_on

@@ -10,7 +10,7 @@ from charloom.cli.streams import print_summary, tell
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[STUDY[/RUNG]]...")
+@click.argument("names", nargs=-1, metavar="[STUDY[/EXPERIMENT]]...")
 @click.option(
     "--out",
     type=FolderPath(),
@@ -19,7 +19,7 @@ from charloom.cli.streams import print_summary, tell
     metavar="DIR",
     help="Folder of the results; what is done in it is not done again.",
 )
-@click.option("--quick", is_flag=True, help="A cut of each rung that still learns, in two minutes in all.")
+@click.option("--quick", is_flag=True, help="A cut of each experiment that still learns, in two minutes in all.")
 @click.option("--full", is_flag=True, help="All that was published, also where it takes hours.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the first weights and of what is shuffled.")
 @click.option("--force", is_flag=True, help="Throw away what DIR holds of another run.")

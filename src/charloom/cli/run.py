@@ -55,6 +55,10 @@ def run(arguments: Sequence[str], began: float | None = None) -> int:
         return status or 0
     except click.exceptions.Exit as finished:
         return finished.exit_code
+    except click.NoSuchOption as error:
+        renamed = _RENAMED.get(error.option_name)
+        said = error.format_message() if renamed is None else f"no such option: {error.option_name}. {renamed}"
+        return _refused(error.ctx.info_name if error.ctx and error.ctx.parent else None, said)
     except click.UsageError as error:
         return _refused(error.ctx.info_name if error.ctx and error.ctx.parent else None, error.format_message())
     except SettingError as error:
@@ -92,6 +96,17 @@ def run(arguments: Sequence[str], began: float | None = None) -> int:
         return WRONG_DATA
 
 
+_RENAMED = {
+    "--lanes": "Use --batch-size.",
+    "--unroll": "Use --sequence-length.",
+    "--updates": "Use --steps.",
+    "--weight-drop": "Use --weight-dropout.",
+    "--cold-starts": "Use --state-reset-probability.",
+    "--adapt": "Use --dynamic-evaluation.",
+    "--pace": "The step plan is in the model file: use --repeat MODEL.",
+    "--keep-copies": "Copies of held-out records always stay in the training part.",
+}
+"""Options by their earlier names."""
 _LONGEST = 1_000
 """Characters of a line on standard error; a name that is no path may be of megabytes."""
 _CLOSED = "standard output is closed. Send it to a file, or to /dev/null."

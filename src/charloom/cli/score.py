@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     "surprised.",
 )
 @click.option(
-    "--adapt",
+    "--dynamic-evaluation",
     is_flag=True,
     help="Score once more while the model keeps learning from what it has read (dynamic evaluation): a figure apart.",
 )
@@ -104,7 +104,7 @@ def score(
     carry: bool,
     prompt: str,
     against: Path | None,
-    adapt: bool,
+    dynamic_evaluation: bool,
     unknown: UnknownPolicy,
     html: Path | None,
     encoding: str | None,
@@ -125,7 +125,7 @@ def score(
     charloom score english.safetensors letters.txt --per line --against french.safetensors
     charloom score book.safetensors chapter.txt --html chapter.html
     """
-    _require_sense(per, top, above, by, carry, prompt, against, adapt, html)
+    _require_sense(per, top, above, by, carry, prompt, against, dynamic_evaluation, html)
     require_encoding(encoding)
     set_threads(threads)
 
@@ -144,7 +144,7 @@ def score(
     tell_all()  # of the prompt
     tell_comparison(scorers)
     files = files or ("-",)
-    if adapt:  # which reads a text twice
+    if dynamic_evaluation:  # which reads a text twice
         sources = find_sources(files, settings, read_standard_input() if "-" in files else None)
         for notice in sources.notices:
             tell(notice)
@@ -189,7 +189,7 @@ def _require_sense(
     carry: bool,
     prompt: str,
     against: Path | None,
-    adapt: bool,
+    dynamic_evaluation: bool,
     html: Path | None,
 ) -> None:
     """Refuses what means nothing together."""
@@ -201,14 +201,20 @@ def _require_sense(
         raise click.UsageError(f"--top must be at least 1, got {top}.")
     if above is not None and math.isnan(above):
         raise click.UsageError("--above must be a number.")
-    if adapt and (per is not None or prompt):
-        raise click.UsageError(f"--adapt is about a whole text: it does not go with {'--per' if per else '--prompt'}.")
-    if html is not None and (adapt or per is not None or against is not None):
-        raise click.UsageError("--html shows a whole text: it does not go with --per, --against or --adapt.")
+    if dynamic_evaluation and (per is not None or prompt):
+        raise click.UsageError(
+            f"--dynamic-evaluation is about a whole text: it does not go with {'--per' if per else '--prompt'}."
+        )
+    if html is not None and (dynamic_evaluation or per is not None or against is not None):
+        raise click.UsageError(
+            "--html shows a whole text: it does not go with --per, --against or --dynamic-evaluation."
+        )
     if against is not None and by is not None:
         raise click.UsageError("--by does not go with --against, where lines go by the two models' difference.")
-    if against is not None and (adapt or per == "char"):
-        raise click.UsageError(f"--against does not go with {'--adapt' if adapt else '--per char'}.")
+    if against is not None and (dynamic_evaluation or per == "char"):
+        raise click.UsageError(
+            f"--against does not go with {'--dynamic-evaluation' if dynamic_evaluation else '--per char'}."
+        )
 
 
 def _print_total(
@@ -226,8 +232,8 @@ def _print_total(
             "unknown": cost.unknown,
         }
         if adapted is not None:
-            report["adapted_nats_per_char"] = finite_or_none(adapted)
-            report["adapted_bits_per_char"] = finite_or_none(bits_from_nats(adapted))
+            report["dynamic_nats_per_char"] = finite_or_none(adapted)
+            report["dynamic_bits_per_char"] = finite_or_none(bits_from_nats(adapted))
         print_line(json.dumps(report | _compared(costs)))
         return
     if not cost.characters:
@@ -304,8 +310,8 @@ def _print_characters(scorer: "Scorer", found: Sequence[Input], as_json: bool) -
 
 def _adapted_nats(model: "TextModel", sources: "Sources", encoding: str, unknown: UnknownPolicy) -> float:
     """Returns the nats per character of a text while the model keeps learning."""
-    from charloom.runs import adapted_score, token_stream
+    from charloom.runs import dynamic_score, token_stream
     from charloom.text import read_corpus
 
     corpus = read_corpus(sources, model.text.in_encoding(encoding))
-    return adapted_score(model, token_stream(model, corpus, unknown)).nats_per_char
+    return dynamic_score(model, token_stream(model, corpus, unknown)).nats_per_char

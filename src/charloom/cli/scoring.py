@@ -110,17 +110,19 @@ def line_costs(
             yield [row for row in rows if row[0].problem is None]
 
 
-def piece_scores(scorer: "Scorer", one: Input, guesses: int = 0) -> Iterator["Score"]:
-    """Yields the scores of a text's pieces, with so many guesses; of records each from its own beginning."""
+def piece_scores(scorer: "Scorer", one: Input, top_predictions: int = 0) -> Iterator["Score"]:
+    """Yields the scores of a text's pieces, with so many top_predictions; of records each from its own beginning."""
     from charloom.inference import score_parts, scored_pieces
     from charloom.text import arriving_lines
 
     with _telling_where(one):
         if one.settings.delimiter is None:
-            for ((score, _),) in scored_pieces([scorer], one.chunks(), one.name, one.settings, guesses):
+            for ((score, _),) in scored_pieces([scorer], one.chunks(), one.name, one.settings, top_predictions):
                 yield score
             return
-        for parts in score_parts(scorer, arriving_lines(one.chunks(), one.name, one.settings), guesses=guesses):
+        for parts in score_parts(
+            scorer, arriving_lines(one.chunks(), one.name, one.settings), top_predictions=top_predictions
+        ):
             for line, score in parts:
                 if line.is_last:
                     _tell_problem(one, line.number, line.problem)

@@ -30,10 +30,10 @@ def show(models: tuple[Path, ...], as_json: bool) -> None:
     if not models:
         columns = [_machine()]
     else:
-        from charloom.description import described, facts
+        from charloom.description import metadata, summary
         from charloom.model import load
 
-        columns = [facts(model) if as_json else described(model) for model in map(load, models)]
+        columns = [metadata(model) if as_json else summary(model) for model in map(load, models)]
     if as_json:
         for column in columns:
             print_line(json.dumps(column))

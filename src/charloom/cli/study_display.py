@@ -1,10 +1,10 @@
-"""How `charloom reproduce` looks while it goes on: bars on a terminal, and a line for each epoch and each rung."""
+"""How `charloom reproduce` looks while it runs: bars on a terminal, and a line per epoch and experiment."""
 
 from rich.progress import SpinnerColumn
 
 from charloom.cli.terminal import Display
 from charloom.reports.study_figures import accuracy_text, loss_text
-from charloom.studies.reproduce import RungEnd, RungStart, StudyEvent
+from charloom.studies.reproduce import ExperimentEnd, ExperimentStart, StudyEvent
 from charloom.training import EpochEnd, Notice, Stopped
 from charloom.training import Progress as TrainingProgress
 from charloom.units import format_seconds
@@ -15,46 +15,46 @@ class StudyDisplay(Display):
 
     def __init__(self) -> None:
         super().__init__(SpinnerColumn())
-        self._rung: RungStart | None = None
+        self._experiment: ExperimentStart | None = None
 
     def show(self, event: StudyEvent) -> None:
         """Shows one event."""
-        if isinstance(event, RungStart):
+        if isinstance(event, ExperimentStart):
             self._begin(event)
         elif isinstance(event, TrainingProgress) and self._task is not None:
             left = "" if event.seconds_left is None else f" · {format_seconds(event.seconds_left)} left"
             speed = f" · {event.chars_per_second:,.0f} characters a second" if event.chars_per_second else ""
             state = f"loss {event.train_nats_per_char:.4f}{speed}{left}"
-            self._bars.update(self._task, total=event.updates, completed=event.update, state=state)
+            self._bars.update(self._task, total=event.steps, completed=event.step, state=state)
         elif isinstance(event, EpochEnd):
             self.print(self._epoch_line(event))
         elif isinstance(event, Stopped) and self._task is not None:
             if event.reason == "diverged":
                 self.print("    the loss has left all bounds: training ends here")
             self._bars.update(self._task, state="looking at what it learned")
-        elif isinstance(event, RungEnd):
+        elif isinstance(event, ExperimentEnd):
             self._end(event)
         elif isinstance(event, Notice):
             self.print(f"    {event.text}")
 
-    def _begin(self, event: RungStart) -> None:
-        self._rung = event
-        number, rungs = event.place
-        self.print(f"{number}/{rungs} {event.name}" + (f": {event.cut}" if event.cut else ""))
+    def _begin(self, event: ExperimentStart) -> None:
+        self._experiment = event
+        number, experiments = event.place
+        self.print(f"{number}/{experiments} {event.name}" + (f": {event.cut}" if event.cut else ""))
         self._drop_bar()
         self._task = self._bars.add_task("", total=None, state="compiling, then at work")
 
     def _epoch_line(self, event: EpochEnd) -> str:
-        assert self._rung is not None  # epochs are those of a rung
-        published = self._rung.published_losses
-        line = f"    epoch {event.epoch:>3} of {self._rung.epochs}   loss {event.loss_nats:.4f}"
+        assert self._experiment is not None  # epochs are those of an experiment
+        published = self._experiment.published_losses
+        line = f"    epoch {event.epoch:>3} of {self._experiment.epochs}   loss {event.loss_nats:.4f}"
         if published and event.epoch <= len(published):
             line += f" (published {published[event.epoch - 1]:.4f})"
         if event.held_out is not None:
             line += f"   held out {event.held_out.nats_per_char:.4f}"
         return f"{line}   accuracy {event.accuracy:.3f}   {event.seconds:.1f} s"
 
-    def _end(self, event: RungEnd) -> None:
+    def _end(self, event: ExperimentEnd) -> None:
         self._drop_bar()
         figures = event.figures
         parts = [

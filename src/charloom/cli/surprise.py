@@ -27,15 +27,15 @@ def write_surprise(scorer: "Scorer", model: str, found: Sequence[Input], page: "
 
     scores = _scores(scorer, found)
     characters = [character for score in scores for character in units_of(score.text)]
-    guesses = [score.guesses for score in scores if score.guesses is not None]
+    top_predictions = [score.top_predictions for score in scores if score.top_predictions is not None]
     vocabulary = scorer.vocabulary
     html = surprise_page(
         ", ".join(Path(one.name).name for one in found[:3]) + ", …" * (len(found) > 3),
         model,
         characters,
         np.concatenate([score.bits for score in scores]),
-        np.concatenate([one.token_ids for one in guesses]),
-        np.concatenate([one.log_probs for one in guesses]),
+        np.concatenate([one.token_ids for one in top_predictions]),
+        np.concatenate([one.log_probs for one in top_predictions]),
         units_of(vocabulary.characters if vocabulary.units == "chars" else bytes(range(256))),
     )
     page.write(html.encode("utf-8", "surrogatepass"))

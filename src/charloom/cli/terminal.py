@@ -141,5 +141,5 @@ class TrainingDisplay(Display):
         if event.seconds_left is not None:
             state.append(f"{format_seconds(event.seconds_left)} left")
         if self._task is None:
-            self._task = self._bars.add_task("", total=event.updates, state="")
-        self._bars.update(self._task, completed=event.update, total=event.updates, state=" · ".join(state))
+            self._task = self._bars.add_task("", total=event.steps, state="")
+        self._bars.update(self._task, completed=event.step, total=event.steps, state=" · ".join(state))

@@ -25,7 +25,7 @@ from charloom.cli.options import (
 )
 from charloom.cli.streams import print_summary, tell
 from charloom.errors import OutputError, RunFolderError
-from charloom.printable import shell_path, shell_word
+from charloom.printable import shell_path
 from charloom.settings import CellName, NetworkSettings, Schedule, TextSettings, TrainingSettings
 from charloom.text import uncompressed_name
 from charloom.units import bits_from_nats, format_seconds, parse_seconds, shortest_seconds
@@ -62,22 +62,6 @@ class _Duration(click.ParamType[float]):
             self.fail(f"{error}.", param, ctx)
 
 
-class _Pace(click.ParamType[Any]):
-    name = "plans"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[tuple[int, int], ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(
-                (int(update), int(planned)) for update, planned in (plan.split(":") for plan in value.split(","))
-            )
-        except ValueError:
-            self.fail(f"{value!r} is not such as 0:4000,900:3800.", param, ctx)
-
-
 @click.command()
 @click.argument("sources", nargs=-1, type=SourceName(), metavar="[SOURCE...]")
 @click.option(
@@ -99,23 +83,16 @@ class _Pace(click.ParamType[Any]):
     help="How long the command may take: 90s, 10m, 2h.  [default: what suits the text's length, 20s to 10m]",
 )
 @_setting(TrainingSettings, "epochs", "--epochs", float, "Passes over the text, instead of --budget.")
-@_setting(TrainingSettings, "updates", "--updates", int, "Optimizer steps, instead of --budget.")
-@click.option(
-    "--pace",
-    type=_Pace(),
-    default=(),
-    metavar="PLANS",
-    help="How a run with a budget was planned on its way, to make it once more: as that run prints it.",
-)
+@_setting(TrainingSettings, "steps", "--steps", int, "Optimizer steps, instead of --budget.")
 @_setting(NetworkSettings, "cell", "--cell", click.Choice(get_args(CellName)), "Kind of the recurrent layers.")
 @_picked(NetworkSettings, "hidden", "--hidden", int, "Units of each layer.")
 @_setting(NetworkSettings, "layers", "--layers", int, "Recurrent layers.")
 @_setting(NetworkSettings, "embedding", "--embedding", int, "Width of the character embedding.")
-@_setting(TrainingSettings, "lanes", "--lanes", int, "Places of the text that are read side by side.")
-@_setting(TrainingSettings, "unroll_length", "--unroll", int, "Characters a lane reads in one update.")
+@_setting(TrainingSettings, "batch_size", "--batch-size", int, "Places of the text that are read side by side.")
+@_setting(TrainingSettings, "sequence_length", "--sequence-length", int, "Characters a row reads in one step.")
 @_picked(TrainingSettings, "dropout", "--dropout", float, "Share of each layer's outputs to zero.")
 @_picked(TrainingSettings, "learning_rate", "--learning-rate", float, "Highest rate of the schedule.")
-@_picked(TrainingSettings, "weight_drop", "--weight-drop", float, "Share of the recurrent weights to zero.")
+@_picked(TrainingSettings, "weight_dropout", "--weight-dropout", float, "Share of the recurrent weights to zero.")
 @_picked(
     TrainingSettings, "weight_decay", "--weight-decay", float, "Share of the weights to take away, times the rate."
 )
@@ -124,10 +101,10 @@ class _Pace(click.ParamType[Any]):
 @_setting(TrainingSettings, "clip_norm", "--clip-norm", float, "Scale gradients with a larger global norm down to it.")
 @click.option(
     "--state-reset-probability",
-    "cold_starts",
+    "state_reset_probability",
     type=float,
-    help="Chance that a lane's state is zeroed before an update.  "
-    f"[default: {TrainingSettings.cold_starts}; records always begin from zero]",
+    help="Chance that a row's state is zeroed before a step.  "
+    f"[default: {TrainingSettings.state_reset_probability}; records always begin from zero]",
 )
 @_setting(
     TrainingSettings,
@@ -162,6 +139,12 @@ class _Pace(click.ParamType[Any]):
     help="Resume the run in DIR with its own settings; SOURCE and --out say where the text and the model are now.",
 )
 @click.option(
+    "--repeat",
+    type=FilePath(),
+    metavar="MODEL",
+    help="Train again exactly as MODEL was trained, on the same text: every setting comes from its file.",
+)
+@click.option(
     "--cache",
     type=FolderPath(),
     metavar="DIR",
@@ -180,6 +163,7 @@ def train(
     force: bool,
     run: Path | None,
     resume: Path | None,
+    repeat: Path | None,
     cache: Path | None,
     report: bool,
     tensorboard: bool,
@@ -198,7 +182,7 @@ def train(
     SOURCE is a file (also .gz, .xz, .zst), a folder, a glob pattern, - for standard input, or a name from
     `charloom corpora`.
     The end of the text is held out; the model kept is the best on it. Ctrl-C stops and keeps that model.
-    With --run it can be gone on with, also after a crash: a run in epochs or updates comes to the same as if it had
+    With --run it can be gone on with, also after a crash: a run in epochs or steps comes to the same as if it had
     never stopped, one with a budget spends what is left of it.
 
     \b
@@ -214,6 +198,8 @@ def train(
         raise click.UsageError("Missing argument 'SOURCE...'.", context)
     if resume is not None and run is not None:
         raise click.UsageError("--run begins a run and --resume goes on with one: give one of them", context)
+    if resume is not None and repeat is not None:
+        raise click.UsageError("--resume and --repeat exclude each other", context)
     if tensorboard and resume is None and run is None:
         raise click.UsageError("--tensorboard writes into a run's folder: give --run as well", context)
     text = TextSettings(
@@ -249,6 +235,8 @@ def train(
     )
     if resume is not None:
         settings = _held(context, settings, resume)
+    if repeat is not None:
+        settings = _repeated(context, settings, repeat)
     folder = settings.folder
     kept = "the model is validated and saved" if folder is None else "a checkpoint and the model are saved"
     plots = folder / "tensorboard" if tensorboard and folder is not None else None
@@ -269,12 +257,12 @@ def train(
         result = follow(run_training(settings, lambda: bool(interrupt.came), context.obj, reserved), on_event)
     seconds = time.monotonic() - context.obj
     assert result.out is not None  # the command line always names one
-    has_budget = settings.training.epochs is None and settings.training.updates is None
-    if has_budget and not interrupt.came and result.repeating is not None:
-        tell(f"The same again: {_command(context, result.repeating)}")
     if result.page is not None:
         _write_report(settings, result, result.out.name, result.page)
     out = result.out
+    if not interrupt.came and result.is_repeatable:
+        text_words = " ".join("-" if source == "-" else shell_path(source) for source in settings.sources)
+        tell(f"To train it again: charloom train {text_words} --repeat {shell_path(out)} --out NEW.safetensors")
     summary = [json.dumps(_report(out, result, seconds))] if as_json else _summary(out, result, seconds)
     print_summary(summary, may_be_closed=not as_json)
     if interrupt.came:
@@ -346,6 +334,35 @@ def _held(context: click.Context, given: "RunSettings", folder: Path) -> "RunSet
     )
 
 
+def _repeated(context: click.Context, given: "RunSettings", path: Path) -> "RunSettings":
+    """Returns the settings of the run that made the model at `path`.
+
+    Raises:
+        click.UsageError: the command line asks for a setting.
+        ModelFileError: the file does not say how it was trained.
+    """
+    from charloom.model import load
+    from charloom.runs import repeated_training
+
+    of_a_run = {*_flat(given), "as_bytes", "records"} - {"sources", "out", "cache"}
+    asked = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in of_a_run
+        and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+    ]
+    if asked:
+        raise click.UsageError(f"--repeat takes every setting from the model: leave out {', '.join(asked)}", context)
+    model = load(path)
+    return replace(
+        given,
+        text=model.text,
+        network=model.settings,
+        training=repeated_training(model, str(path)),
+        repeated=model,
+    )
+
+
 def _flat(settings: "RunSettings") -> dict[str, Any]:
     parts = settings.as_json()
     return {**parts, **parts["text"], **parts["network"], **parts["training"]}
@@ -360,35 +377,6 @@ def _shown(name: str, value: Any) -> str:
 def _of(settings: type, values: dict[str, Any]) -> dict[str, Any]:
     """Returns those of `values` that are settings of this kind, less those that are left to their defaults."""
     return {field.name: values[field.name] for field in fields(settings) if values.get(field.name) is not None}
-
-
-def _command(context: click.Context, settings: "RunSettings") -> str:
-    """Returns the command line that makes a run of `settings`, every setting that can be picked written out."""
-    flat = _flat(settings)
-    words = ["charloom", "train", "--out", shell_path(settings.out or "")]
-    for parameter in context.command.params:
-        name = {"as_bytes": "units"}.get(str(parameter.name), str(parameter.name))
-        if name not in flat or name in ("sources", "out", "cache") or not isinstance(parameter, click.Option):
-            continue
-        value = flat[name]
-        if parameter.is_flag:
-            words += [parameter.opts[0]] * (value in (True, "bytes"))
-        elif name == "pace":
-            words += ["--pace", ",".join(f"{update}:{planned}" for update, planned in value)] if value else []
-        elif name == "delimiter":
-            words += ["--delimiter", shell_word(_escaped(value))] if value else []
-        elif value is not None and value != parameter.default:
-            words += [
-                parameter.opts[0],
-                shell_word(f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)),
-            ]
-    if threads := context.params["threads"]:  # from four on sums may come in another order
-        words += ["--threads", str(threads)]
-    return " ".join([*words, *("-" if source == "-" else shell_path(source) for source in settings.sources)])
-
-
-def _escaped(delimiter: str) -> str:
-    return delimiter.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
 
 
 def _unescaped(delimiter: str) -> str:
@@ -410,7 +398,7 @@ def _report(out: Path, result: "TrainingResult", seconds: float) -> dict[str, An
         "train_chars": result.train_chars,
         "validation_chars": result.validation_chars,
         "epochs": stopped.epoch,
-        "updates": stopped.update,
+        "steps": stopped.step,
         "seconds": seconds,
         "chars_per_second": stopped.chars_per_second,
         "train_nats_per_char": result.train_nats_per_char,

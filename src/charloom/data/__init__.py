@@ -1,21 +1,21 @@
 """The data path: token ids on the host, and the blocks that compiled calls consume."""
 
 from charloom.data.block import Block, BlockProducer
-from charloom.data.lanes import Lanes
+from charloom.data.contiguous_batches import ContiguousBatches
 from charloom.data.packing import Packing
 from charloom.data.passes import evaluation_pass, ordered_pass, record_pass
 from charloom.data.stream import TokenStream
-from charloom.data.windows import Windows, lane_rows, left_padded, sliding
+from charloom.data.windows import Windows, contiguous_windows, left_padded, sliding
 
 __all__ = [
     "Block",
     "BlockProducer",
-    "Lanes",
+    "ContiguousBatches",
     "Packing",
     "TokenStream",
     "Windows",
+    "contiguous_windows",
     "evaluation_pass",
-    "lane_rows",
     "left_padded",
     "ordered_pass",
     "record_pass",

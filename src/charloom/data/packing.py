@@ -1,4 +1,4 @@
-"""Packing: texts of different lengths in lanes side by side, one after another within a lane."""
+"""Packing: texts of different lengths in rows side by side, one after another within a row."""
 
 import heapq
 from collections.abc import Iterator, Sequence
@@ -12,45 +12,47 @@ from charloom.data.block import Block
 
 @dataclass(frozen=True)
 class Packing:
-    """Which lane reads which texts.
+    """Which row reads which texts.
 
     Attributes:
-        lanes: of each lane the texts' places in the order given, first to last.
-        steps: of the longest lane.
+        rows: of each row the texts' places in the order given, first to last.
+        time_steps: of the longest row.
     """
 
-    lanes: tuple[tuple[int, ...], ...]
-    steps: int
+    rows: tuple[tuple[int, ...], ...]
+    time_steps: int
 
     @classmethod
-    def of_lengths(cls, lengths: Sequence[int], lanes: int) -> "Packing":
-        """Returns a packing into lanes of about one length: the longest texts first, each into the shortest lane.
+    def of_lengths(cls, lengths: Sequence[int], batch_size: int) -> "Packing":
+        """Returns a packing into rows of about one length: the longest texts first, each into the shortest row.
 
         >>> Packing.of_lengths([3, 8, 4], 2)
-        Packing(lanes=((1,), (2, 0)), steps=8)
+        Packing(rows=((1,), (2, 0)), time_steps=8)
         """
-        loads = [(0, lane) for lane in range(lanes)]
-        places: list[list[int]] = [[] for _ in range(lanes)]
+        loads = [(0, row) for row in range(batch_size)]
+        places: list[list[int]] = [[] for _ in range(batch_size)]
         for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
-            load, lane = loads[0]
-            places[lane].append(place)
-            heapq.heapreplace(loads, (load + lengths[place], lane))
+            load, row = loads[0]
+            places[row].append(place)
+            heapq.heapreplace(loads, (load + lengths[place], row))
         return cls(tuple(map(tuple, places)), max(load for load, _ in loads))
 
-    def blocks(self, texts: Sequence[Integer[np.ndarray, " _"]], capacity: int, unroll_length: int) -> Iterator[Block]:
-        """Yields the blocks in which the lanes read `texts`, each of them from the beginning of a text."""
-        rows = [_Lane([texts[place] for place in places]) for places in self.lanes]
-        block_steps = capacity * unroll_length
-        for first in range(0, self.steps, block_steps):
-            updates = min(capacity, -(-(self.steps - first) // unroll_length))
-            block = Block.empty(capacity, len(rows), unroll_length, updates)
-            for lane, row in enumerate(rows):
-                row.fill(block, lane, first)
+    def blocks(
+        self, texts: Sequence[Integer[np.ndarray, " _"]], capacity: int, sequence_length: int
+    ) -> Iterator[Block]:
+        """Yields the blocks in which the rows read `texts`, each of them from the beginning of a text."""
+        readers = [_Row([texts[place] for place in places]) for places in self.rows]
+        block_steps = capacity * sequence_length
+        for first in range(0, self.time_steps, block_steps):
+            steps = min(capacity, -(-(self.time_steps - first) // sequence_length))
+            block = Block.empty(capacity, len(readers), sequence_length, steps)
+            for row, reader in enumerate(readers):
+                reader.fill(block, row, first)
             yield block
 
 
-class _Lane:
-    """Texts end to end, as a lane reads them."""
+class _Row:
+    """Texts end to end, as a row reads them."""
 
     def __init__(self, texts: Sequence[Integer[np.ndarray, " _"]]) -> None:
         # What stands before a text's first token is not read: a text begins after the start input.
@@ -59,15 +61,15 @@ class _Lane:
         self._begins = np.zeros(lengths.sum(), bool)
         self._begins[np.cumsum(lengths) - lengths] = True
 
-    def fill(self, block: Block, lane: int, first: int) -> None:
-        steps = block.updates * block.unroll_length
-        begins = self._begins[first : first + steps]
-        missing = steps - len(begins)
-        if missing == steps:
+    def fill(self, block: Block, row: int, first: int) -> None:
+        time_steps = block.steps * block.sequence_length
+        begins = self._begins[first : first + time_steps]
+        missing = time_steps - len(begins)
+        if missing == time_steps:
             return
-        block.fill_lane(
-            lane,
-            np.pad(self._entries[first : first + steps + 1], (0, missing)),
+        block.fill_row(
+            row,
+            np.pad(self._entries[first : first + time_steps + 1], (0, missing)),
             np.pad(begins, (0, missing)),
-            np.arange(steps) < len(begins),
+            np.arange(time_steps) < len(begins),
         )

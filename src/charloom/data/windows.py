@@ -1,7 +1,7 @@
-"""Windows: pieces of one length, gathered as indices from a stream, a batch of them an update.
+"""Windows: pieces of one length, gathered as indices from a stream, a batch of them a step.
 
-Shuffled, each window is a text of its own. In order, the state can be carried from a lane's window to its
-next: `lane_rows` orders windows so that these follow one another in the text.
+Shuffled, each window is a text of its own. In order, the state can be carried from a row's window to its
+next: `contiguous_windows` orders windows so that these follow one another in the text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,77 +24,77 @@ class Windows:
         stream: where the windows are cut from.
         starts: each window's first position.
         length: tokens that a window reads.
-        lanes: windows an update.
+        batch_size: windows a step.
         shuffle_seed: of each epoch's order; None for the order of `starts`, every epoch.
         last_only: whether only a window's last prediction counts.
-        carried: whether a lane's state is carried on to its next window, up to the epoch's end.
-        drop_ragged: whether the windows that do not fill an epoch's last update are left out.
+        carried: whether a row's state is carried on to its next window, up to the epoch's end.
+        drop_ragged: whether the windows that do not fill an epoch's last step are left out.
 
     Raises:
-        TooShortError: there is no window, or with `drop_ragged` no full update.
+        TooShortError: there is no window, or with `drop_ragged` no full step.
 
     >>> stream = TokenStream.of_documents([np.arange(6)])
-    >>> windows = Windows(stream, sliding(stream, length=2, stride=1), length=2, lanes=2)
-    >>> windows.block(first_update=1, updates=1, capacity=1).token_ids[0].tolist()
+    >>> windows = Windows(stream, sliding(stream, length=2, stride=1), length=2, batch_size=2)
+    >>> windows.block(first_step=1, steps=1, capacity=1).token_ids[0].tolist()
     [[2, 3, 4], [3, 4, 5]]
     """
 
     stream: TokenStream
     starts: Int64[np.ndarray, " windows"]
     length: int
-    lanes: int
+    batch_size: int
     shuffle_seed: int | None = None
     last_only: bool = True
     carried: bool = False
     drop_ragged: bool = False
 
     def __post_init__(self) -> None:
-        if self.updates_an_epoch == 0:
+        if self.steps_per_epoch == 0:
             raise TooShortError(
                 f"{len(self.stream):,} characters give {len(self.starts):,} windows of {self.length}, fewer than the "
-                f"{self.lanes if self.drop_ragged else 1} that an update needs. Give a longer text."
+                f"{self.batch_size if self.drop_ragged else 1} that a step needs. Give a longer text."
             )
 
     @property
-    def unroll_length(self) -> int:
+    def sequence_length(self) -> int:
         return self.length
 
     @property
-    def updates_an_epoch(self) -> int:
-        """How many updates read every window once."""
+    def steps_per_epoch(self) -> int:
+        """How many steps read every window once."""
         windows = len(self.starts)
-        return windows // self.lanes if self.drop_ragged else -(-windows // self.lanes)
+        return windows // self.batch_size if self.drop_ragged else -(-windows // self.batch_size)
 
-    def block(self, first_update: int, updates: int, capacity: int) -> Block:
-        """Returns the block of `updates` updates from `first_update` on; what an epoch's last lacks is not scored."""
-        block = Block.empty(capacity, self.lanes, self.length, updates)
+    def block(self, first_step: int, steps: int, capacity: int) -> Block:
+        """Returns the block of `steps` steps from `first_step` on; what an epoch's last lacks is not scored."""
+        block = Block.empty(capacity, self.batch_size, self.length, steps)
         done = 0
-        while done < updates:
-            epoch, update = divmod(first_update + done, self.updates_an_epoch)
-            count = min(updates - done, self.updates_an_epoch - update)
-            rows = self._rows(epoch, update, count)
+        while done < steps:
+            epoch, step = divmod(first_step + done, self.steps_per_epoch)
+            count = min(steps - done, self.steps_per_epoch - step)
+            rows = self._rows(epoch, step, count)
             filled = slice(done, done + count)
             starts = self.starts[np.maximum(rows, 0)]
             block.token_ids[filled] = self.stream.token_ids[starts[..., None] + np.arange(self.length + 1)]
             block.scored[filled, :, self.length - 1 if self.last_only else 0 :] = (rows >= 0)[..., None]
-            block.cold[filled] = np.arange(update, update + count)[:, None] == 0 if self.carried else True
+            block.cold[filled] = np.arange(step, step + count)[:, None] == 0 if self.carried else True
             done += count
         return block
 
     def epoch(self, capacity: int) -> Iterator[Block]:
         """Yields blocks that read every window once, in the first epoch's order."""
-        for first in range(0, self.updates_an_epoch, capacity):
-            yield self.block(first, min(capacity, self.updates_an_epoch - first), capacity)
+        for first in range(0, self.steps_per_epoch, capacity):
+            yield self.block(first, min(capacity, self.steps_per_epoch - first), capacity)
 
-    def _rows(self, epoch: int, update: int, count: int) -> Int64[np.ndarray, "count lanes"]:
-        """Returns which window each lane of `count` updates reads, -1 for none."""
+    def _rows(self, epoch: int, step: int, count: int) -> Int64[np.ndarray, "count batch"]:
+        """Returns which window each row of `count` steps reads, -1 for none."""
         order = np.arange(len(self.starts))
         if self.shuffle_seed is not None:
             order = _permutation(len(self.starts), self.shuffle_seed, epoch)
-        rows = np.full(count * self.lanes, -1)
-        taken = order[update * self.lanes : (update + count) * self.lanes]
+        rows = np.full(count * self.batch_size, -1)
+        taken = order[step * self.batch_size : (step + count) * self.batch_size]
         rows[: len(taken)] = taken
-        return rows.reshape(count, self.lanes)
+        return rows.reshape(count, self.batch_size)
 
 
 def sliding(stream: TokenStream, length: int, stride: int) -> Int64[np.ndarray, " windows"]:
@@ -106,17 +106,17 @@ def sliding(stream: TokenStream, length: int, stride: int) -> Int64[np.ndarray, 
     return np.arange(0, len(stream) - length, stride)
 
 
-def lane_rows(stream: TokenStream, length: int, lanes: int) -> Int64[np.ndarray, " windows"]:
-    """Returns the starts of windows that read each of `lanes` equal parts of the text side by side.
+def contiguous_windows(stream: TokenStream, length: int, batch_size: int) -> Int64[np.ndarray, " windows"]:
+    """Returns the starts of windows that read each of `batch_size` equal parts of the text side by side.
 
-    Lane l's windows are rows l, l + `lanes`, l + 2 `lanes` and so on; what does not fill a window is left out.
+    Row l's windows are rows l, l + `batch_size`, l + 2 `batch_size` and so on; what does not fill a window is left out.
 
-    >>> lane_rows(TokenStream.of_documents([np.arange(11)]), length=2, lanes=2).tolist()
+    >>> contiguous_windows(TokenStream.of_documents([np.arange(11)]), length=2, batch_size=2).tolist()
     [0, 5, 2, 7]
     """
-    a_lane = len(stream) // lanes
-    windows = min(a_lane // length, (len(stream) - 1 - (lanes - 1) * a_lane) // length)
-    return (np.arange(windows)[:, None] * length + np.arange(lanes) * a_lane).reshape(-1)
+    row_length = len(stream) // batch_size
+    windows = min(row_length // length, (len(stream) - 1 - (batch_size - 1) * row_length) // length)
+    return (np.arange(windows)[:, None] * length + np.arange(batch_size) * row_length).reshape(-1)
 
 
 def left_padded(

@@ -1,33 +1,33 @@
 """Inference: scoring and generating with a network whose weights stay as they are."""
 
 from charloom.inference.costs import Cost, scored_pieces, settings_for
-from charloom.inference.generation import NativeStream, Stream, read_on, read_prompt, write
+from charloom.inference.decoding_batch import DecodingBatch
+from charloom.inference.generation import DecoderState, NativeDecoderState, read_on, read_prompt, write
 from charloom.inference.line_scores import LineScore, score_lines, score_parts
-from charloom.inference.live import LiveTexts
 from charloom.inference.prediction import Next, TextCarry, logits_of, prediction, state_vector
-from charloom.inference.reading import PEAK, Guesses, Score, Scorer
+from charloom.inference.reading import PEAK, Score, Scorer, TopPredictions
 from charloom.inference.scoring import MeanScore, score_blocks
+from charloom.inference.text_stream import FinishReason, StopDetector, TextStream, per_stream
 from charloom.inference.unit_outputs import unit_outputs
-from charloom.inference.writing import StopReason, Unfolding, Writing, lanes_of
 
 __all__ = [
     "PEAK",
     "Cost",
-    "Guesses",
+    "DecoderState",
+    "DecodingBatch",
+    "FinishReason",
     "LineScore",
-    "LiveTexts",
     "MeanScore",
-    "NativeStream",
+    "NativeDecoderState",
     "Next",
     "Score",
     "Scorer",
-    "StopReason",
-    "Stream",
+    "StopDetector",
     "TextCarry",
-    "Unfolding",
-    "Writing",
-    "lanes_of",
+    "TextStream",
+    "TopPredictions",
     "logits_of",
+    "per_stream",
     "prediction",
     "read_on",
     "read_prompt",

@@ -98,16 +98,16 @@ def settings_for(scorers: Sequence[Scorer], encoding: str = TextSettings.encodin
 
 
 def scored_pieces(
-    scorers: Sequence[Scorer], chunks: Iterable[bytes], name: str, settings: TextSettings, guesses: int = 0
+    scorers: Sequence[Scorer], chunks: Iterable[bytes], name: str, settings: TextSettings, top_predictions: int = 0
 ) -> Iterator[list[tuple[Score, Cost]]]:
     """Yields the pieces of the text `name` as each of `scorers` sees them, who read it from its beginning to its end.
 
-    The text is read by `settings`, those of `settings_for`. With `guesses`, each score has so many.
+    The text is read by `settings`, those of `settings_for`. With `top_predictions`, each score has so many.
 
     Raises:
         CharloomError: the text is not as it should be, or a character is unknown and is an error.
     """
-    readings = [scorer.begin(guesses) for scorer in scorers]
+    readings = [scorer.begin(top_predictions) for scorer in scorers]
     pieces: Iterable[str | bytes] = chunks if settings.units == "bytes" else text_pieces(chunks, name, settings)
     for piece in pieces:
         scores = [reading.read(piece)[0] for reading in readings]

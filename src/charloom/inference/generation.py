@@ -25,13 +25,13 @@ _NATIVE_BLOCK = 256  # a native call wakes threads, which 64 characters of a sma
 _FIRST_NATIVE_BLOCK = 16  # doubled each time: the first come at once, little is written past a short record
 
 
-class Stream(NamedTuple):
+class DecoderState(NamedTuple):
     """A text being written, between two characters.
 
     Attributes:
         table: the network's projection table, made once.
         logits: of the next token.
-        carry: the state to go on from, of one lane; always zero for a window.
+        carry: the state to go on from, of one row; always zero for a window.
         window: the tokens that are read anew for each one that is written; None for a state that is carried on.
     """
 
@@ -41,7 +41,7 @@ class Stream(NamedTuple):
     window: Int32[Array, " window"] | None = None
 
 
-class NativeStream(NamedTuple):
+class NativeDecoderState(NamedTuple):
     """A text being written natively, between two characters.
 
     Attributes:
@@ -55,7 +55,7 @@ class NativeStream(NamedTuple):
 
 def read_prompt(
     network: Network, prompt: Integer[np.ndarray, " time"], window: int | None = None
-) -> Stream | NativeStream:
+) -> DecoderState | NativeDecoderState:
     """Returns the stream that has read the start input and then `prompt`, which may be empty.
 
     With a window it has read the last `window` tokens of the prompt alone, and will do so for each token after it.
@@ -63,26 +63,27 @@ def read_prompt(
     if window is not None:
         ids = jnp.asarray(prompt[-window:], jnp.int32)
         return _read_window(
-            network, Stream(_table(network), jnp.zeros(network.vocab_size, jnp.float32), network.zero_carry(1), ids)
+            network,
+            DecoderState(_table(network), jnp.zeros(network.vocab_size, jnp.float32), network.zero_carry(1), ids),
         )
-    stream: Stream | NativeStream
+    stream: DecoderState | NativeDecoderState
     if (generator := _packed(network)) is not None:
-        stream = NativeStream(generator, generator.begin(1))
+        stream = NativeDecoderState(generator, generator.begin(1))
     else:
-        stream = Stream(_table(network), jnp.zeros(network.vocab_size, jnp.float32), network.zero_carry(1))
+        stream = DecoderState(_table(network), jnp.zeros(network.vocab_size, jnp.float32), network.zero_carry(1))
     return read_on(network, stream, np.concatenate([[network.start_row], prompt]))
 
 
 def read_on(
-    network: Network, stream: Stream | NativeStream, rows: Integer[np.ndarray, " time"]
-) -> Stream | NativeStream:
+    network: Network, stream: DecoderState | NativeDecoderState, rows: Integer[np.ndarray, " time"]
+) -> DecoderState | NativeDecoderState:
     """Returns the stream that has read `rows` after what `stream` has; that one stays as it is."""
     rows = rows.astype(np.int32)
-    if isinstance(stream, NativeStream):
+    if isinstance(stream, NativeDecoderState):
         state = Streams(*(array.copy() for array in stream.state))
         for first in range(0, len(rows), _NATIVE_BLOCK):  # between blocks Ctrl-C is heard
             stream.generator.run(state, np.ascontiguousarray(rows[None, first : first + _NATIVE_BLOCK]))
-        return NativeStream(stream.generator, state)
+        return NativeDecoderState(stream.generator, state)
     for first in range(0, len(rows), BLOCK):
         piece = rows[first : first + BLOCK]
         stream = _read(network, stream, np.resize(piece, BLOCK), len(piece))
@@ -91,7 +92,7 @@ def read_on(
 
 def write(
     network: Network,
-    stream: Stream | NativeStream,
+    stream: DecoderState | NativeDecoderState,
     length: int,
     settings: SamplingSettings,
     seed: int,
@@ -107,7 +108,7 @@ def write(
         seed: with a text's index and the position, all that its random numbers depend on.
         stream_indexes: which of the texts that are written with this seed they are. Each is what it would be alone.
     """
-    if isinstance(stream, NativeStream):
+    if isinstance(stream, NativeDecoderState):
         yield from _write_natively(stream, length, native_writers(settings, seed, stream_indexes))
         return
     rule = SamplingRule.of(settings)
@@ -125,13 +126,13 @@ def write(
 
 def write_block(
     network: Network,
-    stream: Stream,
+    stream: DecoderState,
     rule: SamplingRule,
     seed_words: UInt32[np.ndarray, "2"],
     stream_index: int,
     position: int,
     length: int,
-) -> tuple[Int32[np.ndarray, " block"], Stream]:
+) -> tuple[Int32[np.ndarray, " block"], DecoderState]:
     """Returns the next tokens of one text on the reference, up to `length` or a block of them, and where it goes on."""
     count = min(BLOCK, length)
     token_ids, stream = _write(network, stream, rule, seed_words, np.uint32(stream_index), np.uint32(position), count)
@@ -139,7 +140,7 @@ def write_block(
 
 
 def _write_natively(
-    stream: NativeStream, length: int, writers: Shaped[np.ndarray, " streams"]
+    stream: NativeDecoderState, length: int, writers: Shaped[np.ndarray, " streams"]
 ) -> Iterator[Int32[np.ndarray, "streams block"]]:
     hidden, cells, logits = stream.state
     count = len(writers)
@@ -208,8 +209,10 @@ def _table(network: Network) -> Float[Array, "rows gates"]:
 
 
 @compiled
-def _read(network: Network, stream: Stream, rows: Int32[Array, " block"], count: Int32[Array, ""]) -> Stream:
-    def step(index: Int32[Array, ""], stream: Stream) -> Stream:
+def _read(
+    network: Network, stream: DecoderState, rows: Int32[Array, " block"], count: Int32[Array, ""]
+) -> DecoderState:
+    def step(index: Int32[Array, ""], stream: DecoderState) -> DecoderState:
         return _advanced(network, stream, rows[index])
 
     return lax.fori_loop(0, count, step, stream)
@@ -218,18 +221,18 @@ def _read(network: Network, stream: Stream, rows: Int32[Array, " block"], count:
 @compiled
 def _write(
     network: Network,
-    stream: Stream,
+    stream: DecoderState,
     rule: SamplingRule,
     seed: UInt32[Array, "2"],
     stream_index: UInt32[Array, ""],
     position: UInt32[Array, ""],
     count: Int32[Array, ""],
-) -> tuple[Int32[Array, " block"], Stream]:
+) -> tuple[Int32[Array, " block"], DecoderState]:
     draws = uniforms(seed, stream_index, position + jnp.arange(BLOCK, dtype=jnp.uint32))
 
     def step(
-        index: Int32[Array, ""], state: tuple[Int32[Array, " block"], Stream]
-    ) -> tuple[Int32[Array, " block"], Stream]:
+        index: Int32[Array, ""], state: tuple[Int32[Array, " block"], DecoderState]
+    ) -> tuple[Int32[Array, " block"], DecoderState]:
         token_ids, stream = state
         token_id = choose(stream.logits, draws[index], rule)
         return token_ids.at[index].set(token_id), _advanced(network, stream, token_id)
@@ -237,15 +240,15 @@ def _write(
     return lax.fori_loop(0, count, step, (jnp.zeros(BLOCK, jnp.int32), stream))
 
 
-def _advanced(network: Network, stream: Stream, row: Int32[Array, ""]) -> Stream:
+def _advanced(network: Network, stream: DecoderState, row: Int32[Array, ""]) -> DecoderState:
     if stream.window is not None:
         shifted = jnp.concatenate([stream.window[1:], row[None]])
         return _window_read(network, stream._replace(window=shifted))
     logits, carry = network.step(stream.table, row[None], stream.carry)
-    return Stream(stream.table, logits[0], carry)
+    return DecoderState(stream.table, logits[0], carry)
 
 
-def _window_read(network: Network, stream: Stream) -> Stream:
+def _window_read(network: Network, stream: DecoderState) -> DecoderState:
     ids = stream.window
     assert ids is not None  # callers have one
     logits, _ = network(ids[:, None], jnp.zeros((len(ids), 1), bool), stream.carry, last_only=True)

@@ -63,7 +63,7 @@ def score_lines(scorer: Scorer, batches: Iterable[Sequence[Line]], *, carry: boo
 
 
 def score_parts(
-    scorer: Scorer, batches: Iterable[Sequence[Line]], *, carry: bool = False, guesses: int = 0
+    scorer: Scorer, batches: Iterable[Sequence[Line]], *, carry: bool = False, top_predictions: int = 0
 ) -> Iterator[list[tuple[Line, Score]]]:
     """Yields the lines of each batch, or parts of them, with their scores; of those with a problem empty ones.
 
@@ -71,12 +71,12 @@ def score_parts(
         scorer: of the model.
         batches: lines that are scored together.
         carry: as of `score_lines`.
-        guesses: how many guesses are wanted in each place.
+        top_predictions: how many top_predictions are wanted in each place.
 
     Raises:
         UnknownCharacterError: as of `score_lines`.
     """
-    whole = scorer.begin(guesses) if carry else None
+    whole = scorer.begin(top_predictions) if carry else None
     open_line: TextReading | None = None
     for lines in batches:
         done: list[tuple[Line, Score]] = []
@@ -84,12 +84,12 @@ def score_parts(
             together = list(run)
             if is_whole:
                 known, error = _known(scorer, together)
-                done += zip(known, _scores(scorer, whole, known, guesses), strict=True)
+                done += zip(known, _scores(scorer, whole, known, top_predictions), strict=True)
             else:
                 error = None
                 for line in together:
                     if line.is_first:
-                        open_line = whole or scorer.begin(guesses)
+                        open_line = whole or scorer.begin(top_predictions)
                     assert open_line is not None  # the first part has come
                     _, error = _known(scorer, [line])
                     if error is None:
@@ -100,11 +100,11 @@ def score_parts(
         yield done
 
 
-def _scores(scorer: Scorer, reading: TextReading | None, lines: Sequence[Line], guesses: int) -> list[Score]:
+def _scores(scorer: Scorer, reading: TextReading | None, lines: Sequence[Line], top_predictions: int) -> list[Score]:
     texts = [scorer.ended(line) for line in lines]
     if reading is not None:
         return reading.read(*texts)
-    return [scorer.begin(guesses).read(text)[0] for text in texts] if guesses else scorer.score(texts)
+    return [scorer.begin(top_predictions).read(text)[0] for text in texts] if top_predictions else scorer.score(texts)
 
 
 def _known(scorer: Scorer, lines: list[Line]) -> tuple[list[Line], UnknownCharacterError | None]:

@@ -9,7 +9,7 @@ from jaxtyping import Float32
 
 from charloom.arguments import whole_number
 from charloom.errors import SettingError
-from charloom.inference.generation import NativeStream, Stream
+from charloom.inference.generation import DecoderState, NativeDecoderState
 from charloom.models import Network
 from charloom.settings import MOST_COUNT
 
@@ -24,9 +24,9 @@ class TextCarry:
     """
 
     network: Network = field(repr=False)
-    stream: Stream | NativeStream = field(repr=False)
+    stream: DecoderState | NativeDecoderState = field(repr=False)
 
-    def stream_of(self, network: Network) -> Stream | NativeStream:
+    def stream_of(self, network: Network) -> DecoderState | NativeDecoderState:
         """Returns the state, for `network` to go on from.
 
         Raises:
@@ -70,7 +70,7 @@ class Next:
         return [(self.characters[at], float(np.exp(self.log_probs[at]))) for at in order]
 
 
-def prediction(network: Network, stream: Stream | NativeStream, characters: str) -> Next:
+def prediction(network: Network, stream: DecoderState | NativeDecoderState, characters: str) -> Next:
     """Returns what `network` expects behind the text that `stream` has read."""
     logits = logits_of(stream)
     highest = logits.max()
@@ -78,14 +78,14 @@ def prediction(network: Network, stream: Stream | NativeStream, characters: str)
     return Next(log_probs, characters, TextCarry(network, stream))
 
 
-def logits_of(stream: Stream | NativeStream) -> Float32[np.ndarray, " vocab"]:
+def logits_of(stream: DecoderState | NativeDecoderState) -> Float32[np.ndarray, " vocab"]:
     """Returns the logits of the token behind what `stream` has read."""
-    return np.asarray(stream.state.logits[0] if isinstance(stream, NativeStream) else stream.logits, np.float32)
+    return np.asarray(stream.state.logits[0] if isinstance(stream, NativeDecoderState) else stream.logits, np.float32)
 
 
-def state_vector(stream: Stream | NativeStream) -> Float32[np.ndarray, " state"]:
+def state_vector(stream: DecoderState | NativeDecoderState) -> Float32[np.ndarray, " state"]:
     """Returns the outputs of all layers after what `stream` has read, the first layer's first."""
-    if isinstance(stream, NativeStream):
+    if isinstance(stream, NativeDecoderState):
         return stream.state.hidden[:, 0].flatten()
     # An LSTM's carry begins with its output; the other cells' is nothing else.
     outputs = [jax.tree.leaves(carry)[0][0] for carry in stream.carry]

@@ -24,15 +24,15 @@ from charloom.settings import TextSettings, UnknownPolicy
 from charloom.text import Line, Vocabulary, one_record
 from charloom.units import bits_from_nats, perplexity_from_nats
 
-_UNROLL_LENGTH = 64
-_LANES = 64
-# One lane wants long blocks: a call's cost is not spread over lanes.
-_CAPACITY = {1: 64, _LANES: 8}
-# A step of all lanes takes as long as so many of one.
-_COST_OF_ALL_LANES = 12
-# Of a call that has to be short: parameters times steps of one lane, a few milliseconds on two cores.
+_SEQUENCE_LENGTH = 64
+_BATCH_SIZE = 64
+# One row wants long blocks: a call's cost is not spread over rows.
+_CAPACITY = {1: 64, _BATCH_SIZE: 8}
+# A step of all rows takes as long as so many of one.
+_COST_OF_ALL_ROWS = 12
+# Of a call that has to be short: parameters times steps of one row, a few milliseconds on two cores.
 _SHORT_WORK = 1 << 25
-_SHORTEST_UNROLL = 2
+_SHORTEST_SEQUENCE = 2
 _TOGETHER = 1 << 20
 """Characters that are packed together, at most."""
 
@@ -48,13 +48,13 @@ class Score:
         text: the characters (or bytes) that were scored, one for each number.
         nats: the negative logarithm of the probability that the model gave to each, having read those before it.
         unknown: characters of the text that the model does not know, and left out or took for another one.
-        guesses: the most likely tokens in each place, where they were asked for.
+        top_predictions: the most likely tokens in each place, where they were asked for.
     """
 
     text: str | bytes
     nats: Float32[np.ndarray, " characters"]
     unknown: int = 0
-    guesses: "Guesses | None" = None
+    top_predictions: "TopPredictions | None" = None
 
     @property
     def characters(self) -> int:
@@ -102,7 +102,7 @@ def peak_bits(highest: Sequence[float]) -> float:
     return bits_from_nats(math.fsum(highest) / len(highest)) if highest else math.nan
 
 
-class Guesses(NamedTuple):
+class TopPredictions(NamedTuple):
     """The most likely tokens in each character's place, the likeliest first.
 
     Attributes:
@@ -110,42 +110,42 @@ class Guesses(NamedTuple):
         log_probs: natural logarithms of their probabilities.
     """
 
-    token_ids: Int32[np.ndarray, "characters guesses"]
-    log_probs: Float32[np.ndarray, "characters guesses"]
+    token_ids: Int32[np.ndarray, "characters top_predictions"]
+    log_probs: Float32[np.ndarray, "characters top_predictions"]
 
 
 class _Shape(NamedTuple):
     """Of the blocks that one call reads."""
 
-    lanes: int
+    batch_size: int
     capacity: int
-    unroll_length: int
+    sequence_length: int
 
     @classmethod
-    def of(cls, lanes: int, parameters: int, *, is_short: bool) -> "_Shape":
+    def of(cls, batch_size: int, parameters: int, *, is_short: bool) -> "_Shape":
         """Returns the quickest shape for so many parameters; if calls have to be short, one of a few milliseconds."""
         if not is_short:
-            return cls(lanes, _CAPACITY[lanes], _UNROLL_LENGTH)
-        steps = _SHORT_WORK // (parameters * (1 if lanes == 1 else _COST_OF_ALL_LANES))
-        unroll_length = max(_SHORTEST_UNROLL, min(_UNROLL_LENGTH, 1 << max(0, steps.bit_length() - 1)))
-        return cls(lanes, max(1, min(_CAPACITY[lanes], steps // unroll_length)), unroll_length)
+            return cls(batch_size, _CAPACITY[batch_size], _SEQUENCE_LENGTH)
+        time_steps = _SHORT_WORK // (parameters * (1 if batch_size == 1 else _COST_OF_ALL_ROWS))
+        sequence_length = max(_SHORTEST_SEQUENCE, min(_SEQUENCE_LENGTH, 1 << max(0, time_steps.bit_length() - 1)))
+        return cls(batch_size, max(1, min(_CAPACITY[batch_size], time_steps // sequence_length)), sequence_length)
 
 
 class Reading:
     """One text, from its beginning on.
 
-    Unrolls begin at the same characters however the text is cut into pieces, so that the numbers are the same, to the
-    last bit. What stands behind the last whole unroll is read again with the next piece.
+    Sequences begin at the same characters however the text is cut into pieces, so that the numbers are the same, to the
+    last bit. What stands behind the last whole sequence is read again with the next piece.
 
     Args:
         network: what reads.
-        guesses: how many guesses are wanted in each place.
+        top_predictions: how many top_predictions are wanted in each place.
         check: is called before each call, which is then short; what it raises ends the reading.
     """
 
-    def __init__(self, network: Network, guesses: int = 0, check: Callable[[], None] | None = None) -> None:
+    def __init__(self, network: Network, top_predictions: int = 0, check: Callable[[], None] | None = None) -> None:
         self._network = network
-        self._guesses = guesses
+        self._guesses = top_predictions
         self._check = check or _go_on
         self._shape = _Shape.of(1, network.parameters, is_short=check is not None)
         self._carry = network.zero_carry(1)
@@ -153,45 +153,53 @@ class Reading:
         self._entries: Integer[np.ndarray, " time"] = np.zeros(1, np.int32)
         self._is_begun = False
 
-    def read(self, token_ids: Integer[np.ndarray, " time"]) -> tuple[Float32[np.ndarray, " time"], Guesses]:
+    def read(self, token_ids: Integer[np.ndarray, " time"]) -> tuple[Float32[np.ndarray, " time"], TopPredictions]:
         """Returns the nats of the next tokens, and what was guessed in their places."""
         if not len(token_ids):
-            return np.zeros(0, np.float32), Guesses(*(np.zeros((0, self._guesses), kind) for kind in ("i4", "f4")))
+            return np.zeros(0, np.float32), TopPredictions(
+                *(np.zeros((0, self._guesses), kind) for kind in ("i4", "f4"))
+            )
         scored_before = len(self._entries) - 1
         self._entries = np.concatenate([self._entries, token_ids])
         parts = []
-        _, capacity, unroll_length = self._shape
-        while (steps := len(self._entries) - 1) > 0:
+        _, capacity, sequence_length = self._shape
+        while (time_steps := len(self._entries) - 1) > 0:
             self._check()
-            steps = min(steps, capacity * unroll_length)
-            whole = steps // unroll_length
-            block = self._block(steps)
+            time_steps = min(time_steps, capacity * sequence_length)
+            whole = time_steps // sequence_length
+            block = self._block(time_steps)
             read, self._carry = _read_block(
-                self._network, block.token_ids, block.resets, block.updates, whole, self._carry, guesses=self._guesses
+                self._network,
+                block.token_ids,
+                block.resets,
+                block.steps,
+                whole,
+                self._carry,
+                top_predictions=self._guesses,
             )
-            parts.append([_in_a_row(array)[:steps] for array in read])
-            self._entries = self._entries[whole * unroll_length :]
+            parts.append([_in_a_row(array)[:time_steps] for array in read])
+            self._entries = self._entries[whole * sequence_length :]
             self._is_begun |= whole > 0
             if whole < capacity:
                 break
         nats, ids, log_probs = (np.concatenate(arrays)[scored_before:] for arrays in zip(*parts, strict=True))
-        return nats, Guesses(ids, log_probs)
+        return nats, TopPredictions(ids, log_probs)
 
-    def _block(self, steps: int) -> Block:
-        _, capacity, unroll_length = self._shape
-        updates = -(-steps // unroll_length)
-        missing = updates * unroll_length - steps
-        block = Block.empty(capacity, 1, unroll_length, updates)
-        resets = np.zeros(steps + missing, bool)
+    def _block(self, time_steps: int) -> Block:
+        _, capacity, sequence_length = self._shape
+        steps = -(-time_steps // sequence_length)
+        missing = steps * sequence_length - time_steps
+        block = Block.empty(capacity, 1, sequence_length, steps)
+        resets = np.zeros(time_steps + missing, bool)
         resets[0] = not self._is_begun
-        block.fill_lane(0, np.pad(self._entries[: steps + 1], (0, missing)), resets)
+        block.fill_row(0, np.pad(self._entries[: time_steps + 1], (0, missing)), resets)
         return block
 
 
-def _in_a_row(array: Shaped[Array, "capacity unroll 1 *_"]) -> Shaped[np.ndarray, "..."]:
-    """Returns the array of one lane with capacity and unroll as one axis, time."""
-    capacity, unroll_length, _, *rest = array.shape
-    return np.asarray(array).reshape(capacity * unroll_length, *rest)
+def _in_a_row(array: Shaped[Array, "capacity sequence 1 *_"]) -> Shaped[np.ndarray, "..."]:
+    """Returns the array of one row with capacity and sequence as one axis, time."""
+    capacity, sequence_length, _, *rest = array.shape
+    return np.asarray(array).reshape(capacity * sequence_length, *rest)
 
 
 class _Encoded(NamedTuple):
@@ -237,7 +245,10 @@ class Scorer:
         self.unknown: Counter[str] = Counter()
         self._prompt = self._encoded(prompt).token_ids
         self._check = check
-        self._shapes = {lanes: _Shape.of(lanes, network.parameters, is_short=check is not None) for lanes in _CAPACITY}
+        self._shapes = {
+            batch_size: _Shape.of(batch_size, network.parameters, is_short=check is not None)
+            for batch_size in _CAPACITY
+        }
 
     def ended(self, line: Line) -> str | bytes:
         """Returns the text of `line` with what the model reads as its end, if that has come.
@@ -273,13 +284,13 @@ class Scorer:
         if self._unknown == "error":
             self._encoded(text)
 
-    def warm_up(self, guesses: int = 0) -> None:
-        """Compiles all that scoring takes, with so many guesses, so that the first line does not wait for it."""
+    def warm_up(self, top_predictions: int = 0) -> None:
+        """Compiles all that scoring takes, so that the first line does not wait for it."""
         nothing = np.zeros(1, np.int32)
-        for lanes in _CAPACITY:
-            self._packed([nothing], lanes)
-        if guesses:
-            Reading(self._network, min(guesses, self.vocabulary.size), self._check).read(nothing)
+        for batch_size in _CAPACITY:
+            self._packed([nothing], batch_size)
+        if top_predictions:
+            Reading(self._network, min(top_predictions, self.vocabulary.size), self._check).read(nothing)
 
     def score(self, texts: Sequence[str | bytes]) -> list[Score]:
         """Returns the score of each of `texts`, which are read side by side.
@@ -298,9 +309,9 @@ class Scorer:
                 held, size = [], 0
         return scores + self._together(held)
 
-    def begin(self, guesses: int = 0) -> "TextReading":
-        """Returns a text that is read on and on, with so many guesses in each place."""
-        reading = Reading(self._network, min(guesses, self.vocabulary.size), self._check)
+    def begin(self, top_predictions: int = 0) -> "TextReading":
+        """Returns a text that is read on and on, with so many top_predictions in each place."""
+        reading = Reading(self._network, min(top_predictions, self.vocabulary.size), self._check)
         if len(self._prompt):
             reading.read(self._prompt)
         return TextReading(reading, self._encoded)
@@ -310,29 +321,29 @@ class Scorer:
         # Of an empty text nothing is read.
         read = [np.concatenate([self._prompt, of.token_ids]) if len(of.token_ids) else of.token_ids for of in held]
         total = sum(map(len, read))
-        steps = Packing.of_lengths([len(ids) for ids in read], _LANES).steps
-        is_wide = total > _COST_OF_ALL_LANES * (steps + self._shapes[_LANES].unroll_length)
-        nats = self._packed(read, _LANES if is_wide else 1)
+        time_steps = Packing.of_lengths([len(ids) for ids in read], _BATCH_SIZE).time_steps
+        is_wide = total > _COST_OF_ALL_ROWS * (time_steps + self._shapes[_BATCH_SIZE].sequence_length)
+        nats = self._packed(read, _BATCH_SIZE if is_wide else 1)
         return [Score(of.text, one[skipped:], of.unknown) for one, of in zip(nats, held, strict=True)]
 
-    def _packed(self, texts: Sequence[Integer[np.ndarray, " _"]], lanes: int) -> list[Float32[np.ndarray, " _"]]:
-        packing = Packing.of_lengths([len(text) for text in texts], lanes)
-        carry = self._network.zero_carry(lanes)
+    def _packed(self, texts: Sequence[Integer[np.ndarray, " _"]], batch_size: int) -> list[Float32[np.ndarray, " _"]]:
+        packing = Packing.of_lengths([len(text) for text in texts], batch_size)
+        carry = self._network.zero_carry(batch_size)
         parts = []
-        _, capacity, unroll_length = self._shapes[lanes]
-        for block in packing.blocks(texts, capacity, unroll_length):
+        _, capacity, sequence_length = self._shapes[batch_size]
+        for block in packing.blocks(texts, capacity, sequence_length):
             (self._check or _go_on)()
             (nats, *_), carry = _read_block(
-                self._network, block.token_ids, block.resets, block.updates, block.updates, carry, guesses=0
+                self._network, block.token_ids, block.resets, block.steps, block.steps, carry, top_predictions=0
             )
-            parts.append(np.asarray(nats)[: block.updates].reshape(-1, lanes))
-        by_lane = np.concatenate(parts).T if parts else np.zeros((lanes, 0), np.float32)
+            parts.append(np.asarray(nats)[: block.steps].reshape(-1, batch_size))
+        by_row = np.concatenate(parts).T if parts else np.zeros((batch_size, 0), np.float32)
         found: list[Float32[np.ndarray, " _"]] = [np.zeros(0, np.float32)] * len(texts)
-        for lane, places in enumerate(packing.lanes):
+        for row, places in enumerate(packing.rows):
             begin = 0
             for place in places:
                 end = begin + len(texts[place])
-                found[place] = by_lane[lane, begin:end]
+                found[place] = by_row[row, begin:end]
                 begin = end
         return found
 
@@ -386,58 +397,58 @@ class TextReading:
             position += len(piece)
         self._position = position
         token_ids = np.concatenate([of.token_ids for of in encoded])
-        nats, guesses = self._reading.read(token_ids)
+        nats, top_predictions = self._reading.read(token_ids)
         ends = np.cumsum([len(of.token_ids) for of in encoded])[:-1]
-        arrays = (np.split(array, ends) for array in (nats, *guesses))
+        arrays = (np.split(array, ends) for array in (nats, *top_predictions))
         return [
-            Score(of.text, one, of.unknown, Guesses(ids, log_probs) if ids.size else None)
+            Score(of.text, one, of.unknown, TopPredictions(ids, log_probs) if ids.size else None)
             for of, one, ids, log_probs in zip(encoded, *arrays, strict=True)
         ]
 
 
-@partial(compiled, static_argnames="guesses")
+@partial(compiled, static_argnames="top_predictions")
 def _read_block(
     network: Network,
-    token_ids: Int32[Array, "capacity lanes unroll_plus_1"],
-    resets: Bool[Array, "capacity lanes unroll"],
-    updates: Int32[Array, ""],
+    token_ids: Int32[Array, "capacity batch sequence_plus_1"],
+    resets: Bool[Array, "capacity batch sequence"],
+    steps: Int32[Array, ""],
     whole: Int32[Array, ""],
     carry: Carry,
     *,
-    guesses: int,
+    top_predictions: int,
 ) -> tuple[
     tuple[
-        Float[Array, "capacity unroll lanes"],
-        Int32[Array, "capacity unroll lanes guesses"],
-        Float[Array, "capacity unroll lanes guesses"],
+        Float[Array, "capacity sequence batch"],
+        Int32[Array, "capacity sequence batch top_predictions"],
+        Float[Array, "capacity sequence batch top_predictions"],
     ],
     Carry,
 ]:
-    """Returns what each prediction of a block cost, the best guesses, and the carry after the `whole` first unrolls."""
+    """Returns each prediction's cost, its top predictions, and the carry after the `whole` first sequences."""
 
-    def unroll(index: Int32[Array, ""], state: tuple[tuple[Array, ...], Carry]) -> tuple[tuple[Array, ...], Carry]:
+    def sequence(index: Int32[Array, ""], state: tuple[tuple[Array, ...], Carry]) -> tuple[tuple[Array, ...], Carry]:
         found, carry = state
         ids = token_ids[index].T
         logits, after = network(ids[:-1], resets[index].T, carry)
-        of_unroll = cross_entropy(logits, ids[1:]), *_best(logits, guesses)
-        found = jax.tree.map(lambda all_, one: all_.at[index].set(one), found, of_unroll)
+        of_sequence = cross_entropy(logits, ids[1:]), *_best(logits, top_predictions)
+        found = jax.tree.map(lambda all_, one: all_.at[index].set(one), found, of_sequence)
         return found, jax.tree.map(lambda new, old: jnp.where(index < whole, new, old), after, carry)
 
-    capacity, lanes, unroll_length = resets.shape
-    shape = capacity, unroll_length, lanes
+    capacity, batch_size, sequence_length = resets.shape
+    shape = capacity, sequence_length, batch_size
     nothing = (
         jnp.zeros(shape, jnp.float32),
-        jnp.zeros((*shape, guesses), jnp.int32),
-        jnp.zeros((*shape, guesses), jnp.float32),
+        jnp.zeros((*shape, top_predictions), jnp.int32),
+        jnp.zeros((*shape, top_predictions), jnp.float32),
     )
-    return lax.fori_loop(0, updates, unroll, (nothing, carry))
+    return lax.fori_loop(0, steps, sequence, (nothing, carry))
 
 
 def _best(
-    logits: Float[Array, "unroll lanes vocab"], guesses: int
-) -> tuple[Int32[Array, "unroll lanes guesses"], Float[Array, "unroll lanes guesses"]]:
-    if guesses == 0:
+    logits: Float[Array, "sequence batch vocab"], top_predictions: int
+) -> tuple[Int32[Array, "sequence batch top_predictions"], Float[Array, "sequence batch top_predictions"]]:
+    if top_predictions == 0:
         shape = (*logits.shape[:2], 0)
         return jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32)
-    log_probs, ids = lax.top_k(jax.nn.log_softmax(logits), guesses)
+    log_probs, ids = lax.top_k(jax.nn.log_softmax(logits), top_predictions)
     return ids, log_probs

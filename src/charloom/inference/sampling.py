@@ -10,7 +10,7 @@ from jax import lax
 from jax.extend.random import threefry_2x32
 from jaxtyping import Array, Float, Int32, Shaped, UInt32
 
-from charloom.kernels import WRITER
+from charloom.kernels import SAMPLER_RECORD
 from charloom.settings import SamplingSettings
 
 
@@ -65,7 +65,7 @@ class SamplingRule(NamedTuple):
 def native_writers(
     settings: SamplingSettings, seed: int, stream_indexes: Sequence[int], position: int = 0
 ) -> Shaped[np.ndarray, " streams"]:
-    """Returns what makes native streams choose as `choose` does, from `position` on; records of `WRITER`."""
+    """Returns what makes native streams choose as `choose` does, from `position` on; records of `SAMPLER_RECORD`."""
     writers = np.repeat(_native_rule(settings), len(stream_indexes))
     writers["seed"] = seed >> 32, seed & 0xFFFFFFFF
     writers["stream"] = stream_indexes
@@ -77,7 +77,7 @@ def native_writers(
 def _native_rule(settings: SamplingSettings) -> Shaped[np.ndarray, "1"]:
     """Returns a record with the rule of `settings` alone."""
     rule = SamplingRule.of(settings)
-    writer = np.zeros(1, WRITER)
+    writer = np.zeros(1, SAMPLER_RECORD)
     writer["temperature"] = -1 if rule.temperature is None else rule.temperature
     writer["top_k"] = 0 if rule.top_k is None else rule.top_k
     # As `_fixed_point`, without JAX: what is written natively needs none.

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Int32
 
 from charloom.data import Block
 from charloom.kernels import compiled
-from charloom.models import Carry, SequenceModel, Totals, unroll_totals
+from charloom.models import Carry, SequenceModel, Totals, sequence_totals
 
 
 class MeanScore(NamedTuple):
@@ -32,12 +32,12 @@ def score_blocks(
 ) -> MeanScore:
     """Returns the means over the scored characters of `blocks`, which follow one another.
 
-    Sums are float32 within an unroll and float64 beyond.
+    Sums are float32 within a sequence and float64 beyond.
 
     Args:
         network: what predicts.
         blocks: what it reads.
-        last_only: whether only an unroll's last step predicts.
+        last_only: whether only a sequence's last step predicts.
         carry: the state before the first block; None for zeros.
     """
     nats, correct, characters = 0.0, 0.0, 0
@@ -45,7 +45,7 @@ def score_blocks(
         if carry is None:
             carry = network.zero_carry(block.resets.shape[1])
         totals, carry = _score_block(
-            network, block.token_ids, block.resets, block.scored, block.cold, block.updates, carry, last_only=last_only
+            network, block.token_ids, block.resets, block.scored, block.cold, block.steps, carry, last_only=last_only
         )
         nats += float(np.asarray(totals.nats, dtype=np.float64).sum())
         correct += float(np.asarray(totals.correct, dtype=np.float64).sum())
@@ -56,24 +56,24 @@ def score_blocks(
 @partial(compiled, static_argnames="last_only")
 def _score_block(
     network: SequenceModel,
-    token_ids: Int32[Array, "capacity lanes unroll_plus_1"],
-    resets: Bool[Array, "capacity lanes unroll"],
-    scored: Bool[Array, "capacity lanes unroll"],
-    cold: Bool[Array, "capacity lanes"],
-    updates: Int32[Array, ""],
+    token_ids: Int32[Array, "capacity batch sequence_plus_1"],
+    resets: Bool[Array, "capacity batch sequence"],
+    scored: Bool[Array, "capacity batch sequence"],
+    cold: Bool[Array, "capacity batch"],
+    steps: Int32[Array, ""],
     carry: Carry,
     *,
     last_only: bool = False,
 ) -> tuple[Totals, Carry]:
-    """Returns the totals of each unroll of a block, and the carry after it."""
+    """Returns the totals of each sequence of a block, and the carry after it."""
 
-    def unroll(index: Int32[Array, ""], state: tuple[Totals, Carry]) -> tuple[Totals, Carry]:
+    def sequence(index: Int32[Array, ""], state: tuple[Totals, Carry]) -> tuple[Totals, Carry]:
         totals, carry = state
         ids = token_ids[index].T
         carry = jax.tree.map(lambda state: jnp.where(cold[index][:, None], 0, state), carry)
         logits, carry = network(ids[:-1], resets[index].T, carry, last_only=last_only)
-        of_unroll = unroll_totals(logits, ids, scored[index].T)
-        return jax.tree.map(lambda sums, one: sums.at[index].set(one), totals, of_unroll), carry
+        of_sequence = sequence_totals(logits, ids, scored[index].T)
+        return jax.tree.map(lambda sums, one: sums.at[index].set(one), totals, of_sequence), carry
 
     zeros = jnp.zeros(token_ids.shape[0], jnp.float32)
-    return lax.fori_loop(0, updates, unroll, (Totals(zeros, zeros), carry))
+    return lax.fori_loop(0, steps, sequence, (Totals(zeros, zeros), carry))

@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int32, Integer
 from charloom.kernels import compiled
 from charloom.models import Carry, Network
 
-_UNROLL_LENGTH = 64
+_SEQUENCE_LENGTH = 64
 
 
 def unit_outputs(
@@ -27,15 +27,15 @@ def unit_outputs(
     """
     begin = int(from_start)
     steps = len(token_ids) + begin
-    rows = np.zeros(-(-steps // _UNROLL_LENGTH) * _UNROLL_LENGTH, np.int32)
+    rows = np.zeros(-(-steps // _SEQUENCE_LENGTH) * _SEQUENCE_LENGTH, np.int32)
     rows[begin:steps] = token_ids
     resets = np.zeros(len(rows), bool)
     resets[0] = from_start
     if record_end is not None:  # the token itself is the start input of the next record
         resets[begin:steps] |= token_ids == record_end
     carry, parts = network.zero_carry(1), []
-    for first in range(0, len(rows), _UNROLL_LENGTH):
-        piece = slice(first, first + _UNROLL_LENGTH)
+    for first in range(0, len(rows), _SEQUENCE_LENGTH):
+        piece = slice(first, first + _SEQUENCE_LENGTH)
         outputs, carry = _outputs(network, rows[piece, None], resets[piece, None], carry)
         parts.append(np.asarray(outputs))
     return np.concatenate(parts)[begin:steps]
@@ -43,7 +43,7 @@ def unit_outputs(
 
 @compiled
 def _outputs(
-    network: Network, token_ids: Int32[Array, "unroll 1"], resets: Bool[Array, "unroll 1"], carry: Carry
-) -> tuple[Float[Array, "unroll units"], Carry]:
+    network: Network, token_ids: Int32[Array, "sequence 1"], resets: Bool[Array, "sequence 1"], carry: Carry
+) -> tuple[Float[Array, "sequence units"], Carry]:
     outputs, carry = network.outputs(token_ids, resets, carry)
     return jnp.concatenate(outputs, axis=-1)[:, 0], carry

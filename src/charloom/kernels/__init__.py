@@ -1,4 +1,4 @@
-"""Kernels: one call runs one layer, or the head, over a whole unroll. Importing them loads JAX."""
+"""Kernels: one call runs one layer, or the head, over a whole sequence. Importing them loads JAX."""
 
 from charloom.machine import set_up_jax
 
@@ -8,14 +8,14 @@ from charloom.kernels.choice import Kernels, kernels_in_use, reference_reason, t
 from charloom.kernels.compiled import compiled, own_settings, require_own_process
 from charloom.kernels.dense import dense
 from charloom.kernels.elman import elman_sequence, elman_step
-from charloom.kernels.generator import WRITER, Generator, LayerWeights, Streams
+from charloom.kernels.generator import SAMPLER_RECORD, Generator, LayerWeights, Streams
 from charloom.kernels.gru import gru_sequence, gru_step
 from charloom.kernels.inputs import Features, LayerInputs, Rows
 from charloom.kernels.lstm import LSTMCarry, lstm_sequence, lstm_step
 from charloom.kernels.native import Activations
 
 __all__ = [
-    "WRITER",
+    "SAMPLER_RECORD",
     "Activations",
     "Features",
     "Generator",

@@ -67,14 +67,14 @@ def runs_natively(
     recurrent_kernel: Float[Array, "hidden gates"],
     cell_activation: CellActivation,
 ) -> bool:
-    """Returns whether the native kernels run a layer. That depends on nothing that a lane's company changes."""
+    """Returns whether the native kernels run a layer. That depends on nothing that a row's company changes."""
     return math.prod(inputs.shape) > 0 and takes_natively(recurrent_kernel, cell_activation, inputs.shape[0])
 
 
 def runs_dense_natively(inputs: Float[Array, "*batch input"], kernel: Float[Array, "input output"]) -> bool:
     """Returns whether the native kernels run a head: one of whole vectors, after more than one step.
 
-    Like `runs_natively` it depends on nothing that a lane's company changes.
+    Like `runs_natively` it depends on nothing that a row's company changes.
     """
     return (
         inputs.ndim == 3
@@ -88,37 +88,37 @@ def runs_dense_natively(inputs: Float[Array, "*batch input"], kernel: Float[Arra
 
 
 def takes_natively(
-    recurrent_kernel: Float[Array, "hidden gates"], cell_activation: CellActivation, steps: int | None = None
+    recurrent_kernel: Float[Array, "hidden gates"], cell_activation: CellActivation, time_steps: int | None = None
 ) -> bool:
     """Returns whether there are native kernels for such a layer, and they are in use."""
     return (
         recurrent_kernel.dtype == jnp.float32
-        and reference_reason(len(recurrent_kernel), cell_activation, steps) is None
+        and reference_reason(len(recurrent_kernel), cell_activation, time_steps) is None
         and _chosen(_choice()).name == "native"
     )
 
 
-def reference_reason(units: int, cell_activation: CellActivation, steps: int | None = None) -> str | None:
+def reference_reason(units: int, cell_activation: CellActivation, time_steps: int | None = None) -> str | None:
     """Returns why a layer runs on the reference even where there are native kernels; None where it does not.
 
     Args:
         units: of the layer.
         cell_activation: of the layer.
-        steps: of an unroll; None where text is written, with weights that stay as they are, and always on the CPU.
+        steps: of a sequence; None where text is written, with weights that stay as they are, and always on the CPU.
     """
     choice = _choice()
     if choice == "reference":
         return _AS_ASKED
     if cell_activation not in _NATIVE_CELLS:
         return f"{cell_activation} cells"
-    if steps is not None and not _computes_on_cpu():
+    if time_steps is not None and not _computes_on_cpu():
         return f"computed on a {jax.default_backend()}"
-    if choice == "native" or steps is None:
+    if choice == "native" or time_steps is None:
         return None
-    if units < _SMALL_UNITS and steps <= _SHORT_STEPS:
-        return "few units and few steps an update"
+    if units < _SMALL_UNITS and time_steps <= _SHORT_STEPS:
+        return "few units and few time steps"
     # One step has nothing to keep packed weights for.
-    return "one step an update" if steps == 1 else None
+    return "one time step" if time_steps == 1 else None
 
 
 def loaded_library() -> ctypes.CDLL:

@@ -11,7 +11,7 @@ def dense(
 ) -> Float[Array, "*batch output"]:
     """Returns inputs · kernel + bias. Differentiable in all three.
 
-    The outputs of an unroll, time first, take the native kernel.
+    The outputs of a sequence, time first, take the native kernel.
     """
     if runs_dense_natively(inputs, kernel):
         rows = native.dense(inputs.reshape(-1, len(kernel)), kernel, bias)

@@ -1,4 +1,4 @@
-"""Elman's network (Keras's SimpleRNN) over a whole unroll, with its gradient by hand, as in `lstm`.
+"""Elman's network (Keras's SimpleRNN) over a whole sequence, with its gradient by hand, as in `lstm`.
 
 Source: Elman, 1990.
 """
@@ -22,17 +22,17 @@ class ElmanResiduals(NamedTuple):
     """What the forward pass keeps for the backward pass."""
 
     recurrent_kernel: Float[Array, "hidden hidden"]
-    start: Float[Array, "lanes hidden"]
-    resets: Bool[Array, "time lanes"]
-    hidden: Float[Array, "time lanes hidden"]
+    start: Float[Array, "batch hidden"]
+    resets: Bool[Array, "time batch"]
+    hidden: Float[Array, "time batch hidden"]
 
 
 def elman_step(
-    projected: Float[Array, "lanes hidden"],
+    projected: Float[Array, "batch hidden"],
     recurrent_kernel: Float[Array, "hidden hidden"],
-    carry: Float[Array, "lanes hidden"],
+    carry: Float[Array, "batch hidden"],
     cell_activation: CellActivation = "tanh",
-) -> Float[Array, "lanes hidden"]:
+) -> Float[Array, "batch hidden"]:
     """Returns the carry after one step, which is the step's output: h' = tanh(p + h U).
 
     Args:
@@ -47,17 +47,17 @@ def elman_step(
 def elman_sequence(
     inputs: LayerInputs,
     recurrent_kernel: Float[Array, "hidden hidden"],
-    carry: Float[Array, "lanes hidden"],
-    resets: Bool[Array, "time lanes"],
+    carry: Float[Array, "batch hidden"],
+    resets: Bool[Array, "time batch"],
     cell_activation: CellActivation = "tanh",
-) -> tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]]:
+) -> tuple[Float[Array, "time batch hidden"], Float[Array, "batch hidden"]]:
     """Returns the outputs of all steps and the last carry.
 
     Args:
         inputs: what the layer reads, time first.
         recurrent_kernel: the kernel of the recurrent product.
         carry: the state before the first step.
-        resets: where True, the lane's state is zero before the step.
+        resets: where True, the row's state is zero before the step.
         cell_activation: see `elman_step`.
 
     Differentiable in the first three.
@@ -70,15 +70,15 @@ def elman_sequence(
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _reference(
-    projected: Float[Array, "time lanes hidden"],
+    projected: Float[Array, "time batch hidden"],
     recurrent_kernel: Float[Array, "hidden hidden"],
-    carry: Float[Array, "lanes hidden"],
-    resets: Bool[Array, "time lanes"],
+    carry: Float[Array, "batch hidden"],
+    resets: Bool[Array, "time batch"],
     cell_activation: CellActivation,
-) -> tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]]:
+) -> tuple[Float[Array, "time batch hidden"], Float[Array, "batch hidden"]]:
     def step(
-        carry: Float[Array, "lanes hidden"], inputs: tuple[Float[Array, "lanes hidden"], Bool[Array, " lanes"]]
-    ) -> tuple[Float[Array, "lanes hidden"], Float[Array, "lanes hidden"]]:
+        carry: Float[Array, "batch hidden"], inputs: tuple[Float[Array, "batch hidden"], Bool[Array, " batch"]]
+    ) -> tuple[Float[Array, "batch hidden"], Float[Array, "batch hidden"]]:
         projected, resets = inputs
         carry = elman_step(projected, recurrent_kernel, zeroed(carry, resets), cell_activation)
         return carry, carry
@@ -88,12 +88,12 @@ def _reference(
 
 
 def elman_forward(
-    projected: Float[Array, "time lanes hidden"],
+    projected: Float[Array, "time batch hidden"],
     recurrent_kernel: Float[Array, "hidden hidden"],
-    carry: Float[Array, "lanes hidden"],
-    resets: Bool[Array, "time lanes"],
+    carry: Float[Array, "batch hidden"],
+    resets: Bool[Array, "time batch"],
     cell_activation: CellActivation,
-) -> tuple[tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]], ElmanResiduals]:
+) -> tuple[tuple[Float[Array, "time batch hidden"], Float[Array, "batch hidden"]], ElmanResiduals]:
     """Returns `elman_sequence` of projected inputs, on the reference, and what `elman_backward` needs."""
     hidden, last = _reference(projected, recurrent_kernel, carry, resets, cell_activation)
     return (hidden, last), ElmanResiduals(recurrent_kernel, carry, resets, hidden)
@@ -102,8 +102,8 @@ def elman_forward(
 def elman_backward(
     cell_activation: CellActivation,
     residuals: ElmanResiduals,
-    cotangents: tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]],
-) -> tuple[Float[Array, "time lanes hidden"], Float[Array, "hidden hidden"], Float[Array, "lanes hidden"], None]:
+    cotangents: tuple[Float[Array, "time batch hidden"], Float[Array, "batch hidden"]],
+) -> tuple[Float[Array, "time batch hidden"], Float[Array, "hidden hidden"], Float[Array, "batch hidden"], None]:
     """Returns the cotangents of the differentiable arguments of `elman_forward`."""
     recurrent_kernel, start, resets, hidden = residuals
     hidden_cotangents, last_cotangent = cotangents
@@ -112,8 +112,8 @@ def elman_backward(
     backward = CELL_ACTIVATIONS[cell_activation].backward
 
     def step(
-        d_carry: Float[Array, "lanes hidden"], inputs: tuple[Array, Array, Array]
-    ) -> tuple[Float[Array, "lanes hidden"], Float[Array, "lanes hidden"]]:
+        d_carry: Float[Array, "batch hidden"], inputs: tuple[Array, Array, Array]
+    ) -> tuple[Float[Array, "batch hidden"], Float[Array, "batch hidden"]]:
         hidden_cotangent, resets, hidden = inputs
         d_projected = backward(hidden, d_carry + hidden_cotangent)
         return zeroed(d_projected @ transposed, resets), d_projected

@@ -42,7 +42,7 @@ class Streams(NamedTuple):
     logits: Float32[np.ndarray, "streams vocab"]
 
 
-WRITER = np.dtype(
+SAMPLER_RECORD = np.dtype(
     [
         ("seed", np.uint32, 2),
         ("stream", np.uint32),
@@ -176,11 +176,11 @@ class Generator:
         Args:
             streams: between two characters; also all from some place on.
             rows: of the table, in C order, to be read; where below zero a token is written, put in its place, and read.
-            writers: as of `WRITER`; None where nothing is written. They stay as they are.
+            writers: as of `SAMPLER_RECORD`; None where nothing is written. They stay as they are.
 
         Raises:
             MemoryError: there is not enough for so many. What `streams` and `rows` hold is then lost.
-            ValueError: an array is not as it should be, a row not of the table, or a writer not one of `WRITER`.
+            ValueError: an array is not as it should be, a row not of the table, or a rule not one `SAMPLER_RECORD`.
         """
         count, steps = rows.shape
         require_array("rows", rows, (count, steps), np.int32)
@@ -188,7 +188,7 @@ class Generator:
         if not rows.flags.c_contiguous or not rows.flags.writeable:
             raise ValueError("rows are to be in C order, and to be written to")
         if writers is not None:
-            require_array("writers", writers, (count,), WRITER)
+            require_array("writers", writers, (count,), SAMPLER_RECORD)
             if not writers.flags.c_contiguous:
                 raise ValueError("writers are to be in C order")
         arrays = _Streams(count, room, *(array.ctypes.data for array in streams))

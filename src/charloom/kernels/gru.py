@@ -1,4 +1,4 @@
-"""The GRU over a whole unroll, with its gradient by hand, as in `lstm`.
+"""The GRU over a whole sequence, with its gradient by hand, as in `lstm`.
 
 Gates stand in the order update, reset, candidate, as in Keras. The reset gate acts on the recurrent product
 (Keras's reset_after, cuDNN), which therefore has a bias of its own.
@@ -29,20 +29,20 @@ class _Gates(NamedTuple):
 
 class _Residuals(NamedTuple):
     recurrent_kernel: Float[Array, "hidden gates"]
-    start: Float[Array, "lanes hidden"]
-    resets: Bool[Array, "time lanes"]
-    hidden: Float[Array, "time lanes hidden"]
+    start: Float[Array, "batch hidden"]
+    resets: Bool[Array, "time batch"]
+    hidden: Float[Array, "time batch hidden"]
     gates: _Gates  # each with time as its first axis
 
 
 def gru_step(
-    projected: Float[Array, "lanes gates"],
+    projected: Float[Array, "batch gates"],
     recurrent_kernel: Float[Array, "hidden gates"],
     recurrent_bias: Float[Array, " gates"],
-    carry: Float[Array, "lanes hidden"],
+    carry: Float[Array, "batch hidden"],
     gate_activation: GateActivation = "sigmoid",
     cell_activation: CellActivation = "tanh",
-) -> Float[Array, "lanes hidden"]:
+) -> Float[Array, "batch hidden"]:
     """Returns the carry after one step, which is the step's output.
 
         z, r = sigmoid(p + h U + d)   n = tanh(p + r (h U + d))   h' = z h + (1 - z) n
@@ -62,11 +62,11 @@ def gru_sequence(
     inputs: LayerInputs,
     recurrent_kernel: Float[Array, "hidden gates"],
     recurrent_bias: Float[Array, " gates"],
-    carry: Float[Array, "lanes hidden"],
-    resets: Bool[Array, "time lanes"],
+    carry: Float[Array, "batch hidden"],
+    resets: Bool[Array, "time batch"],
     gate_activation: GateActivation = "sigmoid",
     cell_activation: CellActivation = "tanh",
-) -> tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]]:
+) -> tuple[Float[Array, "time batch hidden"], Float[Array, "batch hidden"]]:
     """Returns the outputs of all steps and the last carry.
 
     Args:
@@ -74,7 +74,7 @@ def gru_sequence(
         recurrent_kernel: the kernel of the recurrent product.
         recurrent_bias: added to the recurrent product.
         carry: the state before the first step.
-        resets: where True, the lane's state is zero before the step.
+        resets: where True, the row's state is zero before the step.
         gate_activation: see `gru_step`.
         cell_activation: see `gru_step`.
 
@@ -90,29 +90,29 @@ def gru_sequence(
 
 @partial(jax.custom_vjp, nondiff_argnums=(5, 6))
 def _reference(
-    projected: Float[Array, "time lanes gates"],
+    projected: Float[Array, "time batch gates"],
     recurrent_kernel: Float[Array, "hidden gates"],
     recurrent_bias: Float[Array, " gates"],
-    carry: Float[Array, "lanes hidden"],
-    resets: Bool[Array, "time lanes"],
+    carry: Float[Array, "batch hidden"],
+    resets: Bool[Array, "time batch"],
     gate_activation: GateActivation,
     cell_activation: CellActivation,
-) -> tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]]:
+) -> tuple[Float[Array, "time batch hidden"], Float[Array, "batch hidden"]]:
     return _forward(projected, recurrent_kernel, recurrent_bias, carry, resets, gate_activation, cell_activation)[0]
 
 
 def _forward(
-    projected: Float[Array, "time lanes gates"],
+    projected: Float[Array, "time batch gates"],
     recurrent_kernel: Float[Array, "hidden gates"],
     recurrent_bias: Float[Array, " gates"],
-    carry: Float[Array, "lanes hidden"],
-    resets: Bool[Array, "time lanes"],
+    carry: Float[Array, "batch hidden"],
+    resets: Bool[Array, "time batch"],
     gate_activation: GateActivation,
     cell_activation: CellActivation,
-) -> tuple[tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]], _Residuals]:
+) -> tuple[tuple[Float[Array, "time batch hidden"], Float[Array, "batch hidden"]], _Residuals]:
     def step(
-        carry: Float[Array, "lanes hidden"], inputs: tuple[Float[Array, "lanes gates"], Bool[Array, " lanes"]]
-    ) -> tuple[Float[Array, "lanes hidden"], tuple[Float[Array, "lanes hidden"], _Gates]]:
+        carry: Float[Array, "batch hidden"], inputs: tuple[Float[Array, "batch gates"], Bool[Array, " batch"]]
+    ) -> tuple[Float[Array, "batch hidden"], tuple[Float[Array, "batch hidden"], _Gates]]:
         projected, resets = inputs
         carry, gates = _step(
             projected, recurrent_kernel, recurrent_bias, zeroed(carry, resets), gate_activation, cell_activation
@@ -127,12 +127,12 @@ def _backward(
     gate_activation: GateActivation,
     cell_activation: CellActivation,
     residuals: _Residuals,
-    cotangents: tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]],
+    cotangents: tuple[Float[Array, "time batch hidden"], Float[Array, "batch hidden"]],
 ) -> tuple[
-    Float[Array, "time lanes gates"],
+    Float[Array, "time batch gates"],
     Float[Array, "hidden gates"],
     Float[Array, " gates"],
-    Float[Array, "lanes hidden"],
+    Float[Array, "batch hidden"],
     None,
 ]:
     recurrent_kernel, start, resets, hidden, gates = residuals
@@ -143,8 +143,8 @@ def _backward(
     cell_backward = CELL_ACTIVATIONS[cell_activation].backward
 
     def step(
-        d_carry: Float[Array, "lanes hidden"], inputs: tuple[Array, Array, Array, _Gates]
-    ) -> tuple[Float[Array, "lanes hidden"], tuple[Float[Array, "lanes gates"], Float[Array, "lanes gates"]]]:
+        d_carry: Float[Array, "batch hidden"], inputs: tuple[Array, Array, Array, _Gates]
+    ) -> tuple[Float[Array, "batch hidden"], tuple[Float[Array, "batch gates"], Float[Array, "batch gates"]]]:
         hidden_cotangent, resets, previous, gate = inputs
         d_hidden = d_carry + hidden_cotangent
         d_candidate = cell_backward(gate.candidate, d_hidden * (1 - gate.update))
@@ -166,13 +166,13 @@ _reference.defvjp(_forward, _backward)
 
 
 def _step(
-    projected: Float[Array, "lanes gates"],
+    projected: Float[Array, "batch gates"],
     recurrent_kernel: Float[Array, "hidden gates"],
     recurrent_bias: Float[Array, " gates"],
-    carry: Float[Array, "lanes hidden"],
+    carry: Float[Array, "batch hidden"],
     gate_activation: GateActivation,
     cell_activation: CellActivation,
-) -> tuple[Float[Array, "lanes hidden"], _Gates]:
+) -> tuple[Float[Array, "batch hidden"], _Gates]:
     gate = GATE_ACTIVATIONS[gate_activation].apply
     update_in, reset_in, candidate_in = jnp.split(projected, 3, axis=-1)
     update, reset, remembered = jnp.split(carry @ recurrent_kernel + recurrent_bias, 3, axis=-1)

@@ -11,22 +11,22 @@ class Features(NamedTuple):
     """Inputs that a kernel projects.
 
     Attributes:
-        values: of a whole unroll, such as the outputs of the layer below.
+        values: of a whole sequence, such as the outputs of the layer below.
         kernel: of the input product.
         bias: added to it.
     """
 
-    values: Float[Array, "time lanes features"]
+    values: Float[Array, "time batch features"]
     kernel: Float[Array, "features gates"]
     bias: Float[Array, " gates"]
 
-    def projected(self) -> Float[Array, "time lanes gates"]:
+    def projected(self) -> Float[Array, "time batch gates"]:
         """Returns the inputs after the kernel and the bias."""
         return self.values @ self.kernel + self.bias
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Steps and lanes."""
+        """Steps and rows."""
         return self.values.shape[:2]
 
 
@@ -38,27 +38,27 @@ class Rows(NamedTuple):
         table: what each choice comes to after the kernel and the bias.
     """
 
-    ids: Int32[Array, "time lanes"]
+    ids: Int32[Array, "time batch"]
     table: Float[Array, "rows gates"]
 
-    def projected(self) -> Float[Array, "time lanes gates"]:
+    def projected(self) -> Float[Array, "time batch gates"]:
         """Returns the chosen rows."""
         return self.taken() if jax.default_backend() == "cpu" else self.multiplied()
 
-    def taken(self) -> Float[Array, "time lanes gates"]:
+    def taken(self) -> Float[Array, "time batch gates"]:
         """Returns the chosen rows by their ids, which is fastest on a CPU."""
         # Clipping is the mode that costs nothing to check.
         return jnp.take(self.table, self.ids, axis=0, mode="clip")
 
-    def multiplied(self) -> Float[Array, "time lanes gates"]:
+    def multiplied(self) -> Float[Array, "time batch gates"]:
         """Returns the chosen rows by a product, whose gradient an accelerator sums in the same order each time."""
         return jax.nn.one_hot(self.ids, len(self.table), dtype=self.table.dtype) @ self.table
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Steps and lanes."""
+        """Steps and rows."""
         return self.ids.shape
 
 
-# Still to be projected: the projections of an unroll would be the largest array of an update.
+# Still to be projected: the projections of a sequence would be the largest array of an update.
 LayerInputs = Features | Rows

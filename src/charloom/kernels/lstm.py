@@ -1,8 +1,8 @@
-"""The LSTM over a whole unroll, with its gradient by hand.
+"""The LSTM over a whole sequence, with its gradient by hand.
 
 Differentiating `lax.scan` adds up the recurrent weights' gradient step by step. Here the backward
 scan only carries the state's gradient and keeps each step's pre-activation gradient; one product over all
-steps and lanes then gives the weights' gradient, several times faster on a CPU.
+steps and rows then gives the weights' gradient, several times faster on a CPU.
 
 Gates stand in the order input, forget, candidate, output, as in Keras.
 Source: Hochreiter and Schmidhuber, 1997; forget gate: Gers, Schmidhuber and Cummins, 2000.
@@ -24,17 +24,17 @@ from charloom.settings import CellActivation, GateActivation
 
 
 class LSTMCarry(NamedTuple):
-    """What an LSTM layer carries from step to step, a row for each lane."""
+    """What an LSTM layer carries from step to step, a row for each row."""
 
-    hidden: Float[Array, "lanes hidden"]
-    cell: Float[Array, "lanes hidden"]
+    hidden: Float[Array, "batch hidden"]
+    cell: Float[Array, "batch hidden"]
 
 
 class _Gates(NamedTuple):
-    input: Float[Array, "lanes hidden"]
-    forget: Float[Array, "lanes hidden"]
-    candidate: Float[Array, "lanes hidden"]
-    output: Float[Array, "lanes hidden"]
+    input: Float[Array, "batch hidden"]
+    forget: Float[Array, "batch hidden"]
+    candidate: Float[Array, "batch hidden"]
+    output: Float[Array, "batch hidden"]
 
 
 class LSTMResiduals(NamedTuple):
@@ -42,14 +42,14 @@ class LSTMResiduals(NamedTuple):
 
     recurrent_kernel: Float[Array, "hidden gates"]
     start: LSTMCarry
-    resets: Bool[Array, "time lanes"]
-    hidden: Float[Array, "time lanes hidden"]
-    cell: Float[Array, "time lanes hidden"]
+    resets: Bool[Array, "time batch"]
+    hidden: Float[Array, "time batch hidden"]
+    cell: Float[Array, "time batch hidden"]
     gates: _Gates  # each with time as its first axis
 
 
 def lstm_step(
-    projected: Float[Array, "lanes gates"],
+    projected: Float[Array, "batch gates"],
     recurrent_kernel: Float[Array, "hidden gates"],
     carry: LSTMCarry,
     gate_activation: GateActivation = "sigmoid",
@@ -73,17 +73,17 @@ def lstm_sequence(
     inputs: LayerInputs,
     recurrent_kernel: Float[Array, "hidden gates"],
     carry: LSTMCarry,
-    resets: Bool[Array, "time lanes"],
+    resets: Bool[Array, "time batch"],
     gate_activation: GateActivation = "sigmoid",
     cell_activation: CellActivation = "tanh",
-) -> tuple[Float[Array, "time lanes hidden"], LSTMCarry]:
+) -> tuple[Float[Array, "time batch hidden"], LSTMCarry]:
     """Returns the outputs of all steps and the last carry.
 
     Args:
         inputs: what the layer reads, time first.
         recurrent_kernel: the kernel of the recurrent product.
         carry: the state before the first step.
-        resets: where True, the lane's state is zero before the step.
+        resets: where True, the row's state is zero before the step.
         gate_activation: see `lstm_step`.
         cell_activation: see `lstm_step`.
 
@@ -98,16 +98,16 @@ def lstm_sequence(
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def _reference(
-    projected: Float[Array, "time lanes gates"],
+    projected: Float[Array, "time batch gates"],
     recurrent_kernel: Float[Array, "hidden gates"],
     carry: LSTMCarry,
-    resets: Bool[Array, "time lanes"],
+    resets: Bool[Array, "time batch"],
     gate_activation: GateActivation,
     cell_activation: CellActivation,
-) -> tuple[Float[Array, "time lanes hidden"], LSTMCarry]:
+) -> tuple[Float[Array, "time batch hidden"], LSTMCarry]:
     def step(
-        carry: LSTMCarry, inputs: tuple[Float[Array, "lanes gates"], Bool[Array, " lanes"]]
-    ) -> tuple[LSTMCarry, Float[Array, "lanes hidden"]]:
+        carry: LSTMCarry, inputs: tuple[Float[Array, "batch gates"], Bool[Array, " batch"]]
+    ) -> tuple[LSTMCarry, Float[Array, "batch hidden"]]:
         projected, resets = inputs
         carry = lstm_step(projected, recurrent_kernel, _reset(carry, resets), gate_activation, cell_activation)
         return carry, carry.hidden
@@ -117,17 +117,17 @@ def _reference(
 
 
 def lstm_forward(
-    projected: Float[Array, "time lanes gates"],
+    projected: Float[Array, "time batch gates"],
     recurrent_kernel: Float[Array, "hidden gates"],
     carry: LSTMCarry,
-    resets: Bool[Array, "time lanes"],
+    resets: Bool[Array, "time batch"],
     gate_activation: GateActivation,
     cell_activation: CellActivation,
-) -> tuple[tuple[Float[Array, "time lanes hidden"], LSTMCarry], LSTMResiduals]:
+) -> tuple[tuple[Float[Array, "time batch hidden"], LSTMCarry], LSTMResiduals]:
     """Returns `lstm_sequence` of projected inputs, on the reference, and what `lstm_backward` needs."""
 
     def step(
-        carry: LSTMCarry, inputs: tuple[Float[Array, "lanes gates"], Bool[Array, " lanes"]]
+        carry: LSTMCarry, inputs: tuple[Float[Array, "batch gates"], Bool[Array, " batch"]]
     ) -> tuple[LSTMCarry, tuple[LSTMCarry, _Gates]]:
         projected, resets = inputs
         carry, gates = _step(projected, recurrent_kernel, _reset(carry, resets), gate_activation, cell_activation)
@@ -142,8 +142,8 @@ def lstm_backward(
     gate_activation: GateActivation,
     cell_activation: CellActivation,
     residuals: LSTMResiduals,
-    cotangents: tuple[Float[Array, "time lanes hidden"], LSTMCarry],
-) -> tuple[Float[Array, "time lanes gates"], Float[Array, "hidden gates"], LSTMCarry, None]:
+    cotangents: tuple[Float[Array, "time batch hidden"], LSTMCarry],
+) -> tuple[Float[Array, "time batch gates"], Float[Array, "hidden gates"], LSTMCarry, None]:
     """Returns the cotangents of the differentiable arguments of `lstm_forward`."""
     recurrent_kernel, start, resets, hidden, cell, gates = residuals
     hidden_cotangents, last_cotangent = cotangents
@@ -160,7 +160,7 @@ def lstm_backward(
 
     def step(
         carry: LSTMCarry, inputs: tuple[Array, Array, Array, Array, _Gates]
-    ) -> tuple[LSTMCarry, Float[Array, "lanes gates"]]:
+    ) -> tuple[LSTMCarry, Float[Array, "batch gates"]]:
         hidden_cotangent, resets, cell, previous_cell, gate = inputs
         d_hidden = carry.hidden + hidden_cotangent
         squashed = squash(cell)
@@ -188,7 +188,7 @@ _reference.defvjp(lstm_forward, lstm_backward)
 
 
 def _step(
-    projected: Float[Array, "lanes gates"],
+    projected: Float[Array, "batch gates"],
     recurrent_kernel: Float[Array, "hidden gates"],
     carry: LSTMCarry,
     gate_activation: GateActivation,
@@ -201,5 +201,5 @@ def _step(
     return LSTMCarry(gates.output * squash(cell), cell), gates
 
 
-def _reset(carry: LSTMCarry, resets: Bool[Array, "*lanes"]) -> LSTMCarry:
+def _reset(carry: LSTMCarry, resets: Bool[Array, "*batch"]) -> LSTMCarry:
     return LSTMCarry(*(zeroed(state, resets) for state in carry))

@@ -1,4 +1,4 @@
-"""The native kernels through JAX: whole unrolls, and heads after them, in C++, by the rules of the reference."""
+"""The native kernels through JAX: whole sequences, and heads after them, in C++, by the rules of the reference."""
 
 import math
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ from charloom.kernels.inputs import Features, LayerInputs, Rows
 from charloom.kernels.operations import require_array
 from charloom.settings import CellActivation, GateActivation
 
-_State = Float[Array, "lanes hidden"]
-_Outputs = Float[Array, "time lanes hidden"]
-_Resets = Bool[Array, "time lanes"]
+_State = Float[Array, "batch hidden"]
+_Outputs = Float[Array, "time batch hidden"]
+_Resets = Bool[Array, "time batch"]
 
 
 class Activations(NamedTuple):
@@ -62,8 +62,8 @@ class _Layer(NamedTuple):
     The kernels know one kind of input: rows of a table, and beside them features and their kernel.
     """
 
-    rows: Int32[Array, "time lanes"]
-    features: Float[Array, "time lanes features"]
+    rows: Int32[Array, "time batch"]
+    features: Float[Array, "time batch features"]
     kernel: Float[Array, "features gates"]
     recurrent_kernel: Float[Array, "hidden gates"]
     start: _State

@@ -22,10 +22,10 @@ def scan_steps(
 ) -> tuple[Carry, Any]:
     """Returns the last carry and the stacked outputs of `step` over the inputs' first axis, which is time."""
     time, *elements = jax.tree.leaves(inputs)[0].shape
-    unroll = time <= _UNROLLED_STEPS and math.prod(elements) <= _UNROLLED_ELEMENTS
-    return lax.scan(step, carry, inputs, reverse=reverse, unroll=unroll)
+    is_short = time <= _UNROLLED_STEPS and math.prod(elements) <= _UNROLLED_ELEMENTS
+    return lax.scan(step, carry, inputs, reverse=reverse, unroll=is_short)
 
 
-def zeroed(state: Float[Array, "*lanes hidden"], resets: Bool[Array, "*lanes"]) -> Float[Array, "*lanes hidden"]:
-    """Returns `state` with zeros in the marked lanes, also where it had become NaN."""
+def zeroed(state: Float[Array, "*batch hidden"], resets: Bool[Array, "*batch"]) -> Float[Array, "*batch hidden"]:
+    """Returns `state` with zeros in the marked rows, also where it had become NaN."""
     return jnp.where(resets[..., None], 0, state)

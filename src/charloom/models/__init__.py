@@ -3,7 +3,7 @@
 from charloom.models.cells import CELLS, Cell, ElmanCell, GRUCell, LSTMCell
 from charloom.models.initializers import glorot_uniform, orthogonal, uniform, zeros
 from charloom.models.network import Dense, LogitsHead, Network, ProbabilitiesHead
-from charloom.models.objective import Totals, cross_entropy, unroll_totals
+from charloom.models.objective import Totals, cross_entropy, sequence_totals
 from charloom.models.sequence_model import Carry, DropoutMasks, SequenceModel, draw_dropout_masks
 from charloom.models.tensors import named_tensors, restored
 
@@ -27,7 +27,7 @@ __all__ = [
     "named_tensors",
     "orthogonal",
     "restored",
+    "sequence_totals",
     "uniform",
-    "unroll_totals",
     "zeros",
 ]

@@ -70,13 +70,13 @@ class Cell(eqx.Module):
         return {"bias": zeros(cls.parts * hidden)}
 
     @abstractmethod
-    def step(self, projected: Float[Array, "lanes gates"], carry: Any) -> tuple[Float[Array, "lanes hidden"], Any]:
+    def step(self, projected: Float[Array, "batch gates"], carry: Any) -> tuple[Float[Array, "batch hidden"], Any]:
         """Returns the output and the carry after one step on an already projected input."""
 
     @abstractmethod
     def sequence(
-        self, inputs: LayerInputs, carry: Any, resets: Bool[Array, "time lanes"]
-    ) -> tuple[Float[Array, "time lanes hidden"], Any]:
+        self, inputs: LayerInputs, carry: Any, resets: Bool[Array, "time batch"]
+    ) -> tuple[Float[Array, "time batch hidden"], Any]:
         """Returns the outputs of all steps and the last carry; the state is zeroed before marked steps."""
 
     @property
@@ -84,15 +84,15 @@ class Cell(eqx.Module):
         """How many units the layer has."""
         return self.recurrent_kernel.shape[0]
 
-    def zero_carry(self, lanes: int) -> Any:
-        """Returns the state before a text begins, a row of zeros for each lane."""
-        return jnp.zeros((lanes, self.hidden), self.bias.dtype)
+    def zero_carry(self, batch_size: int) -> Any:
+        """Returns the state before a text begins, a row of zeros for each row."""
+        return jnp.zeros((batch_size, self.hidden), self.bias.dtype)
 
     def project(self, inputs: Float[Array, "*batch input"]) -> Float[Array, "*batch gates"]:
         """Returns `inputs` after the input kernel and the bias."""
         return inputs @ self.kernel + self.bias
 
-    def features(self, values: Float[Array, "time lanes input"]) -> Features:
+    def features(self, values: Float[Array, "time batch input"]) -> Features:
         """Returns `values` as `sequence` reads them."""
         return Features(values, self.kernel, self.bias)
 
@@ -110,19 +110,19 @@ class LSTMCell(Cell):
     def initial_biases(cls, hidden: int) -> dict[str, Float[Array, " gates"]]:
         return {"bias": jnp.asarray(np.repeat(np.array([0, 1, 0, 0], np.float32), hidden))}
 
-    def zero_carry(self, lanes: int) -> LSTMCarry:
+    def zero_carry(self, batch_size: int) -> LSTMCarry:
         # Two arrays, not one twice: a donated buffer may be handed over only once.
-        return LSTMCarry(super().zero_carry(lanes), super().zero_carry(lanes))
+        return LSTMCarry(super().zero_carry(batch_size), super().zero_carry(batch_size))
 
     def step(
-        self, projected: Float[Array, "lanes gates"], carry: LSTMCarry
-    ) -> tuple[Float[Array, "lanes hidden"], LSTMCarry]:
+        self, projected: Float[Array, "batch gates"], carry: LSTMCarry
+    ) -> tuple[Float[Array, "batch hidden"], LSTMCarry]:
         carry = lstm_step(projected, self.recurrent_kernel, carry, self.gate_activation, self.cell_activation)
         return carry.hidden, carry
 
     def sequence(
-        self, inputs: LayerInputs, carry: LSTMCarry, resets: Bool[Array, "time lanes"]
-    ) -> tuple[Float[Array, "time lanes hidden"], LSTMCarry]:
+        self, inputs: LayerInputs, carry: LSTMCarry, resets: Bool[Array, "time batch"]
+    ) -> tuple[Float[Array, "time batch hidden"], LSTMCarry]:
         activations = self.gate_activation, self.cell_activation
         return lstm_sequence(inputs, self.recurrent_kernel, carry, resets, *activations)
 
@@ -143,8 +143,8 @@ class GRUCell(Cell):
         return {name: zeros(3 * hidden) for name in ("bias", "recurrent_bias")}
 
     def step(
-        self, projected: Float[Array, "lanes gates"], carry: Float[Array, "lanes hidden"]
-    ) -> tuple[Float[Array, "lanes hidden"], Float[Array, "lanes hidden"]]:
+        self, projected: Float[Array, "batch gates"], carry: Float[Array, "batch hidden"]
+    ) -> tuple[Float[Array, "batch hidden"], Float[Array, "batch hidden"]]:
         activations = self.gate_activation, self.cell_activation
         carry = gru_step(projected, self.recurrent_kernel, self.recurrent_bias, carry, *activations)
         return carry, carry
@@ -152,9 +152,9 @@ class GRUCell(Cell):
     def sequence(
         self,
         inputs: LayerInputs,
-        carry: Float[Array, "lanes hidden"],
-        resets: Bool[Array, "time lanes"],
-    ) -> tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]]:
+        carry: Float[Array, "batch hidden"],
+        resets: Bool[Array, "time batch"],
+    ) -> tuple[Float[Array, "time batch hidden"], Float[Array, "batch hidden"]]:
         activations = self.gate_activation, self.cell_activation
         return gru_sequence(inputs, self.recurrent_kernel, self.recurrent_bias, carry, resets, *activations)
 
@@ -165,17 +165,17 @@ class ElmanCell(Cell):
     parts = 1
 
     def step(
-        self, projected: Float[Array, "lanes gates"], carry: Float[Array, "lanes hidden"]
-    ) -> tuple[Float[Array, "lanes hidden"], Float[Array, "lanes hidden"]]:
+        self, projected: Float[Array, "batch gates"], carry: Float[Array, "batch hidden"]
+    ) -> tuple[Float[Array, "batch hidden"], Float[Array, "batch hidden"]]:
         carry = elman_step(projected, self.recurrent_kernel, carry, self.cell_activation)
         return carry, carry
 
     def sequence(
         self,
         inputs: LayerInputs,
-        carry: Float[Array, "lanes hidden"],
-        resets: Bool[Array, "time lanes"],
-    ) -> tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]]:
+        carry: Float[Array, "batch hidden"],
+        resets: Bool[Array, "time batch"],
+    ) -> tuple[Float[Array, "time batch hidden"], Float[Array, "batch hidden"]]:
         return elman_sequence(inputs, self.recurrent_kernel, carry, resets, self.cell_activation)
 
 

@@ -105,9 +105,9 @@ class Network(SequenceModel):
     def layer_sizes(self) -> tuple[int, ...]:
         return tuple(cell.hidden for cell in self.cells)
 
-    def zero_carry(self, lanes: int) -> Carry:
+    def zero_carry(self, batch_size: int) -> Carry:
         require_own_process()
-        return tuple(cell.zero_carry(lanes) for cell in self.cells)
+        return tuple(cell.zero_carry(batch_size) for cell in self.cells)
 
     @property
     def start_row(self) -> int:
@@ -130,23 +130,23 @@ class Network(SequenceModel):
 
     def __call__(
         self,
-        token_ids: Int32[Array, "time lanes"],
-        resets: Bool[Array, "time lanes"],
+        token_ids: Int32[Array, "time batch"],
+        resets: Bool[Array, "time batch"],
         carry: Carry,
         dropout_masks: DropoutMasks = None,
         *,
         last_only: bool = False,
-    ) -> tuple[Float[Array, "predicted lanes vocab"], Carry]:
+    ) -> tuple[Float[Array, "predicted batch vocab"], Carry]:
         outputs, last = self.outputs(token_ids, resets, carry, dropout_masks)
         return self.head(outputs[-1][-1:] if last_only else outputs[-1]), last
 
     def outputs(
         self,
-        token_ids: Int32[Array, "time lanes"],
-        resets: Bool[Array, "time lanes"],
+        token_ids: Int32[Array, "time batch"],
+        resets: Bool[Array, "time batch"],
         carry: Carry,
         dropout_masks: DropoutMasks = None,
-    ) -> tuple[tuple[Float[Array, "time lanes hidden"], ...], Carry]:
+    ) -> tuple[tuple[Float[Array, "time batch hidden"], ...], Carry]:
         """Returns each layer's outputs after each step, and the last carry."""
         rows = jnp.where(resets, self.start_row, token_ids)
         if self.inputs == "scalar":
@@ -172,7 +172,7 @@ class Network(SequenceModel):
         """
 
         def thinned(kernel: Float[Array, "hidden gates"], key: Key[Array, ""]) -> Float[Array, "hidden gates"]:
-            # A byte decides on a weight: to draw whole numbers would take as long as a third of an update.
+            # A byte decides on a weight: to draw whole numbers would take as long as a third of a step.
             dropped = jax.random.bits(key, kernel.shape, jnp.uint8) < of_256
             return jnp.where(dropped, 0, kernel * (256 / (256 - of_256)))
 
@@ -189,8 +189,8 @@ class Network(SequenceModel):
         return jnp.where(rows < self.vocab_size, rows / self.vocab_size, 0)[..., None]
 
     def step(
-        self, table: Float[Array, "rows gates"], rows: Int32[Array, " lanes"], carry: Carry
-    ) -> tuple[Float[Array, "lanes vocab"], Carry]:
+        self, table: Float[Array, "rows gates"], rows: Int32[Array, " batch"], carry: Carry
+    ) -> tuple[Float[Array, "batch vocab"], Carry]:
         """Returns the logits and the carry after one step, whose inputs are `rows` of the `projection_table`."""
         projected = table[rows]
         last = []

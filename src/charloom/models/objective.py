@@ -33,12 +33,12 @@ def _are_most_likely(logits: Float[Array, "*batch vocab"], targets: Int32[Array,
     return jnp.sum(ahead, axis=-1, dtype=logits.dtype) == 0
 
 
-def unroll_totals(
-    logits: Float[Array, "predicted lanes vocab"],
-    token_ids: Int32[Array, "time_plus_1 lanes"],
-    scored: Bool[Array, "time lanes"],
+def sequence_totals(
+    logits: Float[Array, "predicted batch vocab"],
+    token_ids: Int32[Array, "time_plus_1 batch"],
+    scored: Bool[Array, "time batch"],
 ) -> Totals:
-    """Returns the totals of an unroll, whose logits may be those of its last steps only."""
+    """Returns the totals of a sequence, whose logits may be those of its last steps only."""
     predicted = logits.shape[0]
     targets, scored = token_ids[-predicted:], scored[-predicted:]
     hits = _are_most_likely(logits, targets)

@@ -8,9 +8,9 @@ import jax
 from jaxtyping import Array, Bool, Float, Int32, Key
 
 Carry = tuple[Any, ...]
-"""The state of a model: each layer's carry, with a row for each lane; empty for a model without state."""
+"""The state of a model: each layer's carry, with a row for each row; empty for a model without state."""
 
-DropoutMasks = tuple[Float[Array, "lanes hidden"], ...] | None
+DropoutMasks = tuple[Float[Array, "batch hidden"], ...] | None
 
 
 class SequenceModel(eqx.Module):
@@ -19,13 +19,13 @@ class SequenceModel(eqx.Module):
     @abstractmethod
     def __call__(
         self,
-        token_ids: Int32[Array, "time lanes"],
-        resets: Bool[Array, "time lanes"],
+        token_ids: Int32[Array, "time batch"],
+        resets: Bool[Array, "time batch"],
         carry: Carry,
         dropout_masks: DropoutMasks = None,
         *,
         last_only: bool = False,
-    ) -> tuple[Float[Array, "predicted lanes vocab"], Carry]:
+    ) -> tuple[Float[Array, "predicted batch vocab"], Carry]:
         """Returns the logits after each step, or after the last one only, and the last carry.
 
         Args:
@@ -38,7 +38,7 @@ class SequenceModel(eqx.Module):
         """
 
     @abstractmethod
-    def zero_carry(self, lanes: int) -> Carry:
+    def zero_carry(self, batch_size: int) -> Carry:
         """Returns the state before a text begins."""
 
     @property
@@ -52,16 +52,16 @@ class SequenceModel(eqx.Module):
         return sum(array.size for array in jax.tree.leaves(self))
 
 
-def draw_dropout_masks(model: SequenceModel, rate: float, lanes: int, key: Key[Array, ""]) -> DropoutMasks:
+def draw_dropout_masks(model: SequenceModel, rate: float, batch_size: int, key: Key[Array, ""]) -> DropoutMasks:
     """Returns a mask for each layer's outputs, 0 with probability `rate` and else 1 / (1 - rate).
 
-    A mask holds for a whole unroll: drawn a step, it would cost a small network as much as its arithmetic.
+    A mask holds for a whole sequence: drawn a step, it would cost a small network as much as its arithmetic.
     Source: Gal and Ghahramani, 2016. None where the rate is 0.
     """
     if rate == 0:
         return None
     keys = jax.random.split(key, len(model.layer_sizes))
     return tuple(
-        jax.random.bernoulli(mask_key, 1 - rate, (lanes, size)) / (1 - rate)
+        jax.random.bernoulli(mask_key, 1 - rate, (batch_size, size)) / (1 - rate)
         for mask_key, size in zip(keys, model.layer_sizes, strict=True)
     )

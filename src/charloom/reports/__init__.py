@@ -4,7 +4,7 @@ from charloom.reports.model_report import model_report
 from charloom.reports.pages import PAGE
 from charloom.reports.study_report import study_report
 from charloom.reports.surprise import MOST_CHARACTERS, surprise_page, too_long
-from charloom.reports.telling_units import TellingUnit, features_of, telling_units
+from charloom.reports.unit_probes import TellingUnit, features_of, unit_probes
 
 __all__ = [
     "MOST_CHARACTERS",
@@ -14,6 +14,6 @@ __all__ = [
     "model_report",
     "study_report",
     "surprise_page",
-    "telling_units",
     "too_long",
+    "unit_probes",
 ]

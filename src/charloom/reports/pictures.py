@@ -67,14 +67,14 @@ def training_curves(history: Sequence[Mapping[str, float | None]]) -> Picture:
         ("training", "train_nats_per_char", _OURS, "--"),
         ("held out", "validation_nats_per_char", _HELD_OUT, "-"),
     ):
-        points = [(one["update"], bits_from_nats(nats)) for one in history if (nats := one[key]) is not None]
-        updates, bits = zip(*points, strict=True) if points else ((), ())
-        axes.plot(updates, bits, style, color=color, marker="o", markersize=3, label=name)
+        points = [(one["step"], bits_from_nats(nats)) for one in history if (nats := one[key]) is not None]
+        steps, bits = zip(*points, strict=True) if points else ((), ())
+        axes.plot(steps, bits, style, color=color, marker="o", markersize=3, label=name)
         if bits:
             sentences.append(
                 f"{name}: from {bits[0]:.3f} to {bits[-1]:.3f} bits per character, at best {min(bits):.3f}."
             )
-    axes.set_xlabel("update")
+    axes.set_xlabel("step")
     axes.set_ylabel("bits per character")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
@@ -126,11 +126,11 @@ def probability_bars(title: str, letters: str, chances: Sequence[float]) -> Pict
     return Picture(_data_uri(svg), words)
 
 
-def framing_diagram(framing: Mapping[str, Any], rows: Sequence[str], targets: Sequence[str]) -> Picture:
-    """Returns how the first updates cut the text: boxes that are read, and in color what is to be predicted."""
-    every = framing["targets"] == "every"
-    shown = min(framing["length"], 12)
-    carried = framing["kind"] in ("StatefulRows", "ReadingLanes")
+def framing_diagram(batching: Mapping[str, Any], rows: Sequence[str], targets: Sequence[str]) -> Picture:
+    """Returns how the first steps cut the text: boxes that are read, and in color what is to be predicted."""
+    every = batching["targets"] == "every"
+    shown = min(batching["length"], 12)
+    carried = batching["kind"] in ("StatefulRows", "ContiguousStreams")
     box, left = 22, 64
     parts = []
     for number, (row, target) in enumerate(zip(rows[:3], targets[:3], strict=True)):
@@ -151,14 +151,10 @@ def framing_diagram(framing: Mapping[str, Any], rows: Sequence[str], targets: Se
     width = left + (shown + 2) * box
     svg = _svg(width, 150, f"<style>{_DIAGRAM_STYLE}</style>{''.join(parts)}")
     words = (
-        f"The first three rows, each of {framing['length']} characters that are read"
-        + (f" (the last {shown} are drawn)" if shown < framing["length"] else "")
+        f"The first three rows, each of {batching['length']} characters that are read"
+        + (f" (the last {shown} are drawn)" if shown < batching["length"] else "")
         + (", with the one to predict under each" if every else ", and the one to predict after them")
-        + (
-            ". The state is carried on from a lane's row to its next."
-            if carried
-            else ". Each row is a text of its own."
-        )
+        + (". The state is carried on from a row's row to its next." if carried else ". Each row is a text of its own.")
     )
     return Picture(_data_uri(svg), words)
 

@@ -13,9 +13,9 @@ _HYPOTHESIS = (
 Figures = Mapping[str, Any]
 
 
-def sentences(name: str, rungs: Mapping[str, Figures]) -> list[str]:
-    """Returns what the figures of the rung `name` say beside the published ones and its neighbors'."""
-    figures = rungs[name]
+def sentences(name: str, experiments: Mapping[str, Figures]) -> list[str]:
+    """Returns what the figures of the experiment `name` say beside the published ones and its neighbors'."""
+    figures = experiments[name]
     said = []
     if "overwritten_state" in figures["variants"]:
         said.append(_overwritten_state(figures["variants"]["overwritten_state"], figures))
@@ -24,8 +24,8 @@ def sentences(name: str, rungs: Mapping[str, Figures]) -> list[str]:
     if "held_out_loss" in figures["published"]:
         said.append(_best_epoch(figures))
     for other in figures["beats"]:
-        if other in rungs:
-            said.append(_beats(name, figures, other, rungs[other]))
+        if other in experiments:
+            said.append(_beats(name, figures, other, experiments[other]))
     return said
 
 
@@ -101,10 +101,10 @@ def _beats(name: str, figures: Figures, other: str, others: Figures) -> str:
     return f"{name} {verdict} {other}: {ours:.3f} bits held out in {times[0]}, against {theirs:.3f} in {times[1]}."
 
 
-def bits_table(rungs: Mapping[str, Figures]) -> list[dict[str, Any]]:
-    """Returns accuracy and bits per byte of the rungs that hold text out, and of their variants; in their order."""
+def bits_table(experiments: Mapping[str, Figures]) -> list[dict[str, Any]]:
+    """Returns accuracy and bits per byte of experiments that hold text out, and of their variants, in order."""
     rows = []
-    for name, figures in rungs.items():
+    for name, figures in experiments.items():
         named = {name: figures} | {
             f"{name}, {variant.replace('_', ' ')}": one for variant, one in figures["variants"].items()
         }

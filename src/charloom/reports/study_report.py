@@ -1,4 +1,4 @@
-"""The report on studies: every rung beside what was published of it, one page for all."""
+"""The report on studies: every experiment beside what was published of it, one page for all."""
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,10 +31,10 @@ def study_report(results: Mapping[str, Any], about: Mapping[str, Mapping[str, st
         {
             "name": name,
             **about[name],
-            "rungs": [_rung(name, rung, rungs) for rung in rungs],
-            "bits": bits_table(rungs),
+            "experiments": [_experiment(name, experiment, experiments) for experiment in experiments],
+            "bits": bits_table(experiments),
         }
-        for name, rungs in results["studies"].items()
+        for name, experiments in results["studies"].items()
     ]
     return rendered(
         "studies.html.j2",
@@ -46,17 +46,17 @@ def study_report(results: Mapping[str, Any], about: Mapping[str, Mapping[str, st
     )
 
 
-def _rung(study: str, name: str, rungs: Mapping[str, Any]) -> dict[str, Any]:
-    figures = rungs[name]
+def _experiment(study: str, name: str, experiments: Mapping[str, Any]) -> dict[str, Any]:
+    figures = experiments[name]
     preview, samples = figures["preview"], figures["samples"]
     return {
         "id": f"{study}-{name}",
         "name": name,
         "figures": figures,
         "published_loss": _published_loss(figures),
-        "sentences": sentences(name, rungs),
+        "sentences": sentences(name, experiments),
         "facts": list(_facts(figures)),
-        "diagram": framing_diagram(figures["framing"], preview["texts"], preview["target_texts"]),
+        "diagram": framing_diagram(figures["batching"], preview["texts"], preview["target_texts"]),
         "curves": _curves(f"{study}/{name}", figures),
         "rows": list(zip(*(preview[part] for part in _PREVIEW_COLUMNS), strict=True)),
         "predictions": [sample for sample in samples if sample["kind"] == "prediction"],
@@ -89,7 +89,7 @@ def _with_bars(sample: Mapping[str, Any]) -> dict[str, Any]:
 
 def _facts(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Yields what it is, the figure here, and the published one."""
-    published, framing = figures["published"], figures["framing"]
+    published, batching = figures["published"], figures["batching"]
 
     def beside(value: Any, form: str = ",") -> str:
         return "" if value is None else format(value, form)
@@ -100,9 +100,9 @@ def _facts(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     elif "parameters_about" in published:
         parameters = f"about {published['parameters_about']:,}"
     yield "parameters", f"{figures['parameters']:,}", parameters
-    if "rows" in framing:
-        yield "rows an epoch", f"{framing['rows']:,}", beside(published.get("rows"))
-    yield "updates an epoch", f"{framing['updates_per_epoch']:,}", ""
+    if "rows" in batching:
+        yield "rows an epoch", f"{batching['rows']:,}", beside(published.get("rows"))
+    yield "steps an epoch", f"{batching['steps_per_epoch']:,}", ""
     losses = figures["losses"]
     yield f"training loss, epoch {len(losses)}", loss_text(losses[-1]), _published_loss(figures)
     if figures["held_out_characters"]:

@@ -28,8 +28,8 @@ def surprise_page(
     model: str,
     characters: Sequence[str],
     bits: Float32[np.ndarray, " characters"],
-    guesses: Int32[np.ndarray, "characters guesses"],
-    log_probs: Float32[np.ndarray, "characters guesses"],
+    top_predictions: Int32[np.ndarray, "characters top_predictions"],
+    log_probs: Float32[np.ndarray, "characters top_predictions"],
     alphabet: Sequence[str],
 ) -> str:
     """Returns a self-contained HTML page.
@@ -39,7 +39,7 @@ def surprise_page(
         model: what the model is called.
         characters: the text.
         bits: what each cost.
-        guesses: the model's best guesses in each place, as places in `alphabet`.
+        top_predictions: the model's best top_predictions in each place, as places in `alphabet`.
         log_probs: natural logarithms of their probabilities.
         alphabet: what the model can guess.
 
@@ -52,10 +52,10 @@ def surprise_page(
         "characters": list(characters),
         # JSON knows finite numbers alone.
         "bits": np.round(np.nan_to_num(bits.astype(np.float64), posinf=999), 2).tolist(),
-        "guesses": guesses.flatten().tolist(),
+        "top_predictions": top_predictions.flatten().tolist(),
         # In thousandths: all that is shown of them.
         "chances": np.round(1000 * np.nan_to_num(np.exp(log_probs.astype(np.float64)))).astype(int).flatten().tolist(),
-        "each": guesses.shape[1],
+        "each": top_predictions.shape[1],
         "alphabet": list(alphabet),
         "levels": LEVELS,
     }

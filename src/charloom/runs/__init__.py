@@ -1,7 +1,8 @@
 """Runs: from a corpus to a model file, with checkpoints to go on from."""
 
-from charloom.runs.adapt import adapted_score, token_stream
+from charloom.runs.dynamic_evaluation import dynamic_score, token_stream
 from charloom.runs.from_python import resume, train
+from charloom.runs.repeating import repeated_training
 from charloom.runs.run_file import settings_of_run
 from charloom.runs.run_settings import RunSettings
 from charloom.runs.tensorboard import TensorBoardWriter
@@ -11,7 +12,8 @@ __all__ = [
     "RunSettings",
     "TensorBoardWriter",
     "TrainingResult",
-    "adapted_score",
+    "dynamic_score",
+    "repeated_training",
     "resume",
     "run_training",
     "settings_of_run",

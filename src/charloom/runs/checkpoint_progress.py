@@ -12,9 +12,9 @@ from charloom.artifacts import structured
 from charloom.errors import ModelFileError
 from charloom.runs.run_file import Sha256
 from charloom.settings import MOST_COUNT
-from charloom.training import MOST_RETRIES, LoopCounts, Pace
+from charloom.training import MOST_RETRIES, LoopProgress, StepPlan
 
-_Update = Annotated[int, Meta(ge=1, le=MOST_COUNT)]
+_Step = Annotated[int, Meta(ge=1, le=MOST_COUNT)]
 _Nats = Annotated[float, Meta(ge=-1e300, le=1e300)]
 _MOST_SECONDS = 1e12
 
@@ -22,7 +22,7 @@ _MOST_SECONDS = 1e12
 class BestEvaluation(Struct, forbid_unknown_fields=True, frozen=True):
     """The figures of `charloom.training.Evaluation`."""
 
-    update: _Update
+    step: _Step
     epoch: Annotated[float, Meta(ge=0, le=1e300)]
     train_nats_per_char: _Nats
     validation_nats_per_char: _Nats
@@ -31,15 +31,15 @@ class BestEvaluation(Struct, forbid_unknown_fields=True, frozen=True):
 class Evaluated(Struct, forbid_unknown_fields=True, frozen=True):
     """An entry of the history; None is what was not a number."""
 
-    update: _Update
+    step: _Step
     train_nats_per_char: _Nats | None
     validation_nats_per_char: _Nats | None
 
 
 class Sampled(Struct, forbid_unknown_fields=True, frozen=True):
-    """A short text, and the update after which the model wrote it."""
+    """A short text, and the step after which the model wrote it."""
 
-    update: _Update
+    step: _Step
     text: Annotated[str, Meta(max_length=100_000)]
 
 
@@ -48,7 +48,7 @@ class CheckpointProgress(Struct, forbid_unknown_fields=True, frozen=True):
 
     Attributes:
         run: the digest in `run.json`.
-        counts: of the loop.
+        loop: where it stands.
         best: the best evaluation; None before the first.
         history: the evaluations so far.
         samples: that the model file has.
@@ -56,7 +56,7 @@ class CheckpointProgress(Struct, forbid_unknown_fields=True, frozen=True):
     """
 
     run: Sha256
-    counts: LoopCounts
+    loop: LoopProgress
     best: BestEvaluation | None
     history: list[Evaluated]
     samples: list[Sampled]
@@ -68,7 +68,9 @@ class CheckpointProgress(Struct, forbid_unknown_fields=True, frozen=True):
         return values
 
 
-def checked_progress(values: Any, path: Path, run: str, first_pace: Pace, has_budget: bool) -> CheckpointProgress:
+def checked_progress(
+    values: Any, path: Path, run: str, first_step_plan: StepPlan, has_budget: bool
+) -> CheckpointProgress:
     """Returns the progress in the checkpoint at `path`.
 
     Args:
@@ -86,43 +88,48 @@ def checked_progress(values: Any, path: Path, run: str, first_pace: Pace, has_bu
             f"{path} is a checkpoint of another run (digest {values['run'][:12]!r}, that of run.json is {run[:12]!r})."
         )
     progress = structured(values, CheckpointProgress, str(path))
-    if problem := _problem(progress, first_pace, has_budget):
+    if problem := _problem(progress, first_step_plan, has_budget):
         raise ModelFileError(f"{path}: {problem}.")
     return progress
 
 
-def _problem(progress: CheckpointProgress, first_pace: Pace, has_budget: bool) -> str | None:
+def _problem(progress: CheckpointProgress, first_step_plan: StepPlan, has_budget: bool) -> str | None:
     """Returns the first field that does not agree with the others, and what it should be."""
-    counts, history = progress.counts, progress.history
-    evaluated = history[-1].update if history else 0
+    loop, history = progress.loop, progress.history
+    evaluated = history[-1].step if history else 0
     lowest = None if progress.best is None else progress.best.validation_nats_per_char
-    plans = counts.pace.plans
-    if not has_budget and plans != first_pace.plans:
-        return f"counts.pace is not the plan of {first_pace.updates:,} updates that run.json asks for"
+    plans = loop.step_plan.plans
+    if not has_budget and plans != first_step_plan.plans:
+        return f"loop.step_plan is not the plan of {first_step_plan.steps:,} steps that run.json asks for"
     if problem := _plan_problem(plans):
-        return f"counts.pace {problem}"
+        return f"loop.step_plan {problem}"
     return next(
         (
             f"{field} is {found}, expected {expected}"
             for field, found, is_good, expected in (
-                ("counts.update", counts.update, 0 <= counts.update <= counts.pace.updates, "a part of those planned"),
-                ("counts.evaluated", counts.evaluated, counts.evaluated == evaluated, f"{evaluated} as in history"),
                 (
-                    "counts.nats_count",
-                    counts.nats_count,
-                    counts.nats_count == counts.update - evaluated >= 0,
-                    f"{counts.update - evaluated}",
+                    "loop.step",
+                    loop.step,
+                    0 <= loop.step <= loop.step_plan.steps,
+                    "a part of those planned",
                 ),
-                ("counts.nats_sum", counts.nats_sum, abs(counts.nats_sum) <= 1e300, "a finite number"),
-                ("counts.lowest", counts.lowest, counts.lowest == lowest, f"{lowest} as in best"),
-                ("counts.stale", counts.stale, 0 <= counts.stale <= len(history), f"at most {len(history)}"),
-                ("counts.retries", counts.retries, 0 <= counts.retries <= MOST_RETRIES, f"at most {MOST_RETRIES}"),
-                ("history", "not sorted", _is_ascending(history), "ascending updates"),
-                ("samples", "not sorted", _is_ascending(progress.samples), "ascending updates"),
+                ("loop.evaluated", loop.evaluated, loop.evaluated == evaluated, f"{evaluated} as in history"),
                 (
-                    "best.update",
-                    progress.best and progress.best.update,
-                    progress.best is None or progress.best.update in {one.update for one in history},
+                    "loop.nats_count",
+                    loop.nats_count,
+                    loop.nats_count == loop.step - evaluated >= 0,
+                    f"{loop.step - evaluated}",
+                ),
+                ("loop.nats_sum", loop.nats_sum, abs(loop.nats_sum) <= 1e300, "a finite number"),
+                ("loop.lowest", loop.lowest, loop.lowest == lowest, f"{lowest} as in best"),
+                ("loop.stale", loop.stale, 0 <= loop.stale <= len(history), f"at most {len(history)}"),
+                ("loop.retries", loop.retries, 0 <= loop.retries <= MOST_RETRIES, f"at most {MOST_RETRIES}"),
+                ("history", "not sorted", _is_ascending(history), "ascending steps"),
+                ("samples", "not sorted", _is_ascending(progress.samples), "ascending steps"),
+                (
+                    "best.step",
+                    progress.best and progress.best.step,
+                    progress.best is None or progress.best.step in {one.step for one in history},
                     "one of history",
                 ),
             )
@@ -133,9 +140,9 @@ def _problem(progress: CheckpointProgress, first_pace: Pace, has_budget: bool) -
 
 
 def _plan_problem(plans: Sequence[tuple[int, int]]) -> str | None:
-    begins = [update for update, _ in plans]
+    begins = [step for step, _ in plans]
     if not plans or begins[0] != 0 or not all(a < b for a, b in itertools.pairwise(begins)):
-        return "does not ascend from update 0"
+        return "does not ascend from step 0"
     if not all(begin < end <= MOST_COUNT for begin, end in plans):
         return "has a plan that ends before it begins"
     if not all(end > begin for (_, end), (begin, _) in itertools.pairwise(plans)):
@@ -144,5 +151,5 @@ def _plan_problem(plans: Sequence[tuple[int, int]]) -> str | None:
 
 
 def _is_ascending(entries: Sequence[Evaluated | Sampled]) -> bool:
-    updates = [entry.update for entry in entries]
-    return updates == sorted(set(updates))
+    steps = [entry.step for entry in entries]
+    return steps == sorted(set(steps))

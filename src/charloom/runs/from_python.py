@@ -31,18 +31,18 @@ def train(
     hidden: int | None = None,
     layers: int | None = None,
     embedding: int | None = None,
-    lanes: int | None = None,
-    unroll: int | None = None,
+    batch_size: int | None = None,
+    sequence_length: int | None = None,
     dropout: float | None = None,
     learning_rate: float | None = None,
-    weight_drop: float | None = None,
+    weight_dropout: float | None = None,
     weight_decay: float | None = None,
     schedule: Schedule = TrainingSettings.schedule,
     warmup_ratio: float = TrainingSettings.warmup,
     clip_norm: float = TrainingSettings.clip_norm,
     state_reset_probability: float | None = None,
     epochs: float | None = None,
-    updates: int | None = None,
+    steps: int | None = None,
     budget: str | float | None = None,
     validation: float | None = None,
     patience: int | None = None,
@@ -60,15 +60,15 @@ def train(
     Ctrl-C stops the training and returns the best model so far, with a warning; a second one raises KeyboardInterrupt.
 
     Args:
-        budget: how long the call may take: seconds, or such as "90s" or "10m". Without `epochs` and `updates` the
+        budget: how long the call may take: seconds, or such as "90s" or "10m". Without `epochs` and `steps` the
             default is a budget that suits the text.
         records: whether each line is a text of its own.
         delimiter: what stands between such texts, where it is not the line's end.
         min_count: characters that occur less often become one unknown character.
-        schedule: "cosine" falls to zero at the last update, "constant" stays.
+        schedule: "cosine" falls to zero at the last step, "constant" stays.
         warmup_ratio: share of the run in which the learning rate rises from zero.
         clip_norm: gradients with a larger global norm are scaled down to it.
-        state_reset_probability: chance that a lane's state is zeroed before an update; records always begin from zero.
+        state_reset_probability: chance that a row's state is zeroed before a step; records always begin from zero.
         out: a model file that is written at each improvement. A model that another call or command left there is kept
             as NAME.previous.safetensors; what is not a model is not replaced.
         force: whether an earlier model at `out` is replaced without being kept, and whether training begins though
@@ -84,13 +84,13 @@ def train(
     began = time.monotonic()
     network = _given(cell=cell, hidden=hidden, layers=layers, embedding=embedding)
     training = _given(
-        lanes=lanes,
-        unroll_length=unroll,
+        batch_size=batch_size,
+        sequence_length=sequence_length,
         dropout=dropout,
         learning_rate=learning_rate,
-        weight_drop=weight_drop,
+        weight_dropout=weight_dropout,
         weight_decay=weight_decay,
-        cold_starts=state_reset_probability,
+        state_reset_probability=state_reset_probability,
     )
     settings = RunSettings(
         sources=tuple(map(_as_text, sources)),
@@ -107,7 +107,7 @@ def train(
         training=TrainingSettings(
             **training,
             epochs=epochs,
-            updates=updates,
+            steps=steps,
             budget=_seconds(budget),
             validation=validation,
             schedule=schedule,
@@ -149,7 +149,7 @@ def resume(
 ) -> TextModel:
     """Returns the model of the run in the folder `run` after the rest of it.
 
-    A run in epochs or updates gives the same model as an uninterrupted one; one with a budget spends what is left.
+    A run in epochs or steps gives the same model as an uninterrupted one; one with a budget spends what is left.
 
     Args:
         run: the folder.

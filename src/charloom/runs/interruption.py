@@ -45,7 +45,7 @@ def train_interruptibly(
             signal.signal(signal.SIGINT, signal.default_int_handler)
     if wish.came:
         warnings.warn(
-            f"training was interrupted after {result.stopped.update:,} updates: this is the best model so far",
+            f"training was interrupted after {result.stopped.step:,} steps: this is the best model so far",
             RuntimeWarning,
             stacklevel=3,  # whoever called `train` or `resume`
         )

@@ -20,7 +20,7 @@ _MOST_LINE_BYTES = 65_536
 
 
 class _Metrics(Struct, forbid_unknown_fields=True):
-    update: Annotated[int, Meta(ge=1, le=MOST_COUNT)]
+    step: Annotated[int, Meta(ge=1, le=MOST_COUNT)]
     train_nats_per_char: float | None
     validation_nats_per_char: float | None
     epoch: float
@@ -50,8 +50,8 @@ class MetricsFile:
         except OSError as error:
             raise OutputError(cannot_write(self.path, error)) from error
 
-    def forget_after(self, update: int) -> list[str]:
-        """Removes the lines of evaluations after `update`, which will be made again, and those that are damaged.
+    def forget_after(self, step: int) -> list[str]:
+        """Removes the lines of evaluations after `step`, which will be made again, and those that are damaged.
 
         Returns a notice of damaged lines. A last line without an end is not one: the process ended while it wrote.
 
@@ -66,10 +66,10 @@ class MetricsFile:
                     raise OSError("it is not a regular file")
                 with replacing(self.path, "run") as kept:
                     for number, line in enumerate(_lines(file), 1):
-                        found = _update_of(line)
+                        found = _step_of(line)
                         if found is not None and last < found:
                             last = found
-                            kept.write(line if found <= update else b"")
+                            kept.write(line if found <= step else b"")
                         elif line.endswith(b"\n"):
                             damaged += 1
                             problem = problem or _problem_of(line, f"{self.path}, line {number:,}", last)
@@ -91,9 +91,9 @@ def _lines(file: IO[bytes]) -> Iterator[bytes]:
         yield line if end is line else line + b"\n" * end.endswith(b"\n")
 
 
-def _update_of(line: bytes) -> int | None:
+def _step_of(line: bytes) -> int | None:
     try:
-        return _DECODER.decode(line).update
+        return _DECODER.decode(line).step
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
@@ -104,4 +104,4 @@ def _problem_of(line: bytes, where: str, last: int) -> str:
         metrics = structured(parsed_json(line, where, RunFolderError), _Metrics, where, RunFolderError)
     except RunFolderError as error:
         return str(error)
-    return f"{where}: update is {metrics.update:,}, expected one after {last:,}."
+    return f"{where}: step is {metrics.step:,}, expected one after {last:,}."

@@ -23,7 +23,7 @@ _LEAST_WEIGHT_DROP = 0.05
 # Of the widest layer that it suits; wider ones have a lower one, in proportion.
 _LEARNING_RATE, _LEARNING_RATE_WIDTH = 0.01, 384
 _WEIGHT_DECAY = 0.05
-PICKED = frozenset({"hidden", "dropout", "learning_rate", "weight_drop", "weight_decay"})
+PICKED = frozenset({"hidden", "dropout", "learning_rate", "weight_dropout", "weight_decay"})
 """Names of the settings that are picked."""
 # Characters are scored so many times as fast as they are trained on.
 _SCORING_SPEED = 3.0
@@ -103,18 +103,18 @@ def pick(
     speed = rate / _weights(network, vocab_size)
     seconds = _training_seconds(seconds, speed, closing_characters)
     passes = seconds * speed / characters
-    weight_drop = round(_interpolated(_WEIGHT_DROP_AT_PASSES, passes), 2)
+    weight_dropout = round(_interpolated(_WEIGHT_DROP_AT_PASSES, passes), 2)
     picked = TrainingSettings(
         dropout=round(_interpolated(_DROPOUT_AT_PASSES, passes), 2),
         learning_rate=round(_LEARNING_RATE * min(1.0, _LEARNING_RATE_WIDTH / network.hidden), 4),
-        weight_drop=weight_drop if weight_drop >= _LEAST_WEIGHT_DROP else 0.0,
+        weight_dropout=weight_dropout if weight_dropout >= _LEAST_WEIGHT_DROP else 0.0,
         weight_decay=_WEIGHT_DECAY,
     )
     training = replace(training, **{name: getattr(picked, name) for name in PICKED - {"hidden"} - given})
     what = (
         f"{network.layers} × {network.hidden} {network.cell} units, embedding {network.embedding}, "
-        f"{training.lanes} lanes × {training.unroll_length}, dropout {training.dropout:g}, "
-        f"weight drop {training.weight_drop:g}, rate {training.learning_rate:g}, decay {training.weight_decay:g}"
+        f"{training.batch_size} rows × {training.sequence_length}, dropout {training.dropout:g}, "
+        f"weight drop {training.weight_dropout:g}, rate {training.learning_rate:g}, decay {training.weight_decay:g}"
     )
     why = (
         f"about {_rounded(speed):,} characters a second here, {_rounded(seconds * speed):,} in {seconds:.0f} s: "

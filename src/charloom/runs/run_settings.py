@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from charloom.errors import SettingError
+from charloom.model import TextModel
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
 from charloom.text import CATALOG
 
@@ -29,6 +30,7 @@ class RunSettings:
         report: whether the caller will write a page about the model beside it, whose place is to be found.
         out_is_default: whether nobody asked for `out`, so that a model goes beside what stands there.
         force: whether an earlier model at `out` is replaced without being kept.
+        repeated: a model whose run is made again: the text must be its own.
         given: names of the network's and of training's settings that somebody chose; with a budget the others are
             picked.
     """
@@ -46,13 +48,20 @@ class RunSettings:
     report: bool = False
     out_is_default: bool = False
     force: bool = False
+    repeated: TextModel | None = None
     given: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if self.cache is not None and self.text.delimiter is not None:
             raise SettingError("cache", "is for a text that goes on; records are held in memory")
-        if "cold_starts" in self.given and self.training.cold_starts and self.text.delimiter is not None:
-            raise SettingError("cold_starts", "must be 0 for records: each is read from its beginning, from zero")
+        if (
+            "state_reset_probability" in self.given
+            and self.training.state_reset_probability
+            and self.text.delimiter is not None
+        ):
+            raise SettingError(
+                "state_reset_probability", "must be 0 for records: each is read from its beginning, from zero"
+            )
 
     def from_anywhere(self) -> "RunSettings":
         """Returns the same settings with paths that hold in any working folder."""

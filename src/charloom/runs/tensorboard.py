@@ -17,7 +17,7 @@ from charloom.units import bits_from_nats
 class TensorBoardWriter:
     """Writes event files into a folder, from the first event that there is something to plot of; to be closed.
 
-    What was plotted of updates that are made again, by a run that is gone on with or that went back, is hidden.
+    What was plotted of steps that are made again, by a run that is gone on with or that went back, is hidden.
 
     Raises:
         CharloomError: tensorboardX is not installed.
@@ -31,7 +31,7 @@ class TensorBoardWriter:
         self._folder = folder
         self._writer: Any = None
         self._has_failed = False
-        self._update = 0  # of the last point
+        self._step = 0  # of the last point
 
     def __enter__(self) -> "TensorBoardWriter":
         return self
@@ -44,7 +44,7 @@ class TensorBoardWriter:
                 self._writer.close()
 
     def add(self, event: Event) -> None:
-        """Writes what there is to plot of an event, by the count of updates; nothing after it has failed once.
+        """Writes what there is to plot of an event, by the count of steps; nothing after it has failed once.
 
         Raises:
             OutputError: the file cannot be written.
@@ -53,10 +53,10 @@ class TensorBoardWriter:
             return
         try:
             if isinstance(event, Progress):
-                self._scalar("training/bits_per_char", bits_from_nats(event.train_nats_per_char), event.update)
-                self._scalar("training/chars_per_second", event.chars_per_second, event.update)
+                self._scalar("training/bits_per_char", bits_from_nats(event.train_nats_per_char), event.step)
+                self._scalar("training/chars_per_second", event.chars_per_second, event.step)
             elif isinstance(event, Evaluation):
-                self._scalar("validation/bits_per_char", bits_from_nats(event.validation_nats_per_char), event.update)
+                self._scalar("validation/bits_per_char", bits_from_nats(event.validation_nats_per_char), event.step)
                 self._writer.flush()
         except OutputError:
             self._has_failed = True
@@ -65,7 +65,7 @@ class TensorBoardWriter:
             self._has_failed = True
             raise OutputError(cannot_write(self._folder, error)) from error
 
-    def _scalar(self, name: str, value: float, update: int) -> None:
+    def _scalar(self, name: str, value: float, step: int) -> None:
         from tensorboardX import summary
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event as Record
@@ -77,8 +77,8 @@ class TensorBoardWriter:
             make_folder(self._folder)
             # A name of its own: tensorboardX's has seconds, and would be written over by another run of the same one.
             self._writer = EventsWriter(str(self._folder / "events"), f".{secrets.token_hex(4)}")
-        if begins or update < self._update:
+        if begins or step < self._step:
             hide = SessionLog(status=SessionLog.START)
-            self._writer.write_event(Record(wall_time=time.time(), step=update, session_log=hide))
-        self._update = update
-        self._writer.write_event(Record(wall_time=time.time(), step=update, summary=summary.scalar(name, value)))
+            self._writer.write_event(Record(wall_time=time.time(), step=step, session_log=hide))
+        self._step = step
+        self._writer.write_event(Record(wall_time=time.time(), step=step, summary=summary.scalar(name, value)))

@@ -34,9 +34,9 @@ from charloom.artifacts import (
 )
 from charloom.data import TokenStream
 from charloom.errors import InUseError, ModelFileError, OutputError
-from charloom.runs.fit import split_validation
-from charloom.runs.parts import Parts, vocabulary_of
+from charloom.runs.dataset_split import DatasetSplit, vocabulary_of
 from charloom.runs.run_file import Sha256
+from charloom.runs.splits import split_validation
 from charloom.settings import TextSettings, TrainingSettings
 from charloom.text import CharacterCounts, Sources, Vocabulary, changed, stamp_of, text_pieces
 from charloom.training import Encoding, Event, Notice
@@ -96,18 +96,18 @@ class EncodedCorpus:
     notices: tuple[str, ...]
 
     @property
-    def facts(self) -> dict[str, str | int]:
+    def metadata(self) -> dict[str, str | int]:
         """What tells this corpus from another, as JSON values."""
         return {"name": self.name, "sha256": self.sha256, "characters": len(self.stream)}
 
-    def parted(self, training: TrainingSettings) -> Parts:
+    def split(self, training: TrainingSettings) -> DatasetSplit:
         """Returns the text in two parts: its tail is held out.
 
         Raises:
             TooShortError: a part would be too small.
         """
         train, validation, notices = split_validation(self.stream, training.validation)
-        return Parts(self.vocabulary, train, validation, (*self.notices, *notices))
+        return DatasetSplit(self.vocabulary, train, validation, (*self.notices, *notices))
 
 
 def default_cache() -> Path:
@@ -243,7 +243,7 @@ def _encode(sources: Sources, settings: TextSettings, folder: Path) -> Generator
         if isinstance(piece, str):
             counts.add(piece)
         characters += len(piece)
-        yield from reader.progress()
+        yield from reader.counts()
     if not characters:
         raise sources.empty()
     vocabulary, notices = vocabulary_of(counts, settings)
@@ -254,7 +254,7 @@ def _encode(sources: Sources, settings: TextSettings, folder: Path) -> Generator
             token_ids = vocabulary.encode(piece, "replace").tobytes()  # what --min-count folds is replaced
             crc32 = zlib.crc32(token_ids, crc32)
             file.write(token_ids)
-            yield from reader.progress()
+            yield from reader.counts()
         if again.digest() != sha256.digest():
             raise changed(sources.name)
     text = _Text(
@@ -283,7 +283,7 @@ class _Reader:
         self._told = 0
         self.of = None if sources.size is None else 2 * sources.size
 
-    def progress(self) -> Iterator[Encoding]:
+    def counts(self) -> Iterator[Encoding]:
         if self.read - self._told >= _BETWEEN_EVENTS or self._told == 0:
             self._told = self.read
             yield Encoding(self._folder, self.read, self.of)

@@ -12,24 +12,24 @@ import msgspec
 import numpy as np
 
 from charloom.artifacts import InputFiles, Output
-from charloom.data import Lanes, TokenStream
+from charloom.data import ContiguousBatches, TokenStream
 from charloom.errors import BudgetError, CharloomError, OutputError, RunFolderError, SourceError
 from charloom.inference import score_blocks
-from charloom.kernels import kernels_in_use
-from charloom.machine import jax_facts, processor_name
 from charloom.model import MODEL, TextModel
 from charloom.models import Network
-from charloom.printable import one_line, shell_path
+from charloom.printable import shell_path
 from charloom.reports import PAGE
 from charloom.runs.calibration import calibrated
 from charloom.runs.checkpoint_progress import CheckpointProgress, checked_progress
-from charloom.runs.fit import fit_lanes
-from charloom.runs.keeper import CheckpointTrees, Keeper
-from charloom.runs.parts import Parts, part, record_offsets
-from charloom.runs.planning import closing_seconds, deadline_of, first_pace, score_pass, with_length
+from charloom.runs.dataset_split import DatasetSplit, record_offsets, split_corpus
+from charloom.runs.planning import closing_seconds, deadline_of, first_step_plan, score_pass, with_length
+from charloom.runs.repeating import require_same_text
 from charloom.runs.run_file import RunFile, TextFacts, as_read_back, read_run, run_file
 from charloom.runs.run_folder import RunFolder
+from charloom.runs.run_recorder import CheckpointTrees, RunRecorder
 from charloom.runs.run_settings import RunSettings
+from charloom.runs.splits import fit_batch_size
+from charloom.runs.this_machine import machine_changes, machine_facts
 from charloom.runs.token_cache import LARGE, EncodedCorpus, encoded_corpus
 from charloom.settings import TrainingSettings
 from charloom.text import Corpus, Sources, find_sources, read_corpus, read_standard_input
@@ -38,15 +38,15 @@ from charloom.training import (
     Event,
     LoopState,
     Notice,
-    Pace,
     Saved,
+    StepPlan,
     Stopped,
     TrainingLoop,
     initial_state,
     require_memory,
     root_key,
+    step_rule,
     training_bytes,
-    update_rule,
 )
 from charloom.units import bits_from_nats, significant
 
@@ -64,7 +64,8 @@ class TrainingResult:
         stopped: how the run ended.
         out: where the model was written; None where it was not.
         page: for a report beside the model, where the settings ask for one.
-        repeating: settings that make the same run once more, exactly; None where the loss ran away.
+        is_repeatable: whether the model file can make the same run again: not if a user stopped it, or if its loss
+            diverged in a run by the clock.
     """
 
     model: TextModel = field(repr=False)
@@ -75,7 +76,7 @@ class TrainingResult:
     stopped: Stopped
     out: Path | None
     page: Output | None = field(repr=False)
-    repeating: RunSettings | None = field(repr=False)
+    is_repeatable: bool
 
 
 def run_training(
@@ -114,26 +115,26 @@ def _run(
     if output is not None and output.path != settings.out:
         yield Notice(f"{settings.out} is taken: the model is written to {output.path}")
         settings = replace(settings, out=output.path, out_is_default=False)
-    parts, trained_on, held = yield from _parts(settings, folder, sources)
-    vocabulary, train_stream, validation_stream = parts.vocabulary, parts.train, parts.validation
-    yield from map(Notice, parts.notices)
-    settings, speed = yield from with_length(settings, parts, clock)
-    training, notices = fit_lanes(settings.training, len(train_stream))
+    split, trained_on, held = yield from _split_text(settings, folder, sources)
+    vocabulary, train_stream, validation_stream = split.vocabulary, split.train, split.validation
+    yield from map(Notice, split.notices)
+    settings, speed = yield from with_length(settings, split, clock)
+    training, notices = fit_batch_size(settings.training, len(train_stream))
     offsets = None
     if settings.text.delimiter is not None:  # a record is always read from its beginning
-        training = replace(training, cold_starts=0.0)
-        offsets = record_offsets(train_stream, training.lanes)
+        training = replace(training, state_reset_probability=0.0)
+        offsets = record_offsets(train_stream, training.batch_size)
     yield from map(Notice, notices)
 
-    lanes = Lanes(train_stream, training.lanes, training.unroll_length, offsets)
-    pace = first_pace(training, lanes, speed, clock)
+    batches = ContiguousBatches(train_stream, training.batch_size, training.sequence_length, offsets)
+    step_plan = first_step_plan(training, batches, speed, clock)
     if not settings.force:
         require_memory(
             training_bytes(
                 settings.network,
                 vocabulary.size,
-                training.lanes,
-                training.unroll_length,
+                training.batch_size,
+                training.sequence_length,
                 checkpoints=folder is not None,
             )
         )
@@ -142,46 +143,46 @@ def _run(
     deadline = None
     if training.budget is not None:
         deadline = deadline_of(clock, network, validation_stream, score_pass(settings.text))
-    epochs = pace.updates * lanes.characters_per_update / len(train_stream)
+    epochs = step_plan.steps * batches.characters_per_step / len(train_stream)
     yield Notice(
         f"{trained_on['name']}: {_counted(train_stream, settings)} to train on, "
         f"{_counted(validation_stream, settings)} to validate on, {vocabulary.size:,} different; "
         f"{network.parameters:,} parameters; "
         + (
-            f"{pace.updates:,} updates, {epochs:.3g} epochs"
+            f"{step_plan.steps:,} steps, {epochs:.3g} epochs"
             if deadline is None
             else f"about {significant(epochs, 2)} epochs"
         )
     )
     if folder is not None and held is None:  # nothing that was asked for stands in the way any more
-        held = run_file(folder.path, settings, trained_on, _machine())
+        held = run_file(folder.path, settings, trained_on, machine_facts())
         folder.write_run(held)
-    keeper = Keeper(
+    recorder = RunRecorder(
         settings, training, trained_on, vocabulary, output, folder, clock, "" if held is None else held.digest
     )
     start, notices = (None, [])
     if folder is not None and held is not None and settings.resume:
-        start, notices = _start(folder, held, keeper, network, training, pace)
+        start, notices = _start(folder, held, recorder, network, training, step_plan)
     yield from map(Notice, notices)
     if deadline is not None:
-        keeper.warm_up(network)
+        recorder.warm_up(network)
     key = root_key(training.seed)
-    loop = TrainingLoop(network, lanes, validation_stream, training, pace, key, start, deadline)
+    loop = TrainingLoop(network, batches, validation_stream, training, step_plan, key, start, deadline)
     try:
-        stopped = yield from keeper.follow(
+        stopped = yield from recorder.follow(
             loop, should_stop, lambda network: closing_seconds(network, validation_stream, score_pass(settings.text))
         )
     except BudgetError:
         if folder is not None and not settings.resume:
             folder.forget()  # so that it can be begun with a longer one
         raise
-    return (yield from _finished(settings, parts, keeper, loop, stopped, output, page))
+    return (yield from _finished(settings, split, recorder, loop, stopped, output, page))
 
 
 def _finished(
     settings: RunSettings,
-    parts: Parts,
-    keeper: Keeper,
+    split: DatasetSplit,
+    recorder: RunRecorder,
     loop: TrainingLoop,
     stopped: Stopped,
     output: Output | None,
@@ -192,28 +193,32 @@ def _finished(
     Raises:
         CharloomError: there is no model to keep.
     """
-    if keeper.best is None and stopped.reason == "interrupted":
+    if recorder.best is None and stopped.reason == "interrupted":
         raise CharloomError("stopped before there was a model worth keeping.")
-    if keeper.best is None:
+    if recorder.best is None:
         raise CharloomError(
             "training diverged: the loss is not a number, and no model was worth keeping. Lower --learning-rate."
         )
     if stopped.reason == "diverged":
         yield Notice("the best model before that is kept. Lower --learning-rate")
-    train_chars, validation_chars = len(parts.train), len(parts.validation)
-    best = keeper.best
-    keeper.best = replace(best, network=calibrated(best.network, parts.validation, best.validation_nats_per_char))
-    validation_nats = score_blocks(keeper.best.network, score_pass(settings.text)(parts.validation)).nats_per_char
-    if validation_nats > (guess := math.log(parts.vocabulary.size)):
+    train_chars, validation_chars = len(split.train), len(split.validation)
+    best = recorder.best
+    recorder.best = replace(best, network=calibrated(best.network, split.validation, best.validation_nats_per_char))
+    validation_nats = score_blocks(recorder.best.network, score_pass(settings.text)(split.validation)).nats_per_char
+    if validation_nats > (guess := math.log(split.vocabulary.size)):
         yield Notice(
             f"this model is worse than a blind guess, of {bits_from_nats(guess):.3f} bits per character: it has hardly "
             "learnt anything yet. Train it longer"
         )
-    model = keeper.model(
+    # By the clock a run whose loss ran away went back at times that its plan does not tell.
+    went_back = loop.state.progress.retries > 0 and settings.training.budget is not None
+    is_repeatable = stopped.reason in ("finished", "patience") and not went_back
+    model = recorder.model(
         {
             "train_chars": train_chars,
             "validation_chars": validation_chars,
             "validation_nats_per_char": validation_nats,
+            "is_repeatable": is_repeatable,
         }
     )
     if output is not None:
@@ -222,13 +227,12 @@ def _finished(
         model=model,
         train_chars=train_chars,
         validation_chars=validation_chars,
-        train_nats_per_char=keeper.best.train_nats_per_char,
+        train_nats_per_char=recorder.best.train_nats_per_char,
         validation_nats_per_char=validation_nats,
         stopped=stopped,
         out=None if output is None else output.path,
         page=page,
-        # A run whose loss ran away went back, at times that plans alone do not tell.
-        repeating=None if loop.state.counts.retries else replace(settings, training=keeper.repeating),
+        is_repeatable=is_repeatable,
     )
 
 
@@ -275,9 +279,9 @@ def _saved(model: TextModel, output: Output) -> Generator[Event, None, Output]:
     return output
 
 
-def _parts(
+def _split_text(
     settings: RunSettings, folder: RunFolder | None, sources: Sources
-) -> Generator[Event, None, tuple[Parts, dict[str, str | int], RunFile | None]]:
+) -> Generator[Event, None, tuple[DatasetSplit, dict[str, str | int], RunFile | None]]:
     """Returns the text in its parts, and what tells it from another; all that can be wrong with it is found out.
 
     The third is what a run that is resumed wrote down, with the paths as they are now; None for another run.
@@ -286,18 +290,23 @@ def _parts(
         if path is not None:
             _require_outside(path, settings.sources, sources)
     corpus = yield from _read(sources, settings)
-    facts, held = corpus.facts, None
+    metadata, held = corpus.metadata, None
+    if settings.repeated is not None:
+        require_same_text(settings.repeated.trained_on, metadata)
+        if (changes := machine_changes(settings.repeated.training.get("machine", {}))) is not None:
+            yield Notice(f"the file may differ from the repeated one in its last bits: {changes}")
     if folder is not None and settings.resume:
-        held = _of_this_text(folder, settings, facts)
+        held = _of_this_text(folder, settings, metadata)
         for file in sources.files:
             if file.path == "-" and settings.text_given:
                 folder.keep_standard_input(file.held or b"")
-        facts = msgspec.to_builtins(held.trained_on)  # its name is the one that the text had at first
-        yield from map(Notice, _of_this_machine(held))
+        metadata = msgspec.to_builtins(held.trained_on)  # its name is the one that the text had at first
+        if (changes := machine_changes(held.machine)) is not None:
+            yield Notice(f"last bits may differ from those of a run that was never stopped: {changes}")
     yield from map(Notice, sources.notices)
     if isinstance(corpus, Corpus):
-        return part(corpus, settings.text, settings.training), facts, held
-    return corpus.parted(settings.training), facts, held
+        return split_corpus(corpus, settings.text, settings.training), metadata, held
+    return corpus.split(settings.training), metadata, held
 
 
 def _find(settings: RunSettings, folder: RunFolder | None) -> Sources:
@@ -342,16 +351,6 @@ def _require_outside(folder: Path, asked: Sequence[str | os.PathLike[str]], foun
         )
 
 
-def _machine() -> dict[str, str]:
-    kernels = kernels_in_use()
-    return {
-        "processor": processor_name(),
-        "kernels": f"{kernels.name} {kernels.suffix}".strip(),
-        "CHARLOOM_KERNELS": os.environ.get("CHARLOOM_KERNELS", "auto"),
-        **jax_facts(),
-    }
-
-
 def _of_this_text(folder: RunFolder, settings: RunSettings, now: Mapping[str, str | int]) -> RunFile:
     """Returns what the run in `folder` wrote down, with the paths in `settings`; writes them down if they changed.
 
@@ -371,38 +370,30 @@ def _of_this_text(folder: RunFolder, settings: RunSettings, now: Mapping[str, st
     return renewed
 
 
-def _of_this_machine(held: RunFile) -> list[str]:
-    """Returns notices of what else is not as it was."""
-    machine = _machine()
-    changed = [
-        f"{one_line(name)} {one_line(before)[:100]} then, {machine.get(name)} now"
-        for name, before in held.machine.items()
-        if machine.get(name) != before
-    ]
-    if not changed:
-        return []
-    return [f"last bits may differ from those of a run that was never stopped: {', '.join(changed)[:1_000]}"]
-
-
 def _start(
-    folder: RunFolder, held: RunFile, keeper: Keeper, network: Network, training: TrainingSettings, pace: Pace
+    folder: RunFolder,
+    held: RunFile,
+    recorder: RunRecorder,
+    network: Network,
+    training: TrainingSettings,
+    step_plan: StepPlan,
 ) -> tuple[LoopState | None, list[str]]:
     """Returns where the newest checkpoint goes on, None where there is none, and notices."""
-    state = initial_state(network, training.lanes, update_rule(training))
+    state = initial_state(network, training.batch_size, step_rule(training))
 
     def checked(values: Any, path: Path) -> CheckpointProgress:
-        return checked_progress(values, path, held.digest, pace, training.budget is not None)
+        return checked_progress(values, path, held.digest, step_plan, training.budget is not None)
 
     found, notices = folder.newest_checkpoint(CheckpointTrees(state, state, network), checked)
     if found is None:
         return None, [*notices, *folder.metrics.forget_after(0)]
     path, trees, progress = found
-    start = keeper.start_from(trees, progress)
-    notices += folder.metrics.forget_after(start.counts.evaluated)
-    is_out_of_patience = training.patience is not None and start.counts.stale >= training.patience
-    is_over = start.counts.evaluated >= start.counts.pace.updates or is_out_of_patience
+    start = recorder.start_from(trees, progress)
+    notices += folder.metrics.forget_after(start.progress.evaluated)
+    is_out_of_patience = training.patience is not None and start.progress.stale >= training.patience
+    is_over = start.progress.evaluated >= start.progress.step_plan.steps or is_out_of_patience
     end = ", the end of this run: its model is scored and written once more" if is_over else ""
-    return start, [*notices, f"going on from {path.name}: update {start.counts.update:,}{end}"]
+    return start, [*notices, f"going on from {path.name}: step {start.progress.step:,}{end}"]
 
 
 def _counted(stream: TokenStream, settings: RunSettings) -> str:

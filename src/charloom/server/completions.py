@@ -14,14 +14,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from charloom.inference import Guesses, Unfolding
-from charloom.server.desk import Delivery, Order
-from charloom.server.inbox import Inbox
+from charloom.inference import StopDetector, TopPredictions
+from charloom.server.batch_scheduler import GenerationRequest, TokenChunk
 from charloom.server.likelihoods import BYTES_A_NUMBER, Likelihoods
+from charloom.server.model_session import ServedModel
 from charloom.server.problems import PROBLEM, ApiError
 from charloom.server.requests import body_of
+from charloom.server.response_queue import ResponseQueue
 from charloom.server.schema import Choice, Completion, CompletionRequest, Usage, encoded
-from charloom.server.served import ServedModel
 from charloom.server.service import Service, prompt_ids, require_few_numbers, service_of, text_of_ids
 from charloom.server.slices import SLICE, Turn, send_json
 from charloom.server.tokens import PlacedDecoder, token_names
@@ -61,7 +61,7 @@ class _Whole(Response):
                 for piece in pieces:
                     found[piece.index].append(piece.text)
                 if all(text.finish_reason is not None for text in job.texts):
-                    await send_json(await job.whole(found), send, job.inbox.require_wanted)
+                    await send_json(await job.whole(found), send, job.responses.require_wanted)
 
 
 class _EventStream(Response):
@@ -101,32 +101,32 @@ class _Text:
     """One of the texts, as far as it has come."""
 
     index: int
-    order: Order
+    request: GenerationRequest
     decoder: PlacedDecoder
-    unfolding: Unfolding
+    stop_detector: StopDetector
     lead: str
     likelihoods: Likelihoods | None = None
     is_streamed: bool = False
     finish_reason: Literal["stop", "length"] | None = None
     characters: int = 0
 
-    def add(self, delivery: Delivery) -> Choice | None:
-        """Returns the piece of the text that a delivery completes; None where there is none yet.
+    def add(self, chunk: TokenChunk) -> Choice | None:
+        """Returns the piece of the text that a chunk completes; None where there is none yet.
 
         What its tokens cost is in it if the text is streamed, and is else kept for `whole`.
         """
         if self.finish_reason is not None:
             return None
-        if self.likelihoods is not None and delivery.nats is not None:
-            self.likelihoods.add(delivery)
-        if delivery.is_prompt:
+        if self.likelihoods is not None and chunk.nats is not None:
+            self.likelihoods.add(chunk)
+        if chunk.is_prompt:
             return None
-        piece = self.unfolding.add(delivery.token_ids)
-        if delivery.is_last and self.unfolding.stopped is None:
-            piece += self.unfolding.finish()
-        if (reason := self.unfolding.stopped) is not None:
+        piece = self.stop_detector.add(chunk.token_ids)
+        if chunk.is_last and self.stop_detector.stopped is None:
+            piece += self.stop_detector.finish()
+        if (reason := self.stop_detector.stopped) is not None:
             self.finish_reason = "length" if reason == "length" else "stop"
-            self.order.is_cancelled = True
+            self.request.is_cancelled = True
         self.characters += len(piece)
         if not piece and self.finish_reason is None:
             return None
@@ -139,7 +139,7 @@ class _Text:
     @property
     def written(self) -> int:
         """Tokens that the text has."""
-        return self.order.length if self.finish_reason == "length" else self.decoder.tokens_of(self.characters)
+        return self.request.length if self.finish_reason == "length" else self.decoder.tokens_of(self.characters)
 
     def whole(self, text: str) -> dict[str, Any]:
         """Returns the whole text as an answer has it."""
@@ -165,7 +165,7 @@ class _Job:
     model: ServedModel
     arrived: float
     seed: int
-    inbox: Inbox
+    responses: ResponseQueue
     texts: list[_Text] = field(default_factory=list)
     prompt_tokens: int = 0
     kept_bytes: int = 0
@@ -199,7 +199,14 @@ class _Job:
             raise ApiError(400, message, param="logprobs", code="unsupported")
         # OpenAI's seeds have a sign; those of charloom are the numbers from 0 to 2**63 - 1.
         seed = secrets.randbelow(2**32) if asked.seed is None else asked.seed % 2**63
-        job = cls(asked=asked, service=service, model=model, arrived=arrived, seed=seed, inbox=Inbox(service.engine))
+        job = cls(
+            asked=asked,
+            service=service,
+            model=model,
+            arrived=arrived,
+            seed=seed,
+            responses=ResponseQueue(service.engine),
+        )
         await turn.end_if_over()
         await job._prepare(prompts, count, length, is_prompt_rated, turn)
         if asked.logprobs is not None and not asked.stream:  # a stream waits for its reader
@@ -216,29 +223,31 @@ class _Job:
         top_p = None if asked.top_p in (None, 1) else max(asked.top_p or 0, _SMALLEST_TOP_P)
         temperature = 1.0 if asked.temperature is None else asked.temperature
         settings = SamplingSettings(temperature=temperature, top_k=asked.top_k, top_p=top_p)
-        stops = [model.seen(stop) for stop in ([asked.stop] if isinstance(asked.stop, str) else asked.stop or [])]
+        stops = [model.normalize(stop) for stop in ([asked.stop] if isinstance(asked.stop, str) else asked.stop or [])]
         names = token_names(model.vocabulary) if asked.logprobs is not None else []
         for given in prompts:
             prompt = await self._read_in(given, turn)
             for number in range(count):
-                order = Order(
+                request = GenerationRequest(
                     model=self.model,
                     prompt=prompt.token_ids,
                     length=length,
                     settings=settings,
                     seed=self.seed,
                     stream_index=number,
-                    guesses=asked.logprobs,
+                    top_predictions=asked.logprobs,
                     with_prompt=is_prompt_rated,
-                    deliver=self.inbox.put,
+                    deliver=self.responses.put,
                 )
                 decoder = PlacedDecoder(model.vocabulary)
                 likelihoods = None
                 if asked.logprobs is not None:
                     likelihoods = Likelihoods(names, asked.logprobs, decoder, prompt.decoder, len(prompt.text))
-                unfolding = Unfolding(decoder, stops, model.vocabulary.end_id)
+                stop_detector = StopDetector(decoder, stops, model.vocabulary.end_id)
                 lead, is_streamed = prompt.text if asked.echo else "", bool(asked.stream)
-                self.texts.append(_Text(len(self.texts), order, decoder, unfolding, lead, likelihoods, is_streamed))
+                self.texts.append(
+                    _Text(len(self.texts), request, decoder, stop_detector, lead, likelihoods, is_streamed)
+                )
                 await turn.end_if_over()
 
     async def _read_in(self, given: str | list[int], turn: Turn) -> _Prompt:
@@ -263,18 +272,18 @@ class _Job:
 
         Raises:
             ApiError: there is no room now.
-            ClientGoneError, ApiError: as of `Inbox.take`.
+            ClientGoneError, ApiError: as of `ResponseQueue.take`.
         """
-        by_order = {text.order: text for text in self.texts}
-        orders, open_texts, is_first, turn = list(by_order), len(self.texts), True, Turn()
+        by_request = {text.request: text for text in self.texts}
+        requests, open_texts, is_first, turn = list(by_request), len(self.texts), True, Turn()
         with self.service.room.taken(self.kept_bytes) if self.kept_bytes else nullcontext():
-            self.inbox.submit(orders)
+            self.responses.submit(requests)
             self.service.metrics.prompt_characters.inc(self.prompt_tokens)
-            async with self.inbox.serving(orders, receive, self.service):
+            async with self.responses.serving(requests, receive, self.service):
                 while open_texts:
                     ready: list[Choice] = []
-                    for part in _parts(await self.inbox.take()):
-                        text = by_order[part.order]
+                    for part in _parts(await self.responses.take()):
+                        text = by_request[part.request]
                         if (piece := text.add(part)) is not None:
                             ready.append(piece)
                             open_texts -= text.finish_reason is not None
@@ -331,17 +340,23 @@ def _prompts(given: Any) -> list[str] | list[list[int]]:
     )
 
 
-def _parts(deliveries: list[Delivery]) -> Iterator[Delivery]:
-    """Yields deliveries in parts that are small enough to be dealt with at once."""
-    for delivery in deliveries:
-        size = max(1, SLICE // (1 + (delivery.order.guesses or 0)))
-        count = len(delivery.token_ids)
+def _parts(chunks: list[TokenChunk]) -> Iterator[TokenChunk]:
+    """Yields chunks in parts that are small enough to be dealt with at once."""
+    for chunk in chunks:
+        size = max(1, SLICE // (1 + (chunk.request.top_predictions or 0)))
+        count = len(chunk.token_ids)
         if count <= size:
-            yield delivery
+            yield chunk
             continue
         for first in range(0, count, size):
             part = slice(first, first + size)
-            nats = None if delivery.nats is None else delivery.nats[part]
-            guesses = None if delivery.guesses is None else Guesses(*(array[part] for array in delivery.guesses))
-            is_last = delivery.is_last and first + size >= count
-            yield delivery._replace(token_ids=delivery.token_ids[part], nats=nats, guesses=guesses, is_last=is_last)
+            nats = None if chunk.nats is None else chunk.nats[part]
+            top_predictions = (
+                None
+                if chunk.top_predictions is None
+                else TopPredictions(*(array[part] for array in chunk.top_predictions))
+            )
+            is_last = chunk.is_last and first + size >= count
+            yield chunk._replace(
+                token_ids=chunk.token_ids[part], nats=nats, top_predictions=top_predictions, is_last=is_last
+            )

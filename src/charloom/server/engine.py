@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from charloom.server.desk import ROUND_SECONDS, Delivery, Desk, Order
+from charloom.server.batch_scheduler import ROUND_SECONDS, BatchScheduler, GenerationRequest, TokenChunk
 from charloom.server.limits import Limits
-from charloom.server.served import ServedModel
+from charloom.server.model_session import ServedModel
 
 logger = logging.getLogger("charloom.server")
 
@@ -36,10 +36,10 @@ class EngineStoppedError(Exception):
 
 
 class Engine:
-    """Takes orders from an event loop, and works on them in a thread of its own.
+    """Takes requests from an event loop, and works on them in a thread of its own.
 
-    What fails is a text's own failure (see `Desk`). Where it is not, the texts of one model are given up. If even that
-    fails, the thread ends, and says so.
+    What fails is a text's own failure (see `BatchScheduler`). If it is not, the texts of one model are given up. If
+    even that fails, the thread ends, and says so.
 
     Attributes:
         characters_written: so far.
@@ -60,14 +60,14 @@ class Engine:
         self.died = died
         self._limits = limits
         self._observe = observe
-        self._desks: dict[ServedModel, Desk] = {}
-        self._waiting: deque[Order] = deque()
+        self._desks: dict[ServedModel, BatchScheduler] = {}
+        self._waiting: deque[GenerationRequest] = deque()
         self._active = 0
         self._changed = threading.Condition()
         self._is_stopping = False
         self._has_died = False
         self._handed_over = threading.Semaphore()
-        self._sending_seconds = _USUAL_SENDING_SECONDS  # a delivery
+        self._sending_seconds = _USUAL_SENDING_SECONDS  # a chunk
         self._thread = threading.Thread(target=self._run, name="charloom engine", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -99,8 +99,8 @@ class Engine:
         """Texts that wait."""
         return len(self._waiting)
 
-    def submit(self, orders: Sequence[Order]) -> None:
-        """Takes orders, all or none.
+    def submit(self, requests: Sequence[GenerationRequest]) -> None:
+        """Takes requests, all or none.
 
         Raises:
             QueueFullError: too many wait already.
@@ -110,23 +110,23 @@ class Engine:
             if self._has_died or self._is_stopping:
                 raise EngineStoppedError
             free = max(0, self._limits.max_streams - self._active)
-            if len(self._waiting) + len(orders) > self._limits.max_queue + free:
+            if len(self._waiting) + len(requests) > self._limits.max_queue + free:
                 raise QueueFullError
-            self._waiting.extend(orders)
+            self._waiting.extend(requests)
             self._changed.notify()
 
-    def resume(self, order: Order) -> None:
+    def resume(self, request: GenerationRequest) -> None:
         """Lets a text that was paused go on."""
         with self._changed:
-            order.is_paused = False
+            request.is_paused = False
             self._changed.notify()
 
-    def cancel(self, orders: Sequence[Order]) -> None:
-        """Gives up orders, wherever they are."""
-        for order in orders:
-            order.is_cancelled, order.is_paused = True, False
+    def cancel(self, requests: Sequence[GenerationRequest]) -> None:
+        """Gives up requests, wherever they are."""
+        for request in requests:
+            request.is_cancelled, request.is_paused = True, False
         with self._changed:
-            self._waiting = deque(order for order in self._waiting if not order.is_cancelled)
+            self._waiting = deque(request for request in self._waiting if not request.is_cancelled)
             self._changed.notify()
 
     def _run(self) -> None:
@@ -140,23 +140,23 @@ class Engine:
 
     def _work(self) -> None:
         while self._admit():
-            for desk in list(self._desks.values()):
+            for scheduler in list(self._desks.values()):
                 try:
-                    self._hand_over(desk.look_after)
-                    self._hand_over(desk.read, time.perf_counter() + _READING_SECONDS)
-                    self._hand_over(desk.write_first)
+                    self._hand_over(scheduler.look_after)
+                    self._hand_over(scheduler.read, time.perf_counter() + _READING_SECONDS)
+                    self._hand_over(scheduler.write_first)
                     now = time.perf_counter()
-                    if not desk.is_reading or now - desk.wrote > _WAIT_SECONDS:
-                        desk.wrote = now
-                        self._hand_over(desk.write, max(1, int(ROUND_SECONDS / self._sending_seconds)))
+                    if not scheduler.is_reading or now - scheduler.wrote > _WAIT_SECONDS:
+                        scheduler.wrote = now
+                        self._hand_over(scheduler.write, max(1, int(ROUND_SECONDS / self._sending_seconds)))
                 except Exception as problem:
-                    logger.exception("the engine failed; all texts of %s are given up", desk.model.name)
-                    self._call_in_loop(self._give_up, desk.abandon(), problem)
+                    logger.exception("the engine failed; all texts of %s are given up", scheduler.model.name)
+                    self._call_in_loop(self._give_up, scheduler.abandon(), problem)
 
-    def _give_up(self, orders: Sequence[Order], problem: Exception) -> None:
-        """Tells orders, in the event loop, that nothing more comes."""
-        for order in orders:
-            self._deliver(Delivery(order, order.prompt[:0], is_last=True, problem=problem))
+    def _give_up(self, requests: Sequence[GenerationRequest], problem: Exception) -> None:
+        """Tells requests, in the event loop, that nothing more comes."""
+        for request in requests:
+            self._deliver(TokenChunk(request, request.prompt[:0], is_last=True, problem=problem))
 
     def _call_in_loop(self, function: Callable[..., None], *arguments: Any) -> None:
         if self._loop is None:
@@ -172,53 +172,53 @@ class Engine:
             while True:
                 if self._is_stopping:
                     return False
-                self._desks = {model: desk for model, desk in self._desks.items() if desk.count}
-                self._active = sum(desk.count for desk in self._desks.values())
+                self._desks = {model: scheduler for model, scheduler in self._desks.items() if scheduler.count}
+                self._active = sum(scheduler.count for scheduler in self._desks.values())
                 while self._waiting and self._active < self._limits.max_streams:
-                    order = self._waiting.popleft()
-                    if order.model not in self._desks:
-                        self._desks[order.model] = Desk(order.model)
-                    self._desks[order.model].begin(order)
+                    request = self._waiting.popleft()
+                    if request.model not in self._desks:
+                        self._desks[request.model] = BatchScheduler(request.model)
+                    self._desks[request.model].begin(request)
                     self._active += 1
-                if any(desk.has_work for desk in self._desks.values()):
+                if any(scheduler.has_work for scheduler in self._desks.values()):
                     return True
                 self._changed.wait()
 
-    def _hand_over(self, work: Callable[..., list[Delivery]], *arguments: Any) -> None:
+    def _hand_over(self, work: Callable[..., list[TokenChunk]], *arguments: Any) -> None:
         """Does some work, and gives what comes of it to the event loop, when that has sent what came before.
 
         So it is never behind by more than one round, and the next is computed meanwhile.
         """
         begin = time.perf_counter()
-        deliveries = work(*arguments)
-        if not deliveries:
+        chunks = work(*arguments)
+        if not chunks:
             return
-        self.characters_written += sum(len(one.token_ids) for one in deliveries if not one.is_prompt)
+        self.characters_written += sum(len(one.token_ids) for one in chunks if not one.is_prompt)
         self._handed_over.acquire()
         if self._is_stopping or self._loop is None:
             self._handed_over.release()  # for whatever this round hands over yet
             return
-        self._call_in_loop(self._receive, deliveries, begin)
+        self._call_in_loop(self._receive, chunks, begin)
         if self._is_stopping:
             self._handed_over.release()
 
-    def _receive(self, deliveries: list[Delivery], begin: float) -> None:
+    def _receive(self, chunks: list[TokenChunk], begin: float) -> None:
         assert self._loop is not None
         received = time.perf_counter()
         try:
-            for delivery in deliveries:
-                if not delivery.order.is_cancelled:
-                    self._deliver(delivery)
+            for chunk in chunks:
+                if not chunk.request.is_cancelled:
+                    self._deliver(chunk)
         finally:
             # Whoever was woken runs, and sends, before this does.
-            self._loop.call_soon(self._sent, begin, received, len(deliveries))
+            self._loop.call_soon(self._sent, begin, received, len(chunks))
 
-    def _deliver(self, delivery: Delivery) -> None:
+    def _deliver(self, chunk: TokenChunk) -> None:
         try:
-            delivery.order.deliver(delivery)
+            chunk.request.deliver(chunk)
         except Exception:  # others wait for theirs
             logger.exception("a text could not be delivered")
-            delivery.order.is_cancelled = True
+            chunk.request.is_cancelled = True
 
     def _sent(self, begin: float, received: float, count: int) -> None:
         now = time.perf_counter()

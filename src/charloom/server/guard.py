@@ -17,8 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from charloom.errors import SettingError
 from charloom.server.access import is_client_gone, shown
-from charloom.server.inbox import ClientGoneError
 from charloom.server.problems import PROBLEM, ApiError, stopping, too_late
+from charloom.server.response_queue import ClientGoneError
 from charloom.server.routes import operation_of
 from charloom.server.service import Service
 

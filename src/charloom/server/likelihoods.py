@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from charloom.server.desk import Delivery
+from charloom.server.batch_scheduler import TokenChunk
 from charloom.server.schema import Logprobs
 from charloom.server.slices import SLICE, Slices
 from charloom.server.tokens import PlacedDecoder
@@ -15,7 +15,7 @@ BYTES_A_NUMBER = 12
 """That each token's likelihood takes, and each guess: eight, and some for the time in which arrays are joined."""
 
 _Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""Token ids, what they cost in nats, the ids of the guesses in their places, and the guesses' log-probabilities."""
+"""Token ids, their costs in nats, and the ids and log-probabilities of the top predictions in their places."""
 
 
 class Likelihoods:
@@ -23,30 +23,30 @@ class Likelihoods:
 
     Args:
         names: of the tokens.
-        guesses: how many are given out for each token; none for 0.
+        top_predictions: how many are given out for each token; none for 0.
         decoder: of the text.
         prompt: the decoder of the prompt.
         prompt_length: characters of the prompt, from which on the text's are counted.
     """
 
     def __init__(
-        self, names: list[str], guesses: int, decoder: PlacedDecoder, prompt: PlacedDecoder, prompt_length: int
+        self, names: list[str], top_predictions: int, decoder: PlacedDecoder, prompt: PlacedDecoder, prompt_length: int
     ) -> None:
         self._names = names
-        self._guesses = guesses
+        self._guesses = top_predictions
         self._decoder = decoder
         self._prompt = prompt
         self._prompt_length = prompt_length
         self._pieces: list[_Rows] = []
         self._of_prompt = self._given = 0  # tokens of the prompt; tokens that were given out
 
-    def add(self, delivery: Delivery) -> None:
+    def add(self, chunk: TokenChunk) -> None:
         """Takes what the engine has come to."""
-        assert delivery.nats is not None
-        assert delivery.guesses is not None  # they come together
-        if delivery.is_prompt:
-            self._of_prompt += len(delivery.token_ids)
-        self._pieces.append((delivery.token_ids, delivery.nats, *delivery.guesses))
+        assert chunk.nats is not None
+        assert chunk.top_predictions is not None  # they come together
+        if chunk.is_prompt:
+            self._of_prompt += len(chunk.token_ids)
+        self._pieces.append((chunk.token_ids, chunk.nats, *chunk.top_predictions))
         # Each piece stays longer than the one behind it: there are few of them, and little is copied.
         while len(self._pieces) > 1 and len(self._pieces[-2][0]) <= len(self._pieces[-1][0]):
             last = self._pieces.pop()
@@ -120,8 +120,8 @@ class Likelihoods:
         return first == 0 and self._of_prompt > 0
 
 
-def _no_rows(guesses: int) -> _Rows:
-    nothing = np.zeros((0, guesses), np.int32)
+def _no_rows(top_predictions: int) -> _Rows:
+    nothing = np.zeros((0, top_predictions), np.int32)
     return np.zeros(0, np.int32), np.zeros(0, np.float32), nothing, nothing.astype(np.float32)
 
 

@@ -8,14 +8,14 @@ import jax
 import numpy as np
 from jaxtyping import Integer, UInt64
 
-from charloom.inference import NativeStream, Stream
+from charloom.inference import DecoderState, NativeDecoderState
 
 _BASE = 0x9E3779B97F4A7C15  # odd, with its bits well mixed
 
 
 class _Entry(NamedTuple):
     token_ids: bytes
-    stream: Stream | NativeStream
+    stream: DecoderState | NativeDecoderState
     size: int
 
 
@@ -50,7 +50,7 @@ class PrefixStates:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def longest(self, token_ids: Integer[np.ndarray, " time"]) -> tuple[int, Stream | NativeStream | None]:
+    def longest(self, token_ids: Integer[np.ndarray, " time"]) -> tuple[int, DecoderState | NativeDecoderState | None]:
         """Returns how many of the first tokens have been read, and the state behind them; 0 and None for none."""
         hashes = self._hashes(token_ids)
         for length in reversed(self._lengths[: bisect_right(self._lengths, len(token_ids))]):
@@ -62,12 +62,12 @@ class PrefixStates:
         self.misses += 1
         return 0, None
 
-    def keep(self, token_ids: Integer[np.ndarray, " time"], stream: Stream | NativeStream) -> None:
+    def keep(self, token_ids: Integer[np.ndarray, " time"], stream: DecoderState | NativeDecoderState) -> None:
         """Keeps the state behind `token_ids`."""
         key = (len(token_ids), int(self._hashes(token_ids)[-1]))
         self._drop(key)
         data = _bytes(token_ids)
-        state = stream.state if isinstance(stream, NativeStream) else stream[1:]  # beside what all of them share
+        state = stream.state if isinstance(stream, NativeDecoderState) else stream[1:]  # beside what all of them share
         size = len(data) + sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         if size > self._room:
             return

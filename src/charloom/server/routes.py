@@ -13,6 +13,7 @@ from starlette.types import Scope
 from charloom.server.completions import completions
 from charloom.server.limits import Limits
 from charloom.server.metrics import CONTENT_TYPE
+from charloom.server.model_session import ServedModel
 from charloom.server.openapi import Described, openapi
 from charloom.server.schema import (
     Completion,
@@ -27,7 +28,6 @@ from charloom.server.schema import (
     encoded,
 )
 from charloom.server.scoring import next_characters, score
-from charloom.server.served import ServedModel
 from charloom.server.service import json_answer, service_of
 
 Endpoint = Callable[[Request], Awaitable[Response]]

@@ -18,13 +18,13 @@ import uvicorn
 from charloom.errors import CharloomError, SettingError
 from charloom.printable import one_line, quoted
 from charloom.server.app import application
-from charloom.server.catalog import Catalog
 from charloom.server.connection import Connection
 from charloom.server.crowd import SPARE_PLACES, Crowd
 from charloom.server.engine import Engine
 from charloom.server.guard import require_token
 from charloom.server.limits import Limits
 from charloom.server.metrics import Metrics
+from charloom.server.model_registry import Catalog
 from charloom.server.service import Service
 from charloom.server.threads import interruptibly
 from charloom.settings import require_path

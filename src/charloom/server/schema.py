@@ -16,7 +16,7 @@ Unknown = Annotated[
     UnknownPolicy, Meta(description="What becomes of characters that the model does not know: error, skip or replace.")
 ]
 Model = Annotated[str | None, Meta(description="A model's name, from GET /v1/models; by default the first one.")]
-Guesses = Annotated[int, Meta(ge=0, le=20)]
+TopPredictions = Annotated[int, Meta(ge=0, le=20)]
 _MOST = 2**31 - 1
 TokenId = Annotated[int, Meta(ge=0, le=_MOST)]
 _Stop = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -45,7 +45,7 @@ class CompletionRequest(Struct, kw_only=True):
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: _Stop | Annotated[list[_Stop], Meta(max_length=16)] | None = None
     echo: bool | None = None
-    logprobs: Guesses | None = None
+    logprobs: TopPredictions | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     unknown: Unknown = "error"
@@ -131,7 +131,9 @@ class ScoreRequest(Struct, kw_only=True, forbid_unknown_fields=True):
         Meta(description="What is scored for itself: whole texts, lines or characters."),
     ] = "text"
     prompt: Annotated[str, Meta(description="Is read before each text or line, and not scored.")] = ""
-    guesses: Annotated[Guesses, Meta(description="With per char: how many of the likeliest in each place.")] = 0
+    top_predictions: Annotated[
+        TopPredictions, Meta(description="With per char: how many of the likeliest in each place.")
+    ] = 0
     unknown: Unknown = "error"
 
 
@@ -152,7 +154,7 @@ class CharacterCosts(Struct, kw_only=True):
 
     characters: list[str]
     bits: list[float | None]
-    guesses: list[list[tuple[str, float | None]]] | None = None
+    top_predictions: list[list[tuple[str, float | None]]] | None = None
 
 
 class TextCost(Struct, kw_only=True):

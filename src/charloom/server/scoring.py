@@ -12,13 +12,13 @@ from starlette.types import Receive, Scope, Send
 
 from charloom.errors import CharloomError
 from charloom.inference import Cost, LineScore, Score, Scorer, score_lines
-from charloom.server.desk import Order
-from charloom.server.inbox import Inbox, Waiting
+from charloom.server.batch_scheduler import GenerationRequest
 from charloom.server.likelihoods import BYTES_A_NUMBER
+from charloom.server.model_session import MOST_GUESSES, ServedModel
 from charloom.server.problems import ApiError, too_busy
 from charloom.server.requests import body_of
+from charloom.server.response_queue import ResponseQueue, Waiting
 from charloom.server.schema import LineCost, NextCharacter, NextRequest, NextResponse, ScoreRequest, TextCost
-from charloom.server.served import MOST_GUESSES, ServedModel
 from charloom.server.service import Service, prompt_ids, refused, require_few_numbers, require_fit, service_of
 from charloom.server.slices import send_json, sliced
 from charloom.server.tokens import token_names
@@ -44,8 +44,8 @@ async def score(request: Request) -> Response:
     _require_few_read(model, texts, asked.prompt, pieces)
     kept_bytes = _BYTES_A_LINE * pieces
     if asked.per == "char":
-        numbers = _tokens_of(model, texts) * (1 + asked.guesses)
-        require_few_numbers(numbers, "guesses")
+        numbers = _tokens_of(model, texts) * (1 + asked.top_predictions)
+        require_few_numbers(numbers, "top_predictions")
         kept_bytes += BYTES_A_NUMBER * numbers
     if service.scoring.count >= service.limits.max_queue:
         raise too_busy()
@@ -132,9 +132,9 @@ class _Scored(Response):
 
     def _characters(self, scorer: Scorer, text: str) -> tuple[Cost, Score | None]:
         asked = self._asked
-        record = scorer.record(self._model.model.seen(text))
-        # One number of guesses has been compiled, which is as many as are ever wanted.
-        found = scorer.begin(MOST_GUESSES if asked.guesses and asked.per == "char" else 0).read(record)[0]
+        record = scorer.record(self._model.model.normalize(text))
+        # One number of top_predictions has been compiled, which is as many as are ever wanted.
+        found = scorer.begin(MOST_GUESSES if asked.top_predictions and asked.per == "char" else 0).read(record)[0]
         return Cost.of(found, record), found if asked.per == "char" else None
 
     def _answer(self, index: int, cost: Cost, parts: Score | list[LineCost] | None) -> dict[str, Any]:
@@ -155,21 +155,21 @@ class _Scored(Response):
         return answer
 
     def _chars(self, found: Score) -> dict[str, Any]:
-        names, text, count = token_names(self._model.model.vocabulary), found.text, self._asked.guesses
-        guesses = None
-        if found.guesses is not None and count:
+        names, text, count = token_names(self._model.model.vocabulary), found.text, self._asked.top_predictions
+        top_predictions = None
+        if found.top_predictions is not None and count:
             rows = range(found.characters)
-            ids, log_probs = (array[:, :count] for array in found.guesses)
+            ids, log_probs = (array[:, :count] for array in found.top_predictions)
 
             def pairs(at: int) -> list[tuple[str, float | None]]:
                 probs = np.exp(log_probs[at]).tolist()
                 return [(names[one], finite_or_none(prob)) for one, prob in zip(ids[at].tolist(), probs, strict=True)]
 
-            guesses = sliced(rows, pairs, 1 + 4 * count)
+            top_predictions = sliced(rows, pairs, 1 + 4 * count)
         return {
             "characters": sliced(text, lambda one: one if isinstance(one, str) else names[one]),
             "bits": sliced(found.bits.tolist(), finite_or_none),
-            "guesses": guesses,
+            "top_predictions": top_predictions,
         }
 
 
@@ -206,21 +206,21 @@ class _Expected(Response):
         self._prompt = prompt
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        inbox = Inbox(self._service.engine)
-        order = Order(
+        responses = ResponseQueue(self._service.engine)
+        request = GenerationRequest(
             model=self._model,
             prompt=self._prompt,
             length=0,
             settings=SamplingSettings(),
             seed=0,
             stream_index=0,
-            deliver=inbox.put,
+            deliver=responses.put,
         )
-        inbox.submit([order])
-        async with inbox.serving([order], receive, self._service):
-            (delivery,) = await inbox.take()
-            assert delivery.logits is not None  # nothing else was asked for
-            await send_json(self._answer(delivery.logits), send, inbox.require_wanted)
+        responses.submit([request])
+        async with responses.serving([request], receive, self._service):
+            (chunk,) = await responses.take()
+            assert chunk.logits is not None  # nothing else was asked for
+            await send_json(self._answer(chunk.logits), send, responses.require_wanted)
 
     def _answer(self, logits: Float32[np.ndarray, " vocab"]) -> dict[str, Any]:
         probs = np.exp(logits.astype(np.float64) - logits.max())

@@ -11,15 +11,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from charloom.errors import CharloomError
-from charloom.server.catalog import Catalog
 from charloom.server.engine import Engine
-from charloom.server.inbox import Waiting
 from charloom.server.limits import Limits
 from charloom.server.metrics import Metrics
+from charloom.server.model_registry import Catalog
+from charloom.server.model_session import ServedModel
 from charloom.server.problems import ApiError, stopping
+from charloom.server.response_queue import Waiting
 from charloom.server.room import Room
 from charloom.server.schema import encoded
-from charloom.server.served import ServedModel
 from charloom.server.slices import SLICE, Turn
 from charloom.server.worker import Worker
 from charloom.settings import UnknownPolicy

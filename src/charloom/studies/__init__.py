@@ -2,8 +2,8 @@
 
 from charloom.studies.alphabet import ALPHABET
 from charloom.studies.english_major import ENGLISH_MAJOR
+from charloom.studies.experiment import Experiment, Mode, Study
 from charloom.studies.nietzsche import NIETZSCHE
-from charloom.studies.rung import Mode, Rung, Study
 from charloom.studies.shakespeare_bytes import SHAKESPEARE_BYTES
 
 STUDIES: dict[str, Study] = {
@@ -14,4 +14,4 @@ STUDIES: dict[str, Study] = {
 }
 """Every study by name, in the order in which they run."""
 
-__all__ = ["STUDIES", "Mode", "Rung", "Study"]
+__all__ = ["STUDIES", "Experiment", "Mode", "Study"]

@@ -3,9 +3,9 @@
 from string import ascii_uppercase
 
 from charloom.settings import NetworkSettings
-from charloom.studies.demonstrations import RandomPieces, Walk
-from charloom.studies.framing import PaddedPieces, ShuffledWindows, StatefulRows
-from charloom.studies.rung import Rung, Study, StudyText
+from charloom.studies.batching import PaddedPieces, ShuffledWindows, StatefulRows
+from charloom.studies.experiment import Experiment, Study, StudyText
+from charloom.studies.showcases import RandomPieces, Walk
 from charloom.training import Phase
 
 _TEXT = StudyText(source=ascii_uppercase, literal=True)
@@ -15,12 +15,12 @@ _LSTM_32 = NetworkSettings(inputs="scalar", hidden=32)
 
 ALPHABET = Study(
     title="The alphabet: what an LSTM sees, by how its letters come",
-    rungs={
-        "one_to_one": Rung(
+    experiments={
+        "one_to_one": Experiment(
             summary="LSTM 32, one letter in, the next one out",
             lesson="Without context a recurrent network is a poor way to fit 25 points of a line.",
             text=_TEXT,
-            framing=ShuffledWindows(length=1, stride=1, lanes=1),
+            batching=ShuffledWindows(length=1, stride=1, batch_size=1),
             model=_LSTM_32,
             phases=(Phase(0.001, 500),),
             epsilon=_EPSILON,
@@ -28,11 +28,11 @@ ALPHABET = Study(
             accuracy_at_least=0.80,
             quick={"phases": (Phase(0.001, 300),), "seeds": 4},
         ),
-        "three_to_one": Rung(
+        "three_to_one": Experiment(
             summary="LSTM 32, three letters in as three steps, the next one out",
             lesson="Letters as steps of a sequence are context that the network can use.",
             text=_TEXT,
-            framing=ShuffledWindows(length=3, stride=1, lanes=1),
+            batching=ShuffledWindows(length=3, stride=1, batch_size=1),
             model=_LSTM_32,
             phases=(Phase(0.001, 500),),
             epsilon=_EPSILON,
@@ -44,34 +44,34 @@ ALPHABET = Study(
             ),
             quick={"phases": (Phase(0.001, 300),), "seeds": 4},
         ),
-        "stateful": Rung(
+        "stateful": Experiment(
             summary="LSTM 16, one letter at a time, its state carried through the alphabet and reset after it",
             lesson="With half the units it learns the alphabet by heart, but only from its start.",
             text=_TEXT,
-            framing=StatefulRows(length=1, lanes=1),
+            batching=StatefulRows(length=1, batch_size=1),
             model=NetworkSettings(inputs="scalar", hidden=16),
             phases=(Phase(0.001, 300),),
             epsilon=_EPSILON,
             seeds=_SEEDS,
             accuracy_at_least=1.0,
-            demonstrations=(
+            showcases=(
                 Walk("A", 25, "walk from A, each prediction fed back"),
                 Walk("K", 5, "cold start at K"),
             ),
             notes=("From a cold K it replays the alphabet's beginning: the state, not the letter, says where it is.",),
             quick={"seeds": 4},
         ),
-        "variable_length": Rung(
+        "variable_length": Experiment(
             summary="LSTM 32 on pieces of one to five letters, filled up from the left with zeros",
             lesson="It answers any short piece of the alphabet, wherever it begins.",
             text=_TEXT,
-            framing=PaddedPieces(length=5, pieces=1000),
+            batching=PaddedPieces(length=5, pieces=1000),
             model=_LSTM_32,
             phases=(Phase(0.001, 50),),
             epsilon=_EPSILON,
             seeds=_SEEDS,
             accuracy_at_least=0.75,
-            demonstrations=(RandomPieces(20),),
+            showcases=(RandomPieces(20),),
             notes=("A zero that fills up is also the number of the letter A; only its place tells the two apart.",),
             quick={"phases": (Phase(0.001, 20),), "seeds": 4},
             default={"variants": {}},

@@ -1,4 +1,4 @@
-"""Which epochs' states a rung keeps, as the published code's callbacks did."""
+"""Which epochs' states an experiment keeps, as the published code's callbacks did."""
 
 import math
 from collections.abc import Mapping, Sequence

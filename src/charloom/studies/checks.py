@@ -1,19 +1,19 @@
-"""What an uncut run of a rung must come to, beside what was published of it."""
+"""What an uncut run of an experiment must come to, beside what was published of it."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from charloom.studies.rung import Rung, keras_figures
+from charloom.studies.experiment import Experiment, keras_figures
 
 _LOSS_ABOVE_PUBLISHED = 0.03
 _LOSS_BESIDE_KERAS = 0.02
 
 
-def checks_of(rung: Rung, figures: Mapping[str, Any], published: Mapping[str, Any]) -> list[dict[str, Any]]:
+def checks_of(experiment: Experiment, figures: Mapping[str, Any], published: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns each check in words, and whether it holds.
 
     Args:
-        rung: the experiment, all of it.
+        experiment: the experiment, all of it.
         figures: what came of the run.
         published: the published figures.
     """
@@ -25,7 +25,7 @@ def checks_of(rung: Rung, figures: Mapping[str, Any], published: Mapping[str, An
     if "parameters" in published:
         add(f"{published['parameters']:,} parameters", figures["parameters"] == published["parameters"])
     if "rows" in published:
-        add(f"{published['rows']:,} rows an epoch", figures["framing"]["rows"] == published["rows"])
+        add(f"{published['rows']:,} rows an epoch", figures["batching"]["rows"] == published["rows"])
     if published.get("losses"):
         limit = (1 + _LOSS_ABOVE_PUBLISHED) * published["losses"][-1]
         last = figures["losses"][-1]
@@ -33,17 +33,17 @@ def checks_of(rung: Rung, figures: Mapping[str, Any], published: Mapping[str, An
             f"the last epoch's loss at most {_LOSS_ABOVE_PUBLISHED:.0%} above the published {published['losses'][-1]}",
             last is not None and last <= limit,
         )
-    if rung.keras in (keras := keras_figures()["rungs"]):
-        theirs = keras[rung.keras]["losses"]
+    if experiment.keras in (keras := keras_figures()["experiments"]):
+        theirs = keras[experiment.keras]["losses"]
         ours = figures["losses"][: len(theirs)][-1]
         add(
             f"after epoch {len(theirs)} within {_LOSS_BESIDE_KERAS:.0%} of the {theirs[-1]:.4f} of Keras "
-            f"{keras_figures()['keras']} on the same rung",
+            f"{keras_figures()['keras']} on the same experiment",
             ours is not None and abs(ours - theirs[-1]) <= _LOSS_BESIDE_KERAS * theirs[-1],
         )
-    if rung.accuracy_at_least is not None:
+    if experiment.accuracy_at_least is not None:
         add(
-            f"a median accuracy of at least {rung.accuracy_at_least:g}",
-            figures["accuracy"] >= rung.accuracy_at_least,
+            f"a median accuracy of at least {experiment.accuracy_at_least:g}",
+            figures["accuracy"] >= experiment.accuracy_at_least,
         )
     return checks

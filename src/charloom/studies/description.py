@@ -1,4 +1,4 @@
-"""What a report tells of a rung's layers, and of its data as the tutorials show it."""
+"""What a report tells of an experiment's layers, and of its data as the tutorials show it."""
 
 from typing import Any
 
@@ -7,19 +7,19 @@ import jax
 from charloom.data import TokenStream
 from charloom.kernels import kernels_in_use, reference_reason
 from charloom.models import CELLS, Cell, Dense, Network, SequenceModel
-from charloom.studies.framing import Framing, PaddedPieces, ReadingLanes, ShuffledWindows, StatefulRows
-from charloom.studies.ladder import SharedLayers
+from charloom.studies.batching import Batching, ContiguousStreams, PaddedPieces, ShuffledWindows, StatefulRows
 from charloom.studies.study_data import StudyData
+from charloom.studies.tutorial_models import SharedLayers
 
 _KERAS_NAMES = {"lstm": "LSTM", "gru": "GRU", "elman": "SimpleRNN"}
 _ROWS = 8
 _ROUND_TRIP = 100
 
 
-def layer_table(model: SequenceModel, framing: Framing) -> list[dict[str, Any]]:
-    """Returns a row for each layer: its name, the shape of its outputs in an update, its parameters, its kernels."""
-    every = [framing.lanes, framing.length]
-    last = every[:1] if framing.last_only else every
+def layer_table(model: SequenceModel, batching: Batching) -> list[dict[str, Any]]:
+    """Returns a row for each layer: its name, the shape of its outputs in a step, its parameters, its kernels."""
+    every = [batching.batch_size, batching.length]
+    last = every[:1] if batching.last_only else every
     if isinstance(model, SharedLayers):
         units = model.mix.kernel.shape[1]
         return [
@@ -39,7 +39,7 @@ def layer_table(model: SequenceModel, framing: Framing) -> list[dict[str, Any]]:
     ]
     for layer, cell in enumerate(model.cells):
         shape = last if layer + 1 == len(model.cells) else every
-        rows.append(_row(_cell_name(cell), [*shape, cell.hidden], cell) | {"kernels": _kernels(cell, framing.length)})
+        rows.append(_row(_cell_name(cell), [*shape, cell.hidden], cell) | {"kernels": _kernels(cell, batching.length)})
     if isinstance(model.head, Dense):
         rows.append(_row("dense, logits", [*last, model.vocab_size], model.head))
     return rows
@@ -63,19 +63,19 @@ def _cell_name(cell: Cell) -> str:
     return f"{name} ({', '.join(unusual)})" if unusual else name
 
 
-def preview(framing: Framing, data: StudyData, seed: int) -> dict[str, Any]:
+def preview(batching: Batching, data: StudyData, seed: int) -> dict[str, Any]:
     """Returns the first rows as ids and as text, and a round trip of the text's beginning through the vocabulary.
 
-    Where lanes carry their state, also that the first lane's rows follow one another: rows 0, 64 and 128 of 64 lanes.
+    Where rows carry their state, also that the first row's rows follow one another: rows 0, 64 and 128 of 64 rows.
     """
-    vocabulary, lanes = data.vocabulary, framing.lanes
-    updates = 3 * -(-_ROWS // lanes)
-    block = framing.unshuffled(data.train, seed).block(0, updates, updates)
-    rows = block.token_ids.reshape(-1, framing.length + 1)
+    vocabulary, batch_size = data.vocabulary, batching.batch_size
+    steps = 3 * -(-_ROWS // batch_size)
+    block = batching.unshuffled(data.train, seed).block(0, steps, steps)
+    rows = block.token_ids.reshape(-1, batching.length + 1)
     inputs = rows[:, :-1].copy()
     if vocabulary.start_id is not None:
         inputs[block.resets.reshape(inputs.shape)] = vocabulary.start_id  # what is read where a text begins
-    targets = rows[:_ROWS, -1:] if framing.last_only else rows[:_ROWS, 1:]
+    targets = rows[:_ROWS, -1:] if batching.last_only else rows[:_ROWS, 1:]
     ids = vocabulary.encode(data.text[:_ROUND_TRIP])
     beginning = vocabulary.decode(ids)
     shown: dict[str, Any] = {
@@ -87,32 +87,34 @@ def preview(framing: Framing, data: StudyData, seed: int) -> dict[str, Any]:
         "beginning_ids": ids[:20].tolist(),
         "round_trip": bool((vocabulary.encode(beginning) == ids).all()),
     }
-    if isinstance(framing, StatefulRows):
-        shown["continuity"] = [{"row": row, "text": vocabulary.decode(inputs[row])} for row in (0, lanes, 2 * lanes)]
+    if isinstance(batching, StatefulRows):
+        shown["continuity"] = [
+            {"row": row, "text": vocabulary.decode(inputs[row])} for row in (0, batch_size, 2 * batch_size)
+        ]
     return shown
 
 
-def framing_facts(framing: Framing, stream: TokenStream) -> dict[str, Any]:
-    """Returns how the data is cut, as JSON: what a diagram of it needs, and the numbers of rows and updates."""
-    updates = framing.updates_an_epoch(stream)
-    facts: dict[str, Any] = {
-        "kind": type(framing).__name__,
-        "lanes": framing.lanes,
-        "length": framing.length,
-        "targets": "last" if framing.last_only else "every",
-        "updates_per_epoch": updates,
+def batching_summary(batching: Batching, stream: TokenStream) -> dict[str, Any]:
+    """Returns how the data is cut, as JSON: what a diagram of it needs, and the numbers of rows and steps."""
+    steps = batching.steps_per_epoch(stream)
+    shown: dict[str, Any] = {
+        "kind": type(batching).__name__,
+        "batch_size": batching.batch_size,
+        "length": batching.length,
+        "targets": "last" if batching.last_only else "every",
+        "steps_per_epoch": steps,
     }
-    if isinstance(framing, ShuffledWindows):
-        facts |= {"stride": framing.stride, "rows": len(framing.windows(stream, None).starts)}
-    elif isinstance(framing, StatefulRows):
-        a_lane = len(stream) // framing.lanes
-        facts |= {
-            "rows": updates * framing.lanes,
-            "lane_length": a_lane,
-            "dropped_tail": len(stream) - framing.lanes * a_lane,
+    if isinstance(batching, ShuffledWindows):
+        shown |= {"stride": batching.stride, "rows": len(batching.windows(stream, None).starts)}
+    elif isinstance(batching, StatefulRows):
+        row_length = len(stream) // batching.batch_size
+        shown |= {
+            "rows": steps * batching.batch_size,
+            "row_length": row_length,
+            "dropped_tail": len(stream) - batching.batch_size * row_length,
         }
-    elif isinstance(framing, PaddedPieces):
-        facts |= {"rows": framing.pieces}
-    elif isinstance(framing, ReadingLanes):
-        facts |= {"random_offsets": framing.random_offsets}
-    return facts
+    elif isinstance(batching, PaddedPieces):
+        shown |= {"rows": batching.pieces}
+    elif isinstance(batching, ContiguousStreams):
+        shown |= {"random_offsets": batching.random_offsets}
+    return shown

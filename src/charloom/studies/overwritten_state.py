@@ -2,7 +2,7 @@
 
 A stateful layer kept its state in a variable that each batch assigned anew. Were the assignment to come before
 back-propagation reads the state that the batch began with, it would read the state that the batch ended with.
-`overwrite` emulates that: outputs are right, and the gradient at an unroll's first step is made with its last state.
+`overwrite` emulates that: outputs are right, and the gradient at a sequence's first step is made with its last state.
 """
 
 import dataclasses
@@ -54,9 +54,9 @@ class _OverwrittenElmanCell(ElmanCell):
     def sequence(
         self,
         inputs: LayerInputs,
-        carry: Float[Array, "lanes hidden"],
-        resets: Bool[Array, "time lanes"],
-    ) -> tuple[Float[Array, "time lanes hidden"], Float[Array, "lanes hidden"]]:
+        carry: Float[Array, "batch hidden"],
+        resets: Bool[Array, "time batch"],
+    ) -> tuple[Float[Array, "time batch hidden"], Float[Array, "batch hidden"]]:
         return _elman(inputs.projected(), self.recurrent_kernel, carry, resets, self.cell_activation)
 
 
@@ -65,8 +65,8 @@ class _OverwrittenLSTMCell(LSTMCell):
         self,
         inputs: LayerInputs,
         carry: LSTMCarry,
-        resets: Bool[Array, "time lanes"],
-    ) -> tuple[Float[Array, "time lanes hidden"], LSTMCarry]:
+        resets: Bool[Array, "time batch"],
+    ) -> tuple[Float[Array, "time batch hidden"], LSTMCarry]:
         return _lstm(
             inputs.projected(), self.recurrent_kernel, carry, resets, self.gate_activation, self.cell_activation
         )

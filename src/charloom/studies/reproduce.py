@@ -1,4 +1,4 @@
-"""Many rungs into one folder: `results.json`, a report, and for each rung its model. Done rungs are not done again."""
+"""Many experiments into one folder: `results.json`, a report, and a model per experiment; what is done stays done."""
 
 import itertools
 import json
@@ -21,11 +21,11 @@ from charloom.runs.checkpoint import CHECKPOINT
 from charloom.settings import require_seed
 from charloom.studies import STUDIES
 from charloom.studies.checks import checks_of
+from charloom.studies.experiment import Experiment, Mode, keras_figures, published
 from charloom.studies.results_file import RESULTS_VERSION, read_results
 from charloom.studies.resuming import remove_spent
-from charloom.studies.run_rung import Figures, run_rung
+from charloom.studies.run_experiment import Figures, run_experiment
 from charloom.studies.run_seeds import run_seeds
-from charloom.studies.rung import Mode, Rung, keras_figures, published
 from charloom.training import Event, Notice
 
 RESULTS_FILE = "results.json"
@@ -44,35 +44,35 @@ RESULTS = OutputKind("results file", RESULTS_FILE, "charloom", _is_own)
 """Files that may be replaced by results."""
 
 
-class RungPlace(NamedTuple):
-    """Which rung it is, counted from 1, of how many."""
+class ExperimentPlace(NamedTuple):
+    """Which experiment it is, counted from 1, of how many."""
 
     number: int
-    rungs: int
+    experiments: int
 
 
 @dataclass(frozen=True)
-class RungStart:
-    """A rung begins, or a variant of one.
+class ExperimentStart:
+    """An experiment begins, or a variant of one.
 
     Attributes:
-        name: study/rung, with the variant's name in brackets.
-        place: of the rung among those that are asked for.
+        name: study/experiment, with the variant's name in brackets.
+        place: of the experiment among those that are asked for.
         epochs: how many it has.
         published_losses: of each epoch; None where there are none.
         cut: what the run leaves out, in words; None where it is all there.
     """
 
     name: str
-    place: RungPlace
+    place: ExperimentPlace
     epochs: int
     published_losses: Sequence[float] | None
     cut: str | None
 
 
 @dataclass(frozen=True)
-class RungEnd:
-    """A rung is done, or a variant of one: its figures are in the results.
+class ExperimentEnd:
+    """An experiment is done, or a variant of one: its figures are in the results.
 
     Attributes:
         name: as of its start.
@@ -83,19 +83,19 @@ class RungEnd:
     figures: Figures
 
 
-StudyEvent = Event | RungStart | RungEnd
+StudyEvent = Event | ExperimentStart | ExperimentEnd
 
 
-def chosen_rungs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Returns the study and the rung of each experiment that `names` ask for, all of them where there is none.
+def chosen_experiments(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Returns the study and the experiment of each experiment that `names` ask for, all of them where there is none.
 
     Raises:
-        SettingError: a name is neither a study nor study/rung.
+        SettingError: a name is neither a study nor study/experiment.
 
-    >>> chosen_rungs(["nietzsche/char3"])
+    >>> chosen_experiments(["nietzsche/char3"])
     [('nietzsche', 'char3')]
     """
-    everything = [(study, rung) for study, contents in STUDIES.items() for rung in contents.rungs]
+    everything = [(study, experiment) for study, contents in STUDIES.items() for experiment in contents.experiments]
     chosen: set[tuple[str, str]] = set()
     for name in names or STUDIES:
         named = [pair for pair in everything if name in (pair[0], "/".join(pair))]
@@ -108,10 +108,10 @@ def chosen_rungs(names: Sequence[str]) -> list[tuple[str, str]]:
 def _unknown(name: str, everything: Sequence[tuple[str, str]]) -> str:
     study = name.partition("/")[0]
     if study in STUDIES and "/" in name:
-        return f"{study} has no rung {name.partition('/')[2]!r}: it has {', '.join(STUDIES[study].rungs)}"
+        return f"{study} has no experiment {name.partition('/')[2]!r}: it has {', '.join(STUDIES[study].experiments)}"
     nearest = get_close_matches(name, [*STUDIES, *("/".join(pair) for pair in everything)], n=1)
     hint = f"did you mean {nearest[0]}? " if nearest else ""
-    listed = "; ".join(f"{study} ({', '.join(contents.rungs)})" for study, contents in STUDIES.items())
+    listed = "; ".join(f"{study} ({', '.join(contents.experiments)})" for study, contents in STUDIES.items())
     return f"{name!r} is unknown: {hint}there are {listed}"
 
 
@@ -120,9 +120,9 @@ class ReproduceSettings:
     """What is to be done again.
 
     Attributes:
-        names: studies, or study/rung; none for all of them.
+        names: studies, or study/experiment; none for all of them.
         out: the folder that everything goes into.
-        mode: "quick" for a cut of each rung, "default", or "full" for all of what was published.
+        mode: "quick" for a cut of each experiment, "default", or "full" for all of what was published.
         seed: of weights and of the order in which windows are read.
         force: whether what `out` holds of another run is thrown away.
     """
@@ -137,13 +137,13 @@ class ReproduceSettings:
 def reproduce(
     settings: ReproduceSettings, should_stop: Callable[[], bool] = lambda: False
 ) -> Generator[StudyEvent, None, list[str]]:
-    """Yields the run's events, and returns a line for each text that could not be had, with the rungs left out.
+    """Yields the run's events, and returns a line for each text that could not be had, with the experiments left out.
 
     Raises:
         SettingError: a name or the seed is wrong.
         OutputError: the folder cannot be written to, is in use, or holds what another run made.
     """
-    chosen = chosen_rungs(settings.names)
+    chosen = chosen_experiments(settings.names)
     require_seed(settings.seed)
     make_folder(settings.out)
     Output(settings.out / REPORT_FILE, PAGE)  # before anything is trained
@@ -153,10 +153,12 @@ def reproduce(
         for number, (study, name) in enumerate(chosen, 1):
             if should_stop():
                 break
-            source = STUDIES[study].rungs[name].text.source
+            source = STUDIES[study].experiments[name].text.source
             try:
                 if source not in missing:
-                    yield from _rung(settings, study, name, RungPlace(number, len(chosen)), results, should_stop)
+                    yield from _experiment(
+                        settings, study, name, ExperimentPlace(number, len(chosen)), results, should_stop
+                    )
             except SourceError as error:
                 missing[source] = str(error), []
             if source in missing:
@@ -166,89 +168,89 @@ def reproduce(
     return [f"{', '.join(names)}: {problem}" for problem, names in missing.values()]
 
 
-def _rung(
+def _experiment(
     settings: ReproduceSettings,
     study: str,
     name: str,
-    place: RungPlace,
+    place: ExperimentPlace,
     results: dict[str, Any],
     should_stop: Callable[[], bool],
 ) -> Generator[StudyEvent, None, None]:
-    """Yields the events of what is left of a rung, and keeps its figures, those of each variant as it is done."""
-    declared = STUDIES[study].rungs[name]
-    rung = declared.cut(settings.mode)
-    cut = cut_in_words(declared, rung)
-    figures_published = published()[study]["rungs"].get(name, {})
+    """Yields the events of what is left of an experiment; keeps its figures, those of each variant as it is done."""
+    declared = STUDIES[study].experiments[name]
+    experiment = declared.cut(settings.mode)
+    cut = cut_in_words(declared, experiment)
+    figures_published = published()[study]["experiments"].get(name, {})
     losses = figures_published.get("losses")
     figures = results["studies"].get(study, {}).get(name)
     if figures is None:
-        yield RungStart(f"{study}/{name}", place, rung.epochs, losses, cut)
-        figures = yield from _one(settings, study, name, rung, figures_published, should_stop)
+        yield ExperimentStart(f"{study}/{name}", place, experiment.epochs, losses, cut)
+        figures = yield from _one(settings, study, name, experiment, figures_published, should_stop)
         if figures is None:
             return
         figures |= {
             "machine": results["machine"],
-            "own": rung.own,
+            "own": experiment.own,
             "cut": cut,
-            "keras": keras_figures()["rungs"].get(name),
-            "beats": list(rung.beats),
+            "keras": keras_figures()["experiments"].get(name),
+            "beats": list(experiment.beats),
             "published": dict(figures_published),
             "published_losses": losses,
-            "checks": [] if cut else checks_of(rung, figures, figures_published),
+            "checks": [] if cut else checks_of(experiment, figures, figures_published),
             "variants": {},
-            "variants_left_out": [variant for variant in declared.variants if variant not in rung.variants],
+            "variants_left_out": [variant for variant in declared.variants if variant not in experiment.variants],
         }
         results["studies"].setdefault(study, {})[name] = figures
         _write_results(settings.out, results)
         remove_spent(settings.out / study / name)
-        yield RungEnd(f"{study}/{name}", figures)
-    elif not rung.variants.keys() - figures["variants"].keys():
+        yield ExperimentEnd(f"{study}/{name}", figures)
+    elif not experiment.variants.keys() - figures["variants"].keys():
         yield Notice(f"{study}/{name}: done before")
-    for variant in rung.variants:
+    for variant in experiment.variants:
         if variant in figures["variants"] or should_stop():
             continue
-        changed = rung.variant(variant)
+        changed = experiment.variant(variant)
         variant_name, folder_name = f"{study}/{name} ({variant.replace('_', ' ')})", f"{name}.{variant}"
-        yield RungStart(variant_name, place, changed.epochs, losses, cut)
+        yield ExperimentStart(variant_name, place, changed.epochs, losses, cut)
         of_variant = yield from _one(settings, study, folder_name, changed, {}, should_stop)
         if of_variant is None:
             return
         figures["variants"][variant] = of_variant | {"checks": checks_of(changed, of_variant, {})}
         _write_results(settings.out, results)
         remove_spent(settings.out / study / folder_name)
-        yield RungEnd(variant_name, figures["variants"][variant])
+        yield ExperimentEnd(variant_name, figures["variants"][variant])
 
 
 def _one(
     settings: ReproduceSettings,
     study: str,
     name: str,
-    rung: Rung,
+    experiment: Experiment,
     figures: Mapping[str, Any],
     should_stop: Callable[[], bool],
 ) -> Generator[StudyEvent, None, Figures | None]:
     folder = settings.out / study / name
-    identity = {"version": __version__, "rung": f"{study}/{name}", "mode": settings.mode, "seed": settings.seed}
+    identity = {"version": __version__, "experiment": f"{study}/{name}", "mode": settings.mode, "seed": settings.seed}
     came: Figures | None
-    if rung.seeds > 1:
-        came = yield from run_seeds(rung, figures, settings.seed, folder)
+    if experiment.seeds > 1:
+        came = yield from run_seeds(experiment, figures, settings.seed, folder)
     else:
-        came = yield from run_rung(rung, figures, settings.seed, folder, identity, should_stop)
+        came = yield from run_experiment(experiment, figures, settings.seed, folder, identity, should_stop)
     return None if came is None else came | {"peak_memory_bytes": peak_memory_bytes()}
 
 
-def cut_in_words(declared: Rung, rung: Rung) -> str | None:
-    """Returns what a run of `rung` leaves out of what is `declared`; None where it is all there."""
+def cut_in_words(declared: Experiment, experiment: Experiment) -> str | None:
+    """Returns what a run of `experiment` leaves out of what is `declared`; None where it is all there."""
     parts = []
-    if rung.text != declared.text:
-        parts.append(f"the first {rung.text.first:,} characters")
-    if rung.model != declared.model:
+    if experiment.text != declared.text:
+        parts.append(f"the first {experiment.text.first:,} characters")
+    if experiment.model != declared.model:
         parts.append("a smaller network")
-    if rung.framing != declared.framing or rung.epochs != declared.epochs:
-        updates, of = (getattr(one.framing, "epoch", 0) * one.epochs for one in (rung, declared))
-        parts.append(f"{updates:,} of {of:,} updates" if of else f"{rung.epochs} of {declared.epochs} epochs")
-    if rung.seeds != declared.seeds:
-        parts.append(f"{rung.seeds} of {declared.seeds} seeds")
+    if experiment.batching != declared.batching or experiment.epochs != declared.epochs:
+        steps, of = (getattr(one.batching, "epoch", 0) * one.epochs for one in (experiment, declared))
+        parts.append(f"{steps:,} of {of:,} steps" if of else f"{experiment.epochs} of {declared.epochs} epochs")
+    if experiment.seeds != declared.seeds:
+        parts.append(f"{experiment.seeds} of {declared.seeds} seeds")
     return ", ".join(parts) or None
 
 
@@ -275,13 +277,16 @@ def _opened(settings: ReproduceSettings, chosen: Sequence[tuple[str, str]]) -> d
     if not settings.force:
         return held
     results: dict[str, Any] = fresh if problem is not None else held
-    for study, rung in chosen:
-        results["studies"].get(study, {}).pop(rung, None)
-        for name in (rung, *(f"{rung}.{variant}" for variant in STUDIES[study].rungs[rung].variants)):
+    for study, experiment in chosen:
+        results["studies"].get(study, {}).pop(experiment, None)
+        for name in (
+            experiment,
+            *(f"{experiment}.{variant}" for variant in STUDIES[study].experiments[experiment].variants),
+        ):
             for checkpoint in (settings.out / study / name).glob("*.safetensors"):
                 remove_own(checkpoint, CHECKPOINT)
                 remove_own(checkpoint, MODEL)
-    results["studies"] = {study: rungs for study, rungs in results["studies"].items() if rungs}
+    results["studies"] = {study: experiments for study, experiments in results["studies"].items() if experiments}
     _write_results(settings.out, results)
     return results
 
@@ -325,7 +330,11 @@ def _machine() -> dict[str, Any]:
 def _write_results(folder: Path, results: dict[str, Any]) -> None:
     # In the order of the publications, whatever was run first.
     results["studies"] = {
-        study: {rung: results["studies"][study][rung] for rung in contents.rungs if rung in results["studies"][study]}
+        study: {
+            experiment: results["studies"][study][experiment]
+            for experiment in contents.experiments
+            if experiment in results["studies"][study]
+        }
         for study, contents in STUDIES.items()
         if study in results["studies"]
     }

@@ -10,10 +10,10 @@ from charloom.artifacts import parsed_json, read_regular_file, structured
 from charloom.errors import OutputError
 from charloom.printable import one_line
 from charloom.studies import STUDIES
-from charloom.studies.rung import keras_figures, published
+from charloom.studies.experiment import keras_figures, published
 
 RESULTS_VERSION = 2
-"""Of what a rung's figures hold; raised when the report needs others."""
+"""Of what an experiment's figures hold; raised when the report needs others."""
 
 _MOST_BYTES = 16 << 20
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
@@ -69,12 +69,12 @@ class _Preview(Struct):
             raise ValueError("inputs, targets, texts and target_texts are not as many")
 
 
-class _Framing(Struct):
+class _Batching(Struct):
     kind: str
-    lanes: _Several
+    batch_size: _Several
     length: _Several
     targets: Literal["last", "every"]
-    updates_per_epoch: _Several
+    steps_per_epoch: _Several
     rows: _Count | UnsetType = UNSET
 
 
@@ -96,14 +96,14 @@ class _Check(Struct):
 
 
 class _Figures(Struct):
-    """What came of a rung, or of a variant of one."""
+    """What came of an experiment, or of a variant of one."""
 
     summary: str
     lesson: str
     notes: list[str]
     parameters: _Count
     layers: list[_Layer]
-    framing: _Framing
+    batching: _Batching
     preview: _Preview
     train_characters: _Count
     held_out_characters: _Count
@@ -179,8 +179,8 @@ def read_results(path: Path) -> dict[str, Any]:
         version = one_line(version)[:40]
         raise OutputError(f"{path} holds results of another charloom ({version}), and this is {__version__}.")
     results = structured(data, _Results, str(path), OutputError)
-    for study, rungs in results.studies.items():
-        for name, figures in rungs.items():
+    for study, experiments in results.studies.items():
+        for name, figures in experiments.items():
             if problem := _problem(study, name, figures):
                 place = one_line(f"studies.{study}.{name}")[:100]
                 raise OutputError(f"{path}: {place}{problem}.")
@@ -189,21 +189,21 @@ def read_results(path: Path) -> dict[str, Any]:
 
 
 def _problem(study: str, name: str, figures: _RungFigures) -> str | None:
-    """Returns what does not agree with the rung's declaration and with what was published."""
-    if study not in STUDIES or name not in STUDIES[study].rungs:
-        return " is not a rung that this version knows"
-    rung, of_it = STUDIES[study].rungs[name], published()[study]["rungs"].get(name, {})
+    """Returns what does not agree with the experiment's declaration and with what was published."""
+    if study not in STUDIES or name not in STUDIES[study].experiments:
+        return " is not an experiment that this version knows"
+    experiment, of_it = STUDIES[study].experiments[name], published()[study]["experiments"].get(name, {})
     expected = {
         "published": dict(of_it),
         "published_losses": of_it.get("losses"),
-        "keras": keras_figures()["rungs"].get(name),
-        "beats": list(rung.beats),
+        "keras": keras_figures()["experiments"].get(name),
+        "beats": list(experiment.beats),
     }
     for field, value in expected.items():
         if getattr(figures, field) != value:
             return f".{field} is not what this version has"
-    if unknown := figures.variants.keys() - rung.variants.keys():
+    if unknown := figures.variants.keys() - experiment.variants.keys():
         return f".variants has {one_line(min(unknown))[:100]}, which this version does not know"
-    if ("held_out_loss" in of_it or rung.beats) and figures.held_out_losses is UNSET:
+    if ("held_out_loss" in of_it or experiment.beats) and figures.held_out_losses is UNSET:
         return ".held_out_losses is missing"
     return None

@@ -1,4 +1,4 @@
-"""Which checkpoint of a rung is gone on from, and which are no longer needed."""
+"""Which checkpoint of an experiment is gone on from, and which are no longer needed."""
 
 import math
 from collections.abc import Mapping, Sequence

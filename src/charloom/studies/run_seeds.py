@@ -1,4 +1,4 @@
-"""A small rung with many seeds, side by side: all updates of four of them are one call of a compiled program.
+"""A small experiment with many seeds, side by side: all steps of four of them are one call of a compiled program.
 
 A tutorial shows one lucky run; the median of several and their range say what to expect.
 """
@@ -19,12 +19,12 @@ from charloom.artifacts import make_folder
 from charloom.kernels import compiled
 from charloom.machine import available_cores
 from charloom.models import Network
-from charloom.studies.demonstrations import Sample, Trained, Walk
+from charloom.studies.experiment import Experiment
 from charloom.studies.resuming import MODEL_FILE
-from charloom.studies.run_rung import Figures, describe, score, update_rule
-from charloom.studies.rung import Rung
+from charloom.studies.run_experiment import Figures, describe, score, step_rule
+from charloom.studies.showcases import Sample, Trained, Walk
 from charloom.studies.study_data import StudyData
-from charloom.training import Event, Notice, TrainingState, block_updates, initial_state, root_key
+from charloom.training import Event, Notice, TrainingState, block_steps, initial_state, root_key
 from charloom.units import finite_or_none
 
 # Four seeds' weights stay in a core's cache, eight do not. The groups share the cores, and are the same on any machine.
@@ -32,7 +32,7 @@ _SEEDS_TOGETHER = 4
 
 
 def run_seeds(
-    rung: Rung,
+    experiment: Experiment,
     published: Mapping[str, Any],
     seed: int,
     folder: Path,
@@ -40,58 +40,60 @@ def run_seeds(
     """Yields the run's events and returns its figures.
 
     Args:
-        rung: the experiment, already cut.
+        experiment: the experiment, already cut.
         published: what was published of it.
-        seed: the first of `rung.seeds` seeds.
+        seed: the first of `experiment.seeds` seeds.
         folder: for the first seed's model.
     """
-    data = StudyData.of(rung)
-    seeds = range(seed, seed + rung.seeds)
-    updates = rung.epochs * rung.framing.updates_an_epoch(data.train)
-    yield Notice(f"{updates:,} updates of {len(seeds)} seeds, {_SEEDS_TOGETHER} seeds in one compiled call")
+    data = StudyData.of(experiment)
+    seeds = range(seed, seed + experiment.seeds)
+    steps = experiment.epochs * experiment.batching.steps_per_epoch(data.train)
+    yield Notice(f"{steps:,} steps of {len(seeds)} seeds, {_SEEDS_TOGETHER} seeds in one compiled call")
     groups = [seeds[first : first + _SEEDS_TOGETHER] for first in range(0, len(seeds), _SEEDS_TOGETHER)]
     begin = time.perf_counter()
     with ThreadPoolExecutor(max_workers=available_cores()) as pool:
-        trained_groups = list(pool.map(partial(_train, rung, data), groups))
+        trained_groups = list(pool.map(partial(_train, experiment, data), groups))
     seconds = time.perf_counter() - begin
     networks = [network for group in trained_groups for network in group[0]]
     losses_of_seeds = np.concatenate([group[1] for group in trained_groups])
-    accuracies = [score(network, rung, data.train, one).accuracy for network, one in zip(networks, seeds, strict=True)]
+    accuracies = [
+        score(network, experiment, data.train, one).accuracy for network, one in zip(networks, seeds, strict=True)
+    ]
     losses = np.median(losses_of_seeds, axis=0)
     trained = [
-        Trained(network, data.vocabulary, rung, published=published, trained_on=data.trained_on, seed=one)
+        Trained(network, data.vocabulary, experiment, published=published, trained_on=data.trained_on, seed=one)
         for network, one in zip(networks, seeds, strict=True)
     ]
     make_folder(folder)
     trained[0].text_model.save(folder / MODEL_FILE)
-    return describe(rung, data, networks[0], seed) | {
+    return describe(experiment, data, networks[0], seed) | {
         "losses": [finite_or_none(loss) for loss in losses.tolist()],
         "accuracy": statistics.median(accuracies),
         "accuracy_range": [min(accuracies), max(accuracies)],
         "accuracy_of_seeds": accuracies,
         # All seeds together, compilation among it.
-        "seconds_per_epoch": seconds / rung.epochs,
+        "seconds_per_epoch": seconds / experiment.epochs,
         "training_seconds": seconds,
         "seeds": len(seeds),
-        "samples": _samples(rung, trained),
+        "samples": _samples(experiment, trained),
     }
 
 
-def _train(rung: Rung, data: StudyData, seeds: range) -> tuple[list[Network], np.ndarray]:
-    """Returns the networks of `seeds` after all updates, and the loss of each epoch, a row a seed."""
-    rule = update_rule(rung)
-    updates = rung.epochs * rung.framing.updates_an_epoch(data.train)
-    states = [_initial(rung, data, seed) for seed in seeds]
-    blocks = [rung.framing.producer(data.train, seed).block(0, updates, updates) for seed in seeds]
+def _train(experiment: Experiment, data: StudyData, seeds: range) -> tuple[list[Network], np.ndarray]:
+    """Returns the networks of `seeds` after all steps, and the loss of each epoch, a row a seed."""
+    rule = step_rule(experiment)
+    steps = experiment.epochs * experiment.batching.steps_per_epoch(data.train)
+    states = [_initial(experiment, data, seed) for seed in seeds]
+    blocks = [experiment.batching.producer(data.train, seed).block(0, steps, steps) for seed in seeds]
     rates = np.repeat(
-        np.array([phase.learning_rate for phase in rung.phases], np.float32),
-        [phase.epochs * updates // rung.epochs for phase in rung.phases],
+        np.array([phase.learning_rate for phase in experiment.phases], np.float32),
+        [phase.epochs * steps // experiment.epochs for phase in experiment.phases],
     )
     state, totals = _block_of_seeds(
         jax.tree.map(lambda *leaves: np.stack(leaves), *states),
         *(np.stack([getattr(block, name) for block in blocks]) for name in _BLOCK_ARRAYS),
         rates,
-        updates,
+        steps,
         0,
         root_key(0),  # of dropout, of which there is none
         rule=rule,
@@ -100,7 +102,7 @@ def _train(rung: Rung, data: StudyData, seeds: range) -> tuple[list[Network], np
     stacked = jax.tree.map(np.asarray, state.network)
     networks = [jax.tree.map(lambda leaf, row=row: jnp.asarray(leaf[row]), stacked) for row in range(len(seeds))]
     nats, characters = np.asarray(totals.nats, dtype=np.float64), np.stack([block.scored for block in blocks])
-    of_epochs = (len(seeds), rung.epochs, -1)
+    of_epochs = (len(seeds), experiment.epochs, -1)
     return networks, nats.reshape(of_epochs).sum(axis=2) / characters.reshape(of_epochs).sum(axis=2)
 
 
@@ -110,18 +112,18 @@ _BLOCK_ARRAYS = ("token_ids", "resets", "scored", "cold")
 @partial(compiled, static_argnames="rule")
 def _block_of_seeds(states: TrainingState, *arguments: Any, rule: Any) -> Any:
     each, shared = (0,) * (1 + len(_BLOCK_ARRAYS)), (None,) * 4
-    return jax.vmap(partial(block_updates, rule=rule), in_axes=each + shared)(states, *arguments)
+    return jax.vmap(partial(block_steps, rule=rule), in_axes=each + shared)(states, *arguments)
 
 
-def _initial(rung: Rung, data: StudyData, seed: int) -> TrainingState:
-    network = rung.initial(data.vocabulary, np.random.default_rng(seed))
-    return initial_state(network, rung.framing.lanes, update_rule(rung))
+def _initial(experiment: Experiment, data: StudyData, seed: int) -> TrainingState:
+    network = experiment.initial(data.vocabulary, np.random.default_rng(seed))
+    return initial_state(network, experiment.batching.batch_size, step_rule(experiment))
 
 
-def _samples(rung: Rung, trained: list[Trained]) -> list[Sample]:
+def _samples(experiment: Experiment, trained: list[Trained]) -> list[Sample]:
     """Returns the first seed's samples; of a walk also how many seeds went it right, and what each said."""
     samples = []
-    for show in rung.demonstrations:
+    for show in experiment.showcases:
         shown = show(trained[0])
         if isinstance(show, Walk):
             walks = [show(one)[0] for one in trained]

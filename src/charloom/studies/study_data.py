@@ -1,16 +1,16 @@
-"""A rung's text, read and cut into what is trained on and what is held out."""
+"""An experiment's text, read and cut into what is trained on and what is held out."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from charloom.data import TokenStream
-from charloom.studies.rung import Rung
+from charloom.studies.experiment import Experiment
 from charloom.text import Vocabulary
 
 
 @dataclass(frozen=True)
 class StudyData:
-    """What a rung learns from.
+    """What an experiment learns from.
 
     Attributes:
         text: as it was read.
@@ -27,17 +27,17 @@ class StudyData:
     held_out: TokenStream | None
 
     @classmethod
-    def of(cls, rung: Rung) -> "StudyData":
-        """Returns the data of `rung`.
+    def of(cls, experiment: Experiment) -> "StudyData":
+        """Returns the data of `experiment`.
 
         Raises:
             SourceError: the text cannot be had.
         """
-        text, trained_on = rung.text.read()
+        text, trained_on = experiment.text.read()
         vocabulary = Vocabulary.of_texts([text]) if isinstance(text, str) else Vocabulary.of_bytes()
-        text = text[: rung.text.first]
+        text = text[: experiment.text.first]
         stream = TokenStream.of_documents([vocabulary.encode(text)])
-        held_out = rung.text.held_out_of(len(stream))
+        held_out = experiment.text.held_out_of(len(stream))
         if not held_out:
             return cls(text, trained_on, vocabulary, stream, None)
         return cls(text, trained_on, vocabulary, *stream.split(len(stream) - held_out))

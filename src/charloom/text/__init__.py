@@ -1,7 +1,7 @@
 """Texts and their vocabularies: what a source holds, and the integers that stand for it."""
 
-from charloom.text.catalog import CATALOG, CatalogEntry, local_copy, read_catalog_bytes, unknown_name
 from charloom.text.compression import uncompressed_name
+from charloom.text.corpora import CATALOG, CatalogEntry, local_copy, read_catalog_bytes, unknown_name
 from charloom.text.corpus import Corpus, read_catalog_corpus, read_corpus
 from charloom.text.decoding import normalize, text_pieces
 from charloom.text.lines import Line, arriving_lines, count_lines

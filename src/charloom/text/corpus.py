@@ -33,7 +33,7 @@ class Corpus:
         return sum(map(len, self.documents))
 
     @property
-    def facts(self) -> dict[str, str | int]:
+    def metadata(self) -> dict[str, str | int]:
         """What tells this corpus from another, as JSON values."""
         return {"name": self.name, "sha256": self.sha256, "characters": self.characters}
 

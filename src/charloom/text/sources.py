@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from charloom.errors import SourceError
 from charloom.settings import TextSettings, require_path
-from charloom.text.catalog import CATALOG, read_catalog_bytes, unknown_name
 from charloom.text.compression import decompressed, is_compressed
+from charloom.text.corpora import CATALOG, read_catalog_bytes, unknown_name
 from charloom.text.decoding import has_no_zero_bytes
 from charloom.text.folders import PassedOver, files_in, files_like, unreadable
 

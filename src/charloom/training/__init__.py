@@ -14,21 +14,21 @@ from charloom.training.events import (
     Stopped,
     follow,
 )
-from charloom.training.loop import MOST_RETRIES, LoopCounts, LoopState, TrainingLoop, update_rule
+from charloom.training.loop import MOST_RETRIES, LoopProgress, LoopState, TrainingLoop, step_rule
 from charloom.training.memory import require_memory, training_bytes
 from charloom.training.phases import Phase, has_diverged, train_phases
-from charloom.training.schedule import Pace, learning_rates
+from charloom.training.schedule import StepPlan, learning_rates
 from charloom.training.speed import REFERENCE_VOCABULARY, reading_speed, training_speed
-from charloom.training.trainer import Dispatch, Trainer
-from charloom.training.update import (
+from charloom.training.step import (
+    StepRule,
     TrainingState,
-    UpdateRule,
-    block_updates,
+    block_steps,
     initial_state,
     make_optimizer,
     root_key,
     run_block,
 )
+from charloom.training.trainer import Dispatch, Trainer
 
 __all__ = [
     "MOST_RETRIES",
@@ -41,20 +41,20 @@ __all__ = [
     "Evaluating",
     "Evaluation",
     "Event",
-    "LoopCounts",
+    "LoopProgress",
     "LoopState",
     "Notice",
-    "Pace",
     "Phase",
     "Progress",
     "Sample",
     "Saved",
+    "StepPlan",
+    "StepRule",
     "Stopped",
     "Trainer",
     "TrainingLoop",
     "TrainingState",
-    "UpdateRule",
-    "block_updates",
+    "block_steps",
     "follow",
     "has_diverged",
     "initial_state",
@@ -64,8 +64,8 @@ __all__ = [
     "require_memory",
     "root_key",
     "run_block",
+    "step_rule",
     "train_phases",
     "training_bytes",
     "training_speed",
-    "update_rule",
 ]

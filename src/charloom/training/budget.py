@@ -1,4 +1,4 @@
-"""A time budget: how much of it is spent, and how many updates there is time for."""
+"""A time budget: how much of it is spent, and how many steps there is time for."""
 
 import math
 import time
@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from charloom.errors import BudgetError
 from charloom.models import Network
 from charloom.settings import MOST_COUNT
-from charloom.training.schedule import Pace
+from charloom.training.schedule import StepPlan
 from charloom.units import shortest_seconds
 
 # A pause of so many seconds or more in which the process computed less than this share of what it usually does was no
-# slow update: the machine slept, or the process was stopped. Beside a dozen busy processes it computes a tenth.
+# slow step: the machine slept, or the process was stopped. Beside a dozen busy processes it computes a tenth.
 _ASLEEP_SECONDS = 3.0
 _ASLEEP_SHARE = 0.05
 # Less than this does not tell how many cores are at work.
@@ -27,10 +27,12 @@ _URGENT_SHARE = 0.5
 _MEMORY_SECONDS = 3.0
 _MEMORY_SHARE = 0.02
 _EXIT_SECONDS = 0.4
+# What is computed at the end cannot be cut short, and a busy machine may slow it down.
+_CLOSING_MARGIN = 1.05
 # What is measured in less time than this says little, and is believed only where a plan may end in it.
 _FIRST_SECONDS = 0.4
 _FIRST_SHARE = 0.125
-# An update that would be half over when the time is up is made, unless it would be over so much later.
+# A step that would be half over when the time is up is made, unless it would be over so much later.
 _LATE_SECONDS = 2.0
 
 
@@ -108,7 +110,7 @@ class Budget:
 
 @dataclass
 class Deadline:
-    """Plans how many updates a run has time for, from what they take as it goes on.
+    """Plans how many steps a run has time for, from what they take as it goes on.
 
     Attributes:
         budget: what the whole run may take.
@@ -117,7 +119,7 @@ class Deadline:
         evaluations_after: how many times that is scored once more after training.
         measure_score: measures anew, by a part of it, what the score of such a network takes; None for never.
 
-    The seconds are at first what was measured before training. They follow the speed of updates, that of evaluations,
+    The seconds are at first what was measured before training. They follow the speed of steps, that of evaluations,
     and what is measured anew, so that they hold under the load that there is.
     """
 
@@ -126,18 +128,18 @@ class Deadline:
     scoring_seconds: float
     evaluations_after: int = 0
     measure_score: Callable[[Network], float] | None = None
-    _seconds: float = field(default=0.0, init=False)  # of the last updates, the more weight the later they are
-    _updates: float = field(default=0.0, init=False)
+    _seconds: float = field(default=0.0, init=False)  # of the last steps, the more weight the later they are
+    _steps: float = field(default=0.0, init=False)
     _began: float = field(default=0.0, init=False)
     _training: float = field(default=0.0, init=False)
     _evaluating: float = field(default=0.0, init=False)
     _aftermath: tuple[float, float] = field(default=(0.0, 0.0), init=False)  # of the last two evaluations
-    _update_seconds: float | None = field(default=None, init=False)  # when these seconds are what they are
+    _step_seconds: float | None = field(default=None, init=False)  # when these seconds are what they are
     _planned: float = field(default=-math.inf, init=False)  # seconds spent when the run was last planned
 
     @property
     def closing_seconds(self) -> float:
-        """What is computed after the last update and its evaluation."""
+        """What is computed after the last step and its evaluation."""
         return self.score_seconds + self.evaluations_after * self.scoring_seconds
 
     @property
@@ -148,22 +150,22 @@ class Deadline:
         """
         return self.scoring_seconds + min(self._aftermath)
 
-    def dispatched(self, updates: int, seconds: float) -> None:
-        """Takes note of what `updates` took."""
+    def dispatched(self, steps: int, seconds: float) -> None:
+        """Takes note of what `steps` took."""
         if not self._training:
             self._began = self.budget.spent - seconds
             self.budget.is_training = True
         old = 0.5 ** (seconds / max(_MEMORY_SECONDS, _MEMORY_SHARE * self.budget.left))
         self._seconds = old * self._seconds + seconds
-        self._updates = old * self._updates + updates
+        self._steps = old * self._steps + steps
         self._training += seconds
 
     def evaluated(self, seconds: float, scoring_seconds: float, network: Network) -> None:
         """Takes note of what the evaluation of `network` took: with whatever came of it, and its scoring alone.
 
-        What is measured is believed by halves: a machine that became busy has already told so by its updates.
+        What is measured is believed by halves: a machine that became busy has already told so by its steps.
         """
-        self._follow_updates()
+        self._follow_steps()
         is_known, expected = self._evaluating > 0, self.scoring_seconds
         self.scoring_seconds = (expected + scoring_seconds) / 2 if is_known else scoring_seconds
         self._aftermath = self._aftermath[1], seconds - scoring_seconds
@@ -174,43 +176,43 @@ class Deadline:
         elif expected > 0:
             self.score_seconds *= self.scoring_seconds / expected
 
-    def replanned(self, pace: Pace, update: int, evaluations_left: int) -> Pace:
-        """Returns the pace after `update` updates, another where this one would not end in time."""
-        if self._training < _FIRST_SECONDS and update < _FIRST_SHARE * pace.updates:
-            return pace
-        update_seconds = self._follow_updates()
+    def replanned(self, step_plan: StepPlan, step: int, evaluations_left: int) -> StepPlan:
+        """Returns the plan after `step` steps, another where this one would not end in time."""
+        if self._training < _FIRST_SECONDS and step < _FIRST_SHARE * step_plan.steps:
+            return step_plan
+        step_seconds = self._follow_steps()
         # Once more something is written.
-        closing = self.closing_seconds + self.budget.longest_wait + _EXIT_SECONDS
+        closing = _CLOSING_MARGIN * self.closing_seconds + self.budget.longest_wait + _EXIT_SECONDS
         left = self.budget.left - closing
-        # Evaluations that fall on one update are one.
-        most = max(1, int(max(0.0, left) / max(update_seconds, 1e-9)))
+        # Evaluations that fall on one step are one.
+        most = max(1, int(max(0.0, left) / max(step_seconds, 1e-9)))
         left -= min(evaluations_left, most) * self.evaluation_seconds
         # Checkpoints and the like are on nobody's account: they go on as they went.
         other = self.budget.spent - self._began - self._training - self._evaluating
-        seconds = update_seconds * (1 + max(0.0, other) / self._training)
+        seconds = step_seconds * (1 + max(0.0, other) / self._training)
         more = max(1, int(left / seconds + min(0.5, _LATE_SECONDS / seconds)))
-        updates = min(update + more, MOST_COUNT)
-        off = abs(updates - pace.updates) * seconds
+        steps = min(step + more, MOST_COUNT)
+        off = abs(steps - step_plan.steps) * seconds
         if off <= max(_TOLERANCE_SECONDS, _TOLERANCE_SHARE * left):
-            return pace
+            return step_plan
         if self.budget.spent - self._planned < _TOLERANCE_SHARE * left and off < _URGENT_SHARE * left:
-            return pace
+            return step_plan
         self._planned = self.budget.spent
-        return pace.replanned(update, updates)
+        return step_plan.replanned(step, steps)
 
-    def _follow_updates(self) -> float:
-        """Returns what an update takes now; where the machine has become slower, the rest takes longer as well."""
-        if not self._updates:
+    def _follow_steps(self) -> float:
+        """Returns what a step takes now; where the machine has become slower, the rest takes longer as well."""
+        if not self._steps:
             return 0.0
-        now = self._seconds / self._updates
-        slower = now / (self._update_seconds or now)
-        self._update_seconds = now
+        now = self._seconds / self._steps
+        slower = now / (self._step_seconds or now)
+        self._step_seconds = now
         self.score_seconds *= slower
         self.scoring_seconds *= slower
         return now
 
     def require_time(self) -> None:
-        """Makes sure that there is time for what comes after the last update.
+        """Makes sure that there is time for what comes after the last step.
 
         Raises:
             BudgetError: there is none.
@@ -220,6 +222,6 @@ class Deadline:
         if least > self.budget.seconds:
             raise BudgetError(
                 f"a budget of {shortest_seconds(self.budget.seconds)} is too short for this text on this machine: to "
-                "read it, to make one update, to validate and to save take "
+                "read it, to make one step, to validate and to save take "
                 f"{least:.1f} s. Give --budget {1.1 * least + 0.5:.0f}s or more."
             )

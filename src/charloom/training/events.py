@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 from charloom.inference import MeanScore
 from charloom.models import Network
 
-StopReason = Literal["finished", "interrupted", "diverged", "patience"]
+TrainingEnd = Literal["finished", "interrupted", "diverged", "patience"]
 
 
 @dataclass(frozen=True)
@@ -20,20 +20,20 @@ class Notice:
 
 @dataclass(frozen=True)
 class Progress:
-    """A dispatch of updates is done.
+    """A dispatch of steps is done.
 
     Attributes:
-        update: updates made so far, of `updates`.
+        step: steps made so far, of `steps`.
         epoch: passes over the training part so far.
         train_nats_per_char: mean over the dispatch's characters, while the weights moved.
         chars_per_second: training characters over time inside dispatches after the first; 0 until
             the second.
         seconds_left: of training, at that speed; with a budget all that is left of it; None until it is known.
-        stopping: whether a wish to stop has come, and no more updates are made.
+        stopping: whether a wish to stop has come, and no more steps are made.
     """
 
-    update: int
-    updates: int
+    step: int
+    steps: int
     epoch: float
     train_nats_per_char: float
     chars_per_second: float
@@ -59,12 +59,12 @@ class Evaluation:
     Attributes:
         train_nats_per_char: mean over the characters read since the evaluation before, with
             dropout, while the weights moved.
-        validation_nats_per_char: in lanes, each primed; see `charloom.data.evaluation_pass`.
+        validation_nats_per_char: in rows, each primed; see `charloom.data.evaluation_pass`.
         improved: whether it is the lowest so far.
         network: the weights that were scored, good for as long as anyone holds them.
     """
 
-    update: int
+    step: int
     epoch: float
     train_nats_per_char: float
     validation_nats_per_char: float
@@ -80,7 +80,7 @@ class EpochEnd:
         epoch: counted from 1.
         loss_nats: mean over the epoch's predictions, while the weights moved, as Keras shows it.
         accuracy: share of these predictions that were right.
-        seconds: of the epoch's updates; the first epoch's have compilation among them.
+        seconds: of the epoch's steps; the first epoch's have compilation among them.
         held_out: the score on text that is not trained on, where there is any.
     """
 
@@ -127,15 +127,15 @@ class Stopped:
     """Training is over; what is left is to score the kept model and to save it.
 
     Attributes:
-        reason: "finished" for all updates made, "interrupted" for a user's wish, "diverged" for a loss
+        reason: "finished" for all steps made, "interrupted" for a user's wish, "diverged" for a loss
             that is no number, or a hopeless one, "patience" for evaluations that no longer improve.
-        update: the updates made, not those of the kept model.
+        step: the steps made, not those of the kept model.
         epoch: passes over the training part.
         chars_per_second: as in `Progress`.
     """
 
-    reason: StopReason
-    update: int
+    reason: TrainingEnd
+    step: int
     epoch: float
     chars_per_second: float
 

@@ -11,38 +11,38 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32, Key
 
-from charloom.data import Lanes, TokenStream, evaluation_pass
+from charloom.data import ContiguousBatches, TokenStream, evaluation_pass
 from charloom.inference import score_blocks
 from charloom.models import Network
 from charloom.settings import TrainingSettings
 from charloom.training.budget import Deadline
-from charloom.training.events import Evaluating, Evaluation, Event, Notice, Progress, Stopped, StopReason
+from charloom.training.events import Evaluating, Evaluation, Event, Notice, Progress, Stopped, TrainingEnd
 from charloom.training.phases import has_diverged
-from charloom.training.schedule import Pace, evaluations, learning_rates
+from charloom.training.schedule import StepPlan, evaluations, learning_rates
+from charloom.training.step import StepRule, TrainingState, initial_state
 from charloom.training.trainer import Dispatch, Trainer
-from charloom.training.update import TrainingState, UpdateRule, initial_state
 
 MOST_RETRIES = 3
 """So often a loop goes back, each time at half the rate, before it gives up."""
 
 
 @dataclass(frozen=True)
-class LoopCounts:
+class LoopProgress:
     """Where a loop stands, as JSON values.
 
     Attributes:
-        pace: how the run was planned to go on, from its beginning to now.
-        update: updates made.
+        step_plan: how the run was planned to go on, from its beginning to now.
+        step: steps made.
         evaluated: those made at the last evaluation that was due; `good` is the state there.
-        nats_sum: sum of the means of the updates since then.
+        nats_sum: sum of the means of the steps since then.
         nats_count: how many these are.
         lowest: of the evaluations so far; None before the first.
         stale: evaluations since the lowest.
         retries: how often the loop went back; each time halved the rates.
     """
 
-    pace: Pace
-    update: int = 0
+    step_plan: StepPlan
+    step: int = 0
     evaluated: int = 0
     nats_sum: float = 0.0
     nats_count: int = 0
@@ -55,101 +55,101 @@ class LoopState(NamedTuple):
     """All that a loop goes on from: as if it had never stopped, to the last bit.
 
     Attributes:
-        training: the state after the last update.
+        training: the state after the last step.
         good: the state that the loop goes back to.
-        counts: where it stands.
+        progress: where it stands.
     """
 
     training: TrainingState
     good: TrainingState
-    counts: LoopCounts
+    progress: LoopProgress
 
 
-def update_rule(settings: TrainingSettings) -> UpdateRule:
-    """Returns what an update does, by the settings."""
-    return UpdateRule(
+def step_rule(settings: TrainingSettings) -> StepRule:
+    """Returns what a step does, by the settings."""
+    return StepRule(
         dropout=settings.dropout,
-        cold_starts=settings.cold_starts,
+        state_reset_probability=settings.state_reset_probability,
         clip_norm=settings.clip_norm,
         nesterov=True,
-        weight_drop=settings.weight_drop,
+        weight_dropout=settings.weight_dropout,
         weight_decay=settings.weight_decay,
     )
 
 
 class TrainingLoop:
-    """Trains a network on lanes of a text, for a number of updates.
+    """Trains a network on rows of a text, for a number of steps.
 
-    Results depend on counts and the key alone, not on timing, unless a wish to stop ends the run or there is a
+    Results depend on counts and the key only, not on timing, unless a wish to stop ends the run or there is a
     deadline.
 
     Args:
         network: the first weights, or any of that shape where there is a `start`.
-        lanes: what is read.
+        batches: what is read.
         validation: what evaluations score.
         settings: rates, dropout, patience.
-        pace: how many updates are made in all.
+        step_plan: how many steps are made in all.
         key: of all randomness.
         start: a state to go on from.
-        deadline: plans anew how many updates are made, so that the run ends in time; None for the pace as it is.
+        deadline: plans anew how many steps are made, so that the run ends in time; None for the plan as it is.
     """
 
     def __init__(
         self,
         network: Network,
-        lanes: Lanes,
+        batches: ContiguousBatches,
         validation: TokenStream,
         settings: TrainingSettings,
-        pace: Pace,
+        step_plan: StepPlan,
         key: Key[Array, ""],
         start: LoopState | None = None,
         deadline: Deadline | None = None,
     ):
-        rule = update_rule(settings)
-        state = initial_state(network, lanes.lanes, rule) if start is None else start.training
-        self._counts = LoopCounts(pace) if start is None else start.counts
+        rule = step_rule(settings)
+        state = initial_state(network, batches.batch_size, rule) if start is None else start.training
+        self._progress = LoopProgress(step_plan) if start is None else start.progress
         self._good = _copy(state) if start is None else start.good
-        self._trainer = Trainer(state, lanes, rule, key, self._counts.update)
-        self._lanes = lanes
+        self._trainer = Trainer(state, batches, rule, key, self._progress.step)
+        self._batches = batches
         self._validation = validation
         self._settings = settings
         self._deadline = deadline
         self._is_new = start is None
         self._scoring_seconds: float | None = None  # of the last evaluation
-        # Of the first plan, so that a run that is made once more is evaluated at the same updates.
-        self._evaluations = evaluations(self._pace.plans[0][1], lanes.characters_per_update, len(validation))
+        # Of the first plan, so that a run that is made once more is evaluated at the same steps.
+        self._evaluations = evaluations(self._step_plan.plans[0][1], batches.characters_per_step, len(validation))
 
     @property
     def state(self) -> LoopState:
         """What the loop would go on from; its arrays are good until the next event is asked for."""
-        return LoopState(self._trainer.state, self._good, self._counts)
+        return LoopState(self._trainer.state, self._good, self._progress)
 
     def events(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
         """Yields Progress and Evaluation events, Notices of what went wrong, and at the end Stopped.
 
-        The weights after the last update are always evaluated, also where `should_stop` ended the run; it is asked
+        The weights after the last step are always evaluated, also where `should_stop` ended the run; it is asked
         after dispatches, of about half a second, and after evaluations.
         """
-        reason: StopReason = "patience" if self._is_out_of_patience else "finished"
-        while self._counts.evaluated < self._pace.updates and reason == "finished":
+        reason: TrainingEnd = "patience" if self._is_out_of_patience else "finished"
+        while self._progress.evaluated < self._step_plan.steps and reason == "finished":
             nats, wrong_at = math.nan, self._next_evaluation
-            while self._trainer.update < self._next_evaluation and reason == "finished":
+            while self._trainer.step < self._next_evaluation and reason == "finished":
                 begin = self._spent
                 done = self._trainer.dispatch(self._next_evaluation, self._rates)
                 awake_seconds = self._spent - begin
                 means = done.nats / done.characters
                 if wrong := [at for at, mean in enumerate(means) if has_diverged(mean)]:
-                    wrong_at = self._counts.update + wrong[0] + 1
+                    wrong_at = self._progress.step + wrong[0] + 1
                     break
                 stopping = should_stop()
                 self._add(means)
                 self._plan(done, awake_seconds)
-                yield self._progress(float(done.nats.sum() / done.characters.sum()), stopping)
+                yield self._progress_event(float(done.nats.sum() / done.characters.sum()), stopping)
                 if stopping:
                     reason = "interrupted"
             else:
                 yield Evaluating(self._expected_scoring_seconds)
-                begin, wrong_at = self._spent, self._trainer.update
+                begin, wrong_at = self._spent, self._trainer.step
                 nats = self._score()
                 scoring_seconds = self._spent - begin
             if has_diverged(nats):
@@ -157,31 +157,31 @@ class TrainingLoop:
                     break
                 yield Notice(self._went_wrong(wrong_at))
                 self._go_back()
-                if self._counts.retries == MOST_RETRIES:
+                if self._progress.retries == MOST_RETRIES:
                     reason = "diverged"
                 else:
-                    self._change(retries=self._counts.retries + 1)
+                    self._change(retries=self._progress.retries + 1)
                 continue
             evaluation = self._evaluation(nats)
-            if self._trainer.update == self._next_evaluation:
+            if self._trainer.step == self._next_evaluation:
                 self._settle(evaluation)
                 if self._is_out_of_patience:
                     reason = "patience"
             yield evaluation
             if self._deadline is not None:
                 self._deadline.evaluated(self._spent - begin, scoring_seconds, evaluation.network)
-            if reason == "finished" and self._counts.evaluated < self._pace.updates and should_stop():
-                yield self._progress(evaluation.train_nats_per_char, stopping=True)
+            if reason == "finished" and self._progress.evaluated < self._step_plan.steps and should_stop():
+                yield self._progress_event(evaluation.train_nats_per_char, stopping=True)
                 reason = "interrupted"
-        yield Stopped(reason, self._trainer.update, self._epoch, self._trainer.chars_per_second)
+        yield Stopped(reason, self._trainer.step, self._epoch, self._trainer.chars_per_second)
 
     @property
     def _is_out_of_patience(self) -> bool:
-        return self._settings.patience is not None and self._counts.stale >= self._settings.patience
+        return self._settings.patience is not None and self._progress.stale >= self._settings.patience
 
     @property
-    def _pace(self) -> Pace:
-        return self._counts.pace
+    def _step_plan(self) -> StepPlan:
+        return self._progress.step_plan
 
     @property
     def _spent(self) -> float:
@@ -190,52 +190,53 @@ class TrainingLoop:
 
     @property
     def _next_evaluation(self) -> int:
-        """The update after which the next evaluation is due, as it is planned now."""
-        return self._pace.first_at(
-            (self._evaluations_by(self._counts.evaluated) + 1) / self._evaluations, self._counts.evaluated
+        """The step after which the next evaluation is due, as it is planned now."""
+        return self._step_plan.first_at(
+            (self._evaluations_by(self._progress.evaluated) + 1) / self._evaluations,
+            self._progress.evaluated,
         )
 
-    def _evaluations_by(self, update: int) -> int:
-        """Returns how many evaluations are due up to `update`."""
-        return int(self._pace.progress(np.array([update]))[0] * self._evaluations + 1e-9)
+    def _evaluations_by(self, step: int) -> int:
+        """Returns how many evaluations are due up to `step`."""
+        return int(self._step_plan.progress(np.array([step]))[0] * self._evaluations + 1e-9)
 
     @property
     def _epoch(self) -> float:
-        return self._trainer.update * self._lanes.characters_per_update / len(self._lanes.stream)
+        return self._trainer.step * self._batches.characters_per_step / len(self._batches.stream)
 
     def _rates(self, first: int, count: int) -> Float32[np.ndarray, " count"]:
-        rates = learning_rates(self._settings, self._pace, first, count)
-        return rates * np.float32(0.5**self._counts.retries)
+        rates = learning_rates(self._settings, self._step_plan, first, count)
+        return rates * np.float32(0.5**self._progress.retries)
 
     def _add(self, means: np.ndarray) -> None:
-        nats_sum = self._counts.nats_sum
-        for mean in means.tolist():  # one by one: the sum must not depend on how updates are grouped
+        nats_sum = self._progress.nats_sum
+        for mean in means.tolist():  # one by one: the sum must not depend on how steps are grouped
             nats_sum += mean
-        count = self._counts.nats_count + len(means)
-        self._change(update=self._trainer.update, nats_sum=nats_sum, nats_count=count)
+        count = self._progress.nats_count + len(means)
+        self._change(step=self._trainer.step, nats_sum=nats_sum, nats_count=count)
 
     def _plan(self, done: Dispatch, seconds: float) -> None:
-        """Plans anew where this pace would not end in time, after the updates that are `done` in so many seconds."""
+        """Plans anew where this plan would not end in time, after the steps that are `done` in so many seconds."""
         if self._deadline is None:
             return
         if self._trainer.seconds_for(1) is None:  # the first dispatch compiled
-            if self._is_new:  # what is gone on with ends well with one more update
+            if self._is_new:  # what is gone on with ends well with one more step
                 self._deadline.require_time()
             return
         self._deadline.dispatched(len(done.nats), seconds)
-        update = self._trainer.update
-        if update < self._pace.updates:
-            left = self._evaluations - self._evaluations_by(self._counts.evaluated)
-            self._change(pace=self._deadline.replanned(self._pace, update, left))
+        step = self._trainer.step
+        if step < self._step_plan.steps:
+            left = self._evaluations - self._evaluations_by(self._progress.evaluated)
+            self._change(step_plan=self._deadline.replanned(self._step_plan, step, left))
 
-    def _progress(self, train_nats_per_char: float, stopping: bool) -> Progress:
+    def _progress_event(self, train_nats_per_char: float, stopping: bool) -> Progress:
         return Progress(
-            update=self._trainer.update,
-            updates=self._pace.updates,
+            step=self._trainer.step,
+            steps=self._step_plan.steps,
             epoch=self._epoch,
             train_nats_per_char=train_nats_per_char,
             chars_per_second=self._trainer.chars_per_second,
-            seconds_left=self._trainer.seconds_for(self._pace.updates - self._trainer.update)
+            seconds_left=self._trainer.seconds_for(self._step_plan.steps - self._trainer.step)
             if self._deadline is None
             else max(0.0, self._deadline.budget.left),
             stopping=stopping,
@@ -257,40 +258,40 @@ class TrainingLoop:
 
     def _evaluation(self, nats_per_char: float) -> Evaluation:
         return Evaluation(
-            update=self._trainer.update,
+            step=self._trainer.step,
             epoch=self._epoch,
-            train_nats_per_char=self._counts.nats_sum / self._counts.nats_count,
+            train_nats_per_char=self._progress.nats_sum / self._progress.nats_count,
             validation_nats_per_char=nats_per_char,
-            improved=self._counts.lowest is None or nats_per_char < self._counts.lowest,
+            improved=self._progress.lowest is None or nats_per_char < self._progress.lowest,
             network=jax.tree.map(jnp.copy, self._trainer.state.network),
         )
 
     def _settle(self, evaluation: Evaluation) -> None:
         self._good = _copy(self._trainer.state)
         self._change(
-            evaluated=evaluation.update,
+            evaluated=evaluation.step,
             nats_sum=0.0,
             nats_count=0,
-            lowest=evaluation.validation_nats_per_char if evaluation.improved else self._counts.lowest,
-            stale=0 if evaluation.improved else self._counts.stale + 1,
+            lowest=evaluation.validation_nats_per_char if evaluation.improved else self._progress.lowest,
+            stale=0 if evaluation.improved else self._progress.stale + 1,
         )
 
-    def _went_wrong(self, update: int) -> str:
-        at = f"training diverged at update {update:,}"
-        if self._counts.retries == MOST_RETRIES:
+    def _went_wrong(self, step: int) -> str:
+        at = f"training diverged at step {step:,}"
+        if self._progress.retries == MOST_RETRIES:
             return f"{at}, after {MOST_RETRIES} times at half the rate"
         return (
-            f"{at}: back to update {self._counts.evaluated:,}, at half the learning rate "
-            f"(try {self._counts.retries + 1} of {MOST_RETRIES})"
+            f"{at}: back to step {self._progress.evaluated:,}, at half the learning rate "
+            f"(try {self._progress.retries + 1} of {MOST_RETRIES})"
         )
 
     def _go_back(self) -> None:
-        self._trainer.state, self._trainer.update = _copy(self._good), self._counts.evaluated
-        pace = self._pace if self._deadline is None else self._pace.until(self._counts.evaluated)
-        self._change(update=self._counts.evaluated, nats_sum=0.0, nats_count=0, pace=pace)
+        self._trainer.state, self._trainer.step = _copy(self._good), self._progress.evaluated
+        step_plan = self._step_plan if self._deadline is None else self._step_plan.until(self._progress.evaluated)
+        self._change(step=self._progress.evaluated, nats_sum=0.0, nats_count=0, step_plan=step_plan)
 
     def _change(self, **values: Any) -> None:
-        self._counts = replace(self._counts, **values)
+        self._progress = replace(self._progress, **values)
 
 
 def _copy(state: TrainingState) -> TrainingState:

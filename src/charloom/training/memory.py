@@ -9,19 +9,19 @@ from charloom.settings import NetworkSettings
 
 _FLOAT = 4
 _PROGRAMS = 250_000_000
-"""Bytes that JAX takes to compile an update and an evaluation, and for small blocks of text."""
+"""Bytes that JAX takes to compile a step and an evaluation, and for small blocks of text."""
 _COPIES = 12
 """Copies of the weights at an evaluation: weights and Adam's two means, the same to go back to and its successor, the
 evaluation's and the best weights, and one that is written."""
 _COPIES_FOR_CHECKPOINT = 21
 """Copies while a checkpoint is written: the first two of these states and the best weights, three times."""
-# Floats that an update keeps for each character, layer and unit: activations, their gradients, what a cell carries.
+# Floats that a step keeps for each character, layer and unit: activations, their gradients, what a cell carries.
 _KEPT_PER_UNIT = {"lstm": 8, "gru": 7, "elman": 4}
 _KEPT_PER_LOGIT = 5
 
 
 def training_bytes(
-    settings: NetworkSettings, vocab_size: int, lanes: int, unroll_length: int, *, checkpoints: bool = False
+    settings: NetworkSettings, vocab_size: int, batch_size: int, sequence_length: int, *, checkpoints: bool = False
 ) -> int:
     """Returns the bytes that training takes at its peak, beside what the process has already.
 
@@ -30,17 +30,17 @@ def training_bytes(
     Args:
         settings: of the network.
         vocab_size: characters of its vocabulary.
-        lanes: as of `TrainingSettings`.
-        unroll_length: as of `TrainingSettings`.
+        batch_size: as of `TrainingSettings`.
+        sequence_length: as of `TrainingSettings`.
         checkpoints: whether any are written.
 
-    >>> training_bytes(NetworkSettings(hidden=16_384), 65, lanes=64, unroll_length=128) > 40e9
+    >>> training_bytes(NetworkSettings(hidden=16_384), 65, batch_size=64, sequence_length=128) > 40e9
     True
     """
     network = jax.eval_shape(lambda: Network.init(settings, vocab_size, None, None))
     copies = _COPIES_FOR_CHECKPOINT if checkpoints else _COPIES
     units = settings.layers * settings.hidden * _KEPT_PER_UNIT[settings.cell]
-    characters = lanes * unroll_length
+    characters = batch_size * sequence_length
     return _PROGRAMS + _FLOAT * (copies * network.parameters + characters * (units + _KEPT_PER_LOGIT * vocab_size))
 
 
@@ -54,5 +54,5 @@ def require_memory(needed: int) -> None:
     if available is not None and needed > available:
         raise CharloomError(
             f"training takes about {needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB are available. Use a "
-            "smaller --hidden, fewer --layers or --lanes, a shorter --unroll, or --force to train all the same."
+            "smaller --hidden, --layers, --batch-size or --sequence-length, or --force to train all the same."
         )

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from charloom.inference import MeanScore
-from charloom.training.events import EpochEnd, Event, Progress, Stopped, StopReason
+from charloom.training.events import EpochEnd, Event, Progress, Stopped, TrainingEnd
+from charloom.training.step import TrainingState
 from charloom.training.trainer import Dispatch, Trainer
-from charloom.training.update import TrainingState
 
 # To guess evenly among a million characters costs 14 nats. Cells that bound nothing can go far beyond, and were not
 # seen to come back: docs/design/studies.md.
@@ -32,7 +32,7 @@ def has_diverged(loss_nats: float) -> bool:
 def train_phases(
     trainer: Trainer,
     phases: Sequence[Phase],
-    updates_an_epoch: int,
+    steps_per_epoch: int,
     held_out: Callable[[TrainingState], MeanScore] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
@@ -41,36 +41,36 @@ def train_phases(
     A trainer that has made whole epochs goes on after them.
 
     Args:
-        trainer: makes the updates.
+        trainer: makes the steps.
         phases: in their order.
-        updates_an_epoch: how many updates an epoch has.
+        steps_per_epoch: how many steps an epoch has.
         held_out: scores text that is not trained on, after each epoch.
         should_stop: is asked between dispatches; the epoch that it ends is not reported.
     """
     epoch_rates = np.repeat([phase.learning_rate for phase in phases], [phase.epochs for phase in phases]).astype(
         np.float32
     )
-    updates = len(epoch_rates) * updates_an_epoch
+    steps = len(epoch_rates) * steps_per_epoch
 
     def rates(first: int, count: int) -> np.ndarray:
-        return epoch_rates[np.arange(first, first + count) // updates_an_epoch]
+        return epoch_rates[np.arange(first, first + count) // steps_per_epoch]
 
-    reason: StopReason = "finished"
-    while trainer.update < updates and reason == "finished":
-        epoch = trainer.update // updates_an_epoch + 1
+    reason: TrainingEnd = "finished"
+    while trainer.step < steps and reason == "finished":
+        epoch = trainer.step // steps_per_epoch + 1
         done: list[Dispatch] = []
         seconds = 0.0
-        while trainer.update < epoch * updates_an_epoch:
+        while trainer.step < epoch * steps_per_epoch:
             begin = time.perf_counter()
-            done.append(trainer.dispatch(epoch * updates_an_epoch, rates))
+            done.append(trainer.dispatch(epoch * steps_per_epoch, rates))
             seconds += time.perf_counter() - begin
             yield Progress(
-                update=trainer.update,
-                updates=updates,
-                epoch=trainer.update / updates_an_epoch,
+                step=trainer.step,
+                steps=steps,
+                epoch=trainer.step / steps_per_epoch,
                 train_nats_per_char=float(done[-1].nats.sum() / done[-1].characters.sum()),
                 chars_per_second=trainer.chars_per_second,
-                seconds_left=trainer.seconds_for(updates - trainer.update),
+                seconds_left=trainer.seconds_for(steps - trainer.step),
             )
             if should_stop():
                 reason = "interrupted"
@@ -87,4 +87,4 @@ def train_phases(
             )
             if has_diverged(loss_nats):
                 reason = "diverged"
-    yield Stopped(reason, trainer.update, trainer.update / updates_an_epoch, trainer.chars_per_second)
+    yield Stopped(reason, trainer.step, trainer.step / steps_per_epoch, trainer.chars_per_second)

@@ -1,4 +1,4 @@
-"""How far along a run is after each update, how often it is evaluated, and its learning rates."""
+"""How far along a run is after each step, how often it is evaluated, and its learning rates."""
 
 import itertools
 from dataclasses import dataclass
@@ -16,56 +16,56 @@ _TRAINING_COST = 3
 
 
 @dataclass(frozen=True)
-class Pace:
+class StepPlan:
     """How far along a run is, from 0 at its beginning to 1 at its end.
 
     A run whose end is known from its beginning goes on evenly. One that must end at a time learns on the way how many
-    updates there is time for, and from there on goes on evenly to its new end.
+    steps there is time for, and from there on goes on evenly to its new end.
 
     Attributes:
-        plans: pairs of an update, ascending from 0, and of the count of all updates that was planned from it on.
+        plans: pairs of a step, ascending from 0, and of the count of all steps that was planned from it on.
 
-    >>> Pace(((0, 100), (50, 60))).progress(np.array([25, 50, 55, 60])).tolist()
+    >>> StepPlan(((0, 100), (50, 60))).progress(np.array([25, 50, 55, 60])).tolist()
     [0.25, 0.5, 0.75, 1.0]
     """
 
     plans: tuple[tuple[int, int], ...]
 
     @property
-    def updates(self) -> int:
-        """How many updates the run has in all, as it is planned now."""
+    def steps(self) -> int:
+        """How many steps the run has in all, as it is planned now."""
         return self.plans[-1][1]
 
-    def replanned(self, update: int, updates: int) -> "Pace":
-        """Returns the pace that ends after `updates`, which is planned after `update` of them."""
-        return Pace((*(plan for plan in self.plans if plan[0] < update), (update, updates)))
+    def replanned(self, step: int, steps: int) -> "StepPlan":
+        """Returns the plan that ends after `steps`, which is planned after `step` of them."""
+        return StepPlan((*(plan for plan in self.plans if plan[0] < step), (step, steps)))
 
-    def until(self, update: int) -> "Pace":
-        """Returns the pace as it was planned before `update`."""
-        return Pace(tuple(plan for plan in self.plans if plan[0] < max(1, update)))
+    def until(self, step: int) -> "StepPlan":
+        """Returns the plan as it was planned before `step`."""
+        return StepPlan(tuple(plan for plan in self.plans if plan[0] < max(1, step)))
 
-    def progress(self, updates: Int64[np.ndarray, " count"]) -> Float64[np.ndarray, " count"]:
-        """Returns how far along the run is after so many updates.
+    def progress(self, steps: Int64[np.ndarray, " count"]) -> Float64[np.ndarray, " count"]:
+        """Returns how far along the run is after so many steps.
 
-        A plan at update u with N updates in all goes on from where the plan before it came to, p, by
-        (1 - p) / (N - u) an update.
+        A plan at step u with N steps in all goes on from where the plan before it came to, p, by
+        (1 - p) / (N - u) a step.
         """
         begins, ends = np.array(self.plans).T
-        plan = np.searchsorted(begins, updates, side="right") - 1
+        plan = np.searchsorted(begins, steps, side="right") - 1
         reached, begin, end = self._reached[plan], begins[plan], ends[plan]
-        return np.minimum(reached + (updates - begin) * (1 - reached) / (end - begin), 1.0)
+        return np.minimum(reached + (steps - begin) * (1 - reached) / (end - begin), 1.0)
 
     @cached_property
     def _reached(self) -> Float64[np.ndarray, " plans"]:
         """How far along the run is where each plan begins."""
         reached = [0.0]
-        for (begin, end), (update, _) in itertools.pairwise(self.plans):
-            reached.append(reached[-1] + (update - begin) * (1 - reached[-1]) / (end - begin))
+        for (begin, end), (step, _) in itertools.pairwise(self.plans):
+            reached.append(reached[-1] + (step - begin) * (1 - reached[-1]) / (end - begin))
         return np.array(reached)
 
-    def first_at(self, progress: float, update: int) -> int:
-        """Returns the first update after `update` that comes as far as `progress`, or the last one."""
-        low, high = update + 1, max(self.updates, update + 1)
+    def first_at(self, progress: float, step: int) -> int:
+        """Returns the first step after `step` that comes as far as `progress`, or the last one."""
+        low, high = step + 1, max(self.steps, step + 1)
         while low < high:
             middle = (low + high) // 2
             # What should be equal may be a last bit less.
@@ -75,27 +75,27 @@ class Pace:
         return low
 
 
-def evaluations(updates: int, characters_per_update: int, validation_characters: int) -> int:
+def evaluations(steps: int, characters_per_step: int, validation_characters: int) -> int:
     """Returns how often a run is evaluated, the last time at its end.
 
     At most 20 times, in about a thirtieth of the training's time; 5 times also in a tenth of it. By counts and
     not by the clock, so that the same run keeps the same model.
     """
-    cost_in_updates = validation_characters / _TRAINING_COST / characters_per_update
-    return max(1, *(min(most, updates, int(share * updates / cost_in_updates)) for most, share in _AFFORDABLE))
+    cost_in_steps = validation_characters / _TRAINING_COST / characters_per_step
+    return max(1, *(min(most, steps, int(share * steps / cost_in_steps)) for most, share in _AFFORDABLE))
 
 
 def learning_rates(
-    settings: TrainingSettings, pace: Pace, first_update: int, count: int
+    settings: TrainingSettings, step_plan: StepPlan, first_step: int, count: int
 ) -> Float32[np.ndarray, " count"]:
-    """Returns the rate of each of `count` updates from `first_update` on.
+    """Returns the rate of each of `count` steps from `first_step` on.
 
-    With p how far along the run is before the update, and p' after it, and a warm-up up to w: rate p' / w of the
+    With p how far along the run is before the step, and p' after it, and a warm-up up to w: rate p' / w of the
     highest while p < w, then all of it, or with "cosine" (1 + cos(pi (p - w) / (1 - w))) / 2 of it, which
     reaches zero at the run's end.
     Source: Loshchilov and Hutter, 2017 (cosine annealing).
     """
-    progress = pace.progress(np.arange(first_update, first_update + count + 1))
+    progress = step_plan.progress(np.arange(first_step, first_step + count + 1))
     before, after = progress[:-1], progress[1:]
     rates = np.full(count, settings.learning_rate, np.float64)
     if settings.schedule == "cosine":

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Array, Float32, Float64, Int64, Key
 
 from charloom.data import Block, BlockProducer
-from charloom.training.update import TrainingState, UpdateRule, run_block
+from charloom.training.step import StepRule, TrainingState, run_block
 
 Rates = Callable[[int, int], Float32[np.ndarray, " count"]]
-"""The learning rates of `count` updates from a first one on."""
+"""The learning rates of `count` steps from a first one on."""
 
 _DISPATCH_SECONDS = 0.5
 _MOST_CAPACITY = 16_384
@@ -23,50 +23,50 @@ _ACCELERATOR_FLOPS_PER_SECOND = 4e13
 
 
 class Dispatch(NamedTuple):
-    """What the updates of one dispatch came to, each in its own row.
+    """What the steps of one dispatch came to, each in its own row.
 
     Attributes:
-        nats: sums over the characters that counted, before the update.
+        nats: sums over the characters that counted, before the step.
         correct: how many of them were the most likely ones.
         characters: how many counted.
     """
 
-    nats: Float64[np.ndarray, " updates"]
-    correct: Float64[np.ndarray, " updates"]
-    characters: Int64[np.ndarray, " updates"]
+    nats: Float64[np.ndarray, " steps"]
+    correct: Float64[np.ndarray, " steps"]
+    characters: Int64[np.ndarray, " steps"]
 
 
 class Trainer:
-    """Makes updates in dispatches of about half a second, whose length nothing else depends on.
+    """Makes steps in dispatches of about half a second, whose length nothing else depends on.
 
     While one runs, the block of the next is made.
 
     Attributes:
-        state: after the updates made so far.
-        update: how many these are.
+        state: after the steps made so far.
+        step: how many these are.
     """
 
     def __init__(
-        self, state: TrainingState, producer: BlockProducer, rule: UpdateRule, key: Key[Array, ""], update: int = 0
+        self, state: TrainingState, producer: BlockProducer, rule: StepRule, key: Key[Array, ""], step: int = 0
     ):
         self.state = state
-        self.update = update
+        self.step = step
         self._producer = producer
         self._rule = rule
         self._key = key
         self._capacity = _capacity(state, producer)
         self._compiled = False
-        self._seconds_an_update: float | None = None  # in the last dispatch
-        self._ahead: tuple[int, Block] | None = None  # a block that was made ahead, and its first update
-        self._updates_timed = 0
+        self._seconds_per_step: float | None = None  # in the last dispatch
+        self._ahead: tuple[int, Block] | None = None  # a block that was made ahead, and its first step
+        self._steps_timed = 0
         self._seconds_timed = 0.0
 
     def dispatch(self, until: int, rates: Rates) -> Dispatch:
-        """Makes some updates, at least one and not past update `until`."""
+        """Makes some steps, at least one and not past step `until`."""
         block = self._next_block()
-        count = min(block.updates, until - self.update)
+        count = min(block.steps, until - self.step)
         padded_rates = np.zeros(self._capacity, np.float32)
-        padded_rates[:count] = rates(self.update, count)
+        padded_rates[:count] = rates(self.step, count)
         begin = time.perf_counter()
         self.state, totals = run_block(
             self.state,
@@ -76,21 +76,21 @@ class Trainer:
             block.cold,
             padded_rates,
             count,
-            self.update,
+            self.step,
             self._key,
             rule=self._rule,
         )
         # XLA's threads are at work: this one reads ahead meanwhile, from a disk perhaps.
-        first = self.update + count
+        first = self.step + count
         self._ahead = first, self._producer.block(first, self._count_after(count), self._capacity)
         nats, correct = (np.asarray(sums, dtype=np.float64)[:count] for sums in totals)
         seconds = time.perf_counter() - begin
         if self._compiled:  # the first dispatch compiles
-            self._seconds_an_update = seconds / count
-            self._updates_timed += count
+            self._seconds_per_step = seconds / count
+            self._steps_timed += count
             self._seconds_timed += seconds
         self._compiled = True
-        self.update += count
+        self.step += count
         return Dispatch(nats, correct, block.scored[:count].sum(axis=(1, 2)))
 
     @property
@@ -98,33 +98,33 @@ class Trainer:
         """Characters read over time inside dispatches after the first; 0 until the second."""
         if not self._seconds_timed:
             return 0.0
-        read = self._updates_timed * self._producer.lanes * self._producer.unroll_length
+        read = self._steps_timed * self._producer.batch_size * self._producer.sequence_length
         return read / self._seconds_timed
 
-    def seconds_for(self, updates: int) -> float | None:
-        """Returns how long `updates` would take at that speed; None until it is known."""
-        return updates * self._seconds_timed / self._updates_timed if self._updates_timed else None
+    def seconds_for(self, steps: int) -> float | None:
+        """Returns how long `steps` would take at that speed; None until it is known."""
+        return steps * self._seconds_timed / self._steps_timed if self._steps_timed else None
 
     def _next_block(self) -> Block:
-        if self._ahead is not None and self._ahead[0] == self.update:  # else the run went back
+        if self._ahead is not None and self._ahead[0] == self.step:  # else the run went back
             return self._ahead[1]
-        return self._producer.block(self.update, self._count_after(1), self._capacity)
+        return self._producer.block(self.step, self._count_after(1), self._capacity)
 
     def _count_after(self, count: int) -> int:
-        """Returns how many updates fill a dispatch, but not many times the `count` of the one before."""
-        if self._seconds_an_update is None:
+        """Returns how many steps fill a dispatch, but not many times the `count` of the one before."""
+        if self._seconds_per_step is None:
             return 1
-        return max(1, min(round(_DISPATCH_SECONDS / self._seconds_an_update), 4 * count, self._capacity))
+        return max(1, min(round(_DISPATCH_SECONDS / self._seconds_per_step), 4 * count, self._capacity))
 
 
 def _capacity(state: TrainingState, producer: BlockProducer) -> int:
-    flops = 6 * state.network.parameters * producer.lanes * producer.unroll_length
+    flops = 6 * state.network.parameters * producer.batch_size * producer.sequence_length
     rate = _FLOPS_PER_SECOND.get(jax.default_backend(), _ACCELERATOR_FLOPS_PER_SECOND)
     return max(
         1,
         min(
             int(2 * _DISPATCH_SECONDS * rate / flops),
-            _MOST_BLOCK_IDS // (producer.lanes * (producer.unroll_length + 1)),
+            _MOST_BLOCK_IDS // (producer.batch_size * (producer.sequence_length + 1)),
             _MOST_CAPACITY,
         ),
     )

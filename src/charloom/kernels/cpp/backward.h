@@ -1,12 +1,12 @@
-// A layer backward over a whole unroll: step by step the gradients of the products, and then those of the weights, each
-// as one product over steps and lanes.
+// A layer backward over a whole sequence: step by step the gradients of the products, and then those of the weights, each
+// as one product over steps and batch rows.
 #pragma once
 
 #include "layer.h"
 
 namespace charloom {
 
-constexpr int kChunk = 1024;  // steps and lanes that a kernel's gradient takes at a time, to stay in the cache
+constexpr int kChunk = 1024;  // steps and batch rows that a kernel's gradient takes at a time, to stay in the cache
 
 struct Backward : Layer {
   int table_rows;
@@ -30,11 +30,11 @@ struct Backward : Layer {
 template <class Cell>
 inline void pack_backward(const float* kernel, int count, int hidden, const int* parts_at, int first, int vectors,
                           float* panel) {
-  const int columns = vectors * kWidth, gates = Cell::parts * hidden;
+  const int columns = vectors * kWidth, gates = Cell::gate_count * hidden;
   for (int r = 0; r < columns; r += kWidth) {
-    for (int part = 0; part < Cell::parts; ++part)  // a part's rows are read from end to end
+    for (int part = 0; part < Cell::gate_count; ++part)  // a part's rows are read from end to end
       for (int v = 0; v < vectors_of(hidden); ++v) {
-        float* to = panel + r + static_cast<size_t>(v * Cell::parts + part) * kWidth * columns;
+        float* to = panel + r + static_cast<size_t>(v * Cell::gate_count + part) * kWidth * columns;
         const float* from = kernel + static_cast<size_t>(first + r) * gates + parts_at[part] * hidden + v * kWidth;
         Vector square[kWidth];
         for (int i = 0; i < kWidth; ++i, from += gates)
@@ -62,13 +62,13 @@ struct BackwardMemory {
   size_t packed, packed_inputs, carried, step, previous, inputs, table, gates;
 
   BackwardMemory(const Backward& call, int threads) {
-    const size_t rows = static_cast<size_t>(call.time) * call.lanes, vectors = vectors_of(call.hidden);
-    const size_t gradients = vectors * Cell::parts * kWidth;
-    packed = vectors_of(call.hidden) * kWidth * gradients;
+    const size_t rows = static_cast<size_t>(call.time) * call.batch_size, vectors = vectors_of(call.hidden_size);
+    const size_t gradients = vectors * Cell::gate_count * kWidth;
+    packed = vectors_of(call.hidden_size) * kWidth * gradients;
     packed_inputs = vectors_of(call.features) * kWidth * gradients;
-    carried = static_cast<size_t>(call.lanes) * row_stride(call.hidden);
-    step = static_cast<size_t>(call.lanes) * row_stride(static_cast<int>(gradients));
-    previous = transposed_floats(call.hidden, static_cast<int>(rows));
+    carried = static_cast<size_t>(call.batch_size) * row_stride(call.hidden_size);
+    step = static_cast<size_t>(call.batch_size) * row_stride(static_cast<int>(gradients));
+    previous = transposed_floats(call.hidden_size, static_cast<int>(rows));
     inputs = transposed_floats(call.features, static_cast<int>(rows));
     table = threads * static_cast<size_t>(call.table_rows) * kPanel * kWidth;
     gates = call.gates ? 0 : rows * vectors * Cell::kept * kWidth;
@@ -114,11 +114,11 @@ void transpose(int columns, int depth, Member member, const RowOf& row_of, float
 }
 
 // A kernel's gradient for the units of one panel: `transposed`, of `columns` columns, times the gradients from
-// `panel` on; one product over steps and lanes.
+// `panel` on; one product over steps and batch rows.
 template <class Cell>
 void kernel_gradient(const Backward& call, const float* transposed, int columns, const int* parts_at, int vector, int vectors,
                      const float* panel, ptrdiff_t panel_stride, float* gradient) {
-  const int hidden = call.hidden, depth = call.time * call.lanes, width = vectors * Cell::parts;
+  const int hidden = call.hidden_size, depth = call.time * call.batch_size, width = vectors * Cell::gate_count;
   for (int first = 0; first < depth; first += kChunk) {
     const int chunk = std::min(kChunk, depth - first);
     int index = 0;
@@ -130,10 +130,10 @@ void kernel_gradient(const Backward& call, const float* transposed, int columns,
       multiply(&product, 1, count, width, sums);
       for (int c = 0; c < count; ++c)
         for (int u = 0; u < vectors; ++u)
-          for (int part = 0; part < Cell::parts; ++part) {
+          for (int part = 0; part < Cell::gate_count; ++part) {
             const int unit = (vector + u) * kWidth, valid = charloom::valid(unit, hidden);
-            float* at = gradient + (static_cast<size_t>(column + c) * Cell::parts + parts_at[part]) * hidden + unit;
-            const Vector sum = sums[c * width + u * Cell::parts + part];
+            float* at = gradient + (static_cast<size_t>(column + c) * Cell::gate_count + parts_at[part]) * hidden + unit;
+            const Vector sum = sums[c * width + u * Cell::gate_count + part];
             store(at, first == 0 ? sum : load(at, valid) + sum, valid);
           }
     });
@@ -143,8 +143,8 @@ void kernel_gradient(const Backward& call, const float* transposed, int columns,
 // The gradients that are sums of rows: the table's, and the recurrent bias's. `sums` is room for a panel of the table.
 template <class Cell>
 void row_gradients(const Backward& call, int vector, int vectors, const float* panel, ptrdiff_t stride, float* sums) {
-  const int hidden = call.hidden, depth = call.time * call.lanes;
-  const size_t width = static_cast<size_t>(vectors) * Cell::parts * kWidth;
+  const int hidden = call.hidden_size, depth = call.time * call.batch_size;
+  const size_t width = static_cast<size_t>(vectors) * Cell::gate_count * kWidth;
   std::fill_n(sums, call.table_rows * width, 0.0f);
   Vector bias[kPanel] = {};
   for (int row = 0; row < depth; ++row) {
@@ -152,14 +152,14 @@ void row_gradients(const Backward& call, int vector, int vectors, const float* p
     float* to = sums + call.rows[row] * width;
     for (size_t at = 0; at < width; at += kWidth) store(to + at, load(to + at) + load(gradients + at));
     if constexpr (Cell::has_recurrent_bias)
-      for (int part = 0; part < Cell::parts; ++part) bias[part] += load(gradients + (Cell::recurrent_at + part) * kWidth);
+      for (int part = 0; part < Cell::gate_count; ++part) bias[part] += load(gradients + (Cell::recurrent_at + part) * kWidth);
   }
   for (int u = 0; u < vectors; ++u)
-    for (int part = 0; part < Cell::parts; ++part) {
+    for (int part = 0; part < Cell::gate_count; ++part) {
       const int unit = (vector + u) * kWidth, count = valid(unit, hidden);
       for (int row = 0; row < call.table_rows; ++row)
-        store(call.d_table + (static_cast<size_t>(row) * Cell::parts + Cell::input_parts[part]) * hidden + unit,
-              load(sums + row * width + (u * Cell::parts + part) * kWidth), count);
+        store(call.d_table + (static_cast<size_t>(row) * Cell::gate_count + Cell::input_gates[part]) * hidden + unit,
+              load(sums + row * width + (u * Cell::gate_count + part) * kWidth), count);
       if constexpr (Cell::has_recurrent_bias) store(call.d_recurrent_bias + part * hidden + unit, bias[part], count);
     }
 }
@@ -170,8 +170,8 @@ void backward(const Backward call, Member member, Scratch scratch) {
   static constexpr int recurrent_parts[] = {0, 1, 2, 3};
   // Whether the two products' gradients differ, so that a step keeps both.
   constexpr bool apart = Cell::recurrent_at != 0;
-  const int hidden = call.hidden, lanes = call.lanes, features = call.features, depth = call.time * lanes;
-  const int vectors_of_units = vectors_of(hidden), gradients = vectors_of_units * Cell::parts * kWidth;
+  const int hidden = call.hidden_size, batch_size = call.batch_size, features = call.features, depth = call.time * batch_size;
+  const int vectors_of_units = vectors_of(hidden), gradients = vectors_of_units * Cell::gate_count * kWidth;
   const int stride = row_stride(hidden), step_stride = row_stride(gradients);
   const BackwardMemory<Cell> memory(call, member.members);
   float* packed = scratch.take(memory.packed);
@@ -191,7 +191,7 @@ void backward(const Backward call, Member member, Scratch scratch) {
 
   const size_t column = static_cast<size_t>(gradients) * kWidth;  // of a panel, per vector of units
   // Whoever reads all units reads them in whole panels.
-  const int together = steps.by_lanes ? kPanel : 1;
+  const int together = steps.by_batch_rows ? kPanel : 1;
   const auto pack = [&](int width, const float* kernel, int count, const int* parts_at, float* to) {
     const Share share(member, width, together);
     for_each_panel(share.first, share.last, kPanel, false, [&](int vector, int vectors) {
@@ -199,44 +199,44 @@ void backward(const Backward call, Member member, Scratch scratch) {
     });
   };
   pack(vectors_of_units, call.recurrent_kernel, hidden, recurrent_parts, packed);
-  pack(vectors_of(features), call.kernel, features, Cell::input_parts, packed_inputs);
+  pack(vectors_of(features), call.kernel, features, Cell::input_gates, packed_inputs);
   member.wait();
 
   // Step -1 stands for the state before the first step.
   for (int step = call.time - 1; step >= -1; --step) {
     const bool is_last = step + 1 == call.time;
-    const size_t later = static_cast<size_t>(step + 1) * lanes;
+    const size_t later = static_cast<size_t>(step + 1) * batch_size;
     const bool backwards = step % 2 != 0;
-    // Calls body(first_lane, rows, vector, vectors, sums) with products of the later step's gradients.
+    // Calls body(first_batch_row, rows, vector, vectors, sums) with products of the later step's gradients.
     const auto multiplied = [&](const Share& share, const float* kernel, const float* of_later, const auto& body) CHARLOOM_INLINE {
       for_each_panel(share.first, share.last, kPanel, backwards, [&](int vector, int vectors) CHARLOOM_INLINE {
         const float* panel = kernel + vector * column;
         const float* next_panel = backwards ? panel - kPanel * column : panel + vectors * column;
-        for_each_group(steps.first_lane, steps.last_lane, [&](int first_lane, int rows) CHARLOOM_INLINE {
+        for_each_group(steps.first_batch_row, steps.last_batch_row, [&](int first_batch_row, int rows) CHARLOOM_INLINE {
           Vector sums[kRows * kPanel];
-          const int group = steps.group_of(first_lane);
-          const Product product{of_later + static_cast<size_t>(first_lane) * step_stride, step_stride, 1, panel,
+          const int group = steps.group_of(first_batch_row);
+          const Product product{of_later + static_cast<size_t>(first_batch_row) * step_stride, step_stride, 1, panel,
                                 vectors * kWidth, gradients, next_panel + static_cast<size_t>(group) * gradients * kLine};
           if (!is_last) multiply(&product, 1, rows, vectors, sums);
-          body(first_lane, rows, vector, vectors, sums);
+          body(first_batch_row, rows, vector, vectors, sums);
         });
       });
     };
     float* d_product = d_products[step & 1];
     float* d_input = apart ? d_projected[step & 1] : d_product;
-    const auto step_back = [&](int first_lane, int rows, int vector, int vectors, const Vector* sums) CHARLOOM_INLINE {
-      const size_t first_row = static_cast<size_t>(std::max(step, 0)) * lanes + first_lane;
+    const auto step_back = [&](int first_batch_row, int rows, int vector, int vectors, const Vector* sums) CHARLOOM_INLINE {
+      const size_t first_row = static_cast<size_t>(std::max(step, 0)) * batch_size + first_batch_row;
       for (int u = 0; u < vectors; ++u) {
         const int unit = (vector + u) * kWidth, count = valid(unit, hidden);
-        const size_t of_lanes = static_cast<size_t>(first_lane) * hidden + unit;
-        float* d_carried = carried + static_cast<size_t>(first_lane) * stride + unit;
-        Step of_lane[kRows] = {};
+        const size_t of_batch_rows = static_cast<size_t>(first_batch_row) * hidden + unit;
+        float* d_carried = carried + static_cast<size_t>(first_batch_row) * stride + unit;
+        Step of_batch_row[kRows] = {};
         for (int r = 0; r < rows; ++r) {
-          Step& of_step = of_lane[r];
+          Step& of_step = of_batch_row[r];
           if (is_last) {
-            of_step.d_hidden = load(call.d_last + of_lanes + r * hidden, count);
-            if constexpr (Cell::has_cell) of_step.d_carried = load(call.d_last_cell + of_lanes + r * hidden, count);
-          } else if (!call.resets[later + first_lane + r]) {
+            of_step.d_hidden = load(call.d_last + of_batch_rows + r * hidden, count);
+            if constexpr (Cell::has_cell) of_step.d_carried = load(call.d_last_cell + of_batch_rows + r * hidden, count);
+          } else if (!call.resets[later + first_batch_row + r]) {
             of_step.d_hidden = sums[r * vectors + u];
             if constexpr (Cell::has_cell) of_step.d_carried = load(d_carried + r * stride);
             if constexpr (Cell::carries_hidden) of_step.d_hidden += load(d_carried + r * stride);
@@ -244,8 +244,8 @@ void backward(const Backward call, Member member, Scratch scratch) {
         }
         if (step < 0) {
           for (int r = 0; r < rows; ++r) {
-            store(call.d_start + of_lanes + r * hidden, of_lane[r].d_hidden, count);
-            if constexpr (Cell::has_cell) store(call.d_start_cell + of_lanes + r * hidden, of_lane[r].d_carried, count);
+            store(call.d_start + of_batch_rows + r * hidden, of_batch_row[r].d_hidden, count);
+            if constexpr (Cell::has_cell) store(call.d_start_cell + of_batch_rows + r * hidden, of_batch_row[r].d_carried, count);
           }
           continue;
         }
@@ -255,17 +255,17 @@ void backward(const Backward call, Member member, Scratch scratch) {
         const ptrdiff_t states_stride = Cell::has_cell ? kWidth : hidden;
         const float* after = Cell::has_cell ? cell_tiles.at(call.cells, first_row, vector + u)
                                             : call.outputs + first_row * hidden + unit;
-        const float* start = (Cell::has_cell ? call.start_cell : call.start) + of_lanes;
-        const float* before = step == 0 ? start : after - lanes * states_stride;
+        const float* start = (Cell::has_cell ? call.start_cell : call.start) + of_batch_rows;
+        const float* before = step == 0 ? start : after - batch_size * states_stride;
         const ptrdiff_t before_stride = step == 0 ? hidden : states_stride;
         Vector ends[kRows];
         for (int r = 0; r < rows; ++r) {
-          of_lane[r].d_hidden += load(call.d_outputs + (first_row + r) * hidden + unit, count);
+          of_batch_row[r].d_hidden += load(call.d_outputs + (first_row + r) * hidden + unit, count);
           ends[r] = load(after + r * states_stride, count);
-          if (!call.resets[first_row + r]) of_lane[r].before = load(before + r * before_stride, count);
+          if (!call.resets[first_row + r]) of_batch_row[r].before = load(before + r * before_stride, count);
         }
-        if constexpr (Cell::has_cell) call.with.squash(ends, rows, 1);
-        float* to_product = d_product + static_cast<size_t>(first_lane) * step_stride + (vector + u) * Cell::parts * kWidth;
+        if constexpr (Cell::has_cell) call.activations.squash(ends, rows, 1);
+        float* to_product = d_product + static_cast<size_t>(first_batch_row) * step_stride + (vector + u) * Cell::gate_count * kWidth;
         float* to_input = d_input + (to_product - d_product);
         for (int r = 0; r < rows; ++r) {
           Vector of_gates[Cell::kept];
@@ -274,13 +274,13 @@ void backward(const Backward call, Member member, Scratch scratch) {
             unrolled<Cell::kept>([&](auto gate) CHARLOOM_INLINE {
               of_gates[gate.value] = load(to + gate.value * kWidth, count);
             });
-          of_lane[r].after = ends[r];
-          const Vector d_before = Cell::backward(call.with, of_gates, of_lane[r], of_gates);
+          of_batch_row[r].after = ends[r];
+          const Vector d_before = Cell::backward(call.activations, of_gates, of_batch_row[r], of_gates);
           if constexpr (Cell::has_cell || Cell::carries_hidden) store(d_carried + r * stride, d_before);
           unrolled<Cell::kept>([&](auto gate) CHARLOOM_INLINE {
             store(to + gate.value * kWidth, of_gates[gate.value]);
           });
-          unrolled<Cell::parts>([&](auto part) CHARLOOM_INLINE {
+          unrolled<Cell::gate_count>([&](auto part) CHARLOOM_INLINE {
             store(to_product + r * step_stride + part.value * kWidth, of_gates[Cell::recurrent_at + part.value]);
             if (apart && features) store(to_input + r * step_stride + part.value * kWidth, of_gates[part.value]);
           });
@@ -290,11 +290,11 @@ void backward(const Backward call, Member member, Scratch scratch) {
     multiplied(steps.units, packed, d_products[(step + 1) & 1], step_back);
     if (!is_last)
       multiplied(steps.features, packed_inputs, (apart ? d_projected : d_products)[(step + 1) & 1],
-                 [&](int first_lane, int rows, int vector, int vectors, const Vector* sums) CHARLOOM_INLINE {
+                 [&](int first_batch_row, int rows, int vector, int vectors, const Vector* sums) CHARLOOM_INLINE {
                    for (int r = 0; r < rows; ++r)
                      for (int v = 0; v < vectors; ++v) {
                        const int feature = (vector + v) * kWidth;
-                       store(call.d_inputs + (later + first_lane + r) * features + feature, sums[r * vectors + v],
+                       store(call.d_inputs + (later + first_batch_row + r) * features + feature, sums[r * vectors + v],
                              valid(feature, features));
                      }
                  });
@@ -303,8 +303,8 @@ void backward(const Backward call, Member member, Scratch scratch) {
 
   transpose(hidden, depth, member, [&](int row) -> const float* {
     return call.resets[row] ? nullptr
-           : row < lanes    ? call.start + static_cast<size_t>(row) * hidden
-                            : call.outputs + static_cast<size_t>(row - lanes) * hidden;
+           : row < batch_size    ? call.start + static_cast<size_t>(row) * hidden
+                            : call.outputs + static_cast<size_t>(row - batch_size) * hidden;
   }, previous);
   transpose(features, depth, member, [&](int row) { return call.inputs + static_cast<size_t>(row) * features; }, inputs);
   member.wait();
@@ -314,7 +314,7 @@ void backward(const Backward call, Member member, Scratch scratch) {
     const ptrdiff_t stride = tiles.stride(vector);
     kernel_gradient<Cell>(call, previous, hidden, recurrent_parts, vector, vectors, panel + Cell::recurrent_at * kWidth, stride,
                           call.d_recurrent_kernel);
-    kernel_gradient<Cell>(call, inputs, features, Cell::input_parts, vector, vectors, panel, stride, call.d_kernel);
+    kernel_gradient<Cell>(call, inputs, features, Cell::input_gates, vector, vectors, panel, stride, call.d_kernel);
     row_gradients<Cell>(call, vector, vectors, panel, stride, table);
   });
 }

@@ -1,18 +1,18 @@
-// What each cell does with its sums, for some lanes and one vector of units: forward, and backward from what was kept.
+// What each cell does with its sums, for some batch rows and one vector of units: forward, and backward from what was kept.
 //
-// A function of a vector is a chain of operations, each of which waits for the one before. So each is taken of all lanes
+// A function of a vector is a chain of operations, each of which waits for the one before. So each is taken of all batch rows
 // before the next one: the processor then has several chains at hand.
 //
 // The equations and the order of the gates are those of the reference: ../lstm.py, ../gru.py and ../elman.py.
 //
-// Of a cell are told: `parts`, how many pre-activations a unit has; `kept`, how many vectors the forward pass keeps of a
+// Of a cell are told: `gate_count`, how many pre-activations a unit has; `kept`, how many vectors the forward pass keeps of a
 // vector of units, in whose place the backward pass puts as many gradients; `recurrent_at`, from which of these on the
-// recurrent product's gradients stand (the input product's stand from the first on); `input_parts`, whose gradients
+// recurrent product's gradients stand (the input product's stand from the first on); `input_gates`, whose gradients
 // these first ones are; `units`, how many vectors of units a panel has.
 //
-// forward(with, lanes, gates, states, outputs): `gates[lane][kept]` are pre-activations, and become what is kept;
+// forward(activations, batch rows, gates, states, outputs): `gates[batch row][kept]` are pre-activations, and become what is kept;
 // `states` are c before the step, and become c after it (of cells without one, h before the step); `outputs` are h.
-// backward(with, gates, step, gradients) is of one lane, for it has no function left to take: the LSTM finds its c after
+// backward(activations, gates, step, gradients) is of one batch row, for it has no function left to take: the LSTM finds its c after
 // the step squashed. It returns what of a gradient goes to the step before past the product.
 #pragma once
 
@@ -28,17 +28,17 @@ struct Activations {
   bool relu;        // the rectifier in the place of tanh
 
   // In place, of vectors that stand `apart`.
-  void gate(Vector* x, int lanes, int apart) const {
+  void gate(Vector* x, int batch_size, int apart) const {
     if (hard_gates)
-      for (int lane = 0; lane < lanes; ++lane) x[lane * apart] = hard_sigmoid(x[lane * apart]);
+      for (int batch_row = 0; batch_row < batch_size; ++batch_row) x[batch_row * apart] = hard_sigmoid(x[batch_row * apart]);
     else
-      for (int lane = 0; lane < lanes; ++lane) x[lane * apart] = sigmoid(x[lane * apart]);
+      for (int batch_row = 0; batch_row < batch_size; ++batch_row) x[batch_row * apart] = sigmoid(x[batch_row * apart]);
   }
-  void squash(Vector* x, int lanes, int apart) const {
+  void squash(Vector* x, int batch_size, int apart) const {
     if (relu)
-      for (int lane = 0; lane < lanes; ++lane) x[lane * apart] = charloom::relu(x[lane * apart]);
+      for (int batch_row = 0; batch_row < batch_size; ++batch_row) x[batch_row * apart] = charloom::relu(x[batch_row * apart]);
     else
-      for (int lane = 0; lane < lanes; ++lane) x[lane * apart] = tanh(x[lane * apart]);
+      for (int batch_row = 0; batch_row < batch_size; ++batch_row) x[batch_row * apart] = tanh(x[batch_row * apart]);
   }
 
   Vector gate_backward(Vector output, Vector cotangent) const {
@@ -61,77 +61,77 @@ struct Step {
 };
 
 struct LSTM {
-  static constexpr int parts = 4, kept = 4, recurrent_at = 0, input_parts[] = {0, 1, 2, 3}, units = 1;
+  static constexpr int gate_count = 4, kept = 4, recurrent_at = 0, input_gates[] = {0, 1, 2, 3}, units = 1;
   static constexpr bool has_cell = true;            // a second state, c
   static constexpr bool has_recurrent_bias = false;
   static constexpr bool carries_hidden = false;  // whether the backward pass carries a part of h's gradient past the product
 
-  static void forward(const Activations& with, int lanes, Vector* gates, Vector* states, Vector* outputs) {
-    for (int gate : {0, 1, 3}) with.gate(gates + gate, lanes, kept);
-    with.squash(gates + 2, lanes, kept);
-    for (int lane = 0; lane < lanes; ++lane) {
-      const Vector* of_lane = gates + lane * kept;
-      outputs[lane] = states[lane] = of_lane[1] * states[lane] + of_lane[0] * of_lane[2];
+  static void forward(const Activations& activations, int batch_size, Vector* gates, Vector* states, Vector* outputs) {
+    for (int gate : {0, 1, 3}) activations.gate(gates + gate, batch_size, kept);
+    activations.squash(gates + 2, batch_size, kept);
+    for (int batch_row = 0; batch_row < batch_size; ++batch_row) {
+      const Vector* of_batch_row = gates + batch_row * kept;
+      outputs[batch_row] = states[batch_row] = of_batch_row[1] * states[batch_row] + of_batch_row[0] * of_batch_row[2];
     }
-    with.squash(outputs, lanes, 1);
-    for (int lane = 0; lane < lanes; ++lane) outputs[lane] *= gates[lane * kept + 3];
+    activations.squash(outputs, batch_size, 1);
+    for (int batch_row = 0; batch_row < batch_size; ++batch_row) outputs[batch_row] *= gates[batch_row * kept + 3];
   }
 
-  static Vector backward(const Activations& with, const Vector* gates, const Step& step, Vector* gradients) {
+  static Vector backward(const Activations& activations, const Vector* gates, const Step& step, Vector* gradients) {
     const Vector input = gates[0], forget = gates[1], candidate = gates[2], output = gates[3];
-    const Vector d_cell = step.d_carried + with.squash_backward(step.after, step.d_hidden * output);
-    gradients[0] = with.gate_backward(input, d_cell * candidate);
-    gradients[1] = with.gate_backward(forget, d_cell * step.before);
-    gradients[2] = with.squash_backward(candidate, d_cell * input);
-    gradients[3] = with.gate_backward(output, step.d_hidden * step.after);
+    const Vector d_cell = step.d_carried + activations.squash_backward(step.after, step.d_hidden * output);
+    gradients[0] = activations.gate_backward(input, d_cell * candidate);
+    gradients[1] = activations.gate_backward(forget, d_cell * step.before);
+    gradients[2] = activations.squash_backward(candidate, d_cell * input);
+    gradients[3] = activations.gate_backward(output, step.d_hidden * step.after);
     return d_cell * forget;
   }
 };
 
 struct GRU {
-  static constexpr int parts = 3, kept = 4, recurrent_at = 1, input_parts[] = {2, 0, 1}, units = 1;
+  static constexpr int gate_count = 3, kept = 4, recurrent_at = 1, input_gates[] = {2, 0, 1}, units = 1;
   static constexpr bool has_cell = false;
   static constexpr bool has_recurrent_bias = true;
   static constexpr bool carries_hidden = true;
 
   // The candidate's two products come apart, for the reset gate stands between them.
-  static void forward(const Activations& with, int lanes, Vector* gates, Vector* states, Vector* outputs) {
-    for (int gate : {0, 1}) with.gate(gates + gate, lanes, kept);
-    for (int lane = 0; lane < lanes; ++lane) {
-      Vector* of_lane = gates + lane * kept;
-      of_lane[2] += of_lane[1] * of_lane[3];
+  static void forward(const Activations& activations, int batch_size, Vector* gates, Vector* states, Vector* outputs) {
+    for (int gate : {0, 1}) activations.gate(gates + gate, batch_size, kept);
+    for (int batch_row = 0; batch_row < batch_size; ++batch_row) {
+      Vector* of_batch_row = gates + batch_row * kept;
+      of_batch_row[2] += of_batch_row[1] * of_batch_row[3];
     }
-    with.squash(gates + 2, lanes, kept);
-    for (int lane = 0; lane < lanes; ++lane) {
-      const Vector* of_lane = gates + lane * kept;
-      outputs[lane] = of_lane[0] * states[lane] + (1.0f - of_lane[0]) * of_lane[2];
+    activations.squash(gates + 2, batch_size, kept);
+    for (int batch_row = 0; batch_row < batch_size; ++batch_row) {
+      const Vector* of_batch_row = gates + batch_row * kept;
+      outputs[batch_row] = of_batch_row[0] * states[batch_row] + (1.0f - of_batch_row[0]) * of_batch_row[2];
     }
   }
 
-  static Vector backward(const Activations& with, const Vector* gates, const Step& step, Vector* gradients) {
+  static Vector backward(const Activations& activations, const Vector* gates, const Step& step, Vector* gradients) {
     const Vector update = gates[0], reset = gates[1], candidate = gates[2], remembered = gates[3];
-    const Vector d_candidate = with.squash_backward(candidate, step.d_hidden * (1.0f - update));
+    const Vector d_candidate = activations.squash_backward(candidate, step.d_hidden * (1.0f - update));
     gradients[0] = d_candidate;
-    gradients[1] = with.gate_backward(update, step.d_hidden * (step.before - candidate));
-    gradients[2] = with.gate_backward(reset, d_candidate * remembered);
+    gradients[1] = activations.gate_backward(update, step.d_hidden * (step.before - candidate));
+    gradients[2] = activations.gate_backward(reset, d_candidate * remembered);
     gradients[3] = d_candidate * reset;
     return step.d_hidden * update;
   }
 };
 
 struct Elman {
-  static constexpr int parts = 1, kept = 1, recurrent_at = 0, input_parts[] = {0}, units = 4;
+  static constexpr int gate_count = 1, kept = 1, recurrent_at = 0, input_gates[] = {0}, units = 4;
   static constexpr bool has_cell = false;
   static constexpr bool has_recurrent_bias = false;
   static constexpr bool carries_hidden = false;
 
-  static void forward(const Activations& with, int lanes, Vector* gates, Vector*, Vector* outputs) {
-    with.squash(gates, lanes, 1);
-    std::copy_n(gates, lanes, outputs);
+  static void forward(const Activations& activations, int batch_size, Vector* gates, Vector*, Vector* outputs) {
+    activations.squash(gates, batch_size, 1);
+    std::copy_n(gates, batch_size, outputs);
   }
 
-  static Vector backward(const Activations& with, const Vector*, const Step& step, Vector* gradients) {
-    gradients[0] = with.squash_backward(step.after, step.d_hidden);
+  static Vector backward(const Activations& activations, const Vector*, const Step& step, Vector* gradients) {
+    gradients[0] = activations.squash_backward(step.after, step.d_hidden);
     return Vector{};
   }
 };

@@ -14,14 +14,14 @@ namespace charloom {
 
 // A network's weights, as they come. Layers are of one size; all but the first have an input kernel and a bias.
 struct Weights {
-  int layers, hidden, vocab, rows;
-  const float* table;                    // [rows, parts * hidden]: the first layer's projected inputs
-  const float* const* input_kernels;     // [hidden, parts * hidden] of each layer, the first of which is not looked at
-  const float* const* biases;            // [parts * hidden]
+  int layers, hidden_size, vocab, rows;
+  const float* table;                    // [rows, gate_count * hidden_size]: the first layer's projected inputs
+  const float* const* input_kernels;     // [hidden_size, gate_count * hidden_size] of each layer, the first of which is not looked at
+  const float* const* biases;            // [gate_count * hidden_size]
   const float* const* recurrent_kernels;
   const float* const* recurrent_biases;  // of the GRU
-  const Activations* with;               // of each layer
-  const float* head_kernel;              // [hidden, vocab]; null where the last layer's outputs are the logits
+  const Activations* activations;               // of each layer
+  const float* head_kernel;              // [hidden_size, vocab]; null where the last layer's outputs are the logits
   const float* head_bias;
 };
 
@@ -59,7 +59,7 @@ class Generator : public AnyGenerator {
  public:
   explicit Generator(const Weights& weights) : weights_(weights) {
     require_whole(weights);
-    const int hidden = weights.hidden, gates = Cell::parts * hidden;
+    const int hidden = weights.hidden_size, gates = Cell::gate_count * hidden;
     const size_t kernel = packed_floats<Cell>(hidden, hidden);
     const size_t head = weights.head_kernel ? static_cast<size_t>(hidden) * vectors_of(weights.vocab) * kWidth : 0;
     float* next = packed_.reserve((2 * static_cast<size_t>(weights.layers) - 1) * kernel + head);
@@ -68,7 +68,7 @@ class Generator : public AnyGenerator {
       pack(weights.recurrent_kernels[layer], hidden, recurrent_[layer]);
       input_.push_back(layer ? next : nullptr);
       if (layer) pack(weights.input_kernels[layer], hidden, next), next += kernel;
-      with_.push_back(weights.with[layer]);
+      activations_.push_back(weights.activations[layer]);
       biases_.push_back(copy(layer ? weights.biases[layer] : nullptr, gates));
       recurrent_biases_.push_back(copy(Cell::has_recurrent_bias ? weights.recurrent_biases[layer] : nullptr, gates));
     }
@@ -82,26 +82,26 @@ class Generator : public AnyGenerator {
 
   void run(const Streams& streams, const Task& task, int threads) const override {
     require_fitting(streams, task);
-    const size_t state = Scratch::rounded(static_cast<size_t>(streams.count) * weights_.hidden);
-    const double operations = 2.0 * Cell::parts * weights_.hidden * weights_.hidden * streams.count;
+    const size_t state = Scratch::rounded(static_cast<size_t>(streams.count) * weights_.hidden_size);
+    const double operations = 2.0 * Cell::gate_count * weights_.hidden_size * weights_.hidden_size * streams.count;
     Team::of_process().run(operations < kAlone ? 1 : threads, weights_.layers * state + Scratch::rounded(streams.count),
                            [&](Member member, Scratch scratch) { run(streams, task, member, scratch); });
   }
 
  private:
   static void require_whole(const Weights& weights) {
-    size_of("layers", weights.layers), size_of("hidden", weights.hidden), size_of("vocab", weights.vocab);
-    size_of("gates", static_cast<int64_t>(Cell::parts) * weights.hidden);
+    size_of("layers", weights.layers), size_of("hidden", weights.hidden_size), size_of("vocab", weights.vocab);
+    size_of("gates", static_cast<int64_t>(Cell::gate_count) * weights.hidden_size);
     require(weights.vocab <= weights.rows, "a token that is written has no row of the table to be read from");
     require(weights.table && weights.input_kernels && weights.biases && weights.recurrent_kernels &&
-                weights.recurrent_biases && weights.with,
+                weights.recurrent_biases && weights.activations,
             "weights are missing");
     for (int layer = 0; layer < weights.layers; ++layer)
       require(weights.recurrent_kernels[layer] && (!Cell::has_recurrent_bias || weights.recurrent_biases[layer]) &&
                   (layer == 0 || (weights.input_kernels[layer] && weights.biases[layer])),
               "a layer's weights are missing");
     require(!weights.head_kernel == !weights.head_bias, "a head has a kernel and a bias");
-    require(weights.head_kernel || weights.vocab == weights.hidden, "outputs that are logits are as many as tokens");
+    require(weights.head_kernel || weights.vocab == weights.hidden_size, "outputs that are logits are as many as tokens");
   }
 
   void require_fitting(const Streams& streams, const Task& task) const {
@@ -129,7 +129,7 @@ class Generator : public AnyGenerator {
   }
 
   void run(const Streams& streams, const Task& task, Member member, Scratch scratch) const {
-    const int count = streams.count, hidden = weights_.hidden, layers = weights_.layers, vocab = weights_.vocab;
+    const int count = streams.count, hidden = weights_.hidden_size, layers = weights_.layers, vocab = weights_.vocab;
     const size_t state_size = static_cast<size_t>(count) * hidden;
     const int first_stream = member.first(count);
     std::vector<uint32_t> written(member.last(count) - first_stream);  // by each of this member's streams
@@ -184,12 +184,12 @@ class Generator : public AnyGenerator {
   // One layer's step for all streams, of this member's units. `below` is the layer's input, null for the first.
   void advance(int layer, const Streams& streams, const float* below, const float* now, float* next,
                const int32_t* rows_of, bool backwards, Member member) const {
-    const int count = streams.count, hidden = weights_.hidden;
-    const size_t gates_width = static_cast<size_t>(Cell::parts) * hidden, panel_size = gates_width * kWidth;
+    const int count = streams.count, hidden = weights_.hidden_size;
+    const size_t gates_width = static_cast<size_t>(Cell::gate_count) * hidden, panel_size = gates_width * kWidth;
     float* cells = streams.cells + (Cell::has_cell ? layer * static_cast<size_t>(streams.room) * hidden : 0);
     const Share share(member, vectors_of(hidden), Cell::units);
     for_each_panel(share.first, share.last, Cell::units, backwards, [&](int vector, int vectors) {
-      const int columns = vectors * Cell::parts;
+      const int columns = vectors * Cell::gate_count;
       for_each_group(0, count, [&](int first, int rows) {
         const auto product = [&](const float* states, const float* packed, int depth) {
           const float* panel = packed + vector * panel_size;
@@ -206,12 +206,12 @@ class Generator : public AnyGenerator {
           Vector gates[kRows * Cell::kept], memory[kRows], outputs[kRows];
           for (int r = 0; r < rows; ++r) {
             const float* given = layer ? biases_[layer].data() : table_.data() + rows_of[first + r] * gates_width;
-            const int from = r * columns + u * Cell::parts;
+            const int from = r * columns + u * Cell::gate_count;
             preactivations<Cell>(given, recurrent_biases_[layer].data(), projected + from, sums + from, unit, hidden,
                                  gates + r * Cell::kept);
             memory[r] = load((Cell::has_cell ? cells : now) + at + r * hidden, valid);
           }
-          Cell::forward(with_[layer], rows, gates, memory, outputs);
+          Cell::forward(activations_[layer], rows, gates, memory, outputs);
           for (int r = 0; r < rows; ++r) {
             store(next + at + r * hidden, outputs[r], valid);
             if constexpr (Cell::has_cell) store(cells + at + r * hidden, memory[r], valid);
@@ -223,7 +223,7 @@ class Generator : public AnyGenerator {
 
   // The logits of streams `begin` to `end`, of this member's columns.
   void predict(const Streams& streams, const float* outputs, int begin, int end, Member member) const {
-    const int hidden = weights_.hidden, vocab = weights_.vocab;
+    const int hidden = weights_.hidden_size, vocab = weights_.vocab;
     if (!head_) {
       const int first = member.first(vocab), last = member.last(vocab);
       for (size_t at = static_cast<size_t>(begin) * vocab; at < static_cast<size_t>(end) * vocab; at += vocab)
@@ -233,15 +233,15 @@ class Generator : public AnyGenerator {
     const Share share(member, vectors_of(vocab), kPanel);
     for_each_panel(share.first, share.last, kPanel, false, [&](int vector, int vectors) {
       const float* panel = head_ + static_cast<size_t>(vector) * kWidth * hidden;
-      for_each_group(begin, end, [&](int first_lane, int rows) {
-        const Product product{outputs + static_cast<size_t>(first_lane) * hidden, hidden, 1, panel, vectors * kWidth, hidden,
+      for_each_group(begin, end, [&](int first_batch_row, int rows) {
+        const Product product{outputs + static_cast<size_t>(first_batch_row) * hidden, hidden, 1, panel, vectors * kWidth, hidden,
                               panel};
         Vector sums[kRows * kPanel];
         multiply(&product, 1, rows, vectors, sums);
         for (int r = 0; r < rows; ++r)
           for (int v = 0; v < vectors; ++v) {
             const int column = (vector + v) * kWidth, valid = charloom::valid(column, vocab);
-            store(streams.logits + static_cast<size_t>(first_lane + r) * vocab + column,
+            store(streams.logits + static_cast<size_t>(first_batch_row + r) * vocab + column,
                   sums[r * vectors + v] + load(head_bias_.data() + column, valid), valid);
           }
       });
@@ -252,7 +252,7 @@ class Generator : public AnyGenerator {
   Arena packed_;
   std::vector<float*> recurrent_, input_;
   float* head_ = nullptr;
-  std::vector<Activations> with_;
+  std::vector<Activations> activations_;
   std::vector<std::vector<float>> biases_, recurrent_biases_;
   std::vector<float> table_, head_bias_;
 };

@@ -50,7 +50,7 @@ ffi::Error guarded(const char* operation, const Body& body) {
 }
 
 // What every call is told of its layer, in this order.
-struct Told {
+struct LayerArgs {
   int32_t hard_gates, relu;
   Ints rows;
   Floats inputs, kernel, recurrent_kernel, start;
@@ -60,10 +60,10 @@ struct Told {
   template <class Cell, class Table>
   void of(charloom::Layer& call, const Table& table) const {
     require_whole<Cell>(table.dimensions());
-    call.with = {hard_gates != 0, relu != 0};
+    call.activations = {hard_gates != 0, relu != 0};
     call.time = static_cast<int>(resets.dimensions()[0]);
-    call.lanes = static_cast<int>(resets.dimensions()[1]);
-    call.hidden = static_cast<int>(start.dimensions()[1]);
+    call.batch_size = static_cast<int>(resets.dimensions()[1]);
+    call.hidden_size = static_cast<int>(start.dimensions()[1]);
     call.features = static_cast<int>(kernel.dimensions()[0]);
     call.rows = rows.typed_data();
     call.inputs = inputs.typed_data();
@@ -108,15 +108,15 @@ struct Told {
     using charloom::require, charloom::require_shape, charloom::size_of;
     require(resets.dimensions().size() == 2 && start.dimensions().size() == 2 && kernel.dimensions().size() == 2 && table.size() == 2,
             "an argument has too few or too many axes");
-    const int64_t time = size_of("time", resets.dimensions()[0]), lanes = size_of("lanes", resets.dimensions()[1]);
+    const int64_t time = size_of("time", resets.dimensions()[0]), batch_size = size_of("batch_size", resets.dimensions()[1]);
     const int64_t hidden = size_of("hidden", start.dimensions()[1]), features = size_of("features", kernel.dimensions()[0], 0);
-    const int64_t gates = size_of("gates", hidden * Cell::parts), table_rows = size_of("the table", table[0]);
-    size_of("steps and lanes", time * lanes);
-    require_shape("rows", rows.dimensions(), {time, lanes});
-    require_shape("inputs", inputs.dimensions(), {time, lanes, features});
+    const int64_t gates = size_of("gates", hidden * Cell::gate_count), table_rows = size_of("the table", table[0]);
+    size_of("steps and batch_size", time * batch_size);
+    require_shape("rows", rows.dimensions(), {time, batch_size});
+    require_shape("inputs", inputs.dimensions(), {time, batch_size, features});
     require_shape("kernel", kernel.dimensions(), {features, gates});
     require_shape("recurrent_kernel", recurrent_kernel.dimensions(), {hidden, gates});
-    require_shape("start", start.dimensions(), {lanes, hidden});
+    require_shape("start", start.dimensions(), {batch_size, hidden});
     require_shape("table", table, {table_rows, gates});
   }
 };
@@ -130,7 +130,7 @@ class Operands {
   Result result() { return known(made_.get<Floats>(result_++)); }
 
   // The attributes and the first arguments of every layer's call.
-  Told layer(const Attributes& attributes) {
+  LayerArgs layer(const Attributes& attributes) {
     return {known(attributes.get<int32_t>("hard_gates")), known(attributes.get<int32_t>("relu")),
             of<Ints>(), floats(), floats(), floats(), floats(), of<Bools>()};
   }
@@ -159,12 +159,12 @@ class Operands {
 float* data_or_null(Result& result) { return result->element_count() ? result->typed_data() : nullptr; }
 
 // The gradients that every layer has.
-void gradients(const Told& told, charloom::Backward& call, Result& d_table, Result& d_inputs, Result& d_kernel,
+void gradients(const LayerArgs& args, charloom::Backward& call, Result& d_table, Result& d_inputs, Result& d_kernel,
                Result& d_recurrent_kernel, Result& d_start) {
-  told.like("d_inputs", *d_inputs, told.inputs);
-  told.like("d_kernel", *d_kernel, told.kernel);
-  told.like("d_recurrent_kernel", *d_recurrent_kernel, told.recurrent_kernel);
-  told.state("d_start", *d_start);
+  args.like("d_inputs", *d_inputs, args.inputs);
+  args.like("d_kernel", *d_kernel, args.kernel);
+  args.like("d_recurrent_kernel", *d_recurrent_kernel, args.recurrent_kernel);
+  args.state("d_start", *d_start);
   call.table_rows = static_cast<int>(d_table->dimensions()[0]);
   call.d_table = d_table->typed_data();
   call.d_inputs = d_inputs->typed_data();
@@ -174,10 +174,10 @@ void gradients(const Told& told, charloom::Backward& call, Result& d_table, Resu
 }
 
 // What every layer's backward pass reads beside the layer.
-void cotangents(const Told& told, charloom::Backward& call, const Floats& outputs, const Floats& d_outputs, const Floats& d_last) {
-  told.outputs("outputs", outputs);
-  told.outputs("d_outputs", d_outputs);
-  told.state("d_last", d_last);
+void cotangents(const LayerArgs& args, charloom::Backward& call, const Floats& outputs, const Floats& d_outputs, const Floats& d_last) {
+  args.outputs("outputs", outputs);
+  args.outputs("d_outputs", d_outputs);
+  args.state("d_last", d_last);
   call.outputs = outputs.typed_data();
   call.d_outputs = d_outputs.typed_data();
   call.d_last = d_last.typed_data();
@@ -186,17 +186,17 @@ void cotangents(const Told& told, charloom::Backward& call, const Floats& output
 ffi::Error lstm_forward(Given given, Made made, Attributes attributes) {
   return guarded("lstm_forward", [&] {
     Operands in(given, made);
-    const Told told = in.layer(attributes);
+    const LayerArgs args = in.layer(attributes);
     const Floats start_cell = in.floats(), table = in.floats();
     Result outputs = in.result(), last_cell = in.result(), gates = in.result(), cells = in.result();
     in.require_whole();
     charloom::Forward call{};
-    told.of<charloom::LSTM>(call, table);
-    told.state("start_cell", start_cell);
-    told.outputs("outputs", *outputs);
-    told.state("last_cell", *last_cell);
-    if (gates->element_count()) told.kept("gates", *gates, charloom::LSTM::kept);
-    if (cells->element_count()) told.kept("cells", *cells, 1);
+    args.of<charloom::LSTM>(call, table);
+    args.state("start_cell", start_cell);
+    args.outputs("outputs", *outputs);
+    args.state("last_cell", *last_cell);
+    if (gates->element_count()) args.kept("gates", *gates, charloom::LSTM::kept);
+    if (cells->element_count()) args.kept("cells", *cells, 1);
     call.start_cell = start_cell.typed_data();
     call.table = table.typed_data();
     call.outputs = outputs->typed_data();
@@ -210,7 +210,7 @@ ffi::Error lstm_forward(Given given, Made made, Attributes attributes) {
 ffi::Error lstm_backward(Given given, Made made, Attributes attributes) {
   return guarded("lstm_backward", [&] {
     Operands in(given, made);
-    const Told told = in.layer(attributes);
+    const LayerArgs args = in.layer(attributes);
     const Floats start_cell = in.floats(), outputs = in.floats(), cells = in.floats();
     in.floats();  // which is not read
     const Floats d_outputs = in.floats(), d_last = in.floats(), d_last_cell = in.floats();
@@ -218,14 +218,14 @@ ffi::Error lstm_backward(Given given, Made made, Attributes attributes) {
     Result d_recurrent_kernel = in.result(), d_start = in.result(), d_start_cell = in.result();
     in.require_whole();
     charloom::Backward call{};
-    told.of<charloom::LSTM>(call, *d_table);
-    cotangents(told, call, outputs, d_outputs, d_last);
-    gradients(told, call, d_table, d_inputs, d_kernel, d_recurrent_kernel, d_start);
-    told.state("start_cell", start_cell);
-    told.state("d_last_cell", d_last_cell);
-    told.state("d_start_cell", *d_start_cell);
-    told.kept("gates", *gates, charloom::LSTM::kept);
-    told.kept("cells", cells, 1);
+    args.of<charloom::LSTM>(call, *d_table);
+    cotangents(args, call, outputs, d_outputs, d_last);
+    gradients(args, call, d_table, d_inputs, d_kernel, d_recurrent_kernel, d_start);
+    args.state("start_cell", start_cell);
+    args.state("d_last_cell", d_last_cell);
+    args.state("d_start_cell", *d_start_cell);
+    args.kept("gates", *gates, charloom::LSTM::kept);
+    args.kept("cells", cells, 1);
     call.start_cell = start_cell.typed_data();
     call.cells = cells.typed_data();
     call.d_last_cell = d_last_cell.typed_data();
@@ -238,15 +238,15 @@ ffi::Error lstm_backward(Given given, Made made, Attributes attributes) {
 ffi::Error gru_forward(Given given, Made made, Attributes attributes) {
   return guarded("gru_forward", [&] {
     Operands in(given, made);
-    const Told told = in.layer(attributes);
+    const LayerArgs args = in.layer(attributes);
     const Floats recurrent_bias = in.floats(), table = in.floats();
     Result outputs = in.result(), gates = in.result();
     in.require_whole();
     charloom::Forward call{};
-    told.of<charloom::GRU>(call, table);
-    told.bias("recurrent_bias", recurrent_bias);
-    told.outputs("outputs", *outputs);
-    if (gates->element_count()) told.kept("gates", *gates, charloom::GRU::kept);
+    args.of<charloom::GRU>(call, table);
+    args.bias("recurrent_bias", recurrent_bias);
+    args.outputs("outputs", *outputs);
+    if (gates->element_count()) args.kept("gates", *gates, charloom::GRU::kept);
     call.recurrent_bias = recurrent_bias.typed_data();
     call.table = table.typed_data();
     call.outputs = outputs->typed_data();
@@ -258,7 +258,7 @@ ffi::Error gru_forward(Given given, Made made, Attributes attributes) {
 ffi::Error gru_backward(Given given, Made made, Attributes attributes) {
   return guarded("gru_backward", [&] {
     Operands in(given, made);
-    const Told told = in.layer(attributes);
+    const LayerArgs args = in.layer(attributes);
     const Floats outputs = in.floats();
     in.floats();  // which is not read
     const Floats d_outputs = in.floats(), d_last = in.floats();
@@ -266,11 +266,11 @@ ffi::Error gru_backward(Given given, Made made, Attributes attributes) {
     Result d_recurrent_kernel = in.result(), d_recurrent_bias = in.result(), d_start = in.result();
     in.require_whole();
     charloom::Backward call{};
-    told.of<charloom::GRU>(call, *d_table);
-    cotangents(told, call, outputs, d_outputs, d_last);
-    gradients(told, call, d_table, d_inputs, d_kernel, d_recurrent_kernel, d_start);
-    told.kept("gates", *gates, charloom::GRU::kept);
-    told.bias("d_recurrent_bias", *d_recurrent_bias);
+    args.of<charloom::GRU>(call, *d_table);
+    cotangents(args, call, outputs, d_outputs, d_last);
+    gradients(args, call, d_table, d_inputs, d_kernel, d_recurrent_kernel, d_start);
+    args.kept("gates", *gates, charloom::GRU::kept);
+    args.bias("d_recurrent_bias", *d_recurrent_bias);
     call.gates = gates->typed_data();  // in the memory of the argument
     call.d_recurrent_bias = d_recurrent_bias->typed_data();
     charloom::run_backward<charloom::GRU>(call, charloom::allowed_threads);
@@ -280,13 +280,13 @@ ffi::Error gru_backward(Given given, Made made, Attributes attributes) {
 ffi::Error elman_forward(Given given, Made made, Attributes attributes) {
   return guarded("elman_forward", [&] {
     Operands in(given, made);
-    const Told told = in.layer(attributes);
+    const LayerArgs args = in.layer(attributes);
     const Floats table = in.floats();
     Result outputs = in.result();
     in.require_whole();
     charloom::Forward call{};
-    told.of<charloom::Elman>(call, table);
-    told.outputs("outputs", *outputs);
+    args.of<charloom::Elman>(call, table);
+    args.outputs("outputs", *outputs);
     call.table = table.typed_data();
     call.outputs = outputs->typed_data();
     charloom::run_forward<charloom::Elman>(call, charloom::allowed_threads);
@@ -296,15 +296,15 @@ ffi::Error elman_forward(Given given, Made made, Attributes attributes) {
 ffi::Error elman_backward(Given given, Made made, Attributes attributes) {
   return guarded("elman_backward", [&] {
     Operands in(given, made);
-    const Told told = in.layer(attributes);
+    const LayerArgs args = in.layer(attributes);
     const Floats outputs = in.floats(), d_outputs = in.floats(), d_last = in.floats();
     Result d_table = in.result(), d_inputs = in.result(), d_kernel = in.result();
     Result d_recurrent_kernel = in.result(), d_start = in.result();
     in.require_whole();
     charloom::Backward call{};
-    told.of<charloom::Elman>(call, *d_table);
-    cotangents(told, call, outputs, d_outputs, d_last);
-    gradients(told, call, d_table, d_inputs, d_kernel, d_recurrent_kernel, d_start);
+    args.of<charloom::Elman>(call, *d_table);
+    cotangents(args, call, outputs, d_outputs, d_last);
+    gradients(args, call, d_table, d_inputs, d_kernel, d_recurrent_kernel, d_start);
     charloom::run_backward<charloom::Elman>(call, charloom::allowed_threads);
   });
 }

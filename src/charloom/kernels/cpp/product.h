@@ -1,7 +1,7 @@
-// Sums of products: some lanes' rows times a panel of columns.
+// Sums of products: some rows of a batch times a panel of columns.
 //
 // Every product's sum is one chain of additions in the order of `depth`, in one thread. It is therefore the same whatever the
-// lanes beside it, and however many threads there are.
+// batch rows beside it, and however many threads there are.
 #pragma once
 
 #include <array>
@@ -91,15 +91,15 @@ template <class Body>
   }
 }
 
-// Calls body(first, vectors) for panels of up to `most` of the vectors from `first` to `last`, in either direction.
+// Calls body(first, vectors) for panels of up to `max_panel` of the vectors from `first` to `last`, in either direction.
 //
 // Steps that take turns in direction find the panels in the cache that the step before read last.
 template <class Body>
-[[gnu::always_inline]] inline void for_each_panel(int first, int last, int most, bool backwards, const Body& body) {
-  const int panels = (last - first + most - 1) / most;
+[[gnu::always_inline]] inline void for_each_panel(int first, int last, int max_panel, bool backwards, const Body& body) {
+  const int panels = (last - first + max_panel - 1) / max_panel;
   for (int turn = 0; turn < panels; ++turn) {
-    const int at = first + (backwards ? panels - 1 - turn : turn) * most;
-    body(at, last - at < most ? last - at : most);
+    const int at = first + (backwards ? panels - 1 - turn : turn) * max_panel;
+    body(at, last - at < max_panel ? last - at : max_panel);
   }
 }
 

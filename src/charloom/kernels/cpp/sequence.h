@@ -1,4 +1,4 @@
-// A layer's passes over a whole unroll, run by the team.
+// A layer's passes over a whole sequence, run by the team.
 #pragma once
 
 #include "backward.h"
@@ -9,7 +9,7 @@ namespace charloom {
 // A step of few operations is one thread's.
 template <class Cell>
 int threads_for(const Layer& call, int threads) {
-  const double operations = 2.0 * Cell::parts * call.hidden * (call.hidden + call.features) * call.lanes;
+  const double operations = 2.0 * Cell::gate_count * call.hidden_size * (call.hidden_size + call.features) * call.batch_size;
   return operations < kAlone ? 1 : threads;
 }
 

@@ -12,7 +12,7 @@
 
 namespace charloom {
 
-// kWidth: floats a register. kRows: lanes that one product holds sums of, so that kRows * 4 sums and what they are
+// kWidth: floats a register. kRows: batch rows that one product holds sums of, so that kRows * 4 sums and what they are
 // made of fit the registers.
 #if defined(__AVX512F__)
 constexpr int kWidth = 16;

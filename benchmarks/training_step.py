@@ -1,0 +1,103 @@
+"""`python -m benchmarks.step`: where the time of a step goes, beside what would have to be left of it.
+
+XLA's own profiler times what runs. Its programs here run one after another, so that the times add up to the step's.
+"""
+
+import glob
+import json
+import statistics
+import tempfile
+from collections import Counter
+
+import jax
+import numpy as np
+
+from benchmarks.limit import peak_gflops
+from benchmarks.training import PEERS, SECONDS
+from benchmarks.workers import median, random_ids, run_peer
+from benchmarks.workloads import CHARACTERS, EMBEDDING, TRAINING, VOCABULARY, Training
+from charloom.data import ContiguousBatches, TokenStream
+from charloom.models import Network
+from charloom.settings import NetworkSettings
+from charloom.training import StepRule, Trainer, initial_state, root_key
+
+ROUNDS = 3
+WARM_DISPATCHES = 4
+PARTS = ("kernels", "products of XLA", "all else in XLA", "between calls")
+# Events that only wrap others.
+WRAPPERS = ("ThunkExecutor::Execute", "SlinkyThreadPool::Await", "while")
+
+
+def main() -> None:
+    """Prints a table for the workloads that are to be some times as fast as PyTorch."""
+    print("Milliseconds of a step, medians of rounds in which the two take turns.\n")
+    print(
+        "| network, rows × sequence | PyTorch | so must be | is | its multiply-adds at the peak | "
+        f"{' | '.join(PARTS)} |"
+    )
+    print("| --- " * (5 + len(PARTS)) + "|")
+    for workload in TRAINING:
+        if workload.wanted is None:
+            continue
+        characters = workload.batch_size * workload.sequence_length
+        task = ["train", json.dumps({"seconds": SECONDS, **workload.as_json()})]
+        peaks, peers, parts = [], [], []
+        for _ in range(ROUNDS):
+            peaks.append(peak_gflops())
+            peers.append(run_peer(PEERS["PyTorch"] + task))
+            parts.append(profile(workload))
+        peer = characters / median(peers, "chars_per_second") * 1e3
+        of_parts = [statistics.median(of[part] for of in parts) for part in PARTS]
+        whole = statistics.median(sum(of.values()) for of in parts)
+        at_peak = workload.operations * characters / statistics.median(peaks) / 1e6
+        figures = (peer, peer / workload.wanted[0], whole, at_peak, *of_parts)
+        print(f"| {workload.name} | {' | '.join(f'{figure:.2f}' for figure in figures)} |", flush=True)
+
+
+def profile(workload: Training) -> dict[str, float]:
+    """Returns the milliseconds of a step's parts."""
+    settings = NetworkSettings(cell=workload.cell, layers=workload.layers, hidden=workload.hidden, embedding=EMBEDDING)
+    network = Network.init(settings, VOCABULARY, 0, np.random.default_rng(0))
+    rule = StepRule(nesterov=True)
+    stream = TokenStream.of_documents([random_ids(CHARACTERS, VOCABULARY)])
+    batches = ContiguousBatches(stream, workload.batch_size, workload.sequence_length)
+    trainer = Trainer(initial_state(network, workload.batch_size, rule), batches, rule, root_key(1))
+
+    def dispatch() -> None:
+        trainer.dispatch(1_000_000, lambda first, count: np.full(count, 0.001, np.float32))
+
+    for _ in range(WARM_DISPATCHES):
+        dispatch()
+    first = trainer.step
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            dispatch()
+        (path,) = glob.glob(f"{folder}/**/*.xplane.pb", recursive=True)
+        milliseconds = _milliseconds(path)
+    return {part: milliseconds[part] / (trainer.step - first) for part in PARTS}
+
+
+def _milliseconds(path: str) -> Counter[str]:
+    """Returns how long each part took in a profile of one dispatch, of all its steps."""
+    of_parts: Counter[str] = Counter()
+    for plane in jax.profiler.ProfileData.from_file(path).planes:
+        for line in plane.lines:
+            for event in line.events:
+                took = event.duration_ns / 1e6
+                if line.name == "python" and event.name.endswith(" dispatch"):
+                    # The trainer's call lies in this module's.
+                    of_parts["between calls"] = max(of_parts["between calls"], took)
+                elif line.name.startswith("tf_XLA") and not event.name.startswith(WRAPPERS):
+                    of_parts[_part_of(event.name)] += took
+    of_parts["between calls"] -= sum(of_parts[part] for part in PARTS[:3])
+    return of_parts
+
+
+def _part_of(program: str) -> str:
+    if program.startswith("ffi_call"):
+        return "kernels"
+    return "products of XLA" if program.startswith("dot") else "all else in XLA"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Dynamic evaluation: what a text costs a model that keeps learning while it reads; no figure of the model as it is."""
+
+import numpy as np
+
+from charloom.data import TokenStream, ordered_pass
+from charloom.errors import TooShortError
+from charloom.inference import MeanScore
+from charloom.model import TextModel
+from charloom.settings import UnknownPolicy
+from charloom.text import Corpus, split_records
+from charloom.training import StepRule, initial_state, root_key, run_block
+
+DYNAMIC_RATE = 1e-3
+"""Adam's rate while a text is read; `python -m benchmarks.quality.adapting` compares some on validation parts."""
+
+
+def token_stream(model: TextModel, corpus: Corpus, unknown: UnknownPolicy = "error") -> TokenStream:
+    """Returns the texts of `corpus`, which was read by the model's settings, as its network reads them.
+
+    Raises:
+        UnknownCharacterError: a character is unknown and `unknown` is "error".
+        TooShortError: nothing is left of them.
+    """
+    if model.text.delimiter is not None:
+        return TokenStream.of_records(split_records(corpus.documents, model.text), model.vocabulary, unknown)
+    token_ids = [model.vocabulary.encode(document, unknown) for document in corpus.documents]
+    if not any(map(len, token_ids)):
+        raise TooShortError(f"{corpus.name} has no character that the model knows. Give another text.")
+    return TokenStream.of_documents(token_ids)
+
+
+def dynamic_score(model: TextModel, stream: TokenStream, learning_rate: float = DYNAMIC_RATE) -> MeanScore:
+    """Returns the means over all of `stream`, each sequence scored before the model learns from it.
+
+    A sequence has 64 characters. The model itself is as it was.
+    Source: Mikolov et al., 2010 (dynamic models); Krause et al., 2018.
+    """
+    rule = StepRule(clip_norm=1.0)
+    state = initial_state(model.network, 1, rule)
+    nats, correct, characters = 0.0, 0.0, 0
+    first, key = 0, root_key(0)  # nothing is drawn
+    for block in ordered_pass(stream):
+        rates = np.full(len(block.token_ids), learning_rate, np.float32)
+        arrays = block.token_ids, block.resets, block.scored, block.cold
+        state, totals = run_block(state, *arrays, rates, block.steps, first, key, rule=rule)
+        nats += float(np.asarray(totals.nats, dtype=np.float64).sum())
+        correct += float(np.asarray(totals.correct, dtype=np.float64).sum())
+        characters += block.characters
+        first += block.steps
+    return MeanScore(nats / characters, correct / characters)

@@ -1,0 +1,116 @@
+"""`charloom train --repeat`: the same model file again, from nothing but the text and that file."""
+
+import pytest
+
+from charloom.artifacts import read_tensor_file, write_tensor_file
+from charloom.model import load
+from tests.cli.conftest import assert_refused
+
+TINY = ("--hidden", 8, "--embedding", 4, "--batch-size", 2, "--sequence-length", 8, "--steps", 30)
+
+
+def trained(charloom, folder, *words, stdin=None):
+    done = charloom("train", "--out", folder / "m.safetensors", *words, stdin=stdin)
+    assert done.returncode == 0, done.stderr
+    return folder / "m.safetensors"
+
+
+def rewritten(path, change):
+    """Writes a model file with another training section, and the weights as they are."""
+    tensors, metadata = read_tensor_file(path)
+    change(metadata["training"])
+    write_tensor_file(path, tensors, metadata)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["book.txt", *TINY, "--dropout", "0.1234567890123", "--seed", 5],
+        ["--records", "--validation", 3, *TINY, "--", "-names.txt"],
+        ["names.txt", *TINY, "--delimiter", r"\n", "--min-count", 3, "--lowercase"],
+        ["book.txt", *TINY, "--schedule", "constant", "--warmup-ratio", 0, "--clip-norm", 0.25, "--patience", 1],
+        ["book.txt", *TINY, "--bytes", "--learning-rate", "1e-05", "--weight-dropout", 0.3],
+        ["-", *TINY, "--encoding", "cp1252", "--cell", "gru", "--layers", 2, "--weight-decay", 0],
+    ],
+)
+def test_the_same_bytes_come_out(charloom, book, tmp_path, monkeypatch, words):
+    text = book.read_text()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "book.txt").write_text(text)
+    for name in ("names.txt", "-names.txt"):
+        (tmp_path / name).write_text("anna\nbert\ncora\ndora\nemil\nfred\ngina\nhans\nida\njan\nkarl\nlea\n" * 8)
+    stdin = text if "-" in words else None
+    model = trained(charloom, tmp_path, *words, stdin=stdin)
+    source = words[-1] if words[-1] == "-names.txt" else words[0]
+    again = tmp_path / "again.safetensors"
+    done = charloom("train", "--repeat", model, "--out", again, "--", source, stdin=stdin)
+    assert done.returncode == 0, done.stderr
+    assert again.read_bytes() == model.read_bytes()
+    # What comes out the same needs no second name: neither model is kept aside.
+    done = charloom("train", "--repeat", model, "--out", model, "--", source, stdin=stdin)
+    assert done.returncode == 0, done.stderr
+    assert "is kept as" not in done.stderr
+    assert again.read_bytes() == model.read_bytes()
+
+
+def test_another_text_is_refused_with_both_digests(charloom, book, tmp_path):
+    model = trained(charloom, tmp_path, book, *TINY)
+    other = tmp_path / "other.txt"
+    other.write_text(book.read_text() + "!")
+    done = charloom("train", other, "--repeat", model, "--out", tmp_path / "new.safetensors")
+    assert_refused(done, 1, "other.txt is another text", load(model).trained_on["sha256"])
+    assert not (tmp_path / "new.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--hidden", 16, "--dropout", 0.5), "leave out --hidden, --dropout"),
+        (("--budget", "1m"), "leave out --budget"),
+        (("--records",), "leave out --records"),
+        (("--seed", 3), "leave out --seed"),
+        (("--resume", "run"), "--resume and --repeat exclude each other"),
+    ],
+)
+def test_settings_come_from_the_model_only(charloom, book, model_file, words, told):
+    assert_refused(charloom("train", book, "--repeat", model_file, *words), 2, told)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda training: training.clear(), "does not say how it was trained"),
+        (lambda training: training.pop("seed"), "does not say how it was trained: it has no seed"),
+        (lambda training: training.update(is_repeatable=False), "cannot be repeated"),
+        (lambda training: training.update(step_plan=[[0, 7]]), "training.step_plan ends after 7 steps"),
+        (lambda training: training.update(step_plan=[[1, 30]]), "pairs of a step, ascending from 0"),
+        (
+            lambda training: training.update(step_plan=[[0, 4], [5, 30]]),
+            "a plan that begins after the one before it ended",
+        ),
+        (lambda training: training.update(dropout=-1), "dropout"),
+        (lambda training: training.update(schedule="linear"), "training.schedule"),
+    ],
+)
+def test_a_file_that_does_not_say_how_is_refused(charloom, book, tmp_path, change, told):
+    model = trained(charloom, tmp_path, book, *TINY)
+    rewritten(model, change)
+    done = charloom("train", book, "--repeat", model, "--out", tmp_path / "new.safetensors")
+    assert_refused(done, 1, told)
+    assert not (tmp_path / "new.safetensors").exists()
+
+
+def test_a_damaged_or_missing_model_is_refused(charloom, book, tmp_path):
+    model = trained(charloom, tmp_path, book, *TINY)
+    model.write_bytes(model.read_bytes()[:-50])
+    assert_refused(charloom("train", book, "--repeat", model), 1, "m.safetensors")
+    assert_refused(charloom("train", book, "--repeat", tmp_path / "none.safetensors"), 1, "none.safetensors")
+
+
+def test_another_machine_is_told_of(charloom, book, tmp_path):
+    model = trained(charloom, tmp_path, book, *TINY)
+    rewritten(model, lambda training: training["machine"].update(processor="Another One 3000\x1b[31m"))
+    done = charloom("train", book, "--repeat", model, "--out", tmp_path / "new.safetensors")
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if "may differ" in line)
+    assert "processor Another One 3000\\x1b[31m then, " in line
