@@ -34,7 +34,14 @@ PACKAGES = {
     "artifacts": ("artifacts", "test_model.py", "runs/test_run_folder.py", "cli/test_train.py"),
     "data": ("data", "training/test_loop.py", "inference/test_reading.py", "runs"),
     "inference/sampling.py": ("inference", "test_model.py"),
-    "runs": ("runs", "cli/test_resume.py", "cli/test_train.py", "cli/test_budget.py", "cli/test_records.py"),
+    "runs": (
+        "runs",
+        "cli/test_resume.py",
+        "cli/test_train.py",
+        "cli/test_budget.py",
+        "cli/test_repeat.py",
+        "cli/test_records.py",
+    ),
     "server/guard.py": ("server",),
 }
 
