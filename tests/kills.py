@@ -1,4 +1,4 @@
-"""`python -m tests.kills [KILLS]`: a run is killed at random moments, gone on with, and must come to the same.
+"""`python -m tests.kills [KILLS]`: a run is killed at random moments, resumed, and must give the same model.
 
 Prints how many kills it took, in which states of the folder, and whether the model file was whole after each of them
 and the last one the same, byte for byte, as that of a run that was never killed.
@@ -122,7 +122,7 @@ def _whole(model: Path) -> None:
 
 def _same(wanted: Path, got: Path) -> None:
     if wanted.read_bytes() != got.read_bytes():
-        raise SystemExit("a run that was gone on with came to another model")
+        raise SystemExit("a resumed run gave another model")
 
 
 if __name__ == "__main__":

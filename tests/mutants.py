@@ -220,7 +220,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=300, help="faults, drawn from all that there can be")
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes side by side")
-    parser.add_argument("--out", type=Path, help="a file of what became of each, which a later call goes on with")
+    parser.add_argument("--out", type=Path, help="a file of what became of each, which a later call continues from")
     asked = parser.parse_args()
     everything = [mutant for package in PACKAGES for mutant in mutants_of(package)]
     drawn = random.Random(asked.seed).sample(everything, min(asked.count, len(everything)))

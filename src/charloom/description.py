@@ -48,7 +48,7 @@ def summary(model: "TextModel") -> dict[str, str]:
     if "sha256" in on:
         lines["SHA-256"] = one_line(on["sha256"])
     if model.window is not None:
-        lines["window"] = f"{model.window} characters, read anew for each one that is written"
+        lines["window"] = f"{model.window} characters, read again for each one that is written"
     if training.keys() >= {"kept_step", "steps"}:
         lines["kept"] = f"step {training['kept_step']:,} of {training['steps']:,}"
     if training.keys() >= {"validation_nats_per_char", "validation_chars"}:

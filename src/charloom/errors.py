@@ -64,11 +64,11 @@ class OutputError(CharloomError):
 
 
 class InUseError(OutputError):
-    """Another process of charloom's is at work in a folder."""
+    """Another charloom process is using a folder."""
 
 
 class RunFolderError(CharloomError):
-    """A run cannot be gone on with: it is not there, damaged, or of another text, version or settings."""
+    """A run cannot be resumed: it is not there, damaged, or of another text, version or settings."""
 
 
 class ForkedError(CharloomError, RuntimeError):

@@ -236,7 +236,7 @@ class TextModel:
     def embed(self, text: str) -> np.ndarray:
         """Returns the state after `text` as a vector: the outputs of all layers, float32, of size layers × hidden."""
         window, token_ids = self.prompt_ids(self._prompt(text, "text"), "error", None)
-        if window is not None:  # which is read anew each time, and carries no state on
+        if window is not None:  # which is read again each time, and carries no state on
             return unit_outputs(self.network, token_ids[-window:], from_start=False)[-1]
         return state_vector(read_prompt(self.network, token_ids))
 

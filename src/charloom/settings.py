@@ -38,7 +38,7 @@ class TextSettings:
         lowercase: whether characters are lower-cased first.
         encoding: of the files, where characters are read. A model remembers the one that it was trained from; other
             texts are in encodings of their own.
-        delimiter: what stands between records, each a text of its own; None for a text that goes on.
+        delimiter: what stands between records, each a separate text; None for a text that goes on.
         min_count: characters that occur less often are folded into one unknown character.
     """
 

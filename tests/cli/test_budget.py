@@ -58,7 +58,7 @@ def test_a_budget_is_gone_on_with(charloom, book, tmp_path):
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert run["settings"]["training"]["budget"] == seconds
     assert run["settings"]["network"]["hidden"] == 16
-    # All is spent: what is gone on with ends at once, with the model that there was.
+    # All is spent: the resumed run ends at once, with the model that there was.
     before = (tmp_path / "m.safetensors").read_bytes()
     done = charloom("train", "--resume", tmp_path / "run", "--json")
     assert done.returncode == 0, done.stderr

@@ -251,7 +251,7 @@ def test_without_its_corpus_a_study_is_left_out_and_the_others_are_done(charloom
 def test_two_at_a_time_do_not_write_into_one_folder(charloom, copy):
     with FileLock(copy / LOCK_FILE):
         done = charloom("reproduce", "--quick", "alphabet/stateful", "--out", copy)
-    assert_refused(done, 1, "another charloom is at work in")
+    assert_refused(done, 1, "another charloom process is using")
 
 
 def test_ctrl_c_stops_and_the_same_command_goes_on(charloom, tmp_path, data_folder):

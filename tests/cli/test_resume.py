@@ -152,7 +152,7 @@ def test_ctrl_c_while_a_text_is_encoded_ends_at_once(book, tmp_path):
     with alone_in(entry):  # as if another process were at it
         process = begun(tmp_path, book, *QUICK, "--steps", 1, "--cache", "cache")
         try:
-            assert "is waited for" in process.stderr.readline()
+            assert "waiting for another charloom process" in process.stderr.readline()
             process.send_signal(signal.SIGINT)
             _, err = process.communicate(timeout=60)
         finally:

@@ -526,7 +526,7 @@ template <class Call, class Answer>
 void check_without_memory(const std::string& name, const Answer& wanted, const Call& call) {
   int failures = 0;
   for (bool failed = true; failed; failures += failures_apart) {
-    Team::of_process().dismiss();  // so that threads are started anew, too
+    Team::of_process().dismiss();  // so that threads are started again, too
     failed = false;
     allocations_left = failures;
     try {

@@ -53,10 +53,10 @@ def test_diagrams_show_what_is_read_and_what_is_predicted():
     assert glyphs[:5] == ["row 0", "a", "b", "⏎", "c"]
     assert "␣" in glyphs
     assert glyphs[-4:] == ["<", "&", ">", "f"]
-    assert "Each row is a text of its own" in picture.text
+    assert "Each row is a separate text" in picture.text
     carried = framing_diagram({"kind": "StatefulRows", "length": 3, "targets": "every"}, ["abc"] * 3, ["bcd"] * 3)
     assert len(parsed(carried).findall(f"{SVG}rect")) == 9
     assert carried.text == (
         "The first three rows, each of 3 characters that are read, with the one to predict under each. "
-        "The state is carried on from a row's row to its next."
+        "The state is carried on from a row's window to its next."
     )

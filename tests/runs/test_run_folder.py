@@ -1,4 +1,4 @@
-"""Runs with a folder: what is in it, and that what is gone on with comes to the same."""
+"""Runs with a folder: what is in it, and that a resumed run gives the same model."""
 
 import json
 
@@ -165,7 +165,7 @@ def test_another_text_version_or_folder_is_refused(book, tmp_path):
     cl.train(book, run=folder, steps=2, hidden=8, batch_size=4, sequence_length=16)
     with pytest.raises(OutputError, match=r"holds a run already\. Go on with it by --resume"):
         cl.train(book, run=folder, steps=2, hidden=8)
-    with alone_in(folder), pytest.raises(OutputError, match="another charloom is at work in"):
+    with alone_in(folder), pytest.raises(OutputError, match="another charloom process is using"):
         cl.resume(folder)
     book.write_text(TEXT + "more")
     with pytest.raises(

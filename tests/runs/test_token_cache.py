@@ -433,7 +433,7 @@ def test_the_model_is_the_same_as_of_a_text_in_memory_also_when_gone_on_with(tmp
     asked = []
     follow(run_training(settings, should_stop=lambda: len(asked.append(0) or asked) == 3), lambda event: None)
     assert (tmp_path / "run" / "checkpoint-000001.safetensors").exists()
-    shutil.rmtree(tmp_path / "cache")  # it is encoded anew
+    shutil.rmtree(tmp_path / "cache")  # it is encoded again
     cl.resume(tmp_path / "run")
     assert len(entries(tmp_path / "cache")) == 1
     assert (tmp_path / "cached.safetensors").read_bytes() == (tmp_path / "memory.safetensors").read_bytes()

@@ -111,7 +111,7 @@ def test_where_every_checkpoint_is_damaged_training_begins_anew(tmp_path):
         path.write_bytes(b"what once was a checkpoint")
     again, events = run(EXPERIMENT, tmp_path)
     assert len(notices_of(events)) == 2
-    assert all("Training begins anew" in notice for notice in notices_of(events))
+    assert all("Training starts again" in notice for notice in notices_of(events))
     assert without_times(again) == without_times(whole)
 
 

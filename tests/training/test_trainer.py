@@ -1,4 +1,4 @@
-"""Blocks that are made ahead: each once, and anew where the run went back."""
+"""Blocks that are made ahead: each once, and again where the run went back."""
 
 import jax
 import numpy as np

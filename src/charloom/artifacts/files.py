@@ -115,7 +115,7 @@ def alone_in(folder: Path, *, wait: bool = False) -> Iterator[None]:
 
     Args:
         folder: is there.
-        wait: whether another one is waited for.
+        wait: whether to wait for another process.
 
     Raises:
         InUseError: one is at work there, and is not waited for.
@@ -132,7 +132,7 @@ def alone_in(folder: Path, *, wait: bool = False) -> Iterator[None]:
     try:
         lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
-        raise InUseError(f"another charloom is at work in {folder}. Wait for it, or give another folder.") from None
+        raise InUseError(f"another charloom process is using {folder}. Wait for it, or give another folder.") from None
     except OSError as error:
         raise OutputError(cannot_write(folder, error)) from error
     try:

@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     type=SourceName(),
     multiple=True,
     metavar="FILE|-",
-    help="What to classify.  [default: standard input]",
+    help="Text to classify.  [default: standard input]",
 )
-@click.option("--per", type=click.Choice(["line", "file"]), help="Classify each of these for itself.")
+@click.option("--per", type=click.Choice(["line", "file"]), help="Classify each line or file separately.")
 @encoding_option
 @threads_option
 @json_option
@@ -59,10 +59,10 @@ def classify(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Say which MODEL a text is likeliest by, and by what margin: its language, its author, a kind of log.
+    """Classify a text by the model that fits it best.
 
-    Models are compared by bits per byte of UTF-8; a character that a model does not know costs it what one of all that
-    there are would. The margin is to the second best.
+    Models are compared by bits per byte of UTF-8. A character that a model does not know costs as much as one of all
+    Unicode characters. The margin is the distance to the second best model.
 
     \b
     charloom classify english.safetensors french.safetensors german.safetensors --text letter.txt

@@ -15,9 +15,10 @@ from charloom.text import CATALOG, local_copy, read_catalog_bytes, unknown_name
 @click.argument("name", required=False)
 @json_option
 def corpora(name: str | None, as_json: bool) -> None:
-    """List the texts that train takes by name; with NAME, fetch that one and say where it is.
+    """List the texts that charloom can download by name.
 
-    Each is downloaded once, and checked. CHARLOOM_DATA may name a folder that is looked in first.
+    With NAME, charloom downloads that text once, checks it, and prints where it is. It looks in the folder that
+    CHARLOOM_DATA names first.
 
     \b
     charloom corpora

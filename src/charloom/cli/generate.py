@@ -29,40 +29,40 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", type=FilePath())
-@click.option("--prompt", default="", help="The text to go on from.  [default: none]")
-@click.option("--length", type=int, default=400, show_default=True, help="New characters.")
+@click.option("--prompt", default="", help="Text to continue.  [default: none]")
+@click.option("--length", type=int, default=400, show_default=True, help="Number of new characters.")
 @click.option(
     "--temperature",
     type=float,
     default=SamplingSettings.temperature,
     show_default=True,
-    help="Below 1 safer, above 1 bolder; 0 always takes the most likely character.",
+    help="Sampling temperature: below 1 is safer, above 1 bolder, 0 greedy.",
 )
-@click.option("--top-k", type=int, metavar="K", help="Choose among the K most likely characters only.")
-@click.option("--top-p", type=float, metavar="P", help="Choose among the fewest characters that reach probability P.")
-@click.option("--seed", type=int, help="Of the choices; the same seed writes the same text.  [default: drawn]")
-@click.option("--count", type=int, default=1, show_default=True, help="How many texts.")
-@click.option("--unique", is_flag=True, help="No text twice.")
+@click.option("--top-k", type=int, metavar="K", help="Sample from the K most likely characters only.")
+@click.option("--top-p", type=float, metavar="P", help="Sample from the fewest characters that reach probability P.")
+@click.option("--seed", type=int, help="Random seed of the sampler.  [default: drawn, and shown]")
+@click.option("--count", type=int, default=1, show_default=True, help="Number of texts.")
+@click.option("--unique", is_flag=True, help="Leave out duplicates.")
 @click.option(
     "--novel",
     type=FilePath(),
     metavar="TEXT",
-    help="No text that stands in TEXT, the one that the model was trained on.",
+    help="Leave out texts that occur in TEXT, usually the training text.",
 )
 @click.option("--encoding", metavar="NAME", help="Encoding of the --novel text.  [default: utf-8]")
-@click.option("--stop", metavar="TEXT", help="End a text before the first TEXT.")
+@click.option("--stop", metavar="TEXT", help="Stop before this text.")
 @click.option(
     "--window",
     type=int,
     metavar="N",
-    help="Read the last N characters anew for each new one.  [default: as the model was trained]",
+    help="Read only the last N characters for each new one.  [default: as the model was trained]",
 )
 @click.option(
     "--unknown",
     type=click.Choice(get_args(UnknownPolicy)),
     default="error",
     show_default=True,
-    help="What becomes of characters of the prompt that the model does not know.",
+    help="What to do with characters of the prompt that the model does not know.",
 )
 @threads_option
 @json_option
@@ -84,10 +84,10 @@ def generate(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Write text with MODEL, a file that `charloom train` made.
+    """Generate text with a model.
 
-    Standard output has the prompt and what follows it; several texts are written in turn, with an empty line
-    between them. A model of records that are lines writes one a line.
+    charloom prints the prompt and the new characters. Several texts are separated by an empty line; records are printed
+    one per line.
 
     \b
     charloom generate book.safetensors --prompt "for thos" --length 400

@@ -56,19 +56,17 @@ json_option: Decorator = click.option(
     "--json",
     "as_json",
     is_flag=True,
-    help="Print JSON on standard output, everything else on standard error.",
+    help="Print JSON on standard output and everything else on standard error.",
 )
 
 threads_option: Decorator = click.option(
     "--threads",
     type=int,
     metavar="N",
-    help="Threads to compute with.  [default: the cores this process may use]",
+    help="Number of threads.  [default: the cores this process may use]",
 )
 
-encoding_option: Decorator = click.option(
-    "--encoding", metavar="NAME", help="Encoding of the text that is read.  [default: utf-8]"
-)
+encoding_option: Decorator = click.option("--encoding", metavar="NAME", help="Encoding of the text.  [default: utf-8]")
 
 
 def encoding_or_default(encoding: str | None, trained_from: Iterable[str]) -> str:

@@ -29,16 +29,16 @@ if TYPE_CHECKING:
     "--out",
     type=FilePath(),
     metavar="PAGE",
-    help="The page.  [default: MODEL's name, with .html]",
+    help="File to write.  [default: MODEL's name, with .html]",
 )
 @encoding_option
 @threads_option
 def report(model: Path, text: tuple[str, ...], out: Path | None, encoding: str | None, threads: int | None) -> None:
-    """Write an HTML page about MODEL: what it learnt from, its curves, what it writes, how it sees characters.
+    """Write an HTML page about a model.
 
-    With TEXT (the one that it was trained on, or another; files, folders, - or a name from `charloom corpora`) also
-    which of its units follow quotes, lines or capitals, and how much of what it writes is copied. The page opens
-    without a network.
+    The page shows the training text, the learning curves, samples, and how similar the characters are to the model.
+    With TEXT (files, folders, - or a name from `charloom corpora`) it also shows which units follow quotes, lines or
+    capitals, and how much of the samples is copied from TEXT. The page opens without a network.
 
     \b
     charloom report book.safetensors

@@ -17,12 +17,14 @@ from charloom.cli.streams import print_summary, tell
     default=Path("charloom-results"),
     show_default=True,
     metavar="DIR",
-    help="Folder of the results; what is done in it is not done again.",
+    help="Folder for the results. Finished experiments in it are not run again.",
 )
-@click.option("--quick", is_flag=True, help="A cut of each experiment that still learns, in two minutes in all.")
-@click.option("--full", is_flag=True, help="All that was published, also where it takes hours.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the first weights and of what is shuffled.")
-@click.option("--force", is_flag=True, help="Throw away what DIR holds of another run.")
+@click.option("--quick", is_flag=True, help="Run a short version of each experiment, about two minutes in all.")
+@click.option("--full", is_flag=True, help="Run everything as published, even if it takes hours.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Random seed of the initial weights and of shuffling."
+)
+@click.option("--force", is_flag=True, help="Replace the results of another run in DIR.")
 @threads_option
 def reproduce(
     names: tuple[str, ...],
@@ -33,15 +35,16 @@ def reproduce(
     force: bool,
     threads: int | None,
 ) -> int:
-    """Rerun the experiments of four well-known tutorials, beside their published numbers.
+    """Rerun the experiments of four well-known tutorials.
 
-    The studies are nietzsche, alphabet, shakespeare-bytes and english-major; without a name, all of them. DIR gets
-    results.json, report.html, and the models. Ctrl-C stops; the same command goes on.
+    The studies are nietzsche, alphabet, shakespeare-bytes and english-major; charloom runs all of them by default. DIR
+    gets results.json, report.html with the published numbers next to yours, and the models. Ctrl-C stops; the same
+    command continues.
 
     \b
     charloom reproduce --quick --out quick
     charloom reproduce alphabet --out alphabet
-    charloom reproduce nietzsche/char_rnn nietzsche/char_stateful_rnn --out ladder
+    charloom reproduce nietzsche/char_rnn nietzsche/char_stateful_rnn --out lesson
     """
     if quick and full:
         raise click.UsageError("--quick and --full exclude each other.")

@@ -27,11 +27,12 @@ from charloom.printable import shortened
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="charloom", message="%(prog)s %(version)s")
 def charloom() -> None:
-    """Train small character-level models on your own text, and write with them.
+    """Train small character-level models on your own text, and use them.
 
     \b
-    charloom train book.txt --out book.safetensors
+    charloom train book.txt --budget 2m
     charloom generate book.safetensors --prompt "Once upon"
+    charloom score book.safetensors chapter.txt
     """
 
 

@@ -50,46 +50,51 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model", type=FilePath())
 @click.argument("files", nargs=-1, type=SourceName(), metavar="[FILE|-]...")
-@click.option("--per", type=click.Choice(["line", "char", "file"]), help="Score each of these for itself.")
-@click.option("--top", type=int, metavar="N", help="With --per line: the N most surprising lines alone, at the end.")
-@click.option("--above", type=float, metavar="BITS", help="With --per line: lines of more bits per character alone.")
+@click.option(
+    "--per", type=click.Choice(["line", "char", "file"]), help="Report one score per line, character or file."
+)
+@click.option(
+    "--top", type=int, metavar="N", help="With --per line: print only the N most surprising lines, at the end."
+)
+@click.option(
+    "--above", type=float, metavar="BITS", help="With --per line: print only lines of more bits per character."
+)
 @click.option(
     "--by",
     type=click.Choice(["mean", "peak"]),
-    help="With --per line: what --top and --above go by, the mean of a line's characters or of its three most "
-    "surprising ones, which finds what is odd in one place alone.  [default: mean]",
+    help="With --per line: rate a line by the mean of all its characters, or of its three most surprising ones.  "
+    "[default: mean]",
 )
-@click.option("--carry", is_flag=True, help="With --per line: read each line as what follows the one before it.")
+@click.option("--carry", is_flag=True, help="With --per line: carry the state over from line to line.")
 @click.option(
     "--prompt",
     default="",
     metavar="TEXT",
-    help="Is read before each text or line (with --carry before the first), and not scored.",
+    help="Text to read before each text or line, without scoring it. With --carry, only before the first.",
 )
 @click.option(
     "--against",
     type=FilePath(),
     metavar="MODEL",
-    help="Compare with this model, in bits per byte of UTF-8; --top and --above then go by how much less it is "
-    "surprised.",
+    help="Compare with this model, in bits per byte of UTF-8. --top and --above then rate lines by the difference.",
 )
 @click.option(
     "--dynamic-evaluation",
     is_flag=True,
-    help="Score once more while the model keeps learning from what it has read (dynamic evaluation): a figure apart.",
+    help="Also score a copy of the model that keeps learning from what it has read.",
 )
 @click.option(
     "--unknown",
     type=click.Choice(get_args(UnknownPolicy)),
     default="error",
     show_default=True,
-    help="What becomes of characters that the model does not know; those left out are not scored.",
+    help="What to do with characters that the model does not know. Skipped ones are not scored.",
 )
 @click.option(
     "--html",
     type=FilePath(),
     metavar="PAGE",
-    help="Write a page too: the text colored by surprise, and what the model expected in each place.",
+    help="Also write a page: the text colored by surprise, with the model's predictions.",
 )
 @encoding_option
 @threads_option
@@ -111,12 +116,12 @@ def score(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Say what a text costs MODEL, a file that `charloom train` made: bits per character, the fewer the better.
+    """Score a text: bits per character, lower is better.
 
-    FILE is a file, a folder, a glob pattern, - for standard input (which is read where none is given), or a name from
-    `charloom corpora`. A text is read in one pass, each character scored from those before it, the first from the
-    state in which a text begins. With --per line each line is a text of its own, its end one of its characters; lines
-    from a pipe are scored as they come.
+    FILE is a file, a folder, a glob pattern, - for standard input (the default), or a name from `charloom corpora`.
+
+    charloom reads a text in one pass and scores each character from those before it. With --per line it treats each
+    line as a separate text, whose end counts as one character, and scores lines from a pipe as they arrive.
 
     \b
     charloom score book.safetensors another-book.txt

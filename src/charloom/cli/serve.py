@@ -20,18 +20,28 @@ SWITCH_SECONDS = 0.0005
 
 @click.command()
 @click.argument("models", nargs=-1, required=True, type=FilePath(), metavar="MODEL...")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 for any.")
-@click.option("--reload", "reloads", is_flag=True, help="Take up a model file anew when it changes.")
-@click.option("--threads", type=int, metavar="N", help="Threads to compute with.  [default: the cores but one]")
-@click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="A name that the server goes by.")
-@click.option("--cors", "origins", multiple=True, metavar="ORIGIN", help="A site whose pages may ask; * for all.")
-@click.option("--max-streams", type=int, metavar="N", help="Texts that are written at once.  [default: 1024]")
-@click.option("--max-queue", type=int, metavar="N", help="Texts that may wait.  [default: 1024]")
-@click.option("--max-tokens", type=int, metavar="N", help="Characters a text may be asked for.  [default: 32768]")
-@click.option("--max-prompt", type=int, metavar="N", help="Characters of a prompt, or to score.  [default: 65536]")
-@click.option("--timeout", type=float, metavar="SECONDS", help="That a request may take.  [default: 300]")
-@click.option("--log-prompts", is_flag=True, help="Log the texts of requests, too.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 means all.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port to listen on; 0 picks a free one.",
+)
+@click.option("--reload", "reloads", is_flag=True, help="Reload a model when its file changes.")
+@click.option("--threads", type=int, metavar="N", help="Number of threads.  [default: all cores but one]")
+@click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="Host name that requests may use.")
+@click.option(
+    "--cors", "origins", multiple=True, metavar="ORIGIN", help="Site whose pages may send requests; * means any."
+)
+@click.option("--max-streams", type=int, metavar="N", help="Texts generated at the same time.  [default: 1024]")
+@click.option("--max-queue", type=int, metavar="N", help="Texts that may wait in the queue.  [default: 1024]")
+@click.option("--max-tokens", type=int, metavar="N", help="Most characters per text.  [default: 32768]")
+@click.option(
+    "--max-prompt", type=int, metavar="N", help="Most characters of a prompt or of a text to score.  [default: 65536]"
+)
+@click.option("--timeout", type=float, metavar="SECONDS", help="Time limit of a request.  [default: 300]")
+@click.option("--log-prompts", is_flag=True, help="Also log the texts of requests.")
 def serve(
     models: tuple[Path, ...],
     host: str,
@@ -47,10 +57,11 @@ def serve(
     timeout: float | None,
     log_prompts: bool,
 ) -> None:
-    """Serve MODELs, files that `charloom train` made: a page to play with them, and an API that OpenAI's clients speak.
+    """Serve models over HTTP, with a page to try them.
 
-    A model is named as its file. Where CHARLOOM_TOKEN is set, requests must carry it as a bearer token. The server
-    listens on this machine alone, unless --host says otherwise.
+    The API is OpenAI's completions API and a few endpoints more. A model has the name of its file. If CHARLOOM_TOKEN
+    is set, requests must carry it as a bearer token. The server listens on this machine only, unless --host says
+    otherwise.
 
     \b
     charloom serve book.safetensors

@@ -16,9 +16,9 @@ from charloom.cli.streams import print_line, print_lines
 @click.argument("models", type=FilePath(), nargs=-1, metavar="[MODEL [MODEL]]")
 @json_option
 def show(models: tuple[Path, ...], as_json: bool) -> None:
-    """Show what is in MODEL; of two what they have in common and what not; of none what is computed with here.
+    """Show a model, compare two, or describe this machine.
 
-    With --json, an object a line for each.
+    With --json charloom prints one object per line.
 
     \b
     charloom show

@@ -125,7 +125,7 @@ class TrainingDisplay(Display):
 
     def _read(self, event: Encoding) -> None:
         if event.is_waiting:
-            self.print(f"another charloom is at work in {event.folder}; it is waited for")
+            self.print(f"waiting for another charloom process that is using {event.folder}")
             return
         if self._reading is None:
             self.print(f"the text is encoded, once, into {event.folder}")

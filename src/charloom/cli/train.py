@@ -68,42 +68,54 @@ class _Duration(click.ParamType[float]):
     "--out",
     type=FilePath(),
     metavar="MODEL",
-    help="The model file, written at each improvement. An earlier model there is kept as NAME.previous.safetensors.  "
+    help="Model file, written at each improvement. charloom keeps an earlier model as NAME.previous.safetensors.  "
     "[default: SOURCE's name, with .safetensors]",
 )
 @click.option(
     "--force",
     is_flag=True,
-    help="Replace an earlier model at MODEL without keeping it; train even if memory seems small.",
+    help="Replace an earlier model without keeping it, and train even if memory seems too small.",
 )
 @click.option(
     "--budget",
     type=_Duration(),
     metavar="TIME",
-    help="How long the command may take: 90s, 10m, 2h.  [default: what suits the text's length, 20s to 10m]",
+    help="Time that the whole command may take: 90s, 10m, 2h.  [default: 20s to 10m, by the length of the text]",
 )
-@_setting(TrainingSettings, "epochs", "--epochs", float, "Passes over the text, instead of --budget.")
+@_setting(TrainingSettings, "epochs", "--epochs", float, "Passes over the training text, instead of --budget.")
 @_setting(TrainingSettings, "steps", "--steps", int, "Optimizer steps, instead of --budget.")
-@_setting(NetworkSettings, "cell", "--cell", click.Choice(get_args(CellName)), "Kind of the recurrent layers.")
-@_picked(NetworkSettings, "hidden", "--hidden", int, "Units of each layer.")
-@_setting(NetworkSettings, "layers", "--layers", int, "Recurrent layers.")
-@_setting(NetworkSettings, "embedding", "--embedding", int, "Width of the character embedding.")
-@_setting(TrainingSettings, "batch_size", "--batch-size", int, "Places of the text that are read side by side.")
-@_setting(TrainingSettings, "sequence_length", "--sequence-length", int, "Characters a row reads in one step.")
-@_picked(TrainingSettings, "dropout", "--dropout", float, "Share of each layer's outputs to zero.")
-@_picked(TrainingSettings, "learning_rate", "--learning-rate", float, "Highest rate of the schedule.")
-@_picked(TrainingSettings, "weight_dropout", "--weight-dropout", float, "Share of the recurrent weights to zero.")
-@_picked(
-    TrainingSettings, "weight_decay", "--weight-decay", float, "Share of the weights to take away, times the rate."
+@_setting(NetworkSettings, "cell", "--cell", click.Choice(get_args(CellName)), "Type of the recurrent layers.")
+@_picked(NetworkSettings, "hidden", "--hidden", int, "Units per layer.")
+@_setting(NetworkSettings, "layers", "--layers", int, "Number of recurrent layers.")
+@_setting(NetworkSettings, "embedding", "--embedding", int, "Size of the character embedding.")
+@_setting(
+    TrainingSettings, "batch_size", "--batch-size", int, "Rows per batch; each row is a contiguous stream of the text."
 )
-@_setting(TrainingSettings, "schedule", "--schedule", click.Choice(get_args(Schedule)), "Fall to zero, or stay.")
-@_setting(TrainingSettings, "warmup", "--warmup-ratio", float, "Share of the run in which the rate rises from zero.")
-@_setting(TrainingSettings, "clip_norm", "--clip-norm", float, "Scale gradients with a larger global norm down to it.")
+@_setting(
+    TrainingSettings, "sequence_length", "--sequence-length", int, "Characters per row in one step (truncated BPTT)."
+)
+@_picked(TrainingSettings, "dropout", "--dropout", float, "Share of each layer's outputs that is dropped.")
+@_picked(TrainingSettings, "learning_rate", "--learning-rate", float, "Highest learning rate of the schedule.")
+@_picked(
+    TrainingSettings, "weight_dropout", "--weight-dropout", float, "Share of the recurrent weights that is dropped."
+)
+@_picked(TrainingSettings, "weight_decay", "--weight-decay", float, "Decoupled weight decay, as in AdamW.")
+@_setting(
+    TrainingSettings,
+    "schedule",
+    "--schedule",
+    click.Choice(get_args(Schedule)),
+    "Learning-rate schedule: fall to zero, or stay.",
+)
+@_setting(
+    TrainingSettings, "warmup", "--warmup-ratio", float, "Share of the run in which the learning rate rises from zero."
+)
+@_setting(TrainingSettings, "clip_norm", "--clip-norm", float, "Global norm that gradients are clipped to.")
 @click.option(
     "--state-reset-probability",
     "state_reset_probability",
     type=float,
-    help="Chance that a row's state is zeroed before a step.  "
+    help="Probability of zeroing a row's state before a step.  "
     f"[default: {TrainingSettings.state_reset_probability}; records always begin from zero]",
 )
 @_setting(
@@ -111,47 +123,49 @@ class _Duration(click.ParamType[float]):
     "validation",
     "--validation",
     float,
-    "Held out: a share below 1 or a count, of characters at the text's end or of records that the seed draws.  "
+    "What to hold out: a share below 1, or a count of characters (from the end) or records (drawn by the seed).  "
     "[default: 0.1, at most 500,000 characters]",
 )
-@_setting(TrainingSettings, "patience", "--patience", int, "Evaluations without improvement that end the run.")
-@click.option("--lowercase", is_flag=True, help="Lower-case the text.")
+@_setting(TrainingSettings, "patience", "--patience", int, "Evaluations without improvement before early stopping.")
+@click.option("--lowercase", is_flag=True, help="Convert the text to lower case.")
 @click.option("--bytes", "as_bytes", is_flag=True, help="Model raw bytes instead of characters.")
-@_setting(TextSettings, "encoding", "--encoding", str, "The text's encoding.")
-@click.option("--records", is_flag=True, help="Each line is a text of its own: names, molecules, log lines.")
+@_setting(TextSettings, "encoding", "--encoding", str, "Encoding of the text.")
+@click.option("--records", is_flag=True, help="Treat each line as a separate text: names, molecules, log lines.")
 @click.option(
     "--delimiter",
     metavar="TEXT",
-    help=r"What stands between such texts, where it is not the line's end; \n and \t are understood.",
+    help=r"Text between records, if it is not the end of a line; \n and \t work.",
 )
-@_setting(TextSettings, "min_count", "--min-count", int, "Fold characters that occur less often into an unknown one.")
-@_setting(TrainingSettings, "seed", "--seed", int, "Of the first weights, of dropout, of the records held out.")
+@_setting(
+    TextSettings, "min_count", "--min-count", int, "Replace characters that occur less often by one unknown character."
+)
+@_setting(TrainingSettings, "seed", "--seed", int, "Random seed of the initial weights, dropout and held-out records.")
 @click.option(
     "--run",
     type=FolderPath(),
     metavar="DIR",
-    help="A folder for checkpoints and metrics, for --resume.",
+    help="Folder for checkpoints and metrics, to resume from.",
 )
 @click.option(
     "--resume",
     type=FolderPath(),
     metavar="DIR",
-    help="Resume the run in DIR with its own settings; SOURCE and --out say where the text and the model are now.",
+    help="Resume the run in DIR with its own settings. Give SOURCE or --out if the text or the model has moved.",
 )
 @click.option(
     "--repeat",
     type=FilePath(),
     metavar="MODEL",
-    help="Train again exactly as MODEL was trained, on the same text: every setting comes from its file.",
+    help="Train again exactly as MODEL was trained, on the same text.",
 )
 @click.option(
     "--cache",
     type=FolderPath(),
     metavar="DIR",
-    help="A folder to keep the text in, encoded, and to read it from.  [default: the user's cache, from 100 MB on]",
+    help="Folder that keeps the encoded text.  [default: the user's cache, for texts of 100 MB and more]",
 )
-@click.option("--report", is_flag=True, help="Write an HTML page about the model at the end, beside it.")
-@click.option("--tensorboard", is_flag=True, help="Write event files for TensorBoard into the run's folder.")
+@click.option("--report", is_flag=True, help="Write an HTML page about the model next to it.")
+@click.option("--tensorboard", is_flag=True, help="Write TensorBoard event files into the run folder.")
 @threads_option
 @json_option
 @click.pass_context
@@ -177,13 +191,14 @@ def train(
     as_json: bool,
     **values: Any,
 ) -> int:
-    """Train a model on a text, the best that the time allows.
+    """Train a model on your text within a time budget.
 
     SOURCE is a file (also .gz, .xz, .zst), a folder, a glob pattern, - for standard input, or a name from
     `charloom corpora`.
-    The end of the text is held out; the model kept is the best on it. Ctrl-C stops and keeps that model.
-    With --run it can be gone on with, also after a crash: a run in epochs or steps comes to the same as if it had
-    never stopped, one with a budget spends what is left of it.
+
+    charloom holds out the end of the text and keeps the model that is best on it. Ctrl-C stops and keeps that model.
+    With --run you can resume later, even after a crash. A resumed run set in epochs or steps gives the same model as an
+    uninterrupted one; a run with a budget spends what is left of it.
 
     \b
     charloom train book.txt
@@ -193,11 +208,12 @@ def train(
     charloom train names.txt --records
     charloom train book.txt --epochs 200 --patience 5 --run book-run
     charloom train --resume book-run
+    charloom train book.txt --repeat book.safetensors --out again.safetensors
     """
     if resume is None and not sources:
         raise click.UsageError("Missing argument 'SOURCE...'.", context)
     if resume is not None and run is not None:
-        raise click.UsageError("--run begins a run and --resume goes on with one: give one of them", context)
+        raise click.UsageError("--run starts a run and --resume continues one: give only one of them", context)
     if resume is not None and repeat is not None:
         raise click.UsageError("--resume and --repeat exclude each other", context)
     if tensorboard and resume is None and run is None:

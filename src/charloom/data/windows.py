@@ -1,6 +1,6 @@
 """Windows: pieces of one length, gathered as indices from a stream, a batch of them a step.
 
-Shuffled, each window is a text of its own. In order, the state can be carried from a row's window to its
+Shuffled, each window is a separate text. In order, the state can be carried from a row's window to its
 next: `contiguous_windows` orders windows so that these follow one another in the text.
 """
 

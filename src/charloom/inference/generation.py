@@ -32,7 +32,7 @@ class DecoderState(NamedTuple):
         table: the network's projection table, made once.
         logits: of the next token.
         carry: the state to go on from, of one row; always zero for a window.
-        window: the tokens that are read anew for each one that is written; None for a state that is carried on.
+        window: the tokens that are read again for each one that is written; None for a state that is carried on.
     """
 
     table: Float[Array, "rows gates"]

@@ -67,14 +67,14 @@ def runs_natively(
     recurrent_kernel: Float[Array, "hidden gates"],
     cell_activation: CellActivation,
 ) -> bool:
-    """Returns whether the native kernels run a layer. That depends on nothing that a row's company changes."""
+    """Returns whether the native kernels run a layer. That is independent of the other batch rows."""
     return math.prod(inputs.shape) > 0 and takes_natively(recurrent_kernel, cell_activation, inputs.shape[0])
 
 
 def runs_dense_natively(inputs: Float[Array, "*batch input"], kernel: Float[Array, "input output"]) -> bool:
     """Returns whether the native kernels run a head: one of whole vectors, after more than one step.
 
-    Like `runs_natively` it depends on nothing that a row's company changes.
+    Like `runs_natively` it is independent of the other batch rows.
     """
     return (
         inputs.ndim == 3
@@ -144,7 +144,7 @@ def _chosen(choice: str) -> Kernels:
         _, suffix = _load()
     except KernelsUnavailableError as problem:
         if choice == "native":
-            raise CharloomError(f"CHARLOOM_KERNELS says native, and there are none: {problem}.") from None
+            raise CharloomError(f"CHARLOOM_KERNELS=native, but native kernels are unavailable: {problem}.") from None
         what = "the slower reference runs" if _computes_on_cpu() else "text is written slowly"
         logger.warning("without native kernels, %s: %s", what, problem)
         return Kernels("reference", str(problem))

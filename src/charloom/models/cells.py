@@ -34,7 +34,7 @@ class Cell(eqx.Module):
         recurrent_kernel: of the recurrent product.
         bias: added to both; `gates` is a multiple of `hidden`.
         gate_activation: of the gates, for cells that have any.
-        cell_activation: of what a step computes anew.
+        cell_activation: of what a step computes.
         parts: how many pre-activations a unit has.
     """
 

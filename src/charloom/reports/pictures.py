@@ -154,7 +154,11 @@ def framing_diagram(batching: Mapping[str, Any], rows: Sequence[str], targets: S
         f"The first three rows, each of {batching['length']} characters that are read"
         + (f" (the last {shown} are drawn)" if shown < batching["length"] else "")
         + (", with the one to predict under each" if every else ", and the one to predict after them")
-        + (". The state is carried on from a row's row to its next." if carried else ". Each row is a text of its own.")
+        + (
+            ". The state is carried on from a row's window to its next."
+            if carried
+            else ". Each row is a separate text."
+        )
     )
     return Picture(_data_uri(svg), words)
 

@@ -62,7 +62,7 @@ def train(
     Args:
         budget: how long the call may take: seconds, or such as "90s" or "10m". Without `epochs` and `steps` the
             default is a budget that suits the text.
-        records: whether each line is a text of its own.
+        records: whether each line is a separate text.
         delimiter: what stands between such texts, where it is not the line's end.
         min_count: characters that occur less often become one unknown character.
         schedule: "cosine" falls to zero at the last step, "constant" stays.
@@ -73,7 +73,7 @@ def train(
             as NAME.previous.safetensors; what is not a model is not replaced.
         force: whether an earlier model at `out` is replaced without being kept, and whether training begins though
             it takes more memory than there is, by an estimate.
-        run: a folder for checkpoints and metrics; `resume` goes on with what it holds.
+        run: a folder for checkpoints and metrics; `resume` continues from what it holds.
         cache: a folder that the text is kept in, encoded, to be read from there instead of from memory; files of
             100 MB and more always are (but for records), in the user's cache folder where none is given.
         on_event: is called with each event of the run, to show progress.

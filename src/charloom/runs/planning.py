@@ -75,7 +75,7 @@ def first_step_plan(training: TrainingSettings, batches: ContiguousBatches, spee
 
 
 def score_pass(text: TextSettings) -> ScorePass:
-    """Returns the pass that the kept model's score is of: records in any order, for each begins anew."""
+    """Returns the pass that the kept model's score is of: records in any order, for each starts from zero."""
     return ordered_pass if text.delimiter is None else record_pass
 
 

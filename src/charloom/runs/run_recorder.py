@@ -150,7 +150,7 @@ class RunRecorder:
             self._step_plan = loop.state.progress.step_plan
             yield event
             if isinstance(event, Progress):
-                # What is evaluated after a wish to stop is no part of the run that is gone on with later.
+                # What is evaluated after a wish to stop is no part of the run that is resumed later.
                 if self._folder is not None and (event.stopping or self._folder.is_checkpoint_due):
                     yield self._checkpoint(self._folder, loop.state)
                 if event.stopping:

@@ -24,7 +24,7 @@ class RunSettings:
         training: how.
         folder: for checkpoints and metrics; None for none.
         cache: where the text is kept encoded, to be read from there; None holds all but large texts in memory.
-        resume: whether `folder` holds this run, which is gone on with.
+        resume: whether `folder` holds this run, to be resumed.
         text_given: whether the `sources` of a resumed run are not those in its folder, but were given again.
         samples: whether to write a short sample now and then.
         report: whether the caller will write a page about the model beside it, whose place is to be found.

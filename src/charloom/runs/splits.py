@@ -1,4 +1,4 @@
-"""Settings made to fit the text that there is; whatever changes is said."""
+"""Adjusts settings to the corpus and reports each change."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -17,7 +17,7 @@ from charloom.units import bits_from_nats
 class TensorBoardWriter:
     """Writes event files into a folder, from the first event that there is something to plot of; to be closed.
 
-    What was plotted of steps that are made again, by a run that is gone on with or that went back, is hidden.
+    What was plotted of steps that are made again, by a run that is resumed or that went back, is hidden.
 
     Raises:
         CharloomError: tensorboardX is not installed.

@@ -122,7 +122,7 @@ def encoded_corpus(
 ) -> Generator[Event, None, EncodedCorpus]:
     """Returns the text of `sources`, encoded now into `cache`, or before and not changed since.
 
-    Another process that encodes the same is waited for.
+    Waits for another process that encodes the same.
 
     Raises:
         SourceError: a source cannot be read, is binary, or in another encoding.

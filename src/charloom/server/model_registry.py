@@ -84,7 +84,7 @@ class Catalog:
                     continue
                 self._models[name] = new
                 self.reloads += 1
-                logger.info("%s: loaded anew from %s", one_line(name), one_line(str(model.path)))
+                logger.info("%s: reloaded from %s", one_line(name), one_line(str(model.path)))
 
 
 def _state_of(path: Path) -> tuple[int, ...]:

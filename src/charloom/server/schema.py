@@ -128,7 +128,7 @@ class ScoreRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     input: str | Annotated[list[str], Meta(min_length=1, max_length=1024)]
     per: Annotated[
         Literal["text", "line", "char"],
-        Meta(description="What is scored for itself: whole texts, lines or characters."),
+        Meta(description="What gets its own score: texts, lines or characters."),
     ] = "text"
     prompt: Annotated[str, Meta(description="Is read before each text or line, and not scored.")] = ""
     top_predictions: Annotated[

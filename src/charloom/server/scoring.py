@@ -53,7 +53,7 @@ async def score(request: Request) -> Response:
 
 
 def _require_few_read(model: ServedModel, texts: list[str], prompt: str, pieces: int) -> None:
-    """Makes sure that what is read, the prompt anew before each piece, does not take for ever.
+    """Makes sure that what is read, the prompt again before each piece, does not take for ever.
 
     Raises:
         ApiError: it would.

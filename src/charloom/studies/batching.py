@@ -61,7 +61,7 @@ class Batching(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ShuffledWindows:
-    """Windows of `length`, `stride` apart, each a text of its own, in a new order every epoch."""
+    """Windows of `length`, `stride` apart, each a separate text, in a new order every epoch."""
 
     length: int
     stride: int

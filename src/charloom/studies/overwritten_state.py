@@ -1,6 +1,6 @@
 """A hypothesis about published losses: the Keras of the day trained on an overwritten state.
 
-A stateful layer kept its state in a variable that each batch assigned anew. Were the assignment to come before
+A stateful layer kept its state in a variable that each batch assigned again. Were the assignment to come before
 back-propagation reads the state that the batch began with, it would read the state that the batch ended with.
 `overwrite` emulates that: outputs are right, and the gradient at a sequence's first step is made with its last state.
 """

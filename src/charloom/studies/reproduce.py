@@ -255,7 +255,7 @@ def cut_in_words(declared: Experiment, experiment: Experiment) -> str | None:
 
 
 def _opened(settings: ReproduceSettings, chosen: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Returns the results in the folder that are to be gone on with, or none where a run begins."""
+    """Returns the results in the folder to continue from, or none where a run begins."""
     run = {"mode": settings.mode, "seed": settings.seed}
     fresh = {
         "results_version": RESULTS_VERSION,
@@ -292,7 +292,7 @@ def _opened(settings: ReproduceSettings, chosen: Sequence[tuple[str, str]]) -> d
 
 
 def _held(path: Path, run: Mapping[str, Any], chosen: Sequence[tuple[str, str]]) -> tuple[dict[str, Any], str | None]:
-    """Returns the results at `path`, and a sentence on why they cannot be gone on with."""
+    """Returns the results at `path`, and a sentence on why they cannot be continued."""
     try:
         held = read_results(path)
     except OutputError as error:

@@ -108,7 +108,7 @@ def newest_checkpoint(
         except ModelFileError as error:
             damaged.append(str(error))
             spent(path)
-    instead = "Training begins anew" if result is None else "The one before it is used"
+    instead = "Training starts again" if result is None else "The one before it is used"
     return result, [f"{line} {instead}" for line in damaged]
 
 

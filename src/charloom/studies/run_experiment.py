@@ -75,7 +75,7 @@ def run_experiment(
     if found is not None:
         state, epochs = found
         yield Notice(f"going on after epoch {len(epochs)}")
-    # A run that has diverged is over, also when it is gone on with.
+    # A run that has diverged is over, also when it is resumed.
     if not epochs or not has_diverged(epochs[-1]["loss"]):
         made = len(epochs) * experiment.batching.steps_per_epoch(data.train)
         producer = experiment.batching.producer(data.train, seed)

@@ -35,7 +35,7 @@ class Trained:
         published: what was published of it.
         trained_on: the text's name, SHA-256 and length.
         seed: of the run.
-        carry: the state that training left, a row for each row; None where each window is a text of its own.
+        carry: the state that training left, a row for each row; None where each window is a separate text.
         kept: the checkpoints that are the best of something, by name.
     """
 
@@ -202,7 +202,7 @@ class Walk:
 
 @dataclass(frozen=True)
 class RandomPieces:
-    """What the model answers to some random pieces, drawn anew."""
+    """What the model answers to some random pieces, drawn again."""
 
     count: int
 

@@ -98,7 +98,7 @@ def _unzstd(file: IO[bytes], path: str) -> Iterator[bytes]:
 
 def _damaged(path: str, why: object) -> SourceError:
     suffix = os.path.splitext(path)[1].lower()
-    return SourceError(f"{path} is no {suffix} file, or a damaged one ({why}). Copy it anew.")
+    return SourceError(f"{path} is no {suffix} file, or a damaged one ({why}). Copy it again.")
 
 
 _DECOMPRESS: dict[str, Callable[[IO[bytes], str], Iterator[bytes]]] = {".gz": _gunzip, ".xz": _unxz, ".zst": _unzstd}

@@ -12,7 +12,7 @@ from charloom.text.sources import Sources, catalog_file, find_sources
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents of text to learn from; each begins anew.
+    """Documents of text to learn from; each starts from zero.
 
     Attributes:
         name: the sources' base names.

@@ -1,4 +1,4 @@
-"""Lines as they arrive: bytes of a file or a pipe cut where lines end, each line decoded for itself."""
+"""Lines as they arrive: bytes of a file or a pipe cut where lines end, each line decoded on its own."""
 
 import codecs
 import re
@@ -38,7 +38,7 @@ def arriving_lines(chunks: Iterable[bytes], name: str, settings: TextSettings) -
     """Yields the lines that each chunk of `name` brings to their end, and the parts of one that does not end.
 
     A line ends with a newline (also \\r\\n or \\r), or with the delimiter of records. One that is not UTF-8 is a
-    problem of its own, and the next begins anew; in other encodings what is wrong cannot be told from the next line.
+    problem of its own, and the next starts again; in other encodings what is wrong cannot be told from the next line.
 
     Raises:
         SourceError: the chunks are in another encoding than they should be, which is not UTF-8.

@@ -117,10 +117,10 @@ class Deadline:
         score_seconds: of the kept model's score, after training.
         scoring_seconds: of what an evaluation scores.
         evaluations_after: how many times that is scored once more after training.
-        measure_score: measures anew, by a part of it, what the score of such a network takes; None for never.
+        measure_score: measures again, by a part of it, what the score of such a network takes; None for never.
 
     The seconds are at first what was measured before training. They follow the speed of steps, that of evaluations,
-    and what is measured anew, so that they hold under the load that there is.
+    and what is measured again, so that they hold under the load that there is.
     """
 
     budget: Budget

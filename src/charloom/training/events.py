@@ -99,7 +99,7 @@ class Encoding:
         folder: where what comes of it is kept.
         read: bytes, of both times.
         of: how many these will be; None where a compressed file does not tell.
-        is_waiting: whether another process is at it, which is waited for.
+        is_waiting: whether another process is at it, and this one waits.
     """
 
     folder: Path

@@ -91,7 +91,7 @@ class TrainingLoop:
         step_plan: how many steps are made in all.
         key: of all randomness.
         start: a state to go on from.
-        deadline: plans anew how many steps are made, so that the run ends in time; None for the plan as it is.
+        deadline: plans again how many steps are made, so that the run ends in time; None for the plan as it is.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class TrainingLoop:
                 nats = self._score()
                 scoring_seconds = self._spent - begin
             if has_diverged(nats):
-                if reason == "interrupted":  # to be found out again when the run is gone on with
+                if reason == "interrupted":  # to be found out again when the run is resumed
                     break
                 yield Notice(self._went_wrong(wrong_at))
                 self._go_back()
@@ -216,11 +216,11 @@ class TrainingLoop:
         self._change(step=self._trainer.step, nats_sum=nats_sum, nats_count=count)
 
     def _plan(self, done: Dispatch, seconds: float) -> None:
-        """Plans anew where this plan would not end in time, after the steps that are `done` in so many seconds."""
+        """Plans again where this plan would not end in time, after the steps that are `done` in so many seconds."""
         if self._deadline is None:
             return
         if self._trainer.seconds_for(1) is None:  # the first dispatch compiled
-            if self._is_new:  # what is gone on with ends well with one more step
+            if self._is_new:  # a resumed run ends well with one more step
                 self._deadline.require_time()
             return
         self._deadline.dispatched(len(done.nats), seconds)

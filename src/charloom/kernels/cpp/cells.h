@@ -22,7 +22,7 @@
 
 namespace charloom {
 
-// Which functions stand in the gates and in what a step computes anew. Gradients are taken from the outputs.
+// Which functions stand in the gates and in what a step computes. Gradients are taken from the outputs.
 struct Activations {
   bool hard_gates;  // the hard sigmoid in the place of the sigmoid
   bool relu;        // the rectifier in the place of tanh
