@@ -6,7 +6,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 # The versions that were tested with this Python; with one that is newer than all of them, the newest.
 CONSTRAINTS := $(firstword $(wildcard constraints/python$(VERSION).txt) $(lastword $(sort $(wildcard constraints/python*.txt))))
 
-.PHONY: help install demo test check kernels kills fuzz format quick reproduce results bench picture constraints clean
+.PHONY: help install demo test check docs kernels kills fuzz format quick reproduce results bench picture constraints clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,11 @@ PIP = 'pip>=25.1'
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable . --group bench
 	@touch $@
 
+.venv/docs: $(BIN)/charloom
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable . --group docs
+	@touch $@
+
 demo: install  ## Train on a real book for about a minute, and read what the model writes.
 	@scripts/demo
 
@@ -46,6 +51,11 @@ check: .venv/dev  ## Check style, types and the floors that imports must keep to
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: .venv/docs  ## Build the documentation into build/site, and check its links.
+	$(BIN)/python scripts/cli_reference.py
+	$(BIN)/zensical build --strict
+	$(BIN)/python scripts/check_site.py
 
 kernels:  ## Run the native kernels' own checks: other processors, and the sanitizers.
 	@scripts/check-kernels

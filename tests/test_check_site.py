@@ -1,0 +1,24 @@
+import importlib.util
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_broken_links_and_what_comes_from_other_sites_are_found(tmp_path):
+    spec = importlib.util.spec_from_file_location("check_site", ROOT / "scripts" / "check_site.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    (tmp_path / "guide").mkdir()
+    (tmp_path / "guide" / "index.html").write_text('<h1 id="top">A guide</h1><a href="../#end">to the end</a>')
+    good = '<a href="guide/#top">a</a><a href="https://example.org/x">b</a><p id="end"></p><img src="a.png">'
+    (tmp_path / "index.html").write_text(good)
+    assert script.problems(tmp_path) == []
+    bad = '<a href="gone/">c</a><a href="guide/#gone">d</a><script src="https://cdn.example/x.js"></script>'
+    bad += '<link rel="stylesheet" href="//fonts.example/f.css">'
+    (tmp_path / "index.html").write_text(good + bad)
+    assert script.problems(tmp_path) == [
+        "index.html loads https://cdn.example/x.js",
+        "index.html loads //fonts.example/f.css",
+        "index.html links to gone/, which is not there",
+        "index.html links to guide/#gone, which has no such place",
+    ]
