@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from charloom.errors import CharloomError as CharloomError
+    from charloom.inference import Next as Next
+    from charloom.inference import Score as Score
     from charloom.model import TextModel as TextModel
     from charloom.model import load as load
     from charloom.runs import resume as resume
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "CharloomError": "charloom.errors",
+    "Next": "charloom.inference",
+    "Score": "charloom.inference",
     "TextModel": "charloom.model",
     "Vocabulary": "charloom.text",
     "load": "charloom.model",
@@ -35,7 +39,7 @@ _HOMES = {
     "train": "charloom.runs",
 }
 
-__all__ = ["CharloomError", "TextModel", "Vocabulary", "__version__", "load", "resume", "train"]
+__all__ = ["CharloomError", "Next", "Score", "TextModel", "Vocabulary", "__version__", "load", "resume", "train"]
 
 
 def __getattr__(name: str) -> "Any":
