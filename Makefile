@@ -46,9 +46,11 @@ demo: install  ## Train on a real book for about a minute, and read what the mod
 test: .venv/dev  ## Run the whole test suite.
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-check: .venv/dev  ## Check style, types and the floors that imports must keep to.
+check: .venv/dev  ## Check style, types, prose and the floors that imports must keep to.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell
+	$(BIN)/python scripts/check_prose.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

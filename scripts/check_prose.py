@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""Checks the documents' prose: no sentence of more than 35 words, and none of the phrases that nobody would say.
+
+Code, tables and links do not count. The pages in docs/design and docs/speed.md are not written in plain words yet.
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+MOST_WORDS = 35
+PHRASES = (
+    *("gone on with", "go on with", "goes on with", "comes to the same", "come to the same", "a text of its own"),
+    *("for itself", "is waited for", "no honest", "that there is", "whatever changes", "anew", "in the place of"),
+    *("but for", "is no", "beside it", "of one's own", "is told of", "are told of"),
+)
+_NOT_YET = ("docs/design/", "docs/speed.md", "docs/results.md", "docs/reference/cli.md")
+_FENCE = re.compile(r"^(```|~~~).*?^\1\s*$", re.MULTILINE | re.DOTALL)
+_PHRASE = re.compile(rf"\b(?:{'|'.join(map(re.escape, PHRASES))})\b", re.IGNORECASE)
+
+
+def pages() -> list[Path]:
+    """Returns the documents that are checked."""
+    documents = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]
+    return [page for page in documents if not str(page.relative_to(ROOT)).startswith(_NOT_YET)]
+
+
+def problems(text: str) -> Iterator[str]:
+    """Yields what is wrong with a document in Markdown, in its order."""
+    for sentence in sentences(text):
+        words = sentence.split()
+        if len(words) > MOST_WORDS:
+            yield f"{len(words)} words: {' '.join(words[:12])} …"
+        if found := _PHRASE.search(sentence):
+            yield f'"{found[0]}": {sentence[:80]}'
+
+
+def sentences(text: str) -> Iterator[str]:
+    """Yields the sentences of a document, without code, tables, comments and the targets of links."""
+    text = re.sub(r"<!--.*?-->", "", _FENCE.sub("\n", text), flags=re.DOTALL)
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith(("|", "#", ":::"))]
+    # A paragraph's lines belong together; an item of a list begins another.
+    text = re.sub(r"\n(?=\s*(?:[-*]|\d+\.|\[\^\w+\]:)\s)", "\n\n", "\n".join(lines))
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    text = re.sub(r"`[^`]*`", "code", text)
+    for paragraph in re.split(r"\n\s*\n", text):
+        for sentence in re.split(r"(?<=[.!?:])(?:\*\*|\[\^\w+\])*\s+", " ".join(paragraph.split())):
+            if sentence:
+                yield sentence
+
+
+def main() -> None:
+    """Prints what is wrong, and exits with 1 if anything is."""
+    found = [f"{page.relative_to(ROOT)}: {one}" for page in pages() for one in problems(page.read_text("utf-8"))]
+    print(*found, sep="\n", end="\n" if found else "")
+    sys.exit(bool(found))
+
+
+if __name__ == "__main__":
+    main()
