@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks the documents' prose: no sentence of more than 35 words, and none of the phrases that nobody would say.
 
-Code, tables and links do not count. The pages in docs/design and docs/speed.md are not written in plain words yet.
+Code, tables and links do not count. Some pages are not written in plain words yet, and are left out.
 """
 
 import re
@@ -16,7 +16,11 @@ PHRASES = (
     *("for itself", "is waited for", "no honest", "that there is", "whatever changes", "anew", "in the place of"),
     *("but for", "is no", "beside it", "of one's own", "is told of", "are told of"),
 )
-_NOT_YET = ("docs/design/", "docs/speed.md", "docs/results.md", "docs/reference/cli.md")
+_NOT_YET = (
+    *(f"docs/design/{name}.md" for name in ("budget", "kernels", "large-texts", "model-file", "outputs", "recipe")),
+    *(f"docs/design/{name}.md" for name in ("records", "runs", "scoring", "serving", "studies")),
+    *("docs/speed.md", "docs/results.md", "docs/reference/cli.md"),
+)
 _FENCE = re.compile(r"^(```|~~~).*?^\1\s*$", re.MULTILINE | re.DOTALL)
 _PHRASE = re.compile(rf"\b(?:{'|'.join(map(re.escape, PHRASES))})\b", re.IGNORECASE)
 
