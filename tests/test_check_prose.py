@@ -41,6 +41,8 @@ def test_long_sentences_and_odd_phrases_are_found(script):
     assert long.startswith("37 words: word word")
     (odd,) = script.problems("A run can be gone on with. Resume it.")
     assert odd == '"gone on with": A run can be gone on with.'
+    (odd,) = script.problems("A name is no path. There is no path.")
+    assert odd == '"is no": A name is no path.'
     assert not list(script.problems(f"{'word ' * 34}end. `gone on with`"))
 
 
