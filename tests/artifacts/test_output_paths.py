@@ -170,7 +170,7 @@ def test_a_run_folder_keeps_what_is_not_its_own(tmp_path):
         folder.keep_standard_input(b"a text")  # a run that was not begun is begun again
         with pytest.raises(OutputError, match="another file has that name"):
             folder.keep_standard_input(b"another")
-        with pytest.raises(OutputError, match="another charloom is at work"):
+        with pytest.raises(OutputError, match="another charloom process is using"):
             RunFolder.opened(tmp_path, fresh=True).__enter__()
     with pytest.raises(OutputError, match="the run keeps a file of that name"):
         cl.train(__file__, out=tmp_path / "run.json", run=tmp_path, steps=1, **TINY)

@@ -45,6 +45,7 @@ class Interrupt:
     ):
         self.armed = False
         self.came = 0
+        self._telling: threading.Thread | None = None
         self._say = say
         self._what_happens = what_happens
         self._seconds_left = seconds_left
@@ -62,6 +63,14 @@ class Interrupt:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _watch.work = None
+        if self._telling is not None:  # work that ends soon would otherwise take the line with it
+            self._telling.join(_CLOSING_SECONDS)
+
+    def take(self, number: int) -> None:
+        """Takes the first signal, and says in another thread what happens: printing may block if nobody reads."""
+        self._telling = threading.Thread(target=self.tell, daemon=True)
+        self.came = number
+        self._telling.start()
 
     def tell(self) -> None:
         """Says what happens now, and how long it takes where anyone would wonder."""
@@ -140,9 +149,7 @@ class _Watch:
     def _take(self, number: int) -> None:
         work = self.work
         if work is not None and work.armed and not work.came:
-            work.came = number
-            # In another thread: printing may block if nobody reads, and this one must see the next signal.
-            threading.Thread(target=work.tell, daemon=True).start()
+            work.take(number)
         elif work is None or not work.came or number == signal.SIGINT:  # a closed terminal may be told of twice
             self._end(128 + number)
 
