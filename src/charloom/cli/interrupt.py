@@ -68,9 +68,10 @@ class Interrupt:
 
     def take(self, number: int) -> None:
         """Takes the first signal, and says in another thread what happens: printing may block if nobody reads."""
-        self._telling = threading.Thread(target=self.tell, daemon=True)
+        telling = threading.Thread(target=self.tell, daemon=True)
+        telling.start()  # first: the work may end as soon as the signal is seen, and then waits for the line
+        self._telling = telling
         self.came = number
-        self._telling.start()
 
     def tell(self) -> None:
         """Says what happens now, and how long it takes where anyone would wonder."""
