@@ -1,4 +1,4 @@
-"""`python -m benchmarks.compilation`: what LLVM's levels cost and bring: seconds of compilation, steps a second."""
+"""`python -m benchmarks.compilation`: what LLVM's levels cost and bring: seconds of compilation, steps per second."""
 
 import json
 import os
@@ -14,7 +14,7 @@ ROUNDS = 3
 
 def main() -> None:
     """Trains with the programs of each level, on the reference kernels, which are XLA's alone; prints a table."""
-    print("| network, rows × sequence | level | compilation, s | characters a second |\n| --- | --- | --- | --- |")
+    print("| network, rows × sequence | level | compilation, s | characters per second |\n| --- | --- | --- | --- |")
     for workload in (TRAINING[0], TRAINING[-1]):
         task = json.dumps({"seconds": 2.0, **workload.as_json()})
         rounds: dict[int, list[dict[str, float]]] = {level: [] for level in LEVELS}

@@ -1,4 +1,4 @@
-"""TextStream speed of an LSTM beside its peers, after warm-up; the weights are untrained, which costs the same."""
+"""Sampling speed of an LSTM beside its peers, after warm-up; the weights are untrained, which costs the same."""
 
 import json
 import statistics
@@ -40,4 +40,4 @@ def run(rounds: int) -> tuple[Figures, list[tuple[str, list[Row]]]]:
                 f"{speeds[0] * workload.operations / (statistics.median(peaks) * 1e9):.0%}",
             )
         )
-    return {"writing": results, "writing_peak_gflops": peaks}, [("TextStream, characters a second", rows)]
+    return {"writing": results, "writing_peak_gflops": peaks}, [("Sampling, characters per second", rows)]

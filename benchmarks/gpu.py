@@ -13,7 +13,7 @@ from importlib.metadata import version
 import jax
 
 from benchmarks.workers import in_turn, median, ratio
-from benchmarks.workloads import TRAINING, WRITING, TextStream, Training
+from benchmarks.workloads import TRAINING, WRITING, Sampling, Training
 
 SECONDS = 2.0
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # nobody is to take the GPU's whole memory
@@ -24,7 +24,7 @@ PEERS = {
 
 
 def main() -> None:
-    """Prints the tables of medians, in characters a second."""
+    """Prints the tables of medians, in characters per second."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu")
     parser.add_argument("--rounds", type=int, default=3, help="how often each peer is measured")
     rounds = parser.parse_args().rounds
@@ -34,7 +34,7 @@ def main() -> None:
     _print_table("write", WRITING, rounds)
 
 
-def _print_table(task: str, workloads: Sequence[Training | TextStream], rounds: int) -> None:
+def _print_table(task: str, workloads: Sequence[Training | Sampling], rounds: int) -> None:
     print(f"| | {' | '.join(PEERS)} | × PyTorch |\n{'| --- ' * (len(PEERS) + 2)}|")
     for workload in workloads:
         arguments = [task, json.dumps({"seconds": SECONDS, **workload.as_json()})]

@@ -42,7 +42,8 @@ def main() -> None:
         share = statistics.median(of_large / of_small for of_large, of_small in pairs)
         print(f"{megabytes:,} MB: at most {anonymous / 1e6:,.0f} MB of anonymous memory (must 1,000)")
         print(
-            f"{large:,.0f} characters a second, {small:,.0f} of {SMALL_MEGABYTES} MB in memory: {share:.1%} (must 95 %)"
+            f"{large:,.0f} characters per second, {small:,.0f} of {SMALL_MEGABYTES} MB in memory: {share:.1%} "
+            "(must 95 %)"
         )
 
 
@@ -61,7 +62,7 @@ def write_text(path: Path, megabytes: int) -> None:
 
 
 def train(source: Path, *arguments: str) -> tuple[float, str, int]:
-    """Returns characters a second, what was said, and the most anonymous memory in bytes, of a short run."""
+    """Returns characters per second, what was said, and the most anonymous memory in bytes, of a short run."""
     out = source.with_suffix(".safetensors")
     command = ["charloom", "train", str(source), "--out", str(out), "--steps", str(STEPS), *NETWORK, *arguments]
     process = subprocess.Popen(

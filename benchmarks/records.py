@@ -7,7 +7,7 @@ import numpy as np
 
 from charloom.data import ContiguousBatches, TokenStream
 from charloom.models import Network
-from charloom.runs.dataset_split import part
+from charloom.runs.dataset_split import split_corpus
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
 from charloom.text import read_catalog_corpus
 from charloom.training import Trainer, initial_state, root_key, step_rule
@@ -19,7 +19,7 @@ SECONDS = 3.0
 def main() -> None:
     """Trains on each in turn, and prints a line."""
     training = TrainingSettings()
-    records = part(read_catalog_corpus("names", TextSettings()), TextSettings(delimiter="\n"), training)
+    records = split_corpus(read_catalog_corpus("names", TextSettings()), TextSettings(delimiter="\n"), training)
     streams = {
         "records": records.train,
         "continuous": TokenStream(records.train.token_ids, np.zeros(1, np.int64)),
@@ -32,8 +32,8 @@ def main() -> None:
     shares = [one / other for one, other in zip(speeds["records"], speeds["continuous"], strict=True)]
     medians = {name: statistics.median(of_rounds) for name, of_rounds in speeds.items()}
     print(
-        f"{medians['records']:,.0f} characters a second of records, {medians['continuous']:,.0f} of a continuous text: "
-        f"{statistics.median(shares):.0%} (median of {ROUNDS})"
+        f"{medians['records']:,.0f} characters per second of records, {medians['continuous']:,.0f} of a continuous "
+        f"text: {statistics.median(shares):.0%} (median of {ROUNDS})"
     )
 
 
@@ -48,7 +48,7 @@ def _trainer(stream: TokenStream, vocab_size: int, training: TrainingSettings) -
 
 
 def _speed(trainer: Trainer, training: TrainingSettings) -> float:
-    """Returns characters a second, with all work on the host."""
+    """Returns characters per second, with all work on the host."""
     first, begin = trainer.step, time.perf_counter()
     while (elapsed := time.perf_counter() - begin) < SECONDS:
         _dispatch(trainer)

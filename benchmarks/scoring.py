@@ -43,7 +43,7 @@ def line_of(rng: np.random.Generator, length: int) -> str:
 
 
 def rate(characters: int, score: Callable[[], object]) -> float:
-    """Returns the characters a second that `score` does, the median of some rounds; the first is not counted."""
+    """Returns the characters per second that `score` does, the median of some rounds; the first is not counted."""
     seconds = []
     for _ in range(ROUNDS + 1):
         began = time.perf_counter()
@@ -73,7 +73,7 @@ def answered(model: Path, rng: np.random.Generator) -> list[float]:
 
 
 def endless(model: Path) -> tuple[float, int]:
-    """Returns the characters a second of one line of ten million, and the most bytes of memory that it took."""
+    """Returns the characters per second of one line of ten million, and the most bytes of memory that it took."""
     command = [sys.executable, "-m", "charloom", "score", str(model), "-", "--per", "line", "--json"]
     piece = CHARACTERS[1:].encode() * 1000
     began = time.perf_counter()
@@ -102,7 +102,7 @@ def main() -> None:
     lines = [f"{line_of(rng, int(length))}\n" for length in rng.integers(20, LONGEST + 1, LINES)]
     many = rate(sum(map(len, lines)), lambda: model.score_many(lines))
     text = line_of(rng, LONG)
-    print(f"many lines: {many:,.0f} characters a second; one long text: {rate(LONG, lambda: model.score(text)):,.0f}")
+    print(f"many lines: {many:,.0f} characters per second; one long text: {rate(LONG, lambda: model.score(text)):,.0f}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         model.save(path)

@@ -1,4 +1,4 @@
-"""What zeroing a row's state now and then is worth; prints the table of docs/design/rows.md, in five minutes."""
+"""What zeroing a row's state now and then is worth; prints the table of docs/design/batches.md, in five minutes."""
 
 import itertools
 
@@ -23,7 +23,7 @@ def main() -> None:
     # The last tenth of the text is for results, not for decisions.
     stream, _ = stream.split(1_003_854)
     training, validation = stream.split(900_000)
-    print(f"| rows, rate | cold starts | validation, {len(SEEDS)} seeds |\n| --- | --- | --- |")
+    print(f"| rows, rate | reset probability | validation, {len(SEEDS)} seeds |\n| --- | --- | --- |")
     for (batch_size, rate), share in itertools.product([(16, 0.006), (32, 0.004)], [0.0, 0.01, 0.1]):
         settings = TrainingSettings(batch_size=batch_size, learning_rate=rate, state_reset_probability=share)
         batches = ContiguousBatches(training, settings.batch_size, settings.sequence_length)

@@ -48,7 +48,7 @@ def run(rounds: int) -> tuple[Figures, list[tuple[str, list[Row]]]]:
     return figures, [
         ("What the machine can do", limit),
         (
-            "Training, characters a second; × PyTorch, and what that would be at the peak, where nothing but the "
+            "Training, characters per second; × PyTorch, and what that would be at the peak, where nothing but the "
             "multiply-adds took time",
             _speeds(results, peak),
         ),

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.step`: where the time of a step goes, beside what would have to be left of it.
+"""`python -m benchmarks.training_step`: where the time of a step goes, beside what would have to be left of it.
 
 XLA's own profiler times what runs. Its programs here run one after another, so that the times add up to the step's.
 """

@@ -53,7 +53,7 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextStream:
+class Sampling:
     """An LSTM that writes.
 
     Attributes:
@@ -61,7 +61,7 @@ class TextStream:
         streams: texts side by side.
         wanted: as in `Training`, of PyTorch's speed.
         wanted_of_keras: the same of Keras's.
-        wanted_speed: characters a second.
+        wanted_speed: characters per second.
     """
 
     hidden: int
@@ -99,10 +99,10 @@ SHARE_OF_PEAK = (TRAINING[2], (0.52, 0.70))
 MEGABYTES = (TRAINING[1], (400, 250))
 ONE_TO_ONE = {"compilation included": (20.0, 30.0), "compilation apart": (150.0, 300.0)}
 WRITING = (
-    TextStream(hidden=256, streams=1),
-    TextStream(hidden=512, streams=1, wanted=(6, 15), wanted_of_keras=(600, 1500)),
-    TextStream(hidden=1024, streams=1),
-    TextStream(hidden=256, streams=64),
-    TextStream(hidden=512, streams=64, wanted_speed=(90_000, 115_000)),
-    TextStream(hidden=1024, streams=64),
+    Sampling(hidden=256, streams=1),
+    Sampling(hidden=512, streams=1, wanted=(6, 15), wanted_of_keras=(600, 1500)),
+    Sampling(hidden=1024, streams=1),
+    Sampling(hidden=256, streams=64),
+    Sampling(hidden=512, streams=64, wanted_speed=(90_000, 115_000)),
+    Sampling(hidden=1024, streams=64),
 )

@@ -82,7 +82,7 @@ def kill(kills: int, steps: int) -> str:
                 # Done before the next kill: once more from the beginning.
                 _same(folder / "whole.safetensors", out)
                 subprocess.run(["rm", "-r", str(run), str(out)], check=True)
-                found["finished, begun anew"] += 1
+                found["finished, started again"] += 1
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
                 process.wait()

@@ -77,7 +77,7 @@ def read(name: str) -> tuple[TokenStream, TokenStream, int, int | None]:
 
 
 def speed_of(processor: str, candidate: Candidate, train: TokenStream, vocab_size: int, start_id: int | None) -> float:
-    """Returns the characters a second that such a training reads on that processor, measured once."""
+    """Returns the characters per second that such a training reads on that processor, measured once."""
     speeds: dict[str, float] = json.loads(SPEEDS.read_text()) if SPEEDS.exists() else {}
     shape = f"{candidate.layers} x {candidate.hidden}, {candidate.batch_size} x {candidate.sequence_length}"
     extras = [name for name in ("weight_dropout", "skips", "step_dropout") if getattr(candidate, name)]

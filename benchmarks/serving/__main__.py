@@ -118,11 +118,11 @@ def main() -> None:
             firsts = [load(port, 1, 100)["first"][0] for _ in range(4 * ROUNDS)]
             print(f"| one stream, first character, ms | {1000 * statistics.median(firsts):.1f} |", flush=True)
             one = [load(port, 1, 20_000) for _ in range(ROUNDS)]
-            print(f"| one stream, characters a second | {rate(one):,.0f} |", flush=True)
+            print(f"| one stream, characters per second | {rate(one):,.0f} |", flush=True)
             rounds, in_time = sent_in_time(port)
             many = [load(port, 256, 1_000) for _ in range(ROUNDS)]
             rounds, in_time = (now - before for now, before in zip(sent_in_time(port), (rounds, in_time), strict=True))
-            print(f"| 256 streams together, characters a second | {rate(many):,.0f} |")
+            print(f"| 256 streams together, characters per second | {rate(many):,.0f} |")
             print(f"| the same, rounds sent within 20 ms of their first choice | {in_time / rounds:.1%} |")
             print(f"| the same, events a second | {rate(many, 'events'):,.0f} |", flush=True)
             thousand = [load(port, 1000, 200) for _ in range(ROUNDS)]
@@ -130,7 +130,7 @@ def main() -> None:
             print(f"| 1,000 streams of 200 characters, errors in {ROUNDS} rounds | {len(problems)} {problems[:3]} |")
             last = statistics.median(float(np.quantile(one["first"], 0.99)) for one in thousand)
             print(f"| the same, 99th percentile to the first character, s | {last:.2f} |")
-            print(f"| the same, characters a second | {rate(thousand):,.0f} |", flush=True)
+            print(f"| the same, characters per second | {rate(thousand):,.0f} |", flush=True)
             if "--quick" not in sys.argv:
                 print(f"\nschemathesis:\n\n{fuzz(port)}")
 

@@ -27,7 +27,7 @@ from benchmarks.serving.__main__ import CHARACTERS
 from charloom.cli.serve import SWITCH_SECONDS
 from charloom.model import TextModel
 from charloom.models import Network
-from charloom.server.model_registry import Catalog
+from charloom.server.model_registry import ModelRegistry
 from charloom.server.service import Service
 from charloom.settings import NetworkSettings, TextSettings
 from charloom.text import Vocabulary
@@ -40,7 +40,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
         "completions",
         {"model": "bytes", "prompt": LONG[:8_000], "echo": True, "max_tokens": 1, "logprobs": 20},
     ),
-    "8,000 characters with 20 top_predictions": ("completions", {"prompt": "a", "max_tokens": 8_000, "logprobs": 20}),
+    "8,000 characters with 20 log-probabilities": ("completions", {"prompt": "a", "max_tokens": 8_000, "logprobs": 20}),
     "the same, streamed": ("completions", {"prompt": "a", "max_tokens": 8_000, "logprobs": 20, "stream": True}),
     "128 texts of 1,000 bytes": ("completions", {"model": "bytes", "prompt": "a", "n": 128, "max_tokens": 1_000}),
     "token ids, 65,000": ("completions", {"prompt": [1] * 65_000, "max_tokens": 1}),
@@ -105,7 +105,7 @@ async def api(models: list[Path]) -> AsyncIterator[tuple[int, Service]]:
     from charloom.server.metrics import Metrics
 
     limits, metrics = Limits(), Metrics()
-    service = Service(Catalog(models), Engine(limits, metrics.sending_seconds.observe), limits, metrics)
+    service = Service(ModelRegistry(models), Engine(limits, metrics.sending_seconds.observe), limits, metrics)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(application(service), log_config=None, access_log=False))
         task = asyncio.create_task(server.serve([listener]))

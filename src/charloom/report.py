@@ -72,7 +72,7 @@ def _told(model: TextModel, name: str, keys: set[str]) -> list[dict[str, Any]]:
 
 
 def _written(model: TextModel) -> tuple[list[str], dict[str, float]]:
-    """Returns what the model writes, and how fast it writes and scores here, in characters a second, side by side."""
+    """Returns what the model writes, and how fast it writes and scores here, in characters per second, side by side."""
     characters = model.vocabulary.characters
     fill = "\n" if "\n" in characters or model.vocabulary.units == "bytes" else characters[0]
     prompted, settings = model.prompted(fill * (model.window or 0)), SamplingSettings()

@@ -23,7 +23,7 @@ def test_two_lines_say_what_was_picked_and_why(budgeted):
     picked, because = (line for line in done.stderr.splitlines() if line.startswith(("picked: ", "because: ")))
     hidden = load(folder / "m.safetensors").settings.hidden
     assert re.fullmatch(rf"picked: 1 × {hidden} lstm units, embedding \d+, 4 rows × .* dropout .*", picked)
-    assert re.fullmatch(r"because: about [\d,]+ characters a second here, .* times the 2,376 there are", because)
+    assert re.fullmatch(r"because: about [\d,]+ characters per second here, .* times the 2,376 there are", because)
 
 
 def test_a_run_by_the_clock_is_repeated_byte_for_byte(charloom, book, budgeted):

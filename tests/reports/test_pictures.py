@@ -1,7 +1,7 @@
 from base64 import b64decode
 from xml.etree import ElementTree
 
-from charloom.reports.pictures import framing_diagram, loss_curves, probability_bars
+from charloom.reports.pictures import batching_diagram, loss_curves, probability_bars
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -45,7 +45,7 @@ def test_the_same_figures_give_the_same_picture():
 
 def test_diagrams_show_what_is_read_and_what_is_predicted():
     batching = {"kind": "ShuffledWindows", "length": 3, "targets": "last"}
-    picture = framing_diagram(batching, ["ab\n", "b d", "<&>"], ["c", "e", "f"])
+    picture = batching_diagram(batching, ["ab\n", "b d", "<&>"], ["c", "e", "f"])
     root = parsed(picture)
     boxes = root.findall(f"{SVG}rect")
     assert [box.get("class") for box in boxes] == ["read", "read", "read", "target"] * 3
@@ -54,7 +54,7 @@ def test_diagrams_show_what_is_read_and_what_is_predicted():
     assert "␣" in glyphs
     assert glyphs[-4:] == ["<", "&", ">", "f"]
     assert "Each row is a separate text" in picture.text
-    carried = framing_diagram({"kind": "StatefulRows", "length": 3, "targets": "every"}, ["abc"] * 3, ["bcd"] * 3)
+    carried = batching_diagram({"kind": "StatefulRows", "length": 3, "targets": "every"}, ["abc"] * 3, ["bcd"] * 3)
     assert len(parsed(carried).findall(f"{SVG}rect")) == 9
     assert carried.text == (
         "The first three rows, each of 3 characters that are read, with the one to predict under each. "

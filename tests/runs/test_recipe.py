@@ -77,7 +77,7 @@ def test_two_lines_tell_it():
     choice = picked(1_000_000, 60, given={"hidden"}, network=NetworkSettings(hidden=256))
     assert choice.what.startswith("1 × 256 lstm units, embedding 64, 16 rows × 64, dropout ")
     assert re.fullmatch(
-        r"about 100,000 characters a second here, 6,000,000 in 60 s: 6 times the 1,000,000 there are", choice.why
+        r"about 100,000 characters per second here, 6,000,000 in 60 s: 6 times the 1,000,000 there are", choice.why
     )
 
 
@@ -87,7 +87,7 @@ def test_two_lines_tell_it():
 )
 def test_figures_that_are_predictions_have_two_digits(speed, told):
     choice = picked(10**6, 1.0, speed, given={"hidden"}, network=NetworkSettings(hidden=256))
-    assert choice.why.startswith(f"about {told} characters a second here, {told} in 1 s: ")
+    assert choice.why.startswith(f"about {told} characters per second here, {told} in 1 s: ")
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,7 @@ def test_what_is_spent_of_a_budget_is_spent_when_the_run_is_gone_on_with(book, t
     assert result.stopped.step > progress["loop"]["step"]
     plans = result.model.training["step_plan"] or [(0, result.model.training["steps"])]
     assert tuple(plans[0]) == tuple(progress["loop"]["step_plan"]["plans"][0])
-    assert not result.is_repeatable  # it was stopped
+    assert not result.model.training["is_repeatable"]  # it was stopped
 
 
 @pytest.mark.parametrize(("end", "is_worse"), [("cd", True), ("ab", False)])

@@ -11,7 +11,7 @@ from charloom.inference import per_stream, read_on, write
 from charloom.server.batch_scheduler import BatchScheduler, GenerationRequest
 from charloom.server.engine import Engine
 from charloom.server.limits import Limits
-from charloom.server.model_session import ServedModel
+from charloom.server.model_session import ModelSession
 from charloom.server.prefixes import PrefixStates
 from charloom.server.problems import ApiError
 from charloom.server.response_queue import ResponseQueue
@@ -34,7 +34,7 @@ def order_of(model, responses, length=50, prompt=(1, 2), seed=0, top_predictions
 
 @pytest.fixture
 def served_model(served_files):
-    return ServedModel.of_file("letters", served_files["letters"])
+    return ModelSession.of_file("letters", served_files["letters"])
 
 
 @contextlib.asynccontextmanager
@@ -187,7 +187,7 @@ def test_a_text_that_cannot_be_delivered_ends_and_no_other(served_model, monkeyp
 
 def test_where_a_round_fails_the_texts_of_the_model_are_given_up(served_files, served_model, monkeypatch, caplog):
     async def run():
-        other = ServedModel.of_file("other", served_files["letters"])
+        other = ModelSession.of_file("other", served_files["letters"])
         async with running() as engine:
             inboxes = [ResponseQueue(engine) for _ in range(4)]
             requests = [order_of(served_model, responses, 10**6) for responses in inboxes[:3]]
@@ -259,7 +259,7 @@ def test_who_leaves_is_worked_for_no_longer(served_model, monkeypatch):
 
 def test_it_stops_however_much_there_is_to_do(served_files):
     async def run():
-        models = [ServedModel.of_file(f"model {number}", served_files["letters"]) for number in range(4)]
+        models = [ModelSession.of_file(f"model {number}", served_files["letters"]) for number in range(4)]
         for _ in range(8):
             engine = Engine(Limits())
             engine.start(asyncio.get_running_loop())

@@ -9,8 +9,8 @@ import pytest
 
 from charloom.errors import ModelFileError
 from charloom.server import model_registry
-from charloom.server.model_registry import Catalog
-from charloom.server.model_session import ServedModel
+from charloom.server.model_registry import ModelRegistry
+from charloom.server.model_session import ModelSession
 from tests.server.conftest import eventually
 
 
@@ -33,14 +33,14 @@ async def watched(models, path, until):
 
 def test_what_a_damaged_file_says_forges_no_line(path, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "charloom.server")
-    models = Catalog([path])
+    models = ModelRegistry([path])
     monkeypatch.setattr(model_registry, "_LOOK_SECONDS", 0.01)
     old = models.named("model")
 
     def load(name, path):
         raise ModelFileError("charloom_version is \x1b[31m\n2026-01-01 00:00:00 forged" + "x" * 100_000)
 
-    monkeypatch.setattr(ServedModel, "of_file", load)
+    monkeypatch.setattr(ModelSession, "of_file", load)
     asyncio.run(watched(models, path, lambda: "stays what it was" in caplog.text))
     message = caplog.messages[-1]
     assert message.startswith("model stays what it was: charloom_version is \\x1b[31m\\n2026-01-01 00:00:00 forged")
@@ -50,7 +50,7 @@ def test_what_a_damaged_file_says_forges_no_line(path, monkeypatch, caplog):
 
 
 def test_the_end_does_not_wait_for_a_file_that_is_loaded(path, monkeypatch):
-    models = Catalog([path])
+    models = ModelRegistry([path])
     monkeypatch.setattr(model_registry, "_LOOK_SECONDS", 0.01)
     is_loading, may_end = threading.Event(), threading.Event()
 
@@ -58,7 +58,7 @@ def test_the_end_does_not_wait_for_a_file_that_is_loaded(path, monkeypatch):
         is_loading.set()
         may_end.wait(60)
 
-    monkeypatch.setattr(ServedModel, "of_file", load)
+    monkeypatch.setattr(ModelSession, "of_file", load)
     # With a thread of asyncio's own pool, this would not return before the model is loaded.
     asyncio.run(watched(models, path, is_loading.is_set))
     workers = [thread for thread in threading.enumerate() if thread.name == "charloom work" and thread.is_alive()]

@@ -6,7 +6,7 @@ import pytest
 
 from charloom.errors import ModelFileError
 from charloom.server import model_session
-from charloom.server.model_session import ServedModel
+from charloom.server.model_session import ModelSession
 from tests.server.conftest import model_of
 
 
@@ -14,9 +14,9 @@ def test_a_model_without_memory_for_it_is_refused(served_files, monkeypatch):
     size = served_files["letters"].stat().st_size
     monkeypatch.setattr(model_session, "available_memory_bytes", lambda: 4 * size - 1)
     with pytest.raises(ModelFileError, match="GB are free"):
-        ServedModel.of_file("letters", served_files["letters"])
+        ModelSession.of_file("letters", served_files["letters"])
     monkeypatch.setattr(model_session, "available_memory_bytes", lambda: None)  # the system does not tell
-    assert ServedModel.of_file("letters", served_files["letters"]).name == "letters"
+    assert ModelSession.of_file("letters", served_files["letters"]).name == "letters"
 
 
 def test_a_window_beyond_all_bounds_is_refused(tmp_path, monkeypatch):
@@ -24,4 +24,4 @@ def test_a_window_beyond_all_bounds_is_refused(tmp_path, monkeypatch):
     replace(model_of(), training={"window": 2**31 - 1}).save(path)
     monkeypatch.setattr(model_session, "read_prompt", lambda *arguments: pytest.fail("a stream was built"))
     with pytest.raises(ModelFileError):
-        ServedModel.of_file("model", path)
+        ModelSession.of_file("model", path)

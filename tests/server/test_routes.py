@@ -96,7 +96,7 @@ def test_a_server_takes_paths_as_load_does(served_files, monkeypatch):
         loaded.append(paths)
         raise CharloomError("far enough")
 
-    monkeypatch.setattr("charloom.server.run.Catalog", catalog)
+    monkeypatch.setattr("charloom.server.run.ModelRegistry", catalog)
     for paths in (str(letters), letters, [str(letters)], (os.fsencode(letters),)):
         with pytest.raises(CharloomError, match="far enough"):
             serve(paths, port=0)

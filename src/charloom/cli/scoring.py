@@ -111,7 +111,7 @@ def line_costs(
 
 
 def piece_scores(scorer: "Scorer", one: Input, top_predictions: int = 0) -> Iterator["Score"]:
-    """Yields the scores of a text's pieces, with so many top_predictions; of records each from its own beginning."""
+    """Yields the scores of a text's pieces, with so many top predictions; records each start from zero."""
     from charloom.inference import score_parts, scored_pieces
     from charloom.text import arriving_lines
 

@@ -23,7 +23,7 @@ class StudyDisplay(Display):
             self._begin(event)
         elif isinstance(event, TrainingProgress) and self._task is not None:
             left = "" if event.seconds_left is None else f" · {format_seconds(event.seconds_left)} left"
-            speed = f" · {event.chars_per_second:,.0f} characters a second" if event.chars_per_second else ""
+            speed = f" · {event.chars_per_second:,.0f} characters per second" if event.chars_per_second else ""
             state = f"loss {event.train_nats_per_char:.4f}{speed}{left}"
             self._bars.update(self._task, total=event.steps, completed=event.step, state=state)
         elif isinstance(event, EpochEnd):

@@ -137,7 +137,7 @@ class TrainingDisplay(Display):
         self._train_nats = nats if self._train_nats is None else _SMOOTHING * self._train_nats + (1 - _SMOOTHING) * nats
         state = [f"{bits_from_nats(self._train_nats):.3f} bits per character"]
         if event.chars_per_second:
-            state.append(f"{event.chars_per_second:,.0f} characters a second")
+            state.append(f"{event.chars_per_second:,.0f} characters per second")
         if event.seconds_left is not None:
             state.append(f"{format_seconds(event.seconds_left)} left")
         if self._task is None:

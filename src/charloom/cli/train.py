@@ -276,7 +276,7 @@ def train(
     if result.page is not None:
         _write_report(settings, result, result.out.name, result.page)
     out = result.out
-    if not interrupt.came and result.is_repeatable:
+    if result.model.training["is_repeatable"]:
         text_words = " ".join("-" if source == "-" else shell_path(source) for source in settings.sources)
         tell(f"To train it again: charloom train {text_words} --repeat {shell_path(out)} --out NEW.safetensors")
     summary = [json.dumps(_report(out, result, seconds))] if as_json else _summary(out, result, seconds)

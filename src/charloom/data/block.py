@@ -18,7 +18,7 @@ class Block:
         scored: where True the step's prediction counts.
         cold: where True the row's state is zeroed before the sequence, and nothing else: its first step reads
             the token given, as if in the middle of a text.
-        steps: how many of the leading unrolls are filled; the rest is left alone.
+        steps: how many of the leading sequences are filled; the rest is left alone.
     """
 
     token_ids: Int32[np.ndarray, "capacity batch sequence_plus_1"]

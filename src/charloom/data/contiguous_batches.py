@@ -1,4 +1,4 @@
-"""Rows: one long text read at many places at once, with the state carried from block to block.
+"""Contiguous batches: one long text read at many places at once, with the state carried from block to block.
 
 Row l begins at the l-th of equal parts of the text (or where it is told to) and reads on, without end: past the
 text's last character comes its first. So every row's state is always that of a text read from some beginning,
@@ -26,7 +26,7 @@ class ContiguousBatches:
         offsets: where each row begins, any positions; None for equal parts.
 
     Raises:
-        TooShortError: the rows would not have a sequence of their own each.
+        TooShortError: there are not enough characters for a sequence per row.
 
     >>> import numpy as np
     >>> stream = TokenStream.of_documents([np.arange(8)])
@@ -45,7 +45,7 @@ class ContiguousBatches:
         if self.sequence_length > row_length:
             raise TooShortError(
                 f"sequence_length {self.sequence_length} does not fit: {len(self.stream):,} training "
-                f"characters over {self.batch_size} rows leave {row_length} a row. "
+                f"characters over {self.batch_size} rows leave {row_length} per row. "
                 f"Use at most {row_length}, or fewer rows."
                 if row_length
                 else f"{len(self.stream):,} training characters do not fill {self.batch_size} rows. Use fewer."

@@ -71,7 +71,7 @@ def score_parts(
         scorer: of the model.
         batches: lines that are scored together.
         carry: as of `score_lines`.
-        top_predictions: how many top_predictions are wanted in each place.
+        top_predictions: how many of the most likely tokens are wanted in each place.
 
     Raises:
         UnknownCharacterError: as of `score_lines`.

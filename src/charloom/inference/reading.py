@@ -139,13 +139,13 @@ class Reading:
 
     Args:
         network: what reads.
-        top_predictions: how many top_predictions are wanted in each place.
+        top_predictions: how many of the most likely tokens are wanted in each place.
         check: is called before each call, which is then short; what it raises ends the reading.
     """
 
     def __init__(self, network: Network, top_predictions: int = 0, check: Callable[[], None] | None = None) -> None:
         self._network = network
-        self._guesses = top_predictions
+        self._top_predictions = top_predictions
         self._check = check or _go_on
         self._shape = _Shape.of(1, network.parameters, is_short=check is not None)
         self._carry = network.zero_carry(1)
@@ -157,7 +157,7 @@ class Reading:
         """Returns the nats of the next tokens, and what was guessed in their places."""
         if not len(token_ids):
             return np.zeros(0, np.float32), TopPredictions(
-                *(np.zeros((0, self._guesses), kind) for kind in ("i4", "f4"))
+                *(np.zeros((0, self._top_predictions), kind) for kind in ("i4", "f4"))
             )
         scored_before = len(self._entries) - 1
         self._entries = np.concatenate([self._entries, token_ids])
@@ -175,7 +175,7 @@ class Reading:
                 block.steps,
                 whole,
                 self._carry,
-                top_predictions=self._guesses,
+                top_predictions=self._top_predictions,
             )
             parts.append([_in_a_row(array)[:time_steps] for array in read])
             self._entries = self._entries[whole * sequence_length :]
@@ -310,7 +310,7 @@ class Scorer:
         return scores + self._together(held)
 
     def begin(self, top_predictions: int = 0) -> "TextReading":
-        """Returns a text that is read on and on, with so many top_predictions in each place."""
+        """Returns a text that is read on and on, with so many of the most likely tokens in each place."""
         reading = Reading(self._network, min(top_predictions, self.vocabulary.size), self._check)
         if len(self._prompt):
             reading.read(self._prompt)

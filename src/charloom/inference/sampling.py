@@ -77,14 +77,14 @@ def native_writers(
 def _native_rule(settings: SamplingSettings) -> Shaped[np.ndarray, "1"]:
     """Returns a record with the rule of `settings` alone."""
     rule = SamplingRule.of(settings)
-    writer = np.zeros(1, SAMPLER_RECORD)
-    writer["temperature"] = -1 if rule.temperature is None else rule.temperature
-    writer["top_k"] = 0 if rule.top_k is None else rule.top_k
+    record = np.zeros(1, SAMPLER_RECORD)
+    record["temperature"] = -1 if rule.temperature is None else rule.temperature
+    record["top_k"] = 0 if rule.top_k is None else rule.top_k
     # As `_fixed_point`, without JAX: what is written natively needs none.
-    writer["top_p"] = 0 if rule.top_p is None else max(1, int(rule.top_p * np.float32(2**24)) << 8)
-    writer["steps_a_nat"] = _STEPS_A_NAT
-    writer["coarse"], writer["fine"] = _COARSE.ctypes.data, _FINE.ctypes.data
-    return writer
+    record["top_p"] = 0 if rule.top_p is None else max(1, int(rule.top_p * np.float32(2**24)) << 8)
+    record["steps_a_nat"] = _STEPS_A_NAT
+    record["coarse"], record["fine"] = _COARSE.ctypes.data, _FINE.ctypes.data
+    return record
 
 
 def choose(logits: Float[Array, " vocab"], uniform: Float[Array, ""], rule: SamplingRule) -> Int32[Array, ""]:

@@ -86,23 +86,23 @@ class TextStream:
         stop: str | None = None,
         end_id: int | None = None,
     ):
-        self._unfolding = StopDetector(decode, () if stop is None else (stop,), end_id)
+        self._stop_detector = StopDetector(decode, () if stop is None else (stop,), end_id)
         self._pieces = self._written(blocks)
 
     @property
     def stopped(self) -> FinishReason | None:
-        return self._unfolding.stopped
+        return self._stop_detector.stopped
 
     def __iter__(self) -> Iterator[str]:
         return self._pieces
 
     def _written(self, blocks: Iterator[np.ndarray]) -> Iterator[str]:
         for token_ids in blocks:
-            if piece := self._unfolding.add(token_ids):
+            if piece := self._stop_detector.add(token_ids):
                 yield piece
             if self.stopped:
                 return
-        if piece := self._unfolding.finish():
+        if piece := self._stop_detector.finish():
             yield piece
 
 

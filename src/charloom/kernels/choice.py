@@ -104,7 +104,7 @@ def reference_reason(units: int, cell_activation: CellActivation, time_steps: in
     Args:
         units: of the layer.
         cell_activation: of the layer.
-        steps: of a sequence; None where text is written, with weights that stay as they are, and always on the CPU.
+        time_steps: of a sequence; None for generation, whose weights stay as they are, and which runs on the CPU.
     """
     choice = _choice()
     if choice == "reference":

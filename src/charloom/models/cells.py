@@ -85,7 +85,7 @@ class Cell(eqx.Module):
         return self.recurrent_kernel.shape[0]
 
     def zero_carry(self, batch_size: int) -> Any:
-        """Returns the state before a text begins, a row of zeros for each row."""
+        """Returns the state before a text begins, zeros for each row of the batch."""
         return jnp.zeros((batch_size, self.hidden), self.bias.dtype)
 
     def project(self, inputs: Float[Array, "*batch input"]) -> Float[Array, "*batch gates"]:

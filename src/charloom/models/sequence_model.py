@@ -8,7 +8,7 @@ import jax
 from jaxtyping import Array, Bool, Float, Int32, Key
 
 Carry = tuple[Any, ...]
-"""The state of a model: each layer's carry, with a row for each row; empty for a model without state."""
+"""The state of a model: each layer's carry, one row per row of the batch; empty for a model without state."""
 
 DropoutMasks = tuple[Float[Array, "batch hidden"], ...] | None
 
@@ -55,7 +55,7 @@ class SequenceModel(eqx.Module):
 def draw_dropout_masks(model: SequenceModel, rate: float, batch_size: int, key: Key[Array, ""]) -> DropoutMasks:
     """Returns a mask for each layer's outputs, 0 with probability `rate` and else 1 / (1 - rate).
 
-    A mask holds for a whole sequence: drawn a step, it would cost a small network as much as its arithmetic.
+    A mask holds for a whole sequence: drawn per step, it would cost a small network as much as its arithmetic.
     Source: Gal and Ghahramani, 2016. None where the rate is 0.
     """
     if rate == 0:

@@ -4,12 +4,12 @@ from charloom.reports.model_report import model_report
 from charloom.reports.pages import PAGE
 from charloom.reports.study_report import study_report
 from charloom.reports.surprise import MOST_CHARACTERS, surprise_page, too_long
-from charloom.reports.unit_probes import TellingUnit, features_of, unit_probes
+from charloom.reports.unit_probes import UnitProbe, features_of, unit_probes
 
 __all__ = [
     "MOST_CHARACTERS",
     "PAGE",
-    "TellingUnit",
+    "UnitProbe",
     "features_of",
     "model_report",
     "study_report",

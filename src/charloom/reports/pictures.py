@@ -126,7 +126,7 @@ def probability_bars(title: str, letters: str, chances: Sequence[float]) -> Pict
     return Picture(_data_uri(svg), words)
 
 
-def framing_diagram(batching: Mapping[str, Any], rows: Sequence[str], targets: Sequence[str]) -> Picture:
+def batching_diagram(batching: Mapping[str, Any], rows: Sequence[str], targets: Sequence[str]) -> Picture:
     """Returns how the first steps cut the text: boxes that are read, and in color what is to be predicted."""
     every = batching["targets"] == "every"
     shown = min(batching["length"], 12)

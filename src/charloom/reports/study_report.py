@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from charloom.reports.pages import rendered
-from charloom.reports.pictures import Picture, framing_diagram, loss_curves, probability_bars
+from charloom.reports.pictures import Picture, batching_diagram, loss_curves, probability_bars
 from charloom.reports.study_figures import accuracy_text, bits_table, loss_text, sentences
 from charloom.units import format_seconds
 
@@ -56,7 +56,7 @@ def _experiment(study: str, name: str, experiments: Mapping[str, Any]) -> dict[s
         "published_loss": _published_loss(figures),
         "sentences": sentences(name, experiments),
         "facts": list(_facts(figures)),
-        "diagram": framing_diagram(figures["batching"], preview["texts"], preview["target_texts"]),
+        "diagram": batching_diagram(figures["batching"], preview["texts"], preview["target_texts"]),
         "curves": _curves(f"{study}/{name}", figures),
         "rows": list(zip(*(preview[part] for part in _PREVIEW_COLUMNS), strict=True)),
         "predictions": [sample for sample in samples if sample["kind"] == "prediction"],
@@ -101,8 +101,8 @@ def _facts(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         parameters = f"about {published['parameters_about']:,}"
     yield "parameters", f"{figures['parameters']:,}", parameters
     if "rows" in batching:
-        yield "rows an epoch", f"{batching['rows']:,}", beside(published.get("rows"))
-    yield "steps an epoch", f"{batching['steps_per_epoch']:,}", ""
+        yield "rows per epoch", f"{batching['rows']:,}", beside(published.get("rows"))
+    yield "steps per epoch", f"{batching['steps_per_epoch']:,}", ""
     losses = figures["losses"]
     yield f"training loss, epoch {len(losses)}", loss_text(losses[-1]), _published_loss(figures)
     if figures["held_out_characters"]:
@@ -118,7 +118,7 @@ def _facts(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield "training accuracy by epoch", " ".join(f"{one:.2f}" for one in figures["accuracies"]), ""
     seconds = published.get("seconds_per_epoch")
     yield (
-        "seconds an epoch",
+        "seconds per epoch",
         f"{figures['seconds_per_epoch']:.3g}",
         f"{statistics.median(seconds):g}" if seconds else "",
     )

@@ -39,7 +39,7 @@ def surprise_page(
         model: what the model is called.
         characters: the text.
         bits: what each cost.
-        top_predictions: the model's best top_predictions in each place, as places in `alphabet`.
+        top_predictions: the most likely tokens in each place, as positions in `alphabet`.
         log_probs: natural logarithms of their probabilities.
         alphabet: what the model can guess.
 

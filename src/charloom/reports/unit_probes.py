@@ -15,7 +15,7 @@ _PAIRS = {"(": ")", "[": "]", "{": "}"}
 
 
 @dataclass(frozen=True)
-class TellingUnit:
+class UnitProbe:
     """A unit and what it follows.
 
     Attributes:
@@ -33,7 +33,7 @@ class TellingUnit:
     last: int
 
 
-def unit_probes(text: str, outputs: Float32[np.ndarray, "time units"]) -> list[TellingUnit]:
+def unit_probes(text: str, outputs: Float32[np.ndarray, "time units"]) -> list[UnitProbe]:
     """Returns for each feature that comes and goes in `text` the unit that follows it best, the best first.
 
     Args:
@@ -53,7 +53,7 @@ def unit_probes(text: str, outputs: Float32[np.ndarray, "time units"]) -> list[T
         if abs(correlations[unit]) >= _LEAST_CORRELATION:
             first = _liveliest(deviation)
             last = min(first + _EXCERPT, len(text))
-            found.append(TellingUnit(feature, unit, float(correlations[unit]), first, last))
+            found.append(UnitProbe(feature, unit, float(correlations[unit]), first, last))
     return sorted(found, key=lambda one: -abs(one.correlation))
 
 

@@ -85,7 +85,7 @@ def pick(
         characters: of the training part.
         vocab_size: how many different ones there are.
         seconds: of training, and of what comes after it.
-        reference_speed: characters a second that training `reference` would read here.
+        reference_speed: characters per second that training `reference` would read here.
         closing_characters: how many are scored after training.
     """
     rate = reference_speed * _weights(reference(network), REFERENCE_VOCABULARY)  # weights times characters, a second
@@ -117,7 +117,7 @@ def pick(
         f"weight drop {training.weight_dropout:g}, rate {training.learning_rate:g}, decay {training.weight_decay:g}"
     )
     why = (
-        f"about {_rounded(speed):,} characters a second here, {_rounded(seconds * speed):,} in {seconds:.0f} s: "
+        f"about {_rounded(speed):,} characters per second here, {_rounded(seconds * speed):,} in {seconds:.0f} s: "
         f"{significant(passes, 3)} times the {characters:,} there are"
     )
     return Choice(network, training, speed, what, why)

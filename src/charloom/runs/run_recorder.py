@@ -89,6 +89,7 @@ class RunRecorder:
         self._trained_on = dict(trained_on)
         self._training = fitted
         self._step_plan: StepPlan | None = None  # before training
+        self._machine = machine_facts()
         self._clock = clock
         self._history: list[Evaluated] = []
         self._samples: list[Sampled] = []
@@ -107,7 +108,7 @@ class RunRecorder:
             trained_on=self._trained_on,
             training=asdict(self.repeating)
             | {
-                "machine": machine_facts(),
+                "machine": self._machine,
                 "kept_step": self.best.step,
                 "history": msgspec.to_builtins(self._history),
                 "samples": msgspec.to_builtins(self._samples),

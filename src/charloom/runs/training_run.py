@@ -64,8 +64,6 @@ class TrainingResult:
         stopped: how the run ended.
         out: where the model was written; None where it was not.
         page: for a report beside the model, where the settings ask for one.
-        is_repeatable: whether the model file can make the same run again: not if a user stopped it, or if its loss
-            diverged in a run by the clock.
     """
 
     model: TextModel = field(repr=False)
@@ -76,7 +74,6 @@ class TrainingResult:
     stopped: Stopped
     out: Path | None
     page: Output | None = field(repr=False)
-    is_repeatable: bool
 
 
 def run_training(
@@ -232,7 +229,6 @@ def _finished(
         stopped=stopped,
         out=None if output is None else output.path,
         page=page,
-        is_repeatable=is_repeatable,
     )
 
 

@@ -37,7 +37,7 @@ def application(
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         service.engine.start(asyncio.get_running_loop())
-        watch = asyncio.create_task(service.catalog.watch()) if reloads else None
+        watch = asyncio.create_task(service.registry.watch()) if reloads else None
         yield
         if watch is not None:
             watch.cancel()

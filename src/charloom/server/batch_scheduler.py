@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Int32, Integer
 
 from charloom.inference import DecoderState, NativeDecoderState, TopPredictions, logits_of
-from charloom.server.model_session import ServedModel
+from charloom.server.model_session import ModelSession
 from charloom.settings import SamplingSettings
 
 ROUND_SECONDS = 0.010
@@ -74,7 +74,7 @@ class GenerationRequest:
         is_paused: whether who reads is so far behind that the text need not go on; set from any thread.
     """
 
-    model: ServedModel
+    model: ModelSession
     prompt: Integer[np.ndarray, " time"]
     length: int
     settings: SamplingSettings
@@ -89,7 +89,7 @@ class GenerationRequest:
 
 @dataclass(eq=False)
 class _Reading:
-    """A prompt on its way, and the requests of texts that go on from it."""
+    """A prompt being read, and the requests that continue it."""
 
     requests: list[GenerationRequest]
     read: int = 0
@@ -116,7 +116,7 @@ class _Writing:
 class BatchScheduler:
     """What there is to do for one model."""
 
-    def __init__(self, model: ServedModel) -> None:
+    def __init__(self, model: ModelSession) -> None:
         self.model = model
         self.reading: deque[_Reading] = deque()
         self.writing: list[_Writing] = []  # by their places among the model's texts
@@ -127,7 +127,7 @@ class BatchScheduler:
         self._cursor = 0  # the place that is next
 
     def begin(self, request: GenerationRequest) -> None:
-        """Takes an request up."""
+        """Takes a request."""
         if self.reading and self.reading[-1].takes(request):
             self.reading[-1].requests.append(request)
         else:

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from charloom.inference import StopDetector, TopPredictions
 from charloom.server.batch_scheduler import GenerationRequest, TokenChunk
 from charloom.server.likelihoods import BYTES_A_NUMBER, Likelihoods
-from charloom.server.model_session import ServedModel
+from charloom.server.model_session import ModelSession
 from charloom.server.problems import PROBLEM, ApiError
 from charloom.server.requests import body_of
 from charloom.server.response_queue import ResponseQueue
@@ -162,7 +162,7 @@ class _Job:
 
     asked: CompletionRequest
     service: Service
-    model: ServedModel
+    model: ModelSession
     arrived: float
     seed: int
     responses: ResponseQueue
@@ -179,7 +179,7 @@ class _Job:
         Raises:
             ApiError: it asks for what cannot be done.
         """
-        limits, model, turn = service.limits, service.catalog.named(asked.model), Turn()
+        limits, model, turn = service.limits, service.registry.named(asked.model), Turn()
         prompts = _prompts(asked.prompt)
         count, length = asked.n or 1, _DEFAULT_TOKENS if asked.max_tokens is None else asked.max_tokens
         most_choices = min(limits.max_choices, limits.max_streams + limits.max_queue)

@@ -14,7 +14,7 @@ from typing import Any
 
 from charloom.server.batch_scheduler import ROUND_SECONDS, BatchScheduler, GenerationRequest, TokenChunk
 from charloom.server.limits import Limits
-from charloom.server.model_session import ServedModel
+from charloom.server.model_session import ModelSession
 
 logger = logging.getLogger("charloom.server")
 
@@ -60,7 +60,7 @@ class Engine:
         self.died = died
         self._limits = limits
         self._observe = observe
-        self._desks: dict[ServedModel, BatchScheduler] = {}
+        self._desks: dict[ModelSession, BatchScheduler] = {}
         self._waiting: deque[GenerationRequest] = deque()
         self._active = 0
         self._changed = threading.Condition()

@@ -33,7 +33,7 @@ class Likelihoods:
         self, names: list[str], top_predictions: int, decoder: PlacedDecoder, prompt: PlacedDecoder, prompt_length: int
     ) -> None:
         self._names = names
-        self._guesses = top_predictions
+        self._top_predictions = top_predictions
         self._decoder = decoder
         self._prompt = prompt
         self._prompt_length = prompt_length
@@ -60,7 +60,7 @@ class Likelihoods:
         return Logprobs(
             tokens=self._tokens(taken, first),
             token_logprobs=self._token_logprobs(taken, first),
-            top_logprobs=self._top_logprobs(taken, first) if self._guesses else None,
+            top_logprobs=self._top_logprobs(taken, first) if self._top_predictions else None,
             text_offset=self._text_offset(taken, first),
         )
 
@@ -75,17 +75,17 @@ class Likelihoods:
         return {
             "tokens": column(self._tokens),
             "token_logprobs": column(self._token_logprobs),
-            "top_logprobs": column(self._top_logprobs) if self._guesses else None,
+            "top_logprobs": column(self._top_logprobs) if self._top_predictions else None,
             "text_offset": column(self._text_offset),
         }
 
     def _made(self, make: Callable[[_Rows, int], list[Any]], rows: _Rows, count: int) -> Iterator[list[Any]]:
-        size = max(1, SLICE // (1 + self._guesses))
+        size = max(1, SLICE // (1 + self._top_predictions))
         for first in range(0, count, size):
             yield make(_cut(rows, first, min(count, first + size)), first)
 
     def _all(self) -> _Rows:
-        return _joined(_no_rows(self._guesses), *self._pieces)
+        return _joined(_no_rows(self._top_predictions), *self._pieces)
 
     def _tokens(self, rows: _Rows, first: int) -> list[str]:
         return [self._names[one] for one in rows[0].tolist()]

@@ -86,8 +86,8 @@ class _Observed(Collector):
             "charloom_answer_bytes", "That answers may take until they are sent.", service.room.used
         )
         yield CounterMetricFamily("charloom_characters", "Characters written.", engine.characters_written)
-        yield CounterMetricFamily("charloom_reloads", "Models that were reloaded.", service.catalog.reloads)
-        prefixes = [model.prefixes for model in service.catalog.models]
+        yield CounterMetricFamily("charloom_reloads", "Models that were reloaded.", service.registry.reloads)
+        prefixes = [model.prefixes for model in service.registry.models]
         yield CounterMetricFamily(
             "charloom_prefix_hits", "Prompts with a known beginning.", sum(p.hits for p in prefixes)
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from charloom.errors import CharloomError
 from charloom.printable import one_line, quoted
-from charloom.server.model_session import ServedModel
+from charloom.server.model_session import ModelSession
 from charloom.server.problems import ApiError
 from charloom.server.threads import in_thread
 
@@ -18,7 +18,7 @@ _LOOK_SECONDS = 1.0
 _MOST_SHOWN = 600
 
 
-class Catalog:
+class ModelRegistry:
     """Models by name; the first is asked where no name is given.
 
     Attributes:
@@ -33,7 +33,7 @@ class Catalog:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.reloads = 0
-        self._models: dict[str, ServedModel] = {}
+        self._models: dict[str, ModelSession] = {}
         self._seen: dict[str, tuple[int, ...]] = {}
         for path in paths:
             name = path.name.removesuffix(".safetensors")
@@ -43,14 +43,14 @@ class Catalog:
                 raise CharloomError(f"{path} and {self._models[name].path} are both named {name}. Rename one.")
             logger.info("loading %s", one_line(str(path)))
             self._seen[name] = _state_of(path)
-            self._models[name] = ServedModel.of_file(name, path)
+            self._models[name] = ModelSession.of_file(name, path)
 
     @property
-    def models(self) -> list[ServedModel]:
+    def models(self) -> list[ModelSession]:
         """All of them, in the order in which they were given."""
         return list(self._models.values())
 
-    def named(self, name: str | None) -> ServedModel:
+    def named(self, name: str | None) -> ModelSession:
         """Returns a model.
 
         Raises:
@@ -77,7 +77,7 @@ class Catalog:
                     continue
                 tried[name] = state
                 try:
-                    new = await in_thread(ServedModel.of_file, name, model.path)
+                    new = await in_thread(ModelSession.of_file, name, model.path)
                 except Exception as error:  # whatever it is, the old one is there
                     reason = one_line(str(error) or type(error).__name__)[:_MOST_SHOWN]
                     logger.warning("%s stays what it was: %s", one_line(name), reason)

@@ -16,7 +16,7 @@ from charloom.server.prefixes import PrefixStates
 from charloom.settings import SamplingSettings
 
 PREFIX_BYTES = 64 << 20
-MOST_GUESSES = 20
+MOST_TOP_PREDICTIONS = 20
 """For each character that is scored."""
 _BYTES_PER_BYTE = 4
 """Memory that a byte of a model file takes when it is served: as read, for JAX, and packed for writing and scoring."""
@@ -29,7 +29,7 @@ _READING_SECONDS = 0.010
 
 
 @dataclass(eq=False)
-class ServedModel:
+class ModelSession:
     """A model that texts are asked of.
 
     Attributes:
@@ -57,7 +57,7 @@ class ServedModel:
     token_seconds: float = field(default=_READING_SECONDS / _READ_AT_ONCE, repr=False)
 
     @classmethod
-    def of_file(cls, name: str, path: Path) -> "ServedModel":
+    def of_file(cls, name: str, path: Path) -> "ModelSession":
         """Returns the model in the file `path`, with its programs compiled, so that no request waits for that.
 
         Raises:
@@ -73,7 +73,7 @@ class ServedModel:
         texts = DecodingBatch.after(network, stream)
         served = cls(name, path, created, model, network, None if window else stream, PrefixStates(PREFIX_BYTES), texts)
         served._warm_up(stream)
-        model.scorer(check=lambda: None).warm_up(MOST_GUESSES)  # as requests are scored
+        model.scorer(check=lambda: None).warm_up(MOST_TOP_PREDICTIONS)  # as requests are scored
         return served
 
     def _warm_up(self, stream: DecoderState | NativeDecoderState) -> None:

@@ -149,7 +149,7 @@ class ResponseQueue(Waiting):
     async def serving(
         self, requests: Sequence[GenerationRequest], receive: Receive, service: "Service"
     ) -> AsyncIterator[None]:
-        """Looks after the request while its requests are worked on, and gives them up at the end, whatever that was."""
+        """Looks after the HTTP request while its texts are generated, and gives them up at the end."""
         async with self.served(receive, service, lambda: self._engine.cancel(requests)):
             try:
                 yield

@@ -13,7 +13,7 @@ from starlette.types import Scope
 from charloom.server.completions import completions
 from charloom.server.limits import Limits
 from charloom.server.metrics import CONTENT_TYPE
-from charloom.server.model_session import ServedModel
+from charloom.server.model_session import ModelSession
 from charloom.server.openapi import Described, openapi
 from charloom.server.schema import (
     Completion,
@@ -86,15 +86,15 @@ def _page(name: str, kind: str) -> Endpoint:
 
 async def _models(request: Request) -> Response:
     service = service_of(request)
-    return json_answer(ModelList(data=[_facts(model, service.limits) for model in service.catalog.models]))
+    return json_answer(ModelList(data=[_facts(model, service.limits) for model in service.registry.models]))
 
 
 async def _model(request: Request) -> Response:
     service = service_of(request)
-    return json_answer(_facts(service.catalog.named(request.path_params["name"]), service.limits))
+    return json_answer(_facts(service.registry.named(request.path_params["name"]), service.limits))
 
 
-def _facts(served: ServedModel, limits: Limits) -> ModelFacts:
+def _facts(served: ModelSession, limits: Limits) -> ModelFacts:
     model = served.model
     return ModelFacts(
         id=served.name,

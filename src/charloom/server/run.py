@@ -24,7 +24,7 @@ from charloom.server.engine import Engine
 from charloom.server.guard import require_token
 from charloom.server.limits import Limits
 from charloom.server.metrics import Metrics
-from charloom.server.model_registry import Catalog
+from charloom.server.model_registry import ModelRegistry
 from charloom.server.service import Service
 from charloom.server.threads import interruptibly
 from charloom.settings import require_path
@@ -86,7 +86,7 @@ def serve(
     with _listening(host, port) as listener:
         _raise_open_files(limits)
         with while_loading():
-            catalog = interruptibly(Catalog, files)
+            registry = interruptibly(ModelRegistry, files)
         if token is None and host not in _OF_THIS_MACHINE:
             logger.warning(
                 "whoever reaches %s can use this server: set CHARLOOM_TOKEN to have them carry a token",
@@ -94,7 +94,7 @@ def serve(
             )
         metrics = Metrics()
         engine = Engine(limits, metrics.sending_seconds.observe)
-        service = Service(catalog, engine, limits, metrics, token, logs_prompts)
+        service = Service(registry, engine, limits, metrics, token, logs_prompts)
         names = [*hosts, host, socket.gethostname()]
         config = uvicorn.Config(
             application(service, hosts=names, origins=origins, reloads=reloads),

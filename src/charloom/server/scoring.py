@@ -14,7 +14,7 @@ from charloom.errors import CharloomError
 from charloom.inference import Cost, LineScore, Score, Scorer, score_lines
 from charloom.server.batch_scheduler import GenerationRequest
 from charloom.server.likelihoods import BYTES_A_NUMBER
-from charloom.server.model_session import MOST_GUESSES, ServedModel
+from charloom.server.model_session import MOST_TOP_PREDICTIONS, ModelSession
 from charloom.server.problems import ApiError, too_busy
 from charloom.server.requests import body_of
 from charloom.server.response_queue import ResponseQueue, Waiting
@@ -36,7 +36,7 @@ async def score(request: Request) -> Response:
     """Answers what texts cost."""
     service = service_of(request)
     asked = await body_of(request, ScoreRequest, service.limits)
-    model = service.catalog.named(asked.model)
+    model = service.registry.named(asked.model)
     require_fit(service, asked.prompt, "prompt")
     texts = [asked.input] if isinstance(asked.input, str) else asked.input
     require_fit(service, "".join(texts), "input")
@@ -52,7 +52,7 @@ async def score(request: Request) -> Response:
     return _Scored(service, model, asked, texts, kept_bytes)
 
 
-def _require_few_read(model: ServedModel, texts: list[str], prompt: str, pieces: int) -> None:
+def _require_few_read(model: ModelSession, texts: list[str], prompt: str, pieces: int) -> None:
     """Makes sure that what is read, the prompt again before each piece, does not take for ever.
 
     Raises:
@@ -70,14 +70,14 @@ def _require_few_read(model: ServedModel, texts: list[str], prompt: str, pieces:
         raise ApiError(400, message, param=param, code="too_much")
 
 
-def _tokens_of(model: ServedModel, texts: list[str]) -> int:
+def _tokens_of(model: ModelSession, texts: list[str]) -> int:
     """Returns how many tokens texts are, at most."""
     if model.model.vocabulary.units == "bytes":
         return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
     return sum(map(len, texts))
 
 
-def _as_sent(model: ServedModel) -> TextSettings:
+def _as_sent(model: ModelSession) -> TextSettings:
     """Returns how the lines of a request are read: in UTF-8, whatever the model was trained on."""
     return replace(model.model.text, encoding="utf-8")
 
@@ -86,7 +86,7 @@ class _Scored(Response):
     """An answer of what texts cost, which are scored when it is their turn."""
 
     def __init__(
-        self, service: Service, model: ServedModel, asked: ScoreRequest, texts: list[str], kept_bytes: int
+        self, service: Service, model: ModelSession, asked: ScoreRequest, texts: list[str], kept_bytes: int
     ) -> None:
         super().__init__()
         self._service = service
@@ -133,8 +133,10 @@ class _Scored(Response):
     def _characters(self, scorer: Scorer, text: str) -> tuple[Cost, Score | None]:
         asked = self._asked
         record = scorer.record(self._model.model.normalize(text))
-        # One number of top_predictions has been compiled, which is as many as are ever wanted.
-        found = scorer.begin(MOST_GUESSES if asked.top_predictions and asked.per == "char" else 0).read(record)[0]
+        # One count of top predictions has been compiled: the most that can be asked for.
+        found = scorer.begin(MOST_TOP_PREDICTIONS if asked.top_predictions and asked.per == "char" else 0).read(record)[
+            0
+        ]
         return Cost.of(found, record), found if asked.per == "char" else None
 
     def _answer(self, index: int, cost: Cost, parts: Score | list[LineCost] | None) -> dict[str, Any]:
@@ -189,7 +191,7 @@ async def next_characters(request: Request) -> Response:
     """Answers what comes next."""
     service = service_of(request)
     asked = await body_of(request, NextRequest, service.limits)
-    model = service.catalog.named(asked.model)
+    model = service.registry.named(asked.model)
     return _Expected(service, model, asked, prompt_ids(service, model, asked.prompt, asked.unknown))
 
 
@@ -197,7 +199,7 @@ class _Expected(Response):
     """An answer of what comes next."""
 
     def __init__(
-        self, service: Service, model: ServedModel, asked: NextRequest, prompt: Integer[np.ndarray, " time"]
+        self, service: Service, model: ModelSession, asked: NextRequest, prompt: Integer[np.ndarray, " time"]
     ) -> None:
         super().__init__()
         self._service = service

@@ -14,8 +14,8 @@ from charloom.errors import CharloomError
 from charloom.server.engine import Engine
 from charloom.server.limits import Limits
 from charloom.server.metrics import Metrics
-from charloom.server.model_registry import Catalog
-from charloom.server.model_session import ServedModel
+from charloom.server.model_registry import ModelRegistry
+from charloom.server.model_session import ModelSession
 from charloom.server.problems import ApiError, stopping
 from charloom.server.response_queue import Waiting
 from charloom.server.room import Room
@@ -36,7 +36,7 @@ class Service:
     """A server's parts.
 
     Attributes:
-        catalog: the models.
+        registry: the models.
         engine: what reads and writes.
         limits: what is taken on.
         metrics: what is counted.
@@ -50,7 +50,7 @@ class Service:
         has_failed: whether it ends because the engine has died.
     """
 
-    catalog: Catalog
+    registry: ModelRegistry
     engine: Engine
     limits: Limits
     metrics: Metrics
@@ -131,7 +131,7 @@ def refused(error: CharloomError, param: str) -> ApiError:
 
 
 def prompt_ids(
-    service: Service, model: ServedModel, prompt: str, unknown: UnknownPolicy
+    service: Service, model: ModelSession, prompt: str, unknown: UnknownPolicy
 ) -> Integer[np.ndarray, " time"]:
     """Returns the tokens of a prompt.
 

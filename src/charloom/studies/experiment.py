@@ -19,7 +19,7 @@ from charloom.text import Vocabulary, read_catalog_corpus
 from charloom.training import Phase
 
 if TYPE_CHECKING:
-    from charloom.studies.showcases import Demonstration
+    from charloom.studies.showcases import Showcase
 
 Mode = Literal["quick", "default", "full"]
 
@@ -102,7 +102,7 @@ class Experiment:
     epsilon: float = 1e-7
     seeds: int = 1
     checkpoints: tuple[CheckpointRule, ...] = ()
-    showcases: tuple["Demonstration", ...] = ()
+    showcases: tuple["Showcase", ...] = ()
     notes: tuple[str, ...] = ()
     accuracy_at_least: float | None = None
     keras: str | None = None

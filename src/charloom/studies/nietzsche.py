@@ -73,7 +73,7 @@ NIETZSCHE = Study(
             quick={"text": _QUICK_TEXT, "phases": (Phase(0.001, 2), Phase(0.0001, 1))},
         ),
         "char_stateful_rnn": Experiment(
-            summary="the same with a prediction at every step, and its state carried from row to row in 64 rows",
+            summary="the same with a prediction at every step, and its state carried from window to window in 64 rows",
             lesson="Carried state lets a short sequence see far back; greedy text still runs in circles.",
             text=_TEXT,
             batching=_STATEFUL,

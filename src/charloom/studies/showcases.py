@@ -35,7 +35,7 @@ class Trained:
         published: what was published of it.
         trained_on: the text's name, SHA-256 and length.
         seed: of the run.
-        carry: the state that training left, a row for each row; None where each window is a separate text.
+        carry: the state that training left, one per row of the batch; None if each window is a separate text.
         kept: the checkpoints that are the best of something, by name.
     """
 
@@ -73,7 +73,7 @@ class Trained:
         )
 
 
-class Demonstration(Protocol):
+class Showcase(Protocol):
     """Something to show of a trained model."""
 
     def __call__(self, trained: Trained) -> list[Sample]:

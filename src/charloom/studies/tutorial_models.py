@@ -20,7 +20,7 @@ _HIDDEN = 256
 
 
 class SharedLayers(SequenceModel):
-    """What the first two steps of them share: they carry nothing, and only the last character predicts.
+    """What the first two of them share: they carry nothing, and only the last character predicts.
 
     Attributes:
         embedding: a row for each character.

@@ -18,7 +18,7 @@ from charloom.settings import TrainingSettings
 from charloom.training.budget import Deadline
 from charloom.training.events import Evaluating, Evaluation, Event, Notice, Progress, Stopped, TrainingEnd
 from charloom.training.phases import has_diverged
-from charloom.training.schedule import StepPlan, evaluations, learning_rates
+from charloom.training.schedule import TRAINING_COST, StepPlan, evaluations, learning_rates
 from charloom.training.step import StepRule, TrainingState, initial_state
 from charloom.training.trainer import Dispatch, Trainer
 
@@ -250,10 +250,10 @@ class TrainingLoop:
 
     @property
     def _expected_scoring_seconds(self) -> float | None:
-        """What the last evaluation took, or at first a third of what it takes to train on as many characters."""
+        """What the last evaluation took. Before there was one, a share of what training on as many characters takes."""
         speed = self._trainer.chars_per_second
         if self._scoring_seconds is None and speed:
-            return len(self._validation) / (3 * speed)
+            return len(self._validation) / TRAINING_COST / speed
         return self._scoring_seconds
 
     def _evaluation(self, nats_per_char: float) -> Evaluation:

@@ -12,7 +12,7 @@ from charloom.settings import TrainingSettings
 # Up to so many evaluations, where they take no more than this share of the training's time.
 _AFFORDABLE = ((5, 0.1), (20, 0.03))
 # A gradient costs about twice the forward pass that an evaluation needs.
-_TRAINING_COST = 3
+TRAINING_COST = 3
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def evaluations(steps: int, characters_per_step: int, validation_characters: int
     At most 20 times, in about a thirtieth of the training's time; 5 times also in a tenth of it. By counts and
     not by the clock, so that the same run keeps the same model.
     """
-    cost_in_steps = validation_characters / _TRAINING_COST / characters_per_step
+    cost_in_steps = validation_characters / TRAINING_COST / characters_per_step
     return max(1, *(min(most, steps, int(share * steps / cost_in_steps)) for most, share in _AFFORDABLE))
 
 

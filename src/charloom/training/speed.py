@@ -17,7 +17,7 @@ _STEP_COST = 2.9
 
 
 def training_speed(settings: NetworkSettings, batch_size: int, sequence_length: int) -> float:
-    """Returns the characters a second that training such a network on such rows would read; about, and soon.
+    """Returns the characters per second that training such a network on such rows would read; about, and soon.
 
     A network that has learnt nothing reads a little; it takes a tenth of a second and a small program's compilation.
     """

@@ -1,0 +1,30 @@
+"""Benchmarks are run by hand. That they can be imported is checked here, so that a renamed thing is noticed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+# In a process of its own: what benchmarks import, such as Keras, sets itself up for the whole process.
+_IMPORT_ALL = """
+import importlib, pkgutil
+import benchmarks
+
+imported = 0
+for module in pkgutil.walk_packages(benchmarks.__path__, "benchmarks."):
+    if module.name.endswith("__main__"):
+        continue
+    try:
+        importlib.import_module(module.name)
+        imported += 1
+    except ModuleNotFoundError as missing:
+        if missing.name not in ("torch", "tensorflow"):  # which only `make bench` installs
+            raise
+print(imported)
+"""
+
+
+def test_they_can_be_imported():
+    root = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", _IMPORT_ALL], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 25
