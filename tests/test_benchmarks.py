@@ -6,16 +6,19 @@ from pathlib import Path
 
 # In a process of its own: what benchmarks import, such as Keras, sets itself up for the whole process.
 _IMPORT_ALL = """
-import importlib, pkgutil
+import importlib, inspect, pkgutil
 import benchmarks
+from benchmarks.workloads import TRAINING
 
 imported = 0
 for module in pkgutil.walk_packages(benchmarks.__path__, "benchmarks."):
     if module.name.endswith("__main__"):
         continue
     try:
-        importlib.import_module(module.name)
+        imported_module = importlib.import_module(module.name)
         imported += 1
+        if module.name.startswith("benchmarks.peers."):  # which get a workload as JSON
+            assert set(inspect.signature(imported_module.train).parameters) == {"seconds", *TRAINING[0].as_json()}
     except ModuleNotFoundError as missing:
         if missing.name not in ("torch", "tensorflow"):  # which only `make bench` installs
             raise

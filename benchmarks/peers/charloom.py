@@ -25,7 +25,9 @@ from charloom.training import StepRule, Trainer, initial_state
 IMPORTED = memory_bytes()
 
 
-def train(seconds: float, cell: Any, layers: int, hidden: int, batch_size: int, sequence: int) -> dict[str, float]:
+def train(
+    seconds: float, cell: Any, layers: int, hidden: int, batch_size: int, sequence_length: int
+) -> dict[str, float]:
     """Trains as every command does, and reads the clock between dispatches, host work and all."""
     kernels_in_use()  # compiled once for a machine, and not for each network
     begin = time.perf_counter()
@@ -35,7 +37,7 @@ def train(seconds: float, cell: Any, layers: int, hidden: int, batch_size: int, 
     rule = StepRule(nesterov=True)
     trainer = Trainer(
         initial_state(network, batch_size, rule),
-        ContiguousBatches(stream, batch_size, sequence),
+        ContiguousBatches(stream, batch_size, sequence_length),
         rule,
         jax.random.key(1),
     )
@@ -50,7 +52,7 @@ def train(seconds: float, cell: Any, layers: int, hidden: int, batch_size: int, 
     while (elapsed := time.perf_counter() - timed) < seconds:
         dispatch()
     return {
-        "chars_per_second": (trainer.step - first) * batch_size * sequence / elapsed,
+        "chars_per_second": (trainer.step - first) * batch_size * sequence_length / elapsed,
         "compile_seconds": warm - begin,
         "memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - IMPORTED,
     }

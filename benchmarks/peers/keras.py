@@ -21,20 +21,22 @@ LAYERS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "elman": keras.lay
 WINDOW = 8
 
 
-def train(seconds: float, cell: str, layers: int, hidden: int, batch_size: int, sequence: int) -> dict[str, float]:
+def train(
+    seconds: float, cell: str, layers: int, hidden: int, batch_size: int, sequence_length: int
+) -> dict[str, float]:
     """Fits the tutorial's stateful network, fed with arrays as the tutorial feeds it: one-hot targets among them."""
     begin = time.perf_counter()
     model = keras.Sequential(
         [
-            keras.Input(batch_shape=(batch_size, sequence)),
+            keras.Input(batch_shape=(batch_size, sequence_length)),
             keras.layers.Embedding(VOCABULARY, EMBEDDING),
             *(LAYERS[cell](hidden, return_sequences=True, stateful=True) for _ in range(layers)),
             keras.layers.Dense(VOCABULARY, activation="softmax"),
         ]
     )
     model.compile(loss="categorical_crossentropy", optimizer=keras.optimizers.Adam())
-    rows = CHARACTERS // (batch_size * sequence) * batch_size
-    inputs = random_ids(rows * sequence, VOCABULARY).reshape(rows, sequence)
+    rows = CHARACTERS // (batch_size * sequence_length) * batch_size
+    inputs = random_ids(rows * sequence_length, VOCABULARY).reshape(rows, sequence_length)
     targets = keras.utils.to_categorical(np.roll(inputs, -1), VOCABULARY)
 
     def fit(steps: int) -> float:
@@ -48,7 +50,7 @@ def train(seconds: float, cell: str, layers: int, hidden: int, batch_size: int, 
     few = min(10, rows // batch_size)
     steps = min(max(few, round(few * seconds / fit(few))), rows // batch_size)
     return {
-        "chars_per_second": steps * batch_size * sequence / fit(steps),
+        "chars_per_second": steps * batch_size * sequence_length / fit(steps),
         "compile_seconds": warm - begin,
         "memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - IMPORTED,
     }

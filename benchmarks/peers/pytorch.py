@@ -40,7 +40,9 @@ class Model(nn.Module):
         return self.head(outputs), state
 
 
-def train(seconds: float, cell: str, layers: int, hidden: int, batch_size: int, sequence: int) -> dict[str, float]:
+def train(
+    seconds: float, cell: str, layers: int, hidden: int, batch_size: int, sequence_length: int
+) -> dict[str, float]:
     """Trains on rows that follow the text, with their state carried."""
     begin = time.perf_counter()
     model = Model(cell, layers, hidden).to(DEVICE)
@@ -56,9 +58,11 @@ def train(seconds: float, cell: str, layers: int, hidden: int, batch_size: int, 
 
     def step() -> None:
         nonlocal state, steps
-        first = steps * sequence % (len(columns) - sequence - 1)
-        logits, state = model(columns[first : first + sequence], state)
-        loss = nn.functional.cross_entropy(logits.flatten(0, 1), columns[first + 1 : first + sequence + 1].flatten())
+        first = steps * sequence_length % (len(columns) - sequence_length - 1)
+        logits, state = model(columns[first : first + sequence_length], state)
+        loss = nn.functional.cross_entropy(
+            logits.flatten(0, 1), columns[first + 1 : first + sequence_length + 1].flatten()
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -77,7 +81,7 @@ def train(seconds: float, cell: str, layers: int, hidden: int, batch_size: int, 
     wait()
     elapsed = time.perf_counter() - timed
     return {
-        "chars_per_second": steps * batch_size * sequence / elapsed,
+        "chars_per_second": steps * batch_size * sequence_length / elapsed,
         "compile_seconds": warm - begin,
         "memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - IMPORTED,
     }
