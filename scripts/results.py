@@ -97,7 +97,7 @@ def page(results: Json) -> Iterator[str]:
             yield ""
         yield from machines(experiments)
         yield ""
-        yield "| experiment | parameters | epochs | loss | published | accuracy | s an epoch | published | kernels |"
+        yield "| experiment | parameters | epochs | loss | published | accuracy | s per epoch | published | kernels |"
         yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
         for experiment, figures in experiments.items():
             yield row(experiment, figures, figures)

@@ -112,7 +112,7 @@ def test_what_cannot_be_gone_on_with_is_refused_in_a_line(charloom, book, tmp_pa
     assert_refused(other, 1, *digests, "charloom train --resume run TEXT")
     assert charloom("train", book, "--resume", "run", "--hidden", 32, cwd=tmp_path).returncode == 0
     assert_refused(charloom("train", book, "--run", "run", cwd=tmp_path), 1, "run holds a run already")
-    assert_refused(charloom("train", "--resume", "none", cwd=tmp_path), 1, "none holds no run to go on with")
+    assert_refused(charloom("train", "--resume", "none", cwd=tmp_path), 1, "none holds no run to resume")
     assert_refused(charloom("train", "--resume", "run", "--run", "b", cwd=tmp_path), 2, "give only one of them")
     assert_refused(charloom("train", cwd=tmp_path), 2, "missing argument 'SOURCE...'")
     assert_refused(charloom("train", book, "--patience", 0), 2, "--patience must be a whole number from 1")

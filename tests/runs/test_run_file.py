@@ -113,7 +113,7 @@ def test_what_is_not_a_regular_file_is_refused_and_never_waited_for(folder):
 
 def test_checkpoints_without_their_run_are_not_called_no_run(folder):
     (folder / "run.json").unlink()
-    with pytest.raises(RunFolderError, match="holds no run to go on with"):
+    with pytest.raises(RunFolderError, match="holds no run to resume"):
         settings_of_run(folder)
     (folder / "checkpoint-000003.safetensors").touch()
     with pytest.raises(RunFolderError, match=r"has checkpoints, but no run\.json"):

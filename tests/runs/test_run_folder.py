@@ -179,7 +179,7 @@ def test_another_text_version_or_folder_is_refused(book, tmp_path):
     (folder / "run.json").write_text("{")
     with pytest.raises(RunFolderError, match="is damaged"):
         cl.resume(folder)
-    with pytest.raises(RunFolderError, match="holds no run to go on with"):
+    with pytest.raises(RunFolderError, match="holds no run to resume"):
         cl.resume(tmp_path)
 
 

@@ -19,7 +19,7 @@ def test_what_was_published_holds():
     assert len(checks_of(EXPERIMENT, FIGURES, PUBLISHED)) == 3
     assert failing() == []
     assert failing(parameters=11) == ["10 parameters"]
-    assert failing(batching={"rows": 6}) == ["5 rows an epoch"]
+    assert failing(batching={"rows": 6}) == ["5 rows per epoch"]
 
 
 @pytest.mark.parametrize(("last", "holds"), [(1.5, True), (1.0, True), (1.544, True), (1.546, False), (None, False)])

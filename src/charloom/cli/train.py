@@ -5,13 +5,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
-from click.core import ParameterSource
 
+from charloom.cli.earlier_runs import repeated_settings, resumed_settings
 from charloom.cli.interrupt import Interrupt
 from charloom.cli.options import (
     WRONG_DATA,
@@ -24,11 +24,11 @@ from charloom.cli.options import (
     threads_option,
 )
 from charloom.cli.streams import print_summary, tell
-from charloom.errors import OutputError, RunFolderError
+from charloom.errors import OutputError
 from charloom.printable import shell_path
 from charloom.settings import CellName, NetworkSettings, Schedule, TextSettings, TrainingSettings
 from charloom.text import uncompressed_name
-from charloom.units import bits_from_nats, format_seconds, parse_seconds, shortest_seconds
+from charloom.units import bits_from_nats, format_seconds, parse_seconds
 
 if TYPE_CHECKING:
     from charloom.artifacts import Output
@@ -250,9 +250,9 @@ def train(
         force=force,
     )
     if resume is not None:
-        settings = _held(context, settings, resume)
+        settings = resumed_settings(context, settings, resume)
     if repeat is not None:
-        settings = _repeated(context, settings, repeat)
+        settings = repeated_settings(context, settings, repeat)
     folder = settings.folder
     kept = "the model is validated and saved" if folder is None else "a checkpoint and the model are saved"
     plots = folder / "tensorboard" if tensorboard and folder is not None else None
@@ -311,83 +311,6 @@ def _plotting(folder: Path | None) -> "Iterator[Callable[[Event], None]]":
 
     with TensorBoardWriter(folder) as writer:
         yield writer.add
-
-
-def _held(context: click.Context, given: "RunSettings", folder: Path) -> "RunSettings":
-    """Returns the settings of the run in `folder`; the text and the files may be in another place now.
-
-    Raises:
-        RunFolderError: the command line asks for another setting.
-    """
-    from charloom.runs import settings_of_run
-
-    held = settings_of_run(folder, samples=True)
-    asked, own = (_flat(settings) for settings in (given.from_anywhere(), held))
-    differing = []
-    for parameter in context.command.params:
-        name = {"as_bytes": "units", "records": "delimiter"}.get(str(parameter.name), str(parameter.name))
-        if name in ("sources", "out", "cache"):  # the text's digest says whether it is the same
-            continue
-        is_given = context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
-        if is_given and name in own and asked[name] != own[name]:
-            differing.append(
-                f"{parameter.opts[0]} is {_shown(name, own[name])} there, {_shown(name, asked[name])} here"
-            )
-    if differing:
-        raise RunFolderError(
-            f"{held.folder} is a run of other settings: {'; '.join(differing)}. Leave them out to go on with it, or "
-            "begin another run with --run."
-        )
-    out = given.out if context.get_parameter_source("out") is ParameterSource.COMMANDLINE else held.out
-    return replace(
-        held,
-        sources=given.sources or held.sources,
-        text_given=bool(given.sources),
-        out=out or folder / "model.safetensors",  # a run that Python began may have kept its model in memory
-        cache=given.cache or held.cache,
-        report=given.report,
-        force=given.force,
-    )
-
-
-def _repeated(context: click.Context, given: "RunSettings", path: Path) -> "RunSettings":
-    """Returns the settings of the run that made the model at `path`.
-
-    Raises:
-        click.UsageError: the command line asks for a setting.
-        ModelFileError: the file does not say how it was trained.
-    """
-    from charloom.model import load
-    from charloom.runs import repeated_training
-
-    of_a_run = {*_flat(given), "as_bytes", "records"} - {"sources", "out", "cache"}
-    asked = [
-        parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.name in of_a_run
-        and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
-    ]
-    if asked:
-        raise click.UsageError(f"--repeat takes every setting from the model: leave out {', '.join(asked)}", context)
-    model = load(path)
-    return replace(
-        given,
-        text=model.text,
-        network=model.settings,
-        training=repeated_training(model, str(path)),
-        repeated=model,
-    )
-
-
-def _flat(settings: "RunSettings") -> dict[str, Any]:
-    parts = settings.as_json()
-    return {**parts, **parts["text"], **parts["network"], **parts["training"]}
-
-
-def _shown(name: str, value: Any) -> str:
-    if name == "budget" and value is not None:
-        return shortest_seconds(value)
-    return "not given" if value is None else str(value)
 
 
 def _of(settings: type, values: dict[str, Any]) -> dict[str, Any]:

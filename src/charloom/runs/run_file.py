@@ -170,7 +170,7 @@ def as_json(run: RunFile) -> bytes:
 def _nothing_in(folder: Path) -> str:
     if folder.is_dir() and any(path.name.startswith("checkpoint-") for path in folder.iterdir()):
         return f"{folder} has checkpoints, but no {RUN_FILE} to resume with. {_REMEDY}"
-    return f"{folder} holds no run to go on with. `charloom train SOURCE --run {shell_path(folder)}` begins one."
+    return f"{folder} holds no run to resume. `charloom train SOURCE --run {shell_path(folder)}` begins one."
 
 
 def _is_name(source: str) -> bool:

@@ -57,7 +57,7 @@ class RunFolder:
 
         Raises:
             OutputError: it holds a run already, is in use, or cannot be written to.
-            RunFolderError: it holds no run to go on with.
+            RunFolderError: it holds no run to resume.
         """
         if not fresh:
             read_run(path)

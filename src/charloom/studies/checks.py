@@ -25,7 +25,7 @@ def checks_of(experiment: Experiment, figures: Mapping[str, Any], published: Map
     if "parameters" in published:
         add(f"{published['parameters']:,} parameters", figures["parameters"] == published["parameters"])
     if "rows" in published:
-        add(f"{published['rows']:,} rows an epoch", figures["batching"]["rows"] == published["rows"])
+        add(f"{published['rows']:,} rows per epoch", figures["batching"]["rows"] == published["rows"])
     if published.get("losses"):
         limit = (1 + _LOSS_ABOVE_PUBLISHED) * published["losses"][-1]
         last = figures["losses"][-1]
