@@ -5,11 +5,15 @@ CHARLOOM_TEST_CACHE names a folder that keeps compiled kernels from one run of t
 
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import hypothesis
 import pytest
+from filelock import FileLock
 from jaxtyping import install_import_hook
 
 from tests import typechecker
@@ -63,3 +67,42 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         request.getfixturevalue("native_library")
     monkeypatch.setenv("CHARLOOM_KERNELS", request.param)
     return str(request.param)
+
+
+class Installed(NamedTuple):
+    """charloom as a user has it.
+
+    Attributes:
+        programs: the folder of `charloom`, `python` and `pip` of an environment with nothing else in it.
+        wheel: the file that it was installed from.
+        pip: environment variables with which pip finds that wheel, and the versions that were tested.
+    """
+
+    programs: Path
+    wheel: Path
+    pip: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """The wheel, built and installed once for all workers."""
+    root = Path(__file__).parents[1]
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "installed"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder / "wheels", root]
+            subprocess.run(build, check=True, capture_output=True)
+            subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+    (wheel,) = (folder / "wheels").glob("charloom-*.whl")
+    links = " ".join(filter(None, [os.environ.get("PIP_FIND_LINKS"), str(wheel.parent)]))
+    pip = {"PIP_FIND_LINKS": links, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_COMPILE": "1"}
+    constraints = root / "constraints" / f"python{sys.version_info[0]}.{sys.version_info[1]}.txt"
+    if constraints.exists():
+        pip["PIP_CONSTRAINT"] = str(constraints)
+    programs = folder / "venv" / "bin"
+    with FileLock(f"{folder}.lock"):
+        if not (programs / "charloom").exists():
+            install = [programs / "pip", "install", "--quiet", "charloom"]
+            subprocess.run(install, check=True, env=os.environ | pip)
+    return Installed(programs, wheel, pip)

@@ -1,35 +1,18 @@
 """The wheel, as a user gets it: built, installed without anything that only developers need, and used."""
 
+import re
 import subprocess
-import sys
-from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
-
-ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """An environment of its own with only the wheel and what it depends on."""
-    folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT]
-    subprocess.run(build, check=True, capture_output=True)
-    (wheel,) = folder.glob("charloom-*.whl")
-    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
-    constraints = ROOT / "constraints" / f"python{sys.version_info[0]}.{sys.version_info[1]}.txt"
-    pinned = ["--constraint", constraints] if constraints.exists() else []
-    install = [folder / "venv" / "bin" / "pip", "install", "--quiet", "--no-compile", *pinned, wheel]
-    subprocess.run(install, check=True)
-    return folder / "venv" / "bin"
 
 
 def test_the_wheel_trains_and_writes(installed, tmp_path):
     (tmp_path / "book.txt").write_text("all work and no play makes jack a dull boy\n" * 60)
-    train = [installed / "charloom", "train", "book.txt", "--steps", "20", "--hidden", "16"]
+    train = [installed.programs / "charloom", "train", "book.txt", "--steps", "20", "--hidden", "16"]
     done = subprocess.run(train, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    generate = [installed / "charloom", "generate", "book.safetensors", "--seed", "1", "--length", "20"]
+    generate = [installed.programs / "charloom", "generate", "book.safetensors", "--seed", "1", "--length", "20"]
     done = subprocess.run(generate, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout) == 21
@@ -37,13 +20,15 @@ def test_the_wheel_trains_and_writes(installed, tmp_path):
 
 @pytest.mark.usefixtures("native_library")
 def test_the_kernels_sources_come_with_it(installed):
-    done = subprocess.run([installed / "charloom", "show"], capture_output=True, text=True)
+    done = subprocess.run([installed.programs / "charloom", "show"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "native: compiled for this processor" in done.stdout
 
 
 def test_nothing_for_developers_comes_with_it(installed):
-    listed = subprocess.run([installed / "pip", "list", "--format=freeze"], capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        [installed.programs / "pip", "list", "--format=freeze"], capture_output=True, text=True, check=True
+    )
     names = {line.partition("==")[0].lower() for line in listed.stdout.splitlines()}
     assert "jax" in names
     assert not names & {"pytest", "mypy", "ruff", "hypothesis", "beartype", "keras", "tensorflow_cpu", "torch"}
@@ -53,5 +38,15 @@ def test_the_servers_page_comes_with_it(installed):
     code = (
         "from importlib.resources import files; print((files('charloom.server') / 'page' / 'index.html').read_text())"
     )
-    done = subprocess.run([installed / "python", "-c", code], capture_output=True, text=True)
+    done = subprocess.run([installed.programs / "python", "-c", code], capture_output=True, text=True)
     assert "<title>charloom</title>" in done.stdout, done.stderr
+
+
+def test_the_index_shows_a_readme_whose_links_work_there(installed):
+    with ZipFile(installed.wheel) as wheel:
+        (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = wheel.read(name).decode()
+    assert len(re.findall(r"^Project-URL: ", metadata, re.MULTILINE)) == 4
+    links = re.findall(r"\]\(([^)\s]+)\)", metadata)
+    assert len(links) > 20
+    assert [link for link in links if not link.startswith("https://")] == []

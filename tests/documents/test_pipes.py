@@ -19,7 +19,7 @@ from charloom.models import Network
 from charloom.settings import NetworkSettings, TextSettings
 from charloom.text import Vocabulary
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "src/charloom/cli").glob("*.py"))]
 PIPE = re.compile(r"(?:^ *|`)(tail -f [^`\n]*\| charloom score [^`\n]*)", re.MULTILINE)
 PIPES = sorted({pipe.strip() for page in PAGES for pipe in PIPE.findall(page.read_text())})

@@ -1,0 +1,69 @@
+"""The fenced blocks of the documents, and how each is to be run."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+LANGUAGES = ("sh", "python", "javascript")
+"""The languages of blocks that are commands; the others are output or files."""
+
+_BLOCK = re.compile(
+    r"(?:^<!-- (?P<note>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+_NOT_RUN = "not run: "
+_KEEPS_RUNNING = "keeps running"
+_SHORTER = (
+    (re.compile(r"--budget \S+"), "--steps 20 --hidden 16"),
+    (re.compile(r'budget="\w+"'), "steps=20, hidden=16"),
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of commands.
+
+    Attributes:
+        language: one of `LANGUAGES`.
+        text: what the reader pastes.
+        line: where it begins in its page.
+        keeps_running: whether it ends only when the reader stops it.
+        not_run: why no test can run it, or nothing.
+    """
+
+    language: str
+    text: str
+    line: int
+    keeps_running: bool
+    not_run: str
+
+    def shortened(self) -> str:
+        """Returns the text with 20 steps of a small network in place of each time budget.
+
+        So that a page takes seconds, and passes or fails however busy the machine is.
+        """
+        text = self.text
+        for pattern, shorter in _SHORTER:
+            text = pattern.sub(shorter, text)
+        return text
+
+
+def pages() -> list[Path]:
+    """Returns the README and the documents."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(markdown: str) -> Iterator[Block]:
+    """Yields a page's blocks of commands, in their order."""
+    for found in _BLOCK.finditer(markdown):
+        if found["language"] not in LANGUAGES:
+            continue
+        note = found["note"] or ""
+        yield Block(
+            found["language"],
+            found["text"],
+            markdown.count("\n", 0, found.start("language")) + 1,
+            note == _KEEPS_RUNNING,
+            note.removeprefix(_NOT_RUN) if note.startswith(_NOT_RUN) else "",
+        )

@@ -1,0 +1,68 @@
+"""Every command in the documents works, pasted in the order of its page."""
+
+import os
+import shutil
+from contextlib import ExitStack, closing
+
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from charloom.model import TextModel
+from charloom.models import Network
+from charloom.settings import NetworkSettings, TextSettings
+from charloom.text import Vocabulary
+from tests.documents.blocks import ROOT, blocks, pages
+from tests.documents.reader import Reader
+from tests.documents.texts import write_texts
+
+MOST_NOT_RUN = 5
+PAGES = {str(page.relative_to(ROOT)): list(blocks(page.read_text("utf-8"))) for page in pages()}
+MODELS = {
+    "docs/how-to/authors.md": ("english", "french"),
+    "docs/how-to/score-texts.md": ("book", "app", "english", "french", "german", "benign", "generated"),
+    "docs/how-to/serve.md": ("book", "names"),
+}
+"""The models that a page's reader has from another page."""
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="the documents' commands are of a Unix shell")
+
+
+def test_almost_every_block_is_run():
+    assert sum(map(len, PAGES.values())) > 40
+    assert sum(bool(block.not_run) for of_page in PAGES.values() for block in of_page) <= MOST_NOT_RUN
+
+
+@pytest.mark.parametrize("page", [page for page, of_page in PAGES.items() if any(not one.not_run for one in of_page)])
+def test_a_page(page, installed, data_folder, tmp_path, tmp_path_factory):
+    to_run = [block for block in PAGES[page] if not block.not_run]
+    if any(block.language == "javascript" for block in to_run) and not shutil.which("node"):
+        pytest.skip("no Node here")
+    folder, home = tmp_path / "page", tmp_path / "home"
+    for new in (folder, home):
+        new.mkdir()
+    write_texts(folder)
+    for name in MODELS.get(page, ()):
+        _model().save(folder / f"{name}.safetensors")
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "XLA_FLAGS"))},
+        **installed.pip,
+        "CHARLOOM_DATA": data_folder,
+        "HOME": str(home),
+        "PATH": f"{installed.programs}{os.pathsep}{os.environ['PATH']}",
+    }
+    with ExitStack() as stack:
+        if any("charloom serve" in block.text for block in to_run):  # on the one port that the documents name
+            stack.enter_context(FileLock(tmp_path_factory.getbasetemp().parent / "port.lock"))
+        reader = stack.enter_context(closing(Reader(folder, tmp_path, environment)))
+        for block in to_run:
+            reader.paste(block)
+        reader.require_running()
+
+
+def _model() -> TextModel:
+    """A small model of printable ASCII with random weights."""
+    vocabulary = Vocabulary("chars", "\n" + "".join(map(chr, range(ord(" "), ord("~") + 1))), "\n")
+    settings = NetworkSettings(hidden=16, embedding=8)
+    network = Network.init(settings, vocabulary.size, vocabulary.start_id, np.random.default_rng(0))
+    return TextModel(network, vocabulary, settings, TextSettings(delimiter="\n"))
