@@ -16,7 +16,9 @@ _NOT_RUN = "not run: "
 _KEEPS_RUNNING = "keeps running"
 _SHORTER = (
     (re.compile(r"--budget \S+"), "--steps 20 --hidden 16"),
+    (re.compile(r"--(?:epochs|steps) \d+"), "--steps 20"),
     (re.compile(r'budget="\w+"'), "steps=20, hidden=16"),
+    (re.compile(r"\b(?:epochs|steps)=\d+"), "steps=20"),
 )
 
 
@@ -39,9 +41,9 @@ class Block:
     not_run: str
 
     def shortened(self) -> str:
-        """Returns the text with 20 steps of a small network in place of each time budget.
+        """Returns the text with 20 steps instead of each length of training, of a small network where a budget picks it.
 
-        So that a page takes seconds, and passes or fails however busy the machine is.
+        A page then takes seconds, and passes or fails however busy the machine is.
         """
         text = self.text
         for pattern, shorter in _SHORTER:

@@ -1,8 +1,8 @@
 """The files that the documents' commands name: small texts of the kinds that readers have."""
 
 import random
-from string import printable
 from pathlib import Path
+from string import printable
 
 _SYLLABLES = "an bel cor da el fi gra ha is jo ka li mo na or pe qui ro sa ti ul ve wi ya zo"
 _WORDS = {
