@@ -1,6 +1,6 @@
-"""`python -m benchmarks.gpu`: training and writing where JAX computes on a GPU, beside PyTorch on the same one.
+"""`python -m benchmarks.gpu`: training and sampling where JAX computes on a GPU, next to PyTorch on the same GPU.
 
-charloom's products are in the whole of float32, PyTorch's as cuDNN likes them: in TensorFloat-32 where there is that.
+charloom multiplies in full float32. PyTorch leaves it to cuDNN, which uses TensorFloat-32 where the GPU has it.
 """
 
 import argparse
@@ -13,10 +13,10 @@ from importlib.metadata import version
 import jax
 
 from benchmarks.workers import in_turn, median, ratio
-from benchmarks.workloads import TRAINING, WRITING, Sampling, Training
+from benchmarks.workloads import SAMPLING, TRAINING, Sampling, Training
 
 SECONDS = 2.0
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # nobody is to take the GPU's whole memory
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes share the GPU's memory
 PEERS = {
     "charloom": ["benchmarks.peers.charloom"],
     "PyTorch": ["DEVICE=cuda", "benchmarks.peers.pytorch"],
@@ -24,18 +24,19 @@ PEERS = {
 
 
 def main() -> None:
-    """Prints the tables of medians, in characters per second."""
+    """Prints tables of medians."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each peer is measured")
+    parser.add_argument("--rounds", type=int, default=3, help="How often each peer is measured.")
     rounds = parser.parse_args().rounds
     (device,) = {one.device_kind for one in jax.devices()}
     print(f"{device}, {platform.machine()}; jax {version('jax')}, torch {version('torch')}\n")
-    _print_table("train", TRAINING, rounds)
-    _print_table("write", WRITING, rounds)
+    _print_table("Training", "train", TRAINING, rounds)
+    _print_table("Sampling", "generate", SAMPLING, rounds)
 
 
-def _print_table(task: str, workloads: Sequence[Training | Sampling], rounds: int) -> None:
-    print(f"| | {' | '.join(PEERS)} | × PyTorch |\n{'| --- ' * (len(PEERS) + 2)}|")
+def _print_table(title: str, task: str, workloads: Sequence[Training | Sampling], rounds: int) -> None:
+    print(f"{title}, characters per second:\n")
+    print(f"| network | {' | '.join(PEERS)} | speedup over PyTorch |\n{'| --- ' * (len(PEERS) + 2)}|")
     for workload in workloads:
         arguments = [task, json.dumps({"seconds": SECONDS, **workload.as_json()})]
         results = in_turn({peer: how + arguments for peer, how in PEERS.items()}, rounds)
