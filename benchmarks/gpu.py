@@ -1,6 +1,6 @@
 """`python -m benchmarks.gpu`: training and sampling where JAX computes on a GPU, next to PyTorch on the same GPU.
 
-charloom multiplies in full float32. PyTorch leaves it to cuDNN, which uses TensorFloat-32 where the GPU has it.
+charloom multiplies in full float32. PyTorch leaves it to cuDNN, which uses TensorFloat-32 if the GPU has it.
 """
 
 import argparse

@@ -53,12 +53,12 @@ def run(rounds: int) -> Measured:
         ),
         Table(
             "Start-up time",
-            _costs(results, "compile_seconds", 1),
+            _costs(results, "compile_seconds", 1, ".1f"),
             "Seconds to build and compile a network and to make its first steps.",
         ),
         Table(
             "Memory",
-            _costs(results, "memory_bytes", 1e6),
+            _costs(results, "memory_bytes", 1e6, ".0f"),
             "Peak memory during training, in MB, above what the imports take.",
         ),
         Table(
@@ -87,12 +87,11 @@ def _speeds(results: dict[str, Figures]) -> list[Row]:
     return rows
 
 
-def _costs(results: dict[str, Figures], key: str, unit: float) -> list[Row]:
+def _costs(results: dict[str, Figures], key: str, unit: float, form: str) -> list[Row]:
     rows: list[Row] = [("network, batch size × sequence length", *PEERS)]
-    digits = 1 if unit == 1 else 0
     for workload in TRAINING:
         of = results[workload.name]
-        rows.append((workload.name, *(f"{median(of[peer], key) / unit:.{digits}f}" for peer in PEERS)))
+        rows.append((workload.name, *(format(median(of[peer], key) / unit, form) for peer in PEERS)))
     return rows
 
 

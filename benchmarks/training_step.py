@@ -85,7 +85,7 @@ def _milliseconds(path: str) -> Counter[str]:
             for event in line.events:
                 took = event.duration_ns / 1e6
                 if line.name == "python" and event.name.endswith(" dispatch"):
-                    # Two functions have this name: this module's, which calls the trainer's.
+                    # Two functions match: the one here and the trainer's, which it calls. The longer time has both.
                     of_parts["between calls"] = max(of_parts["between calls"], took)
                 elif line.name.startswith("tf_XLA") and not event.name.startswith(WRAPPERS):
                     of_parts[_part_of(event.name)] += took

@@ -51,7 +51,7 @@ class Measured(NamedTuple):
 def in_turn(
     peers: Mapping[str, list[str]], rounds: int, before: Callable[[], Any] = lambda: None
 ) -> dict[str, list[Figures]]:
-    """Returns what `python -m ARGUMENTS` printed as JSON, for each peer and round.
+    """Returns the figures that each peer printed in each round.
 
     Args:
         peers: the arguments of each peer. Those before the module's name set environment variables.
@@ -85,7 +85,7 @@ def median(results: list[Figures], key: str) -> float:
 
 
 def ratio(results: list[Figures], others: list[Figures], key: str) -> float:
-    """Returns the median over the rounds of `key` in `results`, divided by `key` in `others`."""
+    """Returns the median of the rounds' ratios: `key` in `results` divided by `key` in `others`."""
     return statistics.median(one[key] / other[key] for one, other in zip(results, others, strict=True))
 
 
