@@ -54,9 +54,9 @@ def train(
 ) -> TextModel:
     """Returns a model trained on `sources`: the one with the lowest validation loss of the run.
 
-    The keywords are the options of `charloom train`, and the Settings page lists their ranges. With a budget, charloom
-    picks `hidden`, `dropout`, `learning_rate`, `weight_dropout` and `weight_decay` if they are None. Otherwise None
-    means the default.
+    The keywords are the options of `charloom train`. The Settings page lists their defaults and ranges. With a budget,
+    charloom picks `hidden`, `dropout`, `learning_rate`, `weight_dropout` and `weight_decay` if they are None. Otherwise
+    None means the default.
 
     Ctrl-C stops training and returns the best model so far, with a warning. A second one raises KeyboardInterrupt.
 
