@@ -208,7 +208,7 @@ _DEFAULTS = {
     ("StreamOptions", "include_usage"): "`false`",
     ("NextRequest", "top"): "all",
 }
-"""What the server uses for a field that is null, where that is not nothing."""
+"""What the server uses for a field that is null."""
 _OPTIONS = {parameter.name for parameter in serve.params}
 
 
@@ -375,7 +375,7 @@ def _bounds(least: float | None, most: float | None, unit: str = "") -> str:
 
 def _number(value: float | None) -> str:
     powers = {2**31 - 1: "2³¹ - 1", 2**63 - 1: "2⁶³ - 1", -(2**63): "-2⁶³"}
-    assert value is not None  # a bound that is none is not shown
+    assert value is not None  # absent bounds are not shown
     return powers[int(value)] if int(value) in powers else f"{int(value):,}"
 
 

@@ -32,12 +32,12 @@ class Range:
     """The numbers that a setting may have.
 
     Attributes:
-        least: the smallest one; or
-        above: a number that all are above.
-        most: the largest one; or
-        below: a number that all are below.
+        least: the smallest one.
+        above: a bound that they exceed.
+        most: the largest one.
+        below: a bound that they stay under.
         whole: whether they are whole numbers.
-        note: what else there is to say.
+        note: text that follows the bounds.
     """
 
     least: float | None = None
@@ -444,7 +444,7 @@ def _values(setting: Setting) -> str:
 
 
 def _number(value: float | None) -> str:
-    assert value is not None  # bounds that are none are not shown
+    assert value is not None  # absent bounds are not shown
     powers = {2**63 - 1: "2⁶³ - 1", 1e38: "10³⁸"}
     return powers.get(value) or (f"{value:,.0f}" if value == int(value) else f"{value:g}")
 
