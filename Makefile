@@ -1,4 +1,4 @@
-# Everything a person does here. CI calls the same targets.
+# What a developer runs. CI calls the same targets.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,10 +8,10 @@ CONSTRAINTS := $(firstword $(wildcard constraints/python$(VERSION).txt) $(lastwo
 
 .PHONY: help install demo test check docs kernels kills fuzz format quick reproduce results bench picture constraints clean
 
-help:  ## Say what can be made.
+help:  ## List the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-install: $(BIN)/charloom  ## Make .venv with charloom in it, and nothing that only developers need.
+install: $(BIN)/charloom  ## Make .venv with charloom in it, without the developers' tools.
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -40,13 +40,13 @@ PIP = 'pip>=25.1'
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable . --group docs
 	@touch $@
 
-demo: install  ## Train on a real book for about a minute, and read what the model writes.
+demo: install  ## Train on a real book for about a minute, and generate from it.
 	@scripts/demo
 
 test: .venv/dev  ## Run the whole test suite.
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-check: .venv/dev  ## Check style, types, prose and the floors that imports must keep to.
+check: .venv/dev  ## Check style, types, prose and the layers of imports.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/codespell
@@ -62,32 +62,32 @@ docs: .venv/docs  ## Build the documentation into build/site, and check its link
 kernels:  ## Run the native kernels' own checks: other processors, and the sanitizers.
 	@scripts/check-kernels
 
-format: .venv/dev  ## Put the code into its style.
+format: .venv/dev  ## Format the code.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-kills: .venv/dev  ## Kill a run at 200 random moments, and go on with it each time; half an hour to an hour.
+kills: .venv/dev  ## Kill a run at 200 random moments and resume it each time (up to an hour).
 	$(BIN)/python -m tests.kills
 
-fuzz: .venv/dev  ## Attack charloom with damaged files, absurd words, hostile requests and signals for SECONDS (600).
+fuzz: .venv/dev  ## Attack charloom with damaged files, absurd arguments, hostile requests and signals for SECONDS (600).
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
-quick: install  ## Rerun a cut of every published experiment (or of STUDIES), in about two minutes.
+quick: install  ## Rerun a short version of every published experiment, or of STUDIES (two minutes).
 	$(BIN)/charloom reproduce $(STUDIES) --quick --force --out build/quick
 
-reproduce: install  ## Rerun every published experiment in full; hours, and it goes on where it was stopped.
+reproduce: install  ## Rerun every published experiment in full (hours; a stopped run resumes).
 	$(BIN)/charloom reproduce --full --out build/full
 
-results: install  ## Write docs/results.md from docs/results.json; DIRS="..." takes more results in first.
+results: install  ## Write docs/results.md from docs/results.json; DIRS="..." adds results first.
 	$(BIN)/python scripts/results.py $(DIRS)
 
-bench: .venv/bench  ## Measure speed, memory, start-up and size beside PyTorch and Keras; half an hour, on Linux for x86-64.
+bench: .venv/bench  ## Measure speed, memory, start-up and size next to PyTorch and Keras (half an hour; Linux on x86-64).
 	$(BIN)/python -m benchmarks
 
 picture: install  ## Run the demo and draw it as docs/demo.svg.
 	$(BIN)/python scripts/picture
 
-constraints:  ## Refresh the pinned versions, for each Python that is here.
+constraints:  ## Refresh the pinned versions for each installed Python.
 	scripts/refresh-constraints
 
 clean:  ## Remove what these targets made.

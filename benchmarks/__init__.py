@@ -1,4 +1,4 @@
-"""Benchmarks: figures that the documents quote, each printed by the command beside it."""
+"""Benchmarks. They print the figures that the documents quote, next to the command."""
 
 from charloom.machine import own_process
 

@@ -1,4 +1,8 @@
-"""`python -m benchmarks [--rounds N] [PART...]`: JSON and Markdown in build/bench, and the page on standard output."""
+"""`python -m benchmarks [--rounds N] [PART...]`: measures charloom next to PyTorch and Keras.
+
+It prints two pages and keeps them in build/bench: bench.md, which docs/speed.md is copied from, and bench-details.md,
+for docs/lab/speed.md. All figures are in bench.json.
+"""
 
 import argparse
 import json
@@ -9,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks import generation, startup, training
-from benchmarks.workers import Figures, MachineLoad, Row
+from benchmarks.workers import GOAL_COLUMNS, Figures, MachineLoad, Row, Table
 from charloom.kernels import kernels_in_use
 from charloom.machine import available_cores, processor_name
 
@@ -21,13 +25,13 @@ _PEAKS_MAY_DIFFER = 0.10
 
 
 def main() -> None:
-    """Runs the parts that are named, or all."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measures charloom beside its peers.")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all of them without one")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each peer is measured")
+    """Runs the parts that the command line names, or all."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure charloom next to its peers.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"One of {', '.join(PARTS)}. By default, all.")
+    parser.add_argument("--rounds", type=int, default=3, help="How often each peer is measured.")
     asked = parser.parse_args()
     if unknown := [part for part in asked.parts if part not in PARTS]:
-        parser.error(f"{unknown[0]} is none of {', '.join(PARTS)}")
+        parser.error(f"{unknown[0]} is not one of {', '.join(PARTS)}")
     kernels = kernels_in_use()  # compiled before anything is measured
     load = MachineLoad()
     figures: Figures = {
@@ -38,50 +42,84 @@ def main() -> None:
         "versions": {package: version(package) for package in PACKAGES},
         "rounds": asked.rounds,
     }
-    tables: list[tuple[str, list[Row]]] = []
+    tables: list[Table] = []
+    details: list[Table] = []
+    goals: list[Row] = []
     OUT.mkdir(parents=True, exist_ok=True)
     for part in asked.parts or PARTS:
-        of_part, with_captions = PARTS[part].run(asked.rounds)
-        figures |= of_part
-        tables += with_captions
+        measured = PARTS[part].run(asked.rounds)
+        figures |= measured.figures
+        tables += measured.tables
+        details += measured.details
+        goals += measured.goals
         figures["others_share"] = load.others()
-        # Written after each part: a long run that is stopped has lost only its last one.
+        # Written after each part: if a long run is stopped, only its last part is lost.
         (OUT / "bench.json").write_text(json.dumps(figures, indent=1) + "\n")
         (OUT / "bench.md").write_text(page(figures, tables))
-    print(page(figures, tables), end="")
+        (OUT / "bench-details.md").write_text(details_page(details, goals))
+    print(page(figures, tables), details_page(details, goals), sep="\n", end="")
 
 
-def page(figures: Figures, tables: list[tuple[str, list[Row]]]) -> str:
-    """Returns the Markdown page of the figures."""
+def page(figures: Figures, tables: list[Table]) -> str:
+    """Returns the page on speed, in Markdown."""
     machine = figures["machine"]
-    versions = ", ".join(f"{package} {number}" for package, number in figures["versions"].items())
+    facts = [
+        ("", ""),
+        ("command", f"`{figures['command']}`"),
+        ("date", figures["date"]),
+        ("machine", f"{machine['processor']}, {machine['cores']} cores"),
+        ("kernels", figures["kernels"]),
+        ("versions", ", ".join(f"{package} {number}" for package, number in figures["versions"].items())),
+    ]
     lines = [
         "# Speed",
         "",
-        f"`{figures['command']}`, {figures['date']}, {machine['processor']}, {machine['cores']} cores; {versions}; "
-        f"{figures['kernels']} kernels. Medians of {figures['rounds']} rounds in which the peers take turns, each in a "
-        "process of its own; ratios are medians of the rounds' ratios.",
+        "charloom next to PyTorch and Keras, on one machine and in one run.[^machine]",
         "",
-        "Must and aim are goals that were set beforehand: times a peer's speed, where the column says nothing else.",
+        *_table_lines(facts),
         "",
-        too_busy(figures),
+        f"Each figure is the median of {figures['rounds']} rounds.",
+        "In a round, the programs run one after another, each in a separate process.",
+        "A speedup is the median of the rounds' ratios.",
+        "The [lab notes](lab/speed.md) have shares of the processor's peak, goals, other machines and GPUs.",
+        *_sections(tables),
+        "",
+        f"[^machine]: {machine_state(figures)}",
     ]
-    for caption, rows in tables:
-        lines += ["", f"## {caption}", "", _line(rows[0]), _line(("---",) * len(rows[0])), *map(_line, rows[1:])]
     return "\n".join(lines) + "\n"
 
 
-def too_busy(figures: Figures) -> str:
-    """Returns a sentence on whether the machine was quiet enough to judge by."""
+def details_page(tables: list[Table], goals: list[Row]) -> str:
+    """Returns the limits of the machine, shares of its peak, and goals, in Markdown."""
+    if goals:
+        note = "The requirements and targets were set before the measurement."
+        tables = [*tables, Table("Goals", [GOAL_COLUMNS, *goals], note)]
+    return "\n".join(["# Details", *_sections(tables)]) + "\n"
+
+
+def machine_state(figures: Figures) -> str:
+    """Returns a sentence on whether the machine was quiet during the run."""
     reasons = []
     if figures["others_share"] > _OTHERS_MAY_TAKE:
-        reasons.append(f"others took {figures['others_share']:.0%} of the processors")
+        reasons.append(f"other programs took {figures['others_share']:.0%} of the processors' time")
     peaks = figures.get("peak_gflops", [])
     if peaks and min(peaks) < (1 - _PEAKS_MAY_DIFFER) * max(peaks):
         reasons.append(f"its peak moved between {min(peaks):.0f} and {max(peaks):.0f} GFLOP/s")
     if reasons:
-        return f"**The machine was too busy to judge by these figures: {' and '.join(reasons)}.**"
-    return f"The machine was quiet: others took {figures['others_share']:.1%} of the processors."
+        return f"The machine was not quiet: {' and '.join(reasons)}. The figures are approximate."
+    return f"The machine was quiet: other programs took {figures['others_share']:.1%} of the processors' time."
+
+
+def _sections(tables: list[Table]) -> list[str]:
+    lines: list[str] = []
+    for title, rows, note in tables:
+        lines += ["", f"## {title}", "", *([note, ""] if note else []), *_table_lines(rows)]
+    return lines
+
+
+def _table_lines(rows: list[Row]) -> list[str]:
+    first, *others = rows
+    return [_line(first), _line(("---",) * len(first)), *map(_line, others)]
 
 
 def _line(cells: Row) -> str:

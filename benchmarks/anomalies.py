@@ -1,13 +1,16 @@
-"""`python -m benchmarks.anomalies [BUDGET [repeating]]`: how well bits per character find the odd lines of a log.
+"""`python -m benchmarks.anomalies [BUDGET [repeating]]`: how well bits per character find odd lines in a log.
 
-The log is made here: lines of five services, with their own messages, users, addresses, ports and times. The training
-log is ordinary but for 1 line in 500 that nobody took out. In the log that is scored 1 line in 100 is odd, in a way
-that is odd only for who has read the line's beginning: a message of another service, a level that does not go with its
-message, an address whose parts are too large, a word cut short, fields in another order, a name that repeats wrongly.
-With `repeating`, three of four lines are one of a few that repeat word for word, as the beats and checks of a service
-do: copies of held-out lines are trained on, or these would be odd to the model.
-Printed are areas under the ROC curve, for all odd lines and for each kind, of charloom and of a 6-gram model; lines are
-rated by the mean of all characters' bits, and by that of the three most surprising ones (`score --by peak`).
+The program makes the log. Its lines come from five services, each with its own messages, users, addresses, ports and
+times. In the training log 1 line in 500 is odd, as in a log that was not cleaned. In the scored log 1 line in 100 is
+odd. Each is odd only in light of the beginning of the line: a message of another service, a level that does not fit the
+message, an address with parts that are too large, a truncated word, fields in another order, a name that does not match
+the first one.
+
+With `repeating`, three of four lines are one of a few that repeat word for word, like health checks. Copies of held-out
+lines must then stay in the training part, or the model would find them odd.
+
+It prints areas under the ROC curve, for all odd lines and for each kind, of charloom and of a 6-gram model. Lines are
+rated by the mean bits of all characters, and of the three most surprising ones (`score --by peak`).
 """
 
 import sys
@@ -28,7 +31,7 @@ _PATHS = ("/var/lib/data", "/srv/www/html", "/home/shared", "/opt/app/releases",
 _TABLES = ("orders", "customers", "invoices", "sessions", "products")
 
 Parts = tuple[str, str, str]
-"""A line's service, level and message."""
+"""The service, level and message of a line."""
 
 
 def _address(rng: Random, highest: int = 255) -> str:
@@ -154,9 +157,9 @@ REPEATING = (
 
 
 def log_lines(rng: Random, count: int, odd: float, repeating: float = 0.0) -> list[tuple[str, str]]:
-    """Returns `count` lines, each with its kind: "" for an ordinary one, and by chance `odd` one of KINDS.
+    """Returns `count` lines, each with its kind: one of KINDS with probability `odd`, else "".
 
-    By chance `repeating` a line is one of REPEATING.
+    A line is one of REPEATING with probability `repeating`.
     """
     lines = []
     for _ in range(count):
@@ -170,7 +173,7 @@ def log_lines(rng: Random, count: int, odd: float, repeating: float = 0.0) -> li
 
 
 def area_under_curve(odd: Sequence[float], ordinary: Sequence[float]) -> float:
-    """Returns the chance that an odd line is rated higher than an ordinary one; equals count half.
+    """Returns the probability that an odd line is rated higher than an ordinary one. Ties count half.
 
     >>> area_under_curve([3, 2], [1, 2])
     0.875

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.checkpoints`: the seconds of an LSTM-512's checkpoint, and their share of a run's time."""
+"""`python -m benchmarks.checkpoints`: how long a checkpoint of an LSTM-512 takes, and its share of a run's time."""
 
 import statistics
 import tempfile
@@ -19,7 +19,7 @@ BATCH_SIZE = 32
 
 
 def main() -> None:
-    """Writes checkpoints as a run does, and prints a line."""
+    """Writes checkpoints like a run, and prints a line."""
     settings = NetworkSettings(hidden=512, embedding=EMBEDDING)
     network = Network.init(settings, VOCABULARY, 0, np.random.default_rng(0))
     state = initial_state(network, BATCH_SIZE, StepRule())
@@ -32,8 +32,8 @@ def main() -> None:
         size, between = path.stat().st_size, folder.seconds_between
     once = statistics.median(seconds)
     print(
-        f"{size / 1e6:.0f} MB in {once:.3f} s (median of {ROUNDS}); one in {between:.0f} s: "
-        f"{once / between:.2%} of the time"
+        f"A checkpoint of {size / 1e6:.0f} MB takes {once:.3f} s (median of {ROUNDS}). With one every {between:.0f} s, "
+        f"that is {once / between:.2%} of the time."
     )
 
 

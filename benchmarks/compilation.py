@@ -1,4 +1,4 @@
-"""`python -m benchmarks.compilation`: what LLVM's levels cost and bring: seconds of compilation, steps per second."""
+"""`python -m benchmarks.compilation`: compilation time and training speed at each of LLVM's optimization levels."""
 
 import json
 import os
@@ -13,8 +13,9 @@ ROUNDS = 3
 
 
 def main() -> None:
-    """Trains with the programs of each level, on the reference kernels, which are XLA's alone; prints a table."""
-    print("| network, rows × sequence | level | compilation, s | characters per second |\n| --- | --- | --- | --- |")
+    """Trains at each level on the reference, which XLA compiles as a whole, and prints a table."""
+    print("| network, batch size × sequence length | level | compilation, s | characters per second |")
+    print("| --- | --- | --- | --- |")
     for workload in (TRAINING[0], TRAINING[-1]):
         task = json.dumps({"seconds": 2.0, **workload.as_json()})
         rounds: dict[int, list[dict[str, float]]] = {level: [] for level in LEVELS}

@@ -1,11 +1,11 @@
-"""Sampling speed of an LSTM beside its peers, after warm-up; the weights are untrained, which costs the same."""
+"""Sampling speed of an LSTM next to its peers, after warm-up. The weights are untrained, which costs the same."""
 
 import json
 import statistics
 
 from benchmarks.limit import peak_gflops
-from benchmarks.workers import Figures, Row, in_turn, median, ratio, verdict
-from benchmarks.workloads import WRITING
+from benchmarks.workers import Measured, Row, Table, goal, in_turn, median, ratio
+from benchmarks.workloads import SAMPLING
 
 SECONDS = 2.0
 PEERS = {
@@ -15,29 +15,34 @@ PEERS = {
 }
 
 
-def run(rounds: int) -> tuple[Figures, list[tuple[str, list[Row]]]]:
-    """Returns the figures of all rounds, and a table with its caption."""
-    rows: list[Row] = [("network", *PEERS, "", "× PyTorch", "", "× Keras", "", "share of peak")]
+def run(rounds: int) -> Measured:
+    """Returns the figures of all rounds, tables and goals."""
+    speeds: list[Row] = [("network", *PEERS, "speedup over PyTorch", "speedup over Keras")]
+    shares: list[Row] = [("network", "share of peak")]
+    goals: list[Row] = []
     results = {}
     peaks: list[float] = []
-    for workload in WRITING:
-        task = ["write", json.dumps({"seconds": SECONDS, **workload.as_json()})]
+    for workload in SAMPLING:
+        task = ["generate", json.dumps({"seconds": SECONDS, **workload.as_json()})]
         of = in_turn(
             {peer: arguments + task for peer, arguments in PEERS.items()}, rounds, lambda: peaks.append(peak_gflops())
         )
         results[workload.name] = of
-        speeds = [median(of[peer], "chars_per_second") for peer in PEERS]
+        medians = [median(of[peer], "chars_per_second") for peer in PEERS]
         times, times_keras = (ratio(of["charloom"], of[peer], "chars_per_second") for peer in list(PEERS)[1:])
-        rows.append(
-            (
-                workload.name,
-                *(f"{speed:,.0f}" for speed in speeds),
-                verdict(speeds[0], workload.wanted_speed),
-                f"{times:.1f}",
-                verdict(times, workload.wanted),
-                f"{times_keras:,.0f}",
-                verdict(times_keras, workload.wanted_of_keras),
-                f"{speeds[0] * workload.operations / (statistics.median(peaks) * 1e9):.0%}",
-            )
-        )
-    return {"writing": results, "writing_peak_gflops": peaks}, [("Sampling, characters per second", rows)]
+        speeds.append((workload.name, *(f"{speed:,.0f}" for speed in medians), f"{times:.1f}", f"{times_keras:,.0f}"))
+        share = medians[0] * workload.operations / (statistics.median(peaks) * 1e9)
+        shares.append((workload.name, f"{share:.0%}"))
+        name = f"{workload.name}, sampling"
+        if workload.goals:
+            goals.append(goal(f"{name}, speedup over PyTorch", times, workload.goals, ".1f"))
+        if workload.goals_over_keras:
+            goals.append(goal(f"{name}, speedup over Keras", times_keras, workload.goals_over_keras, ",.0f"))
+        if workload.goals_of_speed:
+            goals.append(goal(f"{name}, characters per second", medians[0], workload.goals_of_speed, ",.0f"))
+    return Measured(
+        {"sampling": results, "sampling_peak_gflops": peaks},
+        [Table("Sampling", speeds, "Characters per second.")],
+        [Table("Sampling and the peak", shares)],
+        goals,
+    )

@@ -1,48 +1,63 @@
-"""`python -m benchmarks.gpu`: training and writing where JAX computes on a GPU, beside PyTorch on the same one.
+"""`python -m benchmarks.gpu`: charloom on a GPU and on the CPU of the same machine, next to PyTorch on the GPU.
 
-charloom's products are in the whole of float32, PyTorch's as cuDNN likes them: in TensorFloat-32 where there is that.
+charloom multiplies in full float32. PyTorch leaves it to cuDNN, which uses TensorFloat-32 if the GPU has it.
 """
 
 import argparse
 import json
 import os
 import platform
-from collections.abc import Sequence
 from importlib.metadata import version
 
 import jax
 
-from benchmarks.workers import in_turn, median, ratio
-from benchmarks.workloads import TRAINING, WRITING, Sampling, Training
+from benchmarks.workers import Figures, in_turn, median, ratio
+from benchmarks.workloads import SAMPLING, TRAINING, Sampling, Training
 
 SECONDS = 2.0
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # nobody is to take the GPU's whole memory
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes share the GPU's memory
 PEERS = {
-    "charloom": ["benchmarks.peers.charloom"],
-    "PyTorch": ["DEVICE=cuda", "benchmarks.peers.pytorch"],
+    "charloom, GPU": ["benchmarks.peers.charloom"],
+    "charloom, CPU": ["JAX_PLATFORMS=cpu", "benchmarks.peers.charloom"],
+    "PyTorch, GPU": ["DEVICE=cuda", "benchmarks.peers.pytorch"],
 }
+LARGER = (
+    Training(cell="lstm", layers=1, hidden=1024, batch_size=64, sequence_length=64),
+    Training(cell="lstm", layers=1, hidden=2048, batch_size=64, sequence_length=64),
+    Training(cell="lstm", layers=1, hidden=2048, batch_size=256, sequence_length=64),
+)
+WORKLOADS = {"training": (*TRAINING, *LARGER), "sampling": SAMPLING}
 
 
 def main() -> None:
-    """Prints the tables of medians, in characters per second."""
+    """Prints tables of medians."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each peer is measured")
-    rounds = parser.parse_args().rounds
+    parser.add_argument("parts", nargs="*", choices=[*WORKLOADS, []], metavar="training|sampling", help="All if none.")
+    parser.add_argument("--rounds", type=int, default=3, help="How often each peer is measured.")
+    arguments = parser.parse_args()
     (device,) = {one.device_kind for one in jax.devices()}
-    print(f"{device}, {platform.machine()}; jax {version('jax')}, torch {version('torch')}\n")
-    _print_table("train", TRAINING, rounds)
-    _print_table("write", WRITING, rounds)
+    versions = f"jax {version('jax')}, torch {version('torch')}"
+    print(f"{device}; {len(os.sched_getaffinity(0))} cores of {platform.machine()}; {versions}\n")
+    for part in arguments.parts or WORKLOADS:
+        print(f"{part.capitalize()}, characters per second:\n")
+        speedups = ("GPU over CPU", "over PyTorch")
+        print(f"| network | {' | '.join((*PEERS, *speedups))} |\n{'| --- ' * (1 + len(PEERS) + len(speedups))}|")
+        for workload in WORKLOADS[part]:
+            print(_row(workload, _measured(workload, arguments.rounds)), flush=True)
+        print()
 
 
-def _print_table(task: str, workloads: Sequence[Training | Sampling], rounds: int) -> None:
-    print(f"| | {' | '.join(PEERS)} | × PyTorch |\n{'| --- ' * (len(PEERS) + 2)}|")
-    for workload in workloads:
-        arguments = [task, json.dumps({"seconds": SECONDS, **workload.as_json()})]
-        results = in_turn({peer: how + arguments for peer, how in PEERS.items()}, rounds)
-        speeds = [f"{median(of_peer, 'chars_per_second'):,.0f}" for of_peer in results.values()]
-        times = ratio(results["charloom"], results["PyTorch"], "chars_per_second")
-        print(f"| {workload.name} | {' | '.join(speeds)} | {times:.2f} |", flush=True)
-    print()
+def _measured(workload: Training | Sampling, rounds: int) -> dict[str, list[Figures]]:
+    task = "train" if isinstance(workload, Training) else "generate"
+    arguments = [task, json.dumps({"seconds": SECONDS, **workload.as_json()})]
+    return in_turn({peer: how + arguments for peer, how in PEERS.items()}, rounds)
+
+
+def _row(workload: Training | Sampling, results: dict[str, list[Figures]]) -> str:
+    gpu, cpu, pytorch = results.values()
+    speeds = [f"{median(of_peer, 'chars_per_second'):,.0f}" for of_peer in (gpu, cpu, pytorch)]
+    speedups = [f"{ratio(gpu, other, 'chars_per_second'):.2f}" for other in (cpu, pytorch)]
+    return f"| {' | '.join((workload.name, *speeds, *speedups))} |"
 
 
 if __name__ == "__main__":

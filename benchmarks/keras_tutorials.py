@@ -1,8 +1,8 @@
-"""The stateful experiments of the Nietzsche ladder in today's Keras: do charloom's losses agree with Keras's own?
+"""`python -m benchmarks.keras_tutorials EXPERIMENT [EPOCHS]`: an experiment of the Nietzsche study in Keras 3.
 
-`python -m benchmarks.keras_tutorials EXPERIMENT [EPOCHS]` trains the experiment as `charloom reproduce` declares it,
-with Keras 3 on TensorFlow, and keeps the loss of each epoch in src/charloom/studies/keras.json. Keras 3 has sigmoids
-in its gates.
+It shows whether charloom's losses agree with Keras's. It trains a stateful experiment with the settings that `charloom
+reproduce` uses, on TensorFlow, and writes the loss of each epoch to src/charloom/studies/keras.json. Keras 3 uses
+sigmoids in its gates.
 """
 
 import json
@@ -65,7 +65,7 @@ def losses_of(name: str, epochs: int) -> tuple[list[float], list[float]]:
 
 
 def main() -> None:
-    """Runs the experiment and the number of epochs that the command line names."""
+    """Runs the experiment that the command line names, for as many epochs."""
     name, *rest = sys.argv[1:]
     losses, seconds = losses_of(name, int(rest[0]) if rest else 1_000)
     kept = json.loads(RESULTS.read_text())

@@ -1,5 +1,6 @@
-// How fast the LSTM's native kernels are by themselves, without XLA and the rest of an update.
-// Arguments: hidden, batch rows, sequence, features, threads, seconds. Prints GFLOP/s forward and backward: medians of calls.
+// Measures the LSTM's native kernels, without XLA and the rest of a step.
+// Arguments: hidden, batch rows, sequence, features, threads, seconds.
+// Prints the median GFLOP/s of the calls, forward and backward.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -11,7 +12,7 @@
 
 namespace {
 
-constexpr int kTableRows = 57, kParts = 4, kLine = 64;  // bytes, at which XLA's buffers begin
+constexpr int kTableRows = 57, kParts = 4, kLine = 64;  // bytes; XLA aligns its buffers to this
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.kernels [FOLDER...]`: the native kernels alone, in GFLOP/s, beside the machine's peak.
+"""`python -m benchmarks.kernels [FOLDER...]`: the speed of the native kernels without XLA, next to the machine's peak.
 
-With folders of other versions' sources (a checkout's src/charloom/kernels/cpp) their kernels take turns with these.
+A folder holds the sources of another version: src/charloom/kernels/cpp of a checkout. All versions run in turn.
 """
 
 import statistics
@@ -13,17 +13,17 @@ from charloom.kernels.build import compile_command
 from charloom.machine import available_cores
 
 ROUNDS, SECONDS = 9, 0.4
-# hidden, rows, sequence, features: without features the inputs are rows of a table, as a first layer's are.
+# hidden, rows, sequence, features. Without features the inputs are rows of a table, as in a first layer.
 SHAPES = ((512, 64, 8, 0), (512, 32, 64, 0), (512, 16, 64, 0), (512, 50, 50, 512), (128, 50, 50, 0), (128, 50, 50, 128))
 _HERE = Path(__file__).parent
 _OURS = _HERE.parent / "src" / "charloom" / "kernels" / "cpp"
 
 
 def main() -> None:
-    """Prints a table: medians of the rounds, forward / backward, a column a version."""
+    """Prints a table of medians, forward / backward in GFLOP/s, with a column per version."""
     folders = [_OURS, *map(Path, sys.argv[1:])]
     programs = [_program(folder, number) for number, folder in enumerate(folders)]
-    print(f"| LSTM, rows × sequence | peak | {' | '.join(map(str, ['these', *folders[1:]]))} |")
+    print(f"| LSTM, batch size × sequence length | peak | {' | '.join(map(str, ['this version', *folders[1:]]))} |")
     print(f"| --- | --- {'| --- ' * len(folders)}|")
     for hidden, batch_size, sequence, features in SHAPES:
         shape = [str(number) for number in (hidden, batch_size, sequence, features, available_cores(), SECONDS)]

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.large [MB]`: a text larger than one would hold in memory beside a small one, same model.
+"""`python -m benchmarks.large [MB]`: training on a text too large for memory, next to a small one, with one model.
 
-Prints how fast it is encoded, the anonymous memory of the whole process at most (what is mapped from files is not
-in it), and the speed of training beside that on the small text, medians of rounds in which the two take turns.
+Prints how fast the text is encoded, the peak of the process's anonymous memory (without files mapped into memory), and
+the training speed on both texts. Runs on the two texts take turns, and speeds are medians.
 """
 
 import json
@@ -22,15 +22,15 @@ _LINES = 200_000
 
 
 def main() -> None:
-    """Makes both texts, and measures."""
+    """Makes both texts and measures."""
     megabytes = int(sys.argv[1]) if len(sys.argv) > 1 else MEGABYTES
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_text(folder / "large.txt", megabytes)
         write_text(folder / "small.txt", SMALL_MEGABYTES)
         cache = ("--cache", str(folder / "cache"))
-        _, said, anonymous = train(folder / "large.txt", *cache)
-        print(next(line for line in said.splitlines() if "encoded at" in line).partition(", to be")[0])
+        _, messages, anonymous = train(folder / "large.txt", *cache)
+        print(next(line for line in messages.splitlines() if "encoded at" in line).partition(", to be")[0])
         speeds: dict[str, list[float]] = {"small": [], "large": []}
         for _ in range(ROUNDS):
             speeds["small"].append(train(folder / "small.txt")[0])
@@ -40,15 +40,15 @@ def main() -> None:
         small, large = (statistics.median(of) for of in speeds.values())
         pairs = zip(speeds["large"], speeds["small"], strict=True)
         share = statistics.median(of_large / of_small for of_large, of_small in pairs)
-        print(f"{megabytes:,} MB: at most {anonymous / 1e6:,.0f} MB of anonymous memory (must 1,000)")
+        print(f"{megabytes:,} MB: at most {anonymous / 1e6:,.0f} MB of anonymous memory (goal: 1,000 MB)")
         print(
-            f"{large:,.0f} characters per second, {small:,.0f} of {SMALL_MEGABYTES} MB in memory: {share:.1%} "
-            "(must 95 %)"
+            f"{large:,.0f} characters per second, {small:,.0f} with {SMALL_MEGABYTES} MB in memory: {share:.1%} "
+            "(goal: 95 %)"
         )
 
 
 def write_text(path: Path, megabytes: int) -> None:
-    """Writes lines of made-up words in an order drawn anew for each part; some words have letters beyond ASCII."""
+    """Writes lines of made-up words in random order. Some words have letters beyond ASCII."""
     chance = np.random.default_rng(0)
     letters = np.array(list("eeeetttaaooiinnsshhrrdlcumwfgypbvk"))
     words = ["".join(chance.choice(letters, length)) for length in chance.integers(2, 9, 5_000)] + ["naïve", "“so”"]
@@ -62,7 +62,7 @@ def write_text(path: Path, megabytes: int) -> None:
 
 
 def train(source: Path, *arguments: str) -> tuple[float, str, int]:
-    """Returns characters per second, what was said, and the most anonymous memory in bytes, of a short run."""
+    """Returns a short run's characters per second, its messages, and its peak of anonymous memory in bytes."""
     out = source.with_suffix(".safetensors")
     command = ["charloom", "train", str(source), "--out", str(out), "--steps", str(STEPS), *NETWORK, *arguments]
     process = subprocess.Popen(
@@ -75,14 +75,14 @@ def train(source: Path, *arguments: str) -> tuple[float, str, int]:
     while process.poll() is None:
         most = max(most, anonymous_bytes(process.pid))
         time.sleep(0.02)
-    report, said = process.communicate()
+    report, messages = process.communicate()
     if process.returncode:
-        raise SystemExit(said)
-    return json.loads(report)["chars_per_second"], said, most
+        raise SystemExit(messages)
+    return json.loads(report)["chars_per_second"], messages, most
 
 
 def anonymous_bytes(process: int) -> int:
-    """Returns the anonymous memory of a process now; 0 where it is gone."""
+    """Returns the anonymous memory of a process now; 0 if it has ended."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:

@@ -1,5 +1,5 @@
-// How many fused multiply-adds this processor makes: every thread makes them in registers, with nothing to wait for.
-// Prints GFLOP/s of all threads together. Arguments: threads, seconds.
+// Measures the peak of fused multiply-adds: every thread makes them in registers and waits for nothing.
+// Prints the GFLOP/s of all threads. Arguments: threads, seconds.
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -13,12 +13,12 @@ using charloom::Vector;
 
 namespace {
 
-constexpr int kChains = charloom::kWidth == 16 ? 24 : 10;  // sums side by side: as many as hide each one's latency
+constexpr int kChains = charloom::kWidth == 16 ? 24 : 10;  // parallel sums, enough to hide the latency of each
 constexpr int kBatch = 10000;
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-// Returns how many batches one thread made until `end`.
+// Returns how many batches one thread makes until `end`.
 long batches_until(double end, float seed) {
   Vector sums[kChains];
   for (Vector& sum : sums) sum = charloom::all(seed);
@@ -29,7 +29,7 @@ long batches_until(double end, float seed) {
 #pragma GCC unroll 24
       for (int chain = 0; chain < kChains; ++chain) sums[chain] = sums[chain] * factor + addend;
     }
-    asm volatile("" : "+m"(sums) : : "memory");  // the sums are wanted
+    asm volatile("" : "+m"(sums) : : "memory");  // keeps the compiler from dropping the sums
   }
   return batches;
 }

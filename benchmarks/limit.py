@@ -1,4 +1,4 @@
-"""What this machine can do at most: multiply-adds in registers, and a large matrix product of PyTorch's."""
+"""The limits of this machine: multiply-adds in registers, and a large matrix product in PyTorch."""
 
 import subprocess
 from functools import cache
@@ -13,7 +13,7 @@ _HERE = Path(__file__).parent
 
 
 def peak_gflops() -> float:
-    """Returns the fused multiply-adds of all cores, in GFLOP/s, measured now."""
+    """Measures and returns the fused multiply-adds of all cores, in GFLOP/s."""
     done = subprocess.run(
         [_program(), str(available_cores()), str(SECONDS)], capture_output=True, text=True, check=True
     )
@@ -21,7 +21,7 @@ def peak_gflops() -> float:
 
 
 def matrix_gflops() -> float:
-    """Returns the speed of a large matrix product in GFLOP/s, measured now."""
+    """Measures and returns the speed of a large matrix product, in GFLOP/s."""
     return float(run_peer(["benchmarks.peers.pytorch", "matrix", "{}"])["gflops"])
 
 

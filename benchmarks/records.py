@@ -1,4 +1,4 @@
-"""`python -m benchmarks.records`: the speed of training on names, record by record, beside one continuous text."""
+"""`python -m benchmarks.records`: the speed of training on names as records, and as one continuous text."""
 
 import statistics
 import time
@@ -17,7 +17,7 @@ SECONDS = 3.0
 
 
 def main() -> None:
-    """Trains on each in turn, and prints a line."""
+    """Trains on both in turn, and prints a line."""
     training = TrainingSettings()
     records = split_corpus(read_catalog_corpus("names", TextSettings()), TextSettings(delimiter="\n"), training)
     streams = {
@@ -32,8 +32,8 @@ def main() -> None:
     shares = [one / other for one, other in zip(speeds["records"], speeds["continuous"], strict=True)]
     medians = {name: statistics.median(of_rounds) for name, of_rounds in speeds.items()}
     print(
-        f"{medians['records']:,.0f} characters per second of records, {medians['continuous']:,.0f} of a continuous "
-        f"text: {statistics.median(shares):.0%} (median of {ROUNDS})"
+        f"Records: {medians['records']:,.0f} characters per second. Continuous text: {medians['continuous']:,.0f}. "
+        f"Ratio: {statistics.median(shares):.0%}. Medians of {ROUNDS} rounds."
     )
 
 
@@ -48,7 +48,7 @@ def _trainer(stream: TokenStream, vocab_size: int, training: TrainingSettings) -
 
 
 def _speed(trainer: Trainer, training: TrainingSettings) -> float:
-    """Returns characters per second, with all work on the host."""
+    """Returns characters per second, including all work on the host."""
     first, begin = trainer.step, time.perf_counter()
     while (elapsed := time.perf_counter() - begin) < SECONDS:
         _dispatch(trainer)

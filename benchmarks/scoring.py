@@ -1,9 +1,11 @@
-"""`python -m benchmarks.scoring`: how fast texts are scored, and how soon a line from a pipe is answered.
+"""`python -m benchmarks.scoring`: how fast texts are scored, and how soon a line from a pipe gets its score.
 
-With an LSTM of 512 units (embedding 42, 57 characters) whose weights are drawn: medians of rounds of many lines side by
-side and of one long text; then each of 300 lines of 1 to 150 characters is written to the pipe of `charloom score -
---per line`, and the time until its answer is read. At last a line of ten million characters, by 64 units, with the
-memory that the command has taken at most; `--quick` leaves it out.
+The model is an LSTM of 512 units (embedding 42, 57 characters) with random weights. Three things are measured:
+
+- Many lines scored in parallel, and one long text. Both speeds are medians of rounds.
+- The time from writing a line to the pipe of `charloom score - --per line` until its score arrives, for 300 lines of 1
+  to 150 characters.
+- A line of ten million characters with 64 units, and the command's peak memory. `--quick` leaves it out.
 """
 
 import json
@@ -31,7 +33,7 @@ ENDLESS = 10_000_000
 
 
 def model_of(hidden: int) -> TextModel:
-    """Returns a model with weights as training begins with."""
+    """Returns a model with initial weights."""
     settings = NetworkSettings(hidden=hidden, embedding=42)
     network = Network.init(settings, len(CHARACTERS), 0, np.random.default_rng(0))
     return TextModel(network, Vocabulary("chars", CHARACTERS), settings, TextSettings())
@@ -43,7 +45,7 @@ def line_of(rng: np.random.Generator, length: int) -> str:
 
 
 def rate(characters: int, score: Callable[[], object]) -> float:
-    """Returns the characters per second that `score` does, the median of some rounds; the first is not counted."""
+    """Returns the characters per second of `score`: the median of the rounds after the first."""
     seconds = []
     for _ in range(ROUNDS + 1):
         began = time.perf_counter()
@@ -53,7 +55,7 @@ def rate(characters: int, score: Callable[[], object]) -> float:
 
 
 def answered(model: Path, rng: np.random.Generator) -> list[float]:
-    """Returns the seconds from each line's newline to its answer."""
+    """Returns the seconds from each line's newline to its score."""
     command = [sys.executable, "-m", "charloom", "score", str(model), "-", "--per", "line", "--json"]
     seconds = []
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -67,13 +69,13 @@ def answered(model: Path, rng: np.random.Generator) -> list[float]:
             answer = json.loads(process.stdout.readline())
             seconds.append(time.perf_counter() - began)
             assert answer["line"] == number
-            time.sleep(0.01)  # as lines of a log come, one by one
+            time.sleep(0.01)  # lines of a log arrive one by one
         process.stdin.close()
-    return seconds[1:]  # the first waits for the command's start
+    return seconds[1:]  # the first includes the start of the command
 
 
 def endless(model: Path) -> tuple[float, int]:
-    """Returns the characters per second of one line of ten million, and the most bytes of memory that it took."""
+    """Returns the characters per second of one line of ten million, and the peak memory in bytes."""
     command = [sys.executable, "-m", "charloom", "score", str(model), "-", "--per", "line", "--json"]
     piece = CHARACTERS[1:].encode() * 1000
     began = time.perf_counter()
@@ -96,7 +98,7 @@ def endless(model: Path) -> tuple[float, int]:
 
 
 def main() -> None:
-    """Prints what was measured."""
+    """Prints the figures."""
     rng = np.random.default_rng(1)
     model = model_of(512)
     lines = [f"{line_of(rng, int(length))}\n" for length in rng.integers(20, LONGEST + 1, LINES)]
@@ -108,13 +110,14 @@ def main() -> None:
         model.save(path)
         seconds = sorted(answered(path, rng))
         print(
-            f"a line from a pipe: answered in {1000 * statistics.median(seconds):.1f} ms, 99 of 100 in "
-            f"{1000 * seconds[len(seconds) * 99 // 100]:.1f} ms, at most {1000 * seconds[-1]:.1f} ms"
+            f"a line from a pipe: {1000 * statistics.median(seconds):.1f} ms (median), "
+            f"{1000 * seconds[len(seconds) * 99 // 100]:.1f} ms (99th percentile), "
+            f"{1000 * seconds[-1]:.1f} ms (longest)"
         )
         if "--quick" not in sys.argv:
             model_of(64).save(path)
             speed, memory = endless(path)
-            print(f"a line of {ENDLESS:,} characters: {speed:,.0f} a second in {memory / 1e6:,.0f} MB")
+            print(f"a line of {ENDLESS:,} characters: {speed:,.0f} characters per second in {memory / 1e6:,.0f} MB")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a user waits for, and what an installation takes."""
+"""How long a user waits for a command, and how large an installation is."""
 
 import os
 import statistics
@@ -8,18 +8,18 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.workers import Figures, Row
+from benchmarks.workers import Measured, Table
 
 
-def run(rounds: int) -> tuple[Figures, list[tuple[str, list[Row]]]]:
-    """Returns the figures, and a table with its caption."""
+def run(rounds: int) -> Measured:
+    """Returns the figures and a table."""
     with tempfile.TemporaryDirectory() as folder:
         help_seconds = [_seconds(["--help"], until_first_byte=False) for _ in range(rounds)]
         model = _saved_model(Path(folder))
-        writing = ["generate", str(model), "--prompt", "the", "--seed", "1"]
+        generating = ["generate", str(model), "--prompt", "the", "--seed", "1"]
         cache = {"XDG_CACHE_HOME": folder}
-        first = _seconds(writing, until_first_byte=True, **cache)
-        second = [_seconds(writing, until_first_byte=True, **cache) for _ in range(rounds)]
+        first = _seconds(generating, until_first_byte=True, **cache)
+        second = [_seconds(generating, until_first_byte=True, **cache) for _ in range(rounds)]
         megabytes = _installed_megabytes(Path(folder) / "venv")
     figures = {
         "help_seconds": help_seconds,
@@ -28,13 +28,13 @@ def run(rounds: int) -> tuple[Figures, list[tuple[str, list[Row]]]]:
         "installed_megabytes": megabytes,
     }
     rows = [
-        ("what", "measured", "wanted"),
+        ("", "measured", "goal"),
         ("charloom --help", f"{statistics.median(help_seconds):.2f} s", "0.3 s"),
-        ("first new character, LSTM-512, first run", f"{first:.2f} s", ""),
-        ("first new character, LSTM-512, second run", f"{statistics.median(second):.2f} s", "3 s"),
-        ("installed size, no development dependencies", f"{megabytes:,.0f} MB", "850 MB"),
+        ("first generated character, LSTM 512, first run", f"{first:.2f} s", ""),
+        ("first generated character, LSTM 512, second run", f"{statistics.median(second):.2f} s", "3 s"),
+        ("installed size without development dependencies", f"{megabytes:,.0f} MB", "850 MB"),
     ]
-    return {"startup": figures}, [("Waiting, and room", rows)]
+    return Measured({"startup": figures}, [Table("Commands and installation", rows)], [], [])
 
 
 def _seconds(arguments: list[str], until_first_byte: bool, **environment: str) -> float:
@@ -76,6 +76,6 @@ def _installed_megabytes(environment: Path) -> float:
     constraints = Path("constraints") / f"python{sys.version_info[0]}.{sys.version_info[1]}.txt"
     pinned = ["--constraint", str(constraints)] if constraints.exists() else []
     subprocess.run([environment / "bin" / "pip", "install", "--quiet", *pinned, "."], check=True)
-    # As du counts: what the disk holds, each file once.
+    # Like du: the blocks on the disk, each file once.
     files = {(s.st_dev, s.st_ino): s.st_blocks * 512 for s in (p.lstat() for p in environment.rglob("*"))}
     return sum(files.values()) / 1e6

@@ -1,4 +1,7 @@
-"""What zeroing a row's state now and then is worth; prints the table of docs/design/batches.md, in five minutes."""
+"""`python -m benchmarks.state_resets`: the effect of zeroing states at random. Takes five minutes.
+
+It prints the table of docs/design/batches.md.
+"""
 
 import itertools
 
@@ -16,11 +19,11 @@ SEEDS = range(4)
 
 
 def main() -> None:
-    """Trains one epoch with each share of cold starts, at the default's settings and at slower ones."""
+    """Trains one epoch with each reset probability, at the default settings and at slower ones."""
     (document,) = read_corpus(["tinyshakespeare"], TextSettings()).documents
     vocabulary = Vocabulary.of_texts([str(document)])
     stream = TokenStream.of_documents([vocabulary.encode(document)])
-    # The last tenth of the text is for results, not for decisions.
+    # The last tenth of the text is reserved for results; decisions do not use it.
     stream, _ = stream.split(1_003_854)
     training, validation = stream.split(900_000)
     print(f"| rows, rate | reset probability | validation, {len(SEEDS)} seeds |\n| --- | --- | --- |")

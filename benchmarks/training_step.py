@@ -1,6 +1,6 @@
-"""`python -m benchmarks.training_step`: where the time of a step goes, beside what would have to be left of it.
+"""`python -m benchmarks.training_step`: where the time of a step goes, next to the goal for the whole step.
 
-XLA's own profiler times what runs. Its programs here run one after another, so that the times add up to the step's.
+XLA's profiler times what runs. XLA's programs run one after another here, so the times add up to the time of the step.
 """
 
 import glob
@@ -23,21 +23,21 @@ from charloom.training import StepRule, Trainer, initial_state, root_key
 
 ROUNDS = 3
 WARM_DISPATCHES = 4
-PARTS = ("kernels", "products of XLA", "all else in XLA", "between calls")
-# Events that only wrap others.
+PARTS = ("native kernels", "XLA products", "other XLA work", "between calls")
+# Events that contain other events.
 WRAPPERS = ("ThunkExecutor::Execute", "SlinkyThreadPool::Await", "while")
 
 
 def main() -> None:
-    """Prints a table for the workloads that are to be some times as fast as PyTorch."""
-    print("Milliseconds of a step, medians of rounds in which the two take turns.\n")
+    """Prints a table for the workloads that have a goal over PyTorch."""
+    print("Milliseconds per step. charloom and PyTorch run in turn; figures are medians.\n")
     print(
-        "| network, rows × sequence | PyTorch | so must be | is | its multiply-adds at the peak | "
+        "| network, batch size × sequence length | PyTorch | goal | charloom | multiply-adds at the peak | "
         f"{' | '.join(PARTS)} |"
     )
     print("| --- " * (5 + len(PARTS)) + "|")
     for workload in TRAINING:
-        if workload.wanted is None:
+        if workload.goals is None:
             continue
         characters = workload.batch_size * workload.sequence_length
         task = ["train", json.dumps({"seconds": SECONDS, **workload.as_json()})]
@@ -50,12 +50,12 @@ def main() -> None:
         of_parts = [statistics.median(of[part] for of in parts) for part in PARTS]
         whole = statistics.median(sum(of.values()) for of in parts)
         at_peak = workload.operations * characters / statistics.median(peaks) / 1e6
-        figures = (peer, peer / workload.wanted[0], whole, at_peak, *of_parts)
+        figures = (peer, peer / workload.goals[0], whole, at_peak, *of_parts)
         print(f"| {workload.name} | {' | '.join(f'{figure:.2f}' for figure in figures)} |", flush=True)
 
 
 def profile(workload: Training) -> dict[str, float]:
-    """Returns the milliseconds of a step's parts."""
+    """Returns the milliseconds of each part of a step."""
     settings = NetworkSettings(cell=workload.cell, layers=workload.layers, hidden=workload.hidden, embedding=EMBEDDING)
     network = Network.init(settings, VOCABULARY, 0, np.random.default_rng(0))
     rule = StepRule(nesterov=True)
@@ -78,14 +78,14 @@ def profile(workload: Training) -> dict[str, float]:
 
 
 def _milliseconds(path: str) -> Counter[str]:
-    """Returns how long each part took in a profile of one dispatch, of all its steps."""
+    """Returns the milliseconds of each part in a profile of one dispatch, summed over its steps."""
     of_parts: Counter[str] = Counter()
     for plane in jax.profiler.ProfileData.from_file(path).planes:
         for line in plane.lines:
             for event in line.events:
                 took = event.duration_ns / 1e6
                 if line.name == "python" and event.name.endswith(" dispatch"):
-                    # The trainer's call lies in this module's.
+                    # Two functions match: the one here and the trainer's, which it calls. The longer time has both.
                     of_parts["between calls"] = max(of_parts["between calls"], took)
                 elif line.name.startswith("tf_XLA") and not event.name.startswith(WRAPPERS):
                     of_parts[_part_of(event.name)] += took
@@ -95,8 +95,8 @@ def _milliseconds(path: str) -> Counter[str]:
 
 def _part_of(program: str) -> str:
     if program.startswith("ffi_call"):
-        return "kernels"
-    return "products of XLA" if program.startswith("dot") else "all else in XLA"
+        return "native kernels"
+    return "XLA products" if program.startswith("dot") else "other XLA work"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Peers run in processes of their own, in turn, several rounds: machines are shared, and medians bear that."""
+"""Runs each peer in a separate process, in turn, for several rounds. Medians tolerate that machines are shared."""
 
 import json
 import os
@@ -8,23 +8,55 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 Figures = dict[str, Any]
 Row = tuple[str, ...]
 
+GOAL_COLUMNS: Row = ("goal", "measured", "required", "target", "result")
+
+
+class Table(NamedTuple):
+    """A table of a page.
+
+    Attributes:
+        title: its heading.
+        rows: the columns' names, then the figures.
+        note: text between the heading and the table.
+    """
+
+    title: str
+    rows: list[Row]
+    note: str = ""
+
+
+class Measured(NamedTuple):
+    """What a part of the benchmarks measured.
+
+    Attributes:
+        figures: of all rounds, for JSON.
+        tables: of the page on speed.
+        details: tables of the page of details.
+        goals: rows of the table of goals.
+    """
+
+    figures: Figures
+    tables: list[Table]
+    details: list[Table]
+    goals: list[Row]
+
 
 def in_turn(
     peers: Mapping[str, list[str]], rounds: int, before: Callable[[], Any] = lambda: None
 ) -> dict[str, list[Figures]]:
-    """Returns what `python -m ARGUMENTS` printed as JSON, for each peer and round.
+    """Returns the figures that each peer printed in each round.
 
     Args:
-        peers: the arguments, by the peer's name; those before the module's name are variables of its environment.
-        rounds: how often.
-        before: is called before each round.
+        peers: the arguments of each peer. Those before the module's name set environment variables.
+        rounds: how often each peer runs.
+        before: called before each round.
     """
     results: dict[str, list[Figures]] = {peer: [] for peer in peers}
     for _ in range(rounds):
@@ -35,10 +67,10 @@ def in_turn(
 
 
 def run_peer(arguments: list[str]) -> Figures:
-    """Returns what a peer printed last, as JSON."""
-    module = next(place for place, word in enumerate(arguments) if "=" not in word)
-    variables = dict(word.split("=", 1) for word in arguments[:module])
-    # Compilation is a figure of its own, and must not be kept from run to run.
+    """Returns the JSON object that a peer printed last."""
+    module = next(place for place, argument in enumerate(arguments) if "=" not in argument)
+    variables = dict(argument.split("=", 1) for argument in arguments[:module])
+    # Compilation is measured separately, so no run may use what an earlier one compiled.
     environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "0", "TF_CPP_MIN_LOG_LEVEL": "3", **variables}
     done = subprocess.run([sys.executable, "-m", *arguments[module:]], capture_output=True, text=True, env=environment)
     if done.returncode:
@@ -48,30 +80,38 @@ def run_peer(arguments: list[str]) -> Figures:
 
 
 def median(results: list[Figures], key: str) -> float:
-    """Returns the median of `key` over rounds."""
+    """Returns the median of `key` over the rounds."""
     return statistics.median(result[key] for result in results)
 
 
 def ratio(results: list[Figures], others: list[Figures], key: str) -> float:
-    """Returns the median over rounds of how many times `others` `results` have of `key`, each with its round's."""
+    """Returns the median of the rounds' ratios: `key` in `results` divided by `key` in `others`."""
     return statistics.median(one[key] / other[key] for one, other in zip(results, others, strict=True))
 
 
-def verdict(figure: float, wanted: tuple[float, float] | None, *, low: bool = False) -> str:
-    """Returns how a figure stands to what must be and what is aimed at; `low` where less is better."""
-    if wanted is None:
-        return ""
-    must, aim = (figure <= bound if low else figure >= bound for bound in wanted)
-    return f"{'aim reached' if aim else 'must reached' if must else 'missed'} (must {wanted[0]:g}, aim {wanted[1]:g})"
+def goal(name: str, figure: float, bounds: tuple[float, float], form: str, *, low: bool = False) -> Row:
+    """Returns a row of the table of goals.
+
+    Args:
+        name: what was measured.
+        figure: the result.
+        bounds: what is required, and the target.
+        form: the format of the figure, as `format` takes it.
+        low: whether less is better.
+    """
+    required, target = (figure <= bound if low else figure >= bound for bound in bounds)
+    result = "target reached" if target else "requirement met" if required else "missed"
+    texts = [f"{bound:.0%}" if form.endswith("%") else f"{bound:,.6g}" for bound in bounds]
+    return (name, format(figure, form), *(f"{'at most ' if low else ''}{text}" for text in texts), result)
 
 
 def random_ids(count: int, vocabulary: int) -> np.ndarray:
-    """Returns a text of that many ids, the same each time."""
+    """Returns a text of `count` random ids, the same each time."""
     return np.random.default_rng(0).integers(0, vocabulary, count).astype(np.int32)
 
 
 def memory_bytes() -> int:
-    """Returns what this process holds now, where Linux tells; else 0."""
+    """Returns the memory that this process holds now; 0 on systems other than Linux."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
@@ -79,14 +119,14 @@ def memory_bytes() -> int:
 
 
 class MachineLoad:
-    """How much of the machine others took, from this object's making on; where Linux tells."""
+    """How much of the machine other programs used since this object was made; known on Linux only."""
 
     def __init__(self) -> None:
         self._begin = time.monotonic()
         self._busy, self._own = _busy_seconds(), _own_seconds()
 
     def others(self) -> float:
-        """Returns the share of the processors' time that went to others, or to other machines on the same hardware."""
+        """Returns the share of processor time that other programs, or other virtual machines, have used."""
         busy, own = _busy_seconds() - self._busy, _own_seconds() - self._own
         return max(0.0, busy - own) / ((time.monotonic() - self._begin) * (os.cpu_count() or 1))
 

@@ -163,8 +163,8 @@ def test_the_file_is_as_the_design_says(saved):
             "vocabulary.characters are there, and the units are bytes",
         ),
         (lambda t, m: m.update(more=1), "m.safetensors: more is not a field that this version knows"),
-        (lambda t, m: t["head.bias"].__setitem__(3, np.nan), "'head.bias' has weights that are no numbers"),
-        (lambda t, m: t["embedding"].__setitem__((0, 0), -np.inf), "'embedding' has weights that are no numbers"),
+        (lambda t, m: t["head.bias"].__setitem__(3, np.nan), "'head.bias' has weights that are NaN or infinite"),
+        (lambda t, m: t["embedding"].__setitem__((0, 0), -np.inf), "'embedding' has weights that are NaN or infinite"),
         (
             lambda t, m: m["training"].update(validation_nats_per_char=None),
             "training.validation_nats_per_char is None, expected a number",
@@ -479,7 +479,7 @@ def test_a_carry_belongs_to_its_model(tmp_path, kernels):
     one, larger = make(text="ab\n"), make(text="abcdefghij\n")
     carry = one.next("a").carry
     for other in (larger, make(text="ab\n", layers=2)):
-        with pytest.raises(SettingError, match="carry is of another model"):
+        with pytest.raises(SettingError, match="carry belongs to another model"):
             other.next("b", carry)
     one.save(tmp_path / "one.safetensors")
     again = load(tmp_path / "one.safetensors")  # the same weights

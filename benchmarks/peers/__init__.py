@@ -1,1 +1,1 @@
-"""The programs that are measured, one file each: `python -m benchmarks.peers.NAME TASK JSON` prints a JSON line."""
+"""The measured programs, one per file. `python -m benchmarks.peers.NAME TASK JSON` prints a line of JSON."""

@@ -1,4 +1,4 @@
-"""charloom itself; `CHARLOOM_KERNELS` says on which kernels."""
+"""charloom itself. `CHARLOOM_KERNELS` selects the kernels."""
 
 import json
 import resource
@@ -28,8 +28,8 @@ IMPORTED = memory_bytes()
 def train(
     seconds: float, cell: Any, layers: int, hidden: int, batch_size: int, sequence_length: int
 ) -> dict[str, float]:
-    """Trains as every command does, and reads the clock between dispatches, host work and all."""
-    kernels_in_use()  # compiled once for a machine, and not for each network
+    """Trains like the commands do, and reads the clock between dispatches. Work on the host counts."""
+    kernels_in_use()  # compiled once per machine, not per network
     begin = time.perf_counter()
     stream = TokenStream.of_documents([random_ids(CHARACTERS, VOCABULARY)])
     settings = NetworkSettings(cell=cell, layers=layers, hidden=hidden, embedding=EMBEDDING)
@@ -58,8 +58,8 @@ def train(
     }
 
 
-def write(seconds: float, hidden: int, streams: int) -> dict[str, float]:
-    """Writes texts side by side, by temperature."""
+def generate(seconds: float, hidden: int, streams: int) -> dict[str, float]:
+    """Samples texts in parallel, with a temperature."""
     settings = NetworkSettings(hidden=hidden, embedding=EMBEDDING)
     network = Network.init(settings, VOCABULARY, 0, np.random.default_rng(0))
     prompted = read_prompt(network, np.arange(8))
@@ -73,7 +73,7 @@ def write(seconds: float, hidden: int, streams: int) -> dict[str, float]:
 
 
 def one_to_one(epochs: int) -> dict[str, float]:
-    """The alphabet's first experiment, one seed of it."""
+    """Runs the first experiment of the alphabet study with one seed."""
     from charloom.studies import STUDIES
     from charloom.studies.run_seeds import run_seeds
     from charloom.training import Phase
@@ -90,10 +90,12 @@ def one_to_one(epochs: int) -> dict[str, float]:
                     next(events)
             except StopIteration as stopped:
                 times.append(stopped.value["training_seconds"])
-    return {"compilation included": times[0], "compilation apart": times[1]}
+    return {"with compilation": times[0], "without compilation": times[1]}
 
 
 if __name__ == "__main__":
     print(
-        json.dumps({"train": train, "write": write, "one_to_one": one_to_one}[sys.argv[1]](**json.loads(sys.argv[2])))
+        json.dumps(
+            {"train": train, "generate": generate, "one_to_one": one_to_one}[sys.argv[1]](**json.loads(sys.argv[2]))
+        )
     )

@@ -1,4 +1,4 @@
-"""Keras 3 as the tutorials write it; `KERAS_BACKEND` says on what."""
+"""Keras 3, used as in the tutorials. `KERAS_BACKEND` selects the backend."""
 
 import json
 import os
@@ -24,7 +24,7 @@ WINDOW = 8
 def train(
     seconds: float, cell: str, layers: int, hidden: int, batch_size: int, sequence_length: int
 ) -> dict[str, float]:
-    """Fits the tutorial's stateful network, fed with arrays as the tutorial feeds it: one-hot targets among them."""
+    """Fits the tutorial's stateful network on arrays, with one-hot targets as in the tutorial."""
     begin = time.perf_counter()
     model = keras.Sequential(
         [
@@ -56,8 +56,8 @@ def train(
     }
 
 
-def write(seconds: float, hidden: int, streams: int) -> dict[str, float]:
-    """Asks `predict` for each next character, on the last characters as the tutorial does."""
+def generate(seconds: float, hidden: int, streams: int) -> dict[str, float]:
+    """Calls `predict` on the last characters for each new one, as the tutorial does."""
     model = keras.Sequential(
         [
             keras.Input((WINDOW,)),
@@ -79,7 +79,7 @@ def write(seconds: float, hidden: int, streams: int) -> dict[str, float]:
 
 
 def one_to_one(epochs: int) -> dict[str, float]:
-    """The alphabet's first network, a letter at a time."""
+    """Trains the alphabet study's first network, one letter at a time."""
     begin = time.perf_counter()
     letters = np.arange(26)
     model = keras.Sequential([keras.Input((1, 1)), keras.layers.LSTM(32), keras.layers.Dense(26, activation="softmax")])
@@ -95,13 +95,15 @@ def one_to_one(epochs: int) -> dict[str, float]:
     )
     included = time.perf_counter() - begin
     return {
-        "compilation included": included,
-        # The first epoch has compilation in it: another one stands in its place.
-        "compilation apart": included - (ends[0] - begin) + statistics.median(np.diff(ends).tolist()),
+        "with compilation": included,
+        # The first epoch includes compilation. The median of the others replaces it.
+        "without compilation": included - (ends[0] - begin) + statistics.median(np.diff(ends).tolist()),
     }
 
 
 if __name__ == "__main__":
     print(
-        json.dumps({"train": train, "write": write, "one_to_one": one_to_one}[sys.argv[1]](**json.loads(sys.argv[2])))
+        json.dumps(
+            {"train": train, "generate": generate, "one_to_one": one_to_one}[sys.argv[1]](**json.loads(sys.argv[2]))
+        )
     )

@@ -1,4 +1,4 @@
-"""PyTorch: `nn.LSTM`, `nn.GRU` and `nn.RNN` with fused Adam, and its step loop for writing; on the CPU, or `DEVICE`."""
+"""PyTorch: `nn.LSTM`, `nn.GRU` and `nn.RNN` with fused Adam, and a step loop for sampling, on the CPU or `DEVICE`."""
 
 import json
 import os
@@ -16,18 +16,18 @@ from benchmarks.workloads import CHARACTERS, EMBEDDING, VOCABULARY
 
 IMPORTED = memory_bytes()
 DEVICE = os.environ.get("DEVICE", "cpu")
-AHEAD = 64  # steps or characters that a device may be told of ahead of time
+AHEAD = 64  # steps or characters that may be queued on the device
 LAYERS = {"lstm": nn.LSTM, "gru": nn.GRU, "elman": nn.RNN}
 
 
 def wait() -> None:
-    """Waits until the device has done what it was told."""
+    """Waits until the device has finished its queue."""
     if DEVICE != "cpu":
         torch.cuda.synchronize()
 
 
 class Model(nn.Module):
-    """Embedding, recurrent layers, logits; time first, which is the faster order."""
+    """Embedding, recurrent layers and head. Time comes first, which is the faster order."""
 
     def __init__(self, cell: str, layers: int, hidden: int):
         super().__init__()
@@ -43,7 +43,7 @@ class Model(nn.Module):
 def train(
     seconds: float, cell: str, layers: int, hidden: int, batch_size: int, sequence_length: int
 ) -> dict[str, float]:
-    """Trains on rows that follow the text, with their state carried."""
+    """Trains on rows that follow the text and carry their state."""
     begin = time.perf_counter()
     model = Model(cell, layers, hidden).to(DEVICE)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001, fused=True)
@@ -87,8 +87,8 @@ def train(
     }
 
 
-def write(seconds: float, hidden: int, streams: int) -> dict[str, float]:
-    """Writes by temperature, a step of the network for each character of all streams."""
+def generate(seconds: float, hidden: int, streams: int) -> dict[str, float]:
+    """Samples with a temperature, one network step per character of all streams."""
     model = Model("lstm", 1, hidden).to(DEVICE).eval()
     with torch.inference_mode():
         ids = torch.zeros(1, streams, dtype=torch.long, device=DEVICE)
@@ -123,4 +123,4 @@ if __name__ == "__main__":
 
     torch.set_num_threads(available_cores())
     torch.manual_seed(0)
-    print(json.dumps({"train": train, "write": write, "matrix": matrix}[sys.argv[1]](**json.loads(sys.argv[2]))))
+    print(json.dumps({"train": train, "generate": generate, "matrix": matrix}[sys.argv[1]](**json.loads(sys.argv[2]))))

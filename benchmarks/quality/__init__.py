@@ -1,1 +1,1 @@
-"""Which settings learn most in a given time: trials, one line each in trials.jsonl."""
+"""Trials that compare settings for a given training time, and the quality tables of the README."""

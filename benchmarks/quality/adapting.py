@@ -1,7 +1,7 @@
-"""`python -m benchmarks.quality.adapting`: which rate a model should keep learning at while it reads.
+"""`python -m benchmarks.quality.adapting`: compares learning rates for dynamic evaluation.
 
-For tiny Shakespeare's first 1,003,854 characters, Nietzsche and the Python reference, each of which a model is
-trained on for half a minute: a row with what its last tenth, which was held out, costs at each of some rates.
+The texts are the first 1,003,854 characters of tiny Shakespeare, Nietzsche and Python's language reference. A model is
+trained on each for half a minute. A row has the nats per character of the held-out last tenth, for each rate.
 """
 
 import tempfile
@@ -20,7 +20,7 @@ RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 
 def main() -> None:
     """Prints the table."""
-    print(f"| | as it is | {' | '.join(f'{rate:g}' for rate in RATES)} |\n{'| --- ' * (2 + len(RATES))}|")
+    print(f"| | not adapted | {' | '.join(f'{rate:g}' for rate in RATES)} |\n{'| --- ' * (2 + len(RATES))}|")
     for name in ("shakespeare", "nietzsche", "reference"):
         document = str(read_catalog_corpus(TEXTS[name], TextSettings()).documents[0])
         with tempfile.TemporaryDirectory() as folder:

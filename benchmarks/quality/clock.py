@@ -1,9 +1,9 @@
-"""`python -m benchmarks.quality.clock [CASE...]`: whether commands end in time, whatever the machine does.
+"""`python -m benchmarks.quality.clock [CASE...]`: checks that runs with a budget end on time, even under load.
 
-Prints a row for each case: the budget, what the whole command took, that as a share, how many plans of the steps
-there were, the validation's nats, and whether it ended between 95 % of the budget and 3 seconds more. Ends with status
-1 where one did not. Cores are stolen by as many processes that compute as there are cores, for half of the time.
-Without CASE all cases run, in three quarters of an hour; a word of their names picks some, such as `cold` or `records`.
+Prints one row per case: the budget, the time of the whole command, its share of the budget, the number of step plans,
+and the held-out nats. The last column says whether the command ended between 95 % of the budget and 3 seconds more.
+The exit status is 1 if one did not. To steal cores, the benchmark starts one busy process per core. Without CASE, all
+cases run, which takes 45 minutes. A part of their names selects some, such as `cold` or `records`.
 """
 
 import json
@@ -32,15 +32,15 @@ _STOPPED_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Case:
-    """What a command is given, and what happens to it.
+    """The input of a command, and what happens while it runs.
 
     Attributes:
-        name: of the row.
-        text: "reference" (Python's manual), "small" (16 KB of it) or "records" (58 MB of a log).
-        budgets: in seconds.
-        thieves: the shares of the budget between which cores are stolen: 0, 0.5, or 2 for the end; None for never.
-        is_stopped: whether the process is stopped for 20 seconds in the middle.
-        is_cold: whether nothing was compiled before.
+        name: name of the row.
+        text: "reference" (Python's language reference), "small" (16 KB of it) or "records" (58 MB of a log).
+        budgets: budgets in seconds.
+        thieves: shares of the budget at which stealing cores starts and ends: 0, 0.5, or 2 for the end. None for never.
+        is_stopped: whether to stop the process for 20 seconds in the middle.
+        is_cold: whether to start with an empty compilation cache.
     """
 
     name: str
@@ -67,7 +67,7 @@ CASES = (
 
 
 def main() -> None:
-    """Runs each case in turn."""
+    """Runs the selected cases one after another."""
     wanted = sys.argv[1:]
     cases = [case for case in CASES if not wanted or any(word in case.name for word in wanted)]
     all_in_time = True
@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def text_of(name: str, folder: Path) -> Path:
-    """Returns a file of the text `name` in `folder`, which is made where it is not there yet."""
+    """Returns the path of the text `name` in `folder`; creates the file if it does not exist."""
     path = folder / f"{name}.txt"
     if path.exists():
         return path
@@ -101,7 +101,7 @@ def text_of(name: str, folder: Path) -> Path:
 
 
 def run(budget: int, case: Case, text: Path, folder: Path) -> tuple[float, int, str]:
-    """Returns the seconds that a command took, less those that it was stopped; its plans; and its nats, or refusal."""
+    """Returns the seconds of a command without those it was stopped, its number of plans, and its nats or its error."""
     model = folder / "model.safetensors"
     model.unlink(missing_ok=True)
     command = [sys.executable, "-m", "charloom", "train", str(text), "--out", str(model)]
@@ -136,12 +136,12 @@ def run(budget: int, case: Case, text: Path, folder: Path) -> tuple[float, int, 
 
 
 def steal() -> list[subprocess.Popen[bytes]]:
-    """Returns processes that take half of every core from whoever shares it with them."""
+    """Starts one busy process per core, which takes half of the core's time; returns the processes."""
     return [subprocess.Popen([sys.executable, "-c", _SPIN]) for _ in range(available_cores())]
 
 
 def end(thieves: list[subprocess.Popen[bytes]]) -> None:
-    """Ends processes, if they still run."""
+    """Ends the processes that still run."""
     for thief in thieves:
         thief.kill()
         thief.wait()

@@ -1,6 +1,6 @@
-"""A training whose parts can be exchanged: what is tried here and earns its seconds becomes charloom's, no more.
+"""A training loop with exchangeable parts. Only changes that improve the score within the same time go into charloom.
 
-The network, its kernels, rows and scoring are charloom's own; the step is written again, with each candidate in it.
+The network, kernels, batches and scoring are charloom's. Only the training step is a copy that has all candidates.
 """
 
 import time
@@ -30,21 +30,22 @@ _CURVE_POINTS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """What is tried: the settings that charloom has, and those that it may come to have.
+    """The settings of a trial: those of charloom, and those that it might get.
 
     Attributes:
-        input_dropout: share of the first layer's inputs (rows of the projection table) that a sequence does without.
-        recurrent_dropout: share of each layer's state that the recurrent product does without, by units, for all rows.
-        weight_dropout: share of the recurrent weights that a step does without (Merity, Keskar and Socher, 2018).
-        skips: whether the head reads every layer's outputs.
-        schedule: of the rate; "linear" and "cosine" fall from the warm-up's end to zero, "late" only in the last part.
-        chrono: the longest memory, in characters, that first forget and input biases are drawn for; 0 for a forget
+        input_dropout: share of the first layer's inputs (rows of the projection table) dropped per sequence.
+        recurrent_dropout: share of the units of each layer's state dropped from the recurrent product, for all rows.
+        weight_dropout: share of the recurrent weights dropped per step (Merity, Keskar and Socher, 2018).
+        skips: whether the head reads the outputs of every layer.
+        schedule: learning-rate schedule. "linear" and "cosine" fall to zero after the warm-up, "late" only in the
+            last part of the run.
+        chrono: longest memory, in characters, that the initial forget and input biases are drawn for; 0 for a forget
             bias of one (Tallec and Ollivier, 2018).
-        step_dropout: whether dropout's masks differ from step to step.
-        weight_decay: of matrices, decoupled (Loshchilov and Hutter, 2019).
-        optimizer: what makes a step of a gradient, before the rate.
-        variant: of the cell; see `VariantNetwork`.
-        averages: horizons of moving averages of the weights, as shares of all steps.
+        step_dropout: whether dropout masks differ from time step to time step.
+        weight_decay: decoupled weight decay of matrices (Loshchilov and Hutter, 2019).
+        optimizer: how a gradient becomes a step, before the learning rate.
+        variant: variant of the cell; see `VariantNetwork`.
+        averages: horizons of the moving averages of the weights, as shares of all steps.
     """
 
     hidden: int = 256
@@ -73,7 +74,7 @@ class Candidate:
 
 
 class SkippingNetwork(Network):
-    """A network whose head reads every layer's outputs."""
+    """A network whose head reads the outputs of every layer."""
 
     def __call__(
         self, token_ids: Any, resets: Any, carry: Carry, dropout_masks: Any = None, *, last_only: bool = False
@@ -92,16 +93,16 @@ class SkippingNetwork(Network):
 
 
 class VariantNetwork(Network):
-    """A network of one LSTM layer whose step is another, without a native kernel: for what a step of it learns.
+    """A network with one LSTM layer whose cell is changed. It has no native kernel, so trials compare equal steps.
 
     Attributes:
-        variant: "capped": the input gate is at most 1 - f (Melis, Dyer and Blunsom, 2018); "normed": the mean and the
-            variance are taken out of each gate's sum, and of the cell before the output (Ba, Kiros and Hinton, 2016);
-            "mogrifier": input and state gate each other five times before the step (Melis et al., 2020);
-            "multiplicative": input and state are multiplied before the gates (Krause et al., 2017; here the input's
-            factor is about one at first, for the embedding is small); "minimal": a forget gate alone, and the cell is
-            the output (van der Westhuizen and Lasenby, 2018).
-        extra: the weights that it has beside an LSTM's.
+        variant: "capped": the input gate is at most 1 - f (Melis, Dyer and Blunsom, 2018).
+            "normed": each gate's sum, and the cell before the output, are normalized (Ba, Kiros and Hinton, 2016).
+            "mogrifier": input and state gate each other five times before the step (Melis et al., 2020).
+            "multiplicative": input and state are multiplied before the gates (Krause et al., 2017). Here the factor
+            of the input starts near one, because the embedding is small.
+            "minimal": only a forget gate, and the cell is the output (van der Westhuizen and Lasenby, 2018).
+        extra: weights in addition to those of an LSTM.
     """
 
     extra: Any
@@ -167,7 +168,7 @@ def _variant_of(network: Network, candidate: Candidate, rng: np.random.Generator
 
 
 def first_network(candidate: Candidate, vocab_size: int, start_id: int | None) -> Network:
-    """Returns the weights before the first step."""
+    """Returns the network with its initial weights."""
     settings = NetworkSettings(hidden=candidate.hidden, layers=candidate.layers, embedding=candidate.embedding)
     rng = np.random.default_rng(candidate.seed)
     network = Network.init(settings, vocab_size, start_id, rng)
@@ -188,7 +189,7 @@ def _chrono(cell: Any, longest: int, rng: np.random.Generator) -> Any:
 
 
 def learning_rates(candidate: Candidate, steps: int) -> np.ndarray:
-    """Returns the rate of each step."""
+    """Returns the learning rate of each step."""
     at = np.arange(steps) / steps
     warmup = candidate.warmup
     phase = np.clip((at - warmup) / (1 - warmup), 0, 1)
@@ -269,7 +270,7 @@ def _averaged(averages: Any, network: Network, kept: Any) -> Any:
 
 
 class Training:
-    """A candidate's training on one text."""
+    """The training of a candidate on one text."""
 
     def __init__(self, candidate: Candidate, train: TokenStream, vocab_size: int, start_id: int | None):
         network = first_network(candidate, vocab_size, start_id)
@@ -281,7 +282,7 @@ class Training:
         self._averages = [jax.tree.map(jnp.copy, network) for _ in candidate.averages]
 
     def run(self, steps: int) -> Iterator[tuple[int, float]]:
-        """Makes the steps; yields their count and the mean loss, call by call."""
+        """Trains for `steps`; yields the steps done and the mean loss after each compiled call."""
         rates = learning_rates(self.candidate, steps)
         key = jax.random.key(self.candidate.seed)
         for first in range(0, steps, _STEPS_A_CALL):
@@ -292,14 +293,14 @@ class Training:
             arrays = block.token_ids, block.resets, block.cold
             self._state, nats = _steps(self._state, *arrays, padded, count, first, key, self.candidate)
             for index, horizon in enumerate(self.candidate.averages):
-                # An average over all steps so far, until they fill the horizon.
+                # Average over all steps so far until the horizon is full.
                 window = max(1.0, min(horizon * steps, first + count) / count)
                 self._averages[index] = _averaged(self._averages[index], self._state[0], 1 - 1 / window)
             yield first + count, float(nats) / count
 
     @property
     def networks(self) -> dict[str, Network]:
-        """The last weights, and their averages by horizon."""
+        """The last weights, and the averages by horizon."""
         names = [f"average {horizon:g}" for horizon in self.candidate.averages]
         return {"last": self._state[0]} | dict(zip(names, self._averages, strict=True))
 
@@ -312,7 +313,7 @@ def result_of(
     vocab_size: int,
     start_id: int | None,
 ) -> dict[str, Any]:
-    """Returns what a training comes to, as JSON values; nats per character of the validation part."""
+    """Returns the result of a training as JSON values, with nats per character of the validation part."""
     training = Training(candidate, train, vocab_size, start_id)
     begin, curve, sums = time.perf_counter(), [], []
     seconds = 0.0
@@ -352,5 +353,5 @@ def result_of(
 
 def _sharpened(network: Network, temperature: float) -> Network:
     head = network.head
-    assert isinstance(head, Dense)  # as every candidate's is
+    assert isinstance(head, Dense)  # true for every candidate
     return replace(network, head=replace(head, kernel=head.kernel / temperature, bias=head.bias / temperature))

@@ -1,17 +1,18 @@
-"""An n-gram model of characters, to compare with."""
+"""A character n-gram model, used as a baseline."""
 
 import math
 from collections import Counter, defaultdict
 
 
 class NgramModel:
-    """A model of `order` - 1 characters of context.
+    """An n-gram model with `order` - 1 characters of context.
 
-    Shorter contexts are mixed in by Witten and Bell's weights, down to an even chance for each of `characters`:
+    Witten-Bell smoothing mixes in shorter contexts, down to a uniform distribution over `characters`:
 
         P(c | h) = (n(h c) + t(h) P(c | h')) / (n(h) + t(h))
 
-    with n(h) how often h came, t(h) how many different characters came after it, and h' without its first character.
+    where n(h) counts how often h occurs, t(h) counts the different characters after it, and h' is h without its first
+    character.
     Source: Witten and Bell, 1991; Chen and Goodman, 1999, section 2.5.
 
     >>> model = NgramModel("ab" * 1000, 3, "ab")
@@ -28,7 +29,7 @@ class NgramModel:
                 self._followers[length][train[at - length : at]][character] += 1
 
     def bits(self, text: str, before: str = "") -> list[float]:
-        """Returns what each character of `text` costs, which stands behind `before`."""
+        """Returns the bits of each character of `text`, which follows the text `before`."""
         before = before[-(self._order - 1) :]
         costs = []
         for character in text:

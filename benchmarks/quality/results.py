@@ -1,10 +1,14 @@
-"""`python -m benchmarks.quality.results [RUN...]`: what a budget comes to, beside what is published.
+"""`python -m benchmarks.quality.results [RUN...]`: measures runs with a budget, and updates the tables of README.md.
 
-RUN is one of `shakespeare-77s`, `shakespeare-10m`, `shakespeare-1h` (trained on tiny Shakespeare's first 1,003,854
-characters, and then the last 111,540 scored, by the commands that a user has), `makemore-2m` (1,000 records held out,
-their copies trained on as makemore does), or `TEXT-BUDGET` of a text of the catalog and 30s, 2m or 10m, whose
-held-out part is also scored by an n-gram model and compressors. Without RUN nothing is trained. What was measured is
-kept in results.json beside this file, and README.md's tables are written from there. Give a run the machine alone.
+RUN is one of:
+
+- `shakespeare-77s`, `shakespeare-10m`, `shakespeare-1h`: trains on the first 1,003,854 characters of tiny Shakespeare
+  and scores the last 111,540, with the commands that users have.
+- `makemore-2m`: names, with 1,000 records held out. Copies of them stay in the training part, as in makemore.
+- `TEXT-BUDGET`: a text of the catalog and 30s, 2m or 10m. An n-gram model and compressors score its held-out part too.
+
+Results are kept in results.json next to this file. Without RUN, only the tables are updated. Run it on a machine that
+does nothing else.
 """
 
 import json
@@ -34,11 +38,11 @@ _LN_2 = math.log(2)
 
 
 class Compared(NamedTuple):
-    """What a run of charloom's is compared with, in nats per character.
+    """What a run of charloom is compared with, in nats per character.
 
     Attributes:
-        what: of the run, for people.
-        measured: another program's figure, run by us, and its name; None for none.
+        what: label of the run in the table.
+        measured: the figure of another program that we ran, and its name; None if there is none.
         published: figures that others published, each with its source.
     """
 
@@ -70,7 +74,7 @@ BUDGETS = ("30s", "2m", "10m")
 
 
 def main() -> None:
-    """Measures the runs that the command line names, and prints the tables."""
+    """Measures the runs named on the command line, and prints the tables."""
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for run in sys.argv[1:]:
         print(f"{run} …", file=sys.stderr)
@@ -84,7 +88,7 @@ def main() -> None:
 
 
 def with_tables(page: str, results: dict[str, Any]) -> str:
-    """Returns `page` with the tables between their marks."""
+    """Returns `page` with the tables inserted between their marks."""
     for mark, table in (("budgets", budget_table(results)), ("texts", text_table(results))):
         before, _, rest = page.partition(f"<!-- {mark} -->\n")
         page = f"{before}<!-- {mark} -->\n{table}\n<!-- end of {mark} -->{rest.partition(f'<!-- end of {mark} -->')[2]}"
@@ -92,7 +96,7 @@ def with_tables(page: str, results: dict[str, Any]) -> str:
 
 
 def measured(run: str) -> dict[str, Any]:
-    """Returns what a run comes to."""
+    """Returns the results of a run."""
     name, _, budget = run.rpartition("-")
     with tempfile.TemporaryDirectory() as folder:
         model = str(Path(folder) / "model.safetensors")
@@ -101,7 +105,7 @@ def measured(run: str) -> dict[str, Any]:
             train, rest = Path(folder) / "train.txt", Path(folder) / "rest.txt"
             train.write_text(text[:TRAINED_ON])
             rest.write_text(text[TRAINED_ON:])
-            # The part that is validated on lies next to what is scored, and is missed: a tenth of the text is too much.
+            # Validation uses text that training then lacks, right before the scored part. A tenth would be too much.
             trained = charloom("train", str(train), "--validation", "20000", "--out", model, "--budget", budget)
             return trained | charloom("score", model, str(rest), "--dynamic-evaluation")
         if run == "makemore-2m":
@@ -109,21 +113,21 @@ def measured(run: str) -> dict[str, Any]:
             trained = charloom("train", "names", *options, "--out", model, "--budget", budget)
             return trained | of_held_out_names(load(model))
         if name not in TEXTS or budget not in BUDGETS:
-            sys.exit(f"no run is named {run}: the first lines of {__file__} name them")
+            sys.exit(f"unknown run {run!r}: the first lines of {__file__} list the runs")
         records = ("--records",) if name == "names" else ()
         return charloom("train", name, *records, "--out", model, "--budget", budget) | baselines(name)
 
 
 def charloom(*arguments: str) -> dict[str, Any]:
-    """Returns what a command of charloom's reports."""
+    """Returns the JSON report of a charloom command."""
     command = [sys.executable, "-m", "charloom", *arguments, "--json"]
     report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    report.pop("model", None)  # where it lay
+    report.pop("model", None)  # a temporary path
     return report
 
 
 def of_held_out_names(model: TextModel) -> dict[str, float]:
-    """Returns what the names that were held out cost, and how far that may be from what any name would."""
+    """Returns the nats per character of the held-out names, and their standard error."""
     settings = TextSettings(delimiter="\n")
     held_out = TrainingSettings(validation=1000)
     parts = split_corpus(read_catalog_corpus("names", settings), settings, held_out)
@@ -135,15 +139,15 @@ def of_held_out_names(model: TextModel) -> dict[str, float]:
 
 
 def standard_error(nats: np.ndarray, characters: np.ndarray) -> float:
-    """Returns the standard error of the nats per character of records that were drawn: of a ratio of two sums."""
+    """Returns the standard error of the nats per character of randomly drawn records, a ratio of two sums."""
     off = nats - characters * nats.sum() / characters.sum()
     return float(np.sqrt((off**2).sum()) / characters.sum())
 
 
 def baselines(name: str) -> dict[str, float]:
-    """Returns the bits that a held-out character costs models of other kinds, which have the training part before it.
+    """Returns the bits per held-out character of an n-gram model and of compressors that read the training part first.
 
-    A compressor's are what the whole text takes more than the training part alone.
+    For a compressor, this is the size of the whole compressed text minus that of the compressed training part.
     """
     settings = TextSettings(delimiter="\n" if name == "names" else None)
     parts = split_corpus(read_catalog_corpus(name, settings), settings, TrainingSettings())
@@ -162,7 +166,7 @@ def baselines(name: str) -> dict[str, float]:
 
 
 def budget_table(results: dict[str, Any]) -> str:
-    """Returns the runs that have a figure to compare with, in Markdown and in bits per character."""
+    """Returns a Markdown table of the runs with a figure to compare with, in bits per character."""
     lines = [
         "| text and time | charloom | others, run by us | published by others |",
         "| --- | --- | --- | --- |",
@@ -181,7 +185,7 @@ def budget_table(results: dict[str, Any]) -> str:
 
 
 def text_table(results: dict[str, Any]) -> str:
-    """Returns bits per character of the catalog's texts, in Markdown."""
+    """Returns a Markdown table of bits per character for the texts of the catalog."""
     others = ("5-gram", "xz", "zstd")
     lines = [f"| | {' | '.join((*others, *(f'charloom, {budget}' for budget in BUDGETS)))} |", "| --- " * 7 + "|"]
     for name in TEXTS:

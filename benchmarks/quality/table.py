@@ -1,4 +1,4 @@
-"""`python -m benchmarks.quality.table`: the trials of trials.jsonl as Markdown, the best of a text and a time first."""
+"""`python -m benchmarks.quality.table`: prints the trials in trials.jsonl as Markdown, the best ones first."""
 
 import json
 from dataclasses import fields
@@ -13,7 +13,7 @@ _SETTINGS = [field.name for field in fields(Candidate)]
 
 
 def main() -> None:
-    """Prints a table for each text and time."""
+    """Prints one table per text and training time."""
     trials = [json.loads(line) for line in TRIALS.read_text().splitlines()]
     trials.sort(key=lambda trial: (trial["text"], trial["seconds"], trial["nats"]["last"]))
     for (text, seconds), group in groupby(trials, key=lambda trial: (trial["text"], trial["seconds"])):
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def summary(trial: dict[str, Any]) -> str:
-    """Returns a trial's settings that are not the defaults, in words; the width always, and the device if not a CPU."""
+    """Returns the settings of a trial that differ from the defaults, always with the width; the device if not a CPU."""
     changed = [
         name for name in _SETTINGS if name == "hidden" or (name in trial and trial[name] != getattr(_DEFAULTS, name))
     ]

@@ -1,14 +1,21 @@
-"""`python -m benchmarks.quality.trial SECONDS [SETTING=VALUE...]`: one training of so many seconds, as a line of data.
+"""`python -m benchmarks.quality.trial SECONDS [SETTING=VALUE...]`: trains for a number of seconds and saves the result.
 
-A setting is one of `laboratory.Candidate`'s, or `text`: shakespeare (tiny Shakespeare's first 1,003,854 characters; the
-last 111,540 are for a final table, and not looked at here), nietzsche, reference (Python's manual), library (the
-modules of Python's library, as a folder of source code) or names (records). The text's
-last tenth is held out (of names 1,000, by another seed than the final table's; copies are kept), and what the trained
-weights and their averages score on it is the result.
+A setting is a field of `laboratory.Candidate`, or `text`, which is one of:
 
-The seconds are of training alone, at the speed that such a network had when it was first measured (speeds.json), so
-that a trial comes to the same on a busy machine. `processor` names another one, whose seconds they are: a GPU makes as
-many steps then, sooner. Lines are appended to trials.jsonl beside this file.
+- shakespeare: the first 1,003,854 characters of tiny Shakespeare. Trials never use the last 111,540, which are for the
+  final table.
+- nietzsche.
+- reference: Python's language reference.
+- library: the modules of Python's library, a folder of source code.
+- names: records.
+
+The last tenth of the text is held out. Of names, 1,000 records are held out with another seed than in the final table,
+and their copies stay in the training part. The result is the score of the trained weights, and of their averages, on
+the held-out part.
+
+The seconds count only training, at the speed that the network had when it was first measured (speeds.json). A busy
+machine thus makes the same number of steps. `processor` names the processor whose speed counts, so that a GPU makes as
+many steps as that processor would. Results are appended to trials.jsonl next to this file.
 """
 
 import json
@@ -39,12 +46,12 @@ TEXTS = {
     "library": f"{sysconfig.get_path('stdlib')}/*.py",
 }
 TUNED_ON = {"shakespeare": 1_003_854}
-"""Characters from the beginning that trials may see."""
+"""Number of characters, from the beginning, that trials may use."""
 _SPEED_SECONDS = 6.0
 
 
 def main() -> None:
-    """Runs the trial that the command line describes."""
+    """Runs the trial described on the command line."""
     seconds = float(sys.argv[1])
     asked = dict(argument.split("=") for argument in sys.argv[2:])
     name, processor = asked.pop("text", "shakespeare"), asked.pop("processor", processor_name())
@@ -66,7 +73,7 @@ def main() -> None:
 
 
 def read(name: str) -> tuple[TokenStream, TokenStream, int, int | None]:
-    """Returns a text's parts, its vocabulary's size and its start token."""
+    """Returns the parts of a text, the size of its vocabulary, and its start token."""
     text = TextSettings(delimiter="\n" if name == "names" else None)
     corpus = read_corpus([TEXTS[name]], text)
     if name in TUNED_ON:
@@ -77,14 +84,14 @@ def read(name: str) -> tuple[TokenStream, TokenStream, int, int | None]:
 
 
 def speed_of(processor: str, candidate: Candidate, train: TokenStream, vocab_size: int, start_id: int | None) -> float:
-    """Returns the characters per second that such a training reads on that processor, measured once."""
+    """Returns the training speed in characters per second on `processor`; measures it if it is not in speeds.json."""
     speeds: dict[str, float] = json.loads(SPEEDS.read_text()) if SPEEDS.exists() else {}
     shape = f"{candidate.layers} x {candidate.hidden}, {candidate.batch_size} x {candidate.sequence_length}"
     extras = [name for name in ("weight_dropout", "skips", "step_dropout") if getattr(candidate, name)]
     key = " ".join([processor, "|", shape, *extras])
     if key not in speeds:
         if processor != processor_name():
-            sys.exit(f"{SPEEDS.name} has no speed of {key}: this processor is another one")
+            sys.exit(f"{SPEEDS.name} has no speed for {key}, and this machine has another processor.")
         speeds[key] = round(_measured(candidate, train, vocab_size, start_id))
         SPEEDS.write_text(json.dumps(speeds, indent=1, sort_keys=True) + "\n")
     return speeds[key]
@@ -99,7 +106,7 @@ def _measured(candidate: Candidate, train: TokenStream, vocab_size: int, start_i
             begin, first = now, done
         elif now - begin > _SPEED_SECONDS:
             return (done - first) * candidate.batch_size * candidate.sequence_length / (now - begin)
-    raise AssertionError("no training ends so soon")
+    raise AssertionError("training ended before it was measured")
 
 
 def _value(text: str) -> Any:

@@ -1,1 +1,1 @@
-"""How a server bears load."""
+"""How a server behaves under load."""

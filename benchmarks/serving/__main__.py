@@ -1,8 +1,8 @@
-"""`python -m benchmarks.serving`: how fast a server answers, one stream and a thousand, and how it bears a fuzzer.
+"""`python -m benchmarks.serving`: how fast a server answers one stream and a thousand, and what a fuzzer finds.
 
-An LSTM of 512 units (embedding 64, 65 characters) whose weights are drawn, served by `charloom serve` as it is by
-default; the load comes from a second process on the same machine. Bounded in count and time. `--threads N` is passed on
-to the server; `--quick` leaves the fuzzer out.
+`charloom serve` serves an LSTM of 512 units (embedding 64, 65 characters) with random weights, at its default settings.
+A second process on the same machine sends the requests. Their number and time are bounded. The server gets `--threads
+N`. `--quick` leaves out the fuzzer.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from charloom.text import Vocabulary
 CHARACTERS = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 ROUNDS = 5
 EXAMPLES = 1_700
-"""Of each of the requests with a body; in all some 6,000."""
+"""The number of examples for each request with a body: about 6,000 in all."""
 
 
 @contextlib.contextmanager
@@ -55,20 +55,20 @@ def server(model: Path, *options: str) -> Iterator[tuple[int, int]]:
 
 
 def load(port: int, streams: int, characters: int) -> dict[str, object]:
-    """Returns what came of a load, made by another process."""
+    """Returns the results of a load from another process."""
     command = [sys.executable, "-m", "benchmarks.serving.load", str(port), str(streams), str(characters)]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def memory(process: int) -> int:
-    """Returns the bytes of memory that a process has."""
+    """Returns the memory of a process in bytes."""
     found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
     assert found is not None  # Linux has it
     return int(found[1]) * 1024
 
 
 def growth(port: int, process: int, streams: int) -> float:
-    """Returns by how many bytes the server grows for each of so many open streams."""
+    """Returns how many bytes the server grows per open stream, with `streams` of them."""
     before, most = memory(process), 0
     command = [sys.executable, "-m", "benchmarks.serving.load", str(port), str(streams), "200"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as client:
@@ -79,7 +79,7 @@ def growth(port: int, process: int, streams: int) -> float:
 
 
 def sent_in_time(port: int) -> tuple[float, float]:
-    """Returns how many rounds the engine has made, and how many were sent within 20 ms of their first choice."""
+    """Returns the engine's number of rounds, and how many of them were sent within 20 ms of their first character."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         metrics = answer.read().decode()
     count, in_time = (
@@ -92,7 +92,7 @@ def sent_in_time(port: int) -> tuple[float, float]:
 
 
 def fuzz(port: int) -> str:
-    """Returns how many hostile requests schemathesis made of the server's own document, and what it found."""
+    """Returns how many hostile requests schemathesis made from the server's OpenAPI document, and what it found."""
     command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"http://127.0.0.1:{port}/openapi.json"]
     options = ["--checks", "not_a_server_error", "--phases", "fuzzing", "--mode", "all", "--continue-on-failure"]
     counts = ["--max-examples", str(EXAMPLES), "--no-color"]
@@ -114,7 +114,7 @@ def main() -> None:
             print(f"{os.cpu_count()} processors; medians of {ROUNDS} rounds\n\n| | |\n| --- | --- |", flush=True)
             load(port, 1, 100)
             grown = growth(port, process, 1000)
-            print(f"| process growth an open stream, 1,000 of them, KB | {grown / 1024:.0f} |", flush=True)
+            print(f"| memory growth per open stream, with 1,000 of them, KB | {grown / 1024:.0f} |", flush=True)
             firsts = [load(port, 1, 100)["first"][0] for _ in range(4 * ROUNDS)]
             print(f"| one stream, first character, ms | {1000 * statistics.median(firsts):.1f} |", flush=True)
             one = [load(port, 1, 20_000) for _ in range(ROUNDS)]
@@ -122,9 +122,9 @@ def main() -> None:
             rounds, in_time = sent_in_time(port)
             many = [load(port, 256, 1_000) for _ in range(ROUNDS)]
             rounds, in_time = (now - before for now, before in zip(sent_in_time(port), (rounds, in_time), strict=True))
-            print(f"| 256 streams together, characters per second | {rate(many):,.0f} |")
-            print(f"| the same, rounds sent within 20 ms of their first choice | {in_time / rounds:.1%} |")
-            print(f"| the same, events a second | {rate(many, 'events'):,.0f} |", flush=True)
+            print(f"| 256 streams in parallel, characters per second | {rate(many):,.0f} |")
+            print(f"| the same, rounds sent within 20 ms of their first character | {in_time / rounds:.1%} |")
+            print(f"| the same, events per second | {rate(many, 'events'):,.0f} |", flush=True)
             thousand = [load(port, 1000, 200) for _ in range(ROUNDS)]
             problems = [problem for one in thousand for problem in one["problems"]]
             print(f"| 1,000 streams of 200 characters, errors in {ROUNDS} rounds | {len(problems)} {problems[:3]} |")
@@ -136,7 +136,7 @@ def main() -> None:
 
 
 def rate(rounds: list[dict], what: str = "characters") -> float:
-    """Returns how much a second came, the median of the rounds."""
+    """Returns the median over the rounds of `what` per second."""
     return statistics.median(one[what] / one["seconds"] for one in rounds)
 
 

@@ -1,10 +1,10 @@
-"""`python -m benchmarks.serving.abuse`: how much memory a server keeps of 10,000 requests that no client should send.
+"""`python -m benchmarks.serving.abuse`: how much memory a server keeps after 10,000 requests no client should send.
 
-A small model is served by `charloom serve` as it is by default. Each kind of abuse is sent in turn: raw bytes,
-pipelined and half-closed requests, oversized heads and bodies, upgrades, streams that are cut, JSON that is none,
-absurd values, and clients that leave while they are answered. After the first 4,000 requests, which fill the allocators
-and caches, the server's resident memory is read; then after every 2,000 more. It is read when nothing is under way,
-as the smallest of a few looks. `--requests N` sends more or fewer.
+`charloom serve` serves a small model at its default settings. Each kind of abuse is sent in turn: raw bytes, pipelined
+and half-closed requests, oversized heads and bodies, upgrades, aborted streams, invalid JSON, absurd values, and
+clients that leave before the answer. The first 4,000 requests fill the allocators and caches. After them, and after
+every 2,000 more, the program reads the server's resident memory. It does so when the server is idle, and takes the
+smallest of a few readings. `--requests N` sends more or fewer.
 """
 
 import argparse
@@ -38,21 +38,21 @@ Send = Callable[[socket.socket, random.Random], None]
 
 
 def post(path: str, body: object, fields: bytes = b"", length: int | None = None) -> bytes:
-    """Returns a request with a JSON body, or with the bytes that are given."""
+    """Returns a request with a JSON body, or with the given bytes."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n".encode()
     return head + b"Content-Length: %d\r\n%s\r\n" % (len(data) if length is None else length, fields) + data
 
 
 def chunked(body: object, end: bytes) -> bytes:
-    """Returns a request whose body comes in one chunk, with what is to follow that."""
+    """Returns a request with a body in one chunk, followed by `end`."""
     data = json.dumps(body).encode()
     head = b"POST /v1/next HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     return head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(data), data) + end
 
 
 def drain(connection: socket.socket, most: int = 1 << 20) -> None:
-    """Reads what comes, up to the connection's end or a moment of silence."""
+    """Reads until the connection ends or is silent for a moment."""
     connection.settimeout(0.2)
     with contextlib.suppress(OSError):
         while most > 0 and (piece := connection.recv(65_536)):
@@ -60,12 +60,12 @@ def drain(connection: socket.socket, most: int = 1 << 20) -> None:
 
 
 def reset(connection: socket.socket) -> None:
-    """Ends a connection without a farewell."""
+    """Makes the connection end with a reset."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def raw_bytes(connection: socket.socket, choose: random.Random) -> None:
-    """Sends what is no HTTP."""
+    """Sends bytes that are not HTTP."""
     connection.sendall(choose.randbytes(choose.randrange(1, 2_000)))
 
 
@@ -77,14 +77,14 @@ def pipelined(connection: socket.socket, choose: random.Random) -> None:
 
 
 def half_closed(connection: socket.socket, choose: random.Random) -> None:
-    """Closes its side after a whole request."""
+    """Closes its side after a complete request."""
     connection.sendall(post("/v1/completions", {"prompt": "a", "max_tokens": choose.choice((1, 300))}))
     connection.shutdown(socket.SHUT_WR)
     drain(connection)
 
 
 def half_sent(connection: socket.socket, choose: random.Random) -> None:
-    """Sends a part of a request."""
+    """Sends part of a request."""
     data = post("/v1/score", {"input": "a" * 500})
     connection.sendall(data[: choose.randrange(len(data))])
     if choose.random() < 0.5:
@@ -95,7 +95,7 @@ def half_sent(connection: socket.socket, choose: random.Random) -> None:
 def oversized(connection: socket.socket, choose: random.Random) -> None:
     """Sends a head or a body that is too large."""
     fields = choose.choice((b"X: " + b"y" * 100_000 + b"\r\n", b"X: y\r\n" * 20_000, b""))
-    with contextlib.suppress(OSError):  # it may end the connection first
+    with contextlib.suppress(OSError):  # the server may end the connection first
         connection.sendall(post("/v1/score", b" " * choose.choice((10, 1_000_000)), fields))
     drain(connection)
 
@@ -109,7 +109,7 @@ def upgrades(connection: socket.socket, choose: random.Random) -> None:
 
 
 def cut_streams(connection: socket.socket, choose: random.Random) -> None:
-    """Leaves while a stream is sent."""
+    """Leaves in the middle of a stream."""
     body = {"prompt": "the ", "max_tokens": 3_000, "stream": True, "n": choose.choice((1, 3)), "seed": 1}
     connection.sendall(post("/v1/completions", body | choose.choice(({}, {"logprobs": 5}))))
     drain(connection, choose.choice((1, 10_000)))
@@ -118,7 +118,7 @@ def cut_streams(connection: socket.socket, choose: random.Random) -> None:
 
 
 def no_json(connection: socket.socket, choose: random.Random) -> None:
-    """Sends a body that is no JSON."""
+    """Sends a body that is not JSON."""
     body = choose.choice((b"", b"{", b"[" * 50_000, b'{"a":' * 20_000, b'{"prompt": "\\ud800"}', b"\xff\xfe", b"1e999"))
     connection.sendall(post(choose.choice(("/v1/completions", "/v1/score", "/v1/next")), body))
     drain(connection, 1)
@@ -133,7 +133,7 @@ def absurd_values(connection: socket.socket, choose: random.Random) -> None:
 
 
 def leaving(connection: socket.socket, choose: random.Random) -> None:
-    """Leaves while the answer is made."""
+    """Leaves before the answer."""
     slow = {"input": ["a" * 60] * 50, "prompt": "a" * 500, "per": choose.choice(("char", "line", "text"))}
     connection.sendall(choose.choice((post("/v1/score", slow), post("/v1/completions", {"max_tokens": 5_000}))))
     if choose.random() < 0.5:
@@ -150,7 +150,7 @@ def trailing(connection: socket.socket, choose: random.Random) -> None:
 
 
 def nowhere(connection: socket.socket, choose: random.Random) -> None:
-    """Asks for what is not there, by names and methods that are not taken."""
+    """Requests paths, methods and hosts that the server does not accept."""
     path = choose.choice((b"/" + b"%0a%1b" * 1_000, b"//", b"/v1/models/" + b"x" * 5_000, b"*", b"/%00"))
     method = choose.choice((b"GET", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE"))
     host = choose.choice((b"localhost", b"evil.example", b"", b"\x1b[31m"))
@@ -182,13 +182,13 @@ def abuse(port: int, first: int, count: int, faults: Counter[str]) -> None:
             with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
                 kind(connection, random.Random(number))
         except (ConnectionResetError, BrokenPipeError):
-            continue  # it has every reason
+            continue  # the server has every reason to end it
         except OSError as error:
             faults[f"{kind.__name__}: {error!r}"] += 1
 
 
 def metric(port: int, name: str) -> float:
-    """Returns a number of the server's."""
+    """Returns a value from the server's metrics."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         found = re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE)
     assert found is not None  # the server has it
@@ -196,23 +196,23 @@ def metric(port: int, name: str) -> float:
 
 
 def settled(port: int, process: int) -> int:
-    """Returns the server's memory when nothing is under way."""
+    """Returns the server's memory when it is idle."""
     names = ("charloom_active_texts", "charloom_queued_texts", "charloom_queued_scores")
     until = time.monotonic() + SETTLE_SECONDS
     while any(metric(port, name) for name in names) and time.monotonic() < until:
         time.sleep(0.2)
-    looks = []
-    for _ in range(8):  # the server gives memory back some seconds after it was last busy
+    readings = []
+    for _ in range(8):  # the server returns memory some seconds after it was last busy
         time.sleep(1)
         metric(port, "charloom_active_texts")
-        looks.append(memory(process))
-    return min(looks)
+        readings.append(memory(process))
+    return min(readings)
 
 
 def main() -> None:
     """Prints the figures."""
-    parser = argparse.ArgumentParser(description="Measure what a server keeps of abusive requests.")
-    parser.add_argument("--requests", type=int, default=10_000, help="After the warm-up.")
+    parser = argparse.ArgumentParser(description="Measure how much memory a server keeps after abusive requests.")
+    parser.add_argument("--requests", type=int, default=10_000, help="Number of requests after the warm-up.")
     count = parser.parse_args().requests
     settings = NetworkSettings(hidden=128, embedding=32)
     network = Network.init(settings, len(CHARACTERS), 0, np.random.default_rng(0))
@@ -240,8 +240,8 @@ def main() -> None:
     print("\n| | |\n| --- | --- |")
     grown = (after - before) / 1e6
     print(f"| memory growth of the server over {count:,} abusive requests after warm-up, MB | {grown:.1f} |")
-    print(f"| of which states behind prompts, which have a bound of their own, MB | {kept / 1e6:.1f} |")
-    print(f"| connections that the server did not take | {sum(faults.values())} {dict(faults) or ''} |")
+    print(f"| of which states of cached prompts, which have a separate bound, MB | {kept / 1e6:.1f} |")
+    print(f"| connections that the server did not accept | {sum(faults.values())} {dict(faults) or ''} |")
     print(f"| seconds | {seconds:.0f} |")
 
 

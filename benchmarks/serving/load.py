@@ -1,9 +1,9 @@
-"""`python -m benchmarks.serving.load PORT STREAMS CHARACTERS`: so many streams at once, from a process of its own.
+"""`python -m benchmarks.serving.load PORT STREAMS CHARACTERS`: sends requests for many streams at the same time.
 
-Each stream is a request with a prompt of its own on a connection of its own. Answers are kept as they come, and read
-when all are there, so that this process, which shares the processors, does as little as it can meanwhile. One JSON
-object is printed: characters in all, seconds from the first request to the last answer, seconds to each stream's first
-character, how many pieces came, and what went wrong.
+Each stream is a request with a separate prompt, on a separate connection. This process shares the processors with the
+server, so it keeps the answers as they arrive and parses them at the end. It prints one JSON object: all characters,
+seconds from the first request to the last answer, seconds to each stream's first character, the number of events, and
+problems.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ from random import Random
 WORDS = ("the", "king", "shall", "not", "come", "to", "London", "for", "all", "his", "lords", "and", "their", "horses")
 LIMIT_SECONDS = 300
 CONNECTING = 200
-"""Connections that are made at once: a system's backlog of them is short."""
+"""Connections that are made at the same time. A system's backlog is short."""
 
 
 @dataclass
 class Answer:
-    """What came of a request."""
+    """The answer to a request."""
 
     sent: float = 0.0
     arrivals: list[float] = field(default_factory=list)
@@ -29,7 +29,7 @@ class Answer:
     problem: str = ""
 
     def characters(self) -> int:
-        """Returns how many characters came, and notes what is wrong with the answer."""
+        """Returns the number of characters, and notes what is wrong with the answer."""
         head, _, rest = bytes(self.body).partition(b"\r\n\r\n")
         if b" 200 " not in head[:20]:
             self.problem = self.problem or head[:60].decode("latin-1") or "no answer"
@@ -42,7 +42,7 @@ class Answer:
 
 
 class Client(asyncio.Protocol):
-    """Keeps what comes on one connection."""
+    """Keeps what arrives on one connection."""
 
     def __init__(self, answer: Answer, done: asyncio.Future[None]) -> None:
         self._answer, self._done = answer, done
@@ -91,7 +91,7 @@ async def asked(port: int, number: int, characters: int, connecting: asyncio.Sem
 
 
 async def load(port: int, streams: int, characters: int) -> dict[str, object]:
-    """Returns what came of so many streams at once."""
+    """Returns the figures of `streams` streams at the same time."""
     connecting = asyncio.Semaphore(CONNECTING)
     began = time.perf_counter()
     answers = await asyncio.gather(*(asked(port, number, characters, connecting) for number in range(streams)))

@@ -1,12 +1,12 @@
-"""`python -m benchmarks.serving.pauses`: how long the event loop is kept from other requests by demanding ones.
+"""`python -m benchmarks.serving.pauses`: how long demanding requests keep the event loop from others.
 
 A server runs in this process, with a task in its event loop that wants a turn every millisecond. For each kind of
 request, a client in another process sends three. Each kind has three figures. The first is the longest time between two
 turns, which includes waits for other programs. The second is the most that the event loop's thread computed in such a
-time, and the third is the most that it computed in one callback. Then clients leave in the middle of requests, and the
-command times how long work for them continues.
+time. The third is the most that it computed in one callback. Then clients leave in the middle of requests, and the
+program measures how long work for them continues.
 
-An LSTM of 512 units that knows 65 characters and a GRU of 256 units that reads bytes; `--hidden N` has the LSTM's N.
+The models are an LSTM of 512 units with 65 characters (`--hidden N` sets its size), and a GRU of 256 units for bytes.
 """
 
 import asyncio
@@ -76,7 +76,7 @@ class Heartbeat:
         self.longest = self.computed = self.at_a_stretch = 0.0
 
     def time_callbacks(self) -> None:
-        """Has every callback of this process's event loops timed from now on."""
+        """Times every callback of this process's event loops from now on."""
         run_callback = asyncio.events.Handle._run
 
         def timed(handle: asyncio.events.Handle) -> None:
@@ -111,7 +111,7 @@ async def api(models: list[Path]) -> AsyncIterator[tuple[int, Service]]:
         task = asyncio.create_task(server.serve([listener]))
         while not server.started:
             await asyncio.sleep(0.01)
-        sys.setswitchinterval(SWITCH_SECONDS)  # as the command does
+        sys.setswitchinterval(SWITCH_SECONDS)  # like `charloom serve`
         gc.freeze()
         yield listener.getsockname()[1], service
         server.should_exit = True
@@ -119,7 +119,7 @@ async def api(models: list[Path]) -> AsyncIterator[tuple[int, Service]]:
 
 
 def request(port: int, path: str, body: dict[str, Any]) -> bytes:
-    """Returns a request as it is sent."""
+    """Returns the bytes of a request."""
     data = json.dumps(body).encode()
     head = (
         f"POST /v1/{path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
@@ -141,14 +141,14 @@ def ask(port: int, kind: str) -> None:
 
 
 async def seconds_after_leaving(port: int, service: Service, path: str, body: dict[str, Any]) -> float:
-    """Returns how long something is done yet for a client that has left in the middle of its request."""
+    """Returns how long work continues after a client leaves in the middle of its request."""
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request(port, path, body))
     while not (service.engine.active or service.scoring.count):
         await asyncio.sleep(0.001)
     await asyncio.sleep(0.2)
     if not (service.engine.active or service.scoring.count):
-        return float("nan")  # it was done before
+        return float("nan")  # it had ended before
     left = time.perf_counter()
     writer.transport.abort()
     while service.engine.active or service.scoring.count:
@@ -162,7 +162,7 @@ async def measure(models: list[Path]) -> None:
     async with api(models) as (port, service):
         beating = asyncio.create_task(heartbeat.run())
         heartbeat.time_callbacks()
-        print("| request | longest pause, ms | of one, computing, ms | at a stretch, ms |")
+        print("| request | longest pause, ms | computing in a pause, ms | longest callback, ms |")
         print("| --- | --- | --- | --- |", flush=True)
         for kind in KINDS:
             command = [sys.executable, "-m", "benchmarks.serving.pauses", "--ask", str(port), kind]
@@ -173,7 +173,7 @@ async def measure(models: list[Path]) -> None:
                 sys.exit(1)
             figures = heartbeat.longest, heartbeat.computed, heartbeat.at_a_stretch
             print(f"| {kind} | {' | '.join(f'{1000 * seconds:.1f}' for seconds in figures)} |", flush=True)
-        print("\n| the client of this leaves | work for it goes on, ms |\n| --- | --- |", flush=True)
+        print("\n| the client leaves during | work continues for, ms |\n| --- | --- |", flush=True)
         for name, (path, body) in LEAVING.items():
             seconds = max([await seconds_after_leaving(port, service, path, body) for _ in range(TIMES)])
             print(f"| {name} | {1000 * seconds:.0f} |", flush=True)
@@ -181,7 +181,7 @@ async def measure(models: list[Path]) -> None:
 
 
 def main() -> None:
-    """Measures, or asks for the process that does."""
+    """Measures, or sends requests for the process that measures."""
     if sys.argv[1:2] == ["--ask"]:
         ask(int(sys.argv[2]), sys.argv[3])
         return

@@ -1,4 +1,4 @@
-"""charloom: small character-level recurrent language models of your own text.
+"""charloom: small character-level recurrent language models, trained on your own text.
 
     import charloom as cl
     model = cl.train("book.txt")
@@ -6,15 +6,15 @@
     model.save("book.safetensors")
     model = cl.load("book.safetensors")
 
-Names are resolved when they are first used, so that importing charloom loads no JAX. Nothing of the program that
-imports it is changed: neither its environment, nor JAX's settings, nor its logging.
+Public names are loaded on first use, so importing charloom does not import JAX. The import changes nothing in the host
+program: not its environment variables, not JAX's settings and not its logging.
 """
 
 from importlib import import_module
 
 __version__ = "0.1.0"
 
-# As of `typing`, whose import takes longer than all the rest: until `charloom.cli` watches signals, Ctrl-C raises.
+# Importing `typing` would take longer than everything else here. Until `charloom.cli` handles signals, Ctrl-C raises.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any

@@ -1,16 +1,16 @@
-"""Everything that a user can put right: one line each, saying what was wrong, where, and what to do."""
+"""Errors that a user can fix. Each message is one line that says what was wrong, where, and what to do."""
 
 
 class CharloomError(Exception):
-    """Base of every error that a user, not a developer, can mend."""
+    """Base class of every error that a user, rather than a developer, can fix."""
 
 
 class SettingError(CharloomError, ValueError):
-    """A setting is out of its range or does not fit another; known without opening any file.
+    """A setting is out of its range or contradicts another one. It is raised before charloom opens any file.
 
     Attributes:
-        setting: the setting's name, which the command line turns into its option.
-        problem: what is wrong with it, to be read after the name.
+        setting: Name of the setting. The command line shows its option instead.
+        problem: What is wrong with it, a phrase that follows the name.
     """
 
     def __init__(self, setting: str, problem: str):
@@ -20,14 +20,14 @@ class SettingError(CharloomError, ValueError):
 
 
 class SourceError(CharloomError):
-    """A text cannot be had: missing, unreadable, empty, binary, or in another encoding."""
+    """A text cannot be read: it is missing, unreadable, empty, binary, or in another encoding."""
 
 
 class EncodingError(SourceError):
-    """A text is in another encoding than it should be, or none at all.
+    """A text is not in the given encoding.
 
     Attributes:
-        problem: the same without what to do, which depends on who reads it.
+        problem: The message without the advice, which depends on who reads it.
     """
 
     def __init__(self, problem: str, remedy: str) -> None:
@@ -36,40 +36,40 @@ class EncodingError(SourceError):
 
 
 class TooShortError(CharloomError, ValueError):
-    """The text is too short for what was asked of it."""
+    """A text or prompt is too short for the request."""
 
 
 class BudgetError(CharloomError):
-    """The time that was given is too short for one step and what comes after it."""
+    """The budget is too short for one step, validation and saving."""
 
 
 class TextTypeError(CharloomError, TypeError):
-    """What should be a text is something else."""
+    """A value that should be a text has another type."""
 
 
 class UnknownCharacterError(CharloomError, ValueError):
-    """A text has a character that the vocabulary has not."""
+    """A text has a character that is not in the vocabulary."""
 
 
 class RecordError(CharloomError, ValueError):
-    """A text that should be one record has the end of a record inside it."""
+    """A text that should be one record contains the end of a record."""
 
 
 class ModelFileError(CharloomError):
-    """A model file is missing, damaged, or from another version."""
+    """A model file is missing, damaged, or from an unsupported version."""
 
 
 class OutputError(CharloomError):
-    """A file cannot be written where it was asked for."""
+    """A file cannot be written to the requested place."""
 
 
 class InUseError(OutputError):
-    """Another charloom process is using a folder."""
+    """Another charloom process is using the folder."""
 
 
 class RunFolderError(CharloomError):
-    """A run cannot be resumed: it is not there, damaged, or of another text, version or settings."""
+    """A run cannot be resumed: it is missing or damaged, or its text, version or settings differ."""
 
 
 class ForkedError(CharloomError, RuntimeError):
-    """A process that was forked cannot compute with what its parent had begun to compute with."""
+    """A forked process cannot compute, because its parent had already started JAX or the native kernels."""

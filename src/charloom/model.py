@@ -1,4 +1,4 @@
-"""TextModel: a network with its vocabulary. What a user holds, and what a model file is."""
+"""TextModel, a network with its vocabulary, and its file."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -55,24 +55,24 @@ MODEL = OutputKind(
     "model",
     "model.safetensors",
     "model",
-    lambda path: made_with(path, "format_version"),  # a checkpoint has another
+    lambda path: made_with(path, "format_version"),  # checkpoints have another key
     keeps_earlier=True,
 )
-"""Files that may be replaced by a model's."""
+"""The kind of file that a model may replace."""
 
 
 @dataclass(frozen=True)
 class TextModel:
-    """A trained model of a text.
+    """A trained language model, immutable.
 
     Attributes:
-        network: the weights.
-        vocabulary: which characters or bytes its ids stand for.
-        settings: the network's shape.
-        text: how the texts are read that it was trained on.
-        trained_on: `name`, `sha256` and `characters` of the text.
-        training: how it was trained and what came of it, as JSON values.
-        format_version: of the file that it was loaded from; `save` writes the newest.
+        network: The weights, an Equinox module.
+        vocabulary: The characters or bytes that token ids stand for.
+        settings: The network's shape.
+        text: How the training text was read: case, encoding, records.
+        trained_on: `name`, `sha256` and `characters` of the training text.
+        training: The training settings, the learning curve and the results, as JSON values.
+        format_version: Version of the file that the model was loaded from. `save` writes the newest version.
     """
 
     network: Network = field(repr=False)
@@ -96,25 +96,31 @@ class TextModel:
         unknown: UnknownPolicy = "error",
         window: int | None = None,
     ) -> str:
-        """Returns `prompt` and up to `length` new characters after it; a record ends earlier, where its end comes.
+        """Returns `prompt` and up to `length` new characters.
 
-        The text begins as if after a newline, or as a record of its own, so that an empty prompt is allowed. The same
-        arguments give the same text on the same machine.
+        The prompt may be empty, because a text starts as if after a newline. A model of records starts a new record and
+        stops at its end. The same arguments give the same text on the same machine.
 
         Args:
-            temperature: below 1 safer, above 1 bolder, 0 always the most likely character.
-            top_k: choose among the k most likely characters only.
-            top_p: choose among the fewest characters whose probabilities reach p together.
-            seed: of the choices.
-            stop: end before the first occurrence of this text.
-            unknown: what becomes of characters of the prompt that the model does not know.
-            window: read the last `window` characters anew for each character, from a zero state, instead of carrying
-                the state on; None for what the model was trained with.
+            prompt: Text that the new characters continue. The returned text has it as the model reads it, for example
+                in lower case.
+            length: Most characters to generate (bytes for a model of bytes).
+            temperature: Divides the logits before sampling. Below 1 likely characters become likelier. 0 always takes
+                the most likely one.
+            top_k: Sample from the k most likely characters. None means all.
+            top_p: Sample from the fewest characters whose probabilities add up to this. None means all.
+            seed: Random seed of the sampler, from 0 to 2**63 - 1.
+            stop: Text before whose first occurrence generation stops.
+            unknown: What happens to characters of the prompt that the model does not know: "error" raises an error,
+                "skip" leaves them out, and "replace" reads `vocabulary.replacement`.
+            window: Read the last `window` characters again for each new character, from a zero state, instead of
+                carrying the state. None means as the model was trained.
 
         Raises:
-            SettingError: an argument is out of its range.
-            UnknownCharacterError: the prompt has an unknown character and `unknown` is "error".
-            TooShortError: the prompt does not fill the window.
+            SettingError: An argument is out of its range.
+            UnknownCharacterError: The prompt has an unknown character and `unknown` is "error", or it ends a record.
+            TooShortError: The prompt is shorter than the window.
+            TextTypeError: The prompt is not a text.
         """
         settings = SamplingSettings(temperature=temperature, top_k=top_k, top_p=top_p)
         prompted = self.prompted(prompt, unknown, window)
@@ -123,17 +129,26 @@ class TextModel:
     def score(
         self, text: str | bytes, *, prompt: str = "", unknown: UnknownPolicy = "error", top_predictions: int = 0
     ) -> Score:
-        """Returns what each character of `text` costs, read from the beginning of a text; a record's end is one more.
+        """Returns how surprising each character of `text` is to the model.
+
+        Every character is scored, the first one too. For a model of records, the end of the record is scored as well
+        and counts as one character.
 
         Args:
-            text: characters; for a model of bytes, bytes or what UTF-8 makes them of. A record may have its end.
-            prompt: is read before it, and not scored.
-            unknown: what becomes of characters that the model does not know; those left out are not scored.
-            top_predictions: how many of the most likely characters are wanted for each place.
+            text: The text, read from its beginning. A model of bytes takes bytes, or a str that it reads as UTF-8.
+            prompt: Text that the model reads first, without scoring it.
+            unknown: What happens to characters that the model does not know, as in `generate`. Skipped characters are
+                not scored.
+            top_predictions: Number of most likely tokens to return for each position.
+
+        Returns:
+            A `Score`. Its `nats` and `bits` are float32 arrays with one number per character.
 
         Raises:
-            UnknownCharacterError: a character is unknown and `unknown` is "error".
-            RecordError: the model is of records, and `text` is more than one.
+            UnknownCharacterError: A character is unknown and `unknown` is "error".
+            RecordError: The model is of records, and `text` contains more than one.
+            TextTypeError: `text` is not a text.
+            SettingError: Another argument is out of its range.
         """
         top_predictions = whole_number("top_predictions", top_predictions, 0, MOST_COUNT)
         scorer = self.scorer(prompt, unknown)
@@ -142,11 +157,19 @@ class TextModel:
     def score_many(
         self, texts: Iterable[str | bytes], *, prompt: str = "", unknown: UnknownPolicy = "error"
     ) -> list[Score]:
-        """Returns what `score` returns for each of `texts`, which are read side by side, many times as fast.
+        """Returns the score of each text, in order.
+
+        The model reads many texts in parallel, which is many times as fast as calling `score` in a loop.
+
+        Args:
+            texts: The texts, for example a list or a column of a table.
+            prompt: Text that the model reads before each of them, without scoring it.
+            unknown: What happens to characters that the model does not know, as in `score`.
 
         Raises:
-            TextTypeError: `texts` is one text, or an element is none, such as NaN.
-            UnknownCharacterError, RecordError: as of `score`; the error says which text it is.
+            TextTypeError: `texts` is a single text, or one of its elements is not a text, such as NaN.
+            UnknownCharacterError: As in `score`. The message has the position of the text, such as `texts[3]`.
+            RecordError: The same.
         """
         if isinstance(texts, str | bytes | bytearray) or not isinstance(texts, Iterable):
             raise TextTypeError(
@@ -174,22 +197,22 @@ class TextModel:
         return text if isinstance(text, bytes) else self.normalize(text)
 
     def _prompt(self, prompt: str | bytes, name: str = "prompt") -> str:
-        """Returns a prompt as characters, which for bytes that are not UTF-8 stand as lone surrogates."""
+        """Returns a prompt as a str, in which lone surrogates stand for bytes that are not UTF-8."""
         prompt = checked_text(name, prompt, self.vocabulary.units)
         return prompt.decode("utf-8", "surrogateescape") if isinstance(prompt, bytes) else prompt
 
     def scorer(
         self, prompt: str = "", unknown: UnknownPolicy = "error", check: Callable[[], None] | None = None
     ) -> Scorer:
-        """Returns what scores texts of this model's, for many of them.
+        """Returns a scorer, which scores any number of texts after the same prompt.
 
         Args:
-            prompt: is read before each of them, and not scored.
-            unknown: what becomes of characters that the model does not know.
-            check: is called every few milliseconds of reading; what it raises ends the reading.
+            prompt: Text that the model reads before each text, without scoring it.
+            unknown: What happens to characters that the model does not know, as in `score`.
+            check: Called every few milliseconds while the model reads. An exception that it raises stops the scoring.
 
         Raises:
-            UnknownCharacterError: the prompt ends a record, or has an unknown character and `unknown` is "error".
+            UnknownCharacterError: The prompt has an unknown character and `unknown` is "error", or it ends a record.
         """
         choice("unknown", unknown, get_args(UnknownPolicy))
         prompt = self._prompt(prompt)
@@ -204,17 +227,19 @@ class TextModel:
         )
 
     def next(self, text: str = "", carry: TextCarry | None = None) -> Next:
-        """Returns how likely each character is to come next, and the state to go on from.
+        """Returns the distribution of the next character, and the state to continue from.
 
         Args:
-            text: what has been read.
-            carry: of an earlier `Next`, which `text` goes on from; None for the beginning of a text.
+            text: The text so far, or its continuation if `carry` is given.
+            carry: State after an earlier text, from `Next.carry`. None starts a new text.
 
         Raises:
-            SettingError: `carry` is of another model.
-            UnknownCharacterError: `text` has a character that the model does not know.
+            SettingError: `carry` belongs to another model.
+            UnknownCharacterError: `text` has a character that the model does not know, or it ends a record.
+            TooShortError: The model reads windows, and `text` is shorter than one.
+            TextTypeError: `text` is not a text.
 
-        For a text as it is typed:
+        Follow a text while it is typed:
 
             found = model.next("th")
             found = model.next("e", found.carry)
@@ -225,7 +250,7 @@ class TextModel:
             stream = read_prompt(self.network, token_ids, window)
         else:
             if not isinstance(carry, TextCarry):
-                raise SettingError("carry", f"is the carry of an earlier `next`; got {type(carry).__name__}")
+                raise SettingError("carry", f"must be the carry of an earlier `next`, got {type(carry).__name__}")
             text = self._prompt(text, "text")
             self._require_open(text)
             stream = read_on(self.network, carry.stream_of(self.network), self.vocabulary.encode(self.normalize(text)))
@@ -234,24 +259,49 @@ class TextModel:
         return prediction(self.network, stream, characters)
 
     def embed(self, text: str) -> np.ndarray:
-        """Returns the state after `text` as a vector: the outputs of all layers, float32, of size layers × hidden."""
+        """Returns the network's state after `text` as a vector, for example to compare or cluster texts.
+
+        Args:
+            text: The text, read from its beginning.
+
+        Returns:
+            The outputs of all layers, the first layer first: float32, of shape `(layers * hidden,)`.
+
+        Raises:
+            UnknownCharacterError: `text` has a character that the model does not know, or it ends a record.
+            TooShortError: The model reads windows, and `text` is shorter than one.
+            TextTypeError: `text` is not a text.
+        """
         window, token_ids = self.prompt_ids(self._prompt(text, "text"), "error", None)
-        if window is not None:  # which is read again each time, and carries no state on
+        if window is not None:  # a window is read from a zero state each time
             return unit_outputs(self.network, token_ids[-window:], from_start=False)[-1]
         return state_vector(read_prompt(self.network, token_ids))
 
     def _repr_html_(self) -> str:
-        """Returns what a notebook shows."""
+        """Returns an HTML table of the model's facts, which notebooks show."""
         rows = (f"<tr><th>{escape(name)}</th><td>{escape(fact)}</td></tr>" for name, fact in summary(self).items())
         return f"<table>{''.join(rows)}</table>"
 
     @property
     def window(self) -> int | None:
-        """The length of the windows that the model was trained on; None for a text read on and on."""
+        """The length of the windows that the model was trained on. None if it carries its state through the text."""
         return self.training.get("window")
 
     def prompted(self, prompt: str = "", unknown: UnknownPolicy = "error", window: int | None = None) -> PromptedModel:
-        """Returns the model after it has read `prompt`, ready to write any number of texts from there."""
+        """Returns the model after it has read `prompt`, ready to generate any number of texts from there.
+
+        Use `PromptedModel.stream` to receive a text while it is generated.
+
+        Args:
+            prompt: The text to read, as in `generate`.
+            unknown: As in `generate`.
+            window: As in `generate`.
+
+        Raises:
+            SettingError: `unknown` or `window` is out of its range.
+            UnknownCharacterError: As in `generate`.
+            TooShortError: As in `generate`.
+        """
         window, token_ids = self.prompt_ids(prompt, unknown, window)
         network = self.sampling_network
         return PromptedModel(self, network, self.vocabulary.decode(token_ids), read_prompt(network, token_ids, window))
@@ -259,10 +309,12 @@ class TextModel:
     def prompt_ids(
         self, prompt: str, unknown: UnknownPolicy = "error", window: int | None = None
     ) -> tuple[int | None, Integer[np.ndarray, " time"]]:
-        """Returns the window that is read for each character, if any, and the prompt's ids.
+        """Returns the length of the window to read for each character, or None, and the prompt's token ids.
 
         Raises:
-            SettingError, UnknownCharacterError, TooShortError: as of `generate`.
+            SettingError: `unknown` or `window` is out of its range.
+            UnknownCharacterError: As in `generate`.
+            TooShortError: As in `generate`.
         """
         if window is not None:
             window = require_count("window", window)
@@ -271,22 +323,22 @@ class TextModel:
         token_ids = self.vocabulary.encode(self.normalize(prompt), unknown)
         if window is not None and len(token_ids) < window:
             raise TooShortError(
-                f"the prompt has {len(token_ids)} characters, and a window of {window} is read for each new one: what "
-                "is trained on windows has never seen a shorter text. Give a longer prompt."
+                f"the prompt has {len(token_ids)} characters, but the model reads a window of {window} for each new "
+                "character and has never seen a shorter text. Give a longer prompt."
             )
         return window, token_ids
 
     def _require_open(self, prompt: str) -> None:
-        """Makes sure that `prompt` does not end a record."""
+        """Raises `UnknownCharacterError` if `prompt` ends a record."""
         end = record_end_in(self.normalize(prompt), self.text)
         if end is not None:
             raise UnknownCharacterError(
-                f"the prompt has {end!r}, which ends a record. Give the beginning of one record."
+                f"the prompt contains {end!r}, which ends a record. Give the beginning of one record."
             )
 
     @property
     def sampling_network(self) -> Network:
-        """The network that texts are sampled from: it never chooses the character that stands for unknown ones."""
+        """The network to sample from. It never samples the character that replaces rare ones (`--min-count`)."""
         unknown, head = self.vocabulary.unknown_id, self.network.head
         if self.text.min_count == 1 or unknown is None or not isinstance(head, Dense):
             return self.network
@@ -295,32 +347,33 @@ class TextModel:
         return replace(self.network, head=replace(head, bias=jnp.asarray(bias)))
 
     def normalize(self, text: str) -> str:
-        """Returns `text` with newlines and case as in the text that the model was trained on."""
+        """Returns `text` with line ends and case changed as in the training text."""
         if self.vocabulary.units == "bytes":
             return text
         return normalize(text, self.text)
 
     def unknown_characters(self, prompt: str) -> list[str]:
-        """Returns the characters of `prompt` that the model does not know, in order."""
+        """Returns the characters of `prompt` that the model does not know, each occurrence, in order."""
         return self.vocabulary.unknown_characters(self.normalize(prompt))
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
-        """Writes the model file, in one step: at every moment `path` is the old file or the new one, whole.
+        """Writes the model to a file.
 
-        Another model that stands there is kept as NAME.previous.safetensors; what is not a model is not replaced.
+        The file appears in one step: at every moment `path` is the complete old file or the complete new one. charloom
+        keeps an earlier model as NAME.previous.safetensors. It never replaces a file that is not a model.
 
         Args:
-            path: where to.
-            force: whether another model is replaced without being kept.
+            path: The file to write.
+            force: Replace an earlier model without keeping it.
 
         Raises:
-            SettingError: `path` cannot be a file's name.
-            OutputError: the file cannot be written; what stood there is as it was.
+            SettingError: `path` cannot be the name of a file.
+            OutputError: The file cannot be written. An earlier file is unchanged.
         """
         Output(require_path("path", path), MODEL, force=force).write(self.to_bytes())
 
     def to_bytes(self) -> bytes:
-        """Returns what a model file holds."""
+        """Returns the content of a model file."""
         units = self.vocabulary.units
         metadata = {
             "format_version": FORMAT_VERSION,
@@ -343,12 +396,16 @@ class TextModel:
 
 
 def load(path: str | os.PathLike[str]) -> TextModel:
-    """Returns the model in the file at `path`.
+    """Returns the model in a file.
+
+    Loading never runs code from the file, so files from others are safe to load.
+
+    Args:
+        path: A file that `TextModel.save` or `charloom train` wrote.
 
     Raises:
-        ModelFileError: the file is missing, damaged, not charloom's, or of a version that this one does
-            not read.
-        SettingError: `path` cannot be a file's name.
+        ModelFileError: The file is missing, damaged, not a charloom model, or of a version that this one does not read.
+        SettingError: `path` cannot be the name of a file.
     """
     path = require_path("model", path)
     tensors, metadata = read_tensor_file(path)
@@ -365,14 +422,14 @@ def load(path: str | os.PathLike[str]) -> TextModel:
 
 
 def _network(path: Path, found: ModelMetadata, tensors: Mapping[str, np.ndarray]) -> Network:
-    # Shapes only: a file that promises a giant must not make us build one.
+    # Only shapes are computed: a damaged file must not make charloom allocate a huge network.
     vocabulary = found.vocabulary
     wanted = jax.eval_shape(lambda: Network.init(found.network, vocabulary.size, vocabulary.start_id, None))
     network = restored(wanted, tensors, path)
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
             raise ModelFileError(
-                f"{one_line(str(path))}: '{name}' has weights that are no numbers (NaN or infinity). Train it again: "
-                "the training failed, or the file was changed."
+                f"{one_line(str(path))}: '{name}' has weights that are NaN or infinite. Train the model again: its "
+                "training failed, or the file was changed."
             )
     return network

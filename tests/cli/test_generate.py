@@ -215,5 +215,5 @@ def test_a_models_window_is_used_and_a_short_prompt_refused(charloom, tmp_path):
     assert charloom(*arguments, "--window", 8).stdout == written.stdout
     assert charloom(*arguments, "--window", 9).stdout != written.stdout
     short = charloom("generate", path, "--prompt", "the", "--seed", 1)
-    assert_refused(short, 1, "the prompt has 3 characters, and a window of 8 is read")
+    assert_refused(short, 1, "the prompt has 3 characters, but the model reads a window of 8")
     assert_refused(charloom("generate", path, "--window", 0), 2, "--window must be a whole number from 1")

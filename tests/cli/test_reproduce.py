@@ -56,7 +56,7 @@ def test_results_are_as_promised(alphabet):
     assert load(alphabet / "alphabet/stateful/model.safetensors").settings.hidden == 16
 
 
-def test_a_experiment_comes_to_the_same_where_jax_computes_in_64_bits(charloom, alphabet, tmp_path):
+def test_an_experiment_gives_the_same_figures_if_jax_computes_in_64_bits(charloom, alphabet, tmp_path):
     done = charloom("reproduce", "--quick", "alphabet/stateful", "--out", tmp_path, JAX_ENABLE_X64="1")
     assert done.returncode == 0, done.stderr
     wide, wanted = (results_of(folder)["studies"]["alphabet"]["stateful"] for folder in (tmp_path, alphabet))
@@ -104,14 +104,17 @@ def test_what_is_done_is_not_done_again(charloom, copy):
     before = results_of(copy)
     done = charloom("reproduce", "--quick", "alphabet/stateful", "alphabet/three_to_one", "--out", copy)
     assert done.returncode == 0
-    assert done.stderr.splitlines() == ["    alphabet/three_to_one: done before", "    alphabet/stateful: done before"]
+    assert done.stderr.splitlines() == [
+        "    alphabet/three_to_one: already done",
+        "    alphabet/stateful: already done",
+    ]
     assert results_of(copy) == before
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("nietzshe",), ["'nietzshe' is unknown", "did you mean nietzsche?", "english-major (relu_logits"]),
+        (("nietzshe",), ["'nietzshe' is unknown", "Did you mean nietzsche?", "english-major (relu_logits"]),
         (("alphabet/rnn",), ["alphabet has no experiment 'rnn'", "one_to_one, three_to_one"]),
         (("--quick", "--full"), ["--quick and --full exclude each other"]),
         (("--seed", "-1"), ["--seed must be a whole number"]),
@@ -138,7 +141,7 @@ def test_results_of_something_else_are_left_alone(charloom, copy):
     assert_refused(charloom(*other), 1, "another study, alphabet", "--force")
     assert (copy / "results.json").read_bytes() == before
     change(copy, version="0.0.1")
-    assert_refused(charloom(*arguments, "--quick"), 1, "results of another charloom", "--force")
+    assert_refused(charloom(*arguments, "--quick"), 1, "results of another charloom version", "--force")
     file = copy / "file"
     file.write_text("")
     assert_refused(charloom("reproduce", "--out", file), 1, "it is no folder")
@@ -160,10 +163,10 @@ def test_results_of_something_else_are_left_alone(charloom, copy):
         ("studies.alphabet.stateful.losses", ["1"], r"losses\S* (is '1'|has a value)"),
         ("studies.alphabet.stateful.losses", ..., "losses is missing"),
         ("studies.alphabet.stateful.parameters", 1e300, "parameters"),
-        ("studies.alphabet.stateful.published", {}, "studies.alphabet.stateful.published is not what this version"),
+        ("studies.alphabet.stateful.published", {}, "studies.alphabet.stateful.published differs from"),
         ("studies.alphabet.stateful.samples", [{"kind": "text"}], "title is missing"),
         ("studies.alphabet.stateful.held_out_characters", 5, "held_out_losses is missing"),
-        ("studies.alphabet.stateful.preview.texts", [], "are not as many"),
+        ("studies.alphabet.stateful.preview.texts", [], "differ in length"),
         ("studies.alphabet.stateful.variants", {"more": {}}, "summary is missing"),
     ],
 )
@@ -180,11 +183,11 @@ def test_damaged_results_are_left_alone_and_the_field_is_named(copy, path, value
     before = (copy / "results.json").read_bytes()
     settings = ReproduceSettings(names=["alphabet/stateful"], out=copy, mode="quick")
     if told is None:
-        told = "holds results of another study, novels"
+        told = "has results of another study, novels"
     with pytest.raises(OutputError, match=told) as caught:
         list(reproduce(settings))
     assert str(copy / "results.json") in str(caught.value)
-    assert "--force to begin again and to keep that file" in str(caught.value)
+    assert "--force to start again and keep that file" in str(caught.value)
     assert (copy / "results.json").read_bytes() == before
 
 
@@ -211,11 +214,11 @@ def test_results_that_are_not_a_file_are_refused_and_never_waited_for(copy):
 
 def test_results_of_another_kind_are_left_alone(copy):
     change(copy, results_version=0)
-    with pytest.raises(OutputError, match="results of another charloom"):
+    with pytest.raises(OutputError, match="results of another charloom version"):
         list(reproduce(ReproduceSettings(names=["alphabet/stateful"], out=copy, mode="quick")))
 
 
-def test_force_does_what_is_named_anew_and_keeps_the_rest_of_the_run(charloom, copy):
+def test_force_runs_the_named_experiments_again_and_keeps_the_rest(charloom, copy):
     before = results_of(copy)["studies"]["alphabet"]
     done = charloom("reproduce", "--quick", "alphabet/stateful", "--out", copy, "--force")
     assert done.returncode == 0, done.stderr
@@ -271,7 +274,7 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(charloom, tmp_path, data_fold
     assert "Traceback" not in rest
     again = charloom(*arguments)
     assert again.returncode == 0, again.stderr
-    assert "going on after epoch" in again.stderr
+    assert "resuming after epoch" in again.stderr
     assert "epoch   1 of 3" not in again.stderr
     experiment = results_of(tmp_path)["studies"]["nietzsche"]["char_loop"]
     assert len(experiment["losses"]) == 3

@@ -21,9 +21,9 @@ def experiment(losses=(2.0, 1.5), **values):
 @pytest.mark.parametrize(
     ("losses", "words"),
     [
-        ([2.04, 1.5], "within 2.0% at each of 2 epochs: the hypothesis holds here"),
-        ([2.1, 1.5], "within 5.0% at each of 2 epochs: the hypothesis does not hold here"),
-        ([2.0, None], "no number: the hypothesis does not hold here"),
+        ([2.04, 1.5], "within 2.0% at each of 2 epochs, so the hypothesis holds here"),
+        ([2.1, 1.5], "within 5.0% at each of 2 epochs, so the hypothesis does not hold here"),
+        ([2.0, None], "not finite, so the hypothesis does not hold here"),
     ],
 )
 def test_the_hypothesis_is_judged_by_every_epoch(losses, words):
@@ -44,32 +44,35 @@ def test_without_published_losses_it_is_judged_by_where_it_stalls(accuracy, verd
 @pytest.mark.parametrize(
     ("nats", "seconds", "verdict"), [(1.0, 30.0, "beats"), (1.0, 90.0, "does not beat"), (1.3, 30.0, "does not beat")]
 )
-def test_a_experiment_beats_another_on_held_out_text_in_less_time(nats, seconds, verdict):
+def test_an_experiment_beats_another_on_held_out_text_in_less_time(nats, seconds, verdict):
     ours = experiment(beats=["b", "missing"], held_out_score={"nats": nats, "accuracy": 0.6}, training_seconds=seconds)
     theirs = experiment(held_out_score={"nats": 1.2, "accuracy": 0.5})
     (sentence,) = sentences("a", {"a": ours, "b": theirs})
     assert sentence.startswith(f"a {verdict} b: {nats / math.log(2):.3f} bits")
 
 
-def test_what_became_of_a_loss():
+def test_a_published_loss_that_is_not_a_number():
     published = {"nan_after_about_epoch": 12}
-    assert "here it is 1.5000 after 2 epochs" in sentences("a", {"a": experiment(published=published)})[0]
-    assert (
-        "here it is no number after epoch 3" in sentences("a", {"a": experiment([2, 1, None], published=published)})[0]
-    )
+    assert "Here it is 1.5000 after 2 epochs" in sentences("a", {"a": experiment(published=published)})[0]
+    (sentence,) = sentences("a", {"a": experiment([2, 1, None], published=published)})
+    assert "Here it is not finite after epoch 3" in sentence
 
 
-def test_the_best_epoch_is_told_and_where_training_diverged():
+def test_the_best_epoch_is_named_and_where_training_diverged():
     figures = experiment(published={"held_out_loss": {"epoch": 2, "loss": 2.3}}, phases=[{"epochs": 3}])
-    wanted = "2.30 held out was published after epoch 2, here it is 1.9000, best 1.8000 after epoch 3, the last"
-    assert sentences("a", {"a": figures | {"held_out_losses": [2.5, 1.9, 1.8]}}) == [f"{wanted}."]
+    wanted = (
+        "The published held-out loss after epoch 2 is 2.30, here 1.9000. "
+        "The best here is 1.8000 after epoch 3, the last."
+    )
+    assert sentences("a", {"a": figures | {"held_out_losses": [2.5, 1.9, 1.8]}}) == [wanted]
     (diverged,) = sentences("a", {"a": figures | {"held_out_losses": [2.5, 700.0]}})
-    assert "best 2.5000 after epoch 1, 700.0000 after epoch 2, where the loss had left all bounds" in diverged
+    assert "The best here is 2.5000 after epoch 1. After epoch 2 it is 700.0000." in diverged
+    assert diverged.endswith("Training ended there because the loss diverged.")
     (lost,) = sentences("a", {"a": figures | {"held_out_losses": [None]}})
-    assert lost == "The held-out loss is no number after any epoch."
+    assert lost == "The held-out loss is not finite after any epoch."
 
 
-def test_bits_are_of_all_that_hold_text_out():
+def test_bits_of_all_experiments_with_held_out_text():
     score = {"nats": math.log(4), "accuracy": 0.5}
     scored = experiment(train_score=score, held_out_score={"nats": math.log(8), "accuracy": 0.4})
     diverged = experiment(train_score={"nats": None, "accuracy": 0}, held_out_score={"nats": None, "accuracy": 0})
@@ -79,8 +82,8 @@ def test_bits_are_of_all_that_hold_text_out():
     assert rows[0]["cold_bits"] is None
 
 
-def test_figures_as_people_read_them():
-    assert loss_text(None) == "no number"
+def test_figures_as_text():
+    assert loss_text(None) == "not finite"
     assert loss_text(1.23456) == "1.2346"
     assert accuracy_text({"accuracy": 0.5}) == "0.500"
     assert accuracy_text({"accuracy": 0.5, "accuracy_range": [0.1, 1], "seeds": 8}) == "0.500 (0.100 to 1.000, 8 seeds)"

@@ -1,5 +1,6 @@
 import math
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -168,3 +169,20 @@ def test_a_longer_text_has_a_longer_default():
     assert budgets == sorted(budgets)
     assert 60 <= default_budget(10**6) <= 120
     assert all(budget % 10 == 0 for budget in budgets)
+
+
+def test_the_examples_of_the_documentation_are_picked():
+    page = (Path(__file__).parents[2] / "docs" / "design" / "recipe.md").read_text("utf-8")
+    table = page.partition("## Examples")[2].partition("## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if "| " in line]
+    examples = [row for row in rows if row[0][0].isdigit()]
+    assert len(examples) == 7
+    for row in examples:
+        characters, seconds, hidden, passes, dropout, weight_dropout, rate = (
+            float(cell.replace(",", "").removesuffix(" s")) for cell in row
+        )
+        choice = picked(int(characters), seconds, speed=150_000.0)
+        training = choice.training
+        assert (choice.network.hidden, training.dropout, training.weight_dropout) == (hidden, dropout, weight_dropout)
+        assert training.learning_rate == rate
+        assert choice.chars_per_second * seconds / characters == pytest.approx(passes, rel=5e-3)

@@ -1,4 +1,4 @@
-"""What is declared is what was published: counts, shapes and first rows on the text itself."""
+"""The declarations match the publications: counts, shapes and the first rows of the text."""
 
 import jax
 import pytest
@@ -12,7 +12,7 @@ from charloom.studies.study_data import StudyData
 EVERY = [(study, name) for study, contents in STUDIES.items() for name in contents.experiments]
 
 
-def test_thirteen_experiments_of_theirs_and_one_of_ours():
+def test_thirteen_published_experiments_and_one_of_our_own():
     assert len(EVERY) == 14
     assert [name for study, name in EVERY if STUDIES[study].experiments[name].own] == ["unrolled"]
     assert {(study, name) for study, figures in published().items() for name in figures["experiments"]} == {
@@ -38,7 +38,7 @@ def test_the_published_parameters_and_rows(study, name, data_folder):
         assert experiment.model.hidden == data.vocabulary.size
 
 
-def test_the_first_rows_of_the_nietzsche_ladder_are_the_tutorials(data_folder):
+def test_the_first_windows_of_the_nietzsche_ladder_match_the_tutorial(data_folder):
     experiment = STUDIES["nietzsche"].experiments["char_rnn"]
     data = StudyData.of(experiment)
     assert data.vocabulary.characters == "\n !\"'(),-.0123456789:;=?[]_abcdefghijklmnopqrstuvwxyzäæéë"
@@ -50,7 +50,7 @@ def test_the_first_rows_of_the_nietzsche_ladder_are_the_tutorials(data_folder):
     assert shown["round_trip"]
 
 
-def test_the_stateful_rows_are_the_tutorials(data_folder):
+def test_the_stateful_rows_match_the_tutorial(data_folder):
     experiment = STUDIES["nietzsche"].experiments["char_stateful_lstm"]
     data = StudyData.of(experiment)
     facts = batching_summary(experiment.batching, data.train)
@@ -60,7 +60,7 @@ def test_the_stateful_rows_are_the_tutorials(data_folder):
     assert "".join(row["text"] for row in shown["continuity"]) == "preface\n\n\nsupposing that"
 
 
-def test_the_english_majors_split_is_the_articles(data_folder):
+def test_the_split_of_the_english_major_matches_the_article(data_folder):
     experiment = STUDIES["english-major"].experiments["relu_logits"]
     data = StudyData.of(experiment)
     assert len(data.held_out) == 1025
@@ -69,7 +69,7 @@ def test_the_english_majors_split_is_the_articles(data_folder):
 
 
 @pytest.mark.parametrize(("study", "name"), EVERY)
-def test_every_cut_is_smaller_and_of_the_same_kind(study, name):
+def test_shorter_modes_are_smaller_and_of_the_same_kind(study, name):
     experiment = STUDIES[study].experiments[name]
     quick, default = experiment.cut("quick"), experiment.cut("default")
     assert experiment.cut("full") == experiment

@@ -23,13 +23,13 @@ def loss(network, ids, carry):
 
 
 @pytest.mark.parametrize("cell", ["elman", "lstm"])
-def test_outputs_are_right_and_the_first_steps_gradient_takes_the_last_state_for_the_first(cell):
+def test_outputs_are_correct_and_the_gradient_at_the_first_step_uses_the_last_state(cell):
     network, ids, carry = make(cell)
     (wanted, last), right = jax.value_and_grad(loss, has_aux=True)(network, ids, carry)
     (got, _), wrong = jax.value_and_grad(loss, has_aux=True)(overwrite(network), ids, carry)
     assert float(got) == pytest.approx(float(wanted))
 
-    # What each step's pre-activation adds to the loss, by a probe that is zero.
+    # A zero probe gives the gradient of the loss with respect to the pre-activation of each step.
     def probed(probe):
         table, carried, total = network.projection_table(), carry, 0.0
         for step in range(4):
@@ -41,7 +41,7 @@ def test_outputs_are_right_and_the_first_steps_gradient_takes_the_last_state_for
     d_right = np.asarray(jax.grad(probed)(jnp.zeros((4, 3, network.cells[0].bias.shape[0]))))[0]
     d_wrong, before, after = d_right.copy(), carry[0], last[0]
     if cell == "lstm":
-        # The forget gate's gradient is made with the overwritten cell state, too: its cotangent is d c times c.
+        # The forget gate's gradient uses the overwritten cell state too: its cotangent is d c times c.
         d_wrong[:, 9:18] *= np.asarray(after.cell / before.cell)
         before, after = before.hidden, after.hidden
     mistake = np.asarray(after).T @ d_wrong - np.asarray(before).T @ d_right
@@ -51,7 +51,7 @@ def test_outputs_are_right_and_the_first_steps_gradient_takes_the_last_state_for
 
 
 @pytest.mark.usefixtures("kernels")
-def test_it_writes_what_the_network_that_it_was_made_from_writes():
+def test_it_generates_the_same_text_as_the_original_network():
     network, *_ = make("elman")
     texts = [
         np.concatenate(

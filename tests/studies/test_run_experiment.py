@@ -42,7 +42,7 @@ def without_times(figures):
     return {name: value for name, value in figures.items() if "seconds" not in name}
 
 
-def test_a_experiment_learns_and_tells_what_came_of_it(tmp_path):
+def test_an_experiment_learns_and_returns_its_figures(tmp_path):
     figures, _ = run(EXPERIMENT, tmp_path)
     assert len(figures["losses"]) == 4
     assert figures["losses"][-1] < 0.7 * figures["losses"][0]
@@ -55,19 +55,19 @@ def test_a_experiment_learns_and_tells_what_came_of_it(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.safetensors"]
 
 
-def test_a_stopped_experiment_goes_on_and_comes_to_the_same(tmp_path):
+def test_a_resumed_experiment_equals_an_uninterrupted_one(tmp_path):
     whole, _ = run(EXPERIMENT, tmp_path / "whole")
     stopped, events = run(EXPERIMENT, tmp_path / "parts", stop_after=1)
     assert stopped is None
     assert 0 < sum(isinstance(event, EpochEnd) for event in events) < 4
     resumed, events = run(EXPERIMENT, tmp_path / "parts")
-    assert notices_of(events)[0].startswith("going on after epoch")
+    assert notices_of(events)[0].startswith("resuming after epoch")
     assert without_times(resumed) == without_times(whole)
     assert (tmp_path / "parts/model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
 
 
 def checkpointed(tmp_path):
-    """Returns a folder with a checkpoint of every epoch but the model, and the figures of the whole run."""
+    """Returns an experiment, its checkpoints of all epochs in `tmp_path`, and the figures of the run."""
     experiment = replace(EXPERIMENT, checkpoints=(CheckpointRule(template="weights.{epoch:02d}-{loss:.2f}"),))
     figures, _ = run(experiment, tmp_path)
     remove_spent(tmp_path)
@@ -83,49 +83,49 @@ def notices_of(events):
 
 
 @pytest.mark.parametrize("kept", [1, 2, 4])
-def test_any_kept_checkpoint_can_be_gone_on_from(tmp_path, kept):
+def test_a_run_can_resume_from_any_kept_checkpoint(tmp_path, kept):
     experiment, paths, whole = checkpointed(tmp_path)
     for path in paths[kept:]:
         path.unlink()
     resumed, events = run(experiment, tmp_path)
-    assert notices_of(events) == [f"going on after epoch {kept}"]
+    assert notices_of(events) == [f"resuming after epoch {kept}"]
     assert without_times(resumed) == without_times(whole)
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(tmp_path):
     experiment, paths, whole = checkpointed(tmp_path)
     paths[3].unlink()
     paths[2].write_bytes(paths[2].read_bytes()[:-100])
     resumed, events = run(experiment, tmp_path)
-    damaged, going_on = notices_of(events)
+    damaged, resuming = notices_of(events)
     assert paths[2].name in damaged
-    assert "The one before it is used" in damaged
+    assert "Using the one before it." in damaged
     assert "\n" not in damaged
-    assert going_on == "going on after epoch 2"
+    assert resuming == "resuming after epoch 2"
     assert without_times(resumed) == without_times(whole)
 
 
-def test_where_every_checkpoint_is_damaged_training_begins_anew(tmp_path):
+def test_if_every_checkpoint_is_damaged_training_starts_again(tmp_path):
     whole, _ = run(EXPERIMENT, tmp_path)
     for path in tmp_path.glob("epoch-*"):
-        path.write_bytes(b"what once was a checkpoint")
+        path.write_bytes(b"a damaged checkpoint")
     again, events = run(EXPERIMENT, tmp_path)
     assert len(notices_of(events)) == 2
-    assert all("Training starts again" in notice for notice in notices_of(events))
+    assert all("Training starts again." in notice for notice in notices_of(events))
     assert without_times(again) == without_times(whole)
 
 
-def test_another_runs_checkpoints_are_not_gone_on_from_and_not_in_the_way(tmp_path):
+def test_checkpoints_of_another_run_are_neither_used_nor_in_the_way(tmp_path):
     run(EXPERIMENT, tmp_path, identity={"experiment": "test", "mode": "other"})
     assert len(list(tmp_path.glob("epoch-*"))) == 2  # epochs 3 and 4
     stopped, events = run(EXPERIMENT, tmp_path, stop_after=1)
     assert stopped is None
     assert notices_of(events) == []
     _, events = run(EXPERIMENT, tmp_path)
-    assert notices_of(events)[0].startswith("going on after epoch")
+    assert notices_of(events)[0].startswith("resuming after epoch")
 
 
-def test_the_best_of_a_monitor_is_kept(tmp_path):
+def test_the_best_checkpoint_of_a_monitor_is_kept(tmp_path):
     rules = (
         CheckpointRule(template="best_loss", monitor="loss"),
         CheckpointRule(template="best_accuracy", monitor="accuracy", direction="max"),
@@ -139,7 +139,7 @@ def test_the_best_of_a_monitor_is_kept(tmp_path):
     assert figures["accuracies"].index(max(figures["accuracies"])) + 1 == epochs["best_accuracy"]
 
 
-def test_a_best_checkpoint_that_is_damaged_is_named_and_costs_nothing_else(tmp_path):
+def test_a_damaged_best_checkpoint_is_named_and_only_its_samples_are_missing(tmp_path):
     experiment = replace(
         EXPERIMENT,
         batching=ContiguousStreams(length=2, batch_size=4, epoch=30),
@@ -149,12 +149,12 @@ def test_a_best_checkpoint_that_is_damaged_is_named_and_costs_nothing_else(tmp_p
     whole, _ = run(experiment, tmp_path)
     (tmp_path / "best_loss.safetensors").write_bytes(b"damaged")
     again, events = run(experiment, tmp_path)
-    assert any("best_loss" in notice and "Nothing is shown of it" in notice for notice in notices_of(events))
+    assert any("best_loss" in notice and "The report leaves it out." in notice for notice in notices_of(events))
     assert again["losses"] == whole["losses"]
     assert len(again["samples"]) == len(whole["samples"]) - 1
 
 
-def test_windows_are_written_with_as_they_were_read(tmp_path):
+def test_a_model_trained_on_windows_generates_with_windows(tmp_path):
     experiment = replace(
         EXPERIMENT,
         batching=ShuffledWindows(length=6, stride=1, batch_size=16),
@@ -171,7 +171,7 @@ def test_windows_are_written_with_as_they_were_read(tmp_path):
     assert figures["train_characters"] == len(TEXT.source) - 40
 
 
-def test_rows_that_read_on_are_scored_from_their_own_state_and_from_zeros(tmp_path):
+def test_rows_that_read_without_end_are_scored_from_their_state_and_from_zeros(tmp_path):
     experiment = replace(
         EXPERIMENT,
         batching=ContiguousStreams(length=1, batch_size=4, epoch=40, random_offsets=True),
@@ -193,16 +193,16 @@ def test_rows_that_read_on_are_scored_from_their_own_state_and_from_zeros(tmp_pa
     for sample in figures["samples"]:
         assert len(sample["space_probabilities"]) == 12
         assert all(0 <= chance <= 1 for chance in sample["space_probabilities"])
-    # A space comes where it was the most likely of all, which it then is by at least one in as many as there are.
+    # Greedy text has a space only where the space is the most likely character.
     chances = [chance for sample in figures["samples"] for chance in sample["space_probabilities"]]
     letters = [letter for sample in figures["samples"] for letter in sample["text"][1:]]
     assert min(chance for chance, letter in zip(chances, letters, strict=True) if letter == " ") > 0.1
     assert all(chance <= 0.5 for chance, letter in zip(chances, letters, strict=True) if letter != " ")
 
 
-def test_a_loss_that_is_no_number_is_reported_as_none(tmp_path):
+def test_a_loss_that_is_not_finite_is_reported_as_none(tmp_path):
     figures, _ = run(replace(EXPERIMENT, phases=(Phase(1e38, 3),)), tmp_path)
     assert figures["losses"][-1] is None
     assert figures["samples"] == []
-    again, _ = run(replace(EXPERIMENT, phases=(Phase(1e38, 3),)), tmp_path)  # over already
+    again, _ = run(replace(EXPERIMENT, phases=(Phase(1e38, 3),)), tmp_path)  # already over
     assert again["losses"] == figures["losses"]

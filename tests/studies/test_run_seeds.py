@@ -17,7 +17,7 @@ def cut(name, epochs=30, seeds=3):
 
 
 @pytest.mark.parametrize("name", ["three_to_one", "stateful"])
-def test_seeds_side_by_side_are_each_what_it_is_alone(name, tmp_path):
+def test_seeds_that_run_together_give_the_figures_of_separate_runs(name, tmp_path):
     experiment = cut(name)
     together = follow(run_seeds(experiment, {}, 5, tmp_path / "together"), lambda event: None)
     assert together["seeds"] == 3
@@ -36,15 +36,15 @@ def test_the_accuracy_is_the_median_of_the_trained_models(tmp_path):
     figures = follow(run_seeds(cut("stateful", epochs=300), {}, 0, tmp_path), lambda event: None)
     assert figures["accuracy"] == np.median(figures["accuracy_of_seeds"])
     assert figures["accuracy_range"] == [min(figures["accuracy_of_seeds"]), max(figures["accuracy_of_seeds"])]
-    # Learnt by heart from A on, and lost at a cold K, from where it says what comes after A.
+    # The model memorized the alphabet from A on. Started at K with a zero state, it predicts what follows A.
     assert figures["accuracy"] == 1
     walk, cold = figures["samples"]
     assert walk["text"] == "BCDEFGHIJKLMNOPQRSTUVWXYZ"
-    assert walk["note"] == "right in 3 of 3 seeds"
+    assert walk["note"] == "correct for 3 of 3 seeds"
     assert cold["text"].startswith("B")
 
 
-def test_random_pieces_are_what_the_notebook_draws():
+def test_random_pieces_follow_the_notebook():
     experiment = ALPHABET["variable_length"]
     data = StudyData.of(experiment)
     block = experiment.batching.windows(data.train, seed=3, shuffled=False).block(0, 1000, 1000)
@@ -53,7 +53,7 @@ def test_random_pieces_are_what_the_notebook_draws():
     lengths = []
     for row in rows.tolist():
         target = row[-1]
-        # Consecutive letters up to the target, zeros before them; an A may be one of the zeros.
+        # Consecutive letters up to the target, padded with zeros; an A may be one of the zeros.
         length = next(count for count in range(5, 0, -1) if row[5 - count : 5] == list(range(target - count, target)))
         lengths.append(length)
         assert row[: 5 - length] == [0] * (5 - length)

@@ -18,7 +18,7 @@ def logits_of(model, ids):
 
 
 def numpy_logits(model, ids):
-    """The tutorial's network in NumPy: shared layers, written from its description."""
+    """Returns the logits of the tutorial's network, implemented in NumPy from its description."""
     weights = jax.tree.map(lambda weight: np.asarray(weight, np.float64), model)
     read = np.maximum(weights.embedding[ids] @ weights.read.kernel + weights.read.bias, 0)
     hidden = np.zeros_like(read[0])
@@ -27,7 +27,7 @@ def numpy_logits(model, ids):
     return hidden @ weights.head.kernel + weights.head.bias
 
 
-def test_three_characters_written_out_are_the_loop_and_the_tutorials_network():
+def test_three_characters_give_the_logits_of_the_loop_and_of_the_tutorial():
     three = ThreeCharacters.init(57, 56, np.random.default_rng(0))
     loop = CharacterLoop(three.embedding, three.read, three.mix, three.head)
     ids = ids_of(3)
@@ -43,19 +43,19 @@ def test_the_loop_reads_any_number_of_characters():
         )
 
 
-def test_the_published_parameters():
+def test_the_published_numbers_of_parameters():
     assert ThreeCharacters.init(57, 56, np.random.default_rng(0)).parameters == 93_586
     assert CharacterLoop.init(57, 57, np.random.default_rng(0)).parameters == 93_843
 
 
-def test_the_recurrent_layer_is_the_network_that_is_trained():
+def test_the_recurrent_layer_equals_the_network_that_is_trained():
     layer = RecurrentLayer.init(57, np.random.default_rng(2))
     network = Network.init(NetworkSettings(cell="elman", embedding=42, hidden=256), 57, 0, np.random.default_rng(3))
     cell = ElmanCell(layer.kernel, layer.recurrent_kernel, layer.bias, "sigmoid", "tanh")
     network = Network(layer.embedding, (cell,), layer.head, "embedding", 57, 0)
     assert network.parameters == sum(leaf.size for leaf in jax.tree.leaves(layer)) == 93_587
     state, carry = jnp.zeros((4, 256)), network.zero_carry(4)
-    for seed in (0, 1):  # carried from one call to the next
+    for seed in (0, 1):  # the state is carried from one call to the next
         ids = ids_of(8, seed=seed)
         wanted, state = layer(ids, state)
         logits, carry = network(ids, jnp.zeros(ids.shape, bool), carry)

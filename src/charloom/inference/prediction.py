@@ -1,4 +1,4 @@
-"""What comes next: the distribution of the next character, and the state to go on from."""
+"""The distribution of the next character, and the state to continue from."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,30 +16,30 @@ from charloom.settings import MOST_COUNT
 
 @dataclass(frozen=True)
 class TextCarry:
-    """The state of one model behind a text. It belongs to that model, and says nothing to another.
+    """The state of a model after a text. It is valid only for that model.
 
     Attributes:
-        network: what read the text.
-        stream: its state.
+        network: The network that read the text.
+        stream: Its state.
     """
 
     network: Network = field(repr=False)
     stream: DecoderState | NativeDecoderState = field(repr=False)
 
     def stream_of(self, network: Network) -> DecoderState | NativeDecoderState:
-        """Returns the state, for `network` to go on from.
+        """Returns the state, from which `network` continues.
 
         Raises:
-            SettingError: it is of another network. The same weights, loaded twice, are one network.
+            SettingError: The state belongs to another network. A network with equal weights counts as the same one.
         """
         if network is not self.network and not _are_equal(network, self.network):
-            raise SettingError("carry", "is of another model. Give the carry of a `next` of this one")
+            raise SettingError("carry", "belongs to another model. Give a carry that `next` of this model returned")
         return self.stream
 
 
 def _are_equal(one: Network, other: Network) -> bool:
     structures: list[Any] = [jax.tree.structure(network) for network in (one, other)]
-    if structures[0] != structures[1]:  # cells, vocabulary, and what a text begins after
+    if structures[0] != structures[1]:  # cells, vocabulary size and start token
         return False
     leaves = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
     return all(np.array_equal(np.asarray(ours), np.asarray(theirs)) for ours, theirs in leaves)
@@ -47,12 +47,12 @@ def _are_equal(one: Network, other: Network) -> bool:
 
 @dataclass(frozen=True)
 class Next:
-    """What a model expects behind a text that it has read.
+    """The distribution of the next character after a text.
 
     Attributes:
-        log_probs: natural logarithms of the probabilities, in the order of the vocabulary; in float32.
-        characters: what each of them is of; of bytes, Latin-1 characters of the same number.
-        carry: the state, for the same model to go on from.
+        log_probs: Natural logarithms of the probabilities, by token id: float32, of shape `(vocab,)`.
+        characters: The character of each token id. For a model of bytes, the Latin-1 character with the same number.
+        carry: The state after the text. Give it to `TextModel.next` to continue from there.
     """
 
     log_probs: Float32[np.ndarray, " vocab"]
@@ -61,17 +61,24 @@ class Next:
 
     @property
     def probs(self) -> Float32[np.ndarray, " vocab"]:
-        """The probabilities."""
+        """The probabilities, by token id: float32, of shape `(vocab,)`."""
         return np.exp(self.log_probs)
 
     def top(self, count: int = 5) -> list[tuple[str, float]]:
-        """Returns the most likely characters with their probabilities, the likeliest first."""
+        """Returns the most likely characters with their probabilities, the most likely first.
+
+        Args:
+            count: Number of characters to return, 0 or more.
+
+        Raises:
+            SettingError: `count` is not a whole number from 0.
+        """
         order = np.argsort(-self.log_probs, kind="stable")[: whole_number("count", count, 0, MOST_COUNT)]
         return [(self.characters[at], float(np.exp(self.log_probs[at]))) for at in order]
 
 
 def prediction(network: Network, stream: DecoderState | NativeDecoderState, characters: str) -> Next:
-    """Returns what `network` expects behind the text that `stream` has read."""
+    """Returns the distribution of the next character after the text that `stream` has read."""
     logits = logits_of(stream)
     highest = logits.max()
     log_probs = logits - (highest + np.log(np.exp(logits - highest).sum()))
@@ -79,14 +86,14 @@ def prediction(network: Network, stream: DecoderState | NativeDecoderState, char
 
 
 def logits_of(stream: DecoderState | NativeDecoderState) -> Float32[np.ndarray, " vocab"]:
-    """Returns the logits of the token behind what `stream` has read."""
+    """Returns the logits of the next token after what `stream` has read."""
     return np.asarray(stream.state.logits[0] if isinstance(stream, NativeDecoderState) else stream.logits, np.float32)
 
 
 def state_vector(stream: DecoderState | NativeDecoderState) -> Float32[np.ndarray, " state"]:
-    """Returns the outputs of all layers after what `stream` has read, the first layer's first."""
+    """Returns the outputs of all layers after what `stream` has read, the first layer first."""
     if isinstance(stream, NativeDecoderState):
         return stream.state.hidden[:, 0].flatten()
-    # An LSTM's carry begins with its output; the other cells' is nothing else.
+    # An LSTM's carry begins with its output. The carry of other cells is their output.
     outputs = [jax.tree.leaves(carry)[0][0] for carry in stream.carry]
     return np.concatenate([np.asarray(output) for output in outputs])

@@ -1,4 +1,4 @@
-"""Scoring: what a text costs a network, and how often the network would have guessed it."""
+"""Scoring blocks of text: mean loss and accuracy."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -19,8 +19,8 @@ class MeanScore(NamedTuple):
     """Means over scored characters.
 
     Attributes:
-        nats_per_char: what a character cost.
-        accuracy: share of the characters that were the most likely ones.
+        nats_per_char: Mean loss, in nats.
+        accuracy: Share of the characters that the network considered the most likely ones.
     """
 
     nats_per_char: float
@@ -30,15 +30,15 @@ class MeanScore(NamedTuple):
 def score_blocks(
     network: SequenceModel, blocks: Iterable[Block], last_only: bool = False, carry: Carry | None = None
 ) -> MeanScore:
-    """Returns the means over the scored characters of `blocks`, which follow one another.
+    """Returns the means over the scored characters of consecutive `blocks`.
 
-    Sums are float32 within a sequence and float64 beyond.
+    Sums are float32 within a sequence and float64 across sequences.
 
     Args:
-        network: what predicts.
-        blocks: what it reads.
-        last_only: whether only a sequence's last step predicts.
-        carry: the state before the first block; None for zeros.
+        network: The network that predicts.
+        blocks: The blocks to read, in order. The state is carried from one to the next.
+        last_only: Score only the prediction after the last step of each sequence.
+        carry: The state before the first block. None means zeros.
     """
     nats, correct, characters = 0.0, 0.0, 0
     for block in blocks:

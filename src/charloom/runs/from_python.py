@@ -1,4 +1,4 @@
-"""`charloom.train` and `charloom.resume`: runs as Python asks for them, in the command line's words."""
+"""`charloom.train` and `charloom.resume`: the `train` command as Python functions."""
 
 import builtins
 import os
@@ -22,7 +22,7 @@ def train(
     *sources: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
     lowercase: bool = TextSettings.lowercase,
-    bytes: bool = False,  # noqa: A002  # the command line's word
+    bytes: bool = False,  # noqa: A002  # named like the command line's option
     encoding: str = TextSettings.encoding,
     records: bool = False,
     delimiter: str | None = None,
@@ -52,34 +52,59 @@ def train(
     cache: str | os.PathLike[str] | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> TextModel:
-    """Returns a model trained on `sources`, the best on the validation part.
+    """Returns a model trained on `sources`: the one with the lowest validation loss of the run.
 
-    The arguments are the command line's; see `TrainingSettings` and `NetworkSettings`. Those that are None have the
-    default from there, or with a budget what suits the text and the time.
+    The keywords are the options of `charloom train`. The Settings page lists their defaults and ranges. With a budget,
+    charloom picks `hidden`, `dropout`, `learning_rate`, `weight_dropout` and `weight_decay` if they are None. Otherwise
+    None means the default.
 
-    Ctrl-C stops the training and returns the best model so far, with a warning; a second one raises KeyboardInterrupt.
+    Ctrl-C stops training and returns the best model so far, with a warning. A second one raises KeyboardInterrupt.
 
     Args:
-        budget: how long the call may take: seconds, or such as "90s" or "10m". Without `epochs` and `steps` the
-            default is a budget that suits the text.
-        records: whether each line is a separate text.
-        delimiter: what stands between such texts, where it is not the line's end.
-        min_count: characters that occur less often become one unknown character.
-        schedule: "cosine" falls to zero at the last step, "constant" stays.
-        warmup_ratio: share of the run in which the learning rate rises from zero.
-        clip_norm: gradients with a larger global norm are scaled down to it.
-        state_reset_probability: chance that a row's state is zeroed before a step; records always begin from zero.
-        out: a model file that is written at each improvement. A model that another call or command left there is kept
-            as NAME.previous.safetensors; what is not a model is not replaced.
-        force: whether an earlier model at `out` is replaced without being kept, and whether training begins though
-            it takes more memory than there is, by an estimate.
-        run: a folder for checkpoints and metrics; `resume` continues from what it holds.
-        cache: a folder that the text is kept in, encoded, to be read from there instead of from memory; files of
-            100 MB and more always are (but for records), in the user's cache folder where none is given.
-        on_event: is called with each event of the run, to show progress.
+        *sources: Files, folders, glob patterns, catalog names, or "-" for standard input.
+        out: Model file, written at each improvement. An earlier model is kept as NAME.previous.safetensors. Without it,
+            the model is only returned.
+        lowercase: Convert the text to lower case.
+        bytes: Model raw bytes instead of characters.
+        encoding: Encoding of the text.
+        records: Treat each line as a separate text.
+        delimiter: Text between records, if it is not the end of a line.
+        min_count: Replace characters that occur less often by one unknown character.
+        cell: Type of the recurrent layers: "lstm", "gru" or "elman".
+        hidden: Units per layer.
+        layers: Number of recurrent layers.
+        embedding: Size of the character embedding.
+        batch_size: Rows per batch. Each row is a contiguous stream of the text.
+        sequence_length: Characters per row in one step (truncated BPTT).
+        dropout: Share of each layer's outputs that is dropped.
+        learning_rate: Highest learning rate of the schedule.
+        weight_dropout: Share of the recurrent weights that is dropped.
+        weight_decay: Decoupled weight decay, as in AdamW.
+        schedule: Learning-rate schedule: "cosine" falls to zero at the last step, "constant" stays.
+        warmup_ratio: Share of the run in which the learning rate rises from zero.
+        clip_norm: Global norm that gradients are clipped to.
+        state_reset_probability: Probability of zeroing a row's state before a step. Records always begin from zero.
+        epochs: Passes over the training text, instead of a budget.
+        steps: Optimizer steps, instead of a budget.
+        budget: Time that the call may take: seconds, or a text such as "90s" or "10m". The default, without `epochs`
+            and `steps`, depends on the length of the text.
+        validation: What to hold out: a share below 1, or a number of characters (from the end) or records (drawn by the
+            seed). The default is 0.1, at most 500,000 characters.
+        patience: Evaluations without improvement before early stopping. None makes all steps.
+        seed: Random seed of the initial weights, dropout and held-out records.
+        force: Replace an earlier model at `out` without keeping it, and train even if memory seems too small.
+        run: Folder for checkpoints and metrics. `resume` continues from it.
+        cache: Folder that keeps the encoded text, so that it does not fill the memory. For files of 100 MB and more the
+            default is the user's cache folder. Records are always in memory.
+        on_event: Called with each event of the run, for example to show progress.
 
     Raises:
-        CharloomError: a source, a setting or the output is not as it should be.
+        SettingError: A setting is out of its range, or contradicts another one.
+        SourceError: A source cannot be read.
+        TooShortError: The text is too short.
+        BudgetError: The budget is too short for this text on this machine.
+        OutputError: A file or folder cannot be written, or another process is using it.
+        CharloomError: Any of these, or another problem that a user can fix.
     """
     began = time.monotonic()
     network = _given(cell=cell, hidden=hidden, layers=layers, embedding=embedding)
@@ -147,18 +172,23 @@ def resume(
     sources: Sequence[str | os.PathLike[str]] = (),
     out: str | os.PathLike[str] | None = None,
 ) -> TextModel:
-    """Returns the model of the run in the folder `run` after the rest of it.
+    """Returns the model of an earlier run after finishing that run.
 
-    A run in epochs or steps gives the same model as an uninterrupted one; one with a budget spends what is left.
+    A run set in epochs or steps gives the same model as an uninterrupted one, byte for byte on the same machine. A run
+    with a budget spends what is left of its time.
 
     Args:
-        run: the folder.
-        on_event: is called with each event.
-        sources: the same text in another place; by default it is where it was, or as far from the folder as it was.
-        out: another model file.
+        run: The run's folder, as `train` got it.
+        on_event: Called with each event of the run.
+        sources: The same text in another place. By default charloom looks where the text was, and in the same place
+            relative to the folder.
+        out: Another model file to write.
 
     Raises:
-        CharloomError: there is no run to resume, or its text is another now.
+        RunFolderError: The folder does not contain a run that this version can resume, or the text has changed.
+        SourceError: The text cannot be read.
+        OutputError: A file or folder cannot be written, or another process is using it.
+        CharloomError: Any of these, or another problem that a user can fix.
     """
     settings = settings_of_run(require_path("run", run, folder=True))
     if sources:

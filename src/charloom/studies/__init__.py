@@ -1,4 +1,4 @@
-"""Studies: four published experiments, declared as data, and what reruns them beside their published numbers."""
+"""Studies: four published sets of experiments, declared as data, and the code that reruns them."""
 
 from charloom.studies.alphabet import ALPHABET
 from charloom.studies.english_major import ENGLISH_MAJOR
@@ -12,6 +12,6 @@ STUDIES: dict[str, Study] = {
     "shakespeare-bytes": SHAKESPEARE_BYTES,
     "english-major": ENGLISH_MAJOR,
 }
-"""Every study by name, in the order in which they run."""
+"""Every study by name, in the order in which charloom runs them."""
 
 __all__ = ["STUDIES", "Experiment", "Mode", "Study"]

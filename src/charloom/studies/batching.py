@@ -1,4 +1,4 @@
-"""Batchings: how a study cuts its text into what a step reads, declared as data."""
+"""Batchings: how a study cuts its text into the batches that a step reads, declared as data."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -25,12 +25,12 @@ _SCORING_LENGTH = 64
 
 @runtime_checkable
 class Batching(Protocol):
-    """What every batching can say of itself.
+    """The interface that every batching has.
 
     Attributes:
-        batch_size: windows, or places of the text, that a step reads (the batch).
-        length: characters that each of them reads in one step.
-        last_only: whether only the last of these predicts.
+        batch_size: windows or rows per step.
+        length: characters per window or row in one step.
+        last_only: whether only the last of these characters makes a prediction.
     """
 
     @property
@@ -43,25 +43,25 @@ class Batching(Protocol):
     def last_only(self) -> bool: ...
 
     def producer(self, stream: TokenStream, seed: int) -> BlockProducer:
-        """Returns the producer of the training part's blocks."""
+        """Returns the producer of the blocks to train on."""
         ...
 
     def unshuffled(self, stream: TokenStream, seed: int) -> BlockProducer:
-        """Returns a producer of the same rows, not shuffled, to look at."""
+        """Returns a producer of the same rows in their original order, for display."""
         ...
 
     def steps_per_epoch(self, stream: TokenStream) -> int:
-        """Returns how many steps an epoch has."""
+        """Returns the number of steps in an epoch."""
         ...
 
     def scoring(self, stream: TokenStream, seed: int) -> Iterator[Block]:
-        """Yields blocks that score `stream` as the model reads it; `seed` as for the producer, but in order."""
+        """Yields blocks, in order, that score `stream` the way the model was trained; `seed` as for the producer."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShuffledWindows:
-    """Windows of `length`, `stride` apart, each a separate text, in a new order every epoch."""
+    """Windows of `length` characters, `stride` apart. Each is a separate text; every epoch has a new order."""
 
     length: int
     stride: int
@@ -71,7 +71,7 @@ class ShuffledWindows:
     last_only = True
 
     def windows(self, stream: TokenStream, seed: int | None) -> Windows:
-        """Returns the windows of `stream`; in order where there is no seed."""
+        """Returns the windows of `stream`, shuffled by `seed`, or in order if `seed` is None."""
         return Windows(
             stream,
             sliding(stream, self.length, self.stride),
@@ -98,9 +98,10 @@ class ShuffledWindows:
 
 @dataclass(frozen=True, kw_only=True)
 class StatefulRows:
-    """Rows of `length` side by side from equal parts of the text; the state is carried from row to row.
+    """Equal parts of the text, read in parallel, `length` characters per step; each row carries its state.
 
-    It is reset at each epoch's end. With both 1 it reads the text once per epoch, a character at a time.
+    The state is reset at the end of each epoch. If `length` and `batch_size` are 1, an epoch reads the text once, one
+    character at a time.
     """
 
     length: int
@@ -109,7 +110,7 @@ class StatefulRows:
     last_only = False
 
     def producer(self, stream: TokenStream, seed: int) -> Windows:
-        del seed  # the order is that of the text
+        del seed  # rows follow the order of the text
         starts = contiguous_windows(stream, self.length, self.batch_size)
         return Windows(stream, starts, self.length, self.batch_size, last_only=False, carried=True)
 
@@ -125,9 +126,9 @@ class StatefulRows:
 
 @dataclass(frozen=True, kw_only=True)
 class PaddedPieces:
-    """Random pieces of 1 to `length` letters, filled up from the left with zeros, and the letter after them.
+    """Random pieces of 1 to `length` letters, padded on the left with zeros; the target is the next letter.
 
-    A piece starts anywhere in the text, and ends before the letter that leaves no letter after it.
+    A piece starts anywhere in the text and ends before the last letter, so that a next letter exists.
     """
 
     length: int
@@ -137,13 +138,13 @@ class PaddedPieces:
     last_only = True
 
     def draw(self, letters: Integer[np.ndarray, " letters"], draws: np.random.Generator) -> np.ndarray:
-        """Returns a random piece: its inputs, and the letter after them."""
+        """Returns a random piece: its inputs, followed by the target letter."""
         start = int(draws.integers(0, len(letters) - 2))
         end = int(draws.integers(start, min(start + self.length, len(letters) - 1)))
         return letters[start : end + 2]
 
     def windows(self, stream: TokenStream, seed: int, shuffled: bool) -> Windows:
-        """Returns the pieces that `seed` draws."""
+        """Returns the pieces drawn with `seed`."""
         draws = np.random.default_rng(seed)
         pieces = [self.draw(stream.token_ids, draws) for _ in range(self.pieces)]
         padded, starts = left_padded(pieces, self.length, pad_id=0)
@@ -165,11 +166,11 @@ class PaddedPieces:
 
 @dataclass(frozen=True, kw_only=True)
 class ContiguousStreams:
-    """Places of the text that read on and on, the state carried; past the text's end comes its beginning.
+    """Rows that read the text without end and carry their state; after the end of the text they start over.
 
     Attributes:
-        epoch: steps that are called an epoch.
-        random_offsets: whether a row begins anywhere; else the rows share the text evenly.
+        epoch: number of steps that count as one epoch.
+        random_offsets: whether each row starts at a random position; otherwise starts are evenly spaced.
     """
 
     length: int
@@ -182,7 +183,7 @@ class ContiguousStreams:
     def producer(self, stream: TokenStream, seed: int) -> ContiguousBatches:
         offsets = None
         if self.random_offsets:
-            # Below the text's length: the published code could draw the length itself, and read past the end.
+            # The published code could also draw the length of the text itself, and then read past the end.
             offsets = np.random.default_rng(seed).integers(0, len(stream), self.batch_size)
         return ContiguousBatches(stream, self.batch_size, self.length, offsets)
 
@@ -198,9 +199,9 @@ class ContiguousStreams:
         return evaluation_pass(stream)
 
     def warm_scoring(self, stream: TokenStream) -> Iterator[Block]:
-        """Yields blocks of as many rows as training has, to be read on from training's own carry.
+        """Yields blocks with as many rows as in training, so that scoring can start from the carry after training.
 
-        A state that was never reset can hold what the network has come to rely on, and cannot build again.
+        A state that was never reset can hold information that the network relies on and cannot rebuild.
         """
         length = min(_SCORING_LENGTH, (len(stream) - 1) // self.batch_size)
         for block in StatefulRows(length=length, batch_size=self.batch_size).scoring(stream, 0):

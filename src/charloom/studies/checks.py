@@ -1,4 +1,4 @@
-"""What an uncut run of an experiment must come to, beside what was published of it."""
+"""Checks of a full run of an experiment against its published figures."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,12 +10,12 @@ _LOSS_BESIDE_KERAS = 0.02
 
 
 def checks_of(experiment: Experiment, figures: Mapping[str, Any], published: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns each check in words, and whether it holds.
+    """Returns the description of each check, and whether it holds.
 
     Args:
-        experiment: the experiment, all of it.
-        figures: what came of the run.
-        published: the published figures.
+        experiment: the full experiment.
+        figures: results of the run.
+        published: published figures.
     """
     checks: list[dict[str, Any]] = []
 
@@ -30,20 +30,20 @@ def checks_of(experiment: Experiment, figures: Mapping[str, Any], published: Map
         limit = (1 + _LOSS_ABOVE_PUBLISHED) * published["losses"][-1]
         last = figures["losses"][-1]
         add(
-            f"the last epoch's loss at most {_LOSS_ABOVE_PUBLISHED:.0%} above the published {published['losses'][-1]}",
+            f"final loss at most {_LOSS_ABOVE_PUBLISHED:.0%} above the published {published['losses'][-1]}",
             last is not None and last <= limit,
         )
     if experiment.keras in (keras := keras_figures()["experiments"]):
         theirs = keras[experiment.keras]["losses"]
         ours = figures["losses"][: len(theirs)][-1]
         add(
-            f"after epoch {len(theirs)} within {_LOSS_BESIDE_KERAS:.0%} of the {theirs[-1]:.4f} of Keras "
-            f"{keras_figures()['keras']} on the same experiment",
+            f"loss after epoch {len(theirs)} within {_LOSS_BESIDE_KERAS:.0%} of that of Keras "
+            f"{keras_figures()['keras']}, {theirs[-1]:.4f}",
             ours is not None and abs(ours - theirs[-1]) <= _LOSS_BESIDE_KERAS * theirs[-1],
         )
     if experiment.accuracy_at_least is not None:
         add(
-            f"a median accuracy of at least {experiment.accuracy_at_least:g}",
+            f"median accuracy of at least {experiment.accuracy_at_least:g}",
             figures["accuracy"] >= experiment.accuracy_at_least,
         )
     return checks

@@ -1,4 +1,4 @@
-"""What a report tells of an experiment's layers, and of its data as the tutorials show it."""
+"""What a report shows of an experiment's layers and data, in the form that the tutorials use."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ _ROUND_TRIP = 100
 
 
 def layer_table(model: SequenceModel, batching: Batching) -> list[dict[str, Any]]:
-    """Returns a row for each layer: its name, the shape of its outputs in a step, its parameters, its kernels."""
+    """Returns one row per layer: name, output shape of a step, number of parameters, kernels."""
     every = [batching.batch_size, batching.length]
     last = every[:1] if batching.last_only else every
     if isinstance(model, SharedLayers):
@@ -32,7 +32,9 @@ def layer_table(model: SequenceModel, batching: Batching) -> list[dict[str, Any]
     width = model.cells[0].kernel.shape[0]
     rows = [
         _row(
-            {"embedding": "embedding", "one-hot": "one-hot, as indices", "scalar": "one number a letter"}[model.inputs],
+            {"embedding": "embedding", "one-hot": "one-hot, as indices", "scalar": "one number per letter"}[
+                model.inputs
+            ],
             [*every, width],
             model.embedding,
         )
@@ -64,9 +66,10 @@ def _cell_name(cell: Cell) -> str:
 
 
 def preview(batching: Batching, data: StudyData, seed: int) -> dict[str, Any]:
-    """Returns the first rows as ids and as text, and a round trip of the text's beginning through the vocabulary.
+    """Returns the first windows as ids and as text, and whether the vocabulary encodes and decodes without loss.
 
-    Where rows carry their state, also that the first row's rows follow one another: rows 0, 64 and 128 of 64 rows.
+    If rows carry their state, it also shows that windows of the first row follow each other in the text. With a batch
+    size of 64, these are windows 0, 64 and 128.
     """
     vocabulary, batch_size = data.vocabulary, batching.batch_size
     steps = 3 * -(-_ROWS // batch_size)
@@ -74,7 +77,7 @@ def preview(batching: Batching, data: StudyData, seed: int) -> dict[str, Any]:
     rows = block.token_ids.reshape(-1, batching.length + 1)
     inputs = rows[:, :-1].copy()
     if vocabulary.start_id is not None:
-        inputs[block.resets.reshape(inputs.shape)] = vocabulary.start_id  # what is read where a text begins
+        inputs[block.resets.reshape(inputs.shape)] = vocabulary.start_id  # what the model reads at the start of a text
     targets = rows[:_ROWS, -1:] if batching.last_only else rows[:_ROWS, 1:]
     ids = vocabulary.encode(data.text[:_ROUND_TRIP])
     beginning = vocabulary.decode(ids)
@@ -95,7 +98,7 @@ def preview(batching: Batching, data: StudyData, seed: int) -> dict[str, Any]:
 
 
 def batching_summary(batching: Batching, stream: TokenStream) -> dict[str, Any]:
-    """Returns how the data is cut, as JSON: what a diagram of it needs, and the numbers of rows and steps."""
+    """Returns JSON values on how the text is cut: what a diagram needs, and the numbers of rows and steps."""
     steps = batching.steps_per_epoch(stream)
     shown: dict[str, Any] = {
         "kind": type(batching).__name__,

@@ -1,4 +1,4 @@
-"""An English major: windows of 32 gathered on the fly, and a last LSTM whose outputs are the logits."""
+"""An English major: windows of 32 characters, and a last LSTM whose outputs are the logits."""
 
 from dataclasses import replace
 
@@ -19,12 +19,12 @@ _RELU_LOGITS = NetworkSettings(layers=2, hidden=62, inputs="one-hot", last_cell_
 _QUICK = {"text": replace(_TEXT, first=15_000), "phases": (Phase(0.001, 4),)}
 
 ENGLISH_MAJOR = Study(
-    title="An English major: softmax inside the loss, and a checkpoint an epoch",
-    note="99,993 characters of tinyshakespeare, 62 of them different, stand in for the article's 98 KB of verse.",
+    title="An English major: softmax in the loss, and a checkpoint per epoch",
+    note="The article used 98 KB of verse. charloom uses 99,993 characters of tinyshakespeare, with 62 distinct ones.",
     experiments={
         "relu_logits": Experiment(
-            summary="one-hot windows of 32, LSTM 62, LSTM 62 with ReLU cells whose last output is the logits",
-            lesson="It works, with logits that are never below zero, and forgets all beyond 32 characters.",
+            summary="one-hot windows of 32, LSTM 62, LSTM 62 with ReLU; the last output is the logits",
+            lesson="It works although its logits are never negative. It knows nothing beyond the last 32 characters.",
             text=_TEXT,
             batching=ShuffledWindows(length=32, stride=1, batch_size=32, drop_ragged=True),
             model=_RELU_LOGITS,
@@ -39,16 +39,16 @@ ENGLISH_MAJOR = Study(
                 Temperatures(_PROMPTS[0], 200, checkpoint="best"),
             ),
             notes=(
-                "Windows are gathered as indices from shuffled starts, so that an epoch's data costs a look-up: the "
-                "article's pool of 32 workers, which built one-hot arrays, is not needed.",
-                "A prompt shorter than 32 characters is refused: shorter texts are none that it was trained on.",
+                "The article used a pool of 32 workers to build one-hot arrays. charloom looks windows up by index and "
+                "needs no workers.",
+                "charloom refuses prompts shorter than 32 characters, because the model was not trained on them.",
             ),
             quick=_QUICK,
             default={"phases": (Phase(0.001, 30),)},
         ),
         "softmax_cell": Experiment(
-            summary="the first version: the second LSTM's cells are softmax, its outputs taken for probabilities",
-            lesson="Outputs of a gated softmax do not sum to one; a softmax belongs into the loss.",
+            summary="first version: the second LSTM uses softmax, and its outputs serve as probabilities",
+            lesson="Outputs of a gated softmax do not sum to one. The softmax belongs in the loss.",
             text=_TEXT,
             batching=ShuffledWindows(length=32, stride=1, batch_size=32, drop_ragged=True),
             model=replace(_RELU_LOGITS, last_cell_activation="softmax", head="probabilities"),

@@ -1,4 +1,4 @@
-"""What a study and its experiments are: data, which one training code runs."""
+"""Studies and experiments as data, which the same training code runs."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -26,16 +26,16 @@ Mode = Literal["quick", "default", "full"]
 
 @dataclass(frozen=True, kw_only=True)
 class StudyText:
-    """The text that a study learns from.
+    """The text that an experiment trains on.
 
     Attributes:
-        source: a name of the catalog, or where `literal` the text itself.
+        source: name in the catalog, or the text itself if `literal` is true.
         literal: whether `source` is the text.
-        settings: how it is read.
-        begin: the first character that is used.
-        characters: how many are used from there; None for all.
-        first: how many of these are left in a cut, with the vocabulary of all; None for all.
-        held_out: characters at the end that are not trained on; below 1 a share of the text.
+        settings: how to read the text.
+        begin: index of the first character to use.
+        characters: number of characters to use from there; None for all.
+        first: number of these that a shortened run uses, with the vocabulary of all; None for all.
+        held_out: number of characters at the end to hold out; below 1, a share of the text.
     """
 
     source: str
@@ -47,10 +47,10 @@ class StudyText:
     held_out: float = 0
 
     def read(self) -> tuple[str | bytes, dict[str, Any]]:
-        """Returns the text, and its name, SHA-256 and length as a model file keeps them.
+        """Returns the text, and its name, SHA-256 and length as a model file records them.
 
         Raises:
-            SourceError: the text cannot be had.
+            SourceError: the text is unavailable.
         """
         if self.literal:
             return self.source, {}
@@ -60,7 +60,7 @@ class StudyText:
         return corpus.documents[0][self.begin : end], known
 
     def held_out_of(self, characters: int) -> int:
-        """Returns how many of the last of `characters` are held out."""
+        """Returns how many of `characters`, counted from the end, are held out."""
         return held_out_characters(characters, self.held_out) if self.held_out else 0
 
 
@@ -70,25 +70,25 @@ class Experiment:
 
     Attributes:
         summary: the model in a few words.
-        lesson: what the experiment teaches, in a sentence.
-        text: what it learns from.
-        batching: how the text is cut into what a step reads.
-        model: the network's shape, or a class of the tutorials' own models.
-        classes: outputs of a tutorial's model where they are fewer than the characters.
-        modify: changes a fresh network before it is trained.
-        phases: epochs and rates, with the optimizer's state kept between them.
-        epsilon: Adam's.
-        seeds: runs of the experiment, side by side in one compiled program where there are several.
-        checkpoints: what is kept of each epoch, beside what resuming needs.
-        showcases: what is shown of the trained model.
-        notes: what a reader should know of it, a sentence each.
-        accuracy_at_least: what the median accuracy of an uncut run should reach.
-        keras: the entry of `keras.json` that the losses should agree with: Keras 3's on the same experiment.
-        beats: experiments of the study that this one should beat on held-out text, in less time.
-        own: whether the experiment is ours, and nothing was published.
-        quick: fields that are other in a quick run.
-        default: fields that are other unless the run is a full one.
-        variants: fields that are other in further runs of the experiment, by name.
+        lesson: what the experiment teaches, in one or two sentences.
+        text: the text to train on.
+        batching: how the text is cut into batches.
+        model: the network's shape, or a class from `tutorial_models`.
+        classes: number of outputs of a tutorial model if it is smaller than the vocabulary.
+        modify: function that changes the initial network before training.
+        phases: numbers of epochs and learning rates. The optimizer keeps its state between phases.
+        epsilon: epsilon of Adam.
+        seeds: number of runs with different seeds. Several seeds run together in one compiled program.
+        checkpoints: checkpoints to keep in addition to those needed for resuming.
+        showcases: what to show of the trained model.
+        notes: remarks for the reader.
+        accuracy_at_least: what the median accuracy of a full run should reach.
+        keras: entry of `keras.json`, measured with Keras 3, that the losses should agree with.
+        beats: experiments of the study that this one should beat on held-out text in less time.
+        own: whether charloom added the experiment, so that nothing was published.
+        quick: fields that differ in a quick run.
+        default: fields that differ in a default run.
+        variants: fields that differ in further runs of the experiment, by name.
     """
 
     summary: str
@@ -113,22 +113,22 @@ class Experiment:
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def cut(self, mode: Mode) -> "Experiment":
-        """Returns the experiment as a run in `mode` runs it. A quick one has no variants."""
+        """Returns the experiment with the changes for `mode`. A quick run has no variants."""
         if mode == "full":
             return self
         return replace(self, **self.default) if mode == "default" else replace(self, **self.quick, variants={})
 
     def variant(self, name: str) -> "Experiment":
-        """Returns the variant `name`, itself without variants."""
+        """Returns the variant `name`, which has no variants."""
         return replace(self, **{"variants": {}, **self.variants[name]})
 
     @property
     def epochs(self) -> int:
-        """Epochs of all phases."""
+        """The number of epochs of all phases."""
         return sum(phase.epochs for phase in self.phases)
 
     def initial(self, vocabulary: Vocabulary, rng: np.random.Generator | None) -> SequenceModel:
-        """Returns the model with fresh weights, or without `rng` with zeros."""
+        """Returns the model with initial weights, or with zeros if `rng` is None."""
         if isinstance(self.model, NetworkSettings):
             network = Network.init(self.model, vocabulary.size, vocabulary.start_id, rng)
             return self.modify(network) if self.modify else network
@@ -140,9 +140,9 @@ class Study:
     """Experiments that were published together.
 
     Attributes:
-        title: of the study.
-        note: what a reader should know of all its experiments.
-        experiments: the experiments by name, in the order of the publication.
+        title: title of the study.
+        note: remark that concerns all experiments.
+        experiments: experiments by name, in the order of the publication.
     """
 
     title: str
@@ -152,13 +152,13 @@ class Study:
 
 @cache
 def published() -> dict[str, Any]:
-    """Returns the published figures, by study and experiment, with their sources."""
+    """Returns the published figures by study and experiment, with their sources."""
     return _read_json("published.json")
 
 
 @cache
 def keras_figures() -> dict[str, Any]:
-    """Returns what today's Keras came to on some experiments, as `python -m benchmarks.keras_tutorials` measured it."""
+    """Returns figures of a current Keras for some experiments, measured by `python -m benchmarks.keras_tutorials`."""
     return _read_json("keras.json")
 
 

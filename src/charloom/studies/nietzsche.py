@@ -1,4 +1,4 @@
-"""The Nietzsche ladder: five models of one text, each a small step from the one before."""
+"""The Nietzsche ladder: five models of the same text, each a small step from the previous one."""
 
 from dataclasses import replace
 
@@ -31,11 +31,11 @@ _SIGMOID_GATES = {
 }
 
 NIETZSCHE = Study(
-    title="The Nietzsche ladder: a recurrent network assembled in five steps",
+    title="The Nietzsche ladder: a recurrent network in five steps",
     experiments={
         "char3": Experiment(
-            summary="three characters through one shared ReLU layer and one shared tanh layer of 256",
-            lesson="Three characters are less than a word: it predicts, and cannot be expected to write.",
+            summary="three characters through a shared ReLU layer and a shared tanh layer of 256 units",
+            lesson="Three characters are less than a word. The model predicts the next one but cannot generate text.",
             text=_TEXT,
             batching=ShuffledWindows(length=3, stride=3, batch_size=512),
             model=ThreeCharacters,
@@ -43,14 +43,14 @@ NIETZSCHE = Study(
             phases=(Phase(0.01, 3),),
             showcases=(Predictions((" th", "and")),),
             notes=(
-                "There are 56 outputs for 57 characters: the published code counts the classes by the largest id that "
-                "is a target, and at stride 3 the last character, ë, never is one.",
+                "The model has 56 outputs for 57 characters. The published code counts classes by the largest target "
+                "id, and at stride 3 the last character, ë, is never a target.",
             ),
             quick={"text": _QUICK_TEXT, "phases": (Phase(0.01, 2),)},
         ),
         "char_loop": Experiment(
-            summary="the same for eight characters, as a loop",
-            lesson="Windows that overlap make more of the same text, and the same code reads any number of characters.",
+            summary="the same model with a loop over eight characters",
+            lesson="Overlapping windows get more examples from the same text. A loop reads any number of characters.",
             text=_TEXT,
             batching=ShuffledWindows(length=8, stride=1, batch_size=512),
             model=CharacterLoop,
@@ -60,7 +60,7 @@ NIETZSCHE = Study(
         ),
         "char_rnn": Experiment(
             summary="embedding 42, SimpleRNN 256, softmax after the last of eight characters",
-            lesson="The loop is a layer: a library's recurrent layer does almost as well as the one made by hand.",
+            lesson="The loop is a recurrent layer. The library's layer does almost as well as the handmade one.",
             text=_TEXT,
             batching=ShuffledWindows(length=8, stride=1, batch_size=512),
             model=_ELMAN,
@@ -73,8 +73,8 @@ NIETZSCHE = Study(
             quick={"text": _QUICK_TEXT, "phases": (Phase(0.001, 2), Phase(0.0001, 1))},
         ),
         "char_stateful_rnn": Experiment(
-            summary="the same with a prediction at every step, and its state carried from window to window in 64 rows",
-            lesson="Carried state lets a short sequence see far back; greedy text still runs in circles.",
+            summary="the same with a prediction at every step, and the state carried from window to window in 64 rows",
+            lesson="Carried state lets short sequences use distant context. Greedy text still repeats itself.",
             text=_TEXT,
             batching=_STATEFUL,
             model=_ELMAN,
@@ -85,22 +85,22 @@ NIETZSCHE = Study(
             variants={"overwritten_state": {"modify": overwrite, "showcases": (), "keras": None}},
         ),
         "char_stateful_lstm": Experiment(
-            summary="an LSTM of 512 in its place",
-            lesson="Gates keep what is worth keeping: mostly whole words, now and then a sentence's shape.",
+            summary="the same with an LSTM of 512 units",
+            lesson="Gates keep what matters. The samples are mostly real words, and some resemble sentences.",
             text=_TEXT,
             batching=_STATEFUL,
             model=_LSTM,
             phases=(Phase(0.001, 20), Phase(0.0001, 20)),
             showcases=(Predictions((_PROMPT,)), *_TWO_WAYS),
             notes=(
-                "Keras before 2.3 had hard sigmoids, clip(0.2 x + 0.5, 0, 1), in its gates; they are used here, and "
-                "sigmoids, as Keras has them now, in the variant.",
+                "Gates use the hard sigmoid of Keras before 2.3, clip(0.2 x + 0.5, 0, 1). The variant uses the sigmoid "
+                "of later versions.",
             ),
             quick={"text": _QUICK_TEXT, "phases": (Phase(0.001, 3), Phase(0.0001, 1))},
             default={"variants": {"sigmoid_gates": _SIGMOID_GATES}},
             variants={
                 "sigmoid_gates": _SIGMOID_GATES,
-                # Enough epochs to tell.
+                # Ten epochs are enough for the comparison.
                 "overwritten_state": {"modify": overwrite, "showcases": (), "phases": (Phase(0.001, 10),)},
             },
         ),

@@ -1,8 +1,8 @@
-"""A hypothesis about published losses: the Keras of the day trained on an overwritten state.
+"""A hypothesis about the published losses: Keras back then computed gradients from an overwritten state.
 
-A stateful layer kept its state in a variable that each batch assigned again. Were the assignment to come before
-back-propagation reads the state that the batch began with, it would read the state that the batch ended with.
-`overwrite` emulates that: outputs are right, and the gradient at a sequence's first step is made with its last state.
+A stateful layer kept its state in a variable, and each batch assigned a new value to it. If that happened before
+back-propagation read the initial state of the batch, it read the final state instead. `overwrite` emulates this
+mistake. Outputs are correct, but the gradient at the first step of a sequence uses the state after its last step.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from charloom.models import Cell, ElmanCell, LSTMCell, Network
 
 
 def overwrite(network: Network) -> Network:
-    """Returns `network`, whose cells are Elman's or LSTMs, with the mistake in their gradient."""
+    """Returns `network`, which has Elman or LSTM cells, with the mistake in their gradient."""
     kinds: dict[type[Cell], type[Cell]] = {ElmanCell: _OverwrittenElmanCell, LSTMCell: _OverwrittenLSTMCell}
     return dataclasses.replace(network, cells=tuple(kinds[type(cell)](**vars(cell)) for cell in network.cells))
 

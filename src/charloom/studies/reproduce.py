@@ -1,4 +1,7 @@
-"""Many experiments into one folder: `results.json`, a report, and a model per experiment; what is done stays done."""
+"""Runs experiments into one folder, which gets `results.json`, a report and a model per experiment.
+
+Experiments that are already in the results are not run again.
+"""
 
 import itertools
 import json
@@ -41,11 +44,11 @@ def _is_own(path: Path) -> bool:
 
 
 RESULTS = OutputKind("results file", RESULTS_FILE, "charloom", _is_own)
-"""Files that may be replaced by results."""
+"""The kind of file that results may replace."""
 
 
 class ExperimentPlace(NamedTuple):
-    """Which experiment it is, counted from 1, of how many."""
+    """The number of an experiment, counted from 1, and how many experiments run."""
 
     number: int
     experiments: int
@@ -53,14 +56,14 @@ class ExperimentPlace(NamedTuple):
 
 @dataclass(frozen=True)
 class ExperimentStart:
-    """An experiment begins, or a variant of one.
+    """An experiment, or a variant of one, starts.
 
     Attributes:
-        name: study/experiment, with the variant's name in brackets.
-        place: of the experiment among those that are asked for.
-        epochs: how many it has.
-        published_losses: of each epoch; None where there are none.
-        cut: what the run leaves out, in words; None where it is all there.
+        name: study/experiment, followed by the name of a variant in parentheses.
+        place: position among the requested experiments.
+        epochs: number of epochs.
+        published_losses: published loss of each epoch; None if not published.
+        cut: description of what the run leaves out; None for a full run.
     """
 
     name: str
@@ -72,11 +75,11 @@ class ExperimentStart:
 
 @dataclass(frozen=True)
 class ExperimentEnd:
-    """An experiment is done, or a variant of one: its figures are in the results.
+    """An experiment, or a variant of one, is done, and its figures are in the results.
 
     Attributes:
-        name: as of its start.
-        figures: as in `results.json`.
+        name: same as in `ExperimentStart`.
+        figures: same as in `results.json`.
     """
 
     name: str
@@ -87,7 +90,7 @@ StudyEvent = Event | ExperimentStart | ExperimentEnd
 
 
 def chosen_experiments(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Returns the study and the experiment of each experiment that `names` ask for, all of them where there is none.
+    """Returns the study and the name of each experiment that `names` select; all experiments if `names` is empty.
 
     Raises:
         SettingError: a name is neither a study nor study/experiment.
@@ -108,23 +111,24 @@ def chosen_experiments(names: Sequence[str]) -> list[tuple[str, str]]:
 def _unknown(name: str, everything: Sequence[tuple[str, str]]) -> str:
     study = name.partition("/")[0]
     if study in STUDIES and "/" in name:
-        return f"{study} has no experiment {name.partition('/')[2]!r}: it has {', '.join(STUDIES[study].experiments)}"
+        listed = ", ".join(STUDIES[study].experiments)
+        return f"{study} has no experiment {name.partition('/')[2]!r}. Its experiments: {listed}"
     nearest = get_close_matches(name, [*STUDIES, *("/".join(pair) for pair in everything)], n=1)
-    hint = f"did you mean {nearest[0]}? " if nearest else ""
+    hint = f" Did you mean {nearest[0]}?" if nearest else ""
     listed = "; ".join(f"{study} ({', '.join(contents.experiments)})" for study, contents in STUDIES.items())
-    return f"{name!r} is unknown: {hint}there are {listed}"
+    return f"{name!r} is unknown.{hint} Studies: {listed}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReproduceSettings:
-    """What is to be done again.
+    """What to run, and where to.
 
     Attributes:
-        names: studies, or study/experiment; none for all of them.
-        out: the folder that everything goes into.
-        mode: "quick" for a cut of each experiment, "default", or "full" for all of what was published.
-        seed: of weights and of the order in which windows are read.
-        force: whether what `out` holds of another run is thrown away.
+        names: studies, or study/experiment; empty for all.
+        out: output folder.
+        mode: "quick" for a shortened run of each experiment, "default", or "full" for everything that was published.
+        seed: random seed of the weights and of the order of windows.
+        force: whether to run the experiments again and to discard results of another run in `out`.
     """
 
     names: Sequence[str] = ()
@@ -137,16 +141,16 @@ class ReproduceSettings:
 def reproduce(
     settings: ReproduceSettings, should_stop: Callable[[], bool] = lambda: False
 ) -> Generator[StudyEvent, None, list[str]]:
-    """Yields the run's events, and returns a line for each text that could not be had, with the experiments left out.
+    """Yields the run's events, and returns one line per unavailable text, with the experiments that need it.
 
     Raises:
         SettingError: a name or the seed is wrong.
-        OutputError: the folder cannot be written to, is in use, or holds what another run made.
+        OutputError: the folder is not writable, is in use, or has results of another run.
     """
     chosen = chosen_experiments(settings.names)
     require_seed(settings.seed)
     make_folder(settings.out)
-    Output(settings.out / REPORT_FILE, PAGE)  # before anything is trained
+    Output(settings.out / REPORT_FILE, PAGE)  # fails before training if the file cannot be written
     missing: dict[str, tuple[str, list[str]]] = {}
     with alone_in(settings.out):
         results = _opened(settings, chosen)
@@ -176,7 +180,7 @@ def _experiment(
     results: dict[str, Any],
     should_stop: Callable[[], bool],
 ) -> Generator[StudyEvent, None, None]:
-    """Yields the events of what is left of an experiment; keeps its figures, those of each variant as it is done."""
+    """Yields the events of the rest of an experiment; saves figures after the experiment and after each variant."""
     declared = STUDIES[study].experiments[name]
     experiment = declared.cut(settings.mode)
     cut = cut_in_words(declared, experiment)
@@ -205,7 +209,7 @@ def _experiment(
         remove_spent(settings.out / study / name)
         yield ExperimentEnd(f"{study}/{name}", figures)
     elif not experiment.variants.keys() - figures["variants"].keys():
-        yield Notice(f"{study}/{name}: done before")
+        yield Notice(f"{study}/{name}: already done")
     for variant in experiment.variants:
         if variant in figures["variants"] or should_stop():
             continue
@@ -240,7 +244,7 @@ def _one(
 
 
 def cut_in_words(declared: Experiment, experiment: Experiment) -> str | None:
-    """Returns what a run of `experiment` leaves out of what is `declared`; None where it is all there."""
+    """Returns a description of what `experiment` leaves out of `declared`; None if nothing."""
     parts = []
     if experiment.text != declared.text:
         parts.append(f"the first {experiment.text.first:,} characters")
@@ -255,7 +259,7 @@ def cut_in_words(declared: Experiment, experiment: Experiment) -> str | None:
 
 
 def _opened(settings: ReproduceSettings, chosen: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Returns the results in the folder to continue from, or none where a run begins."""
+    """Returns the results in the folder to continue from, or empty ones for a new run."""
     run = {"mode": settings.mode, "seed": settings.seed}
     fresh = {
         "results_version": RESULTS_VERSION,
@@ -270,10 +274,12 @@ def _opened(settings: ReproduceSettings, chosen: Sequence[tuple[str, str]]) -> d
     if os.path.lexists(path):
         held, problem = _held(path, run, chosen)
     if problem is not None and not settings.force:
-        raise OutputError(f"{problem} Give another --out, or --force to begin again and to keep that file beside it.")
+        raise OutputError(
+            f"{problem} Choose another --out, or use --force to start again and keep that file as a backup."
+        )
     if problem is not None:
         _keep_aside(path)
-    Output(path, RESULTS)  # what somebody else made is not thrown away
+    Output(path, RESULTS)  # refuses to replace a file that charloom did not make
     if not settings.force:
         return held
     results: dict[str, Any] = fresh if problem is not None else held
@@ -292,23 +298,23 @@ def _opened(settings: ReproduceSettings, chosen: Sequence[tuple[str, str]]) -> d
 
 
 def _held(path: Path, run: Mapping[str, Any], chosen: Sequence[tuple[str, str]]) -> tuple[dict[str, Any], str | None]:
-    """Returns the results at `path`, and a sentence on why they cannot be continued."""
+    """Returns the results at `path`, and a sentence that says why they cannot be continued, or None."""
     try:
         held = read_results(path)
     except OutputError as error:
         return {}, str(error)
     if held["run"] != run:
         described = one_line(", ".join(f"{name} {value}" for name, value in held["run"].items()))[:100]
-        return {}, f"{path} holds results of another run ({described})."
+        return {}, f"{path} has results of another run ({described})."
     others = [study for study in held["studies"] if study not in {study for study, _ in chosen}]
-    return held, f"{path} holds results of another study, {', '.join(others)}." if others else None
+    return held, f"{path} has results of another study, {', '.join(others)}." if others else None
 
 
 def _keep_aside(path: Path) -> None:
-    """Gives results that are begun again another name, since they may have taken hours.
+    """Renames the results of an earlier run, because they may have taken hours.
 
     Raises:
-        OutputError: it cannot be done.
+        OutputError: the file cannot be renamed.
     """
     names = (path.with_name(f"results.previous{number or ''}.json") for number in itertools.count())
     try:
@@ -328,7 +334,7 @@ def _machine() -> dict[str, Any]:
 
 
 def _write_results(folder: Path, results: dict[str, Any]) -> None:
-    # In the order of the publications, whatever was run first.
+    # Keep the order of the publications, whatever ran first.
     results["studies"] = {
         study: {
             experiment: results["studies"][study][experiment]

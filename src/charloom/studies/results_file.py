@@ -1,4 +1,4 @@
-"""`results.json`: checked when it is read back, for the report shows whatever is in it."""
+"""`results.json`: validated when it is read, because the report shows what is in it."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +13,7 @@ from charloom.studies import STUDIES
 from charloom.studies.experiment import keras_figures, published
 
 RESULTS_VERSION = 2
-"""Of what an experiment's figures hold; raised when the report needs others."""
+"""Version of the format, increased when the report needs other figures."""
 
 _MOST_BYTES = 16 << 20
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
@@ -46,7 +46,7 @@ class _Sample(Struct):
         if self.kind == "piece" and self.right is UNSET:
             raise ValueError("right is missing from a piece")
         if self.space_probabilities is not UNSET and len(self.space_probabilities) != len(self.text) - 1:
-            raise ValueError("space_probabilities are not one for each character of text after the first")
+            raise ValueError("space_probabilities needs one value for each character of text after the first")
 
 
 class _Row(Struct):
@@ -66,7 +66,7 @@ class _Preview(Struct):
 
     def __post_init__(self) -> None:
         if len({len(self.inputs), len(self.targets), len(self.texts), len(self.target_texts)}) > 1:
-            raise ValueError("inputs, targets, texts and target_texts are not as many")
+            raise ValueError("inputs, targets, texts and target_texts differ in length")
 
 
 class _Batching(Struct):
@@ -96,7 +96,7 @@ class _Check(Struct):
 
 
 class _Figures(Struct):
-    """What came of an experiment, or of a variant of one."""
+    """The results of an experiment, or of a variant of one."""
 
     summary: str
     lesson: str
@@ -127,15 +127,15 @@ class _Figures(Struct):
 
     def __post_init__(self) -> None:
         if self.accuracy_range is not UNSET and self.seeds is UNSET:
-            raise ValueError("seeds is missing, and accuracy_range is of several")
+            raise ValueError("seeds is missing, but accuracy_range is present")
         if not self.held_out_characters:
             return
         for name in ("held_out_losses", "train_score", "held_out_score"):
             if getattr(self, name) is UNSET:
-                raise ValueError(f"{name} is missing, and held_out_characters are not 0")
+                raise ValueError(f"{name} is missing, but held_out_characters is not 0")
 
 
-class _RungFigures(_Figures, kw_only=True):
+class _ExperimentFigures(_Figures, kw_only=True):
     cut: str | None
     keras: Any
     beats: list[str]
@@ -161,14 +161,14 @@ class _Results(Struct):
     version: str
     run: _Run
     machine: _Machine
-    studies: dict[str, dict[str, _RungFigures]]
+    studies: dict[str, dict[str, _ExperimentFigures]]
 
 
 def read_results(path: Path) -> dict[str, Any]:
     """Returns the results at `path`.
 
     Raises:
-        OutputError: they cannot be read, are damaged, or another version's.
+        OutputError: the file cannot be read, is damaged, or comes from another version.
     """
     try:
         data = parsed_json(read_regular_file(path, _MOST_BYTES), str(path), OutputError)
@@ -177,7 +177,7 @@ def read_results(path: Path) -> dict[str, Any]:
     version = data.get("version") if isinstance(data, dict) else None
     if isinstance(version, str) and (version != __version__ or data.get("results_version") != RESULTS_VERSION):
         version = one_line(version)[:40]
-        raise OutputError(f"{path} holds results of another charloom ({version}), and this is {__version__}.")
+        raise OutputError(f"{path} has results of another charloom version ({version}); this is {__version__}.")
     results = structured(data, _Results, str(path), OutputError)
     for study, experiments in results.studies.items():
         for name, figures in experiments.items():
@@ -188,8 +188,8 @@ def read_results(path: Path) -> dict[str, Any]:
     return held
 
 
-def _problem(study: str, name: str, figures: _RungFigures) -> str | None:
-    """Returns what does not agree with the experiment's declaration and with what was published."""
+def _problem(study: str, name: str, figures: _ExperimentFigures) -> str | None:
+    """Returns what contradicts the experiment's declaration or the published figures; None if nothing does."""
     if study not in STUDIES or name not in STUDIES[study].experiments:
         return " is not an experiment that this version knows"
     experiment, of_it = STUDIES[study].experiments[name], published()[study]["experiments"].get(name, {})
@@ -201,7 +201,7 @@ def _problem(study: str, name: str, figures: _RungFigures) -> str | None:
     }
     for field, value in expected.items():
         if getattr(figures, field) != value:
-            return f".{field} is not what this version has"
+            return f".{field} differs from the value in this version"
     if unknown := figures.variants.keys() - experiment.variants.keys():
         return f".variants has {one_line(min(unknown))[:100]}, which this version does not know"
     if ("held_out_loss" in of_it or experiment.beats) and figures.held_out_losses is UNSET:

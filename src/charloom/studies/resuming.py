@@ -1,4 +1,4 @@
-"""Which checkpoint of an experiment is gone on from, and which are no longer needed."""
+"""The checkpoints of an experiment: which one to resume from, and which are no longer needed."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from charloom.units import finite_or_none
 MODEL_FILE = "model.safetensors"
 
 Epoch = dict[str, float]
-"""An epoch's figures: `epoch`, `loss`, `accuracy`, `seconds`, and `val_loss` and `val_accuracy` of what is held out."""
+"""An epoch's figures: `epoch`, `loss`, `accuracy`, `seconds`, and `val_loss` and `val_accuracy` on held-out text."""
 
 _EVERY_EPOCH = CheckpointRule(template="epoch-{epoch:04d}")
 _EVERY_EPOCH_FILES = "epoch-*.safetensors"
@@ -31,9 +31,9 @@ def write_checkpoints(
     epochs: Sequence[Epoch],
     identity: Mapping[str, Any],
 ) -> list[Path]:
-    """Writes the last epoch's checkpoint, and those that `rules` keep of it; returns their paths.
+    """Saves the checkpoint of the last epoch, and those that `rules` ask for; returns their paths.
 
-    Two of every epoch's are kept, for going on; `remove_spent` removes them.
+    The latest two are kept for resuming. `remove_spent` removes them.
 
     Raises:
         OutputError: a file cannot be written.
@@ -51,7 +51,7 @@ def write_checkpoints(
 
 
 def remove_spent(folder: Path) -> None:
-    """Removes the checkpoints that only served going on."""
+    """Removes the checkpoints that were only kept for resuming."""
     for path in folder.glob(_EVERY_EPOCH_FILES):
         remove_own(path, CHECKPOINT)
 
@@ -73,9 +73,9 @@ class _StudyProgress(Struct, forbid_unknown_fields=True):
 def newest_checkpoint(
     folder: Path, like: TrainingState, identity: Mapping[str, Any], most_epochs: int
 ) -> tuple[tuple[TrainingState, list[Epoch]] | None, list[str]]:
-    """Returns the state and the epochs of the furthest good checkpoint in `folder`, and a line for each damaged one.
+    """Returns the state and epochs of the latest good checkpoint in `folder`, and one line per damaged one.
 
-    Checkpoints of every epoch that are of another identity are removed: they would stand in the way.
+    Checkpoints for resuming that have another identity are removed, because they would be in the way.
     """
     found: list[tuple[list[Epoch], Path]] = []
     damaged: list[str] = []
@@ -91,7 +91,7 @@ def newest_checkpoint(
             progress = read_progress(path)
             checked = structured(progress, _StudyProgress, str(path))
             if [epoch.epoch for epoch in checked.epochs] != list(range(1, min(len(checked.epochs), most_epochs) + 1)):
-                raise ModelFileError(f"{path}: epochs are not counted from 1 to {most_epochs:,} at most.")
+                raise ModelFileError(f"{path}: epochs must count up from 1, to {most_epochs:,} at most.")
         except ModelFileError as error:
             damaged.append(str(error))
             spent(path)
@@ -108,7 +108,7 @@ def newest_checkpoint(
         except ModelFileError as error:
             damaged.append(str(error))
             spent(path)
-    instead = "Training starts again" if result is None else "The one before it is used"
+    instead = "Training starts again." if result is None else "Using the one before it."
     return result, [f"{line} {instead}" for line in damaged]
 
 
@@ -121,7 +121,7 @@ def _epochs_of(progress: Mapping[str, Any]) -> list[Epoch]:
 def best_states(
     folder: Path, rules: Sequence[CheckpointRule], epochs: Sequence[Epoch], like: TrainingState
 ) -> tuple[list[tuple[str, TrainingState]], list[str]]:
-    """Returns the states that `rules` keep as the best of something, by name, and a line for each damaged one."""
+    """Returns the best states that `rules` keep, by name, and one line per damaged checkpoint."""
     states: list[tuple[str, TrainingState]] = []
     damaged: list[str] = []
     for rule in rules:
@@ -131,5 +131,5 @@ def best_states(
         try:
             states.append((path.stem, read_state(path, like)))
         except ModelFileError as error:
-            damaged.append(f"{error} Nothing is shown of it")
+            damaged.append(f"{error} The report leaves it out.")
     return states, damaged

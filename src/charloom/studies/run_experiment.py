@@ -1,4 +1,4 @@
-"""One experiment, from its declaration to what came of it: the same code trains them all."""
+"""Runs one experiment, from its declaration to its figures; all experiments share this code."""
 
 import statistics
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -46,24 +46,24 @@ def run_experiment(
     identity: Mapping[str, Any],
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Generator[Event, None, Figures | None]:
-    """Yields the run's events and returns its figures, JSON values; None where `should_stop` ended it.
+    """Yields the run's events and returns its figures as JSON values; None if `should_stop` ended the run.
 
     Args:
-        experiment: the experiment, already cut.
-        published: what was published of it.
-        seed: of weights and of the order of what is read.
-        folder: for checkpoints and the model. The furthest checkpoint in it with the same identity is gone on from;
-            to go on from an earlier one, remove those after it.
-        identity: JSON values that tell this run's checkpoints from another's.
-        should_stop: is asked between dispatches.
+        experiment: the experiment, with the changes for the mode of the run.
+        published: its published figures.
+        seed: random seed of the weights and of the order of windows.
+        folder: folder for checkpoints and the model. The run resumes from the latest checkpoint in it that has the
+            same identity. To resume from an earlier one, remove those after it.
+        identity: JSON values that distinguish the checkpoints of this run from those of others.
+        should_stop: called between dispatches.
 
     Raises:
-        CharloomError: the text cannot be had, or a file cannot be written.
+        CharloomError: the text is unavailable, or a file cannot be written.
     """
     data = StudyData.of(experiment)
     make_folder(folder)
     remove_unfinished(folder, CHECKPOINT.owner)
-    output = Output(folder / MODEL_FILE, MODEL)  # before anything is trained
+    output = Output(folder / MODEL_FILE, MODEL)  # fails before training if the file cannot be written
     state = initial_state(
         experiment.initial(data.vocabulary, np.random.default_rng(seed)),
         experiment.batching.batch_size,
@@ -74,8 +74,8 @@ def run_experiment(
     epochs: list[Epoch] = []
     if found is not None:
         state, epochs = found
-        yield Notice(f"going on after epoch {len(epochs)}")
-    # A run that has diverged is over, also when it is resumed.
+        yield Notice(f"resuming after epoch {len(epochs)}")
+    # A run that has diverged is over, and resuming does not change that.
     if not epochs or not has_diverged(epochs[-1]["loss"]):
         made = len(epochs) * experiment.batching.steps_per_epoch(data.train)
         producer = experiment.batching.producer(data.train, seed)
@@ -100,12 +100,12 @@ def run_experiment(
         output.write(trained.text_model.to_bytes())
         yield Saved(output.path)
         if (kept := output.settle()) is not None:
-            yield Notice(f"{output.path}: the earlier model that stood there is kept as {kept}")
+            yield Notice(f"{output.path}: the earlier model with this name is kept as {kept}")
     return describe(experiment, data, trained.model, seed) | _outcome(experiment, data, trained, state, epochs)
 
 
 def step_rule(experiment: Experiment) -> StepRule:
-    """Returns what a step of `experiment` does; the tutorials neither drop out nor clip."""
+    """Returns the step rule of `experiment`; the tutorials use neither dropout nor clipping."""
     return StepRule(epsilon=experiment.epsilon, last_only=experiment.batching.last_only)
 
 
@@ -119,7 +119,7 @@ def _epochs(
     identity: Mapping[str, Any],
     should_stop: Callable[[], bool],
 ) -> Generator[Event, None, bool]:
-    """Yields the events of the epochs that are left, adds to `epochs`, and returns whether they came to their end."""
+    """Yields the events of the remaining epochs, appends to `epochs`, and returns whether training finished."""
     held_out = data.held_out
     training = train_phases(
         trainer,
@@ -152,7 +152,7 @@ def _epoch_of(event: EpochEnd) -> Epoch:
 
 
 def describe(experiment: Experiment, data: StudyData, model: SequenceModel, seed: int) -> Figures:
-    """Returns what is known of an experiment before it is trained."""
+    """Returns the figures of an experiment that are known before training."""
     return {
         "summary": experiment.summary,
         "lesson": experiment.lesson,
@@ -172,13 +172,13 @@ def describe(experiment: Experiment, data: StudyData, model: SequenceModel, seed
 def _outcome(
     experiment: Experiment, data: StudyData, trained: Trained, state: TrainingState, epochs: Sequence[Epoch]
 ) -> Figures:
-    """Returns what came of a run. A loss that is no number is None, as JSON has none."""
+    """Returns the figures of a finished run. A loss that is not finite is None, because JSON cannot hold it."""
     seconds = [epoch["seconds"] for epoch in epochs]
     figures: Figures = {
         "losses": [finite_or_none(epoch["loss"]) for epoch in epochs],
         "accuracies": [epoch["accuracy"] for epoch in epochs],
         "accuracy": epochs[-1]["accuracy"],
-        # The first epoch has compilation among its seconds.
+        # The first epoch includes compilation.
         "seconds_per_epoch": statistics.median(seconds[1:] or seconds),
         "training_seconds": sum(seconds),
         "samples": [],
@@ -195,7 +195,7 @@ def _outcome(
 def _final_scores(
     experiment: Experiment, train: TokenStream, held_out: TokenStream, state: TrainingState, seed: int
 ) -> Figures:
-    """Returns the final weights' scores on what is held out, and on as much of what was trained on."""
+    """Returns the scores of the final weights on the held-out text, and on as much of the training text."""
     scores = {
         "train_score": warm_score(state, experiment, train.split(len(held_out))[0], seed),
         "held_out_score": warm_score(state, experiment, held_out, seed),
@@ -206,12 +206,12 @@ def _final_scores(
 
 
 def warm_score(state: TrainingState, experiment: Experiment, stream: TokenStream, seed: int) -> MeanScore:
-    """Returns the score on `stream` read on from the state that training left, where there is one; else from zeros."""
+    """Returns the score on `stream`, from the state after training if there is one, otherwise from zeros."""
     if isinstance(experiment.batching, ContiguousStreams):
         return score_blocks(state.network, experiment.batching.warm_scoring(stream), carry=state.carry)
     return score(state.network, experiment, stream, seed)
 
 
 def score(network: SequenceModel, experiment: Experiment, stream: TokenStream, seed: int) -> MeanScore:
-    """Returns the score of `network` on `stream`, framed as the experiment frames it; `seed` is that of the run."""
+    """Returns the score of `network` on `stream`, cut as in the experiment; `seed` is that of the run."""
     return score_blocks(network, experiment.batching.scoring(stream, seed), last_only=experiment.batching.last_only)

@@ -1,6 +1,6 @@
-"""A small experiment with many seeds, side by side: all steps of four of them are one call of a compiled program.
+"""Runs a small experiment with many seeds: all steps of four seeds are one call of a compiled program.
 
-A tutorial shows one lucky run; the median of several and their range say what to expect.
+A tutorial shows one run, which may be lucky. The median and range of several runs show what to expect.
 """
 
 import statistics
@@ -27,7 +27,7 @@ from charloom.studies.study_data import StudyData
 from charloom.training import Event, Notice, TrainingState, block_steps, initial_state, root_key
 from charloom.units import finite_or_none
 
-# Four seeds' weights stay in a core's cache, eight do not. The groups share the cores, and are the same on any machine.
+# The weights of four seeds fit into a core's cache; those of eight do not. Groups are the same on every machine.
 _SEEDS_TOGETHER = 4
 
 
@@ -40,15 +40,15 @@ def run_seeds(
     """Yields the run's events and returns its figures.
 
     Args:
-        experiment: the experiment, already cut.
-        published: what was published of it.
+        experiment: the experiment, with the changes for the mode of the run.
+        published: its published figures.
         seed: the first of `experiment.seeds` seeds.
-        folder: for the first seed's model.
+        folder: folder for the model of the first seed.
     """
     data = StudyData.of(experiment)
     seeds = range(seed, seed + experiment.seeds)
     steps = experiment.epochs * experiment.batching.steps_per_epoch(data.train)
-    yield Notice(f"{steps:,} steps of {len(seeds)} seeds, {_SEEDS_TOGETHER} seeds in one compiled call")
+    yield Notice(f"{steps:,} steps for each of {len(seeds)} seeds, {_SEEDS_TOGETHER} seeds per compiled call")
     groups = [seeds[first : first + _SEEDS_TOGETHER] for first in range(0, len(seeds), _SEEDS_TOGETHER)]
     begin = time.perf_counter()
     with ThreadPoolExecutor(max_workers=available_cores()) as pool:
@@ -71,7 +71,7 @@ def run_seeds(
         "accuracy": statistics.median(accuracies),
         "accuracy_range": [min(accuracies), max(accuracies)],
         "accuracy_of_seeds": accuracies,
-        # All seeds together, compilation among it.
+        # The time for all seeds, including compilation.
         "seconds_per_epoch": seconds / experiment.epochs,
         "training_seconds": seconds,
         "seeds": len(seeds),
@@ -80,7 +80,7 @@ def run_seeds(
 
 
 def _train(experiment: Experiment, data: StudyData, seeds: range) -> tuple[list[Network], np.ndarray]:
-    """Returns the networks of `seeds` after all steps, and the loss of each epoch, a row a seed."""
+    """Returns the networks of `seeds` after all steps, and the loss of each epoch, one row per seed."""
     rule = step_rule(experiment)
     steps = experiment.epochs * experiment.batching.steps_per_epoch(data.train)
     states = [_initial(experiment, data, seed) for seed in seeds]
@@ -95,10 +95,10 @@ def _train(experiment: Experiment, data: StudyData, seeds: range) -> tuple[list[
         rates,
         steps,
         0,
-        root_key(0),  # of dropout, of which there is none
+        root_key(0),  # for dropout, which these experiments do not use
         rule=rule,
     )
-    # By way of NumPy: JAX would compile a program for each shape.
+    # Through NumPy, because JAX would compile a program for each shape.
     stacked = jax.tree.map(np.asarray, state.network)
     networks = [jax.tree.map(lambda leaf, row=row: jnp.asarray(leaf[row]), stacked) for row in range(len(seeds))]
     nats, characters = np.asarray(totals.nats, dtype=np.float64), np.stack([block.scored for block in blocks])
@@ -121,7 +121,7 @@ def _initial(experiment: Experiment, data: StudyData, seed: int) -> TrainingStat
 
 
 def _samples(experiment: Experiment, trained: list[Trained]) -> list[Sample]:
-    """Returns the first seed's samples; of a walk also how many seeds went it right, and what each said."""
+    """Returns the samples of the first seed; for a walk, also the letters and the successes of all seeds."""
     samples = []
     for show in experiment.showcases:
         shown = show(trained[0])
@@ -129,7 +129,7 @@ def _samples(experiment: Experiment, trained: list[Trained]) -> list[Sample]:
             walks = [show(one)[0] for one in trained]
             right = sum(walk["right"] for walk in walks)
             shown[0] |= {
-                "note": f"right in {right} of {len(walks)} seeds",
+                "note": f"correct for {right} of {len(walks)} seeds",
                 "text_of_seeds": [walk["text"] for walk in walks],
             }
         samples += shown

@@ -1,4 +1,4 @@
-"""Bytes of Shakespeare: a question, its answer, and what would have answered it better."""
+"""Bytes of Shakespeare: a question, its answer, and a better answer."""
 
 from charloom.settings import NetworkSettings, TextSettings
 from charloom.studies.batching import ContiguousStreams
@@ -14,12 +14,12 @@ _PRIME = "I grant thou wert not married to my muse\nAnd therefore mayst without 
 _SMALL = NetworkSettings(layers=2, hidden=128, inputs="one-hot")
 
 SHAKESPEARE_BYTES = Study(
-    title="Bytes of Shakespeare: a question, its answer, and what was missing",
-    note="tinyshakespeare stands in for the complete works of the question, about 5 MB.",
+    title="Bytes of Shakespeare: a question, its answer, and a better answer",
+    note="The question used the complete works, about 5 MB. charloom uses tinyshakespeare.",
     experiments={
         "question": Experiment(
             summary="one-hot bytes, LSTM 128, LSTM 128, softmax over 256; one character per step",
-            lesson="With one character per step no gradient says what the state should keep: it learns too little.",
+            lesson="With one character per step, no gradient says what the state should keep. It learns too little.",
             text=_BYTES,
             batching=ContiguousStreams(length=1, batch_size=32, epoch=10_000, random_offsets=True),
             model=_SMALL,
@@ -31,8 +31,7 @@ SHAKESPEARE_BYTES = Study(
             ),
             showcases=(SpaceProbabilities(_PRIME, "T", 100), Temperatures("T", 200)),
             notes=(
-                "A row that comes to the text's end begins it again, with its state reset; the published code "
-                "carried it over.",
+                "At the end of the text, a row starts over with its state reset. The published code kept the state.",
             ),
             quick={
                 "batching": ContiguousStreams(length=1, batch_size=32, epoch=1_000, random_offsets=True),
@@ -41,17 +40,17 @@ SHAKESPEARE_BYTES = Study(
             variants={"overwritten_state": {"modify": overwrite, "checkpoints": ()}},
         ),
         "answer": Experiment(
-            summary="one-hot over the bytes that occur, three LSTM of 1,024, softmax; still one character per step",
-            lesson="Sixty times the weights and sampling instead of the arg max make the text lively, "
-            "for many times the work.",
+            summary="one-hot over the bytes that occur, three LSTMs of 1,024, softmax; still one character per step",
+            lesson="With sixty times the weights, and sampling instead of the arg max, the text gets livelier. "
+            "It takes many times the work.",
             text=_CHARACTERS,
             batching=ContiguousStreams(length=1, batch_size=64, epoch=1_000),
             model=NetworkSettings(layers=3, hidden=1024, inputs="one-hot"),
             phases=(Phase(0.001, 30),),
             showcases=(Greedy("T", 200, published=False), Temperatures("T", 300)),
             notes=(
-                "30,000 steps of 64 characters are under two passes over this text: overfitting, which its author "
-                "feared, would show between the train and the held-out bits.",
+                "30,000 steps of 64 characters are less than two passes over this text. The author feared overfitting, "
+                "which would show as a gap between training and held-out bits.",
             ),
             quick={
                 "model": NetworkSettings(layers=3, hidden=256, inputs="one-hot"),
@@ -61,8 +60,8 @@ SHAKESPEARE_BYTES = Study(
             },
         ),
         "unrolled": Experiment(
-            summary="the question's own network with a sequence of 32",
-            lesson="The question's network was large enough: what it lacked was a gradient that reaches back.",
+            summary="the network of the question with a sequence length of 32",
+            lesson="The network of the question was large enough. What it lacked was a gradient that reaches back.",
             beats=("question", "answer"),
             text=_BYTES,
             batching=ContiguousStreams(length=32, batch_size=16, epoch=2_000),
@@ -70,9 +69,7 @@ SHAKESPEARE_BYTES = Study(
             phases=(Phase(0.008, 2), Phase(0.002, 1), Phase(0.0005, 1)),
             showcases=(SpaceProbabilities(_PRIME, "T", 100), Temperatures("T", 300)),
             own=True,
-            notes=(
-                "Our own experiment, for comparison; its rates and length were chosen among six by the held-out loss.",
-            ),
+            notes=("Our own experiment, for comparison. Its rates and length were chosen from six by held-out loss.",),
             quick={
                 "batching": ContiguousStreams(length=32, batch_size=16, epoch=200),
                 "phases": (Phase(0.008, 2), Phase(0.002, 1)),

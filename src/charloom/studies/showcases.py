@@ -1,4 +1,4 @@
-"""What a study shows of a trained model: predictions and texts, each declared as data."""
+"""What a study shows of a trained model: predictions and generated texts, each declared as data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,22 +21,22 @@ from charloom.text import Vocabulary
 from charloom.training import TrainingState
 
 Sample = dict[str, Any]
-"""`kind` ("prediction", "piece", "temperature" or "text"), `title`, `prompt`, `text`; maybe `published` and `note`."""
+"""`kind` ("prediction", "piece", "temperature" or "text"), `title`, `prompt`, `text`; optional `published`, `note`."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model with what it was trained from.
+    """A trained model, and what it was trained with.
 
     Attributes:
-        model: the weights.
-        vocabulary: what its ids stand for.
-        experiment: the experiment, as it was run.
-        published: what was published of it.
-        trained_on: the text's name, SHA-256 and length.
-        seed: of the run.
-        carry: the state that training left, one per row of the batch; None if each window is a separate text.
-        kept: the checkpoints that are the best of something, by name.
+        model: the trained network.
+        vocabulary: the characters that token ids stand for.
+        experiment: the experiment as it ran.
+        published: its published figures.
+        trained_on: name, SHA-256 and length of the text.
+        seed: random seed of the run.
+        carry: the state after training, one per row of the batch; None if each window is a separate text.
+        kept: the best checkpoints by some figure, by name.
     """
 
     model: SequenceModel
@@ -50,11 +50,11 @@ class Trained:
 
     @property
     def text_model(self) -> TextModel:
-        """The model as a user holds it."""
+        """The model as users get it."""
         return self._held(self.model)
 
     def kept_model(self, checkpoint: str | None) -> TextModel | None:
-        """The model of a checkpoint in `kept`, or the last one for None; None where that checkpoint is gone."""
+        """The model of a checkpoint in `kept`, or the last one for None; None if the checkpoint is missing."""
         if checkpoint is None:
             return self.text_model
         return next((self._held(state.network) for name, state in self.kept if name == checkpoint), None)
@@ -74,7 +74,7 @@ class Trained:
 
 
 class Showcase(Protocol):
-    """Something to show of a trained model."""
+    """One thing to show of a trained model."""
 
     def __call__(self, trained: Trained) -> list[Sample]:
         """Returns the samples."""
@@ -83,7 +83,7 @@ class Showcase(Protocol):
 
 @dataclass(frozen=True)
 class Predictions:
-    """The most likely character after each of some prompts, read from a zero state."""
+    """The most likely next character after each prompt, starting from a zero state."""
 
     prompts: Sequence[str]
 
@@ -103,9 +103,9 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Greedy:
-    """The text that follows a prompt when the most likely character is always taken.
+    """The text that follows a prompt if the most likely character is always chosen.
 
-    `checkpoint` names the kept one that writes; None the last weights.
+    `checkpoint` names the checkpoint that generates; None is the last one.
     """
 
     prompt: str
@@ -117,7 +117,7 @@ class Greedy:
         model = trained.kept_model(self.checkpoint)
         if model is None:
             return []
-        way = f"windows of {model.window}" if model.window else "primed once, then with carried state"
+        way = f"windows of {model.window}" if model.window else "reads the prompt once, then carries its state"
         return [
             {
                 "kind": "text",
@@ -131,7 +131,7 @@ class Greedy:
 
 @dataclass(frozen=True)
 class SlidingOnCarriedState:
-    """The stateful tutorial's way: the last `window` characters again and again, on a state that is never reset."""
+    """The stateful tutorial's way: it reads the last `window` characters each time and never resets the state."""
 
     prompt: str
     length: int
@@ -141,23 +141,23 @@ class SlidingOnCarriedState:
         network = trained.model
         assert isinstance(network, Network)
         prompt = jnp.asarray(trained.vocabulary.encode(self.prompt)[-self.window :], jnp.int32)
-        written = _slide(network, prompt, self.length)
+        generated = _slide(network, prompt, self.length)
         return [
             {
                 "kind": "text",
-                "title": f"greedy, the last {self.window} characters fed again and again into a state never reset",
+                "title": f"greedy, reads the last {self.window} characters for each new one and never resets the state",
                 "prompt": self.prompt,
-                "text": self.prompt + trained.vocabulary.decode(np.asarray(written)),
+                "text": self.prompt + trained.vocabulary.decode(np.asarray(generated)),
                 "published": trained.published.get("greedy"),
-                "note": "The tutorial's way, and a quirk: each character is read as often as the window is long, and "
-                "the state remembers every time.",
+                "note": "This is how the tutorial generates. The model reads each character as many times as the "
+                "window is long, and its state remembers every time.",
             }
         ]
 
 
 @dataclass(frozen=True)
 class Temperatures:
-    """The same prompt, from cautious to bold; `checkpoint` as in `Greedy`."""
+    """Samples for the same prompt at rising temperatures; `checkpoint` as in `Greedy`."""
 
     prompt: str
     length: int
@@ -183,7 +183,7 @@ class Temperatures:
 
 @dataclass(frozen=True)
 class Walk:
-    """Letters fed back one by one from a first one, on a state that begins cold."""
+    """Greedy letters from a first one, each fed back as the next input, starting from a zero state."""
 
     start: str
     length: int
@@ -202,7 +202,7 @@ class Walk:
 
 @dataclass(frozen=True)
 class RandomPieces:
-    """What the model answers to some random pieces, drawn again."""
+    """The model's predictions for newly drawn random pieces."""
 
     count: int
 
@@ -230,9 +230,9 @@ class RandomPieces:
 
 @dataclass(frozen=True)
 class SpaceProbabilities:
-    """Greedy text after a prime and a first letter, with the probability of a space before each of its characters.
+    """Greedy text after a prompt and a first letter, with the probability of a space at each position.
 
-    From a zero state, and from the state that training left in the first row, as the published code has it.
+    It starts from a zero state, and from the state of the first row after training, as the published code does.
     """
 
     prime: str
@@ -254,12 +254,12 @@ class SpaceProbabilities:
         assert isinstance(model, Network)
         ids = jnp.asarray(trained.vocabulary.encode(self.prime + self.first), jnp.int32)
         space = jnp.asarray(trained.vocabulary.encode(" "), jnp.int32)[0]
-        written, spaces = _prime_and_walk(model, ids, carry, space, self.length)
+        generated, spaces = _prime_and_walk(model, ids, carry, space, self.length)
         return {
             "kind": "text",
             "title": f"greedy, {title}",
             "prompt": self.first,
-            "text": self.first + trained.vocabulary.decode(np.asarray(written)),
+            "text": self.first + trained.vocabulary.decode(np.asarray(generated)),
             "published": f"{trained.published['greedy']!r}, then spaces" if "greedy" in trained.published else None,
             "space_probabilities": [round(float(chance), 4) for chance in spaces],
         }
@@ -294,8 +294,8 @@ def _slide(network: Network, window: Int32[Array, " window"], length: int) -> In
         chosen = jnp.argmax(logits[0, 0]).astype(jnp.int32)
         return (jnp.concatenate([window[1:], chosen[None]]), carry), chosen
 
-    _, written = lax.scan(step, (window, network.zero_carry(1)), None, length)
-    return written
+    _, generated = lax.scan(step, (window, network.zero_carry(1)), None, length)
+    return generated
 
 
 @partial(compiled, static_argnames="length")
@@ -315,7 +315,7 @@ def _prime_and_walk(
 def _continued(
     network: Network, first: Int32[Array, ""], carry: Carry, watched: Int32[Array, ""], length: int
 ) -> tuple[Int32[Array, " length"], Float[Array, " length"]]:
-    """Returns the greedy tokens after `first`, and the probability of the token `watched` before each."""
+    """Returns the greedy tokens after `first`, and at each position the probability of the token `watched`."""
     table = network.projection_table()
 
     def step(state: Any, _: None) -> tuple[Any, Any]:
@@ -324,6 +324,6 @@ def _continued(
         chosen = jnp.argmax(logits[0]).astype(jnp.int32)
         return (chosen, carry), (chosen, jax.nn.softmax(logits[0])[watched])
 
-    _, written = lax.scan(step, (first, carry), None, length)
-    tokens: Int32[Array, " length"] = written[0]
-    return tokens, written[1]
+    _, generated = lax.scan(step, (first, carry), None, length)
+    tokens: Int32[Array, " length"] = generated[0]
+    return tokens, generated[1]

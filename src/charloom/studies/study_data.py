@@ -1,4 +1,4 @@
-"""An experiment's text, read and cut into what is trained on and what is held out."""
+"""An experiment's text, split into a training part and a held-out part."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +10,14 @@ from charloom.text import Vocabulary
 
 @dataclass(frozen=True)
 class StudyData:
-    """What an experiment learns from.
+    """The data of an experiment.
 
     Attributes:
-        text: as it was read.
-        trained_on: the text's name, SHA-256 and length, as a model file keeps them.
-        vocabulary: of the text.
-        train: what is trained on.
-        held_out: what is not; None where all is trained on, as published.
+        text: the text, training and held-out part together.
+        trained_on: name, SHA-256 and length of the text, as a model file records them.
+        vocabulary: vocabulary of the text.
+        train: the training part.
+        held_out: the held-out part; None if the published experiment had none.
     """
 
     text: str | bytes
@@ -31,7 +31,7 @@ class StudyData:
         """Returns the data of `experiment`.
 
         Raises:
-            SourceError: the text cannot be had.
+            SourceError: the text is unavailable.
         """
         text, trained_on = experiment.text.read()
         vocabulary = Vocabulary.of_texts([text]) if isinstance(text, str) else Vocabulary.of_bytes()

@@ -1,8 +1,8 @@
-"""The tutorials' own models: a recurrent network being assembled, one model a step.
+"""The models of the tutorials, which build a recurrent network step by step.
 
-Read from the top: three characters through shared layers, written out; any number of characters, the same as a
-loop; and a recurrent layer, which carries what it has read from one call to the next. Each takes and gives what
-`charloom.models.Network` does, so that the same training code trains them all.
+Read from the top. The first model sends three characters through shared layers, written out one by one. The second
+does the same in a loop, for any number of characters. The third is a recurrent layer, which carries its state from one
+call to the next. All have the interface of `charloom.models.Network`, so that the same code trains them.
 """
 
 from abc import abstractmethod
@@ -20,13 +20,13 @@ _HIDDEN = 256
 
 
 class SharedLayers(SequenceModel):
-    """What the first two of them share: they carry nothing, and only the last character predicts.
+    """What the first two models share: they carry no state, and predict only after the last character.
 
     Attributes:
-        embedding: a row for each character.
-        read: from a character's embedding to hidden units; the same for every character.
-        mix: from hidden units to hidden units; the same after every character.
-        head: from hidden units to logits.
+        embedding: one row per character.
+        read: layer from a character's embedding to hidden units, shared by all characters.
+        mix: layer from hidden units to hidden units, shared by all characters.
+        head: layer from hidden units to logits.
     """
 
     embedding: Float[Array, "vocab embed"]
@@ -36,7 +36,7 @@ class SharedLayers(SequenceModel):
 
     @classmethod
     def init(cls, vocab_size: int, classes: int, rng: np.random.Generator | None) -> "SharedLayers":
-        """Returns a model with fresh weights, as Keras initializes them."""
+        """Returns a model with initial weights drawn as Keras does."""
         return cls(
             embedding=uniform(rng, (vocab_size, _EMBEDDING), 0.05),
             read=Dense.init(_EMBEDDING, _HIDDEN, rng),
@@ -47,7 +47,7 @@ class SharedLayers(SequenceModel):
     def characters(self, token_ids: Int32[Array, "time batch"]) -> Float[Array, "time batch hidden"]:
         """Returns relu(read(embedding)) of each character.
 
-        Computed once for each of the vocabulary's, and then looked up.
+        They are computed once for every character of the vocabulary, and then looked up.
         """
         return jnp.take(jax.nn.relu(self.read(self.embedding)), token_ids, axis=0, mode="clip")
 
@@ -60,27 +60,27 @@ class SharedLayers(SequenceModel):
         *,
         last_only: bool = True,
     ) -> tuple[Float[Array, "1 batch classes"], Carry]:
-        """Returns the logits after the last character; a model without state has no use for the rest."""
+        """Returns the logits after the last character. A model without state ignores the other arguments."""
         del resets, dropout_masks, last_only
         return self.head(self.hidden_after(self.characters(token_ids)))[None], carry
 
     @abstractmethod
     def hidden_after(self, characters: Float[Array, "time batch hidden"]) -> Float[Array, "batch hidden"]:
-        """Returns the hidden units after the last of the characters that were read."""
+        """Returns the hidden units after the last character."""
 
     def zero_carry(self, batch_size: int) -> Carry:
-        """Returns nothing: there is no state."""
+        """Returns an empty carry, because there is no state."""
         del batch_size
         return ()
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
-        """None: the tutorial drops nothing out."""
+        """Empty, because the tutorial does not use dropout."""
         return ()
 
 
 class ThreeCharacters(SharedLayers):
-    """The first step: three characters, one after another, through the same two layers."""
+    """First step: three characters, one after another, through the same two layers."""
 
     def hidden_after(self, characters: Float[Array, "3 batch hidden"]) -> Float[Array, "batch hidden"]:
         first, second, third = characters
@@ -90,7 +90,7 @@ class ThreeCharacters(SharedLayers):
 
 
 class CharacterLoop(SharedLayers):
-    """The second step: the same for any number of characters, as a loop."""
+    """Second step: a loop that does the same for any number of characters."""
 
     def hidden_after(self, characters: Float[Array, "time batch hidden"]) -> Float[Array, "batch hidden"]:
         first, *others = characters
@@ -101,18 +101,19 @@ class CharacterLoop(SharedLayers):
 
 
 class RecurrentLayer(eqx.Module):
-    """The third step: the loop is a layer, and what it has read so far is its state.
+    """Third step: the loop becomes a layer, and the hidden units become its state.
 
-    The layer adds two products where the loop mixed a sum: it has a kernel for the character and another one for
-    the state. From the same weights `charloom.models.Network` with an Elman cell computes the same, only faster: it
-    is what the experiments with recurrent layers train, and an LSTM in the cell's place is the tutorial's last step.
+    The loop used one kernel for the sum of state and character. The layer has one kernel for the character and another
+    for the state, and adds the two products. `charloom.models.Network` with an Elman cell computes the same from the
+    same weights, only faster. The experiments with recurrent layers train that network. The tutorial's last step
+    replaces the cell by an LSTM.
 
     Attributes:
-        embedding: a row for each character.
-        kernel: from a character's embedding to hidden units.
-        recurrent_kernel: from the state to hidden units.
-        bias: of the hidden units.
-        head: from hidden units to logits.
+        embedding: one row per character.
+        kernel: kernel from a character's embedding to hidden units.
+        recurrent_kernel: kernel from the state to hidden units.
+        bias: bias of the hidden units.
+        head: layer from hidden units to logits.
     """
 
     embedding: Float[Array, "vocab embed"]
@@ -123,7 +124,7 @@ class RecurrentLayer(eqx.Module):
 
     @classmethod
     def init(cls, vocab_size: int, rng: np.random.Generator | None) -> "RecurrentLayer":
-        """Returns a model with fresh weights, as Keras initializes them."""
+        """Returns a model with initial weights drawn as Keras does."""
         return cls(
             embedding=uniform(rng, (vocab_size, _EMBEDDING), 0.05),
             kernel=glorot_uniform(rng, (_EMBEDDING, _HIDDEN)),

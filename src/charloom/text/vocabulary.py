@@ -1,4 +1,4 @@
-"""The vocabulary: which characters or bytes a model knows, and the integer that stands for each."""
+"""The vocabulary: the characters or bytes that a model knows, and their token ids."""
 
 import codecs
 from collections.abc import Iterable
@@ -14,26 +14,26 @@ from charloom.settings import Units, UnknownPolicy
 
 _CODE_POINTS = 0x110000
 _TOGETHER = 1 << 20
-_PIECE = 1 << 13  # fits a core's cache, with all that is made of it; and more of them are all ASCII
+_PIECE = 1 << 13  # fits into a core's cache with its arrays; and shorter pieces are more often all ASCII
 _NEWLINE = "\n"
 _UNKNOWN = "\ufffd"
 
 
 @runtime_checkable
 class IncrementalDecoder(Protocol):
-    """Turns token ids into text piece by piece."""
+    """Decodes token ids into text, piece by piece."""
 
     def __call__(self, token_ids: Integer[np.ndarray, " time"], final: bool = False) -> str: ...
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A bijection between tokens and the integers from 0 to `size` - 1.
+    """The tokens that a model knows, and their ids from 0 to `size` - 1.
 
     Attributes:
         units: "chars" for Unicode characters (code points), "bytes" for all 256 bytes.
-        characters: the characters in the order of their ids; empty for bytes.
-        record_end: the one that ends a record, and that a record begins after; None for a text that goes on.
+        characters: The characters in the order of their ids. Empty for bytes.
+        record_end: The character that ends a record and starts the next one. None for continuous text.
 
     >>> vocabulary = Vocabulary.of_texts(["hello"])
     >>> vocabulary.encode("hole").tolist()
@@ -48,14 +48,20 @@ class Vocabulary:
 
     @classmethod
     def of_texts(cls, texts: Iterable[str], min_count: int = 1, record_end: str | None = None) -> "Vocabulary":
-        """Returns the vocabulary of the characters that occur in `texts`, sorted by code point; see `of_counts`."""
+        """Returns the vocabulary of all characters in `texts`, sorted by code point.
+
+        Args:
+            texts: The texts, of which there may be millions.
+            min_count: As in `of_counts`.
+            record_end: The character that ends a record, or None. It is always part of the vocabulary.
+        """
         return cls.of_counts(CharacterCounts.of_texts(texts, exact=min_count > 1), min_count, record_end)
 
     @classmethod
     def of_counts(cls, counts: "CharacterCounts", min_count: int = 1, record_end: str | None = None) -> "Vocabulary":
-        """Returns the vocabulary of the characters that were counted, sorted by code point.
+        """Returns the vocabulary of all counted characters, sorted by code point.
 
-        Those that occur fewer than `min_count` times are left out; U+FFFD stands for them, if there are any.
+        Characters that occur fewer than `min_count` times are left out. If there are any, U+FFFD replaces them.
         """
         rare = set(counts.characters(below=min_count))
         known = set(counts.characters()) - rare
@@ -67,26 +73,27 @@ class Vocabulary:
 
     @classmethod
     def of_bytes(cls, record_end: str | None = None) -> "Vocabulary":
-        """Returns the vocabulary of all 256 bytes, which never meets an unknown."""
+        """Returns the vocabulary of all 256 bytes, which can encode every text."""
         return cls("bytes", "", record_end)
 
     @property
     def size(self) -> int:
+        """The number of tokens."""
         return 256 if self.units == "bytes" else len(self.characters)
 
     @property
     def start_id(self) -> int | None:
-        """The id that a text begins after: a record's end, or the newline's; None where there is neither."""
+        """The id that is read before a text: the end of a record, or the newline. None if there is neither."""
         return self._id_of(_NEWLINE if self.record_end is None else self.record_end)
 
     @property
     def end_id(self) -> int | None:
-        """The id that ends a record; None for a text that goes on."""
+        """The id that ends a record. None for continuous text."""
         return None if self.record_end is None else self._id_of(self.record_end)
 
     @property
     def unknown_id(self) -> int | None:
-        """The id of U+FFFD, which rare characters are folded into; None where the vocabulary has it not."""
+        """The id of U+FFFD, which replaces rare characters. None if the vocabulary does not contain it."""
         return None if self.units == "bytes" else self._id_of(_UNKNOWN)
 
     def _id_of(self, character: str) -> int | None:
@@ -95,20 +102,26 @@ class Vocabulary:
 
     @property
     def token_dtype(self) -> np.dtype[np.unsignedinteger]:
-        """The smallest unsigned integer type that holds every id."""
+        """The smallest unsigned NumPy integer type that can hold every id."""
         return np.min_scalar_type(self.size - 1)
 
     def encode(
         self, text: str | bytes, unknown: UnknownPolicy = "error", position: int = 0
     ) -> Integer[np.ndarray, " time"]:
-        """Returns the ids of `text`, in the smallest unsigned integer type that holds them.
+        """Returns the token ids of `text`: an array of type `token_dtype`, of shape `(time,)`.
 
-        Characters that the vocabulary has not are refused, left out, or (`replace`) become
-        `replacement`, by the policy `unknown`. Bytes encode text as UTF-8. `position` is where the text begins in
-        a longer one, for what is said of an unknown character.
+        A vocabulary of bytes encodes a str as UTF-8.
+
+        Args:
+            text: A str, or bytes for a vocabulary of bytes.
+            unknown: What happens to characters that are not in the vocabulary: "error" raises an error, "skip" leaves
+                them out, and "replace" uses the id of `replacement`.
+            position: Position of `text` in a longer text, which the error message counts from.
 
         Raises:
-            UnknownCharacterError: a character is unknown and `unknown` is "error".
+            UnknownCharacterError: A character is unknown and `unknown` is "error".
+            SettingError: `unknown` is not one of the three.
+            TypeError: `text` is bytes and the vocabulary is one of characters.
         """
         if unknown not in get_args(UnknownPolicy):
             raise SettingError("unknown", f"must be {' or '.join(get_args(UnknownPolicy))}, got {unknown!r}")
@@ -141,14 +154,14 @@ class Vocabulary:
         return np.where(missing, self.characters.index(self.replacement), ids)
 
     def _ascii_ids(self, text: str) -> Integer[np.ndarray, " time"] | None:
-        """Returns the ids of a text that is all ASCII and known, several times as fast; None for another."""
+        """Returns the ids of a text of known ASCII characters, several times as fast. None for other texts."""
         if not text.isascii() or self.size > 256:
             return None
         data, (known, ids) = text.encode("ascii"), self._ascii
         return None if data.translate(None, known) else np.frombuffer(data.translate(ids), dtype=np.uint8)
 
     def unknown_characters(self, text: str) -> list[str]:
-        """Returns the characters of `text` that the vocabulary has not, each occurrence, in order."""
+        """Returns the characters of `text` that are not in the vocabulary, each occurrence, in order."""
         if self.units == "bytes":
             return []
         points = _code_points(text)
@@ -156,16 +169,20 @@ class Vocabulary:
 
     @property
     def replacement(self) -> str:
-        """The character that stands in for an unknown one: U+FFFD, else a space, else the vocabulary's first."""
+        """The character that replaces unknown ones: U+FFFD, or else a space, or else the vocabulary's first."""
         ordinary = [character for character in self.characters if character != self.record_end]
         return next((one for one in (_UNKNOWN, " ") if one in ordinary), (ordinary or self.characters)[0])
 
     def decode(self, token_ids: Iterable[int] | Integer[np.ndarray, " time"]) -> str:
-        """Returns the text of `token_ids`; bytes that are no UTF-8 become U+FFFD."""
+        """Returns the text of `token_ids`. Bytes that are not valid UTF-8 become U+FFFD.
+
+        Args:
+            token_ids: Integers from 0 to `size` - 1.
+        """
         return self.decoder()(np.asarray(token_ids, dtype=np.int64), final=True)
 
     def decoder(self) -> IncrementalDecoder:
-        """Returns a function from ids to text that keeps an unfinished UTF-8 sequence for its next call."""
+        """Returns a function that decodes ids into text and keeps an unfinished UTF-8 sequence for its next call."""
         if self.units == "chars":
             return lambda token_ids, final=False: "".join(self.characters[i] for i in token_ids)
         utf8 = codecs.getincrementaldecoder("utf-8")("replace")
@@ -173,7 +190,7 @@ class Vocabulary:
 
     @cached_property
     def _ascii(self) -> tuple[bytes, bytes]:
-        """The ASCII characters that are known, and the id of each byte."""
+        """The known ASCII characters, and a table of ids by byte."""
         ids = bytearray(256)
         known = [(ord(character), at) for at, character in enumerate(self.characters) if character.isascii()]
         for byte, at in known:
@@ -189,16 +206,16 @@ class Vocabulary:
 
 
 class CharacterCounts:
-    """How often each character occurs in texts that are added one after another.
+    """Counts characters in texts that are added one by one.
 
     Args:
-        exact: whether the counts are wanted; else only which characters there are, which is quicker.
+        exact: Count occurrences. Otherwise only find out which characters occur, which is faster.
     """
 
     def __init__(self, *, exact: bool) -> None:
         self._exact = exact
         self._counts = np.zeros(_CODE_POINTS, dtype=np.int64)
-        self._seen = b""  # of ASCII
+        self._seen = b""  # ASCII characters
 
     @classmethod
     def of_texts(cls, texts: Iterable[str], *, exact: bool) -> "CharacterCounts":
@@ -230,7 +247,7 @@ class CharacterCounts:
             self._counts[points] = 1
 
     def characters(self, below: int | None = None) -> str:
-        """Returns the characters that occur, sorted; with `below`, those that occur fewer times."""
+        """Returns the characters that occur, sorted. With `below`, only those that occur fewer times than that."""
         found = self._counts > 0
         if below is not None:
             found &= self._counts < below
@@ -238,7 +255,7 @@ class CharacterCounts:
 
 
 def describe_characters(characters: Iterable[str]) -> str:
-    """Returns the distinct `characters` as one would name them in a message, at most five.
+    """Returns the names of the distinct `characters`, at most five, for a message.
 
     >>> describe_characters("éaé")
     "'a' (U+0061), 'é' (U+00E9)"
@@ -253,7 +270,7 @@ def _name(character: str) -> str:
 
 
 def _together(texts: Iterable[str]) -> Iterable[str]:
-    """Yields short texts joined, for a call for each of a million records would take long."""
+    """Yields short texts joined into long ones, because one call per record is slow for a million records."""
     held: list[str] = []
     length = 0
     for text in texts:
