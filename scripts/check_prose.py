@@ -50,9 +50,19 @@ def sentences(text: str) -> Iterator[str]:
                 yield sentence
 
 
+def mean_length(text: str) -> float:
+    """Returns a document's mean number of words per sentence."""
+    lengths = [len(sentence.split()) for sentence in sentences(text)]
+    return sum(lengths) / max(1, len(lengths))
+
+
 def main() -> None:
-    """Prints what is wrong, and exits with 1 if anything is."""
-    found = [f"{page.relative_to(ROOT)}: {one}" for page in pages() for one in problems(page.read_text("utf-8"))]
+    """Prints what is wrong, and exits with 1 if anything is. With `--lengths`, prints mean sentence lengths instead."""
+    texts = {str(page.relative_to(ROOT)): page.read_text("utf-8") for page in pages()}
+    if sys.argv[1:] == ["--lengths"]:
+        print(*(f"{mean_length(text):5.1f}  {page}" for page, text in texts.items()), sep="\n")
+        return
+    found = [f"{page}: {one}" for page, text in texts.items() for one in problems(text)]
     print(*found, sep="\n", end="\n" if found else "")
     sys.exit(bool(found))
 

@@ -41,7 +41,7 @@ class Block:
     not_run: str
 
     def shortened(self) -> str:
-        """Returns the text with 20 steps instead of each length of training, of a small network where a budget picks it.
+        """Returns the text with 20 steps instead of any length of training, and a small network instead of a budget.
 
         A page then takes seconds, and passes or fails however busy the machine is.
         """
