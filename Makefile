@@ -6,7 +6,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 # The versions that were tested with this Python; with one that is newer than all of them, the newest.
 CONSTRAINTS := $(firstword $(wildcard constraints/python$(VERSION).txt) $(lastword $(sort $(wildcard constraints/python*.txt))))
 
-.PHONY: help install demo test check docs kernels kills fuzz format quick reproduce results bench picture constraints clean
+.PHONY: help install demo test test-docs check docs kernels kills fuzz format quick reproduce results bench picture constraints clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,9 @@ demo: install  ## Train on a real book for about a minute, and generate from it.
 test: .venv/dev  ## Run the whole test suite.
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
+test-docs: .venv/dev  ## Run every command in the README and the documents.
+	$(BIN)/python -m pytest -n auto --dist worksteal tests/documents
+
 check: .venv/dev  ## Check style, types, prose and the layers of imports.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -56,6 +59,8 @@ check: .venv/dev  ## Check style, types, prose and the layers of imports.
 
 docs: .venv/docs  ## Build the documentation into build/site, and check its links.
 	$(BIN)/python scripts/cli_reference.py
+	$(BIN)/python scripts/http_reference.py
+	$(BIN)/python scripts/settings_reference.py
 	$(BIN)/zensical build --strict
 	$(BIN)/python scripts/check_site.py
 

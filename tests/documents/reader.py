@@ -48,7 +48,8 @@ class Reader:
         path = self._blocks / f"line{block.line}.{_SUFFIXES[block.language]}"
         path.write_text(block.shortened(), "utf-8")
         if block.keeps_running:
-            program = _Running(["sh", "-e", str(path)], path.with_suffix(".log"), self._folder, self._environment)
+            command = ["sh", "-e"] if block.language == "sh" else [block.language, "-u"]
+            program = _Running([*command, str(path)], path.with_suffix(".log"), self._folder, self._environment)
             self._running.append(program)
             if "charloom serve" in block.text:
                 program.wait_for("http://")

@@ -22,6 +22,7 @@ MODELS = {
     "docs/how-to/authors.md": ("english", "french"),
     "docs/how-to/score-texts.md": ("book", "app", "english", "french", "german", "benign", "generated"),
     "docs/how-to/serve.md": ("book", "names"),
+    "docs/reference/http.md": ("book",),
 }
 """The models that a page's reader has from another page."""
 

@@ -22,12 +22,16 @@ _MOLECULES = ("CC", "CCO", "c1ccccc1", "C(=O)O", "CN", "C1CCCC1", "OC", "N", "CC
 
 def write_texts(folder: Path) -> None:
     """Writes all of them into a folder."""
-    for name in ("notes", "essays", "austen", "melville", "drafts", "chapters", "corpus", "texts"):
+    for name in ("notes", "essays", "austen", "melville", "drafts", "chapters", "earlier", "corpus", "texts"):
         (folder / name).mkdir()
     prose = {
         "book.txt": 30_000,
         "another-book.txt": 8_000,
         "chapter.txt": 2_000,
+        "manuscript.txt": 30_000,
+        "draft.txt": 2_000,
+        "earlier/first.txt": 15_000,
+        "earlier/second.txt": 15_000,
         "letter.txt": 500,
         "letters.txt": 1_500,
         "notes/monday.txt": 9_000,
@@ -48,6 +52,8 @@ def write_texts(folder: Path) -> None:
     for language in _WORDS:
         (folder / f"{language}.txt").write_text(_prose(language, 15_000, 1), "utf-8")
     (folder / "poems.txt").write_text("\n\n".join(_prose("english", 120, seed) for seed in range(80)), "utf-8")
+    messages = _lines(lambda choice: choice(_EVENTS).format(choice(range(100))), 50)
+    (folder / "messages.csv").write_text(f"message\n{messages}", "utf-8")
     syllables = _SYLLABLES.split()
     (folder / "names.txt").write_text(
         _lines(lambda choice: "".join(choice(syllables) for _ in range(3)), 1_000), "utf-8"
