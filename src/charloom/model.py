@@ -31,8 +31,8 @@ from charloom.inference import (
     Scorer,
     TextCarry,
     prediction,
-    read_on,
     read_prompt,
+    read_tokens,
     state_vector,
     unit_outputs,
 )
@@ -137,7 +137,7 @@ class TextModel:
         """
         top_predictions = whole_number("top_predictions", top_predictions, 0, MOST_COUNT)
         scorer = self.scorer(prompt, unknown)
-        return scorer.begin(top_predictions).read(scorer.record(self._seen("text", text)))[0]
+        return scorer.begin(top_predictions).score(scorer.with_record_end(self._seen("text", text)))[0]
 
     def score_many(
         self, texts: Iterable[str | bytes], *, prompt: str = "", unknown: UnknownPolicy = "error"
@@ -156,7 +156,7 @@ class TextModel:
         for index, text in enumerate(texts):
             seen = self._seen(f"texts[{index}]", text)
             try:
-                records.append(scorer.record(seen))
+                records.append(scorer.with_record_end(seen))
             except RecordError as error:
                 raise RecordError(f"texts[{index}]: {error}") from None
         try:
@@ -228,7 +228,9 @@ class TextModel:
                 raise SettingError("carry", f"is the carry of an earlier `next`; got {type(carry).__name__}")
             text = self._prompt(text, "text")
             self._require_open(text)
-            stream = read_on(self.network, carry.stream_of(self.network), self.vocabulary.encode(self.normalize(text)))
+            stream = read_tokens(
+                self.network, carry.stream_of(self.network), self.vocabulary.encode(self.normalize(text))
+            )
         units = self.vocabulary.units
         characters = self.vocabulary.characters if units == "chars" else bytes(range(256)).decode("latin-1")
         return prediction(self.network, stream, characters)

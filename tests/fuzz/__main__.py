@@ -73,11 +73,11 @@ def main() -> None:
 def _run(queue: list[tuple[str, Part, int, float]], samples: Path, seconds: float, seed: int) -> list[Tally]:
     tallies, end = [], time.monotonic() + seconds
     shares = sum(share for *_, share in queue)
-    for name, part, most, share in queue:
+    for name, part, max_cases, share in queue:
         scratch = samples.parent / name
         scratch.mkdir()
         until = time.monotonic() + (end - time.monotonic()) * share / shares
-        tallies.append(part(samples, scratch, random.Random(f"{seed} {name}"), until, most))
+        tallies.append(part(samples, scratch, random.Random(f"{seed} {name}"), until, max_cases))
         shares -= share
     return tallies
 

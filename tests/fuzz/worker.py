@@ -21,7 +21,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def outcome(case: dict[str, Any]) -> dict[str, Any]:
-    """Returns what a case printed and how it ended."""
+    """Returns what a case printed and how it outcome."""
     from charloom.cli.run import run
     from charloom.cli.streams import open_streams
 

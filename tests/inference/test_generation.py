@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from charloom.data import TokenStream, evaluation_pass, ordered_pass, record_pass
-from charloom.inference import NativeDecoderState, read_prompt, score_blocks, write
-from charloom.inference.generation import BLOCK
-from charloom.inference.sampling import SamplingRule, choose, native_writers, uniforms
+from charloom.inference import NativeDecoderState, generate_tokens, read_prompt, score_blocks
+from charloom.inference.generation import BLOCK_SIZE
+from charloom.inference.sampling import SamplingRule, choose, native_samplers, uniforms
 from charloom.models import CELLS, Network
 from charloom.settings import NetworkSettings, SamplingSettings
 from tests.reference import NumpyNetwork
@@ -24,8 +24,10 @@ def make(layers=1, start_id=0, vocab=11, hidden=16, **settings):
 
 
 def ids_of(network, prompt, length, settings, seed=0, stream_index=0):
-    stream = read_prompt(network, np.array(prompt, np.uint8))
-    return np.concatenate(list(write(network, stream, length, settings, seed, [stream_index])), axis=1)[0].tolist()
+    state = read_prompt(network, np.array(prompt, np.uint8))
+    return np.concatenate(list(generate_tokens(network, state, length, settings, seed, [stream_index])), axis=1)[
+        0
+    ].tolist()
 
 
 GREEDY = SamplingSettings(temperature=0)
@@ -43,24 +45,24 @@ def test_greedy_text_is_numpys(cell, layers, start_id, prompt):
     for token_id in prompt:
         logits = reference.step(token_id)
     wanted = []
-    for _ in range(BLOCK + 10):
+    for _ in range(BLOCK_SIZE + 10):
         wanted.append(int(logits.argmax()))
         logits = reference.step(wanted[-1])
-    assert ids_of(network, prompt, BLOCK + 10, GREEDY) == wanted
+    assert ids_of(network, prompt, BLOCK_SIZE + 10, GREEDY) == wanted
 
 
 @pytest.mark.usefixtures("kernels")
 def test_a_text_does_not_depend_on_its_length_or_company():
     network, settings = make(), SamplingSettings(temperature=1.2)
     alone = [ids_of(network, [1, 2], 150, settings, seed=5, stream_index=index) for index in range(3)]
-    stream = read_prompt(network, np.array([1, 2], np.uint8))
-    writers = [write(network, stream, 150, settings, 5, [index]) for index in range(3)]
+    state = read_prompt(network, np.array([1, 2], np.uint8))
+    generators = [generate_tokens(network, state, 150, settings, 5, [index]) for index in range(3)]
     together = [[], [], []]
-    for blocks in zip(*writers, strict=True):
+    for blocks in zip(*generators, strict=True):
         for text, block in zip(together, blocks, strict=True):
             text += block[0].tolist()
     assert together == alone
-    at_once = np.concatenate(list(write(network, stream, 150, settings, 5, [2, 0, 1])), axis=1)
+    at_once = np.concatenate(list(generate_tokens(network, state, 150, settings, 5, [2, 0, 1])), axis=1)
     assert at_once.tolist() == [alone[2], alone[0], alone[1]]
     assert len({tuple(text) for text in alone}) == 3
     assert ids_of(network, [1, 2], 70, settings, seed=5) == alone[0][:70]
@@ -80,17 +82,17 @@ def test_a_text_does_not_depend_on_its_length_or_company():
 def test_native_streams_choose_as_the_reference_does_from_equal_logits(cell, settings, monkeypatch):
     monkeypatch.setenv("CHARLOOM_KERNELS", "native")
     network = make(cell=cell, hidden=37)
-    stream = read_prompt(network, np.array([1, 2], np.uint8))
-    assert isinstance(stream, NativeDecoderState)
+    state = read_prompt(network, np.array([1, 2], np.uint8))
+    assert isinstance(state, NativeDecoderState)
     seed = 3 + (7 << 32)
     draws = uniforms(jnp.array([7, 3], jnp.uint32), jnp.uint32(9), jnp.arange(300, dtype=jnp.uint32))
     rule = SamplingRule.of(settings)
     choose_once = jax.jit(choose)
-    state = jax.tree.map(np.copy, stream.state)
+    streams = jax.tree.map(np.copy, state.streams)
     for position in range(300):
-        wanted = int(choose_once(state.logits[0], draws[position], rule))  # before the logits change
+        wanted = int(choose_once(streams.logits[0], draws[position], rule))  # before the logits change
         token = np.full((1, 1), -1, np.int32)
-        stream.generator.run(state, token, native_writers(settings, seed, [9], position))
+        state.generator.run(streams, token, native_samplers(settings, seed, [9], position))
         assert token.tolist() == [[wanted]]
 
 

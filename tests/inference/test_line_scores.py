@@ -6,7 +6,7 @@ from charloom.inference import Scorer, line_scores, score_lines
 from charloom.settings import TextSettings
 from charloom.text import Line, Vocabulary, arriving_lines
 from charloom.text import lines as lines_module
-from tests.inference.test_reading import SHAPES, VOCABULARY, network_of, text_of
+from tests.inference.test_scorer import SHAPES, VOCABULARY, network_of, text_of
 from tests.reference import NumpyNetwork
 
 NETWORK = network_of(SHAPES[0])

@@ -104,7 +104,7 @@ def weights_in_whole_numbers(logits, temperature):
     """The same in Python's integers, from the same tables."""
     weights = []
     for logit in logits:
-        distance = np.float32(np.float32(max(logits) - logit) / np.float32(temperature)) * sampling._STEPS_A_NAT
+        distance = np.float32(np.float32(max(logits) - logit) / np.float32(temperature)) * sampling._STEPS_PER_NAT
         steps = int(min(distance, np.float32(31 << 22)))
         coarse, fine = int(sampling._COARSE[steps >> 11 & 2047]), int(sampling._FINE[steps & 2047])
         weights.append((coarse * fine >> 32) >> (steps >> 22))
@@ -174,8 +174,8 @@ def test_high_products_are_those_of_whole_numbers(a, b):
 def test_a_seed_is_all_of_its_64_bits(seed):
     high, low = seed_words(seed).tolist()
     assert (high, low) == divmod(seed, 2**32)
-    (writer,) = sampling.native_writers(SamplingSettings(), seed, [4])
-    assert writer["seed"].tolist() == [high, low]
+    (sampler,) = sampling.native_samplers(SamplingSettings(), seed, [4])
+    assert sampler["seed"].tolist() == [high, low]
 
 
 def test_the_counter_decides_and_nothing_else():

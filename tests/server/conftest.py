@@ -34,7 +34,7 @@ def model_of(seed=0, hidden=24, vocabulary=None, text=None, **settings):
 
 
 @dataclass
-class Served:
+class RunningServer:
     """A server that runs.
 
     Attributes:
@@ -108,7 +108,7 @@ def serving(folder, *arguments, limits=None, **environment):
             time.sleep(0.1)
         assert found, log.read_text()
         with httpx.Client(timeout=60) as client:
-            yield Served(found[1], process, log, client)
+            yield RunningServer(found[1], process, log, client)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -130,7 +130,7 @@ def eventually(condition, seconds=60.0):
 
 
 @pytest.fixture(scope="session")
-def served_files(tmp_path_factory):
+def model_files(tmp_path_factory):
     """Model files: of a text, of records, of bytes."""
     folder = tmp_path_factory.mktemp("served")
     records = Vocabulary("chars", LETTERS, "\n")
@@ -146,7 +146,7 @@ def served_files(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def api(served_files, tmp_path_factory):
+def api(model_files, tmp_path_factory):
     """A server of all these."""
-    with serving(tmp_path_factory.mktemp("server"), *served_files.values()) as server:
+    with serving(tmp_path_factory.mktemp("server"), *model_files.values()) as server:
         yield server

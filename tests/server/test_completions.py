@@ -17,8 +17,8 @@ def openai(api):
 
 
 @pytest.fixture(scope="module")
-def model(served_files):
-    return charloom.load(served_files["letters"])
+def model(model_files):
+    return charloom.load(model_files["letters"])
 
 
 def test_openais_client_gets_what_generate_writes(openai, model):
@@ -105,8 +105,8 @@ def test_texts_stop_where_they_are_told_to(api, model):
     assert "".join(event["choices"][0]["text"] for event in events) == done["text"]
 
 
-def test_a_record_ends_where_its_end_comes(api, served_files):
-    names = charloom.load(served_files["names"])
+def test_a_record_ends_where_its_end_comes(api, model_files):
+    names = charloom.load(model_files["names"])
     for seed in range(5):
         done = api.complete("a", model="names", seed=seed, max_tokens=500)["choices"][0]
         assert done["text"] == names.generate("a", 500, temperature=1.0, seed=seed)[1:]
@@ -118,12 +118,12 @@ def byte_of(token):
 
 
 @pytest.mark.parametrize("name", ["letters", "bytes"])
-def test_probabilities_are_those_that_score_gives(api, served_files, name):
+def test_probabilities_are_those_that_score_gives(api, model_files, name):
     asked = {"model": name, "seed": 2, "max_tokens": 30, "echo": True, "logprobs": 3}
     done = api.complete("abc ", **asked)["choices"][0]
     found = done["logprobs"]
     tokens = done["text"] if name == "letters" else b"".join(map(byte_of, found["tokens"]))
-    wanted = (-charloom.load(served_files[name]).score(tokens).nats).tolist()
+    wanted = (-charloom.load(model_files[name]).score(tokens).nats).tolist()
     assert found["token_logprobs"] == [None, *(pytest.approx(one, abs=1e-4) for one in wanted[1:])]  # as OpenAI has it
     assert found["top_logprobs"][0] is None
     assert len(found["tokens"]) == 34
@@ -217,10 +217,10 @@ def test_unknown_characters_as_in_generate(api, model):
     assert done == model.generate("née", 20, temperature=1.0, seed=1, unknown="replace").removeprefix("n e")
 
 
-def test_the_reference_serves_the_same_api(served_files, tmp_path, model):
+def test_the_reference_serves_the_same_api(model_files, tmp_path, model):
     from tests.server.conftest import serving
 
-    with serving(tmp_path, served_files["letters"], CHARLOOM_KERNELS="reference") as server:
+    with serving(tmp_path, model_files["letters"], CHARLOOM_KERNELS="reference") as server:
         done = server.complete("ab", seed=3, max_tokens=200, logprobs=1)["choices"][0]
         assert len(done["text"]) == 200
         assert server.complete("ab", seed=3, max_tokens=200)["choices"][0]["text"] == done["text"]
@@ -317,7 +317,7 @@ def test_answers_have_a_size(api):
     assert answer.json()["error"]["code"] == "answer_too_long"
 
 
-def test_a_model_of_rare_characters_never_writes_the_unknown_one(served_files, tmp_path):
+def test_a_model_of_rare_characters_never_writes_the_unknown_one(model_files, tmp_path):
     from charloom.settings import TextSettings
     from charloom.text import Vocabulary
     from tests.server.conftest import LETTERS, model_of, serving

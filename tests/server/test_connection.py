@@ -164,7 +164,7 @@ def test_many_requests_at_once_are_answered_in_their_order_and_in_bounded_memory
         assert api.memory() - before < 20e6
 
 
-def test_whoever_goes_away_leaves_a_short_line(served_files, tmp_path):
+def test_whoever_goes_away_leaves_a_short_line(model_files, tmp_path):
     kinds = [
         PAGE * 40,
         chunked({"prompt": "a"}, trailer=b"a: b\r\n", more=PAGE),
@@ -177,7 +177,7 @@ def test_whoever_goes_away_leaves_a_short_line(served_files, tmp_path):
         HEALTH[:20],
         b"GET /" + b"%0a%1b[31m" * 5_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ]
-    with serving(tmp_path, served_files["letters"]) as server:
+    with serving(tmp_path, model_files["letters"]) as server:
         for number in range(20):
             for data in kinds:
                 with connected(server) as connection:
@@ -194,9 +194,9 @@ def test_whoever_goes_away_leaves_a_short_line(served_files, tmp_path):
     assert max(map(len, lines)) < 1000
 
 
-def test_a_stream_that_is_cut_short_is_not_logged_as_whole(served_files, tmp_path):
+def test_a_stream_that_is_cut_short_is_not_logged_as_whole(model_files, tmp_path):
     long = {"prompt": "a", "max_tokens": 10**7, "stream": True}
-    with serving(tmp_path, served_files["letters"], limits={"max_tokens": 10**7, "timeout": 1}) as server:
+    with serving(tmp_path, model_files["letters"], limits={"max_tokens": 10**7, "timeout": 1}) as server:
         with connected(server) as connection:
             connection.sendall(post("/v1/completions", long))
             assert connection.recv(100)

@@ -61,9 +61,9 @@ def is_at_rest(server):
     return server.metric("charloom_characters") == written
 
 
-def test_clients_that_go_away_leave_nothing_behind(served_files, tmp_path):
+def test_clients_that_go_away_leave_nothing_behind(model_files, tmp_path):
     rng = random.Random(0)
-    with serving(tmp_path, served_files["letters"]) as server:
+    with serving(tmp_path, model_files["letters"]) as server:
         wanted = server.complete("the ", seed=9, max_tokens=2_000)["choices"]
         storm(server, rng, 60)
         assert eventually(lambda: is_idle(server))
@@ -83,8 +83,8 @@ def test_clients_that_go_away_leave_nothing_behind(served_files, tmp_path):
         assert eventually(lambda: len(os.listdir(f"/proc/{server.process.pid}/fd")) <= min(files, 40))
 
 
-def test_who_does_not_read_is_waited_for_and_keeps_nobody_waiting(served_files, tmp_path):
-    with serving(tmp_path, served_files["letters"], "--max-tokens", 1_000_000) as server:
+def test_who_does_not_read_is_waited_for_and_keeps_nobody_waiting(model_files, tmp_path):
+    with serving(tmp_path, model_files["letters"], "--max-tokens", 1_000_000) as server:
         before = server.memory()
         lazy = []
         for number in range(5):
@@ -107,21 +107,21 @@ def test_who_does_not_read_is_waited_for_and_keeps_nobody_waiting(served_files, 
             for line in lines:
                 if line.startswith(b"data: {"):
                     text += json.loads(line[6:])["choices"][0]["text"]
-        model = charloom.load(served_files["letters"])
+        model = charloom.load(model_files["letters"])
         assert model.generate("a", len(text), temperature=1.0, seed=0)[1:] == text
         for connection in lazy:
             connection.close()
         assert eventually(lambda: is_idle(server))
 
 
-def test_a_changed_file_is_taken_up_and_a_damaged_one_is_not(served_files, tmp_path):
+def test_a_changed_file_is_taken_up_and_a_damaged_one_is_not(model_files, tmp_path):
     path = tmp_path / "model.safetensors"
-    old, new = served_files["letters"].read_bytes(), None
+    old, new = model_files["letters"].read_bytes(), None
     path.write_bytes(old)
     model_of(7).save(tmp_path / "new.safetensors")
     new = (tmp_path / "new.safetensors").read_bytes()
     asked = {"seed": 1, "max_tokens": 60}
-    of_old, of_new = (charloom.load(one) for one in (served_files["letters"], tmp_path / "new.safetensors"))
+    of_old, of_new = (charloom.load(one) for one in (model_files["letters"], tmp_path / "new.safetensors"))
     texts = [model.generate("a", 60, temperature=1.0, seed=1)[1:] for model in (of_old, of_new)]
     assert texts[0] != texts[1]
     with serving(tmp_path, path, "--reload", "--max-tokens", 300_000) as server:
@@ -158,8 +158,8 @@ def takes_no_more(server):
     return False
 
 
-def test_what_runs_is_finished_before_the_end(served_files, tmp_path):
-    with serving(tmp_path, served_files["letters"], "--max-tokens", 300_000) as server:
+def test_what_runs_is_finished_before_the_end(model_files, tmp_path):
+    with serving(tmp_path, model_files["letters"], "--max-tokens", 300_000) as server:
         body = {"prompt": "a", "seed": 1, "max_tokens": 200_000, "stream": True}
         with server.client.stream("POST", f"{server.url}/v1/completions", json=body) as stream:
             lines = stream.iter_lines()
@@ -170,9 +170,9 @@ def test_what_runs_is_finished_before_the_end(served_files, tmp_path):
         assert server.process.wait(60) == 0
 
 
-def test_what_does_not_end_is_ended(served_files, tmp_path):
+def test_what_does_not_end_is_ended(model_files, tmp_path):
     limits = {"drain_timeout": 1, "max_tokens": 10**9}
-    with serving(tmp_path, served_files["letters"], limits=limits) as server:
+    with serving(tmp_path, model_files["letters"], limits=limits) as server:
         connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
         connection.sendall(request(server, max_tokens=10**9))
         assert connection.recv(100)
@@ -181,9 +181,9 @@ def test_what_does_not_end_is_ended(served_files, tmp_path):
         connection.close()
 
 
-def test_readers_that_never_read_are_given_up(served_files, tmp_path):
+def test_readers_that_never_read_are_given_up(model_files, tmp_path):
     limits = {"reader_timeout": 1, "timeout": 4, "max_streams": 3, "max_queue": 1, "max_tokens": 10**7}
-    with serving(tmp_path, served_files["letters"], limits=limits) as server:
+    with serving(tmp_path, model_files["letters"], limits=limits) as server:
         lazy = []
         for number in range(3):
             connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
@@ -206,9 +206,9 @@ def test_readers_that_never_read_are_given_up(served_files, tmp_path):
             connection.close()
 
 
-def test_the_last_words_of_a_stream_that_is_ended(served_files, tmp_path):
+def test_the_last_words_of_a_stream_that_is_ended(model_files, tmp_path):
     limits = {"drain_timeout": 2, "max_tokens": 10**9}
-    with serving(tmp_path, served_files["letters"], limits=limits) as server:
+    with serving(tmp_path, model_files["letters"], limits=limits) as server:
         body = {"prompt": "a", "max_tokens": 10**9, "stream": True}
         with server.client.stream("POST", f"{server.url}/v1/completions", json=body) as stream:
             lines = stream.iter_lines()
@@ -219,8 +219,8 @@ def test_the_last_words_of_a_stream_that_is_ended(served_files, tmp_path):
         assert server.process.wait(60) == 0
 
 
-def test_sigterm_while_a_text_is_scored(served_files, tmp_path):
-    with serving(tmp_path, served_files["letters"], limits={"drain_timeout": 1}) as server:
+def test_sigterm_while_a_text_is_scored(model_files, tmp_path):
+    with serving(tmp_path, model_files["letters"], limits={"drain_timeout": 1}) as server:
         slow = {"input": ["a" * 60] * 1000, "prompt": "a" * 900, "per": "char"}
         thread = threading.Thread(target=post_quietly, args=(server, slow))
         thread.start()
@@ -230,11 +230,11 @@ def test_sigterm_while_a_text_is_scored(served_files, tmp_path):
         thread.join()
 
 
-def test_scores_that_the_end_cuts_off_are_told_so(served_files, tmp_path):
-    with serving(tmp_path, served_files["letters"], limits={"drain_timeout": 1}) as server:
+def test_scores_that_the_end_cuts_off_are_told_so(model_files, tmp_path):
+    with serving(tmp_path, model_files["letters"], limits={"drain_timeout": 1}) as server:
         slow = {"input": ["a" * 60] * 1000, "prompt": "a" * 900, "per": "char"}
         answers = []
-        threads = [threading.Thread(target=post_noting, args=(server, slow, answers)) for _ in range(30)]
+        threads = [threading.Thread(target=post_and_keep, args=(server, slow, answers)) for _ in range(30)]
         for thread in threads:
             thread.start()
         # All of them: a connection that the server has not seen yet is the system's to refuse.
@@ -250,7 +250,7 @@ def test_scores_that_the_end_cuts_off_are_told_so(served_files, tmp_path):
     assert server.log.count("POST /v1/score 503") == len(refused)
 
 
-def post_noting(server, body, answers):
+def post_and_keep(server, body, answers):
     answers.append(server.post("/v1/score", body))
 
 
@@ -264,8 +264,8 @@ def charloom_serve(*arguments, **environment):
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment})
 
 
-def test_what_cannot_be_served_is_said_in_a_line(served_files, tmp_path, api):
-    model = served_files["letters"]
+def test_what_cannot_be_served_is_said_in_a_line(model_files, tmp_path, api):
+    model = model_files["letters"]
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(model.read_bytes()[:500])
     broken = tmp_path / "broken.safetensors"
@@ -297,16 +297,16 @@ def test_what_cannot_be_served_is_said_in_a_line(served_files, tmp_path, api):
         assert "Traceback" not in done.stderr
 
 
-def test_ctrl_c_ends_it(served_files, tmp_path):
-    with serving(tmp_path, served_files["letters"]) as server:
+def test_ctrl_c_ends_it(model_files, tmp_path):
+    with serving(tmp_path, model_files["letters"]) as server:
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(60) == 130
         assert "Exception ignored" not in server.log
         assert "Traceback" not in server.log
 
 
-def test_a_log_that_nobody_reads_stops_nothing(served_files):
-    command = [sys.executable, "-m", "charloom", "serve", str(served_files["letters"]), "--port", "0"]
+def test_a_log_that_nobody_reads_stops_nothing(model_files):
+    command = [sys.executable, "-m", "charloom", "serve", str(model_files["letters"]), "--port", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         while not (found := re.search(r"(http://\S+): ready", line := process.stderr.readline())):
@@ -321,9 +321,9 @@ def test_a_log_that_nobody_reads_stops_nothing(served_files):
         process.communicate()
 
 
-def test_answers_that_are_kept_share_a_budget_and_give_it_back(served_files, tmp_path):
+def test_answers_that_are_kept_share_a_budget_and_give_it_back(model_files, tmp_path):
     limits = {"answer_bytes": 3_000_000, "max_tokens": 10**9}
-    with serving(tmp_path, served_files["letters"], limits=limits) as server:
+    with serving(tmp_path, model_files["letters"], limits=limits) as server:
         large = {"prompt": "a", "max_tokens": 40_000, "logprobs": 4}  # of 2.4 MB
         with socket.create_connection(("127.0.0.1", server.port), timeout=60) as leaving:
             leaving.sendall(request(server, **large, stream=False))
@@ -337,15 +337,15 @@ def test_answers_that_are_kept_share_a_budget_and_give_it_back(served_files, tmp
         assert eventually(lambda: is_idle(server), 60)
 
 
-def test_a_server_whose_engine_dies_says_so_and_ends(served_files, tmp_path):
+def test_a_server_whose_engine_dies_says_so_and_ends(model_files, tmp_path):
     program = (
         "import charloom.server.batch_scheduler as scheduler\n"
-        "scheduler.BatchScheduler.look_after = scheduler.BatchScheduler.abandon = lambda self: 1 / 0\n"
+        "scheduler.BatchScheduler.refresh = scheduler.BatchScheduler.abort_all = lambda self: 1 / 0\n"
         "from charloom.cli import main\n"
         "main()\n"
     )
     log = tmp_path / "log"
-    command = [sys.executable, "-c", program, "serve", str(served_files["letters"]), "--port", "0"]
+    command = [sys.executable, "-c", program, "serve", str(model_files["letters"]), "--port", "0"]
     with log.open("w") as file, subprocess.Popen(command, stderr=file, stdout=file) as process:
         assert eventually(lambda: ": ready" in log.read_text() or process.poll() is not None, 120)
         url = next(line.partition(": ready")[0] for line in log.read_text().splitlines() if ": ready" in line)

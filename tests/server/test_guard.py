@@ -139,8 +139,8 @@ def test_what_is_no_http_is_refused_in_json(api):
     assert_refused(answer, 400, "invalid_http")
 
 
-def test_slow_and_half_requests_are_given_up(served_files, tmp_path):
-    with serving(tmp_path, served_files["letters"], limits={"body_timeout": 1}) as server:
+def test_slow_and_half_requests_are_given_up(model_files, tmp_path):
+    with serving(tmp_path, model_files["letters"], limits={"body_timeout": 1}) as server:
         assert_refused(raw(server, b"POST /v1/next HTTP/1.1\r\nHost: loc", 60), 408, "timeout")
         assert raw(server, b"", 60) == b""
         assert b" 408 " in raw(server, head("/v1/next", 100) + b"{").split(b"\r\n")[0]
@@ -156,8 +156,8 @@ def test_slow_and_half_requests_are_given_up(served_files, tmp_path):
         assert server.complete("a", max_tokens=5)
 
 
-def test_a_token_is_asked_for(served_files, tmp_path):
-    with serving(tmp_path, served_files["letters"], CHARLOOM_TOKEN="the secret") as server:
+def test_a_token_is_asked_for(model_files, tmp_path):
+    with serving(tmp_path, model_files["letters"], CHARLOOM_TOKEN="the secret") as server:
         for headers in (
             {},
             {"Authorization": "Bearer wrong"},
@@ -176,9 +176,9 @@ def test_a_token_is_asked_for(served_files, tmp_path):
     assert "the secret" not in server.log
 
 
-def test_no_more_is_taken_than_there_is_room_for(served_files, tmp_path):
+def test_no_more_is_taken_than_there_is_room_for(model_files, tmp_path):
     options = "--max-streams", 2, "--max-queue", 1, "--max-tokens", 20_000, "--max-prompt", 50
-    with serving(tmp_path, served_files["letters"], *options) as server:
+    with serving(tmp_path, model_files["letters"], *options) as server:
         assert is_refused(server.post("/v1/completions", {"prompt": "a" * 51}), 400, "prompt_too_long")
         assert is_refused(server.post("/v1/completions", {"max_tokens": 20_001}), 400, "too_many_tokens")
         assert is_refused(server.post("/v1/completions", {"n": 4}), 400, "too_many_choices")  # at no time
@@ -200,8 +200,8 @@ def test_no_more_is_taken_than_there_is_room_for(served_files, tmp_path):
         assert server.complete("a", n=3)
 
 
-def test_a_request_has_its_time(served_files, tmp_path):
-    with serving(tmp_path, served_files["letters"], "--timeout", 0.5, "--max-tokens", 10**7) as server:
+def test_a_request_has_its_time(model_files, tmp_path):
+    with serving(tmp_path, model_files["letters"], "--timeout", 0.5, "--max-tokens", 10**7) as server:
         answer = server.post("/v1/completions", {"prompt": "a", "max_tokens": 10**7})
         assert is_refused(answer, 408, "timeout")
         stream = server.post("/v1/completions", {"prompt": "a", "max_tokens": 10**7, "stream": True})
@@ -211,9 +211,9 @@ def test_a_request_has_its_time(served_files, tmp_path):
         assert eventually(lambda: server.metric("charloom_active_texts") == 0)
 
 
-def test_other_sites_that_were_allowed_may_ask(served_files, tmp_path):
+def test_other_sites_that_were_allowed_may_ask(model_files, tmp_path):
     options = "--cors", "https://app.example", "--allow-host", "charloom.example"
-    with serving(tmp_path, served_files["letters"], *options) as server:
+    with serving(tmp_path, model_files["letters"], *options) as server:
         headers = {"Origin": "https://app.example", "Host": "charloom.example"}
         preflight = {
             **headers,
@@ -229,8 +229,8 @@ def test_other_sites_that_were_allowed_may_ask(served_files, tmp_path):
         assert is_refused(server.post("/v1/next", {}, headers={"Origin": "https://other.example"}), 403, "origin")
 
 
-def test_logs_have_no_prompts_unless_asked(served_files, tmp_path):
-    with serving(tmp_path, served_files["letters"]) as server:
+def test_logs_have_no_prompts_unless_asked(model_files, tmp_path):
+    with serving(tmp_path, model_files["letters"]) as server:
         server.complete("a secret prompt", max_tokens=3)
         server.post("/v1/score", {"input": "a secret text"})
         server.post("/v1/next", {"prompt": "a secret letter É"})
@@ -238,7 +238,7 @@ def test_logs_have_no_prompts_unless_asked(served_files, tmp_path):
     assert "POST /v1/completions 200" in server.log
     assert "\\n2026-01-01 00:00:00 a forged line\\x1b[31m 404" in server.log
     assert "secret" not in server.log
-    with serving(tmp_path, served_files["letters"], "--log-prompts") as server:
+    with serving(tmp_path, model_files["letters"], "--log-prompts") as server:
         server.complete("a secret prompt", max_tokens=3)
     assert "prompt 'a secret prompt'" in server.log
 
@@ -271,8 +271,8 @@ def test_a_fuzzer_finds_no_server_error(api):
     assert done.returncode == 0, done.stdout
 
 
-def test_connections_that_ask_nothing_give_way(served_files, tmp_path):
-    with serving(tmp_path, served_files["letters"], limits={"max_streams": 1, "max_queue": 1}) as server:
+def test_connections_that_ask_nothing_give_way(model_files, tmp_path):
+    with serving(tmp_path, model_files["letters"], limits={"max_streams": 1, "max_queue": 1}) as server:
         silent = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(300)]
         assert server.client.get(f"{server.url}/health").status_code == 200
         assert server.complete("a", max_tokens=3)
@@ -281,8 +281,8 @@ def test_connections_that_ask_nothing_give_way(served_files, tmp_path):
             connection.close()
 
 
-def test_health_is_told_when_all_places_are_taken(served_files, tmp_path):
-    with serving(tmp_path, served_files["letters"], limits={"max_streams": 1, "max_queue": 1}) as server:
+def test_health_is_told_when_all_places_are_taken(model_files, tmp_path):
+    with serving(tmp_path, model_files["letters"], limits={"max_streams": 1, "max_queue": 1}) as server:
         busy = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(66)]
         for connection in busy:  # each in the middle of its request's body
             connection.sendall(head("/v1/next", 100) + b"{")
@@ -297,9 +297,9 @@ def test_health_is_told_when_all_places_are_taken(served_files, tmp_path):
         assert eventually(lambda: httpx.get(f"{server.url}/v1/models", timeout=60).status_code == 200)
 
 
-def test_the_limit_of_open_files_is_raised_or_told(served_files, tmp_path):
+def test_the_limit_of_open_files_is_raised_or_told(model_files, tmp_path):
     script = "ulimit -S -n 100; ulimit -H -n 400; exec " + " ".join(
-        [sys.executable, "-m", "charloom", "serve", str(served_files["letters"]), "--port", "0"]
+        [sys.executable, "-m", "charloom", "serve", str(model_files["letters"]), "--port", "0"]
     )
     process = subprocess.Popen(["bash", "-c", script], stderr=subprocess.PIPE, text=True)
     try:
@@ -314,8 +314,8 @@ def test_the_limit_of_open_files_is_raised_or_told(served_files, tmp_path):
         process.communicate()
 
 
-def test_scores_have_a_size_and_end_with_their_client(served_files, tmp_path):
-    with serving(tmp_path, served_files["letters"]) as server:
+def test_scores_have_a_size_and_end_with_their_client(model_files, tmp_path):
+    with serving(tmp_path, model_files["letters"]) as server:
         long = {"input": "\n" * 60_000, "prompt": "a" * 60_000, "per": "line"}
         assert is_refused(server.post("/v1/score", long), 400, "too_much")
         wide = {"input": "a" * 60_000, "per": "char", "top_predictions": 20}

@@ -18,8 +18,8 @@ def logger():
     found.handlers.clear()
 
 
-def handled(logger, write, room=1000):
-    handler = QueuedHandler(write, room)
+def handled(logger, write, max_bytes=1000):
+    handler = QueuedHandler(write, max_bytes)
     handler.setFormatter(OneLineFormatter("%(message)s"))
     logger.addHandler(handler)
     return handler
@@ -36,7 +36,7 @@ def test_lines_are_written_in_their_order(logger):
 
 def test_lines_that_nobody_reads_are_dropped_and_counted(logger):
     read, write = os.pipe()
-    handler = handled(logger, lambda data: os.write(write, data), room=10_000)
+    handler = handled(logger, lambda data: os.write(write, data), max_bytes=10_000)
     for _ in range(100):  # far more than a pipe and the queue hold
         logger.info("%s", "x" * 5_000)
     handler.flush()  # which does not wait for long
@@ -54,9 +54,9 @@ def test_lines_that_nobody_reads_are_dropped_and_counted(logger):
     logger.info("the last")
     reader.join(60)
     lines = text.split(b"\n")
-    told = [int(line.split()[0]) for line in lines if b"log lines were dropped, because nothing read them" in line]
+    dropped = [int(line.split()[0]) for line in lines if b"log lines were dropped, because nothing read them" in line]
     count = sum(line.startswith(b"xxxx") for line in lines)
-    assert sum(told) == 100 - count
+    assert sum(dropped) == 100 - count
     assert count < 50
     assert lines[-2] == b"the last"
     os.close(read)

@@ -52,8 +52,8 @@ def wait_for_status(tab, text):
 
 
 @pytest.fixture(scope="module")
-def model(served_files):
-    return charloom.load(served_files["letters"])
+def model(model_files):
+    return charloom.load(model_files["letters"])
 
 
 def test_a_text_is_written_colored_and_gone_on_from(api, model):
@@ -99,8 +99,8 @@ def test_what_comes_next_is_shown_as_one_types(api, model):
         assert tab.input_value("#prompt") == "to b" + expected[1]
 
 
-def test_it_is_stopped_and_settings_stand_in_the_address(served_files, tmp_path):
-    models = served_files["letters"], served_files["names"]
+def test_it_is_stopped_and_settings_stand_in_the_address(model_files, tmp_path):
+    models = model_files["letters"], model_files["names"]
     permissions = ["clipboard-read", "clipboard-write"]
     with (
         serving(tmp_path, *models, "--max-tokens", 10**6) as server,
@@ -198,8 +198,8 @@ def test_unknown_characters_and_refusals_are_told(api):
         assert tab.evaluate("document.querySelector('#length:invalid') !== null")
 
 
-def test_a_server_that_goes_away_and_comes_back(served_files, tmp_path):
-    options = served_files["letters"], "--max-tokens", 10**6
+def test_a_server_that_goes_away_and_comes_back(model_files, tmp_path):
+    options = model_files["letters"], "--max-tokens", 10**6
     with serving(tmp_path, *options) as server:
         port = server.port
         with opened(server.url, may_fail=True) as tab:
@@ -222,8 +222,8 @@ def test_a_server_that_goes_away_and_comes_back(served_files, tmp_path):
                 assert text_of(tab).startswith(text)
 
 
-def test_a_token_is_asked_for_and_kept(served_files, tmp_path):
-    with serving(tmp_path, served_files["letters"], CHARLOOM_TOKEN="secret") as server:
+def test_a_token_is_asked_for_and_kept(model_files, tmp_path):
+    with serving(tmp_path, model_files["letters"], CHARLOOM_TOKEN="secret") as server:
         from playwright.sync_api import sync_playwright
 
         with sync_playwright() as playwright:

@@ -19,8 +19,8 @@ from charloom.server.schema import CompletionRequest, ModelList, NextRequest, en
 
 def test_the_document_has_each_route_and_no_other():
     documented = {(path, method.upper()) for path, operations in document()["paths"].items() for method in operations}
-    assert documented == {(one.path, one.method) for one in OPERATIONS if one.described is not None}
-    assert {one.path for one in OPERATIONS if one.described is None} == {"/", "/page.js", "/page.css", "/icon.svg"}
+    assert documented == {(one.path, one.method) for one in OPERATIONS if one.doc is not None}
+    assert {one.path for one in OPERATIONS if one.doc is None} == {"/", "/page.js", "/page.css", "/icon.svg"}
     open_paths = {
         path for path, operations in document()["paths"].items() if operations.get("get", {}).get("security") == []
     }
@@ -75,21 +75,21 @@ def test_half_a_surrogate_pair_can_be_answered():
 
 
 @pytest.mark.parametrize("host", ["a" * 64, "a" * 300, "\ud800", "a\x00b", "", "::g", "no.such.host.invalid"])
-def test_a_host_that_is_none_is_refused_in_a_line(served_files, host):
+def test_a_host_that_is_none_is_refused_in_a_line(model_files, host):
     with pytest.raises(CharloomError, match="cannot listen on") as problem:
-        serve([served_files["letters"]], host=host, port=0)
+        serve([model_files["letters"]], host=host, port=0)
     assert str(problem.value).isprintable()
     assert len(str(problem.value)) < 600
 
 
 @pytest.mark.parametrize("port", [-1, 65_536, 2**40])
-def test_a_port_that_is_none_is_refused(served_files, port):
+def test_a_port_that_is_none_is_refused(model_files, port):
     with pytest.raises(SettingError, match="port"):
-        serve([served_files["letters"]], port=port)
+        serve([model_files["letters"]], port=port)
 
 
-def test_a_server_takes_paths_as_load_does(served_files, monkeypatch):
-    letters = served_files["letters"]
+def test_a_server_takes_paths_as_load_does(model_files, monkeypatch):
+    letters = model_files["letters"]
     loaded = []
 
     def catalog(paths):
@@ -106,11 +106,11 @@ def test_a_server_takes_paths_as_load_does(served_files, monkeypatch):
 
 
 @pytest.mark.parametrize("token", ["", "é", "a\nb", "a\x1b", "a ", " "])
-def test_a_token_that_lets_in_everybody_or_nobody_is_refused(served_files, monkeypatch, capsys, token):
+def test_a_token_that_lets_in_everybody_or_nobody_is_refused(model_files, monkeypatch, capsys, token):
     with pytest.raises(SettingError, match="token"):
-        serve([served_files["letters"]], port=0, token=token)
+        serve([model_files["letters"]], port=0, token=token)
     monkeypatch.setenv("CHARLOOM_TOKEN", token)
-    assert run(["serve", str(served_files["letters"])]) == 2
+    assert run(["serve", str(model_files["letters"])]) == 2
     assert "charloom: CHARLOOM_TOKEN " in capsys.readouterr().err
 
 
@@ -118,11 +118,11 @@ async def in_a_loop(path):
     serve([path], port=0)
 
 
-def test_serving_inside_a_running_loop_is_refused(served_files):
+def test_serving_inside_a_running_loop_is_refused(model_files):
     import asyncio
 
     with pytest.raises(CharloomError, match=r"threading\.Thread"):
-        asyncio.run(in_a_loop(served_files["letters"]))
+        asyncio.run(in_a_loop(model_files["letters"]))
 
 
 def test_slashes_at_the_end_are_not_redirected(api):

@@ -15,8 +15,8 @@ from tests.server.conftest import LETTERS, model_of
 
 
 @pytest.fixture(scope="module")
-def model(served_files):
-    return charloom.load(served_files["letters"])
+def model(model_files):
+    return charloom.load(model_files["letters"])
 
 
 def score(api, **body):
@@ -63,8 +63,8 @@ def test_characters_with_predictions(api, model):
     assert of_bytes["chars"]["characters"] == ["bytes:\\xc3", "bytes:\\xa9"]
 
 
-def test_a_record_may_have_its_end_and_not_two(api, served_files):
-    names = charloom.load(served_files["names"])
+def test_a_record_may_have_its_end_and_not_two(api, model_files):
+    names = charloom.load(model_files["names"])
     with_end, without = score(api, model="names", input=["ab\n", "ab"])
     assert with_end == without | {"index": 0}
     assert without["characters"] == names.score("ab").characters == 3
@@ -94,7 +94,7 @@ def test_what_comes_next(api, model):
     assert typed["data"][0]["prob"] == pytest.approx(model.next("to be").top(1)[0][1], abs=1e-5)
 
 
-def test_what_is_read_is_counted_as_it_is_split(api, served_files):
+def test_what_is_read_is_counted_as_it_is_split(api, model_files):
     """Lines end with carriage returns, too, and records with their delimiter."""
     of_words = model_of(
         vocabulary=Vocabulary("chars", LETTERS, "\x1e"), text=TextSettings(delimiter="END", lowercase=True)

@@ -6,8 +6,8 @@ from itertools import pairwise
 import msgspec
 import pytest
 
+from charloom.server.memory_budget import MemoryBudget
 from charloom.server.problems import ApiError
-from charloom.server.room import Room
 from charloom.server.slices import SLICE, Slices, json_pieces, send_json, sliced
 
 
@@ -24,13 +24,13 @@ def test_slices_are_the_json_of_the_whole():
     assert b"".join(json_pieces([{}, [], Slices([])])) == b"[{},[],[]]"
 
 
-def sent(value, require_wanted=lambda: None):
+def sent(value, raise_if_ended=lambda: None):
     messages = []
 
     async def send(message):
         messages.append(message)
 
-    asyncio.run(send_json(value, send, require_wanted))
+    asyncio.run(send_json(value, send, raise_if_ended))
     return messages
 
 
@@ -56,12 +56,12 @@ def test_an_answer_that_nobody_wants_any_more_is_not_made_to_its_end():
     class GoneError(Exception):
         pass
 
-    def require_wanted():
+    def raise_if_ended():
         if made[-1] > 100:
             raise GoneError
 
     with pytest.raises(GoneError):
-        sent(Slices(making()), require_wanted)
+        sent(Slices(making()), raise_if_ended)
     assert made[-1] < 1_000
 
 
@@ -94,16 +94,16 @@ def test_others_have_a_turn_while_an_answer_is_made():
 
 
 def test_room_is_taken_together_and_given_back():
-    room = Room(100)
-    with room.taken(60):
-        with pytest.raises(ApiError, match="all the memory") as refused, room.taken(50):
+    budget = MemoryBudget(100)
+    with budget.reserved(60):
+        with pytest.raises(ApiError, match="all the memory") as refused, budget.reserved(50):
             pass
         assert refused.value.status == 429
         assert refused.value.headers == {"Retry-After": "1"}
-        with room.taken(40):
-            assert room.used == 100
-        assert room.used == 60
-    assert room.used == 0
-    with pytest.raises(ZeroDivisionError), room.taken(1_000):  # alone, it has room
+        with budget.reserved(40):
+            assert budget.used == 100
+        assert budget.used == 60
+    assert budget.used == 0
+    with pytest.raises(ZeroDivisionError), budget.reserved(1_000):  # alone, it has budget
         raise ZeroDivisionError
-    assert room.used == 0
+    assert budget.used == 0

@@ -43,7 +43,7 @@ class Machine:
         return self.step_seconds(self.step) / 0.1
 
     def budget(self, seconds, spent=0.0, reserved=0.0):
-        return Budget(seconds, spent, reserved, clock=lambda: self.now, worked=lambda: self.worked)
+        return Budget(seconds, spent, reserved, clock=lambda: self.now, cpu_clock=lambda: self.worked)
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_steps_that_take_seconds_end_near_the_time(machine):
     step_plan = StepPlan(((0, 500),))
     for step in range(1, 100):
         machine.works(4.4)
-        deadline.dispatched(1, 4.4)
+        deadline.record_dispatch(1, 4.4)
         if step == step_plan.steps:
             break
         step_plan = deadline.replanned(step_plan, step, 1)
@@ -208,7 +208,7 @@ def test_a_long_run_on_a_machine_of_many_moods_has_few_plans():
         made = min(6_000, step_plan.steps - step)
         machine.works(made * seconds)
         step += made
-        deadline.dispatched(made, made * seconds)
+        deadline.record_dispatch(made, made * seconds)
         if step < step_plan.steps:
             step_plan = deadline.replanned(step_plan, step, 1)
     assert 30 * 3600 - 40 < machine.now < 30 * 3600 + 3
@@ -219,7 +219,7 @@ def test_a_plan_counts_no_further_than_a_run_can():
     machine = Machine(None)
     deadline = Deadline(machine.budget(10**6), CLOSING, EVALUATION)
     machine.works(1)
-    deadline.dispatched(10_000, 1)
+    deadline.record_dispatch(10_000, 1)
     assert deadline.replanned(StepPlan(((0, 10**6),)), 10_000, 1).steps == 2**31 - 1
 
 
@@ -232,10 +232,10 @@ def test_the_same_plan_gives_the_same_run(machine):
     settings = TrainingSettings(batch_size=2, sequence_length=4)
     again = TrainingLoop(network, ContiguousBatches(TEXT, 2, 4), HELD_OUT, settings, step_plan, jax.random.key(0))
 
-    def told(events):
+    def scores_of(events):
         return [(e.step, e.validation_nats_per_char) for e in events if isinstance(e, Evaluation)]
 
-    assert told(again.events()) == told(events)
+    assert scores_of(again.events()) == scores_of(events)
     for a, b in zip(jax.tree.leaves(again.state.training), jax.tree.leaves(loop.state.training), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -272,7 +272,7 @@ def test_what_is_spent():
     assert (budget.spent, budget.left) == (5, 5)
     machine.now += 4  # before training something may be waited for
     assert (budget.spent, budget.left) == (9, 1)
-    budget.go_on_from(-5)
+    budget.add_spent(-5)
     budget.is_training = True
     machine.works(1)
     assert budget.spent == 5
@@ -289,7 +289,7 @@ def test_what_is_spent():
     assert budget.longest_wait == 10
     machine.sleeps(100)  # and training again
     assert budget.spent == pytest.approx(117.01, abs=0.02)
-    budget.go_on_from(2)
+    budget.add_spent(2)
     assert budget.left == pytest.approx(10 - 119.01, abs=0.02)
 
 
@@ -307,7 +307,7 @@ def test_on_the_clock_that_there_is_a_run_ends_as_planned():
         jax.random.key(0),
         deadline=deadline,
     )
-    budget.go_on_from(18.0 - budget.spent)  # so that it need not be waited for
+    budget.add_spent(18.0 - budget.spent)  # so that it need not be waited for
     *_, evaluation, stopped = loop.events()
     step_plan = loop.state.progress.step_plan
     assert (stopped.reason, stopped.step, evaluation.step) == ("finished", step_plan.steps, step_plan.steps)

@@ -242,9 +242,9 @@ def test_a_loss_that_runs_away_goes_back_to_a_lower_rate():
             broken = jax.tree.map(lambda leaf: leaf * np.nan, loop.state.training.network)
             loop._trainer.state = loop._trainer.state._replace(network=broken)
     assert [event.step for event in events if isinstance(event, Evaluation)] == [20, 40, 60]
-    (told,) = (event.text for event in events if isinstance(event, Notice))
-    assert told.startswith("training diverged at step ")
-    assert told.endswith(": back to step 20, at half the learning rate (try 1 of 3)")
+    (notice,) = (event.text for event in events if isinstance(event, Notice))
+    assert notice.startswith("training diverged at step ")
+    assert notice.endswith(": back to step 20, at half the learning rate (try 1 of 3)")
     assert loop.state.progress.retries == 1
     assert events[-1].reason == "finished"
 

@@ -80,13 +80,13 @@ def prediction(network: Network, stream: DecoderState | NativeDecoderState, char
 
 def logits_of(stream: DecoderState | NativeDecoderState) -> Float32[np.ndarray, " vocab"]:
     """Returns the logits of the token behind what `stream` has read."""
-    return np.asarray(stream.state.logits[0] if isinstance(stream, NativeDecoderState) else stream.logits, np.float32)
+    return np.asarray(stream.streams.logits[0] if isinstance(stream, NativeDecoderState) else stream.logits, np.float32)
 
 
 def state_vector(stream: DecoderState | NativeDecoderState) -> Float32[np.ndarray, " state"]:
     """Returns the outputs of all layers after what `stream` has read, the first layer's first."""
     if isinstance(stream, NativeDecoderState):
-        return stream.state.hidden[:, 0].flatten()
+        return stream.streams.hidden[:, 0].flatten()
     # An LSTM's carry begins with its output; the other cells' is nothing else.
     outputs = [jax.tree.leaves(carry)[0][0] for carry in stream.carry]
     return np.concatenate([np.asarray(output) for output in outputs])

@@ -14,7 +14,7 @@ from charloom.server.service import Service
 
 logger = logging.getLogger("charloom.server")
 
-_MOST_SHOWN = 200
+_MAX_SHOWN = 200
 
 
 class AccessLog:
@@ -35,7 +35,7 @@ class AccessLog:
             return
         begin, status, is_whole = time.perf_counter(), 0, False
 
-        async def noting(message: Message) -> None:
+        async def observed_send(message: Message) -> None:
             nonlocal status, is_whole
             await send(message)
             if message["type"] == "http.response.start":
@@ -44,7 +44,7 @@ class AccessLog:
                 is_whole = not message.get("more_body", False) and not _status_at_end(scope)
 
         try:
-            await self._app(scope, receive, noting)
+            await self._app(scope, receive, observed_send)
         finally:
             cut_short, problem = "", scope.get(PROBLEM)
             if not is_whole or problem is not None:
@@ -52,13 +52,15 @@ class AccessLog:
                     cut_short = " cut short" if problem is None else f" cut short: {problem.code}"
                 reason = 500 if status else CLIENT_LEFT
                 status = _status_at_end(scope) or (problem.status if problem is not None else reason)
-            self._note(scope, status, cut_short, time.perf_counter() - begin)
+            self._record(scope, status, cut_short, time.perf_counter() - begin)
 
-    def _note(self, scope: Scope, status: int, cut_short: str, seconds: float) -> None:
+    def _record(self, scope: Scope, status: int, cut_short: str, seconds: float) -> None:
         operation = operation_of(scope)
         self._service.metrics.count("other" if operation is None else operation.path, status, seconds)
         client = (scope.get("client") or ("-",))[0]
-        logger.info("%s %s %s %d%s %.1f ms", client, scope["method"], shown(scope), status, cut_short, 1000 * seconds)
+        logger.info(
+            "%s %s %s %d%s %.1f ms", client, scope["method"], printable_path(scope), status, cut_short, 1000 * seconds
+        )
 
 
 def _status_at_end(scope: Scope) -> int:
@@ -67,9 +69,9 @@ def _status_at_end(scope: Scope) -> int:
     return status_at_end() if status_at_end is not None else 0
 
 
-def shown(scope: Scope) -> str:
+def printable_path(scope: Scope) -> str:
     """Returns a request's path as it can be logged: nothing in it ends a line or steers a terminal."""
-    return one_line(scope["path"][:_MOST_SHOWN])
+    return one_line(scope["path"][:_MAX_SHOWN])
 
 
 def is_client_gone(scope: Scope) -> bool:

@@ -46,27 +46,27 @@ class Engine:
 
     Args:
         limits: how many texts are written at once, and how many wait.
-        observe: is told, in the event loop, the seconds from the first choice of a round to the last one's sending.
-        died: is called, in the event loop, when the thread ends by a failure.
+        on_round: is told, in the event loop, the seconds from the first choice of a round to the last one's sending.
+        on_death: is called, in the event loop, when the thread ends by a failure.
     """
 
     def __init__(
         self,
         limits: Limits,
-        observe: Callable[[float], None] = lambda seconds: None,
-        died: Callable[[], None] = lambda: None,
+        on_round: Callable[[float], None] = lambda seconds: None,
+        on_death: Callable[[], None] = lambda: None,
     ) -> None:
         self.characters_written = 0
-        self.died = died
+        self.on_death = on_death
         self._limits = limits
-        self._observe = observe
-        self._desks: dict[ModelSession, BatchScheduler] = {}
+        self._on_round = on_round
+        self._schedulers: dict[ModelSession, BatchScheduler] = {}
         self._waiting: deque[GenerationRequest] = deque()
         self._active = 0
         self._changed = threading.Condition()
         self._is_stopping = False
         self._has_died = False
-        self._handed_over = threading.Semaphore()
+        self._round_sent = threading.Semaphore()
         self._sending_seconds = _USUAL_SENDING_SECONDS  # a chunk
         self._thread = threading.Thread(target=self._run, name="charloom engine", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -81,7 +81,7 @@ class Engine:
         with self._changed:
             self._is_stopping = True
             self._changed.notify()
-        self._handed_over.release()
+        self._round_sent.release()
         self._thread.join(_STOPPING_SECONDS)
 
     @property
@@ -136,22 +136,22 @@ class Engine:
             with self._changed:
                 self._has_died = True
             logger.critical("the engine has died", exc_info=True)
-            self._call_in_loop(self.died)
+            self._call_in_loop(self.on_death)
 
     def _work(self) -> None:
         while self._admit():
-            for scheduler in list(self._desks.values()):
+            for scheduler in list(self._schedulers.values()):
                 try:
-                    self._hand_over(scheduler.look_after)
-                    self._hand_over(scheduler.read, time.perf_counter() + _READING_SECONDS)
-                    self._hand_over(scheduler.write_first)
+                    self._run_and_send(scheduler.refresh)
+                    self._run_and_send(scheduler.read_prompts, time.perf_counter() + _READING_SECONDS)
+                    self._run_and_send(scheduler.generate_first)
                     now = time.perf_counter()
-                    if not scheduler.is_reading or now - scheduler.wrote > _WAIT_SECONDS:
-                        scheduler.wrote = now
-                        self._hand_over(scheduler.write, max(1, int(ROUND_SECONDS / self._sending_seconds)))
+                    if not scheduler.is_reading or now - scheduler.last_round > _WAIT_SECONDS:
+                        scheduler.last_round = now
+                        self._run_and_send(scheduler.generate, max(1, int(ROUND_SECONDS / self._sending_seconds)))
                 except Exception as problem:
                     logger.exception("the engine failed; all texts of %s are given up", scheduler.model.name)
-                    self._call_in_loop(self._give_up, scheduler.abandon(), problem)
+                    self._call_in_loop(self._give_up, scheduler.abort_all(), problem)
 
     def _give_up(self, requests: Sequence[GenerationRequest], problem: Exception) -> None:
         """Tells requests, in the event loop, that nothing more comes."""
@@ -172,19 +172,21 @@ class Engine:
             while True:
                 if self._is_stopping:
                     return False
-                self._desks = {model: scheduler for model, scheduler in self._desks.items() if scheduler.count}
-                self._active = sum(scheduler.count for scheduler in self._desks.values())
+                self._schedulers = {
+                    model: scheduler for model, scheduler in self._schedulers.items() if scheduler.count
+                }
+                self._active = sum(scheduler.count for scheduler in self._schedulers.values())
                 while self._waiting and self._active < self._limits.max_streams:
                     request = self._waiting.popleft()
-                    if request.model not in self._desks:
-                        self._desks[request.model] = BatchScheduler(request.model)
-                    self._desks[request.model].begin(request)
+                    if request.model not in self._schedulers:
+                        self._schedulers[request.model] = BatchScheduler(request.model)
+                    self._schedulers[request.model].add(request)
                     self._active += 1
-                if any(scheduler.has_work for scheduler in self._desks.values()):
+                if any(scheduler.has_work for scheduler in self._schedulers.values()):
                     return True
                 self._changed.wait()
 
-    def _hand_over(self, work: Callable[..., list[TokenChunk]], *arguments: Any) -> None:
+    def _run_and_send(self, work: Callable[..., list[TokenChunk]], *arguments: Any) -> None:
         """Does some work, and gives what comes of it to the event loop, when that has sent what came before.
 
         So it is never behind by more than one round, and the next is computed meanwhile.
@@ -194,15 +196,15 @@ class Engine:
         if not chunks:
             return
         self.characters_written += sum(len(one.token_ids) for one in chunks if not one.is_prompt)
-        self._handed_over.acquire()
+        self._round_sent.acquire()
         if self._is_stopping or self._loop is None:
-            self._handed_over.release()  # for whatever this round hands over yet
+            self._round_sent.release()  # for whatever this round hands over yet
             return
-        self._call_in_loop(self._receive, chunks, begin)
+        self._call_in_loop(self._deliver_all, chunks, begin)
         if self._is_stopping:
-            self._handed_over.release()
+            self._round_sent.release()
 
-    def _receive(self, chunks: list[TokenChunk], begin: float) -> None:
+    def _deliver_all(self, chunks: list[TokenChunk], begin: float) -> None:
         assert self._loop is not None
         received = time.perf_counter()
         try:
@@ -211,18 +213,18 @@ class Engine:
                     self._deliver(chunk)
         finally:
             # Whoever was woken runs, and sends, before this does.
-            self._loop.call_soon(self._sent, begin, received, len(chunks))
+            self._loop.call_soon(self._after_sending, begin, received, len(chunks))
 
     def _deliver(self, chunk: TokenChunk) -> None:
         try:
-            chunk.request.deliver(chunk)
+            chunk.request.on_chunk(chunk)
         except Exception:  # others wait for theirs
             logger.exception("a text could not be delivered")
             chunk.request.is_cancelled = True
 
-    def _sent(self, begin: float, received: float, count: int) -> None:
+    def _after_sending(self, begin: float, received: float, count: int) -> None:
         now = time.perf_counter()
         seconds = (now - received) / count
         self._sending_seconds += 0.1 * (seconds - self._sending_seconds)
-        self._handed_over.release()
-        self._observe(now - begin)
+        self._round_sent.release()
+        self._on_round(now - begin)

@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from charloom.errors import SettingError
-from charloom.server.access import is_client_gone, shown
+from charloom.server.access import is_client_gone, printable_path
 from charloom.server.problems import PROBLEM, ApiError, stopping, too_late
 from charloom.server.response_queue import ClientGoneError
 from charloom.server.routes import operation_of
@@ -47,14 +47,14 @@ class Guard:
             return
         is_begun = False
 
-        async def noting(message: Message) -> None:
+        async def observed_send(message: Message) -> None:
             nonlocal is_begun
             is_begun = True
             await send(message)
 
         try:
             self._admit(Headers(scope=scope), scope)
-            await self._app(scope, receive, noting)
+            await self._app(scope, receive, observed_send)
         except ApiError as error:
             await error.response(scope, receive, send)
         except ClientGoneError:
@@ -68,7 +68,7 @@ class Guard:
         except Exception:
             if is_client_gone(scope):  # what was being sent had nowhere to go
                 return
-            logger.exception("%s %s failed", scope["method"], shown(scope))
+            logger.exception("%s %s failed", scope["method"], printable_path(scope))
             if is_begun:
                 raise
             await ApiError(500, "The server failed. Its log says why.").response(scope, receive, send)
@@ -76,7 +76,7 @@ class Guard:
     def _admit(self, headers: Headers, scope: Scope) -> None:
         """Raises `ApiError` unless a request may go on."""
         host = headers.get("host", "")
-        if not self._is_ours(host):
+        if not self._is_known_host(host):
             message = f"This server does not go by the name {host[:200]!r}. Start it with --allow-host, if it should."
             raise ApiError(403, message, code="host")
         origin = headers.get("origin")
@@ -97,7 +97,7 @@ class Guard:
                 headers={"WWW-Authenticate": "Bearer"},
             )
 
-    def _is_ours(self, host: str) -> bool:
+    def _is_known_host(self, host: str) -> bool:
         """Returns whether a Host is an address, which no one else's name resolves to, or a name of ours."""
         try:
             name = urlsplit(f"//{host}").hostname or ""

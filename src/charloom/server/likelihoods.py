@@ -8,10 +8,10 @@ import numpy as np
 from charloom.server.batch_scheduler import TokenChunk
 from charloom.server.schema import Logprobs
 from charloom.server.slices import SLICE, Slices
-from charloom.server.tokens import PlacedDecoder
+from charloom.server.tokens import OffsetDecoder
 from charloom.units import finite_or_none
 
-BYTES_A_NUMBER = 12
+BYTES_PER_NUMBER = 12
 """That each token's likelihood takes, and each guess: eight, and some for the time in which arrays are joined."""
 
 _Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -30,7 +30,7 @@ class Likelihoods:
     """
 
     def __init__(
-        self, names: list[str], top_predictions: int, decoder: PlacedDecoder, prompt: PlacedDecoder, prompt_length: int
+        self, names: list[str], top_predictions: int, decoder: OffsetDecoder, prompt: OffsetDecoder, prompt_length: int
     ) -> None:
         self._names = names
         self._top_predictions = top_predictions
@@ -109,9 +109,9 @@ class Likelihoods:
     def _text_offset(self, rows: _Rows, first: int) -> list[int]:
         places = range(first, first + len(rows[0]))
         return [
-            self._prompt.place_of(at)
+            self._prompt.offset_of(at)
             if at < self._of_prompt
-            else self._prompt_length + self._decoder.place_of(at - self._of_prompt)
+            else self._prompt_length + self._decoder.offset_of(at - self._of_prompt)
             for at in places
         ]
 

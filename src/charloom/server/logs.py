@@ -12,26 +12,26 @@ from typing import Any
 
 from charloom.printable import one_line
 
-_MOST_WAITING = 1 << 20
+_MAX_WAITING = 1 << 20
 """Bytes of log lines that wait to be written. Beyond them lines are dropped."""
 _FLUSH_SECONDS = 0.5
-_MOST_TRACEBACK = 16_384
+_MAX_TRACEBACK = 16_384
 
 
 class QueuedHandler(logging.Handler):
     """Writes log lines in a thread of its own. Whoever logs never waits, and neither does the end of the process.
 
-    Lines that find no room are dropped and counted; the count is logged as soon as lines are taken again.
+    Lines that find no max_bytes are dropped and counted; the count is logged as soon as lines are taken again.
 
     Args:
         write: writes some bytes, however long that takes; raises OSError if it cannot. By default to standard error.
-        room: for how many bytes that wait.
+        max_bytes: for how many bytes that wait.
     """
 
-    def __init__(self, write: Callable[[bytes], None] | None = None, room: int = _MOST_WAITING) -> None:
+    def __init__(self, write: Callable[[bytes], None] | None = None, max_bytes: int = _MAX_WAITING) -> None:
         super().__init__()
         self._write = write or _write_to_stderr
-        self._room = room
+        self._max_bytes = max_bytes
         self._lines: deque[bytes] = deque()
         self._size = 0
         self._dropped = 0
@@ -47,11 +47,11 @@ class QueuedHandler(logging.Handler):
             self.handleError(record)
             return
         with self._changed:
-            if self._size + len(data) > self._room:
+            if self._size + len(data) > self._max_bytes:
                 self._dropped += 1
                 return
             if self._dropped:
-                self._add(self._told())
+                self._add(self._dropped_line())
             self._add(data)
             self._changed.notify_all()
 
@@ -64,7 +64,7 @@ class QueuedHandler(logging.Handler):
         self._lines.append(data)
         self._size += len(data)
 
-    def _told(self) -> bytes:
+    def _dropped_line(self) -> bytes:
         """Returns the line that tells how many were dropped."""
         count, self._dropped = self._dropped, 0
         message = f"{count:,} log lines were dropped, because nothing read them"
@@ -81,7 +81,7 @@ class QueuedHandler(logging.Handler):
                     data = self._lines.popleft()
                     self._size -= len(data)
                 else:
-                    data = self._told()
+                    data = self._dropped_line()
                 self._is_writing = True
             try:
                 self._write(data)
@@ -114,5 +114,5 @@ class OneLineFormatter(logging.Formatter):
         return one_line(super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 (logging's name)
-        text = super().formatException(ei)[-_MOST_TRACEBACK:]
+        text = super().formatException(ei)[-_MAX_TRACEBACK:]
         return "\n".join(one_line(line) for line in text.split("\n"))

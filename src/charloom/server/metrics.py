@@ -59,14 +59,14 @@ class Metrics:
 
     def observe(self, service: "Service") -> None:
         """Shows the state of `service`, too."""
-        self._registry.register(_Observed(service))
+        self._registry.register(_ServiceCollector(service))
 
     def text(self) -> bytes:
         """Returns all of it, as Prometheus reads it."""
         return generate_latest(self._registry)
 
 
-class _Observed(Collector):
+class _ServiceCollector(Collector):
     """What is looked up when somebody asks."""
 
     def __init__(self, service: "Service") -> None:
@@ -83,13 +83,13 @@ class _Observed(Collector):
         yield GaugeMetricFamily("charloom_queued_texts", "Texts that wait.", engine.queued)
         yield GaugeMetricFamily("charloom_queued_scores", "Requests that wait to be scored.", service.scoring.count)
         yield GaugeMetricFamily(
-            "charloom_answer_bytes", "That answers may take until they are sent.", service.room.used
+            "charloom_answer_bytes", "That answers may take until they are sent.", service.answer_memory.used
         )
         yield CounterMetricFamily("charloom_characters", "Characters written.", engine.characters_written)
         yield CounterMetricFamily("charloom_reloads", "Models that were reloaded.", service.registry.reloads)
-        prefixes = [model.prefixes for model in service.registry.models]
+        caches = [model.prefix_cache for model in service.registry.models]
         yield CounterMetricFamily(
-            "charloom_prefix_hits", "Prompts with a known beginning.", sum(p.hits for p in prefixes)
+            "charloom_prefix_hits", "Prompts with a known beginning.", sum(p.hits for p in caches)
         )
-        yield CounterMetricFamily("charloom_prefix_misses", "Prompts without one.", sum(p.misses for p in prefixes))
-        yield GaugeMetricFamily("charloom_prefix_bytes", "That known beginnings take.", sum(p.size for p in prefixes))
+        yield CounterMetricFamily("charloom_prefix_misses", "Prompts without one.", sum(p.misses for p in caches))
+        yield GaugeMetricFamily("charloom_prefix_bytes", "That known beginnings take.", sum(p.size for p in caches))

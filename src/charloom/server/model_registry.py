@@ -14,8 +14,8 @@ from charloom.server.threads import in_thread
 
 logger = logging.getLogger("charloom.server")
 
-_LOOK_SECONDS = 1.0
-_MOST_SHOWN = 600
+_POLL_SECONDS = 1.0
+_MAX_SHOWN = 600
 
 
 class ModelRegistry:
@@ -34,7 +34,7 @@ class ModelRegistry:
     def __init__(self, paths: Sequence[Path]) -> None:
         self.reloads = 0
         self._models: dict[str, ModelSession] = {}
-        self._seen: dict[str, tuple[int, ...]] = {}
+        self._file_states: dict[str, tuple[int, ...]] = {}
         for path in paths:
             name = path.name.removesuffix(".safetensors")
             if not name.isprintable():
@@ -42,8 +42,8 @@ class ModelRegistry:
             if name in self._models:
                 raise CharloomError(f"{path} and {self._models[name].path} are both named {name}. Rename one.")
             logger.info("loading %s", one_line(str(path)))
-            self._seen[name] = _state_of(path)
-            self._models[name] = ModelSession.of_file(name, path)
+            self._file_states[name] = _file_state(path)
+            self._models[name] = ModelSession.from_file(name, path)
 
     @property
     def models(self) -> list[ModelSession]:
@@ -66,20 +66,20 @@ class ModelRegistry:
 
     async def watch(self) -> None:
         """Looks for files that have changed, for ever; a damaged one is told of, and the model stays what it was."""
-        tried = dict(self._seen)
+        tried = dict(self._file_states)
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
             for name, model in list(self._models.items()):
-                state = _state_of(model.path)
+                state = _file_state(model.path)
                 # What has just changed may still be written: it is looked at when it has stayed the same for a moment.
-                is_settled, self._seen[name] = state == self._seen[name], state
+                is_settled, self._file_states[name] = state == self._file_states[name], state
                 if not is_settled or state == tried[name] or not state:
                     continue
                 tried[name] = state
                 try:
-                    new = await in_thread(ModelSession.of_file, name, model.path)
+                    new = await in_thread(ModelSession.from_file, name, model.path)
                 except Exception as error:  # whatever it is, the old one is there
-                    reason = one_line(str(error) or type(error).__name__)[:_MOST_SHOWN]
+                    reason = one_line(str(error) or type(error).__name__)[:_MAX_SHOWN]
                     logger.warning("%s stays what it was: %s", one_line(name), reason)
                     continue
                 self._models[name] = new
@@ -87,7 +87,7 @@ class ModelRegistry:
                 logger.info("%s: reloaded from %s", one_line(name), one_line(str(model.path)))
 
 
-def _state_of(path: Path) -> tuple[int, ...]:
+def _file_state(path: Path) -> tuple[int, ...]:
     """Returns what changes with a file; nothing where it is missing."""
     try:
         stat = os.stat(path)

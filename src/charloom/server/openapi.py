@@ -11,19 +11,19 @@ from charloom.server.schema import ProblemResponse
 
 
 @dataclass(frozen=True)
-class Described:
+class OperationDoc:
     """What the document says of an operation.
 
     Attributes:
         summary: what it does.
-        answer: the type of its answer; str for plain text, dict for any JSON object.
-        asked: the type of its request's body; None if it has none.
+        response_type: the type of its answer; str for plain text, dict for any JSON object.
+        request_type: the type of its request's body; None if it has none.
         streams: whether the answer may come as server-sent events.
     """
 
     summary: str
-    answer: type
-    asked: type | None = None
+    response_type: type
+    request_type: type | None = None
     streams: bool = False
 
 
@@ -42,9 +42,9 @@ _PROBLEMS = {
 }
 
 
-def openapi(operations: Sequence[tuple[str, str, bool, Described]]) -> dict[str, Any]:
+def openapi(operations: Sequence[tuple[str, str, bool, OperationDoc]]) -> dict[str, Any]:
     """Returns the document of operations: of each its path, method, whether it needs no token, and its description."""
-    kinds = [kind for *_, said in operations for kind in (said.asked, said.answer) if kind is not None]
+    kinds = [kind for *_, doc in operations for kind in (doc.request_type, doc.response_type) if kind is not None]
     types = [ProblemResponse, *dict.fromkeys(kinds)]
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     schema_of = dict(zip(types, schemas, strict=True))
@@ -55,22 +55,20 @@ def openapi(operations: Sequence[tuple[str, str, bool, Described]]) -> dict[str,
 
     problems = {str(status): {"description": text, **content(ProblemResponse)} for status, text in _PROBLEMS.items()}
     paths: dict[str, Any] = {}
-    for path, method, is_open, said in operations:
-        answered = {"description": "Done.", **content(said.answer)}
-        if said.streams:
+    for path, method, is_open, doc in operations:
+        answered = {"description": "Done.", **content(doc.response_type)}
+        if doc.streams:
             answered["content"]["text/event-stream"] = {}
-        described: dict[str, Any] = {"summary": said.summary, "responses": {"200": answered, **problems}}
-        if said.asked is not None:
-            described["requestBody"] = {"required": True, **content(said.asked)}
+        entry: dict[str, Any] = {"summary": doc.summary, "responses": {"200": answered, **problems}}
+        if doc.request_type is not None:
+            entry["requestBody"] = {"required": True, **content(doc.request_type)}
         if is_open:
-            described["security"] = []
+            entry["security"] = []
         names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
         if names:
             schema = {"type": "string", "minLength": 1}
-            described["parameters"] = [
-                {"name": name, "in": "path", "required": True, "schema": schema} for name in names
-            ]
-        paths.setdefault(path, {})[method.lower()] = described
+            entry["parameters"] = [{"name": name, "in": "path", "required": True, "schema": schema} for name in names]
+        paths.setdefault(path, {})[method.lower()] = entry
     return {
         "openapi": "3.1.0",
         "info": {"title": "charloom", "version": __version__},

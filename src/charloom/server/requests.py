@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 _SURROGATE = re.compile("[\\ud800-\\udfff]")
 _FIELD = re.compile(r"^Object (?:missing required|contains unknown) field `(.*)`$")
-_NOT_HERE = ("suffix", "logit_bias", "presence_penalty", "frequency_penalty")
+_UNSUPPORTED = ("suffix", "logit_bias", "presence_penalty", "frequency_penalty")
 _CHOICES = {"per": "text, line or char", "unknown": "error, skip or replace"}
 _PATH = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
 
@@ -49,7 +49,7 @@ async def body_of(request: Request, kind: type[T], limits: Limits) -> T:
         raise ApiError(400, "The client went away.", code="disconnected") from None
     await asyncio.sleep(0)  # a large body takes milliseconds; others have a turn before it and after it
     try:
-        asked = _parsed(body, kind)
+        parsed = _parsed(body, kind)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -58,7 +58,7 @@ async def body_of(request: Request, kind: type[T], limits: Limits) -> T:
             raise ApiError(400, message, param=field, code="invalid_value") from None
         raise ApiError(400, f"The body is not JSON: {error}.", code="invalid_json") from None
     await asyncio.sleep(0)
-    return asked
+    return parsed
 
 
 def _parsed(body: bytearray, kind: type[T]) -> T:
@@ -100,7 +100,7 @@ def _invalid(problem: str) -> ApiError:
     param = found[1] if found and found[1] else None
     if (named := _FIELD.search(message)) is not None:
         param = named[1]
-    if param in _NOT_HERE:
+    if param in _UNSUPPORTED:
         return ApiError(400, f"{param} is not known here. Leave it out.", param=param, code="unsupported")
     choices = f" It is {_CHOICES[param]}." if param in _CHOICES else ""
     where = f"{param}: " if param and named is None else ""

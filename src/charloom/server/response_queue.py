@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("charloom.server")
 
 _GRACE_SECONDS = 2.0
-_BEHIND = 1024
+_MAX_BEHIND = 1024
 """Characters that wait for a reader before their text is paused."""
 
 
@@ -28,7 +28,7 @@ class ClientGoneError(Exception):
     """Nobody waits for the answer any more."""
 
 
-class Waiting:
+class PendingRequest:
     """A request that waits: until there is news, its client goes away, its time is over, or the server stops."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Waiting:
         """Tells whoever waits that there is news."""
         self._event.set()
 
-    def require_wanted(self) -> None:
+    def raise_if_ended(self) -> None:
         """Makes sure that the answer is still wanted.
 
         Raises:
@@ -54,18 +54,18 @@ class Waiting:
         if self._problem is not None:
             raise self._problem
 
-    async def news(self) -> None:
+    async def wait(self) -> None:
         """Returns when there is news.
 
         Raises:
-            ClientGoneError, ApiError: as of `require_wanted`.
+            ClientGoneError, ApiError: as of `raise_if_ended`.
         """
         await self._event.wait()
         self._event.clear()
-        self.require_wanted()
+        self.raise_if_ended()
 
     @asynccontextmanager
-    async def served(self, receive: Receive, service: "Service", give_up: Callable[[], None]) -> AsyncIterator[None]:
+    async def watched(self, receive: Receive, service: "Service", give_up: Callable[[], None]) -> AsyncIterator[None]:
         """Looks after the request while it is worked on, and calls `give_up` at the end, whatever that was."""
         watch, task = asyncio.create_task(self._watch(receive)), asyncio.current_task()
         assert task is not None  # requests are answered in tasks
@@ -75,11 +75,11 @@ class Waiting:
             loop.call_later(seconds, self.end, too_late(f"The answer was not done within {seconds:g} seconds.")),
             loop.call_later(seconds + _GRACE_SECONDS, task.cancel),
         ]
-        service.waiting.add(self)
+        service.pending.add(self)
         try:
             yield
         finally:
-            service.waiting.discard(self)
+            service.pending.discard(self)
             for timer in timers:
                 timer.cancel()
             watch.cancel()
@@ -91,7 +91,7 @@ class Waiting:
         self.end(ClientGoneError())
 
 
-class ResponseQueue(Waiting):
+class ResponseQueue(PendingRequest):
     """Chunks for one request. A text whose reader does not keep up is paused, so that what waits is bounded.
 
     Args:
@@ -122,7 +122,7 @@ class ResponseQueue(Waiting):
         try:
             if (waiting := self._chunks.get(key)) is not None:
                 chunk = _joined(waiting, chunk)
-                chunk.request.is_paused = len(chunk.token_ids) > _BEHIND and not chunk.is_last
+                chunk.request.is_paused = len(chunk.token_ids) > _MAX_BEHIND and not chunk.is_last
             self._chunks[key] = chunk
         except Exception:
             logger.exception("a text could not be delivered")
@@ -136,7 +136,7 @@ class ResponseQueue(Waiting):
             ClientGoneError: the client is gone.
             ApiError: the time is over, the engine failed, or the server stops.
         """
-        await self.news()
+        await self.wait()
         chunks, self._chunks = list(self._chunks.values()), {}
         for chunk in chunks:
             if chunk.request.is_paused:
@@ -146,11 +146,11 @@ class ResponseQueue(Waiting):
         return chunks
 
     @asynccontextmanager
-    async def serving(
+    async def collecting(
         self, requests: Sequence[GenerationRequest], receive: Receive, service: "Service"
     ) -> AsyncIterator[None]:
         """Looks after the HTTP request while its texts are generated, and gives them up at the end."""
-        async with self.served(receive, service, lambda: self._engine.cancel(requests)):
+        async with self.watched(receive, service, lambda: self._engine.cancel(requests)):
             try:
                 yield
             finally:

@@ -19,7 +19,7 @@ from charloom.errors import CharloomError, SettingError
 from charloom.printable import one_line, quoted
 from charloom.server.app import application
 from charloom.server.connection import Connection
-from charloom.server.crowd import SPARE_PLACES, Crowd
+from charloom.server.connection_limiter import SPARE_CONNECTIONS, ConnectionLimiter
 from charloom.server.engine import Engine
 from charloom.server.guard import require_token
 from charloom.server.limits import Limits
@@ -31,11 +31,11 @@ from charloom.settings import require_path
 
 logger = logging.getLogger("charloom.server")
 
-_FILES_BESIDE_CONNECTIONS = 64 + SPARE_PLACES
-_SENDING_ROOM = 131_072
-_LAST_WORDS_SECONDS = 0.5
+_OTHER_FILES = 64 + SPARE_CONNECTIONS
+_SEND_BUFFER_BYTES = 131_072
+_END_STREAMS_SECONDS = 0.5
 _CANCEL_SECONDS = 0.25
-_OF_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
+_LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 _MMAP_THRESHOLD, _LARGE_BLOCK = -3, 65_536  # the first as of malloc.h
 _ARENA_MAX, _ARENAS = -8, 2  # the first as of malloc.h
 _TRIM_SECONDS = 5.0
@@ -76,18 +76,18 @@ def serve(
         CharloomError: the engine has died.
         KeyboardInterrupt: it was ended by SIGINT.
     """
-    _require_no_loop()
+    _require_no_event_loop()
     given = [paths] if isinstance(paths, str | bytes | os.PathLike) else paths
     files = [require_path("model", path) for path in given]
     if token is not None:
         require_token("token", token)
     limits = limits or Limits()
-    _return_memory()
+    _configure_malloc()
     with _listening(host, port) as listener:
         _raise_open_files(limits)
         with while_loading():
             registry = interruptibly(ModelRegistry, files)
-        if token is None and host not in _OF_THIS_MACHINE:
+        if token is None and host not in _LOOPBACK_HOSTS:
             logger.warning(
                 "whoever reaches %s can use this server: set CHARLOOM_TOKEN to have them carry a token",
                 one_line(host),
@@ -98,7 +98,11 @@ def serve(
         names = [*hosts, host, socket.gethostname()]
         config = uvicorn.Config(
             application(service, hosts=names, origins=origins, reloads=reloads),
-            http=type("_Connection", (Connection,), {"crowd": Crowd(limits), "note": staticmethod(service.note)}),
+            http=type(
+                "_Connection",
+                (Connection,),
+                {"limiter": ConnectionLimiter(limits), "record": staticmethod(service.record)},
+            ),
             ws="none",
             log_config=None,
             access_log=False,
@@ -117,7 +121,7 @@ def serve(
             raise KeyboardInterrupt
 
 
-def _require_no_loop() -> None:
+def _require_no_event_loop() -> None:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -156,7 +160,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
             listener = stack.enter_context(socket.socket(family, kind, protocol))
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             # Of each connection: the system would hold megabytes for a reader that does not read.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SENDING_ROOM)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
             listener.bind(address)
         except (OSError, ValueError) as error:  # a name that is none at all is a UnicodeError
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
@@ -177,7 +181,7 @@ def _raise_open_files(limits: Limits) -> None:
         import resource
     except ImportError:  # Windows has no such limit
         return
-    needed = limits.connections + _FILES_BESIDE_CONNECTIONS
+    needed = limits.connections + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return
@@ -193,7 +197,7 @@ def _raise_open_files(limits: Limits) -> None:
         )
 
 
-def _return_memory() -> None:
+def _configure_malloc() -> None:
     """Has the C library give large blocks back to the system when they are freed, where it can be told so.
 
     glibc comes to keep them, and small ones settle in their places: a thousand streams then took twice the memory.
@@ -246,7 +250,7 @@ class _Server(uvicorn.Server):
         # What is not done by then is told so, and not just cut off.
         loop = asyncio.get_running_loop()
         timers = [
-            loop.call_later(max(0.1, seconds - _LAST_WORDS_SECONDS), self._service.end_all),
+            loop.call_later(max(0.1, seconds - _END_STREAMS_SECONDS), self._service.end_all),
             loop.call_later(max(0.1, seconds - _CANCEL_SECONDS), self._cancel_all),
         ]
         await super().shutdown(sockets)

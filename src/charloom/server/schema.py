@@ -96,7 +96,7 @@ class Completion(Struct, kw_only=True):
     seed: int
 
 
-class ModelFacts(Struct, kw_only=True):
+class ModelCard(Struct, kw_only=True):
     """A model that is served."""
 
     id: str
@@ -118,7 +118,7 @@ class ModelList(Struct, kw_only=True):
     """The models that are served."""
 
     object: Literal["list"] = "list"
-    data: list[ModelFacts]
+    data: list[ModelCard]
 
 
 class ScoreRequest(Struct, kw_only=True, forbid_unknown_fields=True):

@@ -13,12 +13,12 @@ from starlette.responses import Response
 from charloom.errors import CharloomError
 from charloom.server.engine import Engine
 from charloom.server.limits import Limits
+from charloom.server.memory_budget import MemoryBudget
 from charloom.server.metrics import Metrics
 from charloom.server.model_registry import ModelRegistry
 from charloom.server.model_session import ModelSession
 from charloom.server.problems import ApiError, stopping
-from charloom.server.response_queue import Waiting
-from charloom.server.room import Room
+from charloom.server.response_queue import PendingRequest
 from charloom.server.schema import encoded
 from charloom.server.slices import SLICE, Turn
 from charloom.server.worker import Worker
@@ -27,7 +27,7 @@ from charloom.text import Vocabulary
 
 logger = logging.getLogger("charloom.server")
 
-_MOST_NUMBERS = 1_000_000
+_MAX_NUMBERS = 1_000_000
 """In an answer with probabilities: some 20 MB of JSON."""
 
 
@@ -58,33 +58,33 @@ class Service:
     logs_prompts: bool = False
     is_draining: bool = False
     scoring: Worker = field(default_factory=lambda: Worker("charloom scoring"))
-    waiting: set[Waiting] = field(default_factory=set)
+    pending: set[PendingRequest] = field(default_factory=set)
     shut_down: Callable[[], None] = lambda: None
     has_failed: bool = False
-    room: Room = field(init=False)
+    answer_memory: MemoryBudget = field(init=False)
 
     def __post_init__(self) -> None:
-        self.room = Room(self.limits.answer_bytes)
-        self.engine.died = self._engine_died
+        self.answer_memory = MemoryBudget(self.limits.answer_bytes)
+        self.engine.on_death = self._on_engine_death
 
-    def note(self, client: str, status: int) -> None:
+    def record(self, client: str, status: int) -> None:
         """Logs and counts an answer to what was not a request that the application could see."""
         self.metrics.count("other", status)
         logger.info("%s - - %d", client, status)
 
     def end_all(self) -> None:
         """Ends what is served, where it has got to."""
-        for one in self.waiting:
+        for one in self.pending:
             one.end(stopping())
 
-    def _engine_died(self) -> None:
+    def _on_engine_death(self) -> None:
         """Ends everything: nothing can be written any more, and whatever started the server can start it again."""
         self.has_failed = self.is_draining = True
         self.end_all()
         self.shut_down()
 
 
-def json_answer(answer: msgspec.Struct, status: int = 200) -> Response:
+def json_response(answer: msgspec.Struct, status: int = 200) -> Response:
     """Returns an answer as JSON."""
     return Response(encoded(answer), status, media_type="application/json")
 
@@ -119,12 +119,12 @@ def require_few_numbers(numbers: int, param: str) -> None:
     Raises:
         ApiError: it would.
     """
-    if numbers > _MOST_NUMBERS:
-        message = f"The answer would have {numbers:,} numbers, and at most {_MOST_NUMBERS:,} are sent. Ask for fewer."
+    if numbers > _MAX_NUMBERS:
+        message = f"The answer would have {numbers:,} numbers, and at most {_MAX_NUMBERS:,} are sent. Ask for fewer."
         raise ApiError(400, message, param=param, code="answer_too_long")
 
 
-def refused(error: CharloomError, param: str) -> ApiError:
+def model_refusal(error: CharloomError, param: str) -> ApiError:
     """Returns the answer to what a model cannot do with a request."""
     message = str(error).replace("Pass --unknown replace", 'Send "unknown": "replace" or "skip"')
     return ApiError(400, message, param=param, code="invalid_value")
@@ -142,7 +142,7 @@ def prompt_ids(
     try:
         return model.model.prompt_ids(prompt, unknown)[1]
     except CharloomError as error:
-        raise refused(error, "prompt") from None
+        raise model_refusal(error, "prompt") from None
 
 
 async def text_of_ids(service: Service, vocabulary: Vocabulary, ids: list[int], turn: Turn) -> str:

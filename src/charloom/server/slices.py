@@ -10,7 +10,7 @@ from starlette.types import Send
 from charloom.server.schema import encoded
 
 _TURN_SECONDS = 0.002
-_SENT_AT_ONCE = 65_536
+_SEND_BYTES = 65_536
 """Bytes of an answer that are sent together."""
 _HEADERS = [(b"content-type", b"application/json")]
 
@@ -54,9 +54,9 @@ class Slices:
         return iter(self._slices)
 
 
-def sliced(items: Sequence[Any], make: Callable[[Any], Any], numbers_an_item: int = 1) -> Slices:
+def sliced(items: Sequence[Any], make: Callable[[Any], Any], numbers_per_item: int = 1) -> Slices:
     """Returns the array of what `make` makes of each of `items`."""
-    size = max(1, SLICE // numbers_an_item)
+    size = max(1, SLICE // numbers_per_item)
     return Slices(list(map(make, items[first : first + size])) for first in range(0, len(items), size))
 
 
@@ -92,21 +92,21 @@ def json_pieces(value: Any) -> Iterator[bytes]:
         yield encoded(value)
 
 
-async def send_json(value: Any, send: Send, require_wanted: Callable[[], None]) -> None:
+async def send_json(value: Any, send: Send, raise_if_ended: Callable[[], None]) -> None:
     """Sends an answer, in pieces if it is long.
 
     Args:
         value: as of `json_pieces`.
         send: takes ASGI messages.
-        require_wanted: is called between two pieces; what it raises ends the answer.
+        raise_if_ended: is called between two pieces; what it raises ends the answer.
     """
     turn, held, is_begun = Turn(), bytearray(), False
     for piece in json_pieces(value):
         held += piece
-        if len(held) < _SENT_AT_ONCE and not turn.is_over:
+        if len(held) < _SEND_BYTES and not turn.is_over:
             continue
-        require_wanted()
-        if len(held) >= _SENT_AT_ONCE:
+        raise_if_ended()
+        if len(held) >= _SEND_BYTES:
             if not is_begun:
                 await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             is_begun = True

@@ -21,9 +21,9 @@ async def in_thread(work: Callable[P, T], *arguments: P.args, **named: P.kwargs)
         try:
             result = work(*arguments, **named)
         except BaseException as error:  # it is raised where the result is awaited
-            _tell(loop, done, done.set_exception, error)
+            _resolve(loop, done, done.set_exception, error)
         else:
-            _tell(loop, done, done.set_result, result)
+            _resolve(loop, done, done.set_result, result)
 
     threading.Thread(target=run, name="charloom work", daemon=True).start()
     return await done
@@ -55,12 +55,14 @@ def interruptibly(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -
     return found[0]
 
 
-def _tell(loop: asyncio.AbstractEventLoop, done: asyncio.Future[Any], tell: Callable[[Any], None], what: Any) -> None:
-    def tell_who_waits() -> None:
+def _resolve(
+    loop: asyncio.AbstractEventLoop, done: asyncio.Future[Any], set_outcome: Callable[[Any], None], what: Any
+) -> None:
+    def resolve() -> None:
         if not done.done():
-            tell(what)
+            set_outcome(what)
 
     try:
-        loop.call_soon_threadsafe(tell_who_waits)
+        loop.call_soon_threadsafe(resolve)
     except RuntimeError:  # the loop is closed: nobody waits
         return

@@ -16,7 +16,7 @@ def token_names(vocabulary: Vocabulary) -> list[str]:
     return [chr(byte) if byte < 0x80 else f"bytes:\\x{byte:02x}" for byte in range(256)]
 
 
-class PlacedDecoder:
+class OffsetDecoder:
     """Turns token ids into text piece by piece, and knows which token each character ends with.
 
     A token of characters is one of them; several bytes make a character, and one may make two: the end of what was
@@ -42,12 +42,12 @@ class PlacedDecoder:
             self._ends.extend([self._read] * len(pieces[-1]))
         return "".join(pieces)
 
-    def tokens_of(self, characters: int) -> int:
+    def token_count(self, characters: int) -> int:
         """Returns how many tokens the first characters of the text are."""
         if self._ends is None or characters == 0:
             return characters
         return self._ends[characters - 1]
 
-    def place_of(self, token: int) -> int:
+    def offset_of(self, token: int) -> int:
         """Returns how many characters of the text are complete before a token."""
         return token if self._ends is None else bisect_right(self._ends, token)

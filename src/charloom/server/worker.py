@@ -10,7 +10,7 @@ from typing import Any
 _STOPPING_SECONDS = 2.0
 
 
-class GivenUpError(Exception):
+class TaskCancelledError(Exception):
     """Nobody waits for the work any more."""
 
 
@@ -30,20 +30,20 @@ class Task:
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     result: Any = None
     problem: Exception | None = None
-    _is_given_up: bool = False
+    _is_cancelled: bool = False
 
-    def give_up(self) -> None:
+    def cancel(self) -> None:
         """Ends the work at its next `check`, or before it begins."""
-        self._is_given_up = True
+        self._is_cancelled = True
 
     def check(self) -> None:
         """Lets the work go on.
 
         Raises:
-            GivenUpError: it should not.
+            TaskCancelledError: it should not.
         """
-        if self._is_given_up:
-            raise GivenUpError
+        if self._is_cancelled:
+            raise TaskCancelledError
 
 
 class Worker:
@@ -75,9 +75,9 @@ class Worker:
                 self._thread.start()
             self._changed.notify()
 
-    def give_up(self, task: Task) -> None:
+    def cancel(self, task: Task) -> None:
         """Gives up a task, wherever it is."""
-        task.give_up()
+        task.cancel()
         with self._changed:
             if task in self._tasks:
                 self._tasks.remove(task)
@@ -87,7 +87,7 @@ class Worker:
         with self._changed:
             self._is_stopping = True
             for task in (*self._tasks, *([] if self._current is None else [self._current])):
-                task.give_up()
+                task.cancel()
             self._tasks.clear()
             self._changed.notify()
         if self._thread is not None:

@@ -17,7 +17,7 @@ from charloom.units import shortest_seconds
 _ASLEEP_SECONDS = 3.0
 _ASLEEP_SHARE = 0.05
 # Less than this does not tell how many cores are at work.
-_TELLING_SECONDS = 0.1
+_MIN_MEASURED_SECONDS = 0.1
 # A plan is changed where it would end so much too early or too late: seconds, or a share of what is left; and unless
 # it is urgent not before such a share has passed: a long run would have a plan for each of its machine's moods.
 _TOLERANCE_SECONDS = 0.25
@@ -53,7 +53,7 @@ class Budget:
         spent: of these, before now.
         reserved: as above.
         clock: seconds that go on evenly.
-        worked: seconds that the process has computed, of all its threads.
+        cpu_clock: seconds that the process has computed, of all its threads.
     """
 
     def __init__(
@@ -62,32 +62,32 @@ class Budget:
         spent: float = 0.0,
         reserved: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
-        worked: Callable[[], float] = time.process_time,
+        cpu_clock: Callable[[], float] = time.process_time,
     ):
         self.seconds = seconds
         self.reserved = reserved
         self.is_training = False
         self.longest_wait = 0.0
         self._spent = spent
-        self._clock, self._worked = clock, worked
-        self._seen = clock(), worked()
+        self._clock, self._cpu_clock = clock, cpu_clock
+        self._last_reading = clock(), cpu_clock()
         self._cores = 0.0  # that are at work while it trains, as far as is known
 
     @property
     def spent(self) -> float:
         """Seconds spent; to be asked every few seconds, for a pause is seen as what lies between two questions."""
-        now, worked = self._clock(), self._worked()
-        passed, computed = now - self._seen[0], worked - self._seen[1]
+        now, cpu_seconds = self._clock(), self._cpu_clock()
+        passed, computed = now - self._last_reading[0], cpu_seconds - self._last_reading[1]
         if self.is_training and passed >= _ASLEEP_SECONDS and computed < _ASLEEP_SHARE * self._cores * passed:
             passed = computed / self._cores
-        elif self.is_training and passed > _TELLING_SECONDS:
+        elif self.is_training and passed > _MIN_MEASURED_SECONDS:
             # Halfway to what is seen, so that a moment of waiting does not tell.
             self._cores = (self._cores + computed / passed) / 2 if self._cores else computed / passed
         self._spent += passed
-        self._seen = now, worked
+        self._last_reading = now, cpu_seconds
         return self._spent
 
-    def go_on_from(self, spent: float) -> None:
+    def add_spent(self, spent: float) -> None:
         """Adds what an earlier process spent."""
         self._spent += spent
 
@@ -133,7 +133,7 @@ class Deadline:
     _began: float = field(default=0.0, init=False)
     _training: float = field(default=0.0, init=False)
     _evaluating: float = field(default=0.0, init=False)
-    _aftermath: tuple[float, float] = field(default=(0.0, 0.0), init=False)  # of the last two evaluations
+    _after_evaluation: tuple[float, float] = field(default=(0.0, 0.0), init=False)  # of the last two evaluations
     _step_seconds: float | None = field(default=None, init=False)  # when these seconds are what they are
     _planned: float = field(default=-math.inf, init=False)  # seconds spent when the run was last planned
 
@@ -148,9 +148,9 @@ class Deadline:
 
         What took long once only, such as a compiler or a disk, is not expected again.
         """
-        return self.scoring_seconds + min(self._aftermath)
+        return self.scoring_seconds + min(self._after_evaluation)
 
-    def dispatched(self, steps: int, seconds: float) -> None:
+    def record_dispatch(self, steps: int, seconds: float) -> None:
         """Takes note of what `steps` took."""
         if not self._training:
             self._began = self.budget.spent - seconds
@@ -160,7 +160,7 @@ class Deadline:
         self._steps = old * self._steps + steps
         self._training += seconds
 
-    def evaluated(self, seconds: float, scoring_seconds: float, network: Network) -> None:
+    def record_evaluation(self, seconds: float, scoring_seconds: float, network: Network) -> None:
         """Takes note of what the evaluation of `network` took: with whatever came of it, and its scoring alone.
 
         What is measured is believed by halves: a machine that became busy has already told so by its steps.
@@ -168,7 +168,7 @@ class Deadline:
         self._follow_steps()
         is_known, expected = self._evaluating > 0, self.scoring_seconds
         self.scoring_seconds = (expected + scoring_seconds) / 2 if is_known else scoring_seconds
-        self._aftermath = self._aftermath[1], seconds - scoring_seconds
+        self._after_evaluation = self._after_evaluation[1], seconds - scoring_seconds
         self._evaluating += seconds
         if self.measure_score is not None:
             measured = self.measure_score(network)

@@ -142,16 +142,16 @@ class Stopped:
 
 Event = Notice | Encoding | Progress | Evaluating | Evaluation | EpochEnd | Sample | Saved | Stopped
 
-Told = TypeVar("Told")
-Result = TypeVar("Result")
+EventT = TypeVar("EventT")
+ResultT = TypeVar("ResultT")
 
 
-def follow(run: Generator[Told, None, Result], on_event: Callable[[Told], None]) -> Result:
+def follow(run: Generator[EventT, None, ResultT], on_event: Callable[[EventT], None]) -> ResultT:
     """Calls `on_event` with each event of `run` and returns what the run returns."""
     while True:
         try:
             event = next(run)
         except StopIteration as finished:
-            result: Result = finished.value
+            result: ResultT = finished.value
             return result
         on_event(event)

@@ -22,7 +22,7 @@ from charloom.training.schedule import TRAINING_COST, StepPlan, evaluations, lea
 from charloom.training.step import StepRule, TrainingState, initial_state
 from charloom.training.trainer import Dispatch, Trainer
 
-MOST_RETRIES = 3
+MAX_RETRIES = 3
 """So often a loop goes back, each time at half the rate, before it gives up."""
 
 
@@ -157,7 +157,7 @@ class TrainingLoop:
                     break
                 yield Notice(self._went_wrong(wrong_at))
                 self._go_back()
-                if self._progress.retries == MOST_RETRIES:
+                if self._progress.retries == MAX_RETRIES:
                     reason = "diverged"
                 else:
                     self._change(retries=self._progress.retries + 1)
@@ -169,7 +169,7 @@ class TrainingLoop:
                     reason = "patience"
             yield evaluation
             if self._deadline is not None:
-                self._deadline.evaluated(self._spent - begin, scoring_seconds, evaluation.network)
+                self._deadline.record_evaluation(self._spent - begin, scoring_seconds, evaluation.network)
             if reason == "finished" and self._progress.evaluated < self._step_plan.steps and should_stop():
                 yield self._progress_event(evaluation.train_nats_per_char, stopping=True)
                 reason = "interrupted"
@@ -223,7 +223,7 @@ class TrainingLoop:
             if self._is_new:  # a resumed run ends well with one more step
                 self._deadline.require_time()
             return
-        self._deadline.dispatched(len(done.nats), seconds)
+        self._deadline.record_dispatch(len(done.nats), seconds)
         step = self._trainer.step
         if step < self._step_plan.steps:
             left = self._evaluations - self._evaluations_by(self._progress.evaluated)
@@ -278,11 +278,11 @@ class TrainingLoop:
 
     def _went_wrong(self, step: int) -> str:
         at = f"training diverged at step {step:,}"
-        if self._progress.retries == MOST_RETRIES:
-            return f"{at}, after {MOST_RETRIES} times at half the rate"
+        if self._progress.retries == MAX_RETRIES:
+            return f"{at}, after {MAX_RETRIES} times at half the rate"
         return (
             f"{at}: back to step {self._progress.evaluated:,}, at half the learning rate "
-            f"(try {self._progress.retries + 1} of {MOST_RETRIES})"
+            f"(try {self._progress.retries + 1} of {MAX_RETRIES})"
         )
 
     def _go_back(self) -> None:

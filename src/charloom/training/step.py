@@ -14,7 +14,7 @@ from charloom.kernels import compiled, own_settings
 from charloom.models import Carry, Network, SequenceModel, Totals, draw_dropout_masks, sequence_totals
 
 _BETA_1, _BETA_2 = 0.9, 0.999
-_OF_WEIGHTS = 2  # tells their key from the two that a step's is split into
+_WEIGHT_DROPOUT_KEY = 2  # tells their key from the two that a step's is split into
 
 
 class TrainingState(NamedTuple):
@@ -138,7 +138,7 @@ def block_steps(
         carry = jax.tree.map(lambda state: jnp.where(zeroed[:, None], 0, state), carry)
         if rule.weight_dropout:
             assert isinstance(network, Network)  # others have no settings that ask for it
-            network = network.without_weights(rule.weight_dropout, jax.random.fold_in(step_key, _OF_WEIGHTS))
+            network = network.without_weights(rule.weight_dropout, jax.random.fold_in(step_key, _WEIGHT_DROPOUT_KEY))
         logits, carry = network(ids[:-1], resets[index].T, carry, masks, last_only=rule.last_only)
         totals = sequence_totals(logits, ids, scored[index].T)
         return totals.nats / jnp.maximum(1, scored[index].sum()), (totals, carry)

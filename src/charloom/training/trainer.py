@@ -15,8 +15,8 @@ Rates = Callable[[int, int], Float32[np.ndarray, " count"]]
 """The learning rates of `count` steps from a first one on."""
 
 _DISPATCH_SECONDS = 0.5
-_MOST_CAPACITY = 16_384
-_MOST_BLOCK_IDS = 4_000_000
+_MAX_CAPACITY = 16_384
+_MAX_BLOCK_IDS = 4_000_000
 # Optimistic rates, of which a block's capacity is a few dispatches' worth.
 _FLOPS_PER_SECOND = {"cpu": 4e11}
 _ACCELERATOR_FLOPS_PER_SECOND = 4e13
@@ -57,7 +57,7 @@ class Trainer:
         self._capacity = _capacity(state, producer)
         self._compiled = False
         self._seconds_per_step: float | None = None  # in the last dispatch
-        self._ahead: tuple[int, Block] | None = None  # a block that was made ahead, and its first step
+        self._prefetched: tuple[int, Block] | None = None  # a block that was made ahead, and its first step
         self._steps_timed = 0
         self._seconds_timed = 0.0
 
@@ -82,7 +82,7 @@ class Trainer:
         )
         # XLA's threads are at work: this one reads ahead meanwhile, from a disk perhaps.
         first = self.step + count
-        self._ahead = first, self._producer.block(first, self._count_after(count), self._capacity)
+        self._prefetched = first, self._producer.block(first, self._count_after(count), self._capacity)
         nats, correct = (np.asarray(sums, dtype=np.float64)[:count] for sums in totals)
         seconds = time.perf_counter() - begin
         if self._compiled:  # the first dispatch compiles
@@ -106,8 +106,8 @@ class Trainer:
         return steps * self._seconds_timed / self._steps_timed if self._steps_timed else None
 
     def _next_block(self) -> Block:
-        if self._ahead is not None and self._ahead[0] == self.step:  # else the run went back
-            return self._ahead[1]
+        if self._prefetched is not None and self._prefetched[0] == self.step:  # else the run went back
+            return self._prefetched[1]
         return self._producer.block(self.step, self._count_after(1), self._capacity)
 
     def _count_after(self, count: int) -> int:
@@ -124,7 +124,7 @@ def _capacity(state: TrainingState, producer: BlockProducer) -> int:
         1,
         min(
             int(2 * _DISPATCH_SECONDS * rate / flops),
-            _MOST_BLOCK_IDS // (producer.batch_size * (producer.sequence_length + 1)),
-            _MOST_CAPACITY,
+            _MAX_BLOCK_IDS // (producer.batch_size * (producer.sequence_length + 1)),
+            _MAX_CAPACITY,
         ),
     )

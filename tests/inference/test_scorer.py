@@ -52,17 +52,17 @@ def test_scores_are_those_of_the_equations(shape):
 def test_how_a_text_is_cut_changes_no_bit(cuts):
     network = network_of(SHAPES[0])
     scorer, text = Scorer(network, VOCABULARY, TextSettings()), text_of(300)
-    (whole,) = scorer.begin().read(text)
+    (whole,) = scorer.begin().score(text)
     bounds = [0, *sorted(cuts), 300]
-    reading = scorer.begin()
-    parts = [reading.read(text[a:b])[0].nats for a, b in pairwise(bounds)]
+    incremental = scorer.begin()
+    parts = [incremental.score(text[a:b])[0].nats for a, b in pairwise(bounds)]
     np.testing.assert_array_equal(np.concatenate(parts), whole.nats)
 
 
 def test_a_long_text_is_read_in_several_calls():
     network = network_of(SHAPES[0])
     scorer, text = Scorer(network, VOCABULARY, TextSettings()), text_of(9_000)
-    (whole,) = scorer.begin().read(text)
+    (whole,) = scorer.begin().score(text)
     np.testing.assert_allclose(whole.nats, NumpyNetwork(network).nats(VOCABULARY.encode(text)), atol=1e-5)
     # Side by side with short ones it is all but the same.
     alone, *_ = scorer.score([text, *(text_of(2_000, seed) for seed in range(200))])
@@ -73,7 +73,7 @@ def test_a_prompt_is_read_and_not_scored():
     network = network_of(SHAPES[0])
     prompted = Scorer(network, VOCABULARY, TextSettings(), prompt="abc")
     whole = NumpyNetwork(network).nats(VOCABULARY.encode("abcdefg"))
-    for score in (*prompted.score(["defg"] * 3), *prompted.begin().read("defg")):
+    for score in (*prompted.score(["defg"] * 3), *prompted.begin().score("defg")):
         np.testing.assert_allclose(score.nats, whole[3:], atol=1e-5)
     # Of an empty text there is nothing to score.
     assert [score.characters for score in prompted.score(["", "a"])] == [0, 1]
@@ -90,7 +90,7 @@ def test_a_uniform_model_takes_log2_of_the_vocabulary():
 def test_predictions_are_the_likeliest_in_each_place():
     network = network_of(SHAPES[0])
     text = text_of(100)
-    (score,) = Scorer(network, VOCABULARY, TextSettings()).begin(top_predictions=3).read(text)
+    (score,) = Scorer(network, VOCABULARY, TextSettings()).begin(top_predictions=3).score(text)
     reference = NumpyNetwork(network)
     reference.reset()
     previous = None

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from charloom.server.problems import ApiError
 
 
-class Room:
+class MemoryBudget:
     """A budget of bytes over all requests.
 
     Attributes:
@@ -19,7 +19,7 @@ class Room:
         self.used = 0
 
     @contextmanager
-    def taken(self, size: int) -> Iterator[None]:
+    def reserved(self, size: int) -> Iterator[None]:
         """Takes `size` bytes until the context ends, however it ends.
 
         Raises:

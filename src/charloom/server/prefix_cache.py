@@ -15,12 +15,12 @@ _BASE = 0x9E3779B97F4A7C15  # odd, with its bits well mixed
 
 class _Entry(NamedTuple):
     token_ids: bytes
-    stream: DecoderState | NativeDecoderState
+    state: DecoderState | NativeDecoderState
     size: int
 
 
-class PrefixStates:
-    """States by the tokens that led to them, the least recently used of which make room.
+class PrefixCache:
+    """States by the tokens that led to them, the least recently used of which make max_bytes.
 
     A text's beginnings have a hash each, sums of powers that NumPy makes in one go; of those that match, the longest
     is compared token by token, so that no chosen text can be taken for another.
@@ -30,11 +30,11 @@ class PrefixStates:
         misses: how often none was.
 
     Args:
-        room: for how many bytes of states and tokens.
+        max_bytes: for how many bytes of states and tokens.
     """
 
-    def __init__(self, room: int) -> None:
-        self._room = room
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._size = 0
         self._entries: OrderedDict[tuple[int, int], _Entry] = OrderedDict()
         self._counts: Counter[int] = Counter()  # of entries of each length
@@ -58,28 +58,28 @@ class PrefixStates:
             if entry is not None and entry.token_ids == _bytes(token_ids[:length]):
                 self._entries.move_to_end(key)
                 self.hits += 1
-                return length, entry.stream
+                return length, entry.state
         self.misses += 1
         return 0, None
 
-    def keep(self, token_ids: Integer[np.ndarray, " time"], stream: DecoderState | NativeDecoderState) -> None:
+    def put(self, token_ids: Integer[np.ndarray, " time"], state: DecoderState | NativeDecoderState) -> None:
         """Keeps the state behind `token_ids`."""
         key = (len(token_ids), int(self._hashes(token_ids)[-1]))
-        self._drop(key)
+        self._remove(key)
         data = _bytes(token_ids)
-        state = stream.state if isinstance(stream, NativeDecoderState) else stream[1:]  # beside what all of them share
-        size = len(data) + sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-        if size > self._room:
+        arrays = state.streams if isinstance(state, NativeDecoderState) else state[1:]  # beside what all of them share
+        size = len(data) + sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))
+        if size > self._max_bytes:
             return
-        self._entries[key] = _Entry(data, stream, size)
+        self._entries[key] = _Entry(data, state, size)
         self._counts[key[0]] += 1
         if self._counts[key[0]] == 1:
             insort(self._lengths, key[0])
         self._size += size
-        while self._size > self._room:
-            self._drop(next(iter(self._entries)))
+        while self._size > self._max_bytes:
+            self._remove(next(iter(self._entries)))
 
-    def _drop(self, key: tuple[int, int]) -> None:
+    def _remove(self, key: tuple[int, int]) -> None:
         entry = self._entries.pop(key, None)
         if entry is None:
             return

@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from charloom.server.limits import Limits
 
-SPARE_PLACES = 16
+SPARE_CONNECTIONS = 16
 """Connections beyond the limit. They may only ask whether the server is healthy."""
 
 
@@ -21,11 +21,11 @@ class Idleness(IntEnum):
 class Closable(Protocol):
     """A connection as far as the crowd is concerned."""
 
-    def give_way(self) -> None:
+    def close_idle(self) -> None:
         """Closes the connection at once."""
 
 
-class Crowd:
+class ConnectionLimiter:
     """The connections of a server.
 
     A connection on which no request is under way costs its client nothing, so such connections must not be able to
@@ -48,18 +48,18 @@ class Crowd:
     @property
     def is_overfull(self) -> bool:
         """Whether the spare places are taken, too."""
-        return len(self._open) > self.limits.connections + SPARE_PLACES
+        return len(self._open) > self.limits.connections + SPARE_CONNECTIONS
 
-    def enter(self, connection: Closable) -> None:
+    def add(self, connection: Closable) -> None:
         """Counts a new connection. If there are too many, an idle one gives way."""
         self._open.add(connection)
         if self.is_full:
             idle = next((connections for connections in self._idle if connections), {})
             for other in list(idle)[:1]:
-                self.leave(other)
-                other.give_way()
+                self.remove(other)
+                other.close_idle()
 
-    def leave(self, connection: Closable) -> None:
+    def remove(self, connection: Closable) -> None:
         """Stops counting a connection."""
         self._open.discard(connection)
         self.set_idleness(connection, None)
