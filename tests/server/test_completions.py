@@ -35,7 +35,7 @@ def test_openais_client_gets_what_generate_writes(openai, model):
     assert [event.choices[0].finish_reason for event in stream[:-1]] == [None] * (len(stream) - 2) + ["length"]
     assert stream[-1].choices == []
     assert stream[-1].usage.total_tokens == 156
-    with pytest.raises(NotFoundError, match="There is no model 'gpt-5' here, but: letters, names, bytes"):
+    with pytest.raises(NotFoundError, match="This server has no model 'gpt-5'. It has: letters, names, bytes"):
         openai.completions.create(model="gpt-5", prompt="")
     with pytest.raises(BadRequestError, match="not among this model's 28 characters"):
         openai.completions.create(model="letters", prompt="née")
@@ -296,7 +296,7 @@ def test_prompts_of_token_ids(openai, api, model):
     assert done["logprobs"]["tokens"] == ["bytes:\\xc3", "bytes:\\xa9", "bytes:\\xff"]
     answer = api.post("/v1/completions", {"prompt": [1, 28]})
     assert answer.json()["error"]["message"] == (
-        "prompt has the token id 28 at place 1, and this model's ids are 0 to 27."
+        "prompt has the token id 28 at index 1, but this model's ids are 0 to 27."
     )
     of_records = api.post("/v1/completions", {"model": "names", "prompt": [1, 0, 2]})
     assert (of_records.status_code, of_records.json()["error"]["param"]) == (400, "prompt")  # the newline ends a record

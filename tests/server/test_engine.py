@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from charloom.inference import generate_tokens, read_tokens, split_streams
-from charloom.server.batch_scheduler import BatchScheduler, GenerationRequest
+from charloom.server.batch_scheduler import BatchScheduler
 from charloom.server.engine import Engine
+from charloom.server.generation_request import GenerationRequest
 from charloom.server.limits import Limits
 from charloom.server.model_session import ModelSession
 from charloom.server.prefix_cache import PrefixCache
@@ -92,7 +93,7 @@ def test_a_text_that_cannot_be_written_ends_and_no_other(session, monkeypatch, c
             failing = fails_for(4, texts.generate, problem)
             monkeypatch.setattr(texts, "generate", lambda *arguments: failing(texts, *arguments))
             engine.submit(requests)
-            with pytest.raises(ApiError, match="Its log says why"):
+            with pytest.raises(ApiError, match="See its log for the reason"):
                 await queues[4].take()
             for seed, responses in enumerate(queues):
                 if seed != 4:
@@ -101,7 +102,7 @@ def test_a_text_that_cannot_be_written_ends_and_no_other(session, monkeypatch, c
 
     asyncio.run(run())
     assert len(session.batch) == 0
-    assert caplog.text.count("a text could not go on") == 1
+    assert caplog.text.count("cannot continue a text") == 1
 
 
 @pytest.mark.parametrize("name", ["read_chunk", "cached_prefix"])
@@ -120,7 +121,7 @@ def test_a_prompt_that_cannot_be_read_ends_its_texts_and_no_other(session, monke
 
             monkeypatch.setattr(session, name, failing)
             engine.submit([request_of(session, bad, prompt=[7, 7]), request])
-            with pytest.raises(ApiError, match="Its log says why"):
+            with pytest.raises(ApiError, match="See its log for the reason"):
                 await bad.take()
             assert await text_of(good, request) == wanted
 
@@ -137,7 +138,7 @@ def test_settings_that_sampling_cannot_take_are_the_requests_own(session):
             broken = request_of(session, bad)
             broken.settings, broken.prompt = object(), request.prompt
             engine.submit([broken, request])
-            with pytest.raises(ApiError, match="Its log says why"):
+            with pytest.raises(ApiError, match="See its log for the reason"):
                 await bad.take()
             assert await text_of(good, request) == wanted
             engine.submit([request_of(session, bad := ResponseQueue(engine), seed=2**64)])
@@ -179,7 +180,7 @@ def test_a_text_that_cannot_be_delivered_ends_and_no_other(session, monkeypatch)
                 engine.submit([request_of(session, slow := ResponseQueue(engine), 10_000)])
                 while slow._problem is None:
                     await asyncio.sleep(0.01)
-            with pytest.raises(ApiError, match="Its log says why"):
+            with pytest.raises(ApiError, match="See its log for the reason"):
                 await slow.take()
 
     asyncio.run(run())
@@ -199,7 +200,7 @@ def test_where_a_round_fails_the_texts_of_the_model_are_given_up(model_files, se
             for responses in queues[1:3]:
                 while responses._problem is None and not any(one.problem for one in responses._chunks.values()):
                     await asyncio.sleep(0.001)
-                with pytest.raises(ApiError, match="Its log says why"):
+                with pytest.raises(ApiError, match="See its log for the reason"):
                     await responses.take()
             assert await text_of(queues[3], kept) == alone(other, kept)
             monkeypatch.undo()
@@ -208,7 +209,7 @@ def test_where_a_round_fails_the_texts_of_the_model_are_given_up(model_files, se
             assert await text_of(responses, again) == alone(session, again)
 
     asyncio.run(run())
-    assert "all texts of letters are given up" in caplog.text
+    assert "ending all texts of letters" in caplog.text
 
 
 def test_where_giving_up_fails_the_engine_says_that_it_has_died(session, monkeypatch, caplog):

@@ -134,7 +134,7 @@ def test_a_changed_file_is_taken_up_and_a_damaged_one_is_not(model_files, tmp_pa
             lines = stream.iter_lines()
             text = json.loads(next(lines).removeprefix("data: "))["choices"][0]["text"]
             path.write_bytes(new[: len(new) // 2])
-            assert eventually(lambda: "model stays what it was" in server.log)
+            assert eventually(lambda: "model: keeping the loaded model" in server.log)
             assert server.complete("a", **asked)["choices"][0]["text"] == texts[0]
             path.unlink()
             time.sleep(1.5)
@@ -147,7 +147,7 @@ def test_a_changed_file_is_taken_up_and_a_damaged_one_is_not(model_files, tmp_pa
                 if line.startswith("data: {"):
                     text += json.loads(line.removeprefix("data: "))["choices"][0]["text"]
         assert text == of_old.generate("a", 300_000, temperature=1.0, seed=1)[1:]
-        assert server.log.count("stays what it was") == 1
+        assert server.log.count("keeping the loaded model") == 1
 
 
 def takes_no_more(server):

@@ -41,9 +41,9 @@ def test_what_a_damaged_file_says_forges_no_line(path, monkeypatch, caplog):
         raise ModelFileError("charloom_version is \x1b[31m\n2026-01-01 00:00:00 forged" + "x" * 100_000)
 
     monkeypatch.setattr(ModelSession, "from_file", load)
-    asyncio.run(watched(models, path, lambda: "stays what it was" in caplog.text))
+    asyncio.run(watched(models, path, lambda: "keeping the loaded model" in caplog.text))
     message = caplog.messages[-1]
-    assert message.startswith("model stays what it was: charloom_version is \\x1b[31m\\n2026-01-01 00:00:00 forged")
+    assert message.startswith("model: keeping the loaded model: charloom_version is \\x1b[31m\\n2026-01-01 00:00:00 forged")
     assert message.isprintable()
     assert len(message) < 1000
     assert models.named("model") is old

@@ -105,7 +105,7 @@ def test_what_is_read_is_counted_as_it_is_split(api, model_files):
             answer = api.post("/v1/score", {"input": input_, "per": "line", "prompt": prompt, "model": model})
             error = answer.json()["error"]
             assert (answer.status_code, error["code"], error["param"]) == (400, "too_much", "prompt")
-            assert "of the prompt before each of 20,000 pieces, and at most 1,000,000 are" in error["message"]
+            assert "of the prompt before each of 20,000 pieces, but at most 1,000,000 are allowed" in error["message"]
     answer = api.post("/v1/score", {"input": "\r" * 20_000, "per": "line", "prompt": "\u20ac" * 20, "model": "bytes"})
     assert answer.status_code == 200  # to a model of bytes it is one line
     for text in ("END" * 100, "aendbEndc", "a\nEND\n"):

@@ -96,7 +96,7 @@ def test_others_have_a_turn_while_an_answer_is_made():
 def test_room_is_taken_together_and_given_back():
     budget = MemoryBudget(100)
     with budget.reserved(60):
-        with pytest.raises(ApiError, match="all the memory") as refused, budget.reserved(50):
+        with pytest.raises(ApiError, match="memory for responses") as refused, budget.reserved(50):
             pass
         assert refused.value.status == 429
         assert refused.value.headers == {"Retry-After": "1"}

@@ -1,4 +1,4 @@
-"""What is logged and counted of each request: a line whose length does not depend on what a client sent."""
+"""The access log and request counters. The length of a log line does not depend on what the client sent."""
 
 import logging
 import time
@@ -18,10 +18,10 @@ _MAX_SHOWN = 200
 
 
 class AccessLog:
-    """An application around another.
+    """Middleware that logs and counts each request.
 
     Args:
-        app: the other.
+        app: the wrapped application.
         service: the server's parts.
     """
 
@@ -64,16 +64,16 @@ class AccessLog:
 
 
 def _status_at_end(scope: Scope) -> int:
-    """Returns why a request's connection ended before the whole answer was sent; 0 if it did not."""
+    """Returns the status of a request whose connection ended before the whole response was sent; 0 if it did not."""
     status_at_end: Any = scope.get(ENDED)
     return status_at_end() if status_at_end is not None else 0
 
 
 def printable_path(scope: Scope) -> str:
-    """Returns a request's path as it can be logged: nothing in it ends a line or steers a terminal."""
+    """Returns a request's path for the log, without line breaks or control characters."""
     return one_line(scope["path"][:_MAX_SHOWN])
 
 
 def is_client_gone(scope: Scope) -> bool:
-    """Returns whether nobody waits for the answer to a request any more."""
+    """Returns whether the client no longer waits for the response."""
     return _status_at_end(scope) != 0

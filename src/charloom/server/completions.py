@@ -1,4 +1,4 @@
-"""`POST /v1/completions`: texts that go on from prompts, at once or as they are generated."""
+"""`POST /v1/completions`: texts that continue prompts, as a whole or streamed."""
 
 import secrets
 import time
@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from charloom.inference import StopDetector, TopPredictions
-from charloom.server.batch_scheduler import GenerationRequest, TokenChunk
+from charloom.server.generation_request import GenerationRequest, TokenChunk
 from charloom.server.likelihoods import BYTES_PER_NUMBER, Likelihoods
 from charloom.server.model_session import ModelSession
 from charloom.server.problems import PROBLEM, ApiError
@@ -38,7 +38,7 @@ _HEADERS = [
 
 
 async def completions(request: Request) -> Response:
-    """Answers a request for texts."""
+    """Handles a completion request."""
     arrived = time.perf_counter()
     service = service_of(request)
     body = await body_of(request, CompletionRequest, service.limits)
@@ -47,7 +47,7 @@ async def completions(request: Request) -> Response:
 
 
 class _WholeResponse(Response):
-    """An answer that is sent when all texts are done."""
+    """A response that is sent when all texts are complete."""
 
     def __init__(self, job: "_Job") -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class _WholeResponse(Response):
 
 
 class _EventStream(Response):
-    """An answer that is sent as it is generated, in server-sent events; the first of them says that all is well."""
+    """A response that is streamed as server-sent events. The first event also sends status 200."""
 
     def __init__(self, job: "_Job") -> None:
         super().__init__()
@@ -98,7 +98,7 @@ def _event(chunk: Completion) -> bytes:
 
 @dataclass(eq=False)
 class _Text:
-    """One of the texts, as far as it has come."""
+    """One of the requested texts, while it is generated."""
 
     index: int
     request: GenerationRequest
@@ -111,9 +111,9 @@ class _Text:
     characters: int = 0
 
     def add(self, chunk: TokenChunk) -> Choice | None:
-        """Returns the piece of the text that a chunk completes; None where there is none yet.
+        """Returns the piece of the text that a chunk completes; None if there is none yet.
 
-        What its tokens cost is in it if the text is streamed, and is else kept for `whole`.
+        The piece of a streamed text includes its log-probabilities. For other texts they are kept for `whole`.
         """
         if self.finish_reason is not None:
             return None
@@ -138,18 +138,18 @@ class _Text:
 
     @property
     def generated(self) -> int:
-        """Tokens that the text has."""
+        """Number of tokens of the text."""
         return self.request.length if self.finish_reason == "length" else self.decoder.token_count(self.characters)
 
     def whole(self, text: str) -> dict[str, Any]:
-        """Returns the whole text as an answer has it."""
+        """Returns the whole text as a choice of the response."""
         logprobs = None if self.likelihoods is None else self.likelihoods.whole(self.generated)
         choice = Choice(text=text, index=self.index, finish_reason=self.finish_reason)
         return {**msgspec.structs.asdict(choice), "logprobs": logprobs}
 
 
 class _Prompt(NamedTuple):
-    """A prompt that has been read in, its decoder, and its text."""
+    """An encoded prompt, its decoder and its text."""
 
     token_ids: Integer[np.ndarray, " time"]
     decoder: OffsetDecoder
@@ -158,7 +158,7 @@ class _Prompt(NamedTuple):
 
 @dataclass(eq=False, kw_only=True)
 class _Job:
-    """A request on its way."""
+    """A completion request in progress."""
 
     body: CompletionRequest
     service: Service
@@ -174,30 +174,32 @@ class _Job:
 
     @classmethod
     async def of(cls, body: CompletionRequest, service: Service, arrived: float) -> "_Job":
-        """Returns the job that a request asks for.
+        """Returns the job for a request.
 
         Raises:
-            ApiError: it asks for what cannot be done.
+            ApiError: the request is invalid or exceeds a limit.
         """
         limits, model, turn = service.limits, service.registry.named(body.model), Turn()
         prompts = _prompts(body.prompt)
         count, length = body.n or 1, _DEFAULT_TOKENS if body.max_tokens is None else body.max_tokens
         max_choices = min(limits.max_choices, limits.max_streams + limits.max_queue)
         if len(prompts) * count > max_choices:
-            message = f"{len(prompts) * count:,} texts are body for, and at most {max_choices:,} are generated."
+            message = (
+                f"{len(prompts) * count:,} texts are requested, but at most {max_choices:,} are allowed. Ask for fewer."
+            )
             raise ApiError(400, message, param="n", code="too_many_choices")
         if length > limits.max_tokens:
-            message = f"max_tokens is {length:,}, and at most {limits.max_tokens:,} are generated. Ask for fewer."
+            message = f"max_tokens is {length:,}, but at most {limits.max_tokens:,} are allowed. Ask for fewer."
             raise ApiError(400, message, param="max_tokens", code="too_many_tokens")
         if (body.best_of or count) != count:
             raise ApiError(
-                400, "best_of is not known here. Leave it out, or give n.", param="best_of", code="unsupported"
+                400, "best_of must equal n. Leave it out, or set it to n.", param="best_of", code="unsupported"
             )
         is_prompt_scored = bool(body.echo) and body.logprobs is not None
         if is_prompt_scored and model.start_state is None:
-            message = "This model reads windows: it cannot rate the prompt itself. Leave echo or logprobs out."
+            message = "This model reads windows and cannot score the prompt. Leave out echo or logprobs."
             raise ApiError(400, message, param="logprobs", code="unsupported")
-        # OpenAI's seeds have a sign; those of charloom are the numbers from 0 to 2**63 - 1.
+        # OpenAI's seeds can be negative; charloom's are 0 to 2**63 - 1.
         seed = secrets.randbelow(2**32) if body.seed is None else body.seed % 2**63
         job = cls(
             body=body,
@@ -218,7 +220,7 @@ class _Job:
     async def _make_texts(
         self, prompts: list[str] | list[list[int]], count: int, length: int, is_prompt_scored: bool, turn: Turn
     ) -> None:
-        """Makes the texts of the prompts, so many of each."""
+        """Creates the texts, `count` for each prompt."""
         body, model = self.body, self.model.model
         top_p = None if body.top_p in (None, 1) else max(body.top_p or 0, _SMALLEST_TOP_P)
         temperature = 1.0 if body.temperature is None else body.temperature
@@ -251,13 +253,13 @@ class _Job:
                 await turn.end_if_over()
 
     async def _encode_prompt(self, given: str | list[int], turn: Turn) -> _Prompt:
-        """Returns a prompt with its text, if that is wanted."""
+        """Returns an encoded prompt, with its text if the response needs it."""
         if not isinstance(given, str):
             given = await text_of_ids(self.service, self.model.model.vocabulary, given, turn)
         token_ids = prompt_ids(self.service, self.model, given, self.body.unknown)
         self.prompt_tokens += len(token_ids)
         decoder, pieces = OffsetDecoder(self.model.model.vocabulary), []
-        if self.body.echo or self.body.logprobs is not None:  # whose places are counted from the prompt on
+        if self.body.echo or self.body.logprobs is not None:  # offsets are counted from the beginning of the prompt
             for first in range(0, len(token_ids), _DECODED_AT_ONCE):
                 pieces.append(decoder(token_ids[first : first + _DECODED_AT_ONCE]))
                 await turn.end_if_over()
@@ -266,13 +268,13 @@ class _Job:
         return _Prompt(token_ids, decoder, "".join(pieces))
 
     async def pieces(self, receive: Receive) -> AsyncGenerator[list[Choice], None]:
-        """Has the texts generated, and yields their pieces as they come, until all texts are done.
+        """Generates the texts, and yields their pieces as they arrive, until all texts are complete.
 
-        What is kept of them until then has its room until the last pieces have been dealt with.
+        The memory for pieces that are kept is reserved until the caller has processed the last ones.
 
         Raises:
-            ApiError: there is no room now.
-            ClientGoneError, ApiError: as of `ResponseQueue.take`.
+            ApiError: the server has no room for the request now.
+            ClientGoneError, ApiError: as in `ResponseQueue.take`.
         """
         by_request = {text.request: text for text in self.texts}
         requests, open_texts, is_first, turn = list(by_request), len(self.texts), True, Turn()
@@ -301,20 +303,20 @@ class _Job:
 
     @property
     def usage(self) -> Usage:
-        """How much was read and generated."""
+        """Numbers of tokens that were read and generated."""
         generated = sum(text.generated for text in self.texts)
         return Usage(
             prompt_tokens=self.prompt_tokens, completion_tokens=generated, total_tokens=self.prompt_tokens + generated
         )
 
     def chunk(self, choices: list[Choice], usage: Usage | None = None) -> Completion:
-        """Returns what a stream's event has."""
+        """Returns the object of one event of a stream."""
         return Completion(
             id=self.id, created=self.created, model=self.model.name, choices=choices, usage=usage, seed=self.seed
         )
 
     async def whole(self, pieces: list[list[str]]) -> dict[str, Any]:
-        """Returns the whole answer, as `send_json` takes it, from the pieces of each text."""
+        """Returns the whole response for `send_json`, from the pieces of each text."""
         choices, turn = [], Turn()
         for text, text_pieces in zip(self.texts, pieces, strict=True):
             choices.append(text.whole("".join(text_pieces)))
@@ -323,10 +325,10 @@ class _Job:
 
 
 def _prompts(given: Any) -> list[str] | list[list[int]]:
-    """Returns the prompts that a request has: one text, texts, one list of token ids, or lists of them.
+    """Returns the prompts of a request: one text, several texts, one list of token ids, or several lists.
 
     Raises:
-        ApiError: they are of different kinds.
+        ApiError: the prompts are of different kinds.
     """
     if given is None or isinstance(given, str):
         return [given or ""]
@@ -341,7 +343,7 @@ def _prompts(given: Any) -> list[str] | list[list[int]]:
 
 
 def _small_chunks(chunks: list[TokenChunk]) -> Iterator[TokenChunk]:
-    """Yields chunks in parts that are small enough to be dealt with at once."""
+    """Splits chunks into parts that are small enough to be processed at once."""
     for chunk in chunks:
         size = max(1, SLICE // (1 + (chunk.request.top_predictions or 0)))
         count = len(chunk.token_ids)

@@ -1,8 +1,8 @@
-"""One client's connection: uvicorn's HTTP/1.1, with bounds on what a client may send, keep open and leave unread.
+"""One client's connection: uvicorn's HTTP/1.1 with limits on what a client may send, keep open and leave unread.
 
-What uvicorn leaves to chance is settled here. However many requests come at once, they are parsed only as fast as they
-are answered. What cannot be parsed is refused in the API's own shape, after the answers that are still due. A client
-that has sent everything (a half-closed connection) still gets its answers.
+It also settles what uvicorn leaves open. Pipelined requests are parsed only as fast as they are answered.
+Invalid input is refused in the API's error format, after the pending responses.
+A client that closes its sending side (a half-closed connection) still gets its responses.
 """
 
 import asyncio
@@ -18,17 +18,17 @@ from charloom.server.connection_limiter import ConnectionLimiter, Idleness
 from charloom.server.problems import ApiError, too_busy
 
 ENDED = "charloom.ended"
-"""A request's scope has a function by this name, which returns the status of a request whose connection has ended."""
+"""Key of a request's scope. Its value is a function that returns the status of a request whose connection ended."""
 CLIENT_LEFT = 499
-"""The status, as nginx has it, of a request whose client went away before the response was complete."""
+"""Status of a request whose client left before the response was complete, as in nginx."""
 NOT_READ = 408
-"""The status of a request whose client stopped reading the response."""
+"""Status of a request whose client stopped reading the response."""
 
 _MAX_HEAD_BYTES = 65_536
 _CHUNK_BYTES = 4096
-"""Bytes that are parsed at a time: they hold few enough requests to keep them all in memory."""
+"""Number of bytes that are parsed at a time. They contain few enough requests to keep them all in memory."""
 _MAX_UNPARSED = 65_536
-"""Bytes that wait behind requests that are being answered, before the client has to wait as well."""
+"""Maximum number of bytes that wait behind unanswered requests. Beyond it, reading from the client is paused."""
 _LINGER_SECONDS = 2.0
 _OPEN_WHEN_FULL = b"/health"
 _FIRST_BYTES = b"HTTP/1.1 "
@@ -39,24 +39,24 @@ class Connection(HttpToolsProtocol):
     """A connection.
 
     Attributes:
-        limiter: the server's connections.
-        record: is told the client's address and the status of each response that no application gave.
-        ended: the status of requests whose answers were not complete when the connection ended; 0 until then.
-        is_lingering: whether nothing more is written, and what still comes is thrown away.
+        limiter: limits the server's open connections.
+        record: called with the client's address and the status of each response that the application did not send.
+        ended: status of requests whose responses were incomplete when the connection ended; 0 until then.
+        is_lingering: whether nothing more is sent and all input is discarded.
     """
 
     limiter: ConnectionLimiter
     record: Callable[[str, int], None]
 
-    # asyncio has a BaseTransport here; a server's is a Transport, and uvicorn says so.
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as said above
+    # asyncio declares a BaseTransport here. A server gets a Transport, and uvicorn declares it so.
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # see above
         super().connection_made(transport)
         self._unparsed = bytearray()
-        self._pending: deque[_PendingResponse] = deque()  # that are not complete, the oldest first
+        self._pending: deque[_PendingResponse] = deque()  # responses in progress, the oldest first
         self._in_head, self._head_size = False, 0
-        self._ignores_input = self.is_lingering = False  # nothing more is parsed; nothing more is written
+        self._ignores_input = self.is_lingering = False  # see `is_lingering`
         self._is_half_closed = self._is_spare = False
-        self._final_refusal: ApiError | None = None  # a refusal that waits until all that is due is answered
+        self._final_refusal: ApiError | None = None  # a refusal to send after the pending responses
         self.ended = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._reader_timer: asyncio.TimerHandle | None = None
@@ -79,18 +79,18 @@ class Connection(HttpToolsProtocol):
         for timer in (self._head_timer, self._reader_timer, self._linger_timer, self._probe_timer):
             if timer is not None:
                 timer.cancel()
-        for response in self._pending:  # uvicorn tells only the last of them
+        for response in self._pending:  # uvicorn notifies only the last of them
             response.disconnect()
         super().connection_lost(exc)
 
     def close_idle(self) -> None:
-        """Closes the connection, on which no request is under way, for another."""
+        """Closes the connection, which has no request in progress, to make room for another."""
         if self.transport.get_write_buffer_size():
             self.transport.abort()
         else:
             self.transport.close()
 
-    # What comes in
+    # Input
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -102,7 +102,7 @@ class Connection(HttpToolsProtocol):
             self.flow.pause_reading()
 
     def _parse(self) -> None:
-        """Parses what has come, up to a request that has to wait for another's response."""
+        """Parses the received bytes, up to a request that has to wait for the response to another."""
         while self._unparsed and not self.pipeline and not self._ignores_input and not self.transport.is_closing():
             self._unset_keepalive_if_required()
             piece = bytes(self._unparsed[:_CHUNK_BYTES])
@@ -118,14 +118,14 @@ class Connection(HttpToolsProtocol):
                 if self._head_size > _MAX_HEAD_BYTES:
                     self._fail(ApiError(431, "The request's head is too large.", code="head_too_large"))
             elif self.cycle is None or self.cycle.response_complete:
-                # Nothing that is answered continues here: what comes must become a request in time.
+                # No request is in progress, so these bytes must become one in time.
                 self._expect_head()
         self._update_idleness()
 
     def _decline_upgrade(self, rest: bytes) -> None:
-        """Parses a request again without its wish to change the protocol, which HTTP/1.1 lets a server ignore.
+        """Parses a request again without its Upgrade, which HTTP/1.1 allows a server to ignore.
 
-        The parser takes what follows such a head for the other protocol, a request's body included.
+        The parser assumes that everything after such a head, including the body, belongs to the other protocol.
         """
         method = self.parser.get_method()
         if method == b"CONNECT":
@@ -155,7 +155,7 @@ class Connection(HttpToolsProtocol):
         if self._in_head:
             super().on_header(name, value)
             return
-        # Fields after a body are for nobody here; too many of them are refused as other requests that are not valid.
+        # Trailers are ignored. If they are too large, the request is refused as invalid.
         self._head_size += len(name) + len(value)
         if self._head_size > _MAX_HEAD_BYTES:
             raise ValueError("the fields after the body are too large")
@@ -169,7 +169,7 @@ class Connection(HttpToolsProtocol):
             return
         super().on_headers_complete()
         response = _PendingResponse(self, self.cycle)
-        self.cycle.transport = response  # type: ignore[assignment]  # it has what uvicorn uses of a transport
+        self.cycle.transport = response  # type: ignore[assignment]  # it has the methods that uvicorn calls
         self.scope[ENDED] = response.status_at_end  # type: ignore[literal-required]  # an extension key
         self._pending.append(response)
 
@@ -181,8 +181,8 @@ class Connection(HttpToolsProtocol):
         if not self._ignores_input and not self.parser.should_upgrade():
             super().on_message_complete()
 
-    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio reads the result; uvicorn gives None
-        """Returns whether to keep the connection: it is half-closed, and its client waits for answers."""
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio uses the result; uvicorn returns None
+        """Returns whether to keep the half-closed connection, because its client waits for responses."""
         self._is_half_closed = True
         if self.is_lingering:
             return False
@@ -192,7 +192,7 @@ class Connection(HttpToolsProtocol):
         return bool(self._pending) and not self.transport.is_closing()
 
     def _end_of_requests(self) -> None:
-        """Refuses a request that the end of all input has cut off; closes the connection when no response is due."""
+        """Refuses a request that the end of the input cut off. Closes the connection if no response is pending."""
         if (
             not self._ignores_input
             and not self._unparsed
@@ -202,7 +202,7 @@ class Connection(HttpToolsProtocol):
         if not self._pending and not self._unparsed:
             self.transport.close()
 
-    # What goes out
+    # Output
 
     def on_response_complete(self) -> None:
         if self._pending:
@@ -220,13 +220,13 @@ class Connection(HttpToolsProtocol):
             self._end_of_requests()
 
     def _fail(self, problem: ApiError) -> None:
-        """Parses nothing more, and refuses it after the answers that are due."""
+        """Stops parsing, and sends a refusal after the pending responses."""
         if self._ignores_input or self.transport.is_closing():
             return
         self._ignores_input, self._in_head = True, False
         self._unparsed.clear()
         self._head_is_complete()
-        if self._pending and self._pending[-1].cycle.more_body:  # it is this request that could not be parsed
+        if self._pending and self._pending[-1].cycle.more_body:  # this request could not be parsed
             response = self._pending.pop()
             response.disconnect(problem.status)
             if self.pipeline:  # the newest is on the left
@@ -254,9 +254,9 @@ class Connection(HttpToolsProtocol):
         self.leave()
 
     def leave(self) -> None:
-        """Closes the connection once the client has had the time to read the response.
+        """Closes the connection after the client has had time to read the response.
 
-        Closed with something unread, a connection is reset, and the client never sees what it was answered.
+        A connection that is closed with unread input is reset, and the client never sees the response.
         """
         self._ignores_input = True
         self._unparsed.clear()
@@ -280,10 +280,10 @@ class Connection(HttpToolsProtocol):
             self._linger_timer = self.loop.call_later(seconds, self._stop_lingering, unread)
 
     def _probe(self, turn: int) -> None:
-        """Sends the first bytes of an response that is not there yet, one by one, at longer and longer intervals.
+        """Sends the first bytes of a pending response one by one, at growing intervals.
 
-        A client that has closed its connection and one that has only sent everything look the same until something is
-        sent: whoever has left resets the connection then, and no work is done for nobody.
+        A client that left and a client that closed only its sending side look the same until something is sent.
+        A client that left then resets the connection, and its work stops.
         """
         if turn and self._pending and not self.transport.is_closing():
             self._pending[0].probe()
@@ -296,7 +296,7 @@ class Connection(HttpToolsProtocol):
         elif not self.is_lingering:
             self.transport.close()
 
-    # How long things may take
+    # Timeouts
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -309,7 +309,7 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
 
     def timeout_keep_alive_handler(self) -> None:
-        if self.transport.get_write_buffer_size():  # closed, it would wait for a reader for ever
+        if self.transport.get_write_buffer_size():  # a graceful close would wait for the reader forever
             self.transport.abort()
         else:
             super().timeout_keep_alive_handler()
@@ -333,7 +333,7 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def _wait_for_reader(self) -> None:
-        """Ends the connection unless some of what was written is read in time, and again some after that."""
+        """Aborts the connection unless the client reads some of the output in time, again and again."""
         unread = self.transport.get_write_buffer_size()
 
         def look() -> None:
@@ -355,7 +355,7 @@ class Connection(HttpToolsProtocol):
 
 
 class _PendingResponse:
-    """An response on its way: what uvicorn writes it to in the transport's place, less what was sent of it ahead."""
+    """A response in progress. It acts as uvicorn's transport, and skips bytes that were already sent by `probe`."""
 
     def __init__(self, connection: Connection, cycle: RequestResponseCycle) -> None:
         self.cycle = cycle
@@ -365,11 +365,11 @@ class _PendingResponse:
         self._ended = 0
 
     def status_at_end(self) -> int:
-        """Returns the status of a request that ended without the whole response; 0 if it has not."""
+        """Returns the status of a request that ended before its response was complete; 0 if it did not."""
         return self._ended or self._connection.ended
 
     def disconnect(self, status: int = 0) -> None:
-        """Tells the application that nobody waits for the response any more."""
+        """Notifies the application that the client no longer waits for the response."""
         self._ended = status
         self.cycle.disconnected = True
         self.cycle.message_event.set()

@@ -1,4 +1,4 @@
-"""How many connections a server has open, and which of them it closes to make room for others."""
+"""Limits the open connections of a server, and closes idle ones to make room for others."""
 
 from enum import IntEnum
 from typing import Protocol, runtime_checkable
@@ -6,30 +6,30 @@ from typing import Protocol, runtime_checkable
 from charloom.server.limits import Limits
 
 SPARE_CONNECTIONS = 16
-"""Connections beyond the limit. They may only ask whether the server is healthy."""
+"""Number of connections beyond the limit. They may only request `/health`."""
 
 
 class Idleness(IntEnum):
-    """Why no request is under way on a connection, in the order in which such connections give way."""
+    """Why a connection has no request in progress, in the order in which such connections are closed."""
 
-    SILENT = 0  # nothing has ever been sent
+    SILENT = 0  # the client has never sent anything
     ANSWERED = 1  # all requests have been answered
-    BEGINNING = 2  # a request's head has begun to arrive
+    BEGINNING = 2  # the head of a request has begun to arrive
 
 
 @runtime_checkable
 class Closable(Protocol):
-    """A connection as far as the crowd is concerned."""
+    """A connection that the limiter can close."""
 
     def close_idle(self) -> None:
         """Closes the connection at once."""
 
 
 class ConnectionLimiter:
-    """The connections of a server.
+    """Counts the open connections of a server, and closes idle ones.
 
-    A connection on which no request is under way costs its client nothing, so such connections must not be able to
-    keep others out: they give way to newcomers, those that never sent anything first.
+    A connection without a request costs its client nothing, so such connections must not block others.
+    They are closed for new ones, first those that have never sent anything.
 
     Attributes:
         limits: how many connections may be open.
@@ -38,7 +38,7 @@ class ConnectionLimiter:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._open: set[Closable] = set()
-        self._idle: tuple[dict[Closable, None], ...] = tuple({} for _ in Idleness)  # the oldest first
+        self._idle: tuple[dict[Closable, None], ...] = tuple({} for _ in Idleness)  # each with the oldest first
 
     @property
     def is_full(self) -> bool:
@@ -47,11 +47,11 @@ class ConnectionLimiter:
 
     @property
     def is_overfull(self) -> bool:
-        """Whether the spare places are taken, too."""
+        """Whether the spare connections are in use, too."""
         return len(self._open) > self.limits.connections + SPARE_CONNECTIONS
 
     def add(self, connection: Closable) -> None:
-        """Counts a new connection. If there are too many, an idle one gives way."""
+        """Adds a new connection. If there are too many, an idle one is closed."""
         self._open.add(connection)
         if self.is_full:
             idle = next((connections for connections in self._idle if connections), {})
@@ -60,12 +60,12 @@ class ConnectionLimiter:
                 other.close_idle()
 
     def remove(self, connection: Closable) -> None:
-        """Stops counting a connection."""
+        """Removes a connection."""
         self._open.discard(connection)
         self.set_idleness(connection, None)
 
     def set_idleness(self, connection: Closable, idleness: Idleness | None) -> None:
-        """Notes why no request is under way on a connection; None when one is."""
+        """Records why a connection has no request in progress; None if it has one."""
         for each, connections in enumerate(self._idle):
             if each == idleness and connection in self._open:
                 connections.setdefault(connection)

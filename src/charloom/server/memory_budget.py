@@ -1,4 +1,4 @@
-"""Memory that answers may take together while they are made and sent."""
+"""A budget for the memory of all responses in progress."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,11 +7,11 @@ from charloom.server.problems import ApiError
 
 
 class MemoryBudget:
-    """A budget of bytes over all requests.
+    """A budget of bytes that all requests share.
 
     Attributes:
-        size: bytes in all.
-        used: bytes that are taken now.
+        size: the budget in bytes.
+        used: bytes in use now.
     """
 
     def __init__(self, size: int) -> None:
@@ -20,15 +20,15 @@ class MemoryBudget:
 
     @contextmanager
     def reserved(self, size: int) -> Iterator[None]:
-        """Takes `size` bytes until the context ends, however it ends.
+        """Reserves `size` bytes until the context ends.
 
         Raises:
-            ApiError: there is no room for them now.
+            ApiError: the budget has no room for them now.
         """
-        if self.used + size > self.size and self.used:  # alone, every answer has room
+        if self.used + size > self.size and self.used:  # a single response always fits
             raise ApiError(
                 429,
-                "Answers that are being made take all the memory that there is for them. Try again in a second.",
+                "The memory for responses in progress is full. Try again in a second.",
                 code="answers_full",
                 headers={"Retry-After": "1"},
             )

@@ -1,4 +1,4 @@
-"""The OpenAPI document, made of the types that requests are checked by."""
+"""The OpenAPI document, generated from the types that validate requests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from charloom.server.schema import ProblemResponse
 
 @dataclass(frozen=True)
 class OperationDoc:
-    """What the document says of an operation.
+    """The documentation of an operation.
 
     Attributes:
-        summary: what it does.
-        response_type: the type of its answer; str for plain text, dict for any JSON object.
-        request_type: the type of its request's body; None if it has none.
-        streams: whether the answer may come as server-sent events.
+        summary: what the operation does.
+        response_type: type of the response; str for plain text, dict for any JSON object.
+        request_type: type of the request's body; None if it has none.
+        streams: whether the response can be server-sent events.
     """
 
     summary: str
@@ -28,22 +28,22 @@ class OperationDoc:
 
 
 _PROBLEMS = {
-    400: "The request cannot be done as it is.",
+    400: "The request is invalid.",
     401: "The token is missing or wrong.",
-    403: "The request comes by a name, or from a page, that is not allowed.",
-    404: "There is no such model, or nothing at this path.",
-    408: "It took too long.",
+    403: "The Host or the Origin is not allowed.",
+    404: "The model or the path does not exist.",
+    408: "The request took too long.",
     413: "The body is too large.",
-    415: "The body is no JSON.",
+    415: "The body is not JSON.",
     429: "Too many texts are waiting.",
-    431: "The head is too large.",
+    431: "The request's head is too large.",
     500: "The server failed.",
-    503: "The server is about to stop.",
+    503: "The server is stopping.",
 }
 
 
 def openapi(operations: Sequence[tuple[str, str, bool, OperationDoc]]) -> dict[str, Any]:
-    """Returns the document of operations: of each its path, method, whether it needs no token, and its description."""
+    """Returns the OpenAPI document of operations, given as path, method, whether no token is needed, and their docs."""
     kinds = [kind for *_, doc in operations for kind in (doc.request_type, doc.response_type) if kind is not None]
     types = [ProblemResponse, *dict.fromkeys(kinds)]
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")

@@ -1,4 +1,4 @@
-"""What the server answers: one table of operations, which its routes and its OpenAPI document are both made of."""
+"""The table of the server's operations, from which routes and the OpenAPI document are generated."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -41,14 +41,14 @@ _POLICY = (
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """Something that can be asked of the server.
+    """An operation of the server.
 
     Attributes:
-        path: where.
-        method: how.
-        endpoint: what answers.
-        doc: what the OpenAPI document says of it; None for the parts of the page.
-        is_open: whether it is answered without the server's token.
+        path: path of the URL.
+        method: HTTP method.
+        endpoint: the handler.
+        doc: its documentation; None for the files of the page.
+        is_open: whether it needs no token.
     """
 
     path: str
@@ -59,12 +59,12 @@ class Operation:
 
     @property
     def route(self) -> Route:
-        """Its route."""
+        """The operation's Starlette route."""
         return Route(self.path, self.endpoint, methods=[self.method])
 
 
 def operation_of(scope: Scope) -> Operation | None:
-    """Returns the operation at a request's path, whatever the method; None if there is nothing."""
+    """Returns the operation at a request's path, whatever the method; None if there is none."""
     matches = ((operation, route.matches(scope)[0]) for operation, route in _ROUTES)
     return next((operation for operation, match in matches if match != Match.NONE), None)
 
@@ -152,21 +152,21 @@ OPERATIONS = (
         path="/v1/next",
         method="POST",
         endpoint=next_characters,
-        doc=OperationDoc("Show what a model expects next.", NextResponse, NextRequest),
+        doc=OperationDoc("Predict the next character.", NextResponse, NextRequest),
     ),
     Operation(path="/v1/models", endpoint=_models, doc=OperationDoc("List the models.", ModelList)),
     Operation(path="/v1/models/{name}", endpoint=_model, doc=OperationDoc("Describe a model.", ModelCard)),
     Operation(
         path="/health",
         endpoint=_health,
-        doc=OperationDoc("Tell whether the server lives and takes requests.", Health),
+        doc=OperationDoc("Check whether the server is live and ready.", Health),
         is_open=True,
     ),
-    Operation(path="/metrics", endpoint=_metrics, doc=OperationDoc("Counters, for Prometheus.", str)),
+    Operation(path="/metrics", endpoint=_metrics, doc=OperationDoc("Get metrics in Prometheus's format.", str)),
     Operation(
         path="/openapi.json",
         endpoint=_openapi,
-        doc=OperationDoc("This document.", dict),
+        doc=OperationDoc("Get this document.", dict),
         is_open=True,  # the page links to it, and a link carries no token
     ),
 )

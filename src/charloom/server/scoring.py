@@ -1,4 +1,4 @@
-"""`POST /v1/score` and `POST /v1/next`: what texts cost a model, and what it expects next."""
+"""`POST /v1/score` and `POST /v1/next`: scores of texts, and predictions of the next character."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from charloom.errors import CharloomError
 from charloom.inference import Cost, LineScore, Score, Scorer, score_lines
-from charloom.server.batch_scheduler import GenerationRequest
+from charloom.server.generation_request import GenerationRequest
 from charloom.server.likelihoods import BYTES_PER_NUMBER
 from charloom.server.model_session import MAX_TOP_PREDICTIONS, ModelSession
 from charloom.server.problems import ApiError, too_busy
@@ -28,12 +28,12 @@ from charloom.text import arriving_lines, count_lines
 from charloom.units import bits_from_nats, finite_or_none, perplexity_from_nats
 
 _MAX_READ = 1_000_000
-"""Tokens that one request may have read: some twenty seconds of a large model's time."""
+"""Maximum number of tokens that one request may read: about twenty seconds for a large model."""
 _BYTES_PER_LINE = 1_000
 
 
 async def score(request: Request) -> Response:
-    """Answers what texts cost."""
+    """Handles a request to score texts."""
     service = service_of(request)
     body = await body_of(request, ScoreRequest, service.limits)
     model = service.registry.named(body.model)
@@ -53,37 +53,37 @@ async def score(request: Request) -> Response:
 
 
 def _require_few_tokens(model: ModelSession, texts: list[str], prompt: str, pieces: int) -> None:
-    """Makes sure that what is read, the prompt again before each piece, does not take for ever.
+    """Makes sure that a request does not read too many tokens, including the prompt before each piece.
 
     Raises:
-        ApiError: it would.
+        ApiError: it does.
     """
     before = _tokens_of(model, [prompt])
-    tokens = _tokens_of(model, texts) + pieces * (1 + before)  # the one is a piece's end
+    tokens = _tokens_of(model, texts) + pieces * (1 + before)  # one for the end of the piece
     if tokens > _MAX_READ:
         units = "bytes" if model.model.vocabulary.units == "bytes" else "characters"
         message = (
-            f"{tokens:,} {units} would be read, {before:,} of the prompt before each of {pieces:,} pieces, and at most "
-            f"{_MAX_READ:,} are. Ask for fewer at once."
+            f"The request would read {tokens:,} {units}, {before:,} of the prompt before each of {pieces:,} pieces, "
+            f"but at most {_MAX_READ:,} are allowed. Send less at once."
         )
         param = "prompt" if before else "input"
         raise ApiError(400, message, param=param, code="too_much")
 
 
 def _tokens_of(model: ModelSession, texts: list[str]) -> int:
-    """Returns how many tokens texts are, at most."""
+    """Returns the number of tokens of some texts, or an upper bound."""
     if model.model.vocabulary.units == "bytes":
         return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
     return sum(map(len, texts))
 
 
 def _as_sent(model: ModelSession) -> TextSettings:
-    """Returns how the lines of a request are read: in UTF-8, whatever the model was trained on."""
+    """Returns the text settings for the lines of a request, which are UTF-8 whatever the model was trained on."""
     return replace(model.model.text, encoding="utf-8")
 
 
 class _ScoreResponse(Response):
-    """An answer of what texts cost, which are scored when it is their turn."""
+    """A response with scores, which are computed when the worker thread reaches the request."""
 
     def __init__(
         self, service: Service, model: ModelSession, body: ScoreRequest, texts: list[str], kept_bytes: int
@@ -109,7 +109,7 @@ class _ScoreResponse(Response):
                 await send_json(answer, send, pending.raise_if_ended)
 
     def _scores(self, task: Task) -> list[tuple[Cost, Score | list[LineCost] | None]]:
-        """Returns what each text cost, and its lines or characters, where they are wanted."""
+        """Returns the score of each text, and of its lines or characters if requested."""
         body = self._body
         try:
             scorer = self._model.model.scorer(body.prompt, body.unknown, task.check)
@@ -133,12 +133,12 @@ class _ScoreResponse(Response):
     def _characters(self, scorer: Scorer, text: str) -> tuple[Cost, Score | None]:
         body = self._body
         record = scorer.with_record_end(self._model.model.normalize(text))
-        # One count of top predictions has been compiled: the most that can be body for.
+        # Only one number of top predictions has been compiled: the largest that can be requested.
         found = scorer.begin(MAX_TOP_PREDICTIONS if body.top_predictions and body.per == "char" else 0).score(record)[0]
         return Cost.of(found, record), found if body.per == "char" else None
 
     def _answer(self, index: int, cost: Cost, parts: Score | list[LineCost] | None) -> dict[str, Any]:
-        """Returns what a text cost, as `send_json` takes it."""
+        """Returns the score of a text as `send_json` takes it."""
         of_text = TextCost(
             index=index,
             characters=cost.characters,
@@ -186,7 +186,7 @@ def _line_cost(line: LineScore) -> LineCost:
 
 
 async def next_characters(request: Request) -> Response:
-    """Answers what comes next."""
+    """Handles a request to predict the next character."""
     service = service_of(request)
     body = await body_of(request, NextRequest, service.limits)
     model = service.registry.named(body.model)
@@ -194,7 +194,7 @@ async def next_characters(request: Request) -> Response:
 
 
 class _NextResponse(Response):
-    """An answer of what comes next."""
+    """A response with the probabilities of the next character."""
 
     def __init__(
         self, service: Service, model: ModelSession, body: NextRequest, prompt: Integer[np.ndarray, " time"]
@@ -219,7 +219,7 @@ class _NextResponse(Response):
         responses.submit([request])
         async with responses.collecting([request], receive, self._service):
             (chunk,) = await responses.take()
-            assert chunk.logits is not None  # nothing else was body for
+            assert chunk.logits is not None  # the request has length 0
             await send_json(self._answer(chunk.logits), send, responses.raise_if_ended)
 
     def _answer(self, logits: Float32[np.ndarray, " vocab"]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Answers that are made and sent in slices, so that no request keeps the event loop from the others."""
+"""Responses that are created and sent in slices, so that no request blocks the event loop."""
 
 import asyncio
 import time
@@ -11,40 +11,40 @@ from charloom.server.schema import encoded
 
 _TURN_SECONDS = 0.002
 _SEND_BYTES = 65_536
-"""Bytes of an answer that are sent together."""
+"""Minimum size in bytes of a part of a response that is sent separately."""
 _HEADERS = [(b"content-type", b"application/json")]
 
 SLICE = 2048
-"""Numbers or objects that are made at once; they take about a millisecond."""
+"""Number of values that are created at once; they take about a millisecond."""
 
 
 class Turn:
-    """How long a request has had the event loop for itself."""
+    """Measures how long a request has occupied the event loop."""
 
     def __init__(self) -> None:
         self._end = time.perf_counter() + _TURN_SECONDS
 
     @property
     def is_over(self) -> bool:
-        """Whether others should have a turn."""
+        """Whether other tasks should run."""
         return time.perf_counter() > self._end
 
     async def next(self) -> None:
-        """Lets others have a turn."""
+        """Lets other tasks run, and starts a new turn."""
         await asyncio.sleep(0)
         self._end = time.perf_counter() + _TURN_SECONDS
 
     async def end_if_over(self) -> None:
-        """Lets others have a turn if this one has been long enough."""
+        """Lets other tasks run if this turn has been long enough."""
         if self.is_over:
             await self.next()
 
 
 class Slices:
-    """An array of an answer, whose items are made when they are sent.
+    """A JSON array whose items are created when they are sent.
 
     Args:
-        slices: of the items.
+        slices: the items, slice by slice.
     """
 
     def __init__(self, slices: Iterable[Sequence[Any]]) -> None:
@@ -55,13 +55,13 @@ class Slices:
 
 
 def sliced(items: Sequence[Any], make: Callable[[Any], Any], numbers_per_item: int = 1) -> Slices:
-    """Returns the array of what `make` makes of each of `items`."""
+    """Returns the array of `make(item)` for each of `items`."""
     size = max(1, SLICE // numbers_per_item)
     return Slices(list(map(make, items[first : first + size])) for first in range(0, len(items), size))
 
 
 def json_pieces(value: Any) -> Iterator[bytes]:
-    """Yields the JSON of `value`, in which dictionaries, lists and iterators may have `Slices`, piece by piece.
+    """Yields the JSON of `value` piece by piece. Its dictionaries, lists and iterators may contain `Slices`.
 
     >>> b"".join(json_pieces({"a": Slices([[1, 2], [], [3]]), "b": [Slices([])]}))
     b'{"a":[1,2,3],"b":[[]]}'
@@ -93,12 +93,12 @@ def json_pieces(value: Any) -> Iterator[bytes]:
 
 
 async def send_json(value: Any, send: Send, raise_if_ended: Callable[[], None]) -> None:
-    """Sends an answer, in pieces if it is long.
+    """Sends a JSON response, in pieces if it is long.
 
     Args:
-        value: as of `json_pieces`.
-        send: takes ASGI messages.
-        raise_if_ended: is called between two pieces; what it raises ends the answer.
+        value: as for `json_pieces`.
+        send: the ASGI send function.
+        raise_if_ended: called between two pieces, and may raise to end the response.
     """
     turn, held, is_begun = Turn(), bytearray(), False
     for piece in json_pieces(value):
