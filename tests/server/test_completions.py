@@ -35,7 +35,7 @@ def test_openais_client_gets_what_generate_writes(openai, model):
     assert [event.choices[0].finish_reason for event in stream[:-1]] == [None] * (len(stream) - 2) + ["length"]
     assert stream[-1].choices == []
     assert stream[-1].usage.total_tokens == 156
-    with pytest.raises(NotFoundError, match="This server has no model 'gpt-5'. It has: letters, names, bytes"):
+    with pytest.raises(NotFoundError, match=r"This server has no model 'gpt-5'\. It has: letters, names, bytes"):
         openai.completions.create(model="gpt-5", prompt="")
     with pytest.raises(BadRequestError, match="not among this model's 28 characters"):
         openai.completions.create(model="letters", prompt="née")

@@ -43,7 +43,8 @@ def test_what_a_damaged_file_says_forges_no_line(path, monkeypatch, caplog):
     monkeypatch.setattr(ModelSession, "from_file", load)
     asyncio.run(watched(models, path, lambda: "keeping the loaded model" in caplog.text))
     message = caplog.messages[-1]
-    assert message.startswith("model: keeping the loaded model: charloom_version is \\x1b[31m\\n2026-01-01 00:00:00 forged")
+    forged = "charloom_version is \\x1b[31m\\n2026-01-01 00:00:00 forged"
+    assert message.startswith(f"model: keeping the loaded model: {forged}")
     assert message.isprintable()
     assert len(message) < 1000
     assert models.named("model") is old

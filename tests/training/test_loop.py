@@ -227,7 +227,7 @@ def test_a_loss_that_is_no_number_ends_the_run():
     assert events[-1].reason == "diverged"
     assert events[-1].step < 10_000
     tries = [event.text for event in events if isinstance(event, Notice)]
-    assert [("back to step 0" in text, "half the rate" in text) for text in tries] == [(True, False)] * 3 + [
+    assert [("back to step 0" in text, "after 3 retries" in text) for text in tries] == [(True, False)] * 3 + [
         (False, True)
     ]
     assert not any(isinstance(event, Evaluation) for event in events)
@@ -244,7 +244,7 @@ def test_a_loss_that_runs_away_goes_back_to_a_lower_rate():
     assert [event.step for event in events if isinstance(event, Evaluation)] == [20, 40, 60]
     (notice,) = (event.text for event in events if isinstance(event, Notice))
     assert notice.startswith("training diverged at step ")
-    assert notice.endswith(": back to step 20, at half the learning rate (try 1 of 3)")
+    assert notice.endswith(": going back to step 20 at half the learning rate (retry 1 of 3)")
     assert loop.state.progress.retries == 1
     assert events[-1].reason == "finished"
 

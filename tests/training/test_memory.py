@@ -27,7 +27,7 @@ def test_long_steps_take_memory_for_each_character_and_unit():
 def test_what_does_not_fit_is_refused_with_both_figures(monkeypatch):
     monkeypatch.setattr(memory, "available_memory_bytes", lambda: 2_000_000_000)
     require_memory(2_000_000_000)
-    with pytest.raises(CharloomError, match=re.escape("takes about 2.1 GB of memory, and 2.0 GB are available")):
+    with pytest.raises(CharloomError, match=re.escape("takes about 2.1 GB of memory, but 2.0 GB are available")):
         require_memory(2_100_000_000)
     monkeypatch.setattr(memory, "available_memory_bytes", lambda: None)
     require_memory(10**15)

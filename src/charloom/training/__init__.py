@@ -1,4 +1,4 @@
-"""Training: a network's weights follow a producer of blocks; a generator of events reports it."""
+"""Training: compiled steps over blocks of text, reported as a stream of events."""
 
 from charloom.training.budget import Budget, Deadline
 from charloom.training.events import (
