@@ -61,7 +61,7 @@ def test_a_text_is_written_colored_and_gone_on_from(api, model):
         tab.fill("#prompt", "to be ")
         tab.fill("#length", "300")
         tab.fill("#seed", "5")
-        tab.click("#write")
+        tab.click("#generate")
         wait_for_status(tab, "300 characters")
         text = text_of(tab)
         assert text == model.generate("to be ", 300, temperature=0.8, seed=5)
@@ -114,7 +114,7 @@ def test_it_is_stopped_and_settings_stand_in_the_address(model_files, tmp_path):
         tab.select_option("#model", "letters")
         tab.fill("#length", "1000000")
         assert tab.locator("#temperature-shown").text_content() == "1.50"
-        tab.click("#write")
+        tab.click("#generate")
         until(tab, "document.getElementById('text').textContent.length > 500")
         tab.click("#stop")
         wait_for_status(tab, "Stopped after")
@@ -129,7 +129,7 @@ def test_it_is_stopped_and_settings_stand_in_the_address(model_files, tmp_path):
         assert tab.input_value("#length") == "1000000"
         tab.fill("#length", "50")
         tab.select_option("#model", "names")
-        tab.click("#write")
+        tab.click("#generate")
         wait_for_status(tab, "seed")
         text = text_of(tab)
         tab.click("#link")
@@ -140,7 +140,7 @@ def test_it_is_stopped_and_settings_stand_in_the_address(model_files, tmp_path):
         tab.goto("about:blank")
         tab.goto(link)
         until(tab, "document.getElementById('model').value === 'names'")
-        tab.click("#write")
+        tab.click("#generate")
         wait_for_status(tab, "seed")
         assert text_of(tab) == text
 
@@ -155,7 +155,7 @@ def test_the_keyboard_is_enough(api):
         for _ in range(40):
             tab.keyboard.press("Tab")
             seen.add(tab.evaluate("document.activeElement.id"))
-        assert seen >= {"temperature", "top_p", "length", "seed", "write", "continue", "link", "colored", "text"}
+        assert seen >= {"temperature", "top_p", "length", "seed", "generate", "continue", "link", "colored", "text"}
         tab.focus("#temperature")
         tab.keyboard.press("ArrowRight")
         assert tab.input_value("#temperature") == "0.85"
@@ -173,7 +173,7 @@ def test_it_fits_a_phone_in_light_and_dark(api, scheme):
     with opened(api.url, 375, 700, color_scheme=scheme) as tab:
         tab.fill("#prompt", "x" * 100)
         tab.fill("#length", "200")
-        tab.click("#write")
+        tab.click("#generate")
         wait_for_status(tab, "200 characters")
         assert not scrolls_sideways(tab)
         small = """[...document.querySelectorAll('button, input:not([type=checkbox]), select')]
@@ -188,13 +188,13 @@ def test_unknown_characters_and_refusals_are_told(api):
     with opened(api.url, may_fail=True) as tab:
         tab.fill("#prompt", "né")  # unknown ones are replaced
         tab.fill("#length", "20")
-        tab.click("#write")
+        tab.click("#generate")
         wait_for_status(tab, "20 characters")
         tab.select_option("#model", "bytes")
-        tab.click("#write")
+        tab.click("#generate")
         wait_for_status(tab, "characters, ")
         tab.fill("#length", "0")
-        tab.click("#write")
+        tab.click("#generate")
         assert tab.evaluate("document.querySelector('#length:invalid') !== null")
 
 
@@ -205,14 +205,14 @@ def test_a_server_that_goes_away_and_comes_back(model_files, tmp_path):
         with opened(server.url, may_fail=True) as tab:
             tab.fill("#prompt", "to be ")
             tab.fill("#length", "1000000")
-            tab.click("#write")
+            tab.click("#generate")
             until(tab, "document.getElementById('text').textContent.length > 200")
             server.process.kill()
             server.process.wait()
             wait_for_status(tab, "does not answer")
             text = text_of(tab)
             assert len(text) > 200
-            assert tab.is_disabled("#write")
+            assert tab.is_disabled("#generate")
             with serving(tmp_path, *options, "--port", port):
                 wait_for_status(tab, "The server is back")
                 assert text_of(tab) == text
@@ -235,7 +235,7 @@ def test_a_token_is_asked_for_and_kept(model_files, tmp_path):
             tab.keyboard.press("Tab")
             until(tab, "document.getElementById('model').options.length === 1")
             tab.fill("#prompt", "a")
-            tab.click("#write")
+            tab.click("#generate")
             wait_for_status(tab, "400 characters")
             assert "secret" not in tab.url
             browser.close()
@@ -250,7 +250,7 @@ def test_markup_in_a_text_is_text(tmp_path):
     with serving(tmp_path, path) as server, opened(server.url) as tab:
         markup = '<script>b</script> <b a="&">'
         tab.fill("#prompt", markup)
-        tab.click("#write")
+        tab.click("#generate")
         wait_for_status(tab, "400 characters")
         assert text_of(tab).startswith(markup)
         assert tab.locator("#text script, #text b, #model b").count() == 0
