@@ -23,11 +23,11 @@ _VALID = {
     "serve": ["serve", "chars.safetensors", "--port", "0"],
 }
 _HELD_OUT = ("threads",)
-"""Options that would change the process which runs the cases after it."""
+"""Options that would affect later cases in the same process."""
 
 
 def fuzz_command_lines(samples: Path, scratch: Path, rng: random.Random, until: float, max_cases: int) -> Tally:
-    """Runs command lines of which one to three words are absurd."""
+    """Runs command lines with one to three absurd arguments."""
     tally, worker = Tally("command lines"), Worker()
     for name in ("book.txt", "chars.safetensors", "bytes.safetensors", "records.safetensors"):
         shutil.copy(samples / name, scratch / name)
@@ -41,7 +41,7 @@ def fuzz_command_lines(samples: Path, scratch: Path, rng: random.Random, until: 
 
 
 def absurd_arguments(rng: random.Random) -> list[str]:
-    """Returns the words of one command line."""
+    """Returns the arguments of one command line."""
     command = rng.choice(list(_VALID))
     arguments = list(_VALID[command])
     options = [

@@ -1,4 +1,4 @@
-"""Damaged and hostile files: models, run folders, checkpoints, caches and results, each read by the commands."""
+"""Damaged and hostile files: models, run folders, checkpoints, caches and results, each read by commands."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ _TRAIN = ("--hidden", "8", "--embedding", "4", "--batch-size", "2", "--sequence-
 
 
 def fuzz_models(samples: Path, scratch: Path, rng: random.Random, until: float, max_cases: int) -> Tally:
-    """Reads mutated model files by every command that reads one."""
+    """Reads mutated model files with every command that reads one."""
     tally, worker = Tally("model files"), Worker()
     originals = {name: (samples / f"{name}.safetensors").read_bytes() for name in ("chars", "bytes", "records")}
     shutil.copy(samples / "book.txt", scratch / "book.txt")
@@ -40,7 +40,7 @@ def fuzz_models(samples: Path, scratch: Path, rng: random.Random, until: float, 
 
 
 def fuzz_runs(samples: Path, scratch: Path, rng: random.Random, until: float, max_cases: int) -> Tally:
-    """Resumes runs whose folders have something wrong in one of their files."""
+    """Resumes runs whose folders have one mutated file."""
     tally, worker, resume = Tally("run folders"), Worker(), ["train", "--resume", "run"]
     shutil.copy(samples / "book.txt", scratch / "book.txt")
     while tally.has_next(until, max_cases):
@@ -67,12 +67,12 @@ def fuzz_runs(samples: Path, scratch: Path, rng: random.Random, until: float, ma
 
 
 def _rebased(run_file: Path, samples: Path, scratch: Path) -> None:
-    """Makes the paths inside a run folder those of its copy."""
+    """Changes the paths in a copied run folder to those of the copy."""
     run_file.write_text(run_file.read_text().replace(str(samples), str(scratch)))
 
 
 def fuzz_caches(samples: Path, scratch: Path, rng: random.Random, until: float, max_cases: int) -> Tally:
-    """Trains from encoded texts that are damaged, with their times as they were."""
+    """Trains from damaged encoded texts with unchanged modification times."""
     tally, worker = Tally("encoded texts"), Worker()
     shutil.copy2(samples / "book.txt", scratch / "book.txt")
     train = ["train", "book.txt", "--cache", "cache", *_TRAIN, "--out", "m.safetensors"]

@@ -1,4 +1,4 @@
-"""Requests that no client should send: absurd fields, raw bytes, connections that end in the middle."""
+"""Hostile requests: absurd fields, raw bytes, and connections that end in the middle."""
 
 import json
 import random
@@ -35,11 +35,11 @@ _PATHS = {
 }
 _WHOLE_ANSWER = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
 _EVERY = 100
-"""Requests after which the server is asked whether it is well; so many are sent at min_cases."""
+"""Number of requests between two health checks; at least this many are sent."""
 
 
 def fuzz_requests(samples: Path, scratch: Path, rng: random.Random, until: float, max_cases: int) -> Tally:
-    """Sends a server whatever it should refuse, and looks at its answers, its log and its end."""
+    """Sends requests that a server should refuse, and checks its responses, its log and its exit."""
     tally = Tally("HTTP requests")
     log = scratch / "server.log"
     models = [str(samples / f"{name}.safetensors") for name in ("chars", "bytes", "records")]
@@ -52,7 +52,7 @@ def fuzz_requests(samples: Path, scratch: Path, rng: random.Random, until: float
         while tally.has_next(until, max_cases, min_cases=_EVERY):
             data = _absurd_request(rng, port)
             _send(tally, port, data, rng)
-            if tally.cases % _EVERY == 0 and not _is_well(port):
+            if tally.cases % _EVERY == 0 and not _is_healthy(port):
                 tally.fault(f"/health did not answer 200 after {data[:500]!r}")
                 break
     finally:
@@ -60,7 +60,7 @@ def fuzz_requests(samples: Path, scratch: Path, rng: random.Random, until: float
         try:
             status = server.wait(60)
             if status not in (0, 143):
-                tally.fault(f"the server outcome with {status}")
+                tally.fault(f"the server exited with {status}")
         except subprocess.TimeoutExpired:
             tally.fault("SIGTERM did not end the server in 60 s")
             server.kill()
@@ -124,7 +124,7 @@ def _request(method: str, path: str, content: bytes, port: int, extra: str = "")
 
 
 def _send(tally: Tally, port: int, data: bytes, rng: random.Random) -> None:
-    """Sends `data` on a connection of its own and counts what is answered."""
+    """Sends `data` on a new connection, and counts the response."""
     disconnects = rng.random() < 0.15
     answer = b""
     try:
@@ -153,11 +153,11 @@ def _send(tally: Tally, port: int, data: bytes, rng: random.Random) -> None:
         tally.results += 1
     elif statuses:
         tally.refused += 1
-    else:  # what was sent is not even the beginning of a request
+    else:  # the input was not even the beginning of a request
         tally.stopped += 1
 
 
-def _is_well(port: int) -> bool:
+def _is_healthy(port: int) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
             connection.sendall(f"GET /health HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode())

@@ -1,4 +1,4 @@
-"""Runs cases in worker processes, and judges how they end: whatever is not a result or a clear refusal is a fault."""
+"""Runs cases in worker processes, and judges how they end. Anything but a result or a clear refusal is a fault."""
 
 import json
 import os
@@ -15,25 +15,25 @@ from pathlib import Path
 from typing import Any
 
 _PATIENCE = 60.0
-"""Seconds after which a case that does not answer a Ctrl-C is taken for a hang."""
+"""Seconds after which a case that does not react to Ctrl-C counts as hanging."""
 _REFUSED = (1, 2)
 _STOPPED = (130,)
 _MAX_LINE = 2_000
 _FIRST_SECONDS = 60.0
-"""More for a worker's first case, which compiles: else no worker lives for long enough on a busy machine."""
+"""Additional seconds for a worker's first case, which compiles. Without them, no worker survives on a busy machine."""
 MIN_CASES = 5
-"""Attempts that each part makes, however little time it is given."""
+"""Minimum number of attempts per part, however little time it has."""
 
 
 @dataclass
 class Tally:
-    """What became of the cases of one part.
+    """The outcomes of the cases of one part.
 
     Attributes:
-        results: those that gave a result.
-        refused: those that were refused in one line, or by a 4xx.
-        stopped: those that took long and were outcome by a signal, or left before there was an answer.
-        faults: a text for each that did anything else.
+        results: number of cases that gave a result.
+        refused: number of cases that were refused in one line, or by a 4xx status.
+        stopped: number of cases that took long and were ended by a signal, or that disconnected before a response.
+        faults: a description of each other case.
     """
 
     name: str
@@ -44,11 +44,11 @@ class Tally:
 
     @property
     def cases(self) -> int:
-        """How many there were."""
+        """Number of cases so far."""
         return self.results + self.refused + self.stopped + len(self.faults)
 
     def has_next(self, until: float, max_cases: int, min_cases: int = MIN_CASES) -> bool:
-        """Whether there is to be another attempt: `max_cases` are not made, and there is time, or there were few."""
+        """Returns whether to run another case: fewer than `max_cases` have run, and there is time or too few have."""
         return self.cases < max_cases and (self.cases < min_cases or time.monotonic() < until)
 
     def fault(self, what: str) -> None:
@@ -56,7 +56,7 @@ class Tally:
         self.faults.append(what[:4_000])
 
     def judge(self, case: str, arguments: Sequence[str], outcome: "Outcome") -> None:
-        """Counts a command line by how it outcome; `case` says what it was given."""
+        """Counts a command line by its outcome. `case` describes its input."""
         if problem := problem_of(arguments, outcome):
             self.fault(f"{problem}: {case}\n    charloom {shlex.join(arguments)}\n{outcome.as_text()}")
         elif outcome.status == 0:
@@ -69,10 +69,10 @@ class Tally:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command line outcome.
+    """How a command line ended.
 
     Attributes:
-        status: its exit status; None where it raised, died or hung, which `err` then says.
+        status: its exit status; None if it raised, died or hung, as `err` describes.
     """
 
     status: int | None
@@ -80,33 +80,33 @@ class Outcome:
     err: str
 
     def as_text(self) -> str:
-        """The status and what was printed, indented."""
+        """Returns the status and what was printed, indented."""
         return f"    status {self.status}\n" + "\n".join(f"    | {line[:300]}" for line in self.err.splitlines()[-12:])
 
 
 def problem_of(arguments: Sequence[str], outcome: Outcome) -> str | None:
-    """Returns what is wrong with how a command line outcome; None where nothing is."""
+    """Returns what is wrong with an outcome; None if nothing is."""
     if outcome.status is None or "Traceback" in outcome.err or "Exception ignored" in outcome.err:
         return "raised, died or hung"
     if outcome.status not in (0, *_REFUSED, *_STOPPED):
-        return f"outcome with status {outcome.status}"
+        return f"ended with status {outcome.status}"
     lines = outcome.err.splitlines()
     if any(not line.isprintable() for line in lines):
         return "printed control characters"
     if any(len(line) > _MAX_LINE for line in lines):
-        return "printed a line without end"
+        return "printed an endless line"
     problems = [line for line in lines if line.startswith("charloom: ")]
     if outcome.status in _REFUSED and len(problems) != 1 and not (outcome.status == 1 and _explained(outcome)):
         return f"printed {len(problems)} lines of error"
     if outcome.status == 0 and "--json" in arguments and not _is_json(outcome.out):
-        return "printed something else than JSON"
+        return "printed something that is not JSON"
     if re.search(r"\bnan\b", outcome.out) and arguments[0] in ("score", "classify"):
-        return "printed a figure that is no number"
+        return "printed NaN"
     return None
 
 
 def _is_json(out: str) -> bool:
-    """Whether each line is JSON, without the numbers that JSON does not have."""
+    """Returns whether each line is JSON, without NaN and infinities."""
 
     def refuse(constant: str) -> None:
         raise ValueError(constant)
@@ -120,20 +120,20 @@ def _is_json(out: str) -> bool:
 
 
 def _explained(outcome: Outcome) -> bool:
-    """Whether a result of status 1 says on its own why it is no more: a loss that ran away, texts that ran out."""
+    """Returns whether a result with status 1 explains itself: the loss diverged, or the texts ran out."""
     return "diverged" in outcome.out + outcome.err or "kept " in outcome.err
 
 
 class Worker:
-    """A process that runs command lines; another one takes its place when it dies or hangs."""
+    """A process that runs command lines. It is replaced when it dies or hangs."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
         self._errors: Any = None
-        self._is_new = True  # nothing has outcome in it yet
+        self._is_new = True  # it has not completed a case yet
 
     def run(self, arguments: Sequence[str], folder: Path, stdin: str = "", seconds: float = 5.0) -> Outcome:
-        """Returns how a command line outcome in `folder`."""
+        """Returns the outcome of a command line in `folder`."""
         process = self._started()
         if self._is_new:
             seconds += _FIRST_SECONDS
@@ -155,7 +155,7 @@ class Worker:
             process.kill()
         status = process.wait()
         self._process = None
-        if not hung and status in _STOPPED:  # a Ctrl-C before there is anything to keep
+        if not hung and status in _STOPPED:  # Ctrl-C before the command could handle it
             return Outcome(status, "", "")
         self._errors.seek(0)
         stderr = self._errors.read().decode("utf-8", "replace")

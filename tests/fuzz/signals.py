@@ -1,4 +1,4 @@
-"""Signals at random moments of every command: each ends it soon, with the status that tells of the signal."""
+"""Signals at random moments of every command: each must end it soon, with the status of the signal."""
 
 import os
 import random
@@ -18,7 +18,7 @@ _PATIENCE = 15.0
 _MAX_DELAY = 3.0
 _PARALLEL = 3
 _SIGNALS = (signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# None of these ends by itself within the patience: status 0 means that a signal was lost.
+# None of these ends within the patience without a signal, so status 0 means that a signal was lost.
 _ENDLESS = {
     "train": ["train", "../book.txt", "--out", "m.safetensors", "--hidden", "32", "--steps", "10000000", "--force"],
     "train --run": [
@@ -40,11 +40,11 @@ _ENDLESS = {
     "reproduce": ["reproduce", "--full", "--out"],
 }
 _GRACEFUL = ("serve",)
-"""Those that a signal ends in good order, with status 0."""
+"""Commands that a signal ends with status 0."""
 
 
 def fuzz_signals(samples: Path, scratch: Path, rng: random.Random, until: float, max_cases: int) -> Tally:
-    """Starts commands, and sends each a signal some time later."""
+    """Starts commands, and sends each of them a signal after a random delay."""
     tally = Tally("signals")
     for name in ("book.txt", "chars.safetensors", "records.safetensors"):
         shutil.copy(samples / name, scratch / name)
@@ -93,7 +93,7 @@ def _interrupt(tally: Tally, scratch: Path, name: str, number: signal.Signals, d
     expected = (128 + number, -number, *((0,) if name in _GRACEFUL else ()))
     is_complaint = "Traceback" in stderr or "Exception ignored" in stderr
     if is_complaint and "charloom" not in stderr.replace("'charloom", ""):
-        tally.stopped += 1  # Python had not come to charloom's first line, and did as it does
+        tally.stopped += 1  # Python itself ended before charloom's first line
     elif status not in expected or is_complaint:
         tally.fault(f"{case}: status {status}, {stderr[-1500:]!r}")
     else:

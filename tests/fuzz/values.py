@@ -1,4 +1,4 @@
-"""Absurd values, and JSON, bytes and tensor files with something wrong in them. All are functions of a generator."""
+"""Absurd values, and mutated JSON, bytes and tensor files, all from a random generator."""
 
 import copy
 import json
@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 _DEEP = "a list in a list in a list"
-"""Stands for ten thousand brackets, which `json.dumps` would not write."""
+"""A placeholder for ten thousand brackets, which `json.dumps` would not write."""
 
 ABSURD_JSON = [
     *(None, True, False, 0, 1, -1, 3, 255, 2**31 - 1, 2**31, 2**63 - 1, 2**63, -(2**63), 10**400),
@@ -26,7 +26,7 @@ ABSURD_ARGUMENTS = [
 
 
 def mutated_json(value: Any, rng: random.Random) -> Any:
-    """Returns `value` with one or two of its places replaced, removed, renamed or added to."""
+    """Returns `value` with one or two of its entries replaced, removed, renamed or added."""
     value = json.loads(json.dumps(value))
     for _ in range(rng.choice((1, 1, 2))):
         value = _mutated_once(value, rng)
@@ -55,7 +55,7 @@ def _absurd(rng: random.Random) -> Any:
 
 
 def _places(value: Any) -> Any:
-    """Yields each place inside `value`, as what holds it and the key there."""
+    """Yields each position inside `value`, as its container and the key there."""
     items = (
         list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
     )
@@ -65,13 +65,13 @@ def _places(value: Any) -> Any:
 
 
 def json_bytes(value: Any) -> bytes:
-    """Returns `value` as JSON, with numbers that JSON does not have, and depths that nobody writes."""
+    """Returns `value` as JSON, including NaN, infinities and extreme nesting."""
     text = json.dumps(value).replace(json.dumps(_DEEP), "[" * 10_000 + "]" * 10_000)
     return text.encode()
 
 
 def mutated_bytes(data: bytes, rng: random.Random) -> bytes:
-    """Returns `data` cut, longer, or with some of its bytes replaced."""
+    """Returns `data` truncated, extended, or with some of its bytes replaced."""
     way = rng.randrange(6)
     at = rng.randrange(len(data) + 1)
     length = rng.choice((1, 1, 2, 8, 64, 1024))
@@ -89,7 +89,7 @@ def mutated_bytes(data: bytes, rng: random.Random) -> bytes:
 
 
 def mutated_tensor_file(data: bytes, rng: random.Random) -> bytes:
-    """Returns a safetensors file with something wrong in its bytes, header, metadata or weights."""
+    """Returns a safetensors file with an error in its bytes, header, metadata or weights."""
     way = rng.random()
     (length,) = struct.unpack("<Q", data[:8])
     header, tensors = json.loads(data[8 : 8 + length]), data[8 + length :]

@@ -14,7 +14,7 @@ RULES = [
 
 @pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize(("cell", "layers"), [("lstm", 2), ("gru", 1)])
-def test_each_is_what_it_would_be_alone_whoever_comes_and_goes(cell, layers):
+def test_a_text_is_independent_of_the_other_texts_in_the_batch(cell, layers):
     network = make(layers, cell=cell)
     rng = np.random.default_rng(0)
     prompts = [rng.integers(0, 11, rng.integers(0, 9)).astype(np.uint8) for _ in range(14)]
@@ -48,7 +48,7 @@ def test_each_is_what_it_would_be_alone_whoever_comes_and_goes(cell, layers):
 
 @pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("layers", [1, 2])
-def test_a_text_can_be_gone_on_from(layers):
+def test_a_text_continues_from_its_state_in_another_batch(layers):
     network, rule = make(layers), RULES[0]
     state = read_prompt(network, np.array([1, 2], np.uint8))
     texts = DecodingBatch.for_state(network, state)
@@ -56,7 +56,7 @@ def test_a_text_can_be_gone_on_from(layers):
     texts.add(state, rule, 1, 1)
     first = texts.generate(20)[1].tolist()
     logits, middle = texts.logits(1).copy(), texts.state(1)
-    texts.generate(3)  # which changes nothing of what was taken
+    texts.generate(3)  # does not change the copied state
     others = DecodingBatch.for_state(network, middle)
     others.add(middle, rule, 1, 1, position=20)
     np.testing.assert_array_equal(others.logits(0), logits)

@@ -19,7 +19,7 @@ def make(layers=1, start_id=0, vocab=11, hidden=16, **settings):
         start_id,
         np.random.default_rng(1),
     )
-    scale = 1.5 if settings.get("cell") == "elman" else 4  # opinions of its own, but no chaos
+    scale = 1.5 if settings.get("cell") == "elman" else 4  # clear preferences, but no chaotic dynamics
     return jax.tree.map(lambda weight: weight * scale, network)
 
 
@@ -38,7 +38,7 @@ GREEDY = SamplingSettings(temperature=0)
 @pytest.mark.parametrize(
     ("layers", "start_id", "prompt"), [(1, None, []), (2, 0, [3]), (2, None, list(range(11)) * 13)]
 )
-def test_greedy_text_is_numpys(cell, layers, start_id, prompt):
+def test_greedy_text_equals_the_numpy_reference(cell, layers, start_id, prompt):
     network = make(layers, start_id, cell=cell)
     reference = NumpyNetwork(network)
     logits = reference.step(None)
@@ -52,7 +52,7 @@ def test_greedy_text_is_numpys(cell, layers, start_id, prompt):
 
 
 @pytest.mark.usefixtures("kernels")
-def test_a_text_does_not_depend_on_its_length_or_company():
+def test_a_text_does_not_depend_on_its_length_or_on_other_streams():
     network, settings = make(), SamplingSettings(temperature=1.2)
     alone = [ids_of(network, [1, 2], 150, settings, seed=5, stream_index=index) for index in range(3)]
     state = read_prompt(network, np.array([1, 2], np.uint8))
@@ -79,7 +79,7 @@ def test_a_text_does_not_depend_on_its_length_or_company():
     ],
 )
 @pytest.mark.usefixtures("native_library")
-def test_native_streams_choose_as_the_reference_does_from_equal_logits(cell, settings, monkeypatch):
+def test_native_streams_sample_the_same_tokens_from_equal_logits(cell, settings, monkeypatch):
     monkeypatch.setenv("CHARLOOM_KERNELS", "native")
     network = make(cell=cell, hidden=37)
     state = read_prompt(network, np.array([1, 2], np.uint8))
@@ -100,7 +100,7 @@ def test_native_streams_choose_as_the_reference_does_from_equal_logits(cell, set
     "options", [{"gate_activation": "hard_sigmoid"}, {"cell_activation": "relu", "head": "logits"}]
 )
 @pytest.mark.usefixtures("native_library")
-def test_unusual_networks_write_natively_what_the_reference_writes(options, monkeypatch):
+def test_unusual_networks_generate_the_same_text_natively(options, monkeypatch):
     network = make(layers=2, hidden=11, **options)
     texts = []
     for kernels in ("native", "reference"):
@@ -109,13 +109,13 @@ def test_unusual_networks_write_natively_what_the_reference_writes(options, monk
     assert texts[0] == texts[1]
 
 
-def test_large_seeds_are_seeds_too():
+def test_seeds_above_32_bits_give_other_texts():
     network, settings = make(), SamplingSettings(temperature=1.2)
     low, high = (ids_of(network, [], 40, settings, seed) for seed in (1, 1 + 2**32))
     assert low != high
 
 
-def test_scores_are_numpys():
+def test_scores_equal_the_numpy_reference():
     network = make(2)
     ids = np.random.default_rng(0).integers(0, 11, 700).astype(np.uint8)
     wanted = NumpyNetwork(network).nats(ids).mean()
@@ -124,7 +124,7 @@ def test_scores_are_numpys():
     assert score_blocks(network, evaluation_pass(stream)).nats_per_char == pytest.approx(wanted, abs=1e-5)
 
 
-def test_documents_are_scored_from_their_own_beginnings():
+def test_each_document_is_scored_from_its_beginning():
     network = make()
     rng = np.random.default_rng(0)
     first, second = (rng.integers(0, 11, size).astype(np.uint8) for size in (90, 33))
@@ -135,8 +135,8 @@ def test_documents_are_scored_from_their_own_beginnings():
         assert score_blocks(network, blocks).nats_per_char == pytest.approx(wanted, abs=1e-5)
 
 
-def test_many_rows_score_as_one_row_does():
-    network = jax.tree.map(lambda weight: weight / 4, make())  # forgets within the priming
+def test_many_rows_give_the_score_of_one_row():
+    network = jax.tree.map(lambda weight: weight / 4, make())  # its memory is shorter than the priming
     stream = TokenStream.of_documents([np.random.default_rng(3).integers(0, 11, 5000).astype(np.uint8)])
     assert score_blocks(network, evaluation_pass(stream)).nats_per_char == pytest.approx(
         score_blocks(network, ordered_pass(stream)).nats_per_char, abs=1e-5

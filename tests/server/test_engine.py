@@ -1,4 +1,4 @@
-"""The engine by itself: what it does when something breaks, and when it is told to stop."""
+"""The engine without a server: failures, and stopping."""
 
 import asyncio
 import contextlib
@@ -40,7 +40,7 @@ def session(model_files):
 
 @contextlib.asynccontextmanager
 async def running(**options):
-    """Yields an engine that works, and stops it."""
+    """Yields a running engine, and stops it."""
     engine = Engine(Limits(), **options)
     engine.start(asyncio.get_running_loop())
     try:
@@ -50,7 +50,7 @@ async def running(**options):
 
 
 async def text_of(responses, request):
-    """Returns the tokens of an request's text when they are all there."""
+    """Returns the tokens of a request's text when all have arrived."""
     tokens = []
     while len(tokens) < request.length:
         tokens += [token for one in await responses.take() if not one.is_prompt for token in one.token_ids.tolist()]
@@ -58,7 +58,7 @@ async def text_of(responses, request):
 
 
 def alone(model, request):
-    """Returns the tokens that an request's text has where it is the only one."""
+    """Returns the tokens of a request's text if it is generated without others."""
     state = read_tokens(model.network, model.start_state, request.prompt)
     (blocks,) = split_streams(
         generate_tokens(model.network, state, request.length, request.settings, request.seed, [request.stream_index]), 1
@@ -67,7 +67,7 @@ def alone(model, request):
 
 
 def fails_for(seed, function, problem):
-    """Returns `function` of some texts, which raises where the text of a seed is among them, having changed others."""
+    """Returns `function`, which raises after its work if the text with `seed` is among the texts."""
 
     def failing(texts, steps, places=slice(None)):
         tokens = function(steps, places)
@@ -80,7 +80,7 @@ def fails_for(seed, function, problem):
 
 @pytest.mark.parametrize("top_predictions", [None, 2])
 @pytest.mark.parametrize("problem", [ValueError("broken"), MemoryError()])
-def test_a_text_that_cannot_be_written_ends_and_no_other(session, monkeypatch, caplog, problem, top_predictions):
+def test_a_text_that_fails_does_not_affect_others(session, monkeypatch, caplog, problem, top_predictions):
     async def run():
         async with running() as engine:
             queues = [ResponseQueue(engine) for _ in range(9)]
@@ -106,7 +106,7 @@ def test_a_text_that_cannot_be_written_ends_and_no_other(session, monkeypatch, c
 
 
 @pytest.mark.parametrize("name", ["read_chunk", "cached_prefix"])
-def test_a_prompt_that_cannot_be_read_ends_its_texts_and_no_other(session, monkeypatch, name):
+def test_a_prompt_that_fails_does_not_affect_others(session, monkeypatch, name):
     async def run():
         async with running() as engine:
             bad, good = ResponseQueue(engine), ResponseQueue(engine)
@@ -128,13 +128,13 @@ def test_a_prompt_that_cannot_be_read_ends_its_texts_and_no_other(session, monke
     asyncio.run(run())
 
 
-def test_settings_that_sampling_cannot_take_are_the_requests_own(session):
+def test_invalid_sampling_settings_fail_only_their_request(session):
     async def run():
         async with running() as engine:
             bad, good = ResponseQueue(engine), ResponseQueue(engine)
             request = request_of(session, good)
             wanted = alone(session, request)
-            # Of one prompt: they are read together.
+            # Both have the same prompt, which is read once.
             broken = request_of(session, bad)
             broken.settings, broken.prompt = object(), request.prompt
             engine.submit([broken, request])
@@ -148,7 +148,7 @@ def test_settings_that_sampling_cannot_take_are_the_requests_own(session):
     asyncio.run(run())
 
 
-def test_a_state_that_cannot_be_kept_costs_no_text(session, monkeypatch):
+def test_a_state_that_cannot_be_cached_does_not_affect_its_text(session, monkeypatch):
     def failing(*arguments):
         raise MemoryError
 
@@ -162,7 +162,7 @@ def test_a_state_that_cannot_be_kept_costs_no_text(session, monkeypatch):
     asyncio.run(run())
 
 
-def test_a_text_that_cannot_be_delivered_ends_and_no_other(session, monkeypatch):
+def test_a_chunk_that_cannot_be_delivered_does_not_affect_others(session, monkeypatch):
     def failing(*arguments):
         raise MemoryError
 
@@ -174,7 +174,7 @@ def test_a_text_that_cannot_be_delivered_ends_and_no_other(session, monkeypatch)
             broken.on_chunk = failing
             engine.submit([broken, request])
             assert await text_of(good, request) == alone(session, request)
-            # What the responses cannot take ends the request.
+            # A chunk that the queue cannot take ends the request.
             with monkeypatch.context() as patch:
                 patch.setattr("charloom.server.response_queue._joined", failing)
                 engine.submit([request_of(session, slow := ResponseQueue(engine), 10_000)])
@@ -186,7 +186,7 @@ def test_a_text_that_cannot_be_delivered_ends_and_no_other(session, monkeypatch)
     asyncio.run(run())
 
 
-def test_where_a_round_fails_the_texts_of_the_model_are_given_up(model_files, session, monkeypatch, caplog):
+def test_a_failed_round_ends_the_texts_of_its_model(model_files, session, monkeypatch, caplog):
     async def run():
         other = ModelSession.from_file("other", model_files["letters"])
         async with running() as engine:
@@ -212,7 +212,7 @@ def test_where_a_round_fails_the_texts_of_the_model_are_given_up(model_files, se
     assert "ending all texts of letters" in caplog.text
 
 
-def test_where_giving_up_fails_the_engine_says_that_it_has_died(session, monkeypatch, caplog):
+def test_the_engine_reports_its_death(session, monkeypatch, caplog):
     async def run():
         died = asyncio.Event()
         async with running(on_death=died.set) as engine:
@@ -229,7 +229,7 @@ def test_where_giving_up_fails_the_engine_says_that_it_has_died(session, monkeyp
     assert "the engine has died" in caplog.text
 
 
-def test_who_leaves_is_worked_for_no_longer(session, monkeypatch):
+def test_cancelled_requests_are_not_continued(session, monkeypatch):
     read, until = [], threading.Event()
 
     def reading(state, token_ids, done, whole=session.read_chunk):
@@ -241,7 +241,7 @@ def test_who_leaves_is_worked_for_no_longer(session, monkeypatch):
         async with running() as engine:
             responses = ResponseQueue(engine)
             requests = [
-                request_of(session, responses, 0, prompt=np.zeros(60_000)),  # as /v1/next asks
+                request_of(session, responses, 0, prompt=np.zeros(60_000)),  # as for /v1/next
                 request_of(session, responses, 100, prompt=np.ones(60_000)),
             ]
             engine.submit(requests)
@@ -251,14 +251,14 @@ def test_who_leaves_is_worked_for_no_longer(session, monkeypatch):
             until.set()
             while engine.active:
                 await asyncio.sleep(0.001)
-        # What was begun is finished, at most one turn of each; of some 12,000.
+        # At most one chunk of each prompt is read, of about 12,000.
         assert len(read) <= 2
 
     monkeypatch.setattr(session, "read_chunk", reading)
     asyncio.run(run())
 
 
-def test_it_stops_however_much_there_is_to_do(model_files):
+def test_the_engine_stops_during_any_amount_of_work(model_files):
     async def run():
         models = [ModelSession.from_file(f"model {number}", model_files["letters"]) for number in range(4)]
         for _ in range(8):
@@ -279,7 +279,7 @@ def read(session, ids):
     return read_tokens(session.network, session.start_state, ids)
 
 
-def test_known_beginnings_are_found_and_bounded(session):
+def test_prefixes_are_found_and_the_cache_is_bounded(session):
     def found(*ids):
         length, state = prefixes.longest(np.array(ids, np.uint8))
         assert state is (states[length] if length else None)
@@ -300,16 +300,16 @@ def test_known_beginnings_are_found_and_bounded(session):
     assert found(0, 1, 2, 9, 9, 9) == 3
     assert found() == 0
     assert (prefixes.hits, prefixes.misses) == (4, 2)
-    # A fourth takes the place of the one that was used the longest ago.
+    # A fourth entry replaces the least recently used one.
     prefixes.put(np.array([7, 7, 7, 7]), states[3])
     assert len(prefixes) == 3
     assert found(*range(20)) == 5
     assert prefixes.size <= size
-    prefixes.put(np.zeros(10**6, np.int32), states[3])  # larger than all the size
+    prefixes.put(np.zeros(10**6, np.int32), states[3])  # larger than the cache
     assert len(prefixes) == 3
 
 
-def test_texts_of_one_hash_are_not_taken_for_each_other(session, monkeypatch):
+def test_texts_with_equal_hashes_are_not_confused(session, monkeypatch):
     prefixes = PrefixCache(1 << 20)
     monkeypatch.setattr(prefixes, "_hashes", lambda ids: np.zeros(len(ids) + 1, np.uint64))
     prefixes.put(np.array([1, 2, 3]), session.start_state)

@@ -1,4 +1,4 @@
-"""Models whose files change while they are served."""
+"""Models whose files change while the server runs."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ def path(model_files, tmp_path):
 
 
 async def watched(models, path, until):
-    """Watches the files until a condition holds, with one that has just changed."""
+    """Watches the files until a condition holds; `path` has just changed."""
     watch = asyncio.create_task(models.watch())
     await asyncio.sleep(0)
     os.utime(path, ns=(1, 1))
@@ -31,7 +31,7 @@ async def watched(models, path, until):
     watch.cancel()
 
 
-def test_what_a_damaged_file_says_forges_no_line(path, monkeypatch, caplog):
+def test_text_in_a_damaged_file_cannot_forge_log_lines(path, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "charloom.server")
     models = ModelRegistry([path])
     monkeypatch.setattr(model_registry, "_POLL_SECONDS", 0.01)
@@ -50,7 +50,7 @@ def test_what_a_damaged_file_says_forges_no_line(path, monkeypatch, caplog):
     assert models.named("model") is old
 
 
-def test_the_end_does_not_wait_for_a_file_that_is_loaded(path, monkeypatch):
+def test_shutdown_does_not_wait_for_a_loading_model(path, monkeypatch):
     models = ModelRegistry([path])
     monkeypatch.setattr(model_registry, "_POLL_SECONDS", 0.01)
     is_loading, may_end = threading.Event(), threading.Event()
@@ -60,7 +60,7 @@ def test_the_end_does_not_wait_for_a_file_that_is_loaded(path, monkeypatch):
         may_end.wait(60)
 
     monkeypatch.setattr(ModelSession, "from_file", load)
-    # With a thread of asyncio's own pool, this would not return before the model is loaded.
+    # With a thread of asyncio's pool, this would not return before the model is loaded.
     asyncio.run(watched(models, path, is_loading.is_set))
     workers = [thread for thread in threading.enumerate() if thread.name == "charloom work" and thread.is_alive()]
     assert workers

@@ -1,4 +1,4 @@
-"""The thread that scores."""
+"""The worker thread that scores texts."""
 
 import asyncio
 import threading
@@ -18,7 +18,7 @@ def run(main):
     asyncio.run(asyncio.wait_for(main, 60))
 
 
-def test_tasks_are_done_in_order_and_fail_for_themselves():
+def test_tasks_run_in_order_and_fail_separately():
     async def main():
         worker, done = Worker("test"), asyncio.Event()
         tasks = [
@@ -36,7 +36,7 @@ def test_tasks_are_done_in_order_and_fail_for_themselves():
     run(main())
 
 
-def test_what_is_given_up_ends_at_its_next_check_or_never_begins():
+def test_cancelled_tasks_end_at_their_next_check_or_never_start():
     async def main():
         worker, begun, ended, checks = Worker("test"), threading.Event(), asyncio.Event(), []
 
@@ -67,7 +67,7 @@ def test_what_is_given_up_ends_at_its_next_check_or_never_begins():
     run(main())
 
 
-def test_it_stops_in_the_middle_of_its_work():
+def test_the_worker_stops_during_a_task():
     async def main():
         worker, begun = Worker("test"), threading.Event()
 
@@ -80,18 +80,18 @@ def test_it_stops_in_the_middle_of_its_work():
         await asyncio.to_thread(begun.wait)
         worker.stop()
         assert isinstance(task.problem, TaskCancelledError)
-        assert worker._thread.daemon  # what does not end keeps no process from ending
+        assert worker._thread.daemon  # a task that does not end cannot delay the process
         assert not worker._thread.is_alive()
 
     run(main())
 
 
 class EnoughError(Exception):
-    """The reading has gone on long enough."""
+    """Raised to stop the scoring."""
 
 
 @pytest.mark.parametrize("parameters", [3_000, 300_000, 5_000_000, 38_000_000])
-def test_calls_are_short_however_large_the_network_is(parameters):
+def test_calls_are_short_for_networks_of_any_size(parameters):
     for batch_size, factor in ((1, 1), (64, 12)):
         shape = BlockShape.for_network(batch_size, parameters, is_short=True)
         assert 2 <= shape.sequence_length <= 64
@@ -99,7 +99,7 @@ def test_calls_are_short_however_large_the_network_is(parameters):
         assert work <= 1 << 25 or (shape.capacity, shape.sequence_length) == (1, 2)
 
 
-def test_reading_is_checked_between_calls_and_gives_the_same_numbers(monkeypatch):
+def test_check_is_called_between_calls_and_does_not_change_scores(monkeypatch):
     model = model_of(hidden=40)
     text = "to be or not to be " * 500
     monkeypatch.setattr("charloom.inference.token_scorer._SHORT_WORK", 64 * model.network.parameters)
@@ -125,5 +125,5 @@ def test_reading_is_checked_between_calls_and_gives_the_same_numbers(monkeypatch
     for work in (lambda: scorer.begin().score(text), lambda: scorer.score(texts)):
         with pytest.raises(EnoughError):
             work()
-    assert len(checks) == 7  # the second one's first check was enough
+    assert len(checks) == 7  # the second scoring raised at its first check
     assert TokenScorer(model.network)._shape == (1, 64, 64)
