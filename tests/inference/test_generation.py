@@ -44,11 +44,11 @@ def test_greedy_text_equals_the_numpy_reference(cell, layers, start_id, prompt):
     logits = reference.step(None)
     for token_id in prompt:
         logits = reference.step(token_id)
-    wanted = []
+    expected = []
     for _ in range(BLOCK_SIZE + 10):
-        wanted.append(int(logits.argmax()))
-        logits = reference.step(wanted[-1])
-    assert ids_of(network, prompt, BLOCK_SIZE + 10, GREEDY) == wanted
+        expected.append(int(logits.argmax()))
+        logits = reference.step(expected[-1])
+    assert ids_of(network, prompt, BLOCK_SIZE + 10, GREEDY) == expected
 
 
 @pytest.mark.usefixtures("kernels")
@@ -90,10 +90,10 @@ def test_native_streams_sample_the_same_tokens_from_equal_logits(cell, settings,
     choose_once = jax.jit(choose)
     streams = jax.tree.map(np.copy, state.streams)
     for position in range(300):
-        wanted = int(choose_once(streams.logits[0], draws[position], rule))  # before the logits change
+        expected = int(choose_once(streams.logits[0], draws[position], rule))  # before the logits change
         token = np.full((1, 1), -1, np.int32)
         state.generator.run(streams, token, native_samplers(settings, seed, [9], position))
-        assert token.tolist() == [[wanted]]
+        assert token.tolist() == [[expected]]
 
 
 @pytest.mark.parametrize(
@@ -118,10 +118,10 @@ def test_seeds_above_32_bits_give_other_texts():
 def test_scores_equal_the_numpy_reference():
     network = make(2)
     ids = np.random.default_rng(0).integers(0, 11, 700).astype(np.uint8)
-    wanted = NumpyNetwork(network).nats(ids).mean()
+    expected = NumpyNetwork(network).nats(ids).mean()
     stream = TokenStream.of_documents([ids])
-    assert score_blocks(network, ordered_pass(stream)).nats_per_char == pytest.approx(wanted, abs=1e-5)
-    assert score_blocks(network, evaluation_pass(stream)).nats_per_char == pytest.approx(wanted, abs=1e-5)
+    assert score_blocks(network, ordered_pass(stream)).nats_per_char == pytest.approx(expected, abs=1e-5)
+    assert score_blocks(network, evaluation_pass(stream)).nats_per_char == pytest.approx(expected, abs=1e-5)
 
 
 def test_each_document_is_scored_from_its_beginning():
@@ -129,10 +129,10 @@ def test_each_document_is_scored_from_its_beginning():
     rng = np.random.default_rng(0)
     first, second = (rng.integers(0, 11, size).astype(np.uint8) for size in (90, 33))
     reference = NumpyNetwork(network)
-    wanted = (reference.nats(first).sum() + reference.nats(second).sum()) / 123
+    expected = (reference.nats(first).sum() + reference.nats(second).sum()) / 123
     stream = TokenStream.of_documents([first, second])
     for blocks in (ordered_pass(stream), record_pass(stream)):
-        assert score_blocks(network, blocks).nats_per_char == pytest.approx(wanted, abs=1e-5)
+        assert score_blocks(network, blocks).nats_per_char == pytest.approx(expected, abs=1e-5)
 
 
 def test_many_rows_give_the_score_of_one_row():

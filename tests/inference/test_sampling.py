@@ -166,8 +166,8 @@ WORDS = st.one_of(st.sampled_from([0, 1, 0xFFFF, 0x10000, 0xFFFF0000, 2**32 - 1]
 @given(*[hnp.arrays(np.uint32, 64, elements=WORDS, fill=st.nothing())] * 2)
 @settings(max_examples=50, deadline=None)
 def test_high_products_equal_those_of_whole_numbers(a, b):
-    wanted = [x * y >> 32 for x, y in zip(a.tolist(), b.tolist(), strict=True)]
-    assert np.asarray(sampling._high_product(jnp.asarray(a), jnp.asarray(b))).tolist() == wanted
+    expected = [x * y >> 32 for x, y in zip(a.tolist(), b.tolist(), strict=True)]
+    assert np.asarray(sampling._high_product(jnp.asarray(a), jnp.asarray(b))).tolist() == expected
 
 
 @pytest.mark.parametrize("seed", [0, 5, 2**32 - 1, 2**32, 2**63 + 7, 2**64 - 1])

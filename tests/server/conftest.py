@@ -132,7 +132,7 @@ def eventually(condition, seconds=60.0):
 @pytest.fixture(scope="session")
 def model_files(tmp_path_factory):
     """Model files of characters, of records and of bytes."""
-    folder = tmp_path_factory.mktemp("served")
+    folder = tmp_path_factory.mktemp("models")
     records = Vocabulary("chars", LETTERS, "\n")
     models = {
         "letters": model_of(),

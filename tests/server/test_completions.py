@@ -54,12 +54,12 @@ def test_defaults_are_openais(api, model):
 def test_several_prompts_and_texts_of_each(api, model):
     done = api.complete(["ab", "cd "], n=2, seed=3, max_tokens=40)
     rule = SamplingSettings(temperature=1.0)
-    wanted = [
+    expected = [
         "".join(model.prompted(prompt).stream(40, rule, seed=3, stream_index=index))
         for prompt in ("ab", "cd ")
         for index in range(2)
     ]
-    assert [choice["text"] for choice in done["choices"]] == wanted
+    assert [choice["text"] for choice in done["choices"]] == expected
     assert [choice["index"] for choice in done["choices"]] == [0, 1, 2, 3]
     assert done["usage"] == {"prompt_tokens": 5, "completion_tokens": 160, "total_tokens": 165}
 
@@ -123,10 +123,10 @@ def test_logprobs_equal_those_of_score(api, model_files, name):
     done = api.complete("abc ", **asked)["choices"][0]
     found = done["logprobs"]
     tokens = done["text"] if name == "letters" else b"".join(map(byte_of, found["tokens"]))
-    wanted = (-charloom.load(model_files[name]).score(tokens).nats).tolist()
+    expected = (-charloom.load(model_files[name]).score(tokens).nats).tolist()
     assert found["token_logprobs"] == [
         None,
-        *(pytest.approx(one, abs=1e-4) for one in wanted[1:]),
+        *(pytest.approx(one, abs=1e-4) for one in expected[1:]),
     ]  # as in OpenAI's API
     assert found["top_logprobs"][0] is None
     assert len(found["tokens"]) == 34
@@ -150,8 +150,8 @@ def test_logprobs_equal_those_of_score(api, model_files, name):
 def test_a_prompt_without_completion_is_scored(api, model):
     done = api.complete("abc", max_tokens=0, echo=True, logprobs=0)["choices"][0]
     assert done["text"] == "abc"
-    wanted = (-model.score("abc").nats).tolist()
-    assert done["logprobs"]["token_logprobs"] == [None, *(pytest.approx(one, abs=1e-4) for one in wanted[1:])]
+    expected = (-model.score("abc").nats).tolist()
+    assert done["logprobs"]["token_logprobs"] == [None, *(pytest.approx(one, abs=1e-4) for one in expected[1:])]
     assert done["logprobs"]["top_logprobs"] is None
     assert api.complete("abc", max_tokens=0)["choices"][0]["text"] == ""
 

@@ -77,14 +77,14 @@ def test_an_upgrade_to_another_protocol_is_ignored(api, protocol, cut):
 
 def test_a_half_closed_connection_gets_its_responses(api):
     body = {"prompt": "a", "max_tokens": 20, "seed": 1}
-    wanted = api.complete(**body)["choices"]
+    expected = api.complete(**body)["choices"]
     for version in (b"1.0", b"1.1"):
         with connected(api) as connection:
             connection.sendall(post("/v1/completions", body, version=version))
             connection.shutdown(socket.SHUT_WR)
             ((status, found),) = answers(connection, 1)
             assert status == 200
-            assert json.loads(found)["choices"] == wanted
+            assert json.loads(found)["choices"] == expected
             assert connection.recv(1) == b""
     # The same for pipelined requests and for a stream.
     with connected(api) as connection:

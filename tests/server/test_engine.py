@@ -57,7 +57,7 @@ async def text_of(responses, request):
     return tokens
 
 
-def alone(model, request):
+def text_alone(model, request):
     """Returns the tokens of a request's text if it is generated without others."""
     state = read_tokens(model.network, model.start_state, request.prompt)
     (blocks,) = split_streams(
@@ -88,7 +88,7 @@ def test_a_text_that_fails_does_not_affect_others(session, monkeypatch, caplog, 
                 request_of(session, responses, 300 + 10 * seed, seed=seed, top_predictions=top_predictions)
                 for seed, responses in enumerate(queues)
             ]
-            wanted = [alone(session, request) for request in requests]
+            expected = [text_alone(session, request) for request in requests]
             texts = session.batch
             failing = fails_for(4, texts.generate, problem)
             monkeypatch.setattr(texts, "generate", lambda *arguments: failing(texts, *arguments))
@@ -97,7 +97,7 @@ def test_a_text_that_fails_does_not_affect_others(session, monkeypatch, caplog, 
                 await queues[4].take()
             for seed, responses in enumerate(queues):
                 if seed != 4:
-                    assert await text_of(responses, requests[seed]) == wanted[seed]
+                    assert await text_of(responses, requests[seed]) == expected[seed]
             assert engine.is_alive
 
     asyncio.run(run())
@@ -111,7 +111,7 @@ def test_a_prompt_that_fails_does_not_affect_others(session, monkeypatch, name):
         async with running() as engine:
             bad, good = ResponseQueue(engine), ResponseQueue(engine)
             request = request_of(session, good)
-            wanted = alone(session, request)
+            expected = text_alone(session, request)
             whole = getattr(session, name)
 
             def failing(*arguments):
@@ -123,7 +123,7 @@ def test_a_prompt_that_fails_does_not_affect_others(session, monkeypatch, name):
             engine.submit([request_of(session, bad, prompt=[7, 7]), request])
             with pytest.raises(ApiError, match="See its log for the reason"):
                 await bad.take()
-            assert await text_of(good, request) == wanted
+            assert await text_of(good, request) == expected
 
     asyncio.run(run())
 
@@ -133,14 +133,14 @@ def test_invalid_sampling_settings_fail_only_their_request(session):
         async with running() as engine:
             bad, good = ResponseQueue(engine), ResponseQueue(engine)
             request = request_of(session, good)
-            wanted = alone(session, request)
+            expected = text_alone(session, request)
             # Both have the same prompt, which is read once.
             broken = request_of(session, bad)
             broken.settings, broken.prompt = object(), request.prompt
             engine.submit([broken, request])
             with pytest.raises(ApiError, match="See its log for the reason"):
                 await bad.take()
-            assert await text_of(good, request) == wanted
+            assert await text_of(good, request) == expected
             engine.submit([request_of(session, bad := ResponseQueue(engine), seed=2**64)])
             with pytest.raises(ApiError):
                 await bad.take()
@@ -157,7 +157,7 @@ def test_a_state_that_cannot_be_cached_does_not_affect_its_text(session, monkeyp
             request = request_of(session, responses := ResponseQueue(engine))
             monkeypatch.setattr(session.prefix_cache, "put", failing)
             engine.submit([request])
-            assert await text_of(responses, request) == alone(session, request)
+            assert await text_of(responses, request) == text_alone(session, request)
 
     asyncio.run(run())
 
@@ -173,7 +173,7 @@ def test_a_chunk_that_cannot_be_delivered_does_not_affect_others(session, monkey
             broken = request_of(session, bad, 300, seed=1)
             broken.on_chunk = failing
             engine.submit([broken, request])
-            assert await text_of(good, request) == alone(session, request)
+            assert await text_of(good, request) == text_alone(session, request)
             # A chunk that the queue cannot take ends the request.
             with monkeypatch.context() as patch:
                 patch.setattr("charloom.server.response_queue._joined", failing)
@@ -202,11 +202,11 @@ def test_a_failed_round_ends_the_texts_of_its_model(model_files, session, monkey
                     await asyncio.sleep(0.001)
                 with pytest.raises(ApiError, match="See its log for the reason"):
                     await responses.take()
-            assert await text_of(queues[3], kept) == alone(other, kept)
+            assert await text_of(queues[3], kept) == text_alone(other, kept)
             monkeypatch.undo()
             again = request_of(session, responses := ResponseQueue(engine))
             engine.submit([again])
-            assert await text_of(responses, again) == alone(session, again)
+            assert await text_of(responses, again) == text_alone(session, again)
 
     asyncio.run(run())
     assert "ending all texts of letters" in caplog.text

@@ -56,15 +56,15 @@ def is_idle(server):
 
 def is_at_rest(server):
     """Returns whether nothing is generated for half a second."""
-    written = server.metric("charloom_characters")
+    generated = server.metric("charloom_characters")
     time.sleep(0.5)
-    return server.metric("charloom_characters") == written
+    return server.metric("charloom_characters") == generated
 
 
 def test_clients_that_disconnect_leave_nothing_behind(model_files, tmp_path):
     rng = random.Random(0)
     with serving(tmp_path, model_files["letters"]) as server:
-        wanted = server.complete("the ", seed=9, max_tokens=2_000)["choices"]
+        expected = server.complete("the ", seed=9, max_tokens=2_000)["choices"]
         storm(server, rng, 60)
         assert eventually(lambda: is_idle(server))
         sizes = []
@@ -72,7 +72,7 @@ def test_clients_that_disconnect_leave_nothing_behind(model_files, tmp_path):
             others = threading.Thread(target=storm, args=(server, rng, 60))
             others.start()
             # A client that stays gets the same text as without the others.
-            assert server.complete("the ", seed=9, max_tokens=2_000)["choices"] == wanted
+            assert server.complete("the ", seed=9, max_tokens=2_000)["choices"] == expected
             others.join()
             assert eventually(lambda: is_idle(server))
             sizes.append(server.memory())

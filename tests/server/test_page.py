@@ -151,11 +151,11 @@ def test_the_page_works_with_the_keyboard(api):
         tab.keyboard.type("to be ")
         tab.keyboard.press("Control+Enter")
         wait_for_status(tab, "400 characters")
-        seen = set()
+        focused = set()
         for _ in range(40):
             tab.keyboard.press("Tab")
-            seen.add(tab.evaluate("document.activeElement.id"))
-        assert seen >= {"temperature", "top_p", "length", "seed", "generate", "continue", "link", "colored", "text"}
+            focused.add(tab.evaluate("document.activeElement.id"))
+        assert focused >= {"temperature", "top_p", "length", "seed", "generate", "continue", "link", "colored", "text"}
         tab.focus("#temperature")
         tab.keyboard.press("ArrowRight")
         assert tab.input_value("#temperature") == "0.85"

@@ -28,12 +28,12 @@ def score(api, **body):
 def test_scores_equal_those_of_the_model(api, model):
     texts = ["to be or not", "", "that is\nthe question"]
     for found, text in zip(score(api, input=texts), texts, strict=True):
-        wanted = model.score(text)
+        expected = model.score(text)
         assert found["characters"] == len(text)
         if text:
-            assert found["nats_per_char"] == pytest.approx(wanted.nats_per_char, abs=1e-5)
-            assert found["bits_per_char"] == pytest.approx(wanted.bits_per_char, abs=1e-5)
-            assert found["perplexity_per_char"] == pytest.approx(wanted.perplexity_per_char, rel=1e-4)
+            assert found["nats_per_char"] == pytest.approx(expected.nats_per_char, abs=1e-5)
+            assert found["bits_per_char"] == pytest.approx(expected.bits_per_char, abs=1e-5)
+            assert found["perplexity_per_char"] == pytest.approx(expected.perplexity_per_char, rel=1e-4)
         else:
             assert found["nats_per_char"] is None
     (prompted,) = score(api, input="that", prompt="not ")
@@ -44,20 +44,20 @@ def test_each_line_has_a_separate_score(api, model):
     (found,) = score(api, input="to be\nor not\nthat", per="line")
     assert [line["text"] for line in found["lines"]] == ["to be", "or not", "that"]
     for line, text in zip(found["lines"], ("to be\n", "or not\n", "that"), strict=True):
-        wanted = model.score(text)
+        expected = model.score(text)
         assert (line["characters"], line["unknown"]) == (len(text), 0)
-        assert line["nats"] == pytest.approx(wanted.total_nats, abs=1e-4)
-        assert line["peak_bits"] == pytest.approx(wanted.peak_bits, abs=1e-4)
+        assert line["nats"] == pytest.approx(expected.total_nats, abs=1e-4)
+        assert line["peak_bits"] == pytest.approx(expected.peak_bits, abs=1e-4)
     assert found["nats_per_char"] == pytest.approx(sum(line["nats"] for line in found["lines"]) / found["characters"])
 
 
 def test_characters_have_scores_and_top_predictions(api, model):
     (found,) = score(api, input="to be", per="char", top_predictions=2)
-    wanted = model.score("to be", top_predictions=2)
+    expected = model.score("to be", top_predictions=2)
     chars = found["chars"]
     assert chars["characters"] == list("to be")
-    assert chars["bits"] == pytest.approx(wanted.bits.tolist(), abs=1e-4)
-    for top_predictions, ids in zip(chars["top_predictions"], wanted.top_predictions.token_ids.tolist(), strict=True):
+    assert chars["bits"] == pytest.approx(expected.bits.tolist(), abs=1e-4)
+    for top_predictions, ids in zip(chars["top_predictions"], expected.top_predictions.token_ids.tolist(), strict=True):
         assert [char for char, _ in top_predictions] == [model.vocabulary.characters[one] for one in ids]
     (of_bytes,) = score(api, model="bytes", input="é", per="char")
     assert of_bytes["chars"]["characters"] == ["bytes:\\xc3", "bytes:\\xa9"]
@@ -83,10 +83,10 @@ def test_unknown_characters_are_refused_or_counted(api):
 
 def test_next_characters_equal_those_of_the_model(api, model):
     answer = api.post("/v1/next", {"prompt": "to b"}).json()
-    wanted = model.next("to b")
-    assert [(one["char"], pytest.approx(one["prob"], abs=1e-5)) for one in answer["data"]] == wanted.top(28)
+    expected = model.next("to b")
+    assert [(one["char"], pytest.approx(one["prob"], abs=1e-5)) for one in answer["data"]] == expected.top(28)
     assert math.fsum(one["prob"] for one in answer["data"]) == pytest.approx(1)
-    entropy = -sum(p * math.log2(p) for p in wanted.probs.astype(float))
+    entropy = -sum(p * math.log2(p) for p in expected.probs.astype(float))
     assert answer["entropy_bits"] == pytest.approx(entropy, abs=1e-4)
     top = api.post("/v1/next", {"prompt": "to b", "top": 3}).json()
     assert top["data"] == answer["data"][:3]
@@ -125,12 +125,12 @@ def test_counted_lines_equal_split_lines(delimiter, lowercase, text):
 def test_a_large_response_is_complete(api, model):
     text = "to be or not to be that is " * 1_000
     (found,) = score(api, input=text, per="char", top_predictions=2)
-    wanted = model.score(text, top_predictions=2)
+    expected = model.score(text, top_predictions=2)
     assert found["chars"]["characters"] == list(text)
-    assert found["chars"]["bits"] == pytest.approx(wanted.bits.tolist(), abs=1e-4)
+    assert found["chars"]["bits"] == pytest.approx(expected.bits.tolist(), abs=1e-4)
     assert len(found["chars"]["top_predictions"]) == len(text)
     probs = [[prob for _, prob in pairs] for pairs in found["chars"]["top_predictions"]]
-    np.testing.assert_allclose(probs, np.exp(wanted.top_predictions.log_probs), atol=1e-5)
+    np.testing.assert_allclose(probs, np.exp(expected.top_predictions.log_probs), atol=1e-5)
     (by_line,) = score(api, input="to be\n" * 5_000, per="line")
     assert [line["line"] for line in by_line["lines"]] == list(range(1, 5_001))
 

@@ -89,8 +89,8 @@ def test_steps_follow_adams_equations(clip_norm, weight_decay):
                 jnp.asarray(weight - decay - corrected * first[index] / (np.sqrt(second[index]) + 1e-7), jnp.float32)
             )
         network = jax.tree.unflatten(jax.tree.structure(network), weights)
-    for got, wanted in zip(leaves(state.network), leaves(network), strict=True):
-        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-6)
+    for got, expected in zip(leaves(state.network), leaves(network), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(state.carry[0].cell, carry[0].cell, rtol=1e-4, atol=1e-6)
 
 
@@ -116,8 +116,8 @@ def test_a_large_gradient_is_scaled_down_to_the_norm():
     gradient = {"a": jnp.array([3.0, 4.0])}  # norm 5
     optimizer, unlimited = make_optimizer(StepRule(clip_norm=0.5)), make_optimizer(StepRule())
     step, _ = optimizer.update(gradient, optimizer.init(gradient))
-    wanted, _ = unlimited.update({"a": jnp.array([0.3, 0.4])}, unlimited.init(gradient))
-    np.testing.assert_allclose(step["a"], wanted["a"], rtol=1e-6)
+    expected, _ = unlimited.update({"a": jnp.array([0.3, 0.4])}, unlimited.init(gradient))
+    np.testing.assert_allclose(step["a"], expected["a"], rtol=1e-6)
 
 
 def test_nesterov_momentum_follows_its_equations():
@@ -129,9 +129,9 @@ def test_nesterov_momentum_follows_its_equations():
         step, state = optimizer.update(jnp.asarray(gradient), state)
         mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient.astype(float) ** 2
         ahead = 0.9 * mean / (1 - 0.9 ** (count + 1)) + 0.1 * gradient / (1 - 0.9**count)
-        wanted = np.sqrt(1 - 0.999**count) * ahead / (np.sqrt(square) + 1e-7)
+        expected = np.sqrt(1 - 0.999**count) * ahead / (np.sqrt(square) + 1e-7)
         # In float32, 1 - 0.999 has a relative error of up to 6e-5, and its root half of that.
-        np.testing.assert_allclose(step, wanted, rtol=3e-5)
+        np.testing.assert_allclose(step, expected, rtol=3e-5)
 
 
 def events_of(settings, steps=60, should_stop=lambda: False, hidden=32):
@@ -166,9 +166,9 @@ def test_a_run_uses_nesterov_momentum():
     for _ in loop.events():
         pass
     rates = learning_rates(settings, step_plan, 0, 4)
-    wanted, without = (run(batches, rates, clip_norm=0.5, nesterov=nesterov)[0] for nesterov in (True, False))
+    expected, without = (run(batches, rates, clip_norm=0.5, nesterov=nesterov)[0] for nesterov in (True, False))
     for got, ahead, behind in zip(
-        *(leaves(state.network) for state in (loop.state.training, wanted, without)), strict=True
+        *(leaves(state.network) for state in (loop.state.training, expected, without)), strict=True
     ):
         np.testing.assert_array_equal(got, ahead)
         assert not np.array_equal(got, behind)
@@ -277,8 +277,8 @@ def test_a_resumed_loop_equals_an_uninterrupted_one_bit_for_bit(dispatches):
     assert 0 < kept.progress.step < 60
     second = loop(LoopState(*jax.tree.map(jnp.asarray, kept[:2]), kept.progress))
     rest = [event for event in second.events() if isinstance(event, Evaluation)]
-    for got, wanted in zip(jax.tree.leaves(second.state[:2]), jax.tree.leaves(whole.state[:2]), strict=True):
-        np.testing.assert_array_equal(got, wanted)
+    for got, expected in zip(jax.tree.leaves(second.state[:2]), jax.tree.leaves(whole.state[:2]), strict=True):
+        np.testing.assert_array_equal(got, expected)
     assert second.state.progress == whole.state.progress
     assert [(event.step, event.train_nats_per_char, event.validation_nats_per_char) for event in rest] == [
         (event.step, event.train_nats_per_char, event.validation_nats_per_char)

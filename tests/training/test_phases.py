@@ -48,8 +48,8 @@ def test_a_phase_keeps_the_optimizer_of_the_previous_one():
             3 * steps,
             lambda first, count: np.where(np.arange(first, first + count) < 2 * steps, 0.01, 0.001).astype(np.float32),
         )
-    for got, wanted in zip(weights(whole), weights(by_hand), strict=True):
-        np.testing.assert_array_equal(got, wanted)
+    for got, expected in zip(weights(whole), weights(by_hand), strict=True):
+        np.testing.assert_array_equal(got, expected)
     assert [event.epoch for event in events if isinstance(event, EpochEnd)] == [1, 2, 3]
     assert isinstance(events[-1], Stopped)
     assert events[-1].reason == "finished"
@@ -73,8 +73,8 @@ def test_resuming_after_an_epoch_equals_an_uninterrupted_run():
     whole, _ = run(phases)
     first, _ = run([Phase(0.01, 1)])
     second, events = run(phases, make_trainer(first.state, first.step))
-    for got, wanted in zip(weights(second), weights(whole), strict=True):
-        np.testing.assert_array_equal(got, wanted)
+    for got, expected in zip(weights(second), weights(whole), strict=True):
+        np.testing.assert_array_equal(got, expected)
     assert [event.epoch for event in events if isinstance(event, EpochEnd)] == [2, 3, 4]
 
 
@@ -101,13 +101,13 @@ def test_hopeless_losses_have_diverged(loss, over):
 
 
 def test_held_out_text_is_scored_after_each_epoch_with_its_weights():
-    seen = []
+    biases = []
 
     def held_out(state):
-        seen.append(np.asarray(state.network.head.bias).copy())
+        biases.append(np.asarray(state.network.head.bias).copy())
         return MeanScore(1.5, 0.25)
 
     trainer, events = run([Phase(0.01, 2)], held_out=held_out)
     assert [event.held_out for event in events if isinstance(event, EpochEnd)] == [MeanScore(1.5, 0.25)] * 2
-    assert not np.array_equal(seen[0], seen[1])
-    np.testing.assert_array_equal(seen[1], trainer.state.network.head.bias)
+    assert not np.array_equal(biases[0], biases[1])
+    np.testing.assert_array_equal(biases[1], trainer.state.network.head.bias)

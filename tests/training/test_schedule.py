@@ -62,22 +62,22 @@ plans_strategy = st.lists(st.tuples(st.integers(1, 200), st.integers(1, 500)), m
 def test_progress_equals_exact_arithmetic(steps, later):
     step_plan = evenly(steps)
     reached, begin = Fraction(0), 0
-    wanted = {0: Fraction(0)}
+    expected = {0: Fraction(0)}
 
     def go_on(until):
         for step in range(begin + 1, until + 1):
-            wanted[step] = reached + (step - begin) * (1 - reached) / (step_plan.steps - begin)
+            expected[step] = reached + (step - begin) * (1 - reached) / (step_plan.steps - begin)
 
     for forward, more in later:
         step = begin + forward
         if step >= step_plan.steps:
             break
         go_on(step)
-        reached, begin = wanted[step], step
+        reached, begin = expected[step], step
         step_plan = step_plan.replanned(step, step + more)
     go_on(step_plan.steps)
     got = step_plan.progress(np.arange(step_plan.steps + 1))
-    np.testing.assert_allclose(got, [float(wanted[step]) for step in range(step_plan.steps + 1)], rtol=1e-12)
+    np.testing.assert_allclose(got, [float(expected[step]) for step in range(step_plan.steps + 1)], rtol=1e-12)
     assert (np.diff(got) > 0).all()
 
 

@@ -58,8 +58,8 @@ def test_shorter_dispatches_give_the_same_weights():
         whole.dispatch(60, rates)
     while cut.step < 60:
         cut.dispatch(min(60, cut.step + 3), rates)
-    for got, wanted in zip(weights(cut), weights(whole), strict=True):
-        np.testing.assert_array_equal(got, wanted)
+    for got, expected in zip(weights(cut), weights(whole), strict=True):
+        np.testing.assert_array_equal(got, expected)
 
 
 def test_after_going_back_the_block_is_created_again():
@@ -74,5 +74,5 @@ def test_after_going_back_the_block_is_created_again():
     while fresh.step < 20:
         fresh.dispatch(20, rates)
     assert [first for first, _ in producer.asked].count(0) == 2
-    for got, wanted in zip(weights(trainer), weights(fresh), strict=True):
-        np.testing.assert_array_equal(got, wanted)
+    for got, expected in zip(weights(trainer), weights(fresh), strict=True):
+        np.testing.assert_array_equal(got, expected)

@@ -52,9 +52,9 @@ class Likelihoods:
             last = self._pieces.pop()
             self._pieces[-1] = _joined(self._pieces[-1], last)
 
-    def up_to(self, written: int) -> Logprobs:
-        """Returns the log-probabilities of the prompt and the first `written` tokens that were not yet returned."""
-        rows, count = self._all(), self._of_prompt + written - self._given
+    def up_to(self, tokens: int) -> Logprobs:
+        """Returns the log-probabilities of the prompt and the first `tokens` tokens that were not yet returned."""
+        rows, count = self._all(), self._of_prompt + tokens - self._given
         taken, self._pieces = _cut(rows, 0, count), [_cut(rows, count, len(rows[0]))]
         first, self._given = self._given, self._given + count
         return Logprobs(
@@ -64,9 +64,9 @@ class Likelihoods:
             text_offset=self._text_offset(taken, first),
         )
 
-    def whole(self, written: int) -> dict[str, Any]:
-        """Returns the log-probabilities of the prompt and the first `written` tokens, computed when they are sent."""
-        rows, count = self._all(), self._of_prompt + written
+    def whole(self, tokens: int) -> dict[str, Any]:
+        """Returns the log-probabilities of the prompt and the first `tokens` tokens, computed when they are sent."""
+        rows, count = self._all(), self._of_prompt + tokens
         self._pieces = [rows]
 
         def column(make: Callable[[_Rows, int], list[Any]]) -> Slices:

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import uvicorn
+from starlette.applications import Starlette
 
 from charloom.errors import CharloomError, SettingError
 from charloom.printable import one_line, quoted
@@ -96,22 +97,7 @@ def serve(
         engine = Engine(limits, metrics.sending_seconds.observe)
         service = Service(registry, engine, limits, metrics, token, logs_prompts)
         names = [*hosts, host, socket.gethostname()]
-        config = uvicorn.Config(
-            application(service, hosts=names, origins=origins, reloads=reloads),
-            http=type(
-                "_Connection",
-                (Connection,),
-                {"limiter": ConnectionLimiter(limits), "record": staticmethod(service.record)},
-            ),
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=30,
-            timeout_graceful_shutdown=max(1, round(limits.drain_timeout)),
-            backlog=2048,
-        )
+        config = _uvicorn_config(service, application(service, hosts=names, origins=origins, reloads=reloads))
         server = _Server(config, service, lambda: ready(_address(listener)))
         with _quiet_uvicorn():
             server.run([listener])
@@ -121,6 +107,23 @@ def serve(
             )
         if signal.SIGINT in server.signals:
             raise KeyboardInterrupt
+
+
+def _uvicorn_config(service: Service, app: Starlette) -> uvicorn.Config:
+    limits = service.limits
+    attributes = {"limiter": ConnectionLimiter(limits), "record": staticmethod(service.record)}
+    return uvicorn.Config(
+        app,
+        http=type("_Connection", (Connection,), attributes),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=max(1, round(limits.drain_timeout)),
+        backlog=2048,
+    )
 
 
 def _require_no_event_loop() -> None:

@@ -17,8 +17,8 @@ Unknown = Annotated[
 ]
 Model = Annotated[str | None, Meta(description="Name of a model from GET /v1/models; the first one by default.")]
 TopPredictions = Annotated[int, Meta(ge=0, le=20)]
-_MOST = 2**31 - 1
-TokenId = Annotated[int, Meta(ge=0, le=_MOST)]
+_MAX_INT = 2**31 - 1
+TokenId = Annotated[int, Meta(ge=0, le=_MAX_INT)]
 _Stop = Annotated[str, Meta(min_length=1, max_length=256)]
 _Neutral = Annotated[float, Meta(ge=0, le=0)]
 
@@ -38,12 +38,12 @@ class CompletionRequest(Struct, kw_only=True):
         Meta(description="A text, a list of texts, token ids, or a list of lists of token ids."),
     ] = None
     max_tokens: (
-        Annotated[int, Meta(ge=0, le=_MOST, description="Number of characters, or bytes; 16 by default.")] | None
+        Annotated[int, Meta(ge=0, le=_MAX_INT, description="Number of characters, or bytes; 16 by default.")] | None
     ) = None
     temperature: Annotated[float, Meta(ge=0, le=1000, description="1 by default.")] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1, description="1 by default.")] | None = None
-    top_k: Annotated[int, Meta(ge=1, le=_MOST)] | None = None
-    n: Annotated[int, Meta(ge=1, le=_MOST, description="Number of texts per prompt; 1 by default.")] | None = None
+    top_k: Annotated[int, Meta(ge=1, le=_MAX_INT)] | None = None
+    n: Annotated[int, Meta(ge=1, le=_MAX_INT, description="Number of texts per prompt; 1 by default.")] | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: _Stop | Annotated[list[_Stop], Meta(max_length=16)] | None = None
     echo: bool | None = None
@@ -53,7 +53,7 @@ class CompletionRequest(Struct, kw_only=True):
     unknown: Unknown = "error"
     user: str | None = None
     # OpenAI's fields that charloom does not support are refused, unless they change nothing.
-    best_of: Annotated[int, Meta(ge=1, le=_MOST)] | None = None
+    best_of: Annotated[int, Meta(ge=1, le=_MAX_INT)] | None = None
     suffix: Annotated[str, Meta(max_length=0)] | None = None
     presence_penalty: _Neutral | None = None
     frequency_penalty: _Neutral | None = None
@@ -186,8 +186,7 @@ class NextRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     model: Model = None
     prompt: str = ""
     top: (
-        Annotated[int, Meta(ge=1, le=_MOST, description="Number of most likely characters to return; all by default.")]
-        | None
+        Annotated[int, Meta(ge=1, le=_MAX_INT, description="Number of characters to return; all by default.")] | None
     ) = None
     unknown: Unknown = "error"
 

@@ -154,7 +154,7 @@ class TrainingLoop:
             if has_diverged(nats):
                 if reason == "interrupted":  # the resumed run will detect it again
                     break
-                yield Notice(self._went_wrong(wrong_at))
+                yield Notice(self._divergence_message(wrong_at))
                 self._go_back()
                 if self._progress.retries == MAX_RETRIES:
                     reason = "diverged"
