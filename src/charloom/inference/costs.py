@@ -116,8 +116,8 @@ def scored_pieces(
     Raises:
         CharloomError: the text cannot be read, or it has an unknown character and the policy is "error".
     """
-    scorers_of_text = [scorer.begin(top_predictions) for scorer in scorers]
+    incremental_scorers = [scorer.begin(top_predictions) for scorer in scorers]
     pieces: Iterable[str | bytes] = chunks if settings.units == "bytes" else text_pieces(chunks, name, settings)
     for piece in pieces:
-        scores = [one.score(piece)[0] for one in scorers_of_text]
+        scores = [one.score(piece)[0] for one in incremental_scorers]
         yield [(score, Cost.of(score, piece)) for score in scores]

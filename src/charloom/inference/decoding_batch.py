@@ -221,7 +221,7 @@ class ReferenceDecodingBatch(DecodingBatch):
 
     def save(self, slots: slice) -> None:
         for text in self._texts[slots]:
-            text.saved = text.state, text.position  # a state is never changed in slot
+            text.saved = text.state, text.position  # a state is never changed in place
 
     def restore(self, slots: slice) -> None:
         for text in self._texts[slots]:

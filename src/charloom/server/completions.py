@@ -72,17 +72,17 @@ class _EventStream(Response):
         self._job = job
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_begun = False
+        has_started = False
         try:
             async with aclosing(self._job.pieces(receive)) as coming:
                 async for pieces in coming:
-                    if not is_begun:
-                        is_begun = True
+                    if not has_started:
+                        has_started = True
                         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
                     events = b"".join(_event(self._job.chunk([piece])) for piece in pieces)
                     await send({"type": "http.response.body", "body": events, "more_body": True})
         except ApiError as error:
-            if not is_begun:
+            if not has_started:
                 raise
             scope[PROBLEM] = error
             await send({"type": "http.response.body", "body": b"data: " + error.body + b"\n\n"})

@@ -54,7 +54,7 @@ class Connection(HttpToolsProtocol):
         self._unparsed = bytearray()
         self._pending: deque[_PendingResponse] = deque()  # responses in progress, the oldest first
         self._in_head, self._head_size = False, 0
-        self._ignores_input = self.is_lingering = False  # see `is_lingering`
+        self._ignores_input = self.is_lingering = False
         self._is_half_closed = self._is_spare = False
         self._final_refusal: ApiError | None = None  # a refusal to send after the pending responses
         self.ended = 0
@@ -163,7 +163,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self._ignores_input or self.parser.should_upgrade():
             return
-        self._head_is_complete()
+        self._end_head()
         if self._is_spare and self.limiter.is_full and self.url.partition(b"?")[0] != _OPEN_WHEN_FULL:
             self._fail(too_busy())
             return
@@ -225,7 +225,7 @@ class Connection(HttpToolsProtocol):
             return
         self._ignores_input, self._in_head = True, False
         self._unparsed.clear()
-        self._head_is_complete()
+        self._end_head()
         if self._pending and self._pending[-1].cycle.more_body:  # this request could not be parsed
             response = self._pending.pop()
             response.disconnect(problem.status)
@@ -261,7 +261,7 @@ class Connection(HttpToolsProtocol):
         self._ignores_input = True
         self._unparsed.clear()
         self.pipeline.clear()
-        self._head_is_complete()
+        self._end_head()
         if self._is_half_closed or not self.transport.can_write_eof():
             self.transport.close()
         elif not self.is_lingering and not self.transport.is_closing():
@@ -318,7 +318,7 @@ class Connection(HttpToolsProtocol):
         if self._head_timer is None and not self._ignores_input:
             self._head_timer = self.loop.call_later(self.limiter.limits.body_timeout, self._head_is_late)
 
-    def _head_is_complete(self) -> None:
+    def _end_head(self) -> None:
         self._in_head = False
         if self._head_timer is not None:
             self._head_timer.cancel()

@@ -45,11 +45,11 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        is_begun = False
+        has_started = False
 
         async def observed_send(message: Message) -> None:
-            nonlocal is_begun
-            is_begun = True
+            nonlocal has_started
+            has_started = True
             await send(message)
 
         try:
@@ -60,8 +60,8 @@ class Guard:
         except ClientGoneError:
             return
         except asyncio.CancelledError:  # the server stops, or the request timed out
-            problem = stopping() if self._service.is_draining else too_late("The answer was not ready in time.")
-            if is_begun:  # a part has been sent: only the connection can be ended
+            problem = stopping() if self._service.is_draining else too_late("The response was not ready in time.")
+            if has_started:  # a part has been sent: only the connection can be ended
                 scope[PROBLEM] = problem
                 raise
             await problem.response(scope, receive, send)
@@ -69,7 +69,7 @@ class Guard:
             if is_client_gone(scope):  # the response could not be sent
                 return
             logger.exception("%s %s failed", scope["method"], printable_path(scope))
-            if is_begun:
+            if has_started:
                 raise
             await ApiError(500, "The server failed. See its log for the reason.").response(scope, receive, send)
 

@@ -67,9 +67,8 @@ class PrefixCache:
         key = (len(token_ids), int(self._hashes(token_ids)[-1]))
         self._remove(key)
         data = _bytes(token_ids)
-        arrays = (
-            state.streams if isinstance(state, NativeDecoderState) else state[1:]
-        )  # without the table, which all states share
+        # Without the projection table, which all states share.
+        arrays = state.streams if isinstance(state, NativeDecoderState) else state[1:]
         size = len(data) + sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))
         if size > self._max_bytes:
             return

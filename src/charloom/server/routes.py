@@ -78,10 +78,10 @@ def _page(name: str, kind: str) -> Endpoint:
         "Cache-Control": "no-cache",
     }
 
-    async def answer(request: Request) -> Response:
+    async def respond(request: Request) -> Response:
         return Response(body, 200, headers, kind)
 
-    return answer
+    return respond
 
 
 async def _models(request: Request) -> Response:

@@ -37,8 +37,8 @@ _SEND_BUFFER_BYTES = 131_072
 _END_STREAMS_SECONDS = 0.5
 _CANCEL_SECONDS = 0.25
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
-_MMAP_THRESHOLD, _LARGE_BLOCK = -3, 65_536  # the first as of malloc.h
-_ARENA_MAX, _ARENAS = -8, 2  # the first as of malloc.h
+_MMAP_THRESHOLD, _LARGE_BLOCK = -3, 65_536  # M_MMAP_THRESHOLD of malloc.h
+_ARENA_MAX, _ARENAS = -8, 2  # M_ARENA_MAX of malloc.h
 _TRIM_SECONDS = 5.0
 
 

@@ -229,13 +229,13 @@ class ProblemResponse(Struct, kw_only=True):
     error: Problem
 
 
-def encoded(answer: Any) -> bytes:
+def encoded(response: Any) -> bytes:
     """Returns a response as JSON. Unpaired surrogates, which UTF-8 cannot represent, are escaped.
 
     >>> encoded({"text": "\\ud800"})
     b'{"text": "\\\\ud800"}'
     """
     try:
-        return msgspec.json.encode(answer)
+        return msgspec.json.encode(response)
     except UnicodeEncodeError:
-        return json.dumps(msgspec.to_builtins(answer), allow_nan=False).encode()
+        return json.dumps(msgspec.to_builtins(response), allow_nan=False).encode()

@@ -104,9 +104,9 @@ class _ScoreResponse(Response):
                 await pending.wait()
                 if task.problem is not None:
                     raise task.problem
-                data = (self._answer(index, *scored) for index, scored in enumerate(task.result))
-                answer = {"object": "score", "model": self._model.name, "data": data}
-                await send_json(answer, send, pending.raise_if_ended)
+                data = (self._response(index, *scored) for index, scored in enumerate(task.result))
+                response = {"object": "score", "model": self._model.name, "data": data}
+                await send_json(response, send, pending.raise_if_ended)
 
     def _scores(self, task: Task) -> list[tuple[Cost, Score | list[LineCost] | None]]:
         """Returns the score of each text, and of its lines or characters if requested."""
@@ -137,7 +137,7 @@ class _ScoreResponse(Response):
         found = scorer.begin(MAX_TOP_PREDICTIONS if body.top_predictions and body.per == "char" else 0).score(record)[0]
         return Cost.of(found, record), found if body.per == "char" else None
 
-    def _answer(self, index: int, cost: Cost, parts: Score | list[LineCost] | None) -> dict[str, Any]:
+    def _response(self, index: int, cost: Cost, parts: Score | list[LineCost] | None) -> dict[str, Any]:
         """Returns the score of a text as `send_json` takes it."""
         of_text = TextCost(
             index=index,
@@ -147,12 +147,12 @@ class _ScoreResponse(Response):
             perplexity_per_char=finite_or_none(perplexity_from_nats(cost.nats_per_char)),
             unknown=cost.unknown,
         )
-        answer = msgspec.structs.asdict(of_text)
+        response = msgspec.structs.asdict(of_text)
         if isinstance(parts, Score):
-            answer["chars"] = self._chars(parts)
+            response["chars"] = self._chars(parts)
         elif parts is not None:
-            answer["lines"] = sliced(parts, lambda line: line)
-        return answer
+            response["lines"] = sliced(parts, lambda line: line)
+        return response
 
     def _chars(self, found: Score) -> dict[str, Any]:
         names, text, count = token_names(self._model.model.vocabulary), found.text, self._body.top_predictions
@@ -220,14 +220,14 @@ class _NextResponse(Response):
         async with responses.collecting([request], receive, self._service):
             (chunk,) = await responses.take()
             assert chunk.logits is not None  # the request has length 0
-            await send_json(self._answer(chunk.logits), send, responses.raise_if_ended)
+            await send_json(self._response(chunk.logits), send, responses.raise_if_ended)
 
-    def _answer(self, logits: Float32[np.ndarray, " vocab"]) -> dict[str, Any]:
+    def _response(self, logits: Float32[np.ndarray, " vocab"]) -> dict[str, Any]:
         probs = np.exp(logits.astype(np.float64) - logits.max())
         probs /= probs.sum()
         surprises = bits_from_nats(float(-(probs * np.log(np.maximum(probs, 1e-300))).sum()))
         names = token_names(self._model.model.vocabulary)
         likeliest = np.argsort(-probs, kind="stable")[: self._body.top].tolist()
-        answer = NextResponse(model=self._model.name, entropy_bits=finite_or_none(surprises), data=[])
+        response = NextResponse(model=self._model.name, entropy_bits=finite_or_none(surprises), data=[])
         data = sliced(likeliest, lambda one: NextCharacter(char=names[one], prob=finite_or_none(float(probs[one]))))
-        return {**msgspec.structs.asdict(answer), "data": data}
+        return {**msgspec.structs.asdict(response), "data": data}

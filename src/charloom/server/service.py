@@ -84,9 +84,9 @@ class Service:
         self.shut_down()
 
 
-def json_response(answer: msgspec.Struct, status: int = 200) -> Response:
+def json_response(response: msgspec.Struct, status: int = 200) -> Response:
     """Returns a JSON response."""
-    return Response(encoded(answer), status, media_type="application/json")
+    return Response(encoded(response), status, media_type="application/json")
 
 
 def service_of(request: Request) -> Service:

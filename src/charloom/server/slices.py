@@ -100,20 +100,20 @@ async def send_json(value: Any, send: Send, raise_if_ended: Callable[[], None]) 
         send: the ASGI send function.
         raise_if_ended: called between two pieces, and may raise to end the response.
     """
-    turn, held, is_begun = Turn(), bytearray(), False
+    turn, held, has_started = Turn(), bytearray(), False
     for piece in json_pieces(value):
         held += piece
         if len(held) < _SEND_BYTES and not turn.is_over:
             continue
         raise_if_ended()
         if len(held) >= _SEND_BYTES:
-            if not is_begun:
+            if not has_started:
                 await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-            is_begun = True
+            has_started = True
             await send({"type": "http.response.body", "body": bytes(held), "more_body": True})
             held.clear()
         await turn.end_if_over()
-    if not is_begun:
+    if not has_started:
         headers = [*_HEADERS, (b"content-length", str(len(held)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": bytes(held)})

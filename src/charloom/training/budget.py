@@ -133,9 +133,8 @@ class Deadline:
     _began: float = field(default=0.0, init=False)
     _training: float = field(default=0.0, init=False)
     _evaluating: float = field(default=0.0, init=False)
-    _after_evaluation: tuple[float, float] = field(
-        default=(0.0, 0.0), init=False
-    )  # seconds after scoring, of the last two evaluations
+    # Seconds of an evaluation after its scoring, for the last two evaluations.
+    _after_evaluation: tuple[float, float] = field(default=(0.0, 0.0), init=False)
     _step_seconds: float | None = field(default=None, init=False)  # step duration on which the estimates are based
     _planned: float = field(default=-math.inf, init=False)  # seconds spent when the plan last changed
 
