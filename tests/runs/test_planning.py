@@ -35,7 +35,7 @@ def asked(monkeypatch):
 
 
 def budget(seconds, spent=0.0, reserved=0.0):
-    return Budget(seconds, spent, reserved, clock=lambda: 0.0, worked=lambda: 0.0)
+    return Budget(seconds, spent, reserved, clock=lambda: 0.0, cpu_clock=lambda: 0.0)
 
 
 def planned(characters, training, clock, **given):
