@@ -184,8 +184,9 @@ class _Job:
         count, length = body.n or 1, _DEFAULT_TOKENS if body.max_tokens is None else body.max_tokens
         max_choices = min(limits.max_choices, limits.max_streams + limits.max_queue)
         if len(prompts) * count > max_choices:
+            requested = len(prompts) * count
             message = (
-                f"{len(prompts) * count:,} texts are requested, but at most {max_choices:,} are allowed. Ask for fewer."
+                f"prompt and n ask for {requested:,} texts, but at most {max_choices:,} are allowed. Ask for fewer."
             )
             raise ApiError(400, message, param="n", code="too_many_choices")
         if length > limits.max_tokens:
