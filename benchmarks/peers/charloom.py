@@ -15,8 +15,7 @@ import numpy as np
 from benchmarks.workers import memory_bytes, random_ids
 from benchmarks.workloads import CHARACTERS, EMBEDDING, VOCABULARY
 from charloom.data import ContiguousBatches, TokenStream
-from charloom.inference import read_prompt
-from charloom.inference import write as write_streams
+from charloom.inference import generate_tokens, read_prompt
 from charloom.kernels import kernels_in_use
 from charloom.models import Network
 from charloom.settings import NetworkSettings, SamplingSettings
@@ -65,7 +64,7 @@ def generate(seconds: float, hidden: int, streams: int) -> dict[str, float]:
     prompted = read_prompt(network, np.arange(8))
     for warm in (True, False):
         steps, begin = 0, time.perf_counter()
-        for block in write_streams(network, prompted, 10_000_000, SamplingSettings(), 0, range(streams)):
+        for block in generate_tokens(network, prompted, 10_000_000, SamplingSettings(), 0, range(streams)):
             steps += block.shape[1]
             if (elapsed := time.perf_counter() - begin) > (0.3 if warm else seconds):
                 break

@@ -31,8 +31,8 @@ from charloom.inference import (
     Scorer,
     TextCarry,
     prediction,
-    read_on,
     read_prompt,
+    read_tokens,
     state_vector,
     unit_outputs,
 )
@@ -152,7 +152,7 @@ class TextModel:
         """
         top_predictions = whole_number("top_predictions", top_predictions, 0, MOST_COUNT)
         scorer = self.scorer(prompt, unknown)
-        return scorer.begin(top_predictions).read(scorer.record(self._seen("text", text)))[0]
+        return scorer.begin(top_predictions).score(scorer.with_record_end(self._seen("text", text)))[0]
 
     def score_many(
         self, texts: Iterable[str | bytes], *, prompt: str = "", unknown: UnknownPolicy = "error"
@@ -179,7 +179,7 @@ class TextModel:
         for index, text in enumerate(texts):
             seen = self._seen(f"texts[{index}]", text)
             try:
-                records.append(scorer.record(seen))
+                records.append(scorer.with_record_end(seen))
             except RecordError as error:
                 raise RecordError(f"texts[{index}]: {error}") from None
         try:
@@ -247,16 +247,18 @@ class TextModel:
         """
         if carry is None:
             window, token_ids = self.prompt_ids(self._prompt(text, "text"), "error", None)
-            stream = read_prompt(self.network, token_ids, window)
+            state = read_prompt(self.network, token_ids, window)
         else:
             if not isinstance(carry, TextCarry):
                 raise SettingError("carry", f"must be the carry of an earlier `next`, got {type(carry).__name__}")
             text = self._prompt(text, "text")
             self._require_open(text)
-            stream = read_on(self.network, carry.stream_of(self.network), self.vocabulary.encode(self.normalize(text)))
+            state = read_tokens(
+                self.network, carry.state_for(self.network), self.vocabulary.encode(self.normalize(text))
+            )
         units = self.vocabulary.units
         characters = self.vocabulary.characters if units == "chars" else bytes(range(256)).decode("latin-1")
-        return prediction(self.network, stream, characters)
+        return prediction(self.network, state, characters)
 
     def embed(self, text: str) -> np.ndarray:
         """Returns the network's state after `text` as a vector, for example to compare or cluster texts.

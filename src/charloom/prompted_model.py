@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from charloom.errors import SettingError
-from charloom.inference import DecoderState, NativeDecoderState, TextStream, per_stream, write
+from charloom.inference import DecoderState, NativeDecoderState, TextStream, generate_tokens, split_streams
 from charloom.models import Network
 from charloom.printable import quoted
 from charloom.settings import SamplingSettings, require_count, require_seed
@@ -68,6 +68,6 @@ class PromptedModel:
         if stop == "":
             raise SettingError("stop", "must not be empty")
         stop = self.model.normalize(stop) if stop else None  # in the model's own letters
-        blocks = write(self.network, self.state, length, settings, seed, stream_indexes)
-        vocabulary, streams = self.model.vocabulary, per_stream(blocks, len(stream_indexes))
+        blocks = generate_tokens(self.network, self.state, length, settings, seed, stream_indexes)
+        vocabulary, streams = self.model.vocabulary, split_streams(blocks, len(stream_indexes))
         return [TextStream(stream, vocabulary.decoder(), stop, vocabulary.end_id) for stream in streams]

@@ -1,6 +1,6 @@
-"""`python -m tests.fuzz [--seconds 600] [--seed N] [PART...]`: attacks charloom, and counts how the attempts end.
+"""`python -m tests.fuzz [--seconds 600] [--seed N] [PART...]`: attacks charloom, and counts the outcomes.
 
-Ends with status 1 where anything was neither a result nor a clear refusal; the same seed makes the same attempts.
+Exits with status 1 if any attempt gave neither a result nor a clear refusal. The same seed makes the same attempts.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from tests.fuzz.signals import fuzz_signals
 
 Part = Callable[[Path, Path, random.Random, float, int], Tally]
 
-# Two queues, which run side by side; a part gets its share of the time, and ends sooner when it has made all attempts.
+# Two queues, which run in parallel. Each part gets a share of the time, and ends earlier after its last attempt.
 _QUEUES: list[list[tuple[str, Part, int, float]]] = [
     [
         ("models", fuzz_models, 3_500, 0.45),
@@ -39,45 +39,47 @@ _QUEUES: list[list[tuple[str, Part, int, float]]] = [
 ]
 
 _PRINTED = 20
-"""Faults of a part that are printed."""
+"""Maximum number of faults that are printed per part."""
 
 
 def main() -> None:
     """Runs the parts and prints a table, then the faults."""
     names = [name for queue in _QUEUES for name, *_ in queue]
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
-    parser.add_argument("--seconds", type=float, default=600.0, help="how long the attempts may take together")
-    parser.add_argument("--seed", type=int, default=0, help="another one makes other attempts")
-    parser.add_argument("parts", nargs="*", choices=[*names, []], help=f"of {', '.join(names)}; all by default")
-    asked = parser.parse_args()
-    for number in (signal.SIGINT, signal.SIGHUP):  # which what runs in the background is made to ignore
+    parser.add_argument("--seconds", type=float, default=600.0, help="time for all attempts together")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the attempts")
+    parser.add_argument(
+        "parts", nargs="*", choices=[*names, []], help=f"parts to run, of {', '.join(names)}; all by default"
+    )
+    arguments = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGHUP):  # a shell makes background jobs ignore them
         signal.signal(number, signal.SIG_DFL)
     os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
     with tempfile.TemporaryDirectory(prefix="charloom-fuzz-") as folder:
         samples = Path(folder) / "samples"
         samples.mkdir()
-        # In a process of its own: this one starts others, and is not to load JAX, whose threads no fork takes along.
+        # In a separate process: this one forks others, and JAX's threads do not survive a fork.
         subprocess.run([sys.executable, "-m", "tests.fuzz.samples", str(samples)], check=True)
-        begin = time.monotonic()  # where nothing was compiled before, the samples take a minute
-        chosen = [[part for part in queue if not asked.parts or part[0] in asked.parts] for queue in _QUEUES]
+        begin = time.monotonic()  # the samples take a minute if nothing has been compiled yet
+        chosen = [[part for part in queue if not arguments.parts or part[0] in arguments.parts] for queue in _QUEUES]
         with ThreadPoolExecutor(len(_QUEUES)) as pool:
             tallies = [
                 tally
-                for queue in pool.map(lambda queue: _run(queue, samples, asked.seconds, asked.seed), chosen)
+                for queue in pool.map(lambda queue: _run(queue, samples, arguments.seconds, arguments.seed), chosen)
                 for tally in queue
             ]
-    _print(tallies, asked.seed, time.monotonic() - begin)
+    _print(tallies, arguments.seed, time.monotonic() - begin)
     sys.exit(any(tally.faults for tally in tallies))
 
 
 def _run(queue: list[tuple[str, Part, int, float]], samples: Path, seconds: float, seed: int) -> list[Tally]:
     tallies, end = [], time.monotonic() + seconds
     shares = sum(share for *_, share in queue)
-    for name, part, most, share in queue:
+    for name, part, max_cases, share in queue:
         scratch = samples.parent / name
         scratch.mkdir()
         until = time.monotonic() + (end - time.monotonic()) * share / shares
-        tallies.append(part(samples, scratch, random.Random(f"{seed} {name}"), until, most))
+        tallies.append(part(samples, scratch, random.Random(f"{seed} {name}"), until, max_cases))
         shares -= share
     return tallies
 

@@ -1,4 +1,4 @@
-"""Requests that no client should send: absurd fields, raw bytes, connections that end in the middle."""
+"""Hostile requests: absurd fields, raw bytes, and connections that end in the middle."""
 
 import json
 import random
@@ -35,11 +35,11 @@ _PATHS = {
 }
 _WHOLE_ANSWER = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
 _EVERY = 100
-"""Requests after which the server is asked whether it is well; so many are sent at least."""
+"""Number of requests between two health checks; at least this many are sent."""
 
 
-def fuzz_requests(samples: Path, scratch: Path, choose: random.Random, until: float, most: int) -> Tally:
-    """Sends a server whatever it should refuse, and looks at its answers, its log and its end."""
+def fuzz_requests(samples: Path, scratch: Path, rng: random.Random, until: float, max_cases: int) -> Tally:
+    """Sends requests that a server should refuse, and checks its responses, its log and its exit."""
     tally = Tally("HTTP requests")
     log = scratch / "server.log"
     models = [str(samples / f"{name}.safetensors") for name in ("chars", "bytes", "records")]
@@ -49,10 +49,10 @@ def fuzz_requests(samples: Path, scratch: Path, choose: random.Random, until: fl
         )
     try:
         port = _port(server, log)
-        while tally.goes_on(until, most, least=_EVERY):
-            data = _absurd_request(choose, port)
-            _send(tally, port, data, choose)
-            if tally.cases % _EVERY == 0 and not _is_well(port):
+        while tally.has_next(until, max_cases, min_cases=_EVERY):
+            data = _absurd_request(rng, port)
+            _send(tally, port, data, rng)
+            if tally.cases % _EVERY == 0 and not _is_healthy(port):
                 tally.fault(f"/health did not answer 200 after {data[:500]!r}")
                 break
     finally:
@@ -60,7 +60,7 @@ def fuzz_requests(samples: Path, scratch: Path, choose: random.Random, until: fl
         try:
             status = server.wait(60)
             if status not in (0, 143):
-                tally.fault(f"the server ended with {status}")
+                tally.fault(f"the server exited with {status}")
         except subprocess.TimeoutExpired:
             tally.fault("SIGTERM did not end the server in 60 s")
             server.kill()
@@ -82,21 +82,21 @@ def _port(server: "subprocess.Popen[bytes]", log: Path) -> int:
     raise SystemExit(f"the server did not start: {log.read_text()}")
 
 
-def _absurd_request(choose: random.Random, port: int) -> bytes:
-    path = choose.choice(list(_PATHS))
-    body = choose.choice(_PATHS[path])
-    content = json_bytes(mutated_json(body, choose))
-    way = choose.random()
+def _absurd_request(rng: random.Random, port: int) -> bytes:
+    path = rng.choice(list(_PATHS))
+    body = rng.choice(_PATHS[path])
+    content = json_bytes(mutated_json(body, rng))
+    way = rng.random()
     if way > 0.95:
-        content = mutated_bytes(json.dumps(body).encode(), choose)
+        content = mutated_bytes(json.dumps(body).encode(), rng)
     if way < 0.6:
         return _request("POST", path, content, port)
     if way < 0.7:
-        method = choose.choice(("GET", "PUT", "OPTIONS", "HEAD", "DELETE", "TRACE", "CONNECT", "x", "PRI"))
-        target = choose.choice((path, "/", "/v1/models/\x1b[31m", "/v1/models/%00", "//", "*", "/%", "/" + "a" * 9_000))
-        return _request(method, target, choose.choice((b"", content)), port)
+        method = rng.choice(("GET", "PUT", "OPTIONS", "HEAD", "DELETE", "TRACE", "CONNECT", "x", "PRI"))
+        target = rng.choice((path, "/", "/v1/models/\x1b[31m", "/v1/models/%00", "//", "*", "/%", "/" + "a" * 9_000))
+        return _request(method, target, rng.choice((b"", content)), port)
     if way < 0.8:
-        extra = choose.choice(
+        extra = rng.choice(
             (
                 "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n",
                 "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n",
@@ -106,16 +106,16 @@ def _absurd_request(choose: random.Random, port: int) -> bytes:
                 "Host: \x1b[31m\r\n",
                 "Authorization: Bearer \xff\r\n",
                 "Content-Encoding: gzip\r\n",
-                "X: " + "y" * choose.choice((100, 10_000, 100_000)) + "\r\n",
+                "X: " + "y" * rng.choice((100, 10_000, 100_000)) + "\r\n",
             )
         )
         return _request("POST", path, content, port, extra)
     whole = _request("POST", path, json.dumps(body).encode(), port)
     if way < 0.9:
-        return mutated_bytes(whole, choose)
+        return mutated_bytes(whole, rng)
     chunked = _request("POST", path, b"", port, "Transfer-Encoding: chunked\r\n").replace(b"Content-Length: 0\r\n", b"")
-    end = choose.choice((b"0\r\n\r\n", b"0\r\na: b\r\n\r\n", b"zz\r\n", b"0\r\n\r\ngarbage\r\n\r\n", b"-1\r\n", b""))
-    return chunked + b"%x\r\n%s\r\n" % (len(content), content) + end + choose.choice((b"", whole * 3))
+    end = rng.choice((b"0\r\n\r\n", b"0\r\na: b\r\n\r\n", b"zz\r\n", b"0\r\n\r\ngarbage\r\n\r\n", b"-1\r\n", b""))
+    return chunked + b"%x\r\n%s\r\n" % (len(content), content) + end + rng.choice((b"", whole * 3))
 
 
 def _request(method: str, path: str, content: bytes, port: int, extra: str = "") -> bytes:
@@ -123,17 +123,17 @@ def _request(method: str, path: str, content: bytes, port: int, extra: str = "")
     return f"{head}Content-Length: {len(content)}\r\n{extra}\r\n".encode("latin-1") + content
 
 
-def _send(tally: Tally, port: int, data: bytes, choose: random.Random) -> None:
-    """Sends `data` on a connection of its own and counts what is answered."""
-    leaves = choose.random() < 0.15
+def _send(tally: Tally, port: int, data: bytes, rng: random.Random) -> None:
+    """Sends `data` on a new connection, and counts the response."""
+    disconnects = rng.random() < 0.15
     answer = b""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
             connection.sendall(data)
-            if leaves:
+            if disconnects:
                 tally.stopped += 1
                 return
-            if choose.random() < 0.9:
+            if rng.random() < 0.9:
                 connection.shutdown(socket.SHUT_WR)
             else:
                 connection.settimeout(0.2)
@@ -153,11 +153,11 @@ def _send(tally: Tally, port: int, data: bytes, choose: random.Random) -> None:
         tally.results += 1
     elif statuses:
         tally.refused += 1
-    else:  # what was sent is not even the beginning of a request
+    else:  # the input was not even the beginning of a request
         tally.stopped += 1
 
 
-def _is_well(port: int) -> bool:
+def _is_healthy(port: int) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
             connection.sendall(f"GET /health HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode())

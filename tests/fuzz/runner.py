@@ -1,4 +1,4 @@
-"""Runs cases in worker processes, and judges how they end: whatever is not a result or a clear refusal is a fault."""
+"""Runs cases in worker processes, and judges how they end. Anything but a result or a clear refusal is a fault."""
 
 import json
 import os
@@ -15,25 +15,25 @@ from pathlib import Path
 from typing import Any
 
 _PATIENCE = 60.0
-"""Seconds after which a case that does not answer a Ctrl-C is taken for a hang."""
+"""Seconds after which a case that does not react to Ctrl-C counts as hanging."""
 _REFUSED = (1, 2)
 _STOPPED = (130,)
-_LONGEST_LINE = 2_000
+_MAX_LINE = 2_000
 _FIRST_SECONDS = 60.0
-"""More for a worker's first case, which compiles: else no worker lives for long enough on a busy machine."""
-LEAST = 5
-"""Attempts that each part makes, however little time it is given."""
+"""Additional seconds for a worker's first case, which compiles. Without them, no worker survives on a busy machine."""
+MIN_CASES = 5
+"""Minimum number of attempts per part, however little time it has."""
 
 
 @dataclass
 class Tally:
-    """What became of the cases of one part.
+    """The outcomes of the cases of one part.
 
     Attributes:
-        results: those that gave a result.
-        refused: those that were refused in one line, or by a 4xx.
-        stopped: those that took long and were ended by a signal, or left before there was an answer.
-        faults: a text for each that did anything else.
+        results: number of cases that gave a result.
+        refused: number of cases that were refused in one line, or by a 4xx status.
+        stopped: number of cases that took long and were ended by a signal, or that disconnected before a response.
+        faults: a description of each other case.
     """
 
     name: str
@@ -44,35 +44,35 @@ class Tally:
 
     @property
     def cases(self) -> int:
-        """How many there were."""
+        """Number of cases so far."""
         return self.results + self.refused + self.stopped + len(self.faults)
 
-    def goes_on(self, until: float, most: int, least: int = LEAST) -> bool:
-        """Whether there is to be another attempt: `most` are not made, and there is time, or there were few."""
-        return self.cases < most and (self.cases < least or time.monotonic() < until)
+    def has_next(self, until: float, max_cases: int, min_cases: int = MIN_CASES) -> bool:
+        """Returns whether to run another case: fewer than `max_cases` have run, and there is time or too few have."""
+        return self.cases < max_cases and (self.cases < min_cases or time.monotonic() < until)
 
     def fault(self, what: str) -> None:
         """Counts a fault."""
         self.faults.append(what[:4_000])
 
-    def judge(self, case: str, arguments: Sequence[str], ended: "Ended") -> None:
-        """Counts a command line by how it ended; `case` says what it was given."""
-        if problem := problem_of(arguments, ended):
-            self.fault(f"{problem}: {case}\n    charloom {shlex.join(arguments)}\n{ended.as_text()}")
-        elif ended.status == 0:
+    def judge(self, case: str, arguments: Sequence[str], outcome: "Outcome") -> None:
+        """Counts a command line by its outcome. `case` describes its input."""
+        if problem := problem_of(arguments, outcome):
+            self.fault(f"{problem}: {case}\n    charloom {shlex.join(arguments)}\n{outcome.as_text()}")
+        elif outcome.status == 0:
             self.results += 1
-        elif ended.status in _REFUSED:
+        elif outcome.status in _REFUSED:
             self.refused += 1
         else:
             self.stopped += 1
 
 
 @dataclass(frozen=True)
-class Ended:
+class Outcome:
     """How a command line ended.
 
     Attributes:
-        status: its exit status; None where it raised, died or hung, which `err` then says.
+        status: its exit status; None if it raised, died or hung, as `err` describes.
     """
 
     status: int | None
@@ -80,33 +80,33 @@ class Ended:
     err: str
 
     def as_text(self) -> str:
-        """The status and what was printed, indented."""
+        """Returns the status and what was printed, indented."""
         return f"    status {self.status}\n" + "\n".join(f"    | {line[:300]}" for line in self.err.splitlines()[-12:])
 
 
-def problem_of(arguments: Sequence[str], ended: Ended) -> str | None:
-    """Returns what is wrong with how a command line ended; None where nothing is."""
-    if ended.status is None or "Traceback" in ended.err or "Exception ignored" in ended.err:
+def problem_of(arguments: Sequence[str], outcome: Outcome) -> str | None:
+    """Returns what is wrong with an outcome; None if nothing is."""
+    if outcome.status is None or "Traceback" in outcome.err or "Exception ignored" in outcome.err:
         return "raised, died or hung"
-    if ended.status not in (0, *_REFUSED, *_STOPPED):
-        return f"ended with status {ended.status}"
-    lines = ended.err.splitlines()
+    if outcome.status not in (0, *_REFUSED, *_STOPPED):
+        return f"ended with status {outcome.status}"
+    lines = outcome.err.splitlines()
     if any(not line.isprintable() for line in lines):
         return "printed control characters"
-    if any(len(line) > _LONGEST_LINE for line in lines):
-        return "printed a line without end"
+    if any(len(line) > _MAX_LINE for line in lines):
+        return "printed an endless line"
     problems = [line for line in lines if line.startswith("charloom: ")]
-    if ended.status in _REFUSED and len(problems) != 1 and not (ended.status == 1 and _explained(ended)):
+    if outcome.status in _REFUSED and len(problems) != 1 and not (outcome.status == 1 and _explained(outcome)):
         return f"printed {len(problems)} lines of error"
-    if ended.status == 0 and "--json" in arguments and not _is_json(ended.out):
-        return "printed something else than JSON"
-    if re.search(r"\bnan\b", ended.out) and arguments[0] in ("score", "classify"):
-        return "printed a figure that is no number"
+    if outcome.status == 0 and "--json" in arguments and not _is_json(outcome.out):
+        return "printed something that is not JSON"
+    if re.search(r"\bnan\b", outcome.out) and arguments[0] in ("score", "classify"):
+        return "printed NaN"
     return None
 
 
 def _is_json(out: str) -> bool:
-    """Whether each line is JSON, without the numbers that JSON does not have."""
+    """Returns whether each line is JSON, without NaN and infinities."""
 
     def refuse(constant: str) -> None:
         raise ValueError(constant)
@@ -119,21 +119,21 @@ def _is_json(out: str) -> bool:
     return True
 
 
-def _explained(ended: Ended) -> bool:
-    """Whether a result of status 1 says on its own why it is no more: a loss that ran away, texts that ran out."""
-    return "diverged" in ended.out + ended.err or "kept " in ended.err
+def _explained(outcome: Outcome) -> bool:
+    """Returns whether a result with status 1 explains itself: the loss diverged, or the texts ran out."""
+    return "diverged" in outcome.out + outcome.err or "kept " in outcome.err
 
 
 class Worker:
-    """A process that runs command lines; another one takes its place when it dies or hangs."""
+    """A process that runs command lines. It is replaced when it dies or hangs."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
         self._errors: Any = None
-        self._is_new = True  # nothing has ended in it yet
+        self._is_new = True  # it has not completed a case yet
 
-    def run(self, arguments: Sequence[str], folder: Path, stdin: str = "", seconds: float = 5.0) -> Ended:
-        """Returns how a command line ended in `folder`."""
+    def run(self, arguments: Sequence[str], folder: Path, stdin: str = "", seconds: float = 5.0) -> Outcome:
+        """Returns the outcome of a command line in `folder`."""
         process = self._started()
         if self._is_new:
             seconds += _FIRST_SECONDS
@@ -149,17 +149,17 @@ class Worker:
             answer = ""
         if answer:
             self._is_new = False
-            return Ended(**json.loads(answer))
+            return Outcome(**json.loads(answer))
         hung = answer is None
         if hung:
             process.kill()
         status = process.wait()
         self._process = None
-        if not hung and status in _STOPPED:  # a Ctrl-C before there is anything to keep
-            return Ended(status, "", "")
+        if not hung and status in _STOPPED:  # Ctrl-C before the command could handle it
+            return Outcome(status, "", "")
         self._errors.seek(0)
-        said = self._errors.read().decode("utf-8", "replace")
-        return Ended(None, "", f"{said}\n{'hung' if hung else f'died with {status}'}")
+        stderr = self._errors.read().decode("utf-8", "replace")
+        return Outcome(None, "", f"{stderr}\n{'hung' if hung else f'died with {status}'}")
 
     def close(self) -> None:
         """Ends the process."""
@@ -171,7 +171,7 @@ class Worker:
     def _started(self) -> "subprocess.Popen[str]":
         if self._process is None or self._process.poll() is not None:
             self._is_new = True
-            self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # read after the process has ended
+            self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # read after the process has outcome
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.fuzz.worker"],
                 stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz.samples FOLDER`: the files that are damaged, each as charloom writes it."""
+"""`python -m tests.fuzz.samples FOLDER`: creates the files that the fuzzer damages, as charloom writes them."""
 
 import itertools
 import os
@@ -16,7 +16,7 @@ _SCHEDULE = {"batch_size": 2, "sequence_length": 8}
 
 
 def make_samples(folder: Path) -> None:
-    """Makes a text, models of each kind, a run to resume, and an encoded text in `folder`."""
+    """Creates a text, models of each kind, a run to resume, and an encoded text in `folder`."""
     (folder / "book.txt").write_text(TEXT)
     for name, text in (
         ("chars", TextSettings()),

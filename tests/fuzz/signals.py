@@ -1,4 +1,4 @@
-"""Signals at random moments of every command: each ends it soon, with the status that tells of the signal."""
+"""Signals at random moments of every command: each must end it soon, with the status of the signal."""
 
 import os
 import random
@@ -11,14 +11,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.fuzz.runner import LEAST, Tally
+from tests.fuzz.runner import MIN_CASES, Tally
 
 _PATIENCE = 15.0
 """Seconds within which a signal must end a command."""
-_LATEST = 3.0
-_TOGETHER = 3
+_MAX_DELAY = 3.0
+_PARALLEL = 3
 _SIGNALS = (signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# None of these ends by itself within the patience: status 0 means that a signal was lost.
+# None of these ends within the patience without a signal, so status 0 means that a signal was lost.
 _ENDLESS = {
     "train": ["train", "../book.txt", "--out", "m.safetensors", "--hidden", "32", "--steps", "10000000", "--force"],
     "train --run": [
@@ -40,25 +40,25 @@ _ENDLESS = {
     "reproduce": ["reproduce", "--full", "--out"],
 }
 _GRACEFUL = ("serve",)
-"""Those that a signal ends in good order, with status 0."""
+"""Commands that a signal ends with status 0."""
 
 
-def fuzz_signals(samples: Path, scratch: Path, choose: random.Random, until: float, most: int) -> Tally:
-    """Starts commands, and sends each a signal some time later."""
+def fuzz_signals(samples: Path, scratch: Path, rng: random.Random, until: float, max_cases: int) -> Tally:
+    """Starts commands, and sends each of them a signal after a random delay."""
     tally = Tally("signals")
     for name in ("book.txt", "chars.safetensors", "records.safetensors"):
         shutil.copy(samples / name, scratch / name)
     (scratch / "long.txt").write_text((samples / "book.txt").read_text() * 20_000)
     cases = [
-        (choose.choice(list(_ENDLESS)), choose.choice(_SIGNALS), choose.uniform(0.05, _LATEST)) for _ in range(most)
+        (rng.choice(list(_ENDLESS)), rng.choice(_SIGNALS), rng.uniform(0.05, _MAX_DELAY)) for _ in range(max_cases)
     ]
 
     def attempt(numbered: tuple[int, tuple[str, signal.Signals, float]]) -> None:
         number, case = numbered
-        if number < LEAST or time.monotonic() < until:
+        if number < MIN_CASES or time.monotonic() < until:
             _interrupt(tally, scratch, *case)
 
-    with ThreadPoolExecutor(_TOGETHER) as pool:
+    with ThreadPoolExecutor(_PARALLEL) as pool:
         list(pool.map(attempt, enumerate(cases)))
     return tally
 
@@ -89,12 +89,12 @@ def _interrupt(tally: Tally, scratch: Path, name: str, number: signal.Signals, d
         assert process.stdin is not None
         process.stdin.close()
         err.seek(0)
-        said = err.read().decode("utf-8", "replace")
+        stderr = err.read().decode("utf-8", "replace")
     expected = (128 + number, -number, *((0,) if name in _GRACEFUL else ()))
-    is_complaint = "Traceback" in said or "Exception ignored" in said
-    if is_complaint and "charloom" not in said.replace("'charloom", ""):
-        tally.stopped += 1  # Python had not come to charloom's first line, and did as it does
+    is_complaint = "Traceback" in stderr or "Exception ignored" in stderr
+    if is_complaint and "charloom" not in stderr.replace("'charloom", ""):
+        tally.stopped += 1  # Python itself ended before charloom's first line
     elif status not in expected or is_complaint:
-        tally.fault(f"{case}: status {status}, {said[-1500:]!r}")
+        tally.fault(f"{case}: status {status}, {stderr[-1500:]!r}")
     else:
         tally.stopped += 1

@@ -1,7 +1,7 @@
 """A process that runs command lines one after another, as `charloom` would, without loading JAX for each.
 
-Reads a case a line from standard input, `{"arguments": [...], "folder": ..., "stdin": ..., "seconds": ...}`, and
-answers a line. A case that takes longer than `seconds` gets a Ctrl-C.
+Reads one case per line from standard input, `{"arguments": [...], "folder": ..., "stdin": ..., "seconds": ...}`, and
+writes one line per case. A case that takes longer than `seconds` gets a Ctrl-C.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def outcome(case: dict[str, Any]) -> dict[str, Any]:
-    """Returns what a case printed and how it ended."""
+    """Returns what a case printed, and its exit status."""
     from charloom.cli.run import run
     from charloom.cli.streams import open_streams
 
@@ -56,14 +56,14 @@ def outcome(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answers cases until there are no more."""
+    """Runs cases until there are no more."""
     cases, answers = os.fdopen(os.dup(0), "r"), os.fdopen(os.dup(1), "w")
     from charloom.cli.interrupt import watch_signals
 
     watch_signals()
     import charloom.report
     import charloom.runs
-    import charloom.studies  # noqa: F401  # so that no case is charged for what all of them need
+    import charloom.studies  # noqa: F401  # loaded before the first case, because all cases need them
 
     for line in cases:
         answers.write(json.dumps(outcome(json.loads(line))) + "\n")

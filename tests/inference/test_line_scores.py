@@ -6,7 +6,7 @@ from charloom.inference import Scorer, line_scores, score_lines
 from charloom.settings import TextSettings
 from charloom.text import Line, Vocabulary, arriving_lines
 from charloom.text import lines as lines_module
-from tests.inference.test_reading import SHAPES, VOCABULARY, network_of, text_of
+from tests.inference.test_scorer import SHAPES, VOCABULARY, network_of, text_of
 from tests.reference import NumpyNetwork
 
 NETWORK = network_of(SHAPES[0])
@@ -26,7 +26,7 @@ def scored(text, carry=False, settings=PLAIN, cuts=1, **options):
     return [line for lines in score_lines(scorer, batches, carry=carry) for line in lines]
 
 
-def test_each_line_is_a_text_of_its_own_with_its_end():
+def test_each_line_is_scored_as_a_separate_text_with_its_end():
     lines = scored("abc\n\ndefg\nab", cuts=4)
     assert [(line.number, line.text, line.cost.characters) for line in lines] == [
         (1, "abc", 4),
@@ -39,7 +39,7 @@ def test_each_line_is_a_text_of_its_own_with_its_end():
 
 
 @pytest.mark.parametrize("longest", [1 << 20, 50])
-def test_carried_lines_add_up_to_the_whole(longest, monkeypatch):
+def test_scores_of_carried_lines_add_up_to_the_whole_text(longest, monkeypatch):
     monkeypatch.setattr(lines_module, "LONGEST", longest)
     text = text_of(2_000)
     lines = scored(text, carry=True, cuts=9)
@@ -51,7 +51,7 @@ def test_carried_lines_add_up_to_the_whole(longest, monkeypatch):
     np.testing.assert_allclose([line.cost.nats for line in lines], expected, atol=1e-3)
 
 
-def test_a_long_line_costs_what_it_would_in_one_piece(monkeypatch):
+def test_a_long_line_in_parts_has_the_score_of_the_whole_line(monkeypatch):
     monkeypatch.setattr(lines_module, "LONGEST", 100)
     monkeypatch.setattr(line_scores, "SHOWN", 30)
     long = text_of(1_000).replace("\n", "a")
@@ -64,7 +64,7 @@ def test_a_long_line_costs_what_it_would_in_one_piece(monkeypatch):
         assert line.cost.nats == pytest.approx(nats_of(text).sum(), rel=1e-6)
 
 
-def test_records_end_with_their_end_even_at_the_last():
+def test_the_last_record_is_scored_with_its_end():
     names = Vocabulary("chars", VOCABULARY.characters, "\n")
     scorer = Scorer(NETWORK, names, TextSettings(delimiter="\n"))
     ((first, second),) = score_lines(scorer, [[Line(1, "ab"), Line(2, "cd", has_end=False)]])
@@ -72,7 +72,7 @@ def test_records_end_with_their_end_even_at_the_last():
     assert second.cost.nats == pytest.approx(nats_of("cd\n").sum(), abs=1e-4)
 
 
-def test_lines_with_problems_are_passed_on_in_their_place():
+def test_lines_with_problems_are_returned_in_order():
     batch = [Line(1, "ab"), Line(2, "", problem="bad"), Line(3, "cd")]
     for carry in (False, True):
         ((first, bad, third),) = score_lines(Scorer(NETWORK, VOCABULARY, PLAIN), [batch], carry=carry)
@@ -91,7 +91,7 @@ def test_lines_before_an_unknown_character_are_scored():
         next(found)
 
 
-def test_unknown_characters_are_charged_where_models_are_compared():
+def test_bits_per_byte_include_unknown_characters():
     (line,) = scored("axbé", unknown="skip")
     assert (line.cost.characters, line.cost.unknown, line.cost.utf8_bytes) == (2, 2, 5)
     alone = nats_of("ab").sum()

@@ -35,7 +35,7 @@ def asked(monkeypatch):
 
 
 def budget(seconds, spent=0.0, reserved=0.0):
-    return Budget(seconds, spent, reserved, clock=lambda: 0.0, worked=lambda: 0.0)
+    return Budget(seconds, spent, reserved, clock=lambda: 0.0, cpu_clock=lambda: 0.0)
 
 
 def planned(characters, training, clock, **given):
@@ -69,7 +69,7 @@ def test_what_is_compiled_first_is_no_part_of_a_budget_that_nobody_asked_for(mon
     clock = Budget(np.inf)
 
     def training_speed(network, batch_size, sequence_length):
-        clock.go_on_from(50.0)  # of a compiler, on a busy machine
+        clock.add_spent(50.0)  # of a compiler, on a busy machine
         return SPEED
 
     monkeypatch.setattr(planning, "training_speed", training_speed)

@@ -228,9 +228,9 @@ def test_what_is_spent_of_a_budget_is_spent_when_the_run_is_gone_on_with(book, t
     seen = {}
 
     class Watched(Budget):
-        def go_on_from(self, spent):
+        def add_spent(self, spent):
             seen["before"], seen["reserved"] = self.spent, self.reserved
-            super().go_on_from(spent)
+            super().add_spent(spent)
             seen["after"] = self.spent
 
     monkeypatch.setattr("charloom.runs.training_run.Budget", Watched)

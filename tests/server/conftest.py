@@ -1,4 +1,4 @@
-"""Servers in processes of their own, as people run them."""
+"""Servers in separate processes, as users run them."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ LETTERS = "\n abcdefghijklmnopqrstuvwxyz"
 
 
 def model_of(seed=0, hidden=24, vocabulary=None, text=None, **settings):
-    """Returns a model with opinions of its own."""
+    """Returns a model with random weights that are large enough for clear preferences."""
     vocabulary = vocabulary or Vocabulary("chars", LETTERS)
     shape = NetworkSettings(hidden=hidden, embedding=8, **settings)
     network = Network.init(shape, vocabulary.size, vocabulary.start_id, np.random.default_rng(seed))
@@ -34,13 +34,13 @@ def model_of(seed=0, hidden=24, vocabulary=None, text=None, **settings):
 
 
 @dataclass
-class Served:
-    """A server that runs.
+class RunningServer:
+    """A running server.
 
     Attributes:
-        url: where it answers.
-        process: that it is.
-        log_file: what it logs to.
+        url: its address.
+        process: its process.
+        log_file: its log.
     """
 
     url: str
@@ -91,7 +91,7 @@ serve([Path(sys.argv[1])], port=0, limits=limits, while_loading=lambda: few_thre
 
 @contextlib.contextmanager
 def serving(folder, *arguments, limits=None, **environment):
-    """Yields a server of the model files and options that are given; `limits` are those without an option."""
+    """Yields a server with the given model files and options. `limits` are limits without an option."""
     log = folder / f"server-{time.monotonic_ns()}.log"
     command = [sys.executable, "-m", "charloom", "serve", *map(str, arguments)]
     if "--port" not in arguments:
@@ -108,7 +108,7 @@ def serving(folder, *arguments, limits=None, **environment):
             time.sleep(0.1)
         assert found, log.read_text()
         with httpx.Client(timeout=60) as client:
-            yield Served(found[1], process, log, client)
+            yield RunningServer(found[1], process, log, client)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -120,7 +120,7 @@ def serving(folder, *arguments, limits=None, **environment):
 
 
 def eventually(condition, seconds=60.0):
-    """Waits until a condition holds."""
+    """Waits until a condition holds, and returns whether it does."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
@@ -130,9 +130,9 @@ def eventually(condition, seconds=60.0):
 
 
 @pytest.fixture(scope="session")
-def served_files(tmp_path_factory):
-    """Model files: of a text, of records, of bytes."""
-    folder = tmp_path_factory.mktemp("served")
+def model_files(tmp_path_factory):
+    """Model files of characters, of records and of bytes."""
+    folder = tmp_path_factory.mktemp("models")
     records = Vocabulary("chars", LETTERS, "\n")
     models = {
         "letters": model_of(),
@@ -146,7 +146,7 @@ def served_files(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def api(served_files, tmp_path_factory):
-    """A server of all these."""
-    with serving(tmp_path_factory.mktemp("server"), *served_files.values()) as server:
+def api(model_files, tmp_path_factory):
+    """A server with all these models."""
+    with serving(tmp_path_factory.mktemp("server"), *model_files.values()) as server:
         yield server

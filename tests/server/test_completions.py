@@ -1,4 +1,4 @@
-"""`POST /v1/completions`, through OpenAI's own client and without it."""
+"""`POST /v1/completions`, with OpenAI's client and without it."""
 
 import json
 import math
@@ -17,11 +17,11 @@ def openai(api):
 
 
 @pytest.fixture(scope="module")
-def model(served_files):
-    return charloom.load(served_files["letters"])
+def model(model_files):
+    return charloom.load(model_files["letters"])
 
 
-def test_openais_client_gets_what_generate_writes(openai, model):
+def test_openais_client_gets_the_text_of_generate(openai, model):
     assert [one.id for one in openai.models.list()] == ["letters", "names", "bytes"]
     assert openai.models.retrieve("names").id == "names"
     asked = {"model": "letters", "prompt": "to be ", "max_tokens": 150, "temperature": 0.7, "top_p": 0.9, "seed": 11}
@@ -35,7 +35,7 @@ def test_openais_client_gets_what_generate_writes(openai, model):
     assert [event.choices[0].finish_reason for event in stream[:-1]] == [None] * (len(stream) - 2) + ["length"]
     assert stream[-1].choices == []
     assert stream[-1].usage.total_tokens == 156
-    with pytest.raises(NotFoundError, match="There is no model 'gpt-5' here, but: letters, names, bytes"):
+    with pytest.raises(NotFoundError, match=r"This server has no model 'gpt-5'\. It has: letters, names, bytes"):
         openai.completions.create(model="gpt-5", prompt="")
     with pytest.raises(BadRequestError, match="not among this model's 28 characters"):
         openai.completions.create(model="letters", prompt="née")
@@ -54,12 +54,12 @@ def test_defaults_are_openais(api, model):
 def test_several_prompts_and_texts_of_each(api, model):
     done = api.complete(["ab", "cd "], n=2, seed=3, max_tokens=40)
     rule = SamplingSettings(temperature=1.0)
-    wanted = [
+    expected = [
         "".join(model.prompted(prompt).stream(40, rule, seed=3, stream_index=index))
         for prompt in ("ab", "cd ")
         for index in range(2)
     ]
-    assert [choice["text"] for choice in done["choices"]] == wanted
+    assert [choice["text"] for choice in done["choices"]] == expected
     assert [choice["index"] for choice in done["choices"]] == [0, 1, 2, 3]
     assert done["usage"] == {"prompt_tokens": 5, "completion_tokens": 160, "total_tokens": 165}
 
@@ -71,7 +71,7 @@ def events_of(answer):
     return [json.loads(part.removeprefix("data: ")) for part in parts[:-2]]
 
 
-def test_a_text_is_the_same_alone_and_among_many(api):
+def test_a_text_does_not_depend_on_other_requests(api):
     asked = {"max_tokens": 400, "stream": True}
     prompts = [f"{'abcdefgh'[number % 8]}{'xyz'[number % 3]}" for number in range(40)]
 
@@ -95,7 +95,7 @@ def test_a_text_is_the_same_alone_and_among_many(api):
     assert [len(text) for text in together] == [100 + 7 * number for number in range(40)]
 
 
-def test_texts_stop_where_they_are_told_to(api, model):
+def test_texts_end_before_a_stop_text(api, model):
     whole = api.complete("a", seed=5, max_tokens=300)["choices"][0]["text"]
     stop = whole[40:43]
     done = api.complete("a", seed=5, max_tokens=300, stop=["never that", stop])["choices"][0]
@@ -105,8 +105,8 @@ def test_texts_stop_where_they_are_told_to(api, model):
     assert "".join(event["choices"][0]["text"] for event in events) == done["text"]
 
 
-def test_a_record_ends_where_its_end_comes(api, served_files):
-    names = charloom.load(served_files["names"])
+def test_a_record_ends_at_its_end_token(api, model_files):
+    names = charloom.load(model_files["names"])
     for seed in range(5):
         done = api.complete("a", model="names", seed=seed, max_tokens=500)["choices"][0]
         assert done["text"] == names.generate("a", 500, temperature=1.0, seed=seed)[1:]
@@ -118,20 +118,23 @@ def byte_of(token):
 
 
 @pytest.mark.parametrize("name", ["letters", "bytes"])
-def test_probabilities_are_those_that_score_gives(api, served_files, name):
+def test_logprobs_equal_those_of_score(api, model_files, name):
     asked = {"model": name, "seed": 2, "max_tokens": 30, "echo": True, "logprobs": 3}
     done = api.complete("abc ", **asked)["choices"][0]
     found = done["logprobs"]
     tokens = done["text"] if name == "letters" else b"".join(map(byte_of, found["tokens"]))
-    wanted = (-charloom.load(served_files[name]).score(tokens).nats).tolist()
-    assert found["token_logprobs"] == [None, *(pytest.approx(one, abs=1e-4) for one in wanted[1:])]  # as OpenAI has it
+    expected = (-charloom.load(model_files[name]).score(tokens).nats).tolist()
+    assert found["token_logprobs"] == [
+        None,
+        *(pytest.approx(one, abs=1e-4) for one in expected[1:]),
+    ]  # as in OpenAI's API
     assert found["top_logprobs"][0] is None
     assert len(found["tokens"]) == 34
     if name == "letters":
         assert found["text_offset"] == list(range(34))
     columns = (found["token_logprobs"][1:], found["top_logprobs"][1:], found["tokens"][1:])
     for logprob, top, token in zip(*columns, strict=True):
-        assert len(top) == 3 + (token not in list(top)[:3])  # as OpenAI has it, with the one that came
+        assert len(top) == 3 + (token not in list(top)[:3])  # as in OpenAI's API, including the sampled token
         assert list(top.values())[:3] == sorted(top.values(), reverse=True)[:3]
         assert top[token] == logprob
         assert math.fsum(math.exp(one) for one in top.values()) <= 1 + 1e-5
@@ -144,16 +147,16 @@ def test_probabilities_are_those_that_score_gives(api, served_files, name):
         assert [one for event in events for one in event["choices"][0]["logprobs"][column]] == whole
 
 
-def test_a_prompt_alone_is_rated(api, model):
+def test_a_prompt_without_completion_is_scored(api, model):
     done = api.complete("abc", max_tokens=0, echo=True, logprobs=0)["choices"][0]
     assert done["text"] == "abc"
-    wanted = (-model.score("abc").nats).tolist()
-    assert done["logprobs"]["token_logprobs"] == [None, *(pytest.approx(one, abs=1e-4) for one in wanted[1:])]
+    expected = (-model.score("abc").nats).tolist()
+    assert done["logprobs"]["token_logprobs"] == [None, *(pytest.approx(one, abs=1e-4) for one in expected[1:])]
     assert done["logprobs"]["top_logprobs"] is None
     assert api.complete("abc", max_tokens=0)["choices"][0]["text"] == ""
 
 
-def test_what_has_been_read_is_not_read_again(api):
+def test_cached_prefixes_are_not_read_again(api):
     begin = api.metric("charloom_prefix_hits")
     first = api.complete("quite some length ", seed=1, max_tokens=50)
     text = first["choices"][0]["text"]
@@ -187,7 +190,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_done_is_refused_with_its_name(api, name):
+def test_invalid_fields_are_refused_by_name(api, name):
     values, param = REFUSED[name]
     for value in values:
         answer = api.post("/v1/completions", {"prompt": "a", name: value})
@@ -198,7 +201,7 @@ def test_what_cannot_be_done_is_refused_with_its_name(api, name):
         assert param in error["message"]
 
 
-def test_what_changes_nothing_is_let_pass(api):
+def test_fields_that_change_nothing_are_accepted(api):
     neutral = {
         "presence_penalty": 0,
         "frequency_penalty": 0.0,
@@ -211,16 +214,16 @@ def test_what_changes_nothing_is_let_pass(api):
     assert api.complete("a", **body, **neutral)["choices"] == api.complete("a", seed=4, n=2)["choices"]
 
 
-def test_unknown_characters_as_in_generate(api, model):
+def test_unknown_characters_are_handled_as_in_generate(api, model):
     assert api.complete("née", unknown="skip", echo=True, seed=1)["choices"][0]["text"].startswith("ne")
     done = api.complete("née", unknown="replace", seed=1, max_tokens=20)["choices"][0]["text"]
     assert done == model.generate("née", 20, temperature=1.0, seed=1, unknown="replace").removeprefix("n e")
 
 
-def test_the_reference_serves_the_same_api(served_files, tmp_path, model):
+def test_the_reference_serves_the_same_api(model_files, tmp_path, model):
     from tests.server.conftest import serving
 
-    with serving(tmp_path, served_files["letters"], CHARLOOM_KERNELS="reference") as server:
+    with serving(tmp_path, model_files["letters"], CHARLOOM_KERNELS="reference") as server:
         done = server.complete("ab", seed=3, max_tokens=200, logprobs=1)["choices"][0]
         assert len(done["text"]) == 200
         assert server.complete("ab", seed=3, max_tokens=200)["choices"][0]["text"] == done["text"]
@@ -229,7 +232,7 @@ def test_the_reference_serves_the_same_api(served_files, tmp_path, model):
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("echo", [False, True])
-def test_bytes_stand_at_the_characters_they_are_of(api, seed, echo):
+def test_text_offsets_of_bytes_are_those_of_their_characters(api, seed, echo):
     asked = {"model": "bytes", "seed": seed, "max_tokens": 60, "logprobs": 0, "echo": echo}
     done = api.complete("né ", **asked)
     choice, usage = done["choices"][0], done["usage"]
@@ -238,15 +241,15 @@ def test_bytes_stand_at_the_characters_they_are_of(api, seed, echo):
     data = b"".join(map(byte_of, found["tokens"]))
     assert len(data) == 60 + 4 * echo
     assert data.decode("utf-8", "replace") == choice["text"]
-    # Places are counted from the prompt's beginning, whether it is given out or not.
+    # Offsets are counted from the beginning of the prompt, whether it is echoed or not.
     whole = choice["text"] if echo else f"né {choice['text']}"
     before = b"" if echo else "né ".encode()
     for at, place in enumerate(found["text_offset"]):
-        # What stands before a byte is complete without it, or it is the rest of what begins there.
+        # The text before a byte is complete, or the byte continues the character that begins there.
         assert place <= len((before + data[:at]).decode("utf-8", "replace")) <= place + 1
     assert place < len(whole)
     assert found["text_offset"] == sorted(found["text_offset"])
-    # Up to a text to stop at, no token stands behind what is given out.
+    # With a stop text, no token lies after the returned text.
     stop = choice["text"][40:42]
     first = choice["text"].index(stop, 3 * echo)
     stopped = api.complete("né ", **asked, stop=stop)
@@ -258,20 +261,20 @@ def test_bytes_stand_at_the_characters_they_are_of(api, seed, echo):
     assert len(b"".join(map(byte_of, tokens)).decode("utf-8", "replace")) <= len(text) + 1
 
 
-def test_a_sign_of_a_seed_and_nearly_all_of_top_p(api):
+def test_negative_seeds_and_top_p_close_to_one(api):
     assert api.complete("a", seed=-5)["choices"] == api.complete("a", seed=2**63 - 5)["choices"]
     whole = api.complete("a", seed=3, max_tokens=200)["choices"]
     assert api.complete("a", seed=3, max_tokens=200, top_p=0.99999999)["choices"] == whole
 
 
-def test_places_are_counted_from_the_prompt(openai):
+def test_text_offsets_are_counted_from_the_prompt(openai):
     for echo, first in [(False, 4), (True, 0)]:
         done = openai.completions.create(
             model="letters", prompt="abc ", max_tokens=3, seed=1, echo=echo, logprobs=2, temperature=0
         )
         logprobs = done.choices[0].logprobs
         assert logprobs.text_offset == list(range(first, 7))
-        # The likeliest first; greedy takes it, and so two are enough.
+        # The most likely comes first. Greedy sampling takes it, so there are only two.
         assert [next(iter(top)) for top in logprobs.top_logprobs[-3:]] == logprobs.tokens[-3:]
         assert [len(top) for top in logprobs.top_logprobs[-3:]] == [2, 2, 2]
     only = (
@@ -290,19 +293,19 @@ def test_prompts_of_token_ids(openai, api, model):
     several = openai.completions.create(prompt=[ids, ids[:2], []], **asked).choices
     texts = openai.completions.create(prompt=["to be ", "to", ""], **asked).choices
     assert several == texts
-    # Bytes that are no UTF-8 are a prompt, too.
+    # Bytes that are not UTF-8 are a valid prompt.
     done = api.complete([0xC3, 0xA9, 0xFF], model="bytes", echo=True, max_tokens=0, logprobs=0)["choices"][0]
     assert done["text"] == "é\ufffd"
     assert done["logprobs"]["tokens"] == ["bytes:\\xc3", "bytes:\\xa9", "bytes:\\xff"]
     answer = api.post("/v1/completions", {"prompt": [1, 28]})
     assert answer.json()["error"]["message"] == (
-        "prompt has the token id 28 at place 1, and this model's ids are 0 to 27."
+        "prompt has the token id 28 at index 1, but this model's ids are 0 to 27."
     )
     of_records = api.post("/v1/completions", {"model": "names", "prompt": [1, 0, 2]})
     assert (of_records.status_code, of_records.json()["error"]["param"]) == (400, "prompt")  # the newline ends a record
 
 
-def test_one_prompt_of_many_texts_is_read_once(api):
+def test_a_prompt_of_many_texts_is_read_once(api):
     begin = api.metric("charloom_prefix_misses") + api.metric("charloom_prefix_hits")
     prompt = "wwxx yy " * 50
     done = api.complete(prompt, n=50, max_tokens=5, seed=1)
@@ -311,13 +314,13 @@ def test_one_prompt_of_many_texts_is_read_once(api):
     assert alone["choices"][0] == done["choices"][0]
 
 
-def test_answers_have_a_size(api):
+def test_large_responses_are_refused(api):
     answer = api.post("/v1/completions", {"prompt": "a", "n": 100, "max_tokens": 5_000, "logprobs": 5})
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "answer_too_long"
 
 
-def test_a_model_of_rare_characters_never_writes_the_unknown_one(served_files, tmp_path):
+def test_a_model_with_min_count_never_generates_the_unknown_character(model_files, tmp_path):
     from charloom.settings import TextSettings
     from charloom.text import Vocabulary
     from tests.server.conftest import LETTERS, model_of, serving

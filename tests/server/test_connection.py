@@ -1,4 +1,4 @@
-"""What a client may do to a connection: send too much, too little, all at once or nonsense, and go away."""
+"""Connections with too much input, too little, pipelined requests, garbage, and disconnects."""
 
 import contextlib
 import json
@@ -33,7 +33,7 @@ def connected(server):
 
 
 def answers(connection, count):
-    """Returns the statuses and bodies of so many answers on one connection."""
+    """Returns the statuses and bodies of `count` responses on one connection."""
     with connection.makefile("rb") as file:
         return [answer(file) for _ in range(count)]
 
@@ -64,7 +64,7 @@ def lines_of(server):
 
 @pytest.mark.parametrize("protocol", ["h2c", "websocket", "h2c, foo/2"])
 @pytest.mark.parametrize("cut", [0, 1, 50, 150, 200])
-def test_a_wish_for_another_protocol_is_ignored(api, protocol, cut):
+def test_an_upgrade_to_another_protocol_is_ignored(api, protocol, cut):
     fields = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: %s\r\nHTTP2-Settings: AAMAAABk\r\n" % protocol.encode()
     data = post("/v1/next", {"prompt": "a", "top": 1}, fields=fields) + HEALTH
     with connected(api) as connection:
@@ -75,18 +75,18 @@ def test_a_wish_for_another_protocol_is_ignored(api, protocol, cut):
     assert len(json.loads(body)["data"]) == 1
 
 
-def test_whoever_has_sent_everything_gets_the_answer(api):
+def test_a_half_closed_connection_gets_its_responses(api):
     body = {"prompt": "a", "max_tokens": 20, "seed": 1}
-    wanted = api.complete(**body)["choices"]
+    expected = api.complete(**body)["choices"]
     for version in (b"1.0", b"1.1"):
         with connected(api) as connection:
             connection.sendall(post("/v1/completions", body, version=version))
             connection.shutdown(socket.SHUT_WR)
             ((status, found),) = answers(connection, 1)
             assert status == 200
-            assert json.loads(found)["choices"] == wanted
+            assert json.loads(found)["choices"] == expected
             assert connection.recv(1) == b""
-    # So do all of the requests that came together, and a stream.
+    # The same for pipelined requests and for a stream.
     with connected(api) as connection:
         connection.sendall(HEALTH * 3 + post("/v1/completions", {**body, "stream": True}))
         connection.shutdown(socket.SHUT_WR)
@@ -96,8 +96,8 @@ def test_whoever_has_sent_everything_gets_the_answer(api):
         assert connection.recv(1) == b""
 
 
-def test_a_long_answer_to_whoever_has_sent_everything_is_whole(api):
-    # It takes longer than the server waits before it tries whether anyone is left.
+def test_a_half_closed_connection_gets_a_long_response(api):
+    # It takes longer than the server waits before it probes whether the client is still there.
     slow = {"input": ["a" * 60] * 900, "prompt": "a" * 900, "per": "text"}
     with connected(api) as connection:
         connection.sendall(post("/v1/score", slow))
@@ -118,7 +118,7 @@ def test_a_request_that_ends_too_early_is_refused(api):
             assert connection.recv(1) == b""
 
 
-def test_what_follows_a_request_and_is_none_is_refused_after_the_answer(api):
+def test_garbage_after_a_request_is_refused_after_its_response(api):
     for data in (
         chunked({"prompt": "a"}, more=b"garbage\r\n\r\n"),
         chunked({"prompt": "a"}, trailer=b"X-Sum: 1\r\n", more=b"\x00\x00"),
@@ -133,7 +133,7 @@ def test_what_follows_a_request_and_is_none_is_refused_after_the_answer(api):
             assert json.loads(problem)["error"]["code"] == "invalid_http"
 
 
-def test_a_body_that_is_no_body_is_refused_at_once(api):
+def test_an_invalid_chunked_body_is_refused_at_once(api):
     data = chunked({"prompt": "a"}).replace(b"\r\n0\r\n", b"\r\nzz\r\n")
     with connected(api) as connection:
         connection.sendall(data)
@@ -147,14 +147,14 @@ def test_trailers_are_ignored(api):
         assert [status for status, _ in answers(connection, 2)] == [200, 200]
 
 
-def test_many_requests_at_once_are_answered_in_their_order_and_in_bounded_memory(api):
+def test_pipelined_requests_are_answered_in_order_with_bounded_memory(api):
     before = api.memory()
     requests = [post("/v1/next", {"prompt": "a", "top": 1 + number % 5}) for number in range(200)]
     with connected(api) as connection:
         connection.sendall(b"".join(requests))
         found = answers(connection, 200)
     assert [len(json.loads(body)["data"]) for _, body in found] == [1 + number % 5 for number in range(200)]
-    # Behind an answer that takes long, they are left unread.
+    # Behind a slow response, they are left unread.
     with connected(api) as connection:
         slow = {"prompt": "a", "max_tokens": 30_000, "stream": True, "logprobs": 20}
         connection.sendall(post("/v1/completions", slow))
@@ -164,7 +164,7 @@ def test_many_requests_at_once_are_answered_in_their_order_and_in_bounded_memory
         assert api.memory() - before < 20e6
 
 
-def test_whoever_goes_away_leaves_a_short_line(served_files, tmp_path):
+def test_clients_that_disconnect_leave_short_log_lines(model_files, tmp_path):
     kinds = [
         PAGE * 40,
         chunked({"prompt": "a"}, trailer=b"a: b\r\n", more=PAGE),
@@ -177,7 +177,7 @@ def test_whoever_goes_away_leaves_a_short_line(served_files, tmp_path):
         HEALTH[:20],
         b"GET /" + b"%0a%1b[31m" * 5_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ]
-    with serving(tmp_path, served_files["letters"]) as server:
+    with serving(tmp_path, model_files["letters"]) as server:
         for number in range(20):
             for data in kinds:
                 with connected(server) as connection:
@@ -194,9 +194,9 @@ def test_whoever_goes_away_leaves_a_short_line(served_files, tmp_path):
     assert max(map(len, lines)) < 1000
 
 
-def test_a_stream_that_is_cut_short_is_not_logged_as_whole(served_files, tmp_path):
+def test_a_stream_that_is_cut_short_is_logged_as_such(model_files, tmp_path):
     long = {"prompt": "a", "max_tokens": 10**7, "stream": True}
-    with serving(tmp_path, served_files["letters"], limits={"max_tokens": 10**7, "timeout": 1}) as server:
+    with serving(tmp_path, model_files["letters"], limits={"max_tokens": 10**7, "timeout": 1}) as server:
         with connected(server) as connection:
             connection.sendall(post("/v1/completions", long))
             assert connection.recv(100)

@@ -1,4 +1,4 @@
-"""The engine by itself: what it does when something breaks, and when it is told to stop."""
+"""The engine without a server: failures, and stopping."""
 
 import asyncio
 import contextlib
@@ -7,18 +7,19 @@ import threading
 import numpy as np
 import pytest
 
-from charloom.inference import per_stream, read_on, write
-from charloom.server.batch_scheduler import BatchScheduler, GenerationRequest
+from charloom.inference import generate_tokens, read_tokens, split_streams
+from charloom.server.batch_scheduler import BatchScheduler
 from charloom.server.engine import Engine
+from charloom.server.generation_request import GenerationRequest
 from charloom.server.limits import Limits
 from charloom.server.model_session import ModelSession
-from charloom.server.prefixes import PrefixStates
+from charloom.server.prefix_cache import PrefixCache
 from charloom.server.problems import ApiError
 from charloom.server.response_queue import ResponseQueue
 from charloom.settings import SamplingSettings
 
 
-def order_of(model, responses, length=50, prompt=(1, 2), seed=0, top_predictions=None, **more):
+def request_of(model, responses, length=50, prompt=(1, 2), seed=0, top_predictions=None, **more):
     return GenerationRequest(
         model=model,
         prompt=np.array(prompt, np.int32),
@@ -27,19 +28,19 @@ def order_of(model, responses, length=50, prompt=(1, 2), seed=0, top_predictions
         seed=seed,
         stream_index=0,
         top_predictions=top_predictions,
-        deliver=responses.put,
+        on_chunk=responses.put,
         **more,
     )
 
 
 @pytest.fixture
-def served_model(served_files):
-    return ModelSession.of_file("letters", served_files["letters"])
+def session(model_files):
+    return ModelSession.from_file("letters", model_files["letters"])
 
 
 @contextlib.asynccontextmanager
 async def running(**options):
-    """Yields an engine that works, and stops it."""
+    """Yields a running engine, and stops it."""
     engine = Engine(Limits(), **options)
     engine.start(asyncio.get_running_loop())
     try:
@@ -49,28 +50,28 @@ async def running(**options):
 
 
 async def text_of(responses, request):
-    """Returns the tokens of an request's text when they are all there."""
+    """Returns the tokens of a request's text when all have arrived."""
     tokens = []
     while len(tokens) < request.length:
         tokens += [token for one in await responses.take() if not one.is_prompt for token in one.token_ids.tolist()]
     return tokens
 
 
-def alone(model, request):
-    """Returns the tokens that an request's text has where it is the only one."""
-    stream = read_on(model.network, model.begin, request.prompt)
-    (blocks,) = per_stream(
-        write(model.network, stream, request.length, request.settings, request.seed, [request.stream_index]), 1
+def text_alone(model, request):
+    """Returns the tokens of a request's text if it is generated without others."""
+    state = read_tokens(model.network, model.start_state, request.prompt)
+    (blocks,) = split_streams(
+        generate_tokens(model.network, state, request.length, request.settings, request.seed, [request.stream_index]), 1
     )
     return np.concatenate(list(blocks)).tolist()
 
 
 def fails_for(seed, function, problem):
-    """Returns `function` of some texts, which raises where the text of a seed is among them, having changed others."""
+    """Returns `function`, which raises after its work if the text with `seed` is among the texts."""
 
     def failing(texts, steps, places=slice(None)):
         tokens = function(steps, places)
-        if (texts._writers["seed"][: len(texts)][places] == (0, seed)).all(axis=1).any():
+        if (texts._samplers["seed"][: len(texts)][places] == (0, seed)).all(axis=1).any():
             raise problem
         return tokens
 
@@ -79,169 +80,169 @@ def fails_for(seed, function, problem):
 
 @pytest.mark.parametrize("top_predictions", [None, 2])
 @pytest.mark.parametrize("problem", [ValueError("broken"), MemoryError()])
-def test_a_text_that_cannot_be_written_ends_and_no_other(served_model, monkeypatch, caplog, problem, top_predictions):
+def test_a_text_that_fails_does_not_affect_others(session, monkeypatch, caplog, problem, top_predictions):
     async def run():
         async with running() as engine:
-            inboxes = [ResponseQueue(engine) for _ in range(9)]
+            queues = [ResponseQueue(engine) for _ in range(9)]
             requests = [
-                order_of(served_model, responses, 300 + 10 * seed, seed=seed, top_predictions=top_predictions)
-                for seed, responses in enumerate(inboxes)
+                request_of(session, responses, 300 + 10 * seed, seed=seed, top_predictions=top_predictions)
+                for seed, responses in enumerate(queues)
             ]
-            wanted = [alone(served_model, request) for request in requests]
-            texts = served_model.texts
-            failing = fails_for(4, texts.write, problem)
-            monkeypatch.setattr(texts, "write", lambda *arguments: failing(texts, *arguments))
+            expected = [text_alone(session, request) for request in requests]
+            texts = session.batch
+            failing = fails_for(4, texts.generate, problem)
+            monkeypatch.setattr(texts, "generate", lambda *arguments: failing(texts, *arguments))
             engine.submit(requests)
-            with pytest.raises(ApiError, match="Its log says why"):
-                await inboxes[4].take()
-            for seed, responses in enumerate(inboxes):
+            with pytest.raises(ApiError, match="See its log for the reason"):
+                await queues[4].take()
+            for seed, responses in enumerate(queues):
                 if seed != 4:
-                    assert await text_of(responses, requests[seed]) == wanted[seed]
+                    assert await text_of(responses, requests[seed]) == expected[seed]
             assert engine.is_alive
 
     asyncio.run(run())
-    assert len(served_model.texts) == 0
-    assert caplog.text.count("a text could not go on") == 1
+    assert len(session.batch) == 0
+    assert caplog.text.count("cannot continue a text") == 1
 
 
-@pytest.mark.parametrize("name", ["read_some", "known_beginning"])
-def test_a_prompt_that_cannot_be_read_ends_its_texts_and_no_other(served_model, monkeypatch, name):
+@pytest.mark.parametrize("name", ["read_chunk", "cached_prefix"])
+def test_a_prompt_that_fails_does_not_affect_others(session, monkeypatch, name):
     async def run():
         async with running() as engine:
             bad, good = ResponseQueue(engine), ResponseQueue(engine)
-            request = order_of(served_model, good)
-            wanted = alone(served_model, request)
-            whole = getattr(served_model, name)
+            request = request_of(session, good)
+            expected = text_alone(session, request)
+            whole = getattr(session, name)
 
             def failing(*arguments):
                 if any(isinstance(one, np.ndarray) and 7 in one.tolist() for one in arguments):
                     raise MemoryError
                 return whole(*arguments)
 
-            monkeypatch.setattr(served_model, name, failing)
-            engine.submit([order_of(served_model, bad, prompt=[7, 7]), request])
-            with pytest.raises(ApiError, match="Its log says why"):
+            monkeypatch.setattr(session, name, failing)
+            engine.submit([request_of(session, bad, prompt=[7, 7]), request])
+            with pytest.raises(ApiError, match="See its log for the reason"):
                 await bad.take()
-            assert await text_of(good, request) == wanted
+            assert await text_of(good, request) == expected
 
     asyncio.run(run())
 
 
-def test_settings_that_sampling_cannot_take_are_the_requests_own(served_model):
+def test_invalid_sampling_settings_fail_only_their_request(session):
     async def run():
         async with running() as engine:
             bad, good = ResponseQueue(engine), ResponseQueue(engine)
-            request = order_of(served_model, good)
-            wanted = alone(served_model, request)
-            # Of one prompt: they are read together.
-            broken = order_of(served_model, bad)
+            request = request_of(session, good)
+            expected = text_alone(session, request)
+            # Both have the same prompt, which is read once.
+            broken = request_of(session, bad)
             broken.settings, broken.prompt = object(), request.prompt
             engine.submit([broken, request])
-            with pytest.raises(ApiError, match="Its log says why"):
+            with pytest.raises(ApiError, match="See its log for the reason"):
                 await bad.take()
-            assert await text_of(good, request) == wanted
-            engine.submit([order_of(served_model, bad := ResponseQueue(engine), seed=2**64)])
+            assert await text_of(good, request) == expected
+            engine.submit([request_of(session, bad := ResponseQueue(engine), seed=2**64)])
             with pytest.raises(ApiError):
                 await bad.take()
 
     asyncio.run(run())
 
 
-def test_a_state_that_cannot_be_kept_costs_no_text(served_model, monkeypatch):
+def test_a_state_that_cannot_be_cached_does_not_affect_its_text(session, monkeypatch):
     def failing(*arguments):
         raise MemoryError
 
     async def run():
         async with running() as engine:
-            request = order_of(served_model, responses := ResponseQueue(engine))
-            monkeypatch.setattr(served_model.prefixes, "keep", failing)
+            request = request_of(session, responses := ResponseQueue(engine))
+            monkeypatch.setattr(session.prefix_cache, "put", failing)
             engine.submit([request])
-            assert await text_of(responses, request) == alone(served_model, request)
+            assert await text_of(responses, request) == text_alone(session, request)
 
     asyncio.run(run())
 
 
-def test_a_text_that_cannot_be_delivered_ends_and_no_other(served_model, monkeypatch):
+def test_a_chunk_that_cannot_be_delivered_does_not_affect_others(session, monkeypatch):
     def failing(*arguments):
         raise MemoryError
 
     async def run():
         async with running() as engine:
             bad, good = ResponseQueue(engine), ResponseQueue(engine)
-            request = order_of(served_model, good, 300)
-            broken = order_of(served_model, bad, 300, seed=1)
-            broken.deliver = failing
+            request = request_of(session, good, 300)
+            broken = request_of(session, bad, 300, seed=1)
+            broken.on_chunk = failing
             engine.submit([broken, request])
-            assert await text_of(good, request) == alone(served_model, request)
-            # What the responses cannot take ends the request.
+            assert await text_of(good, request) == text_alone(session, request)
+            # A chunk that the queue cannot take ends the request.
             with monkeypatch.context() as patch:
                 patch.setattr("charloom.server.response_queue._joined", failing)
-                engine.submit([order_of(served_model, slow := ResponseQueue(engine), 10_000)])
+                engine.submit([request_of(session, slow := ResponseQueue(engine), 10_000)])
                 while slow._problem is None:
                     await asyncio.sleep(0.01)
-            with pytest.raises(ApiError, match="Its log says why"):
+            with pytest.raises(ApiError, match="See its log for the reason"):
                 await slow.take()
 
     asyncio.run(run())
 
 
-def test_where_a_round_fails_the_texts_of_the_model_are_given_up(served_files, served_model, monkeypatch, caplog):
+def test_a_failed_round_ends_the_texts_of_its_model(model_files, session, monkeypatch, caplog):
     async def run():
-        other = ModelSession.of_file("other", served_files["letters"])
+        other = ModelSession.from_file("other", model_files["letters"])
         async with running() as engine:
-            inboxes = [ResponseQueue(engine) for _ in range(4)]
-            requests = [order_of(served_model, responses, 10**6) for responses in inboxes[:3]]
-            kept = order_of(other, inboxes[3], 2_000)
+            queues = [ResponseQueue(engine) for _ in range(4)]
+            requests = [request_of(session, responses, 10**6) for responses in queues[:3]]
+            kept = request_of(other, queues[3], 2_000)
             engine.submit([*requests, kept])
-            await inboxes[0].take()
-            monkeypatch.setattr(served_model.texts, "leave", lambda place: 1 / 0)
+            await queues[0].take()
+            monkeypatch.setattr(session.batch, "remove", lambda place: 1 / 0)
             engine.cancel(requests[:1])
-            for responses in inboxes[1:3]:
+            for responses in queues[1:3]:
                 while responses._problem is None and not any(one.problem for one in responses._chunks.values()):
                     await asyncio.sleep(0.001)
-                with pytest.raises(ApiError, match="Its log says why"):
+                with pytest.raises(ApiError, match="See its log for the reason"):
                     await responses.take()
-            assert await text_of(inboxes[3], kept) == alone(other, kept)
+            assert await text_of(queues[3], kept) == text_alone(other, kept)
             monkeypatch.undo()
-            again = order_of(served_model, responses := ResponseQueue(engine))
+            again = request_of(session, responses := ResponseQueue(engine))
             engine.submit([again])
-            assert await text_of(responses, again) == alone(served_model, again)
+            assert await text_of(responses, again) == text_alone(session, again)
 
     asyncio.run(run())
-    assert "all texts of letters are given up" in caplog.text
+    assert "ending all texts of letters" in caplog.text
 
 
-def test_where_giving_up_fails_the_engine_says_that_it_has_died(served_model, monkeypatch, caplog):
+def test_the_engine_reports_its_death(session, monkeypatch, caplog):
     async def run():
         died = asyncio.Event()
-        async with running(died=died.set) as engine:
-            engine.submit([order_of(served_model, responses := ResponseQueue(engine), 10**6)])
+        async with running(on_death=died.set) as engine:
+            engine.submit([request_of(session, responses := ResponseQueue(engine), 10**6)])
             await responses.take()
-            monkeypatch.setattr(BatchScheduler, "look_after", lambda scheduler: 1 / 0)
-            monkeypatch.setattr(BatchScheduler, "abandon", lambda scheduler: 1 / 0)
+            monkeypatch.setattr(BatchScheduler, "refresh", lambda scheduler: 1 / 0)
+            monkeypatch.setattr(BatchScheduler, "abort_all", lambda scheduler: 1 / 0)
             await asyncio.wait_for(died.wait(), 60)
             with pytest.raises(ApiError) as refused:
-                ResponseQueue(engine).submit([order_of(served_model, responses)])
+                ResponseQueue(engine).submit([request_of(session, responses)])
             assert refused.value.status == 503
 
     asyncio.run(run())
     assert "the engine has died" in caplog.text
 
 
-def test_who_leaves_is_worked_for_no_longer(served_model, monkeypatch):
+def test_cancelled_requests_are_not_continued(session, monkeypatch):
     read, until = [], threading.Event()
 
-    def reading(stream, token_ids, done, whole=served_model.read_some):
+    def reading(state, token_ids, done, whole=session.read_chunk):
         read.append(done)
         until.wait(60)
-        return whole(stream, token_ids[: done + 10], done)[0], stream
+        return whole(state, token_ids[: done + 10], done)[0], state
 
     async def run():
         async with running() as engine:
             responses = ResponseQueue(engine)
             requests = [
-                order_of(served_model, responses, 0, prompt=np.zeros(60_000)),  # as /v1/next asks
-                order_of(served_model, responses, 100, prompt=np.ones(60_000)),
+                request_of(session, responses, 0, prompt=np.zeros(60_000)),  # as for /v1/next
+                request_of(session, responses, 100, prompt=np.ones(60_000)),
             ]
             engine.submit(requests)
             while not read:
@@ -250,48 +251,48 @@ def test_who_leaves_is_worked_for_no_longer(served_model, monkeypatch):
             until.set()
             while engine.active:
                 await asyncio.sleep(0.001)
-        # What was begun is finished, at most one turn of each; of some 12,000.
+        # At most one chunk of each prompt is read, of about 12,000.
         assert len(read) <= 2
 
-    monkeypatch.setattr(served_model, "read_some", reading)
+    monkeypatch.setattr(session, "read_chunk", reading)
     asyncio.run(run())
 
 
-def test_it_stops_however_much_there_is_to_do(served_files):
+def test_the_engine_stops_during_any_amount_of_work(model_files):
     async def run():
-        models = [ModelSession.of_file(f"model {number}", served_files["letters"]) for number in range(4)]
+        models = [ModelSession.from_file(f"model {number}", model_files["letters"]) for number in range(4)]
         for _ in range(8):
             engine = Engine(Limits())
             engine.start(asyncio.get_running_loop())
             responses = ResponseQueue(engine)
-            engine.submit([order_of(model, responses, 10**9) for model in models for _ in range(5)])
+            engine.submit([request_of(model, responses, 10**9) for model in models for _ in range(5)])
             await responses.take()
             await asyncio.wait_for(asyncio.to_thread(engine.stop), 60)
             assert not engine.is_alive
             for model in models:
-                model.texts.clear()
+                model.batch.clear()
 
     asyncio.run(run())
 
 
-def read(served_model, ids):
-    return read_on(served_model.network, served_model.begin, ids)
+def read(session, ids):
+    return read_tokens(session.network, session.start_state, ids)
 
 
-def test_known_beginnings_are_found_and_bounded(served_model):
+def test_prefixes_are_found_and_the_cache_is_bounded(session):
     def found(*ids):
-        length, stream = prefixes.longest(np.array(ids, np.uint8))
-        assert stream is (states[length] if length else None)
+        length, state = prefixes.longest(np.array(ids, np.uint8))
+        assert state is (states[length] if length else None)
         return length
 
-    states = {length: read(served_model, np.arange(length, dtype=np.uint8)) for length in (3, 5, 9)}
-    prefixes = PrefixStates(1 << 30)
-    for length, stream in states.items():
-        prefixes.keep(np.arange(length, dtype=np.uint8), stream)
-    room = prefixes.size
-    prefixes = PrefixStates(room)
-    for length, stream in states.items():
-        prefixes.keep(np.arange(length, dtype=np.uint8), stream)
+    states = {length: read(session, np.arange(length, dtype=np.uint8)) for length in (3, 5, 9)}
+    prefixes = PrefixCache(1 << 30)
+    for length, state in states.items():
+        prefixes.put(np.arange(length, dtype=np.uint8), state)
+    size = prefixes.size
+    prefixes = PrefixCache(size)
+    for length, state in states.items():
+        prefixes.put(np.arange(length, dtype=np.uint8), state)
     assert found(*range(20)) == 9
     assert found(*range(8)) == 5
     assert found(*range(3)) == 3
@@ -299,18 +300,18 @@ def test_known_beginnings_are_found_and_bounded(served_model):
     assert found(0, 1, 2, 9, 9, 9) == 3
     assert found() == 0
     assert (prefixes.hits, prefixes.misses) == (4, 2)
-    # A fourth takes the place of the one that was used the longest ago.
-    prefixes.keep(np.array([7, 7, 7, 7]), states[3])
+    # A fourth entry replaces the least recently used one.
+    prefixes.put(np.array([7, 7, 7, 7]), states[3])
     assert len(prefixes) == 3
     assert found(*range(20)) == 5
-    assert prefixes.size <= room
-    prefixes.keep(np.zeros(10**6, np.int32), states[3])  # larger than all the room
+    assert prefixes.size <= size
+    prefixes.put(np.zeros(10**6, np.int32), states[3])  # larger than the cache
     assert len(prefixes) == 3
 
 
-def test_texts_of_one_hash_are_not_taken_for_each_other(served_model, monkeypatch):
-    prefixes = PrefixStates(1 << 20)
+def test_texts_with_equal_hashes_are_not_confused(session, monkeypatch):
+    prefixes = PrefixCache(1 << 20)
     monkeypatch.setattr(prefixes, "_hashes", lambda ids: np.zeros(len(ids) + 1, np.uint64))
-    prefixes.keep(np.array([1, 2, 3]), served_model.begin)
+    prefixes.put(np.array([1, 2, 3]), session.start_state)
     assert prefixes.longest(np.array([1, 2, 4, 5]))[0] == 0
     assert prefixes.longest(np.array([1, 2, 3, 5]))[0] == 3

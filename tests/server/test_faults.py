@@ -1,4 +1,4 @@
-"""Clients that go away, readers that do not read, files that break, and the end."""
+"""Clients that disconnect, readers that do not read, damaged files, and shutdown."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ def request(server, **body):
 
 
 def storm(server, rng, clients):
-    """Sends requests of which each client sees a part, or none; some connections are reset, some closed."""
+    """Sends complete and incomplete requests, reads some responses partly, and resets or closes each connection."""
     connections = []
     for number in range(clients):
         connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
@@ -55,36 +55,36 @@ def is_idle(server):
 
 
 def is_at_rest(server):
-    """Returns whether nothing was written for a while."""
-    written = server.metric("charloom_characters")
+    """Returns whether nothing is generated for half a second."""
+    generated = server.metric("charloom_characters")
     time.sleep(0.5)
-    return server.metric("charloom_characters") == written
+    return server.metric("charloom_characters") == generated
 
 
-def test_clients_that_go_away_leave_nothing_behind(served_files, tmp_path):
+def test_clients_that_disconnect_leave_nothing_behind(model_files, tmp_path):
     rng = random.Random(0)
-    with serving(tmp_path, served_files["letters"]) as server:
-        wanted = server.complete("the ", seed=9, max_tokens=2_000)["choices"]
+    with serving(tmp_path, model_files["letters"]) as server:
+        expected = server.complete("the ", seed=9, max_tokens=2_000)["choices"]
         storm(server, rng, 60)
         assert eventually(lambda: is_idle(server))
         sizes = []
         for _ in range(20):
             others = threading.Thread(target=storm, args=(server, rng, 60))
             others.start()
-            # Whoever stays gets what he would alone.
-            assert server.complete("the ", seed=9, max_tokens=2_000)["choices"] == wanted
+            # A client that stays gets the same text as without the others.
+            assert server.complete("the ", seed=9, max_tokens=2_000)["choices"] == expected
             others.join()
             assert eventually(lambda: is_idle(server))
             sizes.append(server.memory())
-        # The first storms leave the allocators with what such a storm takes; from then on there is no more. The least
-        # of five looks: memory is given back some seconds after a storm.
+        # The first storms make the allocators grow; later ones must not.
+        # The minimum of five measurements counts, because memory is returned some seconds after a storm.
         assert min(sizes[15:]) - min(sizes[10:15]) < 4e6
         files = len(os.listdir(f"/proc/{server.process.pid}/fd"))
         assert eventually(lambda: len(os.listdir(f"/proc/{server.process.pid}/fd")) <= min(files, 40))
 
 
-def test_who_does_not_read_is_waited_for_and_keeps_nobody_waiting(served_files, tmp_path):
-    with serving(tmp_path, served_files["letters"], "--max-tokens", 1_000_000) as server:
+def test_slow_readers_pause_their_texts_and_do_not_affect_others(model_files, tmp_path):
+    with serving(tmp_path, model_files["letters"], "--max-tokens", 1_000_000) as server:
         before = server.memory()
         lazy = []
         for number in range(5):
@@ -92,14 +92,14 @@ def test_who_does_not_read_is_waited_for_and_keeps_nobody_waiting(served_files, 
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection.sendall(request(server, max_tokens=1_000_000, seed=number))
             lazy.append(connection)
-        # They rest: what is written for them waits for them.
+        # Their texts are paused until they read.
         assert eventually(lambda: server.metric("charloom_active_texts") == 5)
         assert eventually(lambda: is_at_rest(server))
         assert server.metric("charloom_characters") < 5 * 1_000_000
         assert server.metric("charloom_active_texts") == 5
         assert len(server.complete("b", max_tokens=5_000)["choices"][0]["text"]) == 5_000
         assert server.memory() - before < 40e6
-        # One begins to read after all, and gets everything.
+        # One of them begins to read, and gets everything.
         text, held = "", b""
         while b"[DONE]" not in held[-100:] and len(text) < 100_000:
             held += lazy[0].recv(1 << 20)
@@ -107,21 +107,21 @@ def test_who_does_not_read_is_waited_for_and_keeps_nobody_waiting(served_files, 
             for line in lines:
                 if line.startswith(b"data: {"):
                     text += json.loads(line[6:])["choices"][0]["text"]
-        model = charloom.load(served_files["letters"])
+        model = charloom.load(model_files["letters"])
         assert model.generate("a", len(text), temperature=1.0, seed=0)[1:] == text
         for connection in lazy:
             connection.close()
         assert eventually(lambda: is_idle(server))
 
 
-def test_a_changed_file_is_taken_up_and_a_damaged_one_is_not(served_files, tmp_path):
+def test_a_changed_file_is_reloaded_and_a_damaged_one_is_not(model_files, tmp_path):
     path = tmp_path / "model.safetensors"
-    old, new = served_files["letters"].read_bytes(), None
+    old, new = model_files["letters"].read_bytes(), None
     path.write_bytes(old)
     model_of(7).save(tmp_path / "new.safetensors")
     new = (tmp_path / "new.safetensors").read_bytes()
     asked = {"seed": 1, "max_tokens": 60}
-    of_old, of_new = (charloom.load(one) for one in (served_files["letters"], tmp_path / "new.safetensors"))
+    of_old, of_new = (charloom.load(one) for one in (model_files["letters"], tmp_path / "new.safetensors"))
     texts = [model.generate("a", 60, temperature=1.0, seed=1)[1:] for model in (of_old, of_new)]
     assert texts[0] != texts[1]
     with serving(tmp_path, path, "--reload", "--max-tokens", 300_000) as server:
@@ -134,7 +134,7 @@ def test_a_changed_file_is_taken_up_and_a_damaged_one_is_not(served_files, tmp_p
             lines = stream.iter_lines()
             text = json.loads(next(lines).removeprefix("data: "))["choices"][0]["text"]
             path.write_bytes(new[: len(new) // 2])
-            assert eventually(lambda: "model stays what it was" in server.log)
+            assert eventually(lambda: "model: keeping the loaded model" in server.log)
             assert server.complete("a", **asked)["choices"][0]["text"] == texts[0]
             path.unlink()
             time.sleep(1.5)
@@ -142,12 +142,12 @@ def test_a_changed_file_is_taken_up_and_a_damaged_one_is_not(served_files, tmp_p
             path.write_bytes(new)
             assert eventually(lambda: server.metric("charloom_reloads") == 1)
             assert server.complete("a", **asked)["choices"][0]["text"] == texts[1]
-            # What was being written goes on with the model that it was begun by.
+            # A text in progress continues with the old model.
             for line in lines:
                 if line.startswith("data: {"):
                     text += json.loads(line.removeprefix("data: "))["choices"][0]["text"]
         assert text == of_old.generate("a", 300_000, temperature=1.0, seed=1)[1:]
-        assert server.log.count("stays what it was") == 1
+        assert server.log.count("keeping the loaded model") == 1
 
 
 def takes_no_more(server):
@@ -158,8 +158,8 @@ def takes_no_more(server):
     return False
 
 
-def test_what_runs_is_finished_before_the_end(served_files, tmp_path):
-    with serving(tmp_path, served_files["letters"], "--max-tokens", 300_000) as server:
+def test_running_requests_finish_before_shutdown(model_files, tmp_path):
+    with serving(tmp_path, model_files["letters"], "--max-tokens", 300_000) as server:
         body = {"prompt": "a", "seed": 1, "max_tokens": 200_000, "stream": True}
         with server.client.stream("POST", f"{server.url}/v1/completions", json=body) as stream:
             lines = stream.iter_lines()
@@ -170,9 +170,9 @@ def test_what_runs_is_finished_before_the_end(served_files, tmp_path):
         assert server.process.wait(60) == 0
 
 
-def test_what_does_not_end_is_ended(served_files, tmp_path):
+def test_requests_that_do_not_finish_are_ended_at_shutdown(model_files, tmp_path):
     limits = {"drain_timeout": 1, "max_tokens": 10**9}
-    with serving(tmp_path, served_files["letters"], limits=limits) as server:
+    with serving(tmp_path, model_files["letters"], limits=limits) as server:
         connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
         connection.sendall(request(server, max_tokens=10**9))
         assert connection.recv(100)
@@ -181,9 +181,9 @@ def test_what_does_not_end_is_ended(served_files, tmp_path):
         connection.close()
 
 
-def test_readers_that_never_read_are_given_up(served_files, tmp_path):
+def test_readers_that_never_read_are_disconnected(model_files, tmp_path):
     limits = {"reader_timeout": 1, "timeout": 4, "max_streams": 3, "max_queue": 1, "max_tokens": 10**7}
-    with serving(tmp_path, served_files["letters"], limits=limits) as server:
+    with serving(tmp_path, model_files["letters"], limits=limits) as server:
         lazy = []
         for number in range(3):
             connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
@@ -193,22 +193,22 @@ def test_readers_that_never_read_are_given_up(served_files, tmp_path):
         assert eventually(lambda: server.metric("charloom_active_texts") == 3)
         assert eventually(lambda: server.metric("charloom_active_texts") == 0)
         assert server.complete("a", n=3)
-        # One that reads a little now and then has the time of a request, no more.
+        # A client that reads slowly is also subject to the request timeout.
         with socket.create_connection(("127.0.0.1", server.port), timeout=60) as slow:
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             slow.sendall(request(server, max_tokens=10**7))
             assert slow.recv(1)
             with contextlib.suppress(ConnectionResetError):
-                while slow.recv(20_000):  # it ends, though more than anyone has the time for was asked for
+                while slow.recv(20_000):  # the timeout ends it
                     time.sleep(0.2)
             assert eventually(lambda: server.metric("charloom_active_texts") == 0)
         for connection in lazy:
             connection.close()
 
 
-def test_the_last_words_of_a_stream_that_is_ended(served_files, tmp_path):
+def test_a_stream_that_shutdown_ends_contains_the_reason(model_files, tmp_path):
     limits = {"drain_timeout": 2, "max_tokens": 10**9}
-    with serving(tmp_path, served_files["letters"], limits=limits) as server:
+    with serving(tmp_path, model_files["letters"], limits=limits) as server:
         body = {"prompt": "a", "max_tokens": 10**9, "stream": True}
         with server.client.stream("POST", f"{server.url}/v1/completions", json=body) as stream:
             lines = stream.iter_lines()
@@ -219,8 +219,8 @@ def test_the_last_words_of_a_stream_that_is_ended(served_files, tmp_path):
         assert server.process.wait(60) == 0
 
 
-def test_sigterm_while_a_text_is_scored(served_files, tmp_path):
-    with serving(tmp_path, served_files["letters"], limits={"drain_timeout": 1}) as server:
+def test_sigterm_while_a_text_is_scored(model_files, tmp_path):
+    with serving(tmp_path, model_files["letters"], limits={"drain_timeout": 1}) as server:
         slow = {"input": ["a" * 60] * 1000, "prompt": "a" * 900, "per": "char"}
         thread = threading.Thread(target=post_quietly, args=(server, slow))
         thread.start()
@@ -230,14 +230,14 @@ def test_sigterm_while_a_text_is_scored(served_files, tmp_path):
         thread.join()
 
 
-def test_scores_that_the_end_cuts_off_are_told_so(served_files, tmp_path):
-    with serving(tmp_path, served_files["letters"], limits={"drain_timeout": 1}) as server:
+def test_scores_that_shutdown_ends_get_an_error(model_files, tmp_path):
+    with serving(tmp_path, model_files["letters"], limits={"drain_timeout": 1}) as server:
         slow = {"input": ["a" * 60] * 1000, "prompt": "a" * 900, "per": "char"}
         answers = []
-        threads = [threading.Thread(target=post_noting, args=(server, slow, answers)) for _ in range(30)]
+        threads = [threading.Thread(target=post_and_keep, args=(server, slow, answers)) for _ in range(30)]
         for thread in threads:
             thread.start()
-        # All of them: a connection that the server has not seen yet is the system's to refuse.
+        # All 30 must be queued, because the system refuses connections that the server has not accepted.
         assert eventually(lambda: server.metric("charloom_queued_scores") + len(answers) >= 30, 60)
         server.process.send_signal(signal.SIGTERM)
         for thread in threads:
@@ -250,7 +250,7 @@ def test_scores_that_the_end_cuts_off_are_told_so(served_files, tmp_path):
     assert server.log.count("POST /v1/score 503") == len(refused)
 
 
-def post_noting(server, body, answers):
+def post_and_keep(server, body, answers):
     answers.append(server.post("/v1/score", body))
 
 
@@ -264,8 +264,8 @@ def charloom_serve(*arguments, **environment):
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment})
 
 
-def test_what_cannot_be_served_is_said_in_a_line(served_files, tmp_path, api):
-    model = served_files["letters"]
+def test_startup_errors_are_one_line(model_files, tmp_path, api):
+    model = model_files["letters"]
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(model.read_bytes()[:500])
     broken = tmp_path / "broken.safetensors"
@@ -297,22 +297,22 @@ def test_what_cannot_be_served_is_said_in_a_line(served_files, tmp_path, api):
         assert "Traceback" not in done.stderr
 
 
-def test_ctrl_c_ends_it(served_files, tmp_path):
-    with serving(tmp_path, served_files["letters"]) as server:
+def test_ctrl_c_stops_the_server(model_files, tmp_path):
+    with serving(tmp_path, model_files["letters"]) as server:
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(60) == 130
         assert "Exception ignored" not in server.log
         assert "Traceback" not in server.log
 
 
-def test_a_log_that_nobody_reads_stops_nothing(served_files):
-    command = [sys.executable, "-m", "charloom", "serve", str(served_files["letters"]), "--port", "0"]
+def test_an_unread_log_does_not_block_the_server(model_files):
+    command = [sys.executable, "-m", "charloom", "serve", str(model_files["letters"]), "--port", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         while not (found := re.search(r"(http://\S+): ready", line := process.stderr.readline())):
             assert line
         with httpx.Client(timeout=60) as client:
-            for _ in range(2_000):  # a pipe holds some 1,200 lines
+            for _ in range(2_000):  # a pipe holds about 1,200 lines
                 assert client.get(f"{found[1]}/health").status_code == 200
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
@@ -321,31 +321,31 @@ def test_a_log_that_nobody_reads_stops_nothing(served_files):
         process.communicate()
 
 
-def test_answers_that_are_kept_share_a_budget_and_give_it_back(served_files, tmp_path):
+def test_kept_responses_share_a_memory_budget_and_release_it(model_files, tmp_path):
     limits = {"answer_bytes": 3_000_000, "max_tokens": 10**9}
-    with serving(tmp_path, served_files["letters"], limits=limits) as server:
-        large = {"prompt": "a", "max_tokens": 40_000, "logprobs": 4}  # of 2.4 MB
+    with serving(tmp_path, model_files["letters"], limits=limits) as server:
+        large = {"prompt": "a", "max_tokens": 40_000, "logprobs": 4}  # 2.4 MB
         with socket.create_connection(("127.0.0.1", server.port), timeout=60) as leaving:
             leaving.sendall(request(server, **large, stream=False))
             assert eventually(lambda: server.metric("charloom_answer_bytes") == 2_400_000, 60)
             refused = server.post("/v1/completions", {**large, "max_tokens": 20_000})
             assert (refused.status_code, refused.json()["error"]["code"]) == (429, "answers_full")
             assert refused.headers["retry-after"] == "1"
-            assert server.complete("a", max_tokens=20, logprobs=4)  # there is room for this one
-            assert server.complete("a", max_tokens=5_000)  # and this one needs none
+            assert server.complete("a", max_tokens=20, logprobs=4)  # fits into the budget
+            assert server.complete("a", max_tokens=5_000)  # reserves no memory
         assert eventually(lambda: server.metric("charloom_answer_bytes") == 0, 60)
         assert eventually(lambda: is_idle(server), 60)
 
 
-def test_a_server_whose_engine_dies_says_so_and_ends(served_files, tmp_path):
+def test_a_server_whose_engine_dies_reports_it_and_exits(model_files, tmp_path):
     program = (
         "import charloom.server.batch_scheduler as scheduler\n"
-        "scheduler.BatchScheduler.look_after = scheduler.BatchScheduler.abandon = lambda self: 1 / 0\n"
+        "scheduler.BatchScheduler.refresh = scheduler.BatchScheduler.abort_all = lambda self: 1 / 0\n"
         "from charloom.cli import main\n"
         "main()\n"
     )
     log = tmp_path / "log"
-    command = [sys.executable, "-c", program, "serve", str(served_files["letters"]), "--port", "0"]
+    command = [sys.executable, "-c", program, "serve", str(model_files["letters"]), "--port", "0"]
     with log.open("w") as file, subprocess.Popen(command, stderr=file, stdout=file) as process:
         assert eventually(lambda: ": ready" in log.read_text() or process.poll() is not None, 120)
         url = next(line.partition(": ready")[0] for line in log.read_text().splitlines() if ": ready" in line)

@@ -1,4 +1,4 @@
-"""Values that no field of a request can have are refused by the field's name; odd ones that it can have are right."""
+"""Invalid values are refused by the name of the field; unusual valid ones are accepted."""
 
 import json
 
@@ -46,7 +46,7 @@ NO_JSON = ("NaN", "Infinity", "null1")
 
 
 @pytest.mark.parametrize(("path", "field", "values"), REFUSED)
-def test_absurd_values_are_refused_by_the_fields_name(api, path, field, values):
+def test_absurd_values_are_refused_by_field_name(api, path, field, values):
     for value in values:
         answer = send(api, path, field, value)
         assert answer.status_code == 400, (value, answer.text)
@@ -60,7 +60,7 @@ def test_absurd_values_are_refused_by_the_fields_name(api, path, field, values):
 
 
 @pytest.mark.parametrize("model", ["letters", "bytes", "names"])
-def test_half_a_surrogate_pair_is_no_text_in_any_field(api, model):
+def test_unpaired_surrogates_are_refused_in_every_field(api, model):
     for path, field in [
         ("completions", "prompt"),
         ("completions", "stop"),
@@ -74,7 +74,7 @@ def test_half_a_surrogate_pair_is_no_text_in_any_field(api, model):
             assert answer.json()["error"]["param"] == field
 
 
-def test_odd_values_that_mean_something(api):
+def test_unusual_valid_values(api):
     whole = api.complete("a", seed=1, max_tokens=20)["choices"]
     greedy = api.complete("a", temperature=0, max_tokens=20)["choices"]
     for odd in ({"temperature": -0.0}, {"temperature": 1e-320}, {"top_p": 0}, {"top_p": 1e-300}, {"top_k": 1}):

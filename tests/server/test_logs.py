@@ -1,4 +1,4 @@
-"""Log lines that nobody reads, that cannot be written, and that quote what would forge others."""
+"""Log lines that are unread, that cannot be written, and that quote text which would forge lines."""
 
 import logging
 import os
@@ -18,14 +18,14 @@ def logger():
     found.handlers.clear()
 
 
-def handled(logger, write, room=1000):
-    handler = QueuedHandler(write, room)
+def handled(logger, write, max_bytes=1000):
+    handler = QueuedHandler(write, max_bytes)
     handler.setFormatter(OneLineFormatter("%(message)s"))
     logger.addHandler(handler)
     return handler
 
 
-def test_lines_are_written_in_their_order(logger):
+def test_lines_are_written_in_order(logger):
     written = []
     handler = handled(logger, written.append)
     for number in range(20):
@@ -34,12 +34,12 @@ def test_lines_are_written_in_their_order(logger):
     assert written == [b"line %d\n" % number for number in range(20)]
 
 
-def test_lines_that_nobody_reads_are_dropped_and_counted(logger):
+def test_unread_lines_are_dropped_and_counted(logger):
     read, write = os.pipe()
-    handler = handled(logger, lambda data: os.write(write, data), room=10_000)
-    for _ in range(100):  # far more than a pipe and the queue hold
+    handler = handled(logger, lambda data: os.write(write, data), max_bytes=10_000)
+    for _ in range(100):  # far more than fits into a pipe and the queue
         logger.info("%s", "x" * 5_000)
-    handler.flush()  # which does not wait for long
+    handler.flush()  # returns after half a second
     text = b""
 
     def read_all():
@@ -54,16 +54,16 @@ def test_lines_that_nobody_reads_are_dropped_and_counted(logger):
     logger.info("the last")
     reader.join(60)
     lines = text.split(b"\n")
-    told = [int(line.split()[0]) for line in lines if b"log lines were dropped, because nothing read them" in line]
+    dropped = [int(line.split()[0]) for line in lines if b"log lines were dropped, because nothing read them" in line]
     count = sum(line.startswith(b"xxxx") for line in lines)
-    assert sum(told) == 100 - count
+    assert sum(dropped) == 100 - count
     assert count < 50
     assert lines[-2] == b"the last"
     os.close(read)
     os.close(write)
 
 
-def test_a_reader_that_is_gone_stops_nothing(logger):
+def test_a_missing_reader_does_not_block_logging(logger):
     tried = []
 
     def write(data):
@@ -77,7 +77,7 @@ def test_a_reader_that_is_gone_stops_nothing(logger):
     assert eventually(lambda: tried == [b"one\n", b"two\n"])
 
 
-def test_what_a_line_quotes_does_not_end_it(logger):
+def test_quoted_text_cannot_forge_log_lines(logger):
     written = []
     handler = handled(logger, written.append)
     logger.info("a\n2026-01-01 forged\x1b[31m\u202e\ud800%s", "\r\x00")
@@ -93,7 +93,7 @@ def test_what_a_line_quotes_does_not_end_it(logger):
     assert lines[-2] == "ValueError: \\x1b[31m\\rforged"
 
 
-def test_standard_error_that_is_no_file_is_written_to(logger, monkeypatch):
+def test_standard_error_without_a_file_descriptor_works(logger, monkeypatch):
     class Shown:
         text = ""
 

@@ -1,4 +1,4 @@
-"""Models whose files change while they are served."""
+"""Models whose files change while the server runs."""
 
 import asyncio
 import logging
@@ -15,14 +15,14 @@ from tests.server.conftest import eventually
 
 
 @pytest.fixture
-def path(served_files, tmp_path):
+def path(model_files, tmp_path):
     found = tmp_path / "model.safetensors"
-    found.write_bytes(served_files["letters"].read_bytes())
+    found.write_bytes(model_files["letters"].read_bytes())
     return found
 
 
 async def watched(models, path, until):
-    """Watches the files until a condition holds, with one that has just changed."""
+    """Watches the files until a condition holds; `path` has just changed."""
     watch = asyncio.create_task(models.watch())
     await asyncio.sleep(0)
     os.utime(path, ns=(1, 1))
@@ -31,35 +31,36 @@ async def watched(models, path, until):
     watch.cancel()
 
 
-def test_what_a_damaged_file_says_forges_no_line(path, monkeypatch, caplog):
+def test_text_in_a_damaged_file_cannot_forge_log_lines(path, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "charloom.server")
     models = ModelRegistry([path])
-    monkeypatch.setattr(model_registry, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(model_registry, "_POLL_SECONDS", 0.01)
     old = models.named("model")
 
     def load(name, path):
         raise ModelFileError("charloom_version is \x1b[31m\n2026-01-01 00:00:00 forged" + "x" * 100_000)
 
-    monkeypatch.setattr(ModelSession, "of_file", load)
-    asyncio.run(watched(models, path, lambda: "stays what it was" in caplog.text))
+    monkeypatch.setattr(ModelSession, "from_file", load)
+    asyncio.run(watched(models, path, lambda: "keeping the loaded model" in caplog.text))
     message = caplog.messages[-1]
-    assert message.startswith("model stays what it was: charloom_version is \\x1b[31m\\n2026-01-01 00:00:00 forged")
+    forged = "charloom_version is \\x1b[31m\\n2026-01-01 00:00:00 forged"
+    assert message.startswith(f"model: keeping the loaded model: {forged}")
     assert message.isprintable()
     assert len(message) < 1000
     assert models.named("model") is old
 
 
-def test_the_end_does_not_wait_for_a_file_that_is_loaded(path, monkeypatch):
+def test_shutdown_does_not_wait_for_a_loading_model(path, monkeypatch):
     models = ModelRegistry([path])
-    monkeypatch.setattr(model_registry, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(model_registry, "_POLL_SECONDS", 0.01)
     is_loading, may_end = threading.Event(), threading.Event()
 
     def load(name, path):
         is_loading.set()
         may_end.wait(60)
 
-    monkeypatch.setattr(ModelSession, "of_file", load)
-    # With a thread of asyncio's own pool, this would not return before the model is loaded.
+    monkeypatch.setattr(ModelSession, "from_file", load)
+    # With a thread of asyncio's pool, this would not return before the model is loaded.
     asyncio.run(watched(models, path, is_loading.is_set))
     workers = [thread for thread in threading.enumerate() if thread.name == "charloom work" and thread.is_alive()]
     assert workers

@@ -1,4 +1,4 @@
-"""Models as they are served: what does not fit into memory is refused before it is built."""
+"""Models that do not fit into memory are refused before they are loaded."""
 
 from dataclasses import replace
 
@@ -10,18 +10,18 @@ from charloom.server.model_session import ModelSession
 from tests.server.conftest import model_of
 
 
-def test_a_model_without_memory_for_it_is_refused(served_files, monkeypatch):
-    size = served_files["letters"].stat().st_size
+def test_a_model_that_does_not_fit_into_memory_is_refused(model_files, monkeypatch):
+    size = model_files["letters"].stat().st_size
     monkeypatch.setattr(model_session, "available_memory_bytes", lambda: 4 * size - 1)
     with pytest.raises(ModelFileError, match="GB are free"):
-        ModelSession.of_file("letters", served_files["letters"])
-    monkeypatch.setattr(model_session, "available_memory_bytes", lambda: None)  # the system does not tell
-    assert ModelSession.of_file("letters", served_files["letters"]).name == "letters"
+        ModelSession.from_file("letters", model_files["letters"])
+    monkeypatch.setattr(model_session, "available_memory_bytes", lambda: None)  # unknown on this system
+    assert ModelSession.from_file("letters", model_files["letters"]).name == "letters"
 
 
-def test_a_window_beyond_all_bounds_is_refused(tmp_path, monkeypatch):
+def test_a_huge_window_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "model.safetensors"
     replace(model_of(), training={"window": 2**31 - 1}).save(path)
-    monkeypatch.setattr(model_session, "read_prompt", lambda *arguments: pytest.fail("a stream was built"))
+    monkeypatch.setattr(model_session, "read_prompt", lambda *arguments: pytest.fail("a state was created"))
     with pytest.raises(ModelFileError):
-        ModelSession.of_file("model", path)
+        ModelSession.from_file("model", path)

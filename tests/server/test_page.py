@@ -1,4 +1,4 @@
-"""The page at /, in a real browser: by hand, by keyboard, on a phone, and when the server goes away."""
+"""The page at / in a real browser: with mouse and keyboard, on a phone, and when the server goes away."""
 
 import re
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ EXPECTED = re.compile("ERR_CONNECTION_REFUSED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_
 
 @contextmanager
 def opened(url, width=1000, height=800, may_fail=False, **options):
-    """Yields the page; what its console complains of is an error, unless it is that the server is away."""
+    """Yields the page. Messages in its console are errors, except about a missing server with `may_fail`."""
     from playwright.sync_api import sync_playwright
 
     complaints, hosts = [], set()
@@ -31,7 +31,7 @@ def opened(url, width=1000, height=800, may_fail=False, **options):
         yield tab
         browser.close()
     assert [one for one in complaints if not (may_fail and EXPECTED.search(one))] == []
-    assert hosts == {url.split("/")[2]}  # no request to anywhere else
+    assert hosts == {url.split("/")[2]}  # no requests to other hosts
 
 
 def text_of(tab):
@@ -39,7 +39,7 @@ def text_of(tab):
 
 
 def until(tab, expression, arg=None):
-    """Waits until an expression holds; the page's policy forbids Playwright's own way."""
+    """Waits until an expression holds. The page's security policy forbids Playwright's `wait_for_function`."""
     for _ in range(500):
         if tab.evaluate(expression, arg):
             return
@@ -52,23 +52,23 @@ def wait_for_status(tab, text):
 
 
 @pytest.fixture(scope="module")
-def model(served_files):
-    return charloom.load(served_files["letters"])
+def model(model_files):
+    return charloom.load(model_files["letters"])
 
 
-def test_a_text_is_written_colored_and_gone_on_from(api, model):
+def test_a_text_is_generated_colored_and_continued(api, model):
     with opened(api.url) as tab:
         tab.fill("#prompt", "to be ")
         tab.fill("#length", "300")
         tab.fill("#seed", "5")
-        tab.click("#write")
+        tab.click("#generate")
         wait_for_status(tab, "300 characters")
         text = text_of(tab)
         assert text == model.generate("to be ", 300, temperature=0.8, seed=5)
         classes = tab.eval_on_selector_all("#text span", "spans => spans.map(span => span.className)")
         assert classes[0].startswith("prompt h")
         assert len({name for name in classes if not name.startswith("prompt")}) >= 3
-        # The color is that of the surprise.
+        # The colors match the surprise.
         bits = model.score(text).bits
         at = 0
         for name, piece in tab.eval_on_selector_all(
@@ -88,7 +88,7 @@ def test_a_text_is_written_colored_and_gone_on_from(api, model):
         assert tab.evaluate(background) == "rgba(0, 0, 0, 0)"
 
 
-def test_what_comes_next_is_shown_as_one_types(api, model):
+def test_likely_next_characters_are_shown_while_typing(api, model):
     with opened(api.url) as tab:
         tab.type("#prompt", "to b")
         expected = [character for character, _ in model.next("to b").top(8)]
@@ -99,8 +99,8 @@ def test_what_comes_next_is_shown_as_one_types(api, model):
         assert tab.input_value("#prompt") == "to b" + expected[1]
 
 
-def test_it_is_stopped_and_settings_stand_in_the_address(served_files, tmp_path):
-    models = served_files["letters"], served_files["names"]
+def test_generation_stops_and_settings_are_kept_in_the_address(model_files, tmp_path):
+    models = model_files["letters"], model_files["names"]
     permissions = ["clipboard-read", "clipboard-write"]
     with (
         serving(tmp_path, *models, "--max-tokens", 10**6) as server,
@@ -114,7 +114,7 @@ def test_it_is_stopped_and_settings_stand_in_the_address(served_files, tmp_path)
         tab.select_option("#model", "letters")
         tab.fill("#length", "1000000")
         assert tab.locator("#temperature-shown").text_content() == "1.50"
-        tab.click("#write")
+        tab.click("#generate")
         until(tab, "document.getElementById('text').textContent.length > 500")
         tab.click("#stop")
         wait_for_status(tab, "Stopped after")
@@ -129,7 +129,7 @@ def test_it_is_stopped_and_settings_stand_in_the_address(served_files, tmp_path)
         assert tab.input_value("#length") == "1000000"
         tab.fill("#length", "50")
         tab.select_option("#model", "names")
-        tab.click("#write")
+        tab.click("#generate")
         wait_for_status(tab, "seed")
         text = text_of(tab)
         tab.click("#link")
@@ -140,22 +140,22 @@ def test_it_is_stopped_and_settings_stand_in_the_address(served_files, tmp_path)
         tab.goto("about:blank")
         tab.goto(link)
         until(tab, "document.getElementById('model').value === 'names'")
-        tab.click("#write")
+        tab.click("#generate")
         wait_for_status(tab, "seed")
         assert text_of(tab) == text
 
 
-def test_the_keyboard_is_enough(api):
+def test_the_page_works_with_the_keyboard(api):
     with opened(api.url) as tab:
         assert tab.evaluate("document.activeElement.id") == "prompt"
         tab.keyboard.type("to be ")
         tab.keyboard.press("Control+Enter")
         wait_for_status(tab, "400 characters")
-        seen = set()
+        focused = set()
         for _ in range(40):
             tab.keyboard.press("Tab")
-            seen.add(tab.evaluate("document.activeElement.id"))
-        assert seen >= {"temperature", "top_p", "length", "seed", "write", "continue", "link", "colored", "text"}
+            focused.add(tab.evaluate("document.activeElement.id"))
+        assert focused >= {"temperature", "top_p", "length", "seed", "generate", "continue", "link", "colored", "text"}
         tab.focus("#temperature")
         tab.keyboard.press("ArrowRight")
         assert tab.input_value("#temperature") == "0.85"
@@ -169,11 +169,11 @@ def test_the_keyboard_is_enough(api):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_a_phone_in_light_and_dark(api, scheme):
+def test_the_page_fits_a_phone_in_light_and_dark(api, scheme):
     with opened(api.url, 375, 700, color_scheme=scheme) as tab:
         tab.fill("#prompt", "x" * 100)
         tab.fill("#length", "200")
-        tab.click("#write")
+        tab.click("#generate")
         wait_for_status(tab, "200 characters")
         assert not scrolls_sideways(tab)
         small = """[...document.querySelectorAll('button, input:not([type=checkbox]), select')]
@@ -184,35 +184,35 @@ def test_it_fits_a_phone_in_light_and_dark(api, scheme):
         assert dark == (scheme == "dark")
 
 
-def test_unknown_characters_and_refusals_are_told(api):
+def test_unknown_characters_are_replaced_and_invalid_lengths_refused(api):
     with opened(api.url, may_fail=True) as tab:
         tab.fill("#prompt", "né")  # unknown ones are replaced
         tab.fill("#length", "20")
-        tab.click("#write")
+        tab.click("#generate")
         wait_for_status(tab, "20 characters")
         tab.select_option("#model", "bytes")
-        tab.click("#write")
+        tab.click("#generate")
         wait_for_status(tab, "characters, ")
         tab.fill("#length", "0")
-        tab.click("#write")
+        tab.click("#generate")
         assert tab.evaluate("document.querySelector('#length:invalid') !== null")
 
 
-def test_a_server_that_goes_away_and_comes_back(served_files, tmp_path):
-    options = served_files["letters"], "--max-tokens", 10**6
+def test_the_page_waits_for_a_server_that_goes_away(model_files, tmp_path):
+    options = model_files["letters"], "--max-tokens", 10**6
     with serving(tmp_path, *options) as server:
         port = server.port
         with opened(server.url, may_fail=True) as tab:
             tab.fill("#prompt", "to be ")
             tab.fill("#length", "1000000")
-            tab.click("#write")
+            tab.click("#generate")
             until(tab, "document.getElementById('text').textContent.length > 200")
             server.process.kill()
             server.process.wait()
             wait_for_status(tab, "does not answer")
             text = text_of(tab)
             assert len(text) > 200
-            assert tab.is_disabled("#write")
+            assert tab.is_disabled("#generate")
             with serving(tmp_path, *options, "--port", port):
                 wait_for_status(tab, "The server is back")
                 assert text_of(tab) == text
@@ -222,8 +222,8 @@ def test_a_server_that_goes_away_and_comes_back(served_files, tmp_path):
                 assert text_of(tab).startswith(text)
 
 
-def test_a_token_is_asked_for_and_kept(served_files, tmp_path):
-    with serving(tmp_path, served_files["letters"], CHARLOOM_TOKEN="secret") as server:
+def test_a_token_is_requested_and_kept(model_files, tmp_path):
+    with serving(tmp_path, model_files["letters"], CHARLOOM_TOKEN="secret") as server:
         from playwright.sync_api import sync_playwright
 
         with sync_playwright() as playwright:
@@ -235,13 +235,13 @@ def test_a_token_is_asked_for_and_kept(served_files, tmp_path):
             tab.keyboard.press("Tab")
             until(tab, "document.getElementById('model').options.length === 1")
             tab.fill("#prompt", "a")
-            tab.click("#write")
+            tab.click("#generate")
             wait_for_status(tab, "400 characters")
             assert "secret" not in tab.url
             browser.close()
 
 
-def test_markup_in_a_text_is_text(tmp_path):
+def test_markup_in_a_text_is_escaped(tmp_path):
     from charloom.settings import TextSettings
     from charloom.text import Vocabulary
 
@@ -250,7 +250,7 @@ def test_markup_in_a_text_is_text(tmp_path):
     with serving(tmp_path, path) as server, opened(server.url) as tab:
         markup = '<script>b</script> <b a="&">'
         tab.fill("#prompt", markup)
-        tab.click("#write")
+        tab.click("#generate")
         wait_for_status(tab, "400 characters")
         assert text_of(tab).startswith(markup)
         assert tab.locator("#text script, #text b, #model b").count() == 0

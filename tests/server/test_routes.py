@@ -1,4 +1,4 @@
-"""Routes, the OpenAPI document and the metrics say the same of what the server answers."""
+"""Routes, the OpenAPI document and the metrics agree with the server's responses."""
 
 import os
 import re
@@ -17,10 +17,10 @@ from charloom.server.routes import OPERATIONS, document, operation_of
 from charloom.server.schema import CompletionRequest, ModelList, NextRequest, encoded
 
 
-def test_the_document_has_each_route_and_no_other():
+def test_the_openapi_document_lists_exactly_the_routes():
     documented = {(path, method.upper()) for path, operations in document()["paths"].items() for method in operations}
-    assert documented == {(one.path, one.method) for one in OPERATIONS if one.described is not None}
-    assert {one.path for one in OPERATIONS if one.described is None} == {"/", "/page.js", "/page.css", "/icon.svg"}
+    assert documented == {(one.path, one.method) for one in OPERATIONS if one.doc is not None}
+    assert {one.path for one in OPERATIONS if one.doc is None} == {"/", "/page.js", "/page.css", "/icon.svg"}
     open_paths = {
         path for path, operations in document()["paths"].items() if operations.get("get", {}).get("security") == []
     }
@@ -28,13 +28,13 @@ def test_the_document_has_each_route_and_no_other():
 
 
 def counted(api):
-    """Returns how many answers of each route and status the server has counted; others may have asked before."""
+    """Returns the number of responses by route and status, including those of other tests."""
     metrics = api.client.get(f"{api.url}/metrics").text
     found = re.findall(r'charloom_requests_total{route="(\S+)",status="(\d+)"} (\S+)', metrics)
     return Counter({(route, int(status)): int(float(count)) for route, status, count in found})
 
 
-def test_each_route_is_counted_by_its_own_name(api):
+def test_requests_are_counted_by_route(api):
     before = counted(api)
     for path in ("/v1/models/letters", "/v1/models/none", "/v1/models", "/nothing", "/v1/models/a/b"):
         api.client.get(f"{api.url}{path}")
@@ -45,7 +45,7 @@ def test_each_route_is_counted_by_its_own_name(api):
     assert operation_of(scope).path == "/v1/next"
 
 
-def test_whole_numbers_may_have_a_point():
+def test_integers_may_be_written_as_floats():
     asked = _parsed(
         bytearray(b'{"max_tokens": 5.0, "n": 2e0, "seed": -3.0, "stop": ["a"], "prompt": "5.0"}'), CompletionRequest
     )
@@ -63,33 +63,33 @@ def test_whole_numbers_may_have_a_point():
             _parsed(bytearray(body), NextRequest)
 
 
-def test_whole_numbers_with_a_point_over_http(api):
+def test_integers_written_as_floats_over_http(api):
     answer = api.post("/v1/completions", {"prompt": "a", "max_tokens": 5.0, "seed": 1.0, "logprobs": 2.0})
     assert answer.json()["choices"] == api.complete("a", max_tokens=5, seed=1, logprobs=2)["choices"]
 
 
-def test_half_a_surrogate_pair_can_be_answered():
+def test_unpaired_surrogates_in_responses_are_escaped():
     assert msgspec.json.decode(encoded(ModelList(data=[]))) == {"object": "list", "data": []}
     assert encoded({"text": "a\ud800"}) == b'{"text": "a\\ud800"}'
     assert b"\\udcff" in ApiError(404, "no model \udcff").body
 
 
 @pytest.mark.parametrize("host", ["a" * 64, "a" * 300, "\ud800", "a\x00b", "", "::g", "no.such.host.invalid"])
-def test_a_host_that_is_none_is_refused_in_a_line(served_files, host):
+def test_an_invalid_host_is_refused_in_one_line(model_files, host):
     with pytest.raises(CharloomError, match="cannot listen on") as problem:
-        serve([served_files["letters"]], host=host, port=0)
+        serve([model_files["letters"]], host=host, port=0)
     assert str(problem.value).isprintable()
     assert len(str(problem.value)) < 600
 
 
 @pytest.mark.parametrize("port", [-1, 65_536, 2**40])
-def test_a_port_that_is_none_is_refused(served_files, port):
+def test_an_invalid_port_is_refused(model_files, port):
     with pytest.raises(SettingError, match="port"):
-        serve([served_files["letters"]], port=port)
+        serve([model_files["letters"]], port=port)
 
 
-def test_a_server_takes_paths_as_load_does(served_files, monkeypatch):
-    letters = served_files["letters"]
+def test_serve_takes_the_same_paths_as_load(model_files, monkeypatch):
+    letters = model_files["letters"]
     loaded = []
 
     def catalog(paths):
@@ -106,11 +106,11 @@ def test_a_server_takes_paths_as_load_does(served_files, monkeypatch):
 
 
 @pytest.mark.parametrize("token", ["", "é", "a\nb", "a\x1b", "a ", " "])
-def test_a_token_that_lets_in_everybody_or_nobody_is_refused(served_files, monkeypatch, capsys, token):
+def test_invalid_tokens_are_refused(model_files, monkeypatch, capsys, token):
     with pytest.raises(SettingError, match="token"):
-        serve([served_files["letters"]], port=0, token=token)
+        serve([model_files["letters"]], port=0, token=token)
     monkeypatch.setenv("CHARLOOM_TOKEN", token)
-    assert run(["serve", str(served_files["letters"])]) == 2
+    assert run(["serve", str(model_files["letters"])]) == 2
     assert "charloom: CHARLOOM_TOKEN " in capsys.readouterr().err
 
 
@@ -118,14 +118,14 @@ async def in_a_loop(path):
     serve([path], port=0)
 
 
-def test_serving_inside_a_running_loop_is_refused(served_files):
+def test_serve_is_refused_inside_a_running_event_loop(model_files):
     import asyncio
 
     with pytest.raises(CharloomError, match=r"threading\.Thread"):
-        asyncio.run(in_a_loop(served_files["letters"]))
+        asyncio.run(in_a_loop(model_files["letters"]))
 
 
-def test_slashes_at_the_end_are_not_redirected(api):
+def test_trailing_slashes_are_not_redirected(api):
     answer = httpx.get(f"{api.url}/v1/models/", timeout=60)
     assert answer.status_code == 404
     assert answer.json()["error"]["type"] == "not_found_error"

@@ -15,8 +15,8 @@ from tests.server.conftest import LETTERS, model_of
 
 
 @pytest.fixture(scope="module")
-def model(served_files):
-    return charloom.load(served_files["letters"])
+def model(model_files):
+    return charloom.load(model_files["letters"])
 
 
 def score(api, **body):
@@ -25,46 +25,46 @@ def score(api, **body):
     return answer.json()["data"]
 
 
-def test_texts_cost_what_the_model_says(api, model):
+def test_scores_equal_those_of_the_model(api, model):
     texts = ["to be or not", "", "that is\nthe question"]
     for found, text in zip(score(api, input=texts), texts, strict=True):
-        wanted = model.score(text)
+        expected = model.score(text)
         assert found["characters"] == len(text)
         if text:
-            assert found["nats_per_char"] == pytest.approx(wanted.nats_per_char, abs=1e-5)
-            assert found["bits_per_char"] == pytest.approx(wanted.bits_per_char, abs=1e-5)
-            assert found["perplexity_per_char"] == pytest.approx(wanted.perplexity_per_char, rel=1e-4)
+            assert found["nats_per_char"] == pytest.approx(expected.nats_per_char, abs=1e-5)
+            assert found["bits_per_char"] == pytest.approx(expected.bits_per_char, abs=1e-5)
+            assert found["perplexity_per_char"] == pytest.approx(expected.perplexity_per_char, rel=1e-4)
         else:
             assert found["nats_per_char"] is None
     (prompted,) = score(api, input="that", prompt="not ")
     assert prompted["nats_per_char"] == pytest.approx(model.score("that", prompt="not ").nats_per_char, abs=1e-5)
 
 
-def test_lines_each_for_itself(api, model):
+def test_each_line_has_a_separate_score(api, model):
     (found,) = score(api, input="to be\nor not\nthat", per="line")
     assert [line["text"] for line in found["lines"]] == ["to be", "or not", "that"]
     for line, text in zip(found["lines"], ("to be\n", "or not\n", "that"), strict=True):
-        wanted = model.score(text)
+        expected = model.score(text)
         assert (line["characters"], line["unknown"]) == (len(text), 0)
-        assert line["nats"] == pytest.approx(wanted.total_nats, abs=1e-4)
-        assert line["peak_bits"] == pytest.approx(wanted.peak_bits, abs=1e-4)
+        assert line["nats"] == pytest.approx(expected.total_nats, abs=1e-4)
+        assert line["peak_bits"] == pytest.approx(expected.peak_bits, abs=1e-4)
     assert found["nats_per_char"] == pytest.approx(sum(line["nats"] for line in found["lines"]) / found["characters"])
 
 
-def test_characters_with_predictions(api, model):
+def test_characters_have_scores_and_top_predictions(api, model):
     (found,) = score(api, input="to be", per="char", top_predictions=2)
-    wanted = model.score("to be", top_predictions=2)
+    expected = model.score("to be", top_predictions=2)
     chars = found["chars"]
     assert chars["characters"] == list("to be")
-    assert chars["bits"] == pytest.approx(wanted.bits.tolist(), abs=1e-4)
-    for top_predictions, ids in zip(chars["top_predictions"], wanted.top_predictions.token_ids.tolist(), strict=True):
+    assert chars["bits"] == pytest.approx(expected.bits.tolist(), abs=1e-4)
+    for top_predictions, ids in zip(chars["top_predictions"], expected.top_predictions.token_ids.tolist(), strict=True):
         assert [char for char, _ in top_predictions] == [model.vocabulary.characters[one] for one in ids]
     (of_bytes,) = score(api, model="bytes", input="é", per="char")
     assert of_bytes["chars"]["characters"] == ["bytes:\\xc3", "bytes:\\xa9"]
 
 
-def test_a_record_may_have_its_end_and_not_two(api, served_files):
-    names = charloom.load(served_files["names"])
+def test_a_record_may_have_one_end(api, model_files):
+    names = charloom.load(model_files["names"])
     with_end, without = score(api, model="names", input=["ab\n", "ab"])
     assert with_end == without | {"index": 0}
     assert without["characters"] == names.score("ab").characters == 3
@@ -81,21 +81,21 @@ def test_unknown_characters_are_refused_or_counted(api):
     assert score(api, input="née", unknown="skip")[0]["characters"] == 2
 
 
-def test_what_comes_next(api, model):
+def test_next_characters_equal_those_of_the_model(api, model):
     answer = api.post("/v1/next", {"prompt": "to b"}).json()
-    wanted = model.next("to b")
-    assert [(one["char"], pytest.approx(one["prob"], abs=1e-5)) for one in answer["data"]] == wanted.top(28)
+    expected = model.next("to b")
+    assert [(one["char"], pytest.approx(one["prob"], abs=1e-5)) for one in answer["data"]] == expected.top(28)
     assert math.fsum(one["prob"] for one in answer["data"]) == pytest.approx(1)
-    entropy = -sum(p * math.log2(p) for p in wanted.probs.astype(float))
+    entropy = -sum(p * math.log2(p) for p in expected.probs.astype(float))
     assert answer["entropy_bits"] == pytest.approx(entropy, abs=1e-4)
     top = api.post("/v1/next", {"prompt": "to b", "top": 3}).json()
     assert top["data"] == answer["data"][:3]
-    typed = api.post("/v1/next", {"prompt": "to be"}).json()  # from the state behind "to b"
+    typed = api.post("/v1/next", {"prompt": "to be"}).json()  # from the cached state after "to b"
     assert typed["data"][0]["prob"] == pytest.approx(model.next("to be").top(1)[0][1], abs=1e-5)
 
 
-def test_what_is_read_is_counted_as_it_is_split(api, served_files):
-    """Lines end with carriage returns, too, and records with their delimiter."""
+def test_the_size_of_a_request_is_counted_by_its_line_ends(api, model_files):
+    """Lines also end with carriage returns, and records with their delimiter."""
     of_words = model_of(
         vocabulary=Vocabulary("chars", LETTERS, "\x1e"), text=TextSettings(delimiter="END", lowercase=True)
     )
@@ -105,9 +105,9 @@ def test_what_is_read_is_counted_as_it_is_split(api, served_files):
             answer = api.post("/v1/score", {"input": input_, "per": "line", "prompt": prompt, "model": model})
             error = answer.json()["error"]
             assert (answer.status_code, error["code"], error["param"]) == (400, "too_much", "prompt")
-            assert "of the prompt before each of 20,000 pieces, and at most 1,000,000 are" in error["message"]
+            assert "of the prompt before each of 20,000 pieces, but at most 1,000,000 are allowed" in error["message"]
     answer = api.post("/v1/score", {"input": "\r" * 20_000, "per": "line", "prompt": "\u20ac" * 20, "model": "bytes"})
-    assert answer.status_code == 200  # to a model of bytes it is one line
+    assert answer.status_code == 200  # a model of bytes reads it as one line
     for text in ("END" * 100, "aendbEndc", "a\nEND\n"):
         settings = of_words.text
         assert count_lines(text, settings) == sum(map(len, arriving_lines([text.encode()], "", settings)))
@@ -117,25 +117,25 @@ def test_what_is_read_is_counted_as_it_is_split(api, served_files):
 @pytest.mark.parametrize("lowercase", [False, True])
 @hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(text=st.text("aAbB\n\r\u2028END", max_size=40))
-def test_lines_are_counted_as_they_are_split(delimiter, lowercase, text):
+def test_counted_lines_equal_split_lines(delimiter, lowercase, text):
     settings = TextSettings(delimiter=delimiter, lowercase=lowercase)
     assert count_lines(text, settings) == sum(map(len, arriving_lines([text.encode()], "", settings)))
 
 
-def test_a_large_answer_is_the_same_in_slices(api, model):
+def test_a_large_response_is_complete(api, model):
     text = "to be or not to be that is " * 1_000
     (found,) = score(api, input=text, per="char", top_predictions=2)
-    wanted = model.score(text, top_predictions=2)
+    expected = model.score(text, top_predictions=2)
     assert found["chars"]["characters"] == list(text)
-    assert found["chars"]["bits"] == pytest.approx(wanted.bits.tolist(), abs=1e-4)
+    assert found["chars"]["bits"] == pytest.approx(expected.bits.tolist(), abs=1e-4)
     assert len(found["chars"]["top_predictions"]) == len(text)
     probs = [[prob for _, prob in pairs] for pairs in found["chars"]["top_predictions"]]
-    np.testing.assert_allclose(probs, np.exp(wanted.top_predictions.log_probs), atol=1e-5)
+    np.testing.assert_allclose(probs, np.exp(expected.top_predictions.log_probs), atol=1e-5)
     (by_line,) = score(api, input="to be\n" * 5_000, per="line")
     assert [line["line"] for line in by_line["lines"]] == list(range(1, 5_001))
 
 
-def test_what_is_wrong_is_said(api):
+def test_errors_name_the_field(api):
     for path, body, param in [
         ("/v1/score", {}, "input"),
         ("/v1/score", {"input": "a", "per": "word"}, "per"),

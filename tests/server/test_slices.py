@@ -1,4 +1,4 @@
-"""Answers in slices, and the memory that they may take together."""
+"""Responses in slices, and the memory budget that they share."""
 
 import asyncio
 from itertools import pairwise
@@ -6,12 +6,12 @@ from itertools import pairwise
 import msgspec
 import pytest
 
+from charloom.server.memory_budget import MemoryBudget
 from charloom.server.problems import ApiError
-from charloom.server.room import Room
 from charloom.server.slices import SLICE, Slices, json_pieces, send_json, sliced
 
 
-def test_slices_are_the_json_of_the_whole():
+def test_slices_give_the_json_of_the_whole_value():
     items = [f"{number}é" for number in range(3 * SLICE + 1)]
     value = {"a": 1, "list": [{"items": sliced(items, str)}, {"none": Slices([[], [1], [], [2]])}], "text": None}
     pieces = list(json_pieces(value))
@@ -24,17 +24,17 @@ def test_slices_are_the_json_of_the_whole():
     assert b"".join(json_pieces([{}, [], Slices([])])) == b"[{},[],[]]"
 
 
-def sent(value, require_wanted=lambda: None):
+def sent(value, raise_if_ended=lambda: None):
     messages = []
 
     async def send(message):
         messages.append(message)
 
-    asyncio.run(send_json(value, send, require_wanted))
+    asyncio.run(send_json(value, send, raise_if_ended))
     return messages
 
 
-def test_a_short_answer_says_its_length_and_a_long_one_comes_in_pieces():
+def test_a_short_response_has_a_length_and_a_long_one_is_chunked():
     start, body = sent({"a": 1})
     assert (b"content-length", b"7") in start["headers"]
     assert body["body"] == b'{"a":1}'
@@ -45,7 +45,7 @@ def test_a_short_answer_says_its_length_and_a_long_one_comes_in_pieces():
     assert msgspec.json.decode(b"".join(body["body"] for body in bodies)) == {"a": list(range(100_000))}
 
 
-def test_an_answer_that_nobody_wants_any_more_is_not_made_to_its_end():
+def test_a_response_without_a_client_is_not_completed():
     made = []
 
     def making():
@@ -56,16 +56,16 @@ def test_an_answer_that_nobody_wants_any_more_is_not_made_to_its_end():
     class GoneError(Exception):
         pass
 
-    def require_wanted():
+    def raise_if_ended():
         if made[-1] > 100:
             raise GoneError
 
     with pytest.raises(GoneError):
-        sent(Slices(making()), require_wanted)
+        sent(Slices(making()), raise_if_ended)
     assert made[-1] < 1_000
 
 
-def test_others_have_a_turn_while_an_answer_is_made():
+def test_other_tasks_run_while_a_response_is_created():
     turns = []
 
     async def run():
@@ -93,17 +93,17 @@ def test_others_have_a_turn_while_an_answer_is_made():
     assert max(after - before for before, after in pairwise(turns)) < 100  # of 300
 
 
-def test_room_is_taken_together_and_given_back():
-    room = Room(100)
-    with room.taken(60):
-        with pytest.raises(ApiError, match="all the memory") as refused, room.taken(50):
+def test_the_memory_budget_is_shared_and_released():
+    budget = MemoryBudget(100)
+    with budget.reserved(60):
+        with pytest.raises(ApiError, match="memory for responses") as refused, budget.reserved(50):
             pass
         assert refused.value.status == 429
         assert refused.value.headers == {"Retry-After": "1"}
-        with room.taken(40):
-            assert room.used == 100
-        assert room.used == 60
-    assert room.used == 0
-    with pytest.raises(ZeroDivisionError), room.taken(1_000):  # alone, it has room
+        with budget.reserved(40):
+            assert budget.used == 100
+        assert budget.used == 60
+    assert budget.used == 0
+    with pytest.raises(ZeroDivisionError), budget.reserved(1_000):  # a single response always fits
         raise ZeroDivisionError
-    assert room.used == 0
+    assert budget.used == 0

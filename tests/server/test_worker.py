@@ -1,4 +1,4 @@
-"""The thread that scores."""
+"""The worker thread that scores texts."""
 
 import asyncio
 import threading
@@ -6,8 +6,9 @@ import threading
 import numpy as np
 import pytest
 
-from charloom.inference.reading import Reading, Scorer, _Shape
-from charloom.server.worker import GivenUpError, Task, Worker
+from charloom.inference import Scorer
+from charloom.inference.token_scorer import BlockShape, TokenScorer
+from charloom.server.worker import Task, TaskCancelledError, Worker
 from charloom.settings import TextSettings
 from charloom.text import Vocabulary
 from tests.server.conftest import LETTERS, model_of
@@ -17,7 +18,7 @@ def run(main):
     asyncio.run(asyncio.wait_for(main, 60))
 
 
-def test_tasks_are_done_in_order_and_fail_for_themselves():
+def test_tasks_run_in_order_and_fail_separately():
     async def main():
         worker, done = Worker("test"), asyncio.Event()
         tasks = [
@@ -35,7 +36,7 @@ def test_tasks_are_done_in_order_and_fail_for_themselves():
     run(main())
 
 
-def test_what_is_given_up_ends_at_its_next_check_or_never_begins():
+def test_cancelled_tasks_end_at_their_next_check_or_never_start():
     async def main():
         worker, begun, ended, checks = Worker("test"), threading.Event(), asyncio.Event(), []
 
@@ -53,10 +54,10 @@ def test_what_is_given_up_ends_at_its_next_check_or_never_begins():
             worker.submit(task)
         await asyncio.to_thread(begun.wait)
         assert worker.count == 2
-        worker.give_up(waiting)
-        worker.give_up(running)
+        worker.cancel(waiting)
+        worker.cancel(running)
         await ended.wait()
-        assert isinstance(running.problem, GivenUpError)
+        assert isinstance(running.problem, TaskCancelledError)
         ended.clear()
         worker.submit(last)
         await ended.wait()
@@ -66,7 +67,7 @@ def test_what_is_given_up_ends_at_its_next_check_or_never_begins():
     run(main())
 
 
-def test_it_stops_in_the_middle_of_its_work():
+def test_the_worker_stops_during_a_task():
     async def main():
         worker, begun = Worker("test"), threading.Event()
 
@@ -78,35 +79,35 @@ def test_it_stops_in_the_middle_of_its_work():
         worker.submit(task := Task(endless, lambda: None))
         await asyncio.to_thread(begun.wait)
         worker.stop()
-        assert isinstance(task.problem, GivenUpError)
-        assert worker._thread.daemon  # what does not end keeps no process from ending
+        assert isinstance(task.problem, TaskCancelledError)
+        assert worker._thread.daemon  # a task that does not end cannot delay the process
         assert not worker._thread.is_alive()
 
     run(main())
 
 
 class EnoughError(Exception):
-    """The reading has gone on long enough."""
+    """Raised to stop the scoring."""
 
 
 @pytest.mark.parametrize("parameters", [3_000, 300_000, 5_000_000, 38_000_000])
-def test_calls_are_short_however_large_the_network_is(parameters):
+def test_calls_are_short_for_networks_of_any_size(parameters):
     for batch_size, factor in ((1, 1), (64, 12)):
-        shape = _Shape.of(batch_size, parameters, is_short=True)
+        shape = BlockShape.for_network(batch_size, parameters, is_short=True)
         assert 2 <= shape.sequence_length <= 64
         work = shape.capacity * shape.sequence_length * parameters * factor
         assert work <= 1 << 25 or (shape.capacity, shape.sequence_length) == (1, 2)
 
 
-def test_reading_is_checked_between_calls_and_gives_the_same_numbers(monkeypatch):
+def test_check_is_called_between_calls_and_does_not_change_scores(monkeypatch):
     model = model_of(hidden=40)
     text = "to be or not to be " * 500
-    monkeypatch.setattr("charloom.inference.reading._SHORT_WORK", 64 * model.network.parameters)
+    monkeypatch.setattr("charloom.inference.token_scorer._SHORT_WORK", 64 * model.network.parameters)
     checks = []
     vocabulary = Vocabulary("chars", LETTERS)
     scorer = Scorer(model.network, vocabulary, TextSettings(), check=lambda: checks.append(1))
     whole = model.score(text)
-    np.testing.assert_array_equal(scorer.begin().read(text)[0].nats, whole.nats)
+    np.testing.assert_array_equal(scorer.begin().score(text)[0].nats, whole.nats)
     assert len(checks) == -(-len(text) // 64)
     texts = ["abc", text[:300], text[:200], ""] * 100
     checks.clear()
@@ -121,8 +122,8 @@ def test_reading_is_checked_between_calls_and_gives_the_same_numbers(monkeypatch
 
     checks.clear()
     scorer = Scorer(model.network, vocabulary, TextSettings(), check=enough)
-    for work in (lambda: scorer.begin().read(text), lambda: scorer.score(texts)):
+    for work in (lambda: scorer.begin().score(text), lambda: scorer.score(texts)):
         with pytest.raises(EnoughError):
             work()
-    assert len(checks) == 7  # the second one's first check was enough
-    assert Reading(model.network)._shape == (1, 64, 64)
+    assert len(checks) == 7  # the second scoring raised at its first check
+    assert TokenScorer(model.network)._shape == (1, 64, 64)

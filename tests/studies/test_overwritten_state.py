@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from charloom.inference import read_prompt, write
+from charloom.inference import generate_tokens, read_prompt
 from charloom.models import Network, cross_entropy
 from charloom.settings import NetworkSettings, SamplingSettings
 from charloom.studies.overwritten_state import overwrite
@@ -55,7 +55,7 @@ def test_it_generates_the_same_text_as_the_original_network():
     network, *_ = make("elman")
     texts = [
         np.concatenate(
-            list(write(one, read_prompt(one, np.array([1, 2])), 30, SamplingSettings(), 0, [0])), axis=1
+            list(generate_tokens(one, read_prompt(one, np.array([1, 2])), 30, SamplingSettings(), 0, [0])), axis=1
         ).tolist()
         for one in (network, overwrite(network))
     ]

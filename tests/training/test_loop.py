@@ -57,12 +57,12 @@ def leaves(tree):
 
 
 @pytest.mark.parametrize(("clip_norm", "weight_decay"), [(None, 0.0), (0.05, 0.0), (0.05, 0.3)])
-def test_steps_are_adams_by_the_book(clip_norm, weight_decay):
+def test_steps_follow_adams_equations(clip_norm, weight_decay):
     batches = ContiguousBatches(STREAM, 2, 10)
     rates = np.array([0.01, 0.02, 0.005], np.float32)
     state, losses = run(batches, rates, clip_norm=clip_norm, weight_decay=weight_decay)
 
-    # The same in NumPy: Adam (Kingma and Ba, 2015, end of section 2), with gradients of the loss written afresh.
+    # The same in NumPy: Adam (Kingma and Ba, 2015, end of section 2), with separately computed gradients of the loss.
     network, carry = make(), make().zero_carry(2)
     first = [np.zeros(leaf.shape) for leaf in leaves(network)]
     second = [np.zeros(leaf.shape) for leaf in leaves(network)]
@@ -89,8 +89,8 @@ def test_steps_are_adams_by_the_book(clip_norm, weight_decay):
                 jnp.asarray(weight - decay - corrected * first[index] / (np.sqrt(second[index]) + 1e-7), jnp.float32)
             )
         network = jax.tree.unflatten(jax.tree.structure(network), weights)
-    for got, wanted in zip(leaves(state.network), leaves(network), strict=True):
-        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-6)
+    for got, expected in zip(leaves(state.network), leaves(network), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(state.carry[0].cell, carry[0].cell, rtol=1e-4, atol=1e-6)
 
 
@@ -104,7 +104,7 @@ def test_results_do_not_depend_on_how_steps_are_grouped():
             np.testing.assert_array_equal(a, b)
 
 
-def test_dropout_weight_dropout_and_state_resets_change_the_course():
+def test_dropout_weight_dropout_and_state_resets_change_the_losses():
     batches, rates = ContiguousBatches(STREAM, 3, 7), np.full(6, 0.01, np.float32)
     plain = run(batches, rates)[1]
     assert plain != run(batches, rates, dropout=0.3)[1]
@@ -116,11 +116,11 @@ def test_a_large_gradient_is_scaled_down_to_the_norm():
     gradient = {"a": jnp.array([3.0, 4.0])}  # norm 5
     optimizer, unlimited = make_optimizer(StepRule(clip_norm=0.5)), make_optimizer(StepRule())
     step, _ = optimizer.update(gradient, optimizer.init(gradient))
-    wanted, _ = unlimited.update({"a": jnp.array([0.3, 0.4])}, unlimited.init(gradient))
-    np.testing.assert_allclose(step["a"], wanted["a"], rtol=1e-6)
+    expected, _ = unlimited.update({"a": jnp.array([0.3, 0.4])}, unlimited.init(gradient))
+    np.testing.assert_allclose(step["a"], expected["a"], rtol=1e-6)
 
 
-def test_with_nesterovs_momentum_a_step_looks_ahead():
+def test_nesterov_momentum_follows_its_equations():
     optimizer = make_optimizer(StepRule(nesterov=True))
     gradients = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
     state = optimizer.init(jnp.zeros(7))
@@ -129,9 +129,9 @@ def test_with_nesterovs_momentum_a_step_looks_ahead():
         step, state = optimizer.update(jnp.asarray(gradient), state)
         mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient.astype(float) ** 2
         ahead = 0.9 * mean / (1 - 0.9 ** (count + 1)) + 0.1 * gradient / (1 - 0.9**count)
-        wanted = np.sqrt(1 - 0.999**count) * ahead / (np.sqrt(square) + 1e-7)
-        # In float32 1 - 0.999 is off by up to 6e-5 of itself, and its root by half of that.
-        np.testing.assert_allclose(step, wanted, rtol=3e-5)
+        expected = np.sqrt(1 - 0.999**count) * ahead / (np.sqrt(square) + 1e-7)
+        # In float32, 1 - 0.999 has a relative error of up to 6e-5, and its root half of that.
+        np.testing.assert_allclose(step, expected, rtol=3e-5)
 
 
 def events_of(settings, steps=60, should_stop=lambda: False, hidden=32):
@@ -145,19 +145,19 @@ STEP_PLAN = StepPlan(((0, 60),))
 SETTINGS = TrainingSettings(batch_size=4, sequence_length=16, learning_rate=0.01, dropout=0.05)
 
 
-def test_a_tiny_text_is_learnt_by_heart():
+def test_a_tiny_text_is_memorized():
     batches, step_plan = (
         ContiguousBatches(STREAM, SETTINGS.batch_size, SETTINGS.sequence_length),
         StepPlan(((0, 2_000),)),
     )
     for event in TrainingLoop(make(64), batches, VALIDATION, SETTINGS, step_plan, KEY).events():
-        # The held-out part repeats the text; its characters one by one have an entropy of 3 nats.
+        # The held-out part repeats the text, whose characters have an entropy of 3 nats.
         if isinstance(event, Evaluation) and event.validation_nats_per_char < 0.05:
             return
-    pytest.fail("the text was not learnt in 2,000 steps")
+    pytest.fail("the text was not learned in 2,000 steps")
 
 
-def test_a_run_looks_ahead_by_nesterovs_momentum():
+def test_a_run_uses_nesterov_momentum():
     settings = TrainingSettings(
         batch_size=2, sequence_length=10, dropout=0.0, state_reset_probability=0.0, clip_norm=0.5
     )
@@ -166,15 +166,15 @@ def test_a_run_looks_ahead_by_nesterovs_momentum():
     for _ in loop.events():
         pass
     rates = learning_rates(settings, step_plan, 0, 4)
-    wanted, without = (run(batches, rates, clip_norm=0.5, nesterov=nesterov)[0] for nesterov in (True, False))
+    expected, without = (run(batches, rates, clip_norm=0.5, nesterov=nesterov)[0] for nesterov in (True, False))
     for got, ahead, behind in zip(
-        *(leaves(state.network) for state in (loop.state.training, wanted, without)), strict=True
+        *(leaves(state.network) for state in (loop.state.training, expected, without)), strict=True
     ):
         np.testing.assert_array_equal(got, ahead)
         assert not np.array_equal(got, behind)
 
 
-def test_events_tell_the_run():
+def test_events_report_the_run():
     events = events_of(SETTINGS)
     assert isinstance(events[-1], Stopped)
     assert (events[-1].reason, events[-1].step) == ("finished", 60)
@@ -198,13 +198,13 @@ def test_the_same_seed_gives_the_same_run():
     assert losses[0] == losses[1]
 
 
-def test_a_wish_to_stop_is_followed_by_an_evaluation():
+def test_a_stop_request_is_followed_by_an_evaluation():
     events = events_of(SETTINGS, steps=10_000, should_stop=lambda: True)
     assert [type(event) for event in events] == [Progress, Evaluating, Evaluation, Stopped]
     assert events[-1].reason == "interrupted"
 
 
-def test_a_wish_to_stop_during_an_evaluation_needs_no_other():
+def test_a_stop_request_during_an_evaluation_causes_no_other_evaluation():
     events = []
     batches = ContiguousBatches(STREAM, SETTINGS.batch_size, SETTINGS.sequence_length)
     loop = TrainingLoop(make(32), batches, VALIDATION, SETTINGS, StepPlan(((0, 60),)), KEY)
@@ -215,25 +215,25 @@ def test_a_wish_to_stop_during_an_evaluation_needs_no_other():
     assert loop.state.progress.evaluated == loop.state.progress.step == 20
 
 
-def test_an_evaluation_is_told_of_before_with_what_it_takes():
+def test_an_event_announces_each_evaluation_and_its_duration():
     events = [event for event in events_of(SETTINGS) if isinstance(event, Evaluating)]
     assert len(events) == 3
     assert all(event.seconds is not None and 0 < event.seconds < 60 for event in events[1:])
 
 
-def test_a_loss_that_is_no_number_ends_the_run():
+def test_a_loss_of_nan_ends_the_run():
     settings = TrainingSettings(batch_size=4, sequence_length=16, learning_rate=1e38, warmup=0)
     events = events_of(settings, steps=10_000)
     assert events[-1].reason == "diverged"
     assert events[-1].step < 10_000
     tries = [event.text for event in events if isinstance(event, Notice)]
-    assert [("back to step 0" in text, "half the rate" in text) for text in tries] == [(True, False)] * 3 + [
+    assert [("back to step 0" in text, "after 3 retries" in text) for text in tries] == [(True, False)] * 3 + [
         (False, True)
     ]
     assert not any(isinstance(event, Evaluation) for event in events)
 
 
-def test_a_loss_that_runs_away_goes_back_to_a_lower_rate():
+def test_a_diverged_run_goes_back_and_halves_the_learning_rate():
     loop = TrainingLoop(make(16), ContiguousBatches(STREAM, 4, 16), VALIDATION, SETTINGS, STEP_PLAN, KEY)
     events = []
     for event in loop.events():
@@ -242,9 +242,9 @@ def test_a_loss_that_runs_away_goes_back_to_a_lower_rate():
             broken = jax.tree.map(lambda leaf: leaf * np.nan, loop.state.training.network)
             loop._trainer.state = loop._trainer.state._replace(network=broken)
     assert [event.step for event in events if isinstance(event, Evaluation)] == [20, 40, 60]
-    (told,) = (event.text for event in events if isinstance(event, Notice))
-    assert told.startswith("training diverged at step ")
-    assert told.endswith(": back to step 20, at half the learning rate (try 1 of 3)")
+    (notice,) = (event.text for event in events if isinstance(event, Notice))
+    assert notice.startswith("training diverged at step ")
+    assert notice.endswith(": going back to step 20 at half the learning rate (retry 1 of 3)")
     assert loop.state.progress.retries == 1
     assert events[-1].reason == "finished"
 
@@ -264,7 +264,7 @@ def test_patience_ends_a_run_that_no_longer_improves():
 
 
 @pytest.mark.parametrize("dispatches", [1, 2, 4])
-def test_a_loop_goes_on_from_its_state_to_the_last_bit(dispatches):
+def test_a_resumed_loop_equals_an_uninterrupted_one_bit_for_bit(dispatches):
     def loop(start=None):
         return TrainingLoop(make(16), ContiguousBatches(STREAM, 4, 16), VALIDATION, SETTINGS, STEP_PLAN, KEY, start)
 
@@ -277,8 +277,8 @@ def test_a_loop_goes_on_from_its_state_to_the_last_bit(dispatches):
     assert 0 < kept.progress.step < 60
     second = loop(LoopState(*jax.tree.map(jnp.asarray, kept[:2]), kept.progress))
     rest = [event for event in second.events() if isinstance(event, Evaluation)]
-    for got, wanted in zip(jax.tree.leaves(second.state[:2]), jax.tree.leaves(whole.state[:2]), strict=True):
-        np.testing.assert_array_equal(got, wanted)
+    for got, expected in zip(jax.tree.leaves(second.state[:2]), jax.tree.leaves(whole.state[:2]), strict=True):
+        np.testing.assert_array_equal(got, expected)
     assert second.state.progress == whole.state.progress
     assert [(event.step, event.train_nats_per_char, event.validation_nats_per_char) for event in rest] == [
         (event.step, event.train_nats_per_char, event.validation_nats_per_char)
@@ -287,7 +287,7 @@ def test_a_loop_goes_on_from_its_state_to_the_last_bit(dispatches):
     ]
 
 
-def test_weights_of_an_evaluation_stay_good():
+def test_weights_of_an_evaluation_stay_valid():
     evaluations = [event for event in events_of(SETTINGS, steps=96) if isinstance(event, Evaluation)]
     assert len(evaluations) == 5
     kernels = [np.asarray(event.network.head.kernel) for event in evaluations]

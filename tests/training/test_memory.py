@@ -18,16 +18,16 @@ def test_large_networks_take_many_copies_of_their_weights():
     assert training_bytes(settings, 65, batch_size=1, sequence_length=1, checkpoints=True) > needed + 8 * weights
 
 
-def test_long_steps_take_memory_for_each_character_and_unit():
+def test_longer_sequences_take_memory_per_character_and_unit():
     settings = NetworkSettings(hidden=256, layers=2)
     short, long = (training_bytes(settings, 65, batch_size=64, sequence_length=length) for length in (100, 1100))
     assert 6 < (long - short) / (4 * 64 * 1000 * 2 * 256) < 12
 
 
-def test_what_does_not_fit_is_refused_with_both_figures(monkeypatch):
+def test_too_large_a_run_is_refused_with_both_figures(monkeypatch):
     monkeypatch.setattr(memory, "available_memory_bytes", lambda: 2_000_000_000)
     require_memory(2_000_000_000)
-    with pytest.raises(CharloomError, match=re.escape("takes about 2.1 GB of memory, and 2.0 GB are available")):
+    with pytest.raises(CharloomError, match=re.escape("takes about 2.1 GB of memory, but 2.0 GB are available")):
         require_memory(2_100_000_000)
     monkeypatch.setattr(memory, "available_memory_bytes", lambda: None)
     require_memory(10**15)
@@ -55,7 +55,7 @@ _LIMITED = {"a/memory.max": "5000000000", "a/memory.current": "2000000000"}
         ("nonsense\n", {}, 8_000_000_000),
     ],
 )
-def test_memory_that_is_available(tmp_path, monkeypatch, groups, files, left):
+def test_available_memory_respects_cgroups(tmp_path, monkeypatch, groups, files, left):
     (tmp_path / "meminfo").write_text("MemTotal:  16000000 kB\nMemAvailable:  7812500 kB\n")
     (tmp_path / "cgroup").write_text(groups)
     for name, text in files.items():
@@ -71,7 +71,7 @@ def test_memory_that_is_available(tmp_path, monkeypatch, groups, files, left):
     assert available_memory_bytes() is None
 
 
-def test_weights_are_counted_without_any():
+def test_weights_are_counted_without_allocating_them():
     settings = NetworkSettings(hidden=8, embedding=4)
     small = Network.init(settings, 10, None, None)
     more = training_bytes(settings, 10, 1, 1, checkpoints=True) - training_bytes(settings, 10, 1, 1)

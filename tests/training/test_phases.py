@@ -38,9 +38,9 @@ def weights(trainer):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(trainer.state)]
 
 
-def test_a_phase_goes_on_with_the_optimizer_as_it_is():
+def test_a_phase_keeps_the_optimizer_of_the_previous_one():
     whole, events = run([Phase(0.01, 2), Phase(0.001, 1)])
-    # The same by hand: one optimizer, whose rate is another after two epochs.
+    # The same without phases: one optimizer, whose rate changes after two epochs.
     by_hand, windows = make_trainer()
     steps = windows.steps_per_epoch
     while by_hand.step < 3 * steps:
@@ -48,8 +48,8 @@ def test_a_phase_goes_on_with_the_optimizer_as_it_is():
             3 * steps,
             lambda first, count: np.where(np.arange(first, first + count) < 2 * steps, 0.01, 0.001).astype(np.float32),
         )
-    for got, wanted in zip(weights(whole), weights(by_hand), strict=True):
-        np.testing.assert_array_equal(got, wanted)
+    for got, expected in zip(weights(whole), weights(by_hand), strict=True):
+        np.testing.assert_array_equal(got, expected)
     assert [event.epoch for event in events if isinstance(event, EpochEnd)] == [1, 2, 3]
     assert isinstance(events[-1], Stopped)
     assert events[-1].reason == "finished"
@@ -61,24 +61,24 @@ def test_epochs_report_the_mean_over_every_window():
     while trainer.step < windows.steps_per_epoch:
         done = trainer.dispatch(windows.steps_per_epoch, lambda first, count: np.full(count, 0.01, np.float32))
         losses, hits, counted = losses + done.nats.sum(), hits + done.correct.sum(), counted + done.characters.sum()
-    assert counted == len(windows.starts)  # the ragged last step has fewer
+    assert counted == len(windows.starts)  # the last step has fewer windows
     _, events = run([Phase(0.01, 1)])
     (end,) = [event for event in events if isinstance(event, EpochEnd)]
     assert end.loss_nats == pytest.approx(losses / counted)
     assert end.accuracy == pytest.approx(hits / counted)
 
 
-def test_going_on_after_an_epoch_is_going_on_without_a_stop():
+def test_resuming_after_an_epoch_equals_an_uninterrupted_run():
     phases = [Phase(0.01, 2), Phase(0.001, 2)]
     whole, _ = run(phases)
     first, _ = run([Phase(0.01, 1)])
     second, events = run(phases, make_trainer(first.state, first.step))
-    for got, wanted in zip(weights(second), weights(whole), strict=True):
-        np.testing.assert_array_equal(got, wanted)
+    for got, expected in zip(weights(second), weights(whole), strict=True):
+        np.testing.assert_array_equal(got, expected)
     assert [event.epoch for event in events if isinstance(event, EpochEnd)] == [2, 3, 4]
 
 
-def test_an_epoch_that_is_interrupted_is_not_reported():
+def test_an_interrupted_epoch_is_not_reported():
     asked = []
     trainer, events = run([Phase(0.01, 3)], should_stop=lambda: bool(asked.append(1)) or len(asked) > 2)
     assert events[-1].reason == "interrupted"
@@ -87,7 +87,7 @@ def test_an_epoch_that_is_interrupted_is_not_reported():
     assert sum(isinstance(event, Progress) for event in events) == 3
 
 
-def test_a_loss_that_is_no_number_ends_it():
+def test_a_loss_of_nan_ends_training():
     _, events = run([Phase(1e30, 5)])
     assert events[-1].reason == "diverged"
     ends = [event for event in events if isinstance(event, EpochEnd)]
@@ -96,18 +96,18 @@ def test_a_loss_that_is_no_number_ends_it():
 
 
 @pytest.mark.parametrize(("loss", "over"), [(2.0, False), (14.0, False), (189.0, True), (np.inf, True), (np.nan, True)])
-def test_a_loss_from_which_nothing_comes_back_is_known(loss, over):
+def test_hopeless_losses_have_diverged(loss, over):
     assert has_diverged(loss) is over
 
 
-def test_held_out_text_is_scored_after_each_epoch_by_its_weights():
-    seen = []
+def test_held_out_text_is_scored_after_each_epoch_with_its_weights():
+    biases = []
 
     def held_out(state):
-        seen.append(np.asarray(state.network.head.bias).copy())
+        biases.append(np.asarray(state.network.head.bias).copy())
         return MeanScore(1.5, 0.25)
 
     trainer, events = run([Phase(0.01, 2)], held_out=held_out)
     assert [event.held_out for event in events if isinstance(event, EpochEnd)] == [MeanScore(1.5, 0.25)] * 2
-    assert not np.array_equal(seen[0], seen[1])
-    np.testing.assert_array_equal(seen[1], trainer.state.network.head.bias)
+    assert not np.array_equal(biases[0], biases[1])
+    np.testing.assert_array_equal(biases[1], trainer.state.network.head.bias)

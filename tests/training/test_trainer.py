@@ -1,4 +1,4 @@
-"""Blocks that are made ahead: each once, and again where the run went back."""
+"""Blocks are created in advance, each one once, and again if the run goes back."""
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ RULE = StepRule()
 
 
 class Watched:
-    """Rows that remember which blocks were asked for."""
+    """A producer that records which blocks were requested."""
 
     def __init__(self):
         stream = TokenStream.of_documents([np.random.default_rng(0).integers(0, 6, 500)])
@@ -39,30 +39,30 @@ def weights(trainer):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(trainer.state.network)]
 
 
-def test_each_block_is_made_once_while_the_one_before_is_computed():
+def test_each_block_is_created_once_in_advance():
     trainer, producer = make_trainer()
     ends = []
     while trainer.step < 60:
         trainer.dispatch(60, rates)
         ends.append(trainer.step)
     assert [first for first, _ in producer.asked] == [0, *ends]
-    # As many steps as were made ready, but for those beyond what was asked for.
+    # Each dispatch makes all steps of its block, up to the requested end.
     for (first, ready), end in zip(producer.asked, ends, strict=False):
         assert end == min(60, first + ready)
 
 
-def test_dispatches_that_are_cut_come_to_the_same():
+def test_shorter_dispatches_give_the_same_weights():
     whole, _ = make_trainer()
     cut, _ = make_trainer()
     while whole.step < 60:
         whole.dispatch(60, rates)
     while cut.step < 60:
         cut.dispatch(min(60, cut.step + 3), rates)
-    for got, wanted in zip(weights(cut), weights(whole), strict=True):
-        np.testing.assert_array_equal(got, wanted)
+    for got, expected in zip(weights(cut), weights(whole), strict=True):
+        np.testing.assert_array_equal(got, expected)
 
 
-def test_after_going_back_the_block_is_made_anew():
+def test_after_going_back_the_block_is_created_again():
     trainer, producer = make_trainer()
     while trainer.step < 20:
         trainer.dispatch(20, rates)
@@ -74,5 +74,5 @@ def test_after_going_back_the_block_is_made_anew():
     while fresh.step < 20:
         fresh.dispatch(20, rates)
     assert [first for first, _ in producer.asked].count(0) == 2
-    for got, wanted in zip(weights(trainer), weights(fresh), strict=True):
-        np.testing.assert_array_equal(got, wanted)
+    for got, expected in zip(weights(trainer), weights(fresh), strict=True):
+        np.testing.assert_array_equal(got, expected)

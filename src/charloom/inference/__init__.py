@@ -1,13 +1,14 @@
-"""Inference: scoring and generating with a network whose weights stay as they are."""
+"""Inference: scoring and generating with a network whose weights do not change."""
 
 from charloom.inference.costs import Cost, scored_pieces, settings_for
 from charloom.inference.decoding_batch import DecodingBatch
-from charloom.inference.generation import DecoderState, NativeDecoderState, read_on, read_prompt, write
+from charloom.inference.generation import DecoderState, NativeDecoderState, generate_tokens, read_prompt, read_tokens
 from charloom.inference.line_scores import LineScore, score_lines, score_parts
 from charloom.inference.prediction import Next, TextCarry, logits_of, prediction, state_vector
-from charloom.inference.reading import PEAK, Score, Scorer, TopPredictions
+from charloom.inference.scorer import Scorer
+from charloom.inference.scores import PEAK, Score, TopPredictions
 from charloom.inference.scoring import MeanScore, score_blocks
-from charloom.inference.text_stream import FinishReason, StopDetector, TextStream, per_stream
+from charloom.inference.text_stream import FinishReason, StopDetector, TextStream, split_streams
 from charloom.inference.unit_outputs import unit_outputs
 
 __all__ = [
@@ -26,17 +27,17 @@ __all__ = [
     "TextCarry",
     "TextStream",
     "TopPredictions",
+    "generate_tokens",
     "logits_of",
-    "per_stream",
     "prediction",
-    "read_on",
     "read_prompt",
+    "read_tokens",
     "score_blocks",
     "score_lines",
     "score_parts",
     "scored_pieces",
     "settings_for",
+    "split_streams",
     "state_vector",
     "unit_outputs",
-    "write",
 ]

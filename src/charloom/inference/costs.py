@@ -1,30 +1,32 @@
-"""What a text costs one model, or several that are compared by it."""
+"""Totals of scores: what a text costs one model, or several models that are compared."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from charloom.errors import SourceError
-from charloom.inference.reading import PEAK, Score, Scorer, peak_bits
+from charloom.inference.scorer import Scorer
+from charloom.inference.scores import PEAK, Score, peak_bits
 from charloom.settings import TextSettings
 from charloom.text import text_pieces
 from charloom.units import bits_from_nats
 
 UNKNOWN_NATS = math.log(0x110000 - 0x800)
-"""What an unknown character costs beside the one that it is taken for, where models are compared: it may be any of
-Unicode's. Else a model that knows few characters would get off lightly."""
+"""Extra nats of an unknown character when models are compared: it could be any Unicode character.
+
+Without it, a model with a small vocabulary would have an unfair advantage."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What texts cost together.
+    """The total score of one or more texts.
 
     Attributes:
-        nats: of all characters.
-        characters: how many were scored.
-        unknown: how many the model does not know.
-        utf8_bytes: of the characters in UTF-8, the unknown ones too.
-        highest: what the most surprising characters cost, in nats; as many as `PEAK`, if there are.
+        nats: sum over all scored characters.
+        characters: number of scored characters.
+        unknown: number of characters that the model does not know.
+        utf8_bytes: length of the texts in UTF-8, including unknown characters.
+        highest: nats of the `PEAK` most surprising characters, or of all if there are fewer.
     """
 
     nats: float = 0.0
@@ -35,7 +37,7 @@ class Cost:
 
     @classmethod
     def of(cls, score: Score, text: str | bytes) -> "Cost":
-        """Returns what `score` says of `text`."""
+        """Returns the totals of `score`, the score of `text`."""
         in_utf8 = text if isinstance(text, bytes) or text.isascii() else text.encode("utf-8", "surrogatepass")
         return cls(score.total_nats, score.characters, score.unknown, len(in_utf8), tuple(score.highest.tolist()))
 
@@ -50,44 +52,46 @@ class Cost:
 
     @property
     def nats_per_char(self) -> float:
-        """The mean; not a number where nothing was scored."""
+        """Mean in nats; NaN if nothing was scored."""
         return self.nats / self.characters if self.characters else math.nan
 
     @property
     def bits_per_char(self) -> float:
-        """The mean in bits."""
+        """Mean in bits; NaN if nothing was scored."""
         return bits_from_nats(self.nats_per_char)
 
     @property
     def peak_bits(self) -> float:
-        """The mean of the most surprising characters, in bits."""
+        """Mean of the most surprising characters, in bits."""
         return peak_bits(self.highest)
 
     @property
     def bits_per_byte(self) -> float:
-        """Bits per byte of UTF-8, unknown characters charged for: what models of other characters are compared by."""
+        """Bits per byte of UTF-8, including `UNKNOWN_NATS`.
+
+        Models with different vocabularies can be compared by it.
+        """
         if not self.utf8_bytes:
             return math.nan
         return bits_from_nats(self.nats + self.unknown * UNKNOWN_NATS) / self.utf8_bytes
 
 
 def settings_for(scorers: Sequence[Scorer], encoding: str = TextSettings.encoding) -> TextSettings:
-    """Returns how to read a text that all of `scorers` are to score: as characters, if any of them knows such.
+    """Returns how to read a text that all of `scorers` score: as characters if any of the models reads characters.
 
-    Its case is left to each of them, but where a delimiter goes by it. Its encoding is its own, whatever the models
-    were trained from.
+    Each scorer handles case itself, except where the delimiter depends on it.
+    The encoding is that of the text, whatever the models were trained on.
 
     Raises:
-        SettingError: there is no such encoding, or bytes are read, which have none.
-        SourceError: records end in different ways.
+        SettingError: the encoding does not exist, or the text is read as bytes, which have no encoding.
+        SourceError: the models' records have different delimiters.
     """
     of_records = [scorer.settings for scorer in scorers if scorer.settings.delimiter is not None]
     delimiters = {settings.delimiter for settings in of_records}
     if len(delimiters) > 1:
         named = ", ".join(sorted(map(repr, delimiters)))
         raise SourceError(
-            f"the models read texts with different delimiters, {named}: no text can be read for all of them. Compare "
-            "models that were trained on texts of one kind."
+            f"the models use different delimiters: {named}. Compare models that were trained on the same kind of text."
         )
     return TextSettings(
         units="chars" if any(scorer.settings.units == "chars" for scorer in scorers) else "bytes",
@@ -100,15 +104,20 @@ def settings_for(scorers: Sequence[Scorer], encoding: str = TextSettings.encodin
 def scored_pieces(
     scorers: Sequence[Scorer], chunks: Iterable[bytes], name: str, settings: TextSettings, top_predictions: int = 0
 ) -> Iterator[list[tuple[Score, Cost]]]:
-    """Yields the pieces of the text `name` as each of `scorers` sees them, who read it from its beginning to its end.
+    """Yields each piece of the text `name` with its scores, one per scorer. The text is read in order.
 
-    The text is read by `settings`, those of `settings_for`. With `top_predictions`, each score has so many.
+    Args:
+        scorers: one for each model.
+        chunks: the bytes of the text.
+        name: the name of the text, for error messages.
+        settings: how to read the text, from `settings_for`.
+        top_predictions: number of top predictions that each score has per position.
 
     Raises:
-        CharloomError: the text is not as it should be, or a character is unknown and is an error.
+        CharloomError: the text cannot be read, or it has an unknown character and the policy is "error".
     """
-    readings = [scorer.begin(top_predictions) for scorer in scorers]
+    incremental_scorers = [scorer.begin(top_predictions) for scorer in scorers]
     pieces: Iterable[str | bytes] = chunks if settings.units == "bytes" else text_pieces(chunks, name, settings)
     for piece in pieces:
-        scores = [reading.read(piece)[0] for reading in readings]
+        scores = [one.score(piece)[0] for one in incremental_scorers]
         yield [(score, Cost.of(score, piece)) for score in scores]

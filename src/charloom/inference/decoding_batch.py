@@ -1,6 +1,7 @@
-"""Texts that are written side by side, and that come and go between two characters.
+"""A batch of texts in generation, to which texts are added and from which they are removed between two characters.
 
-Each is what it would be alone: native products do not depend on company, and the reference writes one by one.
+Each text is independent of the other batch rows. Native products do not depend on the batch, and the reference
+implementation generates the texts one after another.
 """
 
 from abc import ABC, abstractmethod
@@ -10,168 +11,171 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int32, UInt32
 
-from charloom.inference.generation import DecoderState, NativeDecoderState, write_block
-from charloom.inference.sampling import SamplingRule, native_writers, seed_words
+from charloom.inference.generation import DecoderState, NativeDecoderState, generate_block
+from charloom.inference.sampling import SamplingRule, native_samplers, seed_words
 from charloom.kernels import SAMPLER_RECORD, Generator, Streams
 from charloom.models import Network
 from charloom.settings import SamplingSettings
 
 
 class DecodingBatch(ABC):
-    """Texts between two characters, in places from 0 on."""
+    """A batch of texts in generation. Each has a slot, counted from 0."""
 
     @staticmethod
-    def after(network: Network, stream: DecoderState | NativeDecoderState) -> "DecodingBatch":
-        """Returns what writes texts that go on from streams like `stream`, which `network` has read; none so far."""
-        return NativeTexts(stream.generator) if isinstance(stream, NativeDecoderState) else ReferenceTexts(network)
+    def for_state(network: Network, state: DecoderState | NativeDecoderState) -> "DecodingBatch":
+        """Returns an empty batch for texts that continue states like `state`, which `network` has read."""
+        if isinstance(state, NativeDecoderState):
+            return NativeDecodingBatch(state.generator)
+        return ReferenceDecodingBatch(network)
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def join(
+    def add(
         self,
-        stream: DecoderState | NativeDecoderState,
+        state: DecoderState | NativeDecoderState,
         settings: SamplingSettings,
         seed: int,
         stream_index: int,
         position: int = 0,
     ) -> None:
-        """Takes in a text that goes on from `stream`, which stays as it is; its place is the last.
+        """Adds a text that continues `state`, in the last slot. `state` itself does not change.
 
         Args:
-            stream: where the text goes on.
-            settings: how its tokens are chosen.
-            seed: of the choices.
-            stream_index: tells texts of one seed apart.
-            position: of its next token, in what is written with this seed and index.
+            state: the state after the prompt.
+            settings: the sampling settings.
+            seed: seed of the sampler.
+            stream_index: distinguishes texts with the same seed.
+            position: position of the next token among the tokens generated with this seed and index.
         """
 
     @abstractmethod
-    def leave(self, place: int) -> None:
-        """Gives up the text in a place, which the last one then takes."""
+    def remove(self, slot: int) -> None:
+        """Removes the text in `slot`. The last text takes its slot."""
 
     @abstractmethod
-    def stream(self, place: int) -> DecoderState | NativeDecoderState:
-        """Returns where a text goes on now."""
+    def state(self, slot: int) -> DecoderState | NativeDecoderState:
+        """Returns a copy of the state of a text."""
 
     @abstractmethod
-    def logits(self, place: int) -> Float32[np.ndarray, " vocab"]:
-        """Returns the logits of a text's next token; they may change with the next `write`."""
+    def logits(self, slot: int) -> Float32[np.ndarray, " vocab"]:
+        """Returns the logits of a text's next token. The next `generate` may change the array."""
 
     @abstractmethod
-    def write(self, steps: int, places: slice = slice(None)) -> Int32[np.ndarray, "texts steps"]:
-        """Returns the next tokens of the texts in some places, by default of all, which have then read them.
+    def generate(self, steps: int, slots: slice = slice(None)) -> Int32[np.ndarray, "texts steps"]:
+        """Returns the next `steps` tokens of the texts in `slots`, by default of all texts.
 
-        If it raises, these texts are in no state to continue from until they are restored.
+        After an exception, these texts cannot continue until they are restored.
         """
 
     @abstractmethod
-    def save(self, places: slice) -> None:
-        """Remembers the texts in some places as they are now, for `restore`."""
+    def save(self, slots: slice) -> None:
+        """Saves the texts in `slots` as they are now, for `restore`."""
 
     @abstractmethod
-    def restore(self, places: slice) -> None:
-        """Puts the texts in some places, of which none has left, back to where they were when they were saved."""
+    def restore(self, slots: slice) -> None:
+        """Restores the texts in `slots` as they were saved. None of them may have been removed in between."""
 
     @abstractmethod
     def clear(self) -> None:
-        """Gives up all texts. Allocates nothing, so that it works when memory has run out."""
+        """Removes all texts. It allocates nothing, so it works even if memory has run out."""
 
 
-class NativeTexts(DecodingBatch):
-    """Texts in one batch of the native generator."""
+class NativeDecodingBatch(DecodingBatch):
+    """A batch of the native generator."""
 
     def __init__(self, generator: Generator) -> None:
         self._generator = generator
         self._count = 0
-        self._state = generator.begin(1)
-        self._writers = np.zeros(1, SAMPLER_RECORD)
+        self._streams = generator.begin(1)
+        self._samplers = np.zeros(1, SAMPLER_RECORD)
         self._saved = self._like(1)
 
     @property
     def _arrays(self) -> tuple[np.ndarray, ...]:
-        """All that there is of the texts, with them as the first axis."""
-        return *_by_text(self._state), self._writers
+        """All arrays of the batch, with the texts as the first axis."""
+        return *_text_major(self._streams), self._samplers
 
-    def _like(self, room: int) -> tuple[np.ndarray, ...]:
-        """Returns arrays like `_arrays` with room for so many texts."""
-        return tuple(np.zeros((room, *array.shape[1:]), array.dtype) for array in self._arrays)
+    def _like(self, capacity: int) -> tuple[np.ndarray, ...]:
+        """Returns arrays like `_arrays` for `capacity` texts."""
+        return tuple(np.zeros((capacity, *array.shape[1:]), array.dtype) for array in self._arrays)
 
     def __len__(self) -> int:
         return self._count
 
-    def join(
+    def add(
         self,
-        stream: DecoderState | NativeDecoderState,
+        state: DecoderState | NativeDecoderState,
         settings: SamplingSettings,
         seed: int,
         stream_index: int,
         position: int = 0,
     ) -> None:
-        if not isinstance(stream, NativeDecoderState) or stream.generator is not self._generator:
-            raise ValueError("the stream was read by another network")
-        if self._count == len(self._writers):
+        if not isinstance(state, NativeDecoderState) or state.generator is not self._generator:
+            raise ValueError("the state belongs to another network")
+        if self._count == len(self._samplers):
             self._resize(2 * self._count)
-        place = self._count
-        for ours, theirs in zip(_by_text(self._state), _by_text(stream.state), strict=True):
-            ours[place] = theirs[0]
-        self._writers[place] = native_writers(settings, seed, [stream_index], position)[0]
+        slot = self._count
+        for ours, theirs in zip(_text_major(self._streams), _text_major(state.streams), strict=True):
+            ours[slot] = theirs[0]
+        self._samplers[slot] = native_samplers(settings, seed, [stream_index], position)[0]
         self._count += 1
 
-    def leave(self, place: int) -> None:
+    def remove(self, slot: int) -> None:
         last = self._count - 1
-        if place != last:
+        if slot != last:
             for array in self._arrays:
-                array[place] = array[last]
+                array[slot] = array[last]
         self._count = last
-        if len(self._writers) > 1 and 4 * self._count <= len(self._writers):
-            with suppress(MemoryError):  # to make the arrays smaller takes new ones
-                self._resize(len(self._writers) // 2)
+        if len(self._samplers) > 1 and 4 * self._count <= len(self._samplers):
+            with suppress(MemoryError):  # shrinking the arrays allocates new ones
+                self._resize(len(self._samplers) // 2)
 
-    def stream(self, place: int) -> NativeDecoderState:
-        state = (array[..., place : place + 1, :].copy() for array in self._state)
-        return NativeDecoderState(self._generator, Streams(*state))
+    def state(self, slot: int) -> NativeDecoderState:
+        streams = (array[..., slot : slot + 1, :].copy() for array in self._streams)
+        return NativeDecoderState(self._generator, Streams(*streams))
 
-    def logits(self, place: int) -> Float32[np.ndarray, " vocab"]:
-        return self._state.logits[place]
+    def logits(self, slot: int) -> Float32[np.ndarray, " vocab"]:
+        return self._streams.logits[slot]
 
-    def write(self, steps: int, places: slice = slice(None)) -> Int32[np.ndarray, "texts steps"]:
-        first, end, _ = places.indices(self._count)
-        writers = self._writers[first:end]
-        tokens = np.full((len(writers), steps), -1, np.int32)
-        self._generator.run(Streams(*(array[..., first:, :] for array in self._state)), tokens, writers)
-        writers["position"] += np.uint32(steps)
+    def generate(self, steps: int, slots: slice = slice(None)) -> Int32[np.ndarray, "texts steps"]:
+        first, end, _ = slots.indices(self._count)
+        samplers = self._samplers[first:end]
+        tokens = np.full((len(samplers), steps), -1, np.int32)
+        self._generator.run(Streams(*(array[..., first:, :] for array in self._streams)), tokens, samplers)
+        samplers["position"] += np.uint32(steps)
         return tokens
 
-    def save(self, places: slice) -> None:
-        first, end, _ = places.indices(self._count)
+    def save(self, slots: slice) -> None:
+        first, end, _ = slots.indices(self._count)
         for array, saved in zip(self._arrays, self._saved, strict=True):
             saved[first:end] = array[first:end]
 
-    def restore(self, places: slice) -> None:
-        first, end, _ = places.indices(self._count)
+    def restore(self, slots: slice) -> None:
+        first, end, _ = slots.indices(self._count)
         for array, saved in zip(self._arrays, self._saved, strict=True):
             array[first:end] = saved[first:end]
 
     def clear(self) -> None:
         self._count = 0
 
-    def _resize(self, room: int) -> None:
-        state, writers, saved = self._generator.begin(room), np.zeros(room, SAMPLER_RECORD), self._like(room)
-        for new, old in zip((*_by_text(state), writers), self._arrays, strict=True):
+    def _resize(self, capacity: int) -> None:
+        streams = self._generator.begin(capacity)
+        samplers, saved = np.zeros(capacity, SAMPLER_RECORD), self._like(capacity)
+        for new, old in zip((*_text_major(streams), samplers), self._arrays, strict=True):
             new[: self._count] = old[: self._count]
-        self._state, self._writers, self._saved = state, writers, saved
+        self._streams, self._samplers, self._saved = streams, samplers, saved
 
 
-def _by_text(state: Streams) -> tuple[np.ndarray, ...]:
+def _text_major(streams: Streams) -> tuple[np.ndarray, ...]:
     """Returns views of the arrays with the texts as the first axis."""
-    return state.hidden.swapaxes(0, 1), state.cells.swapaxes(0, 1), state.logits
+    return streams.hidden.swapaxes(0, 1), streams.cells.swapaxes(0, 1), streams.logits
 
 
 @dataclass
 class _Text:
-    stream: DecoderState
+    state: DecoderState
     rule: SamplingRule
     seed_words: UInt32[np.ndarray, "2"]
     stream_index: int
@@ -179,8 +183,8 @@ class _Text:
     saved: tuple[DecoderState, int]
 
 
-class ReferenceTexts(DecodingBatch):
-    """Texts that are written one after the other."""
+class ReferenceDecodingBatch(DecodingBatch):
+    """A batch whose texts are generated one after another."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -189,48 +193,48 @@ class ReferenceTexts(DecodingBatch):
     def __len__(self) -> int:
         return len(self._texts)
 
-    def join(
+    def add(
         self,
-        stream: DecoderState | NativeDecoderState,
+        state: DecoderState | NativeDecoderState,
         settings: SamplingSettings,
         seed: int,
         stream_index: int,
         position: int = 0,
     ) -> None:
-        if not isinstance(stream, DecoderState) or stream.logits.shape != (self._network.vocab_size,):
-            raise ValueError("the stream was read by another network")
+        if not isinstance(state, DecoderState) or state.logits.shape != (self._network.vocab_size,):
+            raise ValueError("the state belongs to another network")
         rule, words = SamplingRule.of(settings), seed_words(seed)
-        self._texts.append(_Text(stream, rule, words, stream_index, position, (stream, position)))
+        self._texts.append(_Text(state, rule, words, stream_index, position, (state, position)))
 
-    def leave(self, place: int) -> None:
-        self._texts[place] = self._texts[-1]
+    def remove(self, slot: int) -> None:
+        self._texts[slot] = self._texts[-1]
         self._texts.pop()
 
-    def stream(self, place: int) -> DecoderState:
-        return self._texts[place].stream
+    def state(self, slot: int) -> DecoderState:
+        return self._texts[slot].state
 
-    def logits(self, place: int) -> Float32[np.ndarray, " vocab"]:
-        return np.asarray(self._texts[place].stream.logits)
+    def logits(self, slot: int) -> Float32[np.ndarray, " vocab"]:
+        return np.asarray(self._texts[slot].state.logits)
 
-    def write(self, steps: int, places: slice = slice(None)) -> Int32[np.ndarray, "texts steps"]:
-        return np.stack([self._written(text, steps) for text in self._texts[places]])
+    def generate(self, steps: int, slots: slice = slice(None)) -> Int32[np.ndarray, "texts steps"]:
+        return np.stack([self._generated(text, steps) for text in self._texts[slots]])
 
-    def save(self, places: slice) -> None:
-        for text in self._texts[places]:
-            text.saved = text.stream, text.position  # a stream is never changed in place
+    def save(self, slots: slice) -> None:
+        for text in self._texts[slots]:
+            text.saved = text.state, text.position  # a state is never changed in place
 
-    def restore(self, places: slice) -> None:
-        for text in self._texts[places]:
-            text.stream, text.position = text.saved
+    def restore(self, slots: slice) -> None:
+        for text in self._texts[slots]:
+            text.state, text.position = text.saved
 
     def clear(self) -> None:
         self._texts.clear()
 
-    def _written(self, text: _Text, steps: int) -> Int32[np.ndarray, " steps"]:
+    def _generated(self, text: _Text, steps: int) -> Int32[np.ndarray, " steps"]:
         blocks = []
         while steps > 0:
-            tokens, text.stream = write_block(
-                self._network, text.stream, text.rule, text.seed_words, text.stream_index, text.position, steps
+            tokens, text.state = generate_block(
+                self._network, text.state, text.rule, text.seed_words, text.stream_index, text.position, steps
             )
             blocks.append(tokens)
             text.position += len(tokens)

@@ -1,8 +1,9 @@
 """Generation: the prompt primes the state once, then each character is fed back, in one native or compiled loop.
 
-Every stream runs through the same compiled program on its own: XLA's matrix product rounds a row differently in
-company, and a stream's text must not depend on who else is written. The native product does not, and writes many
-streams at a time. See docs/design/generation.md.
+XLA rounds a row of a matrix product differently in batches of different sizes, and a text must not depend on the
+other texts in its batch. So the compiled program generates one text at a time.
+The native product does not depend on the batch, so the native program generates many texts at a time.
+See docs/design/generation.md.
 """
 
 import weakref
@@ -14,25 +15,27 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int32, Integer, Shaped, UInt32
 
-from charloom.inference.sampling import SamplingRule, choose, native_writers, seed_words, uniforms
+from charloom.inference.sampling import SamplingRule, choose, native_samplers, seed_words, uniforms
 from charloom.kernels import Activations, Generator, LayerWeights, Streams, compiled, takes_natively
 from charloom.models import CELLS, Carry, Dense, GRUCell, LogitsHead, Network
 from charloom.settings import CellName, SamplingSettings
 
-BLOCK = 64
-"""Characters a call: few enough to stream smoothly, enough that calls cost nothing."""
-_NATIVE_BLOCK = 256  # a native call wakes threads, which 64 characters of a small network hardly pay for
-_FIRST_NATIVE_BLOCK = 16  # doubled each time: the first come at once, little is written past a short record
+BLOCK_SIZE = 64
+"""Characters per call: few enough to stream smoothly, enough to make the cost of a call negligible."""
+# A native call wakes threads. For a small network, that takes about as long as generating 64 characters.
+_NATIVE_BLOCK = 256
+# Doubled each time: the first characters arrive at once, and little is generated beyond the end of a short record.
+_FIRST_NATIVE_BLOCK = 16
 
 
 class DecoderState(NamedTuple):
-    """A text being written, between two characters.
+    """The state of one text in generation, between two characters.
 
     Attributes:
-        table: the network's projection table, made once.
-        logits: of the next token.
-        carry: the state to go on from, of one row; always zero for a window.
-        window: the tokens that are read again for each one that is written; None for a state that is carried on.
+        table: the network's projection table, computed once.
+        logits: logits of the next token.
+        carry: the recurrent state, with a batch of one; always zero with a window.
+        window: the last tokens, which are read again for each new one; None if the state is carried.
     """
 
     table: Float[Array, "rows gates"]
@@ -42,23 +45,23 @@ class DecoderState(NamedTuple):
 
 
 class NativeDecoderState(NamedTuple):
-    """A text being written natively, between two characters.
+    """The state of one text in native generation, between two characters.
 
     Attributes:
-        generator: the network, packed.
-        state: of the one stream; copied before it is gone on from.
+        generator: the network, packed for the native kernels.
+        streams: the arrays of a single stream; they are copied before they are changed.
     """
 
     generator: Generator
-    state: Streams
+    streams: Streams
 
 
 def read_prompt(
     network: Network, prompt: Integer[np.ndarray, " time"], window: int | None = None
 ) -> DecoderState | NativeDecoderState:
-    """Returns the stream that has read the start input and then `prompt`, which may be empty.
+    """Returns the state after the start input and `prompt`, which may be empty.
 
-    With a window it has read the last `window` tokens of the prompt alone, and will do so for each token after it.
+    With a window, the network reads only the last `window` tokens of the prompt, and does so again for each new token.
     """
     if window is not None:
         ids = jnp.asarray(prompt[-window:], jnp.int32)
@@ -66,100 +69,102 @@ def read_prompt(
             network,
             DecoderState(_table(network), jnp.zeros(network.vocab_size, jnp.float32), network.zero_carry(1), ids),
         )
-    stream: DecoderState | NativeDecoderState
+    state: DecoderState | NativeDecoderState
     if (generator := _packed(network)) is not None:
-        stream = NativeDecoderState(generator, generator.begin(1))
+        state = NativeDecoderState(generator, generator.begin(1))
     else:
-        stream = DecoderState(_table(network), jnp.zeros(network.vocab_size, jnp.float32), network.zero_carry(1))
-    return read_on(network, stream, np.concatenate([[network.start_row], prompt]))
+        state = DecoderState(_table(network), jnp.zeros(network.vocab_size, jnp.float32), network.zero_carry(1))
+    return read_tokens(network, state, np.concatenate([[network.start_row], prompt]))
 
 
-def read_on(
-    network: Network, stream: DecoderState | NativeDecoderState, rows: Integer[np.ndarray, " time"]
+def read_tokens(
+    network: Network, state: DecoderState | NativeDecoderState, rows: Integer[np.ndarray, " time"]
 ) -> DecoderState | NativeDecoderState:
-    """Returns the stream that has read `rows` after what `stream` has; that one stays as it is."""
+    """Returns the state after reading `rows` in `state`, which does not change."""
     rows = rows.astype(np.int32)
-    if isinstance(stream, NativeDecoderState):
-        state = Streams(*(array.copy() for array in stream.state))
-        for first in range(0, len(rows), _NATIVE_BLOCK):  # between blocks Ctrl-C is heard
-            stream.generator.run(state, np.ascontiguousarray(rows[None, first : first + _NATIVE_BLOCK]))
-        return NativeDecoderState(stream.generator, state)
-    for first in range(0, len(rows), BLOCK):
-        piece = rows[first : first + BLOCK]
-        stream = _read(network, stream, np.resize(piece, BLOCK), len(piece))
-    return stream
+    if isinstance(state, NativeDecoderState):
+        streams = Streams(*(array.copy() for array in state.streams))
+        for first in range(0, len(rows), _NATIVE_BLOCK):  # Ctrl-C is handled between blocks
+            state.generator.run(streams, np.ascontiguousarray(rows[None, first : first + _NATIVE_BLOCK]))
+        return NativeDecoderState(state.generator, streams)
+    for first in range(0, len(rows), BLOCK_SIZE):
+        piece = rows[first : first + BLOCK_SIZE]
+        state = _read(network, state, np.resize(piece, BLOCK_SIZE), len(piece))
+    return state
 
 
-def write(
+def generate_tokens(
     network: Network,
-    stream: DecoderState | NativeDecoderState,
+    state: DecoderState | NativeDecoderState,
     length: int,
     settings: SamplingSettings,
     seed: int,
     stream_indexes: Sequence[int],
 ) -> Iterator[Int32[np.ndarray, "streams block"]]:
-    """Yields the next `length` token ids of texts that go on from `stream`, side by side, in blocks as they come.
+    """Yields the next `length` token ids of texts that continue `state`, in parallel, block by block.
 
     Args:
-        network: what `stream` was read with.
-        stream: where the texts go on; it stays as it is.
-        length: how many tokens.
-        settings: how they are chosen.
-        seed: with a text's index and the position, all that its random numbers depend on.
-        stream_indexes: which of the texts that are written with this seed they are. Each is what it would be alone.
+        network: the network that has read `state`.
+        state: the common state of the texts; it does not change.
+        length: number of tokens per text.
+        settings: the sampling settings.
+        seed: seed of the sampler. A text's random numbers depend only on it, the stream index and the position.
+        stream_indexes: one index per text. A text does not depend on which other indexes are generated with it.
     """
-    if isinstance(stream, NativeDecoderState):
-        yield from _write_natively(stream, length, native_writers(settings, seed, stream_indexes))
+    if isinstance(state, NativeDecoderState):
+        yield from _generate_natively(state, length, native_samplers(settings, seed, stream_indexes))
         return
     rule = SamplingRule.of(settings)
     words = seed_words(seed)
-    streams = [stream] * len(stream_indexes)
-    for position in range(0, length, BLOCK):
+    states = [state] * len(stream_indexes)
+    for position in range(0, length, BLOCK_SIZE):
         blocks = []
-        for place, index in enumerate(stream_indexes):
-            token_ids, streams[place] = write_block(
-                network, streams[place], rule, words, index, position, length - position
+        for row, index in enumerate(stream_indexes):
+            token_ids, states[row] = generate_block(
+                network, states[row], rule, words, index, position, length - position
             )
             blocks.append(token_ids)
         yield np.stack(blocks)
 
 
-def write_block(
+def generate_block(
     network: Network,
-    stream: DecoderState,
+    state: DecoderState,
     rule: SamplingRule,
     seed_words: UInt32[np.ndarray, "2"],
     stream_index: int,
     position: int,
     length: int,
 ) -> tuple[Int32[np.ndarray, " block"], DecoderState]:
-    """Returns the next tokens of one text on the reference, up to `length` or a block of them, and where it goes on."""
-    count = min(BLOCK, length)
-    token_ids, stream = _write(network, stream, rule, seed_words, np.uint32(stream_index), np.uint32(position), count)
-    return np.asarray(token_ids)[:count], stream
+    """Returns the next tokens of one text on the reference path, at most a block, and the state after them."""
+    count = min(BLOCK_SIZE, length)
+    token_ids, state = _generate(network, state, rule, seed_words, np.uint32(stream_index), np.uint32(position), count)
+    return np.asarray(token_ids)[:count], state
 
 
-def _write_natively(
-    stream: NativeDecoderState, length: int, writers: Shaped[np.ndarray, " streams"]
+def _generate_natively(
+    state: NativeDecoderState, length: int, samplers: Shaped[np.ndarray, " streams"]
 ) -> Iterator[Int32[np.ndarray, "streams block"]]:
-    hidden, cells, logits = stream.state
-    count = len(writers)
-    state = Streams(np.repeat(hidden, count, axis=1), np.repeat(cells, count, axis=1), np.repeat(logits, count, axis=0))
+    hidden, cells, logits = state.streams
+    count = len(samplers)
+    streams = Streams(
+        np.repeat(hidden, count, axis=1), np.repeat(cells, count, axis=1), np.repeat(logits, count, axis=0)
+    )
     position, block = 0, _FIRST_NATIVE_BLOCK
     while position < length:
         tokens = np.full((count, min(block, length - position)), -1, np.int32)
-        stream.generator.run(state, tokens, writers)
+        state.generator.run(streams, tokens, samplers)
         yield tokens
         position, block = position + tokens.shape[1], min(2 * block, _NATIVE_BLOCK)
-        writers["position"] = position
+        samplers["position"] = position
 
 
-# Packed networks by their ids, for as long as they are there: packing takes longer than many a text.
+# Packed networks by the ids of their networks, as long as these exist. Packing takes longer than many a text.
 _generators: dict[int, Generator] = {}
 
 
 def _packed(network: Network) -> Generator | None:
-    """Returns the network, packed for writing, once; None where the native kernels do not take it."""
+    """Returns the network packed for generation, cached; None if the native kernels do not support it."""
     if not _is_native(network):
         return None
     if (known := _generators.get(id(network))) is not None:
@@ -180,13 +185,13 @@ def _is_native(network: Network) -> bool:
 
 
 def _native_cell(network: Network) -> CellName | None:
-    """Returns the native kernels' name for the network's cells; None for cells that they do not have."""
+    """Returns the native kernels' name for the network's cells; None if they do not support them."""
     return next((name for name in Generator.CELLS if type(network.cells[0]) is CELLS[name]), None)
 
 
 def _generator(network: Network) -> Generator:
     name = _native_cell(network)
-    assert name is not None  # it is native
+    assert name is not None  # callers have checked that it is native
     head: tuple[np.ndarray, np.ndarray] | None = None
     if isinstance(network.head, Dense):
         head = np.asarray(network.head.kernel), np.asarray(network.head.bias)
@@ -209,50 +214,48 @@ def _table(network: Network) -> Float[Array, "rows gates"]:
 
 
 @compiled
-def _read(
-    network: Network, stream: DecoderState, rows: Int32[Array, " block"], count: Int32[Array, ""]
-) -> DecoderState:
-    def step(index: Int32[Array, ""], stream: DecoderState) -> DecoderState:
-        return _advanced(network, stream, rows[index])
+def _read(network: Network, state: DecoderState, rows: Int32[Array, " block"], count: Int32[Array, ""]) -> DecoderState:
+    def step(index: Int32[Array, ""], state: DecoderState) -> DecoderState:
+        return _advanced(network, state, rows[index])
 
-    return lax.fori_loop(0, count, step, stream)
+    return lax.fori_loop(0, count, step, state)
 
 
 @compiled
-def _write(
+def _generate(
     network: Network,
-    stream: DecoderState,
+    state: DecoderState,
     rule: SamplingRule,
     seed: UInt32[Array, "2"],
     stream_index: UInt32[Array, ""],
     position: UInt32[Array, ""],
     count: Int32[Array, ""],
 ) -> tuple[Int32[Array, " block"], DecoderState]:
-    draws = uniforms(seed, stream_index, position + jnp.arange(BLOCK, dtype=jnp.uint32))
+    draws = uniforms(seed, stream_index, position + jnp.arange(BLOCK_SIZE, dtype=jnp.uint32))
 
     def step(
-        index: Int32[Array, ""], state: tuple[Int32[Array, " block"], DecoderState]
+        index: Int32[Array, ""], progress: tuple[Int32[Array, " block"], DecoderState]
     ) -> tuple[Int32[Array, " block"], DecoderState]:
-        token_ids, stream = state
-        token_id = choose(stream.logits, draws[index], rule)
-        return token_ids.at[index].set(token_id), _advanced(network, stream, token_id)
+        token_ids, state = progress
+        token_id = choose(state.logits, draws[index], rule)
+        return token_ids.at[index].set(token_id), _advanced(network, state, token_id)
 
-    return lax.fori_loop(0, count, step, (jnp.zeros(BLOCK, jnp.int32), stream))
-
-
-def _advanced(network: Network, stream: DecoderState, row: Int32[Array, ""]) -> DecoderState:
-    if stream.window is not None:
-        shifted = jnp.concatenate([stream.window[1:], row[None]])
-        return _window_read(network, stream._replace(window=shifted))
-    logits, carry = network.step(stream.table, row[None], stream.carry)
-    return DecoderState(stream.table, logits[0], carry)
+    return lax.fori_loop(0, count, step, (jnp.zeros(BLOCK_SIZE, jnp.int32), state))
 
 
-def _window_read(network: Network, stream: DecoderState) -> DecoderState:
-    ids = stream.window
-    assert ids is not None  # callers have one
-    logits, _ = network(ids[:, None], jnp.zeros((len(ids), 1), bool), stream.carry, last_only=True)
-    return stream._replace(logits=logits[0, 0])
+def _advanced(network: Network, state: DecoderState, row: Int32[Array, ""]) -> DecoderState:
+    if state.window is not None:
+        shifted = jnp.concatenate([state.window[1:], row[None]])
+        return _window_read(network, state._replace(window=shifted))
+    logits, carry = network.step(state.table, row[None], state.carry)
+    return DecoderState(state.table, logits[0], carry)
+
+
+def _window_read(network: Network, state: DecoderState) -> DecoderState:
+    ids = state.window
+    assert ids is not None  # callers have checked it
+    logits, _ = network(ids[:, None], jnp.zeros((len(ids), 1), bool), state.carry, last_only=True)
+    return state._replace(logits=logits[0, 0])
 
 
 _read_window = compiled(_window_read)

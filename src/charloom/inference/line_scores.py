@@ -1,4 +1,4 @@
-"""Lines and what they cost, in the order in which they come."""
+"""Scores of lines, in the order in which the lines arrive."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -6,21 +6,22 @@ from itertools import groupby
 
 from charloom.errors import UnknownCharacterError
 from charloom.inference.costs import Cost
-from charloom.inference.reading import Score, Scorer, TextReading
+from charloom.inference.scorer import IncrementalScorer, Scorer
+from charloom.inference.scores import Score
 from charloom.text import Line
 
 SHOWN = 10_000
-"""Characters of a line that are kept to be shown."""
+"""Maximum number of characters of a line that are kept for display."""
 
 
 @dataclass(frozen=True)
 class LineScore:
-    """What a line cost.
+    """The score of a line.
 
     Attributes:
-        number: counted from 1.
-        text: without its end; of a very long line the beginning.
-        cost: of its characters; the line's end is one. A record without any is none, and costs nothing.
+        number: line number, counted from 1.
+        text: the line without its end; the beginning of a very long line.
+        cost: total of its characters, including the end of the line. An empty record is not a record and costs nothing.
         problem: why the line was not scored.
     """
 
@@ -31,29 +32,30 @@ class LineScore:
 
     @property
     def shown(self) -> str:
-        """Its text as JSON can have it: bytes that are no UTF-8 are escaped."""
+        """The text as JSON can represent it: bytes that are not UTF-8 are escaped."""
         return self.text.decode("utf-8", "backslashreplace") if isinstance(self.text, bytes) else self.text
 
 
 def score_lines(scorer: Scorer, batches: Iterable[Sequence[Line]], *, carry: bool = False) -> Iterator[list[LineScore]]:
-    """Yields the scores of each batch's lines, in order; of a line that comes in parts when its last one has come.
+    """Yields the scores of each batch's lines, in order. A line that arrives in parts is scored with its last part.
 
     Args:
-        scorer: of the model.
+        scorer: scores under the model.
         batches: lines that are scored together.
-        carry: whether a line goes on from the one before it, instead of from the beginning of a text.
+        carry: whether the state is carried from line to line; otherwise each line is a separate text.
 
     Raises:
-        UnknownCharacterError: a character is unknown and is an error; the lines before it have been yielded.
+        UnknownCharacterError: a line has an unknown character, and the policy is "error". The lines before it have been
+            yielded.
     """
     open_line = LineScore(0, "")
     for parts in score_parts(scorer, batches, carry=carry):
         done = []
         for line, score in parts:
             before = LineScore(line.number, line.text[:0]) if line.is_first else open_line
-            # Both are str, or both are bytes, which mypy cannot know.
+            # Both are str, or both are bytes; mypy cannot know that.
             shown = before.text if len(before.text) >= SHOWN else before.text + line.text  # type: ignore[operator]
-            cost = Cost.of(score, scorer.ended(line))
+            cost = Cost.of(score, scorer.with_line_end(line))
             open_line = LineScore(line.number, shown[:SHOWN], before.cost + cost)
             if line.problem is not None:
                 open_line = LineScore(line.number, line.text[:0], problem=line.problem)
@@ -65,19 +67,19 @@ def score_lines(scorer: Scorer, batches: Iterable[Sequence[Line]], *, carry: boo
 def score_parts(
     scorer: Scorer, batches: Iterable[Sequence[Line]], *, carry: bool = False, top_predictions: int = 0
 ) -> Iterator[list[tuple[Line, Score]]]:
-    """Yields the lines of each batch, or parts of them, with their scores; of those with a problem empty ones.
+    """Yields the lines of each batch, or parts of lines, with their scores. Lines with a problem have empty scores.
 
     Args:
-        scorer: of the model.
+        scorer: scores under the model.
         batches: lines that are scored together.
-        carry: as of `score_lines`.
-        top_predictions: how many of the most likely tokens are wanted in each place.
+        carry: as in `score_lines`.
+        top_predictions: number of most likely tokens per position.
 
     Raises:
-        UnknownCharacterError: as of `score_lines`.
+        UnknownCharacterError: as in `score_lines`.
     """
     whole = scorer.begin(top_predictions) if carry else None
-    open_line: TextReading | None = None
+    open_line: IncrementalScorer | None = None
     for lines in batches:
         done: list[tuple[Line, Score]] = []
         for is_whole, run in groupby(lines, key=lambda line: line.is_first and line.is_last):
@@ -90,25 +92,27 @@ def score_parts(
                 for line in together:
                     if line.is_first:
                         open_line = whole or scorer.begin(top_predictions)
-                    assert open_line is not None  # the first part has come
+                    assert open_line is not None  # the first part has arrived
                     _, error = _known(scorer, [line])
                     if error is None:
-                        done.append((line, open_line.read(scorer.ended(line))[0]))
+                        done.append((line, open_line.score(scorer.with_line_end(line))[0]))
             if error is not None:
                 yield done
                 raise error
         yield done
 
 
-def _scores(scorer: Scorer, reading: TextReading | None, lines: Sequence[Line], top_predictions: int) -> list[Score]:
-    texts = [scorer.ended(line) for line in lines]
-    if reading is not None:
-        return reading.read(*texts)
-    return [scorer.begin(top_predictions).read(text)[0] for text in texts] if top_predictions else scorer.score(texts)
+def _scores(
+    scorer: Scorer, incremental: IncrementalScorer | None, lines: Sequence[Line], top_predictions: int
+) -> list[Score]:
+    texts = [scorer.with_line_end(line) for line in lines]
+    if incremental is not None:
+        return incremental.score(*texts)
+    return [scorer.begin(top_predictions).score(text)[0] for text in texts] if top_predictions else scorer.score(texts)
 
 
 def _known(scorer: Scorer, lines: list[Line]) -> tuple[list[Line], UnknownCharacterError | None]:
-    """Returns the lines before the first with an unknown character that is an error, and that error."""
+    """Returns the lines before the first one with an unknown character that is an error, and that error."""
     for count, line in enumerate(lines):
         try:
             scorer.require_known(line.text)

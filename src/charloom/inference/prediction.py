@@ -20,13 +20,13 @@ class TextCarry:
 
     Attributes:
         network: The network that read the text.
-        stream: Its state.
+        state: Its state.
     """
 
     network: Network = field(repr=False)
-    stream: DecoderState | NativeDecoderState = field(repr=False)
+    state: DecoderState | NativeDecoderState = field(repr=False)
 
-    def stream_of(self, network: Network) -> DecoderState | NativeDecoderState:
+    def state_for(self, network: Network) -> DecoderState | NativeDecoderState:
         """Returns the state, from which `network` continues.
 
         Raises:
@@ -34,7 +34,7 @@ class TextCarry:
         """
         if network is not self.network and not _are_equal(network, self.network):
             raise SettingError("carry", "belongs to another model. Give a carry that `next` of this model returned")
-        return self.stream
+        return self.state
 
 
 def _are_equal(one: Network, other: Network) -> bool:
@@ -77,23 +77,23 @@ class Next:
         return [(self.characters[at], float(np.exp(self.log_probs[at]))) for at in order]
 
 
-def prediction(network: Network, stream: DecoderState | NativeDecoderState, characters: str) -> Next:
-    """Returns the distribution of the next character after the text that `stream` has read."""
-    logits = logits_of(stream)
+def prediction(network: Network, state: DecoderState | NativeDecoderState, characters: str) -> Next:
+    """Returns the distribution of the next character after the text that `state` has read."""
+    logits = logits_of(state)
     highest = logits.max()
     log_probs = logits - (highest + np.log(np.exp(logits - highest).sum()))
-    return Next(log_probs, characters, TextCarry(network, stream))
+    return Next(log_probs, characters, TextCarry(network, state))
 
 
-def logits_of(stream: DecoderState | NativeDecoderState) -> Float32[np.ndarray, " vocab"]:
-    """Returns the logits of the next token after what `stream` has read."""
-    return np.asarray(stream.state.logits[0] if isinstance(stream, NativeDecoderState) else stream.logits, np.float32)
+def logits_of(state: DecoderState | NativeDecoderState) -> Float32[np.ndarray, " vocab"]:
+    """Returns the logits of the next token after what `state` has read."""
+    return np.asarray(state.streams.logits[0] if isinstance(state, NativeDecoderState) else state.logits, np.float32)
 
 
-def state_vector(stream: DecoderState | NativeDecoderState) -> Float32[np.ndarray, " state"]:
-    """Returns the outputs of all layers after what `stream` has read, the first layer first."""
-    if isinstance(stream, NativeDecoderState):
-        return stream.state.hidden[:, 0].flatten()
+def state_vector(state: DecoderState | NativeDecoderState) -> Float32[np.ndarray, " state"]:
+    """Returns the outputs of all layers after what `state` has read, the first layer first."""
+    if isinstance(state, NativeDecoderState):
+        return state.streams.hidden[:, 0].flatten()
     # An LSTM's carry begins with its output. The carry of other cells is their output.
-    outputs = [jax.tree.leaves(carry)[0][0] for carry in stream.carry]
+    outputs = [jax.tree.leaves(carry)[0][0] for carry in state.carry]
     return np.concatenate([np.asarray(output) for output in outputs])

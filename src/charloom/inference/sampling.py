@@ -1,4 +1,4 @@
-"""Choosing a character from logits, by counter-based random numbers."""
+"""Samples a token from logits, with counter-based random numbers."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -19,10 +19,10 @@ def uniforms(
 ) -> Float[Array, " time"]:
     """Returns a number in [0, 1) for each position of a stream, a multiple of 2**-24.
 
-    The first word of Threefry-2x32 with the seed (high word, low word) as its key and (stream,
-    position) as its counter: a draw depends on nothing else, so that a stream's text is the same
-    alone or among a thousand, and in one go or in pieces.
-    Source: Salmon, Moraes, Dror and Shaw, 2011.
+    It is the first word of Threefry-2x32, with the seed (high word, low word) as key and (stream, position) as counter.
+    It depends on nothing else, so a stream's text does not depend on other streams or on the block size.
+
+    Source: Salmon, Moraes, Dror and Shaw, 2011 (Threefry).
     """
     counters = jnp.concatenate([jnp.broadcast_to(stream, positions.shape), positions])
     words = threefry_2x32(seed, counters)[: positions.shape[0]]
@@ -30,20 +30,20 @@ def uniforms(
 
 
 def seed_words(seed: int) -> UInt32[np.ndarray, "2"]:
-    """Returns a seed as `uniforms` takes it."""
+    """Returns a seed as two words, as `uniforms` takes it."""
     return np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32)
 
 
-_GREEDY_BELOW = 1e-30  # what float32 cannot divide by is as good as zero
+_GREEDY_BELOW = 1e-30  # temperatures that are too small to divide by in float32 count as zero
 
 
 class SamplingRule(NamedTuple):
-    """`SamplingSettings` as a compiled program takes them: another number compiles nothing new.
+    """`SamplingSettings` as arguments of a compiled program. Other values do not compile it again.
 
     Attributes:
-        temperature: None for the most likely character.
-        top_k: None for all characters.
-        top_p: None for all characters.
+        temperature: divides the logits; None for greedy decoding.
+        top_k: number of tokens to keep; None for all.
+        top_p: share of the probability to keep; None for all tokens.
     """
 
     temperature: Float[Array, ""] | np.float32 | None
@@ -52,7 +52,7 @@ class SamplingRule(NamedTuple):
 
     @classmethod
     def of(cls, settings: SamplingSettings) -> "SamplingRule":
-        """Returns the rule that `settings` ask for."""
+        """Returns the rule for `settings`."""
         if settings.temperature < _GREEDY_BELOW:
             return cls(None, None, None)
         return cls(
@@ -62,50 +62,52 @@ class SamplingRule(NamedTuple):
         )
 
 
-def native_writers(
+def native_samplers(
     settings: SamplingSettings, seed: int, stream_indexes: Sequence[int], position: int = 0
 ) -> Shaped[np.ndarray, " streams"]:
-    """Returns what makes native streams choose as `choose` does, from `position` on; records of `SAMPLER_RECORD`."""
-    writers = np.repeat(_native_rule(settings), len(stream_indexes))
-    writers["seed"] = seed >> 32, seed & 0xFFFFFFFF
-    writers["stream"] = stream_indexes
-    writers["position"] = position
-    return writers
+    """Returns a `SAMPLER_RECORD` per stream. With it, native streams sample like `choose`, from `position` on."""
+    samplers = np.repeat(_native_rule(settings), len(stream_indexes))
+    samplers["seed"] = seed >> 32, seed & 0xFFFFFFFF
+    samplers["stream"] = stream_indexes
+    samplers["position"] = position
+    return samplers
 
 
 @lru_cache
 def _native_rule(settings: SamplingSettings) -> Shaped[np.ndarray, "1"]:
-    """Returns a record with the rule of `settings` alone."""
+    """Returns a record that has only the rule of `settings`."""
     rule = SamplingRule.of(settings)
     record = np.zeros(1, SAMPLER_RECORD)
     record["temperature"] = -1 if rule.temperature is None else rule.temperature
     record["top_k"] = 0 if rule.top_k is None else rule.top_k
-    # As `_fixed_point`, without JAX: what is written natively needs none.
+    # The same as `_fixed_point`, but without JAX, which native generation does not need.
     record["top_p"] = 0 if rule.top_p is None else max(1, int(rule.top_p * np.float32(2**24)) << 8)
-    record["steps_a_nat"] = _STEPS_A_NAT
+    record["steps_a_nat"] = _STEPS_PER_NAT
     record["coarse"], record["fine"] = _COARSE.ctypes.data, _FINE.ctypes.data
     return record
 
 
 def choose(logits: Float[Array, " vocab"], uniform: Float[Array, ""], rule: SamplingRule) -> Int32[Array, ""]:
-    """Returns the token that `uniform` falls on when the tokens that are left share [0, 1) by their probabilities.
+    """Returns the token that `uniform` selects when the remaining tokens share [0, 1) by their probabilities.
 
-    The temperature divides the logits; then `top_k`, then `top_p` thin the tokens out. Of equal logits
-    the lower token comes first. `uniform` is a multiple of 2**-24.
+    The temperature divides the logits. Then `top_k` and `top_p` filter the tokens, in this order.
+    Among tokens with equal logits, the lower id comes first. `uniform` is a multiple of 2**-24.
+
+    Source: inverse transform sampling; top-p: Holtzman et al., 2020.
     """
     if rule.temperature is None:
         return jnp.argmax(logits).astype(jnp.int32)
-    cumulative = jnp.cumsum(_thinned(_weights(logits, jnp.asarray(rule.temperature)), logits, rule))
+    cumulative = jnp.cumsum(_filtered(_weights(logits, jnp.asarray(rule.temperature)), logits, rule))
     point = _high_product(cumulative[-1], _fixed_point(uniform))
     return jnp.argmax(cumulative > point).astype(jnp.int32)
 
 
-# Weights are whole numbers, so that every program that makes them from the same logits makes the same ones, and their
-# sums are exact: 2**30 times two to the power of the distance from the largest logit, in steps of 2**-22.
+# Weights are whole numbers: every program that computes them from the same logits gets the same weights and exact sums.
+# A weight is 2**30 times 2 to the power of minus the distance from the largest logit, in steps of 2**-22.
 _STEP_BITS = 22
 _TABLE_BITS = _STEP_BITS // 2
-_STEPS_A_NAT = np.float32(2**_STEP_BITS / np.log(2))
-_NO_STEPS = 31 << _STEP_BITS  # from there on a weight is zero
+_STEPS_PER_NAT = np.float32(2**_STEP_BITS / np.log(2))
+_NO_STEPS = 31 << _STEP_BITS  # from here on, a weight is zero
 _COARSE, _FINE = (
     np.round(2.0**31 * 2.0 ** -(np.arange(2**_TABLE_BITS) / 2.0**bits)).astype(np.uint32)
     for bits in (_TABLE_BITS, _STEP_BITS)
@@ -113,11 +115,11 @@ _COARSE, _FINE = (
 
 
 def _weights(logits: Float[Array, " vocab"], temperature: Float[Array, ""]) -> UInt32[Array, " vocab"]:
-    """Returns the tokens' weights, proportional to the softmax. What is no number weighs nothing.
+    """Returns the tokens' weights, proportional to the softmax. NaN logits have weight zero.
 
-    They are halved as often as it takes for their sum to fit 32 bits.
+    The weights are halved until their sum fits into 32 bits.
     """
-    distance = (logits.max() - logits) / temperature * _STEPS_A_NAT
+    distance = (logits.max() - logits) / temperature * _STEPS_PER_NAT
     steps = jnp.where(distance < _NO_STEPS, distance, _NO_STEPS).astype(jnp.uint32)
     mask = 2**_TABLE_BITS - 1
     coarse, fine = jnp.asarray(_COARSE)[(steps >> _TABLE_BITS) & mask], jnp.asarray(_FINE)[steps & mask]
@@ -126,10 +128,10 @@ def _weights(logits: Float[Array, " vocab"], temperature: Float[Array, ""]) -> U
     return weights >> jnp.maximum(16, 32 - lax.clz(upper_halves)).astype(jnp.uint32) - 16
 
 
-def _thinned(
+def _filtered(
     weights: UInt32[Array, " vocab"], logits: Float[Array, " vocab"], rule: SamplingRule
 ) -> UInt32[Array, " vocab"]:
-    """Returns the weights with zeros for tokens that the rule leaves out."""
+    """Returns the weights, with zeros for the tokens that the rule removes."""
     if rule.top_k is None and rule.top_p is None:
         return weights
     order = jnp.argsort(-logits, stable=True)
@@ -138,19 +140,19 @@ def _thinned(
         descending = jnp.where(jnp.arange(len(order)) < rule.top_k, descending, 0)
     if rule.top_p is not None:
         reached = jnp.cumsum(descending)
-        # Kept while those before it do not reach p; the first always, however small p is.
+        # A token is kept if the tokens before it do not reach p. The first one is always kept, however small p is.
         kept = reached - descending < _high_product(reached[-1], _fixed_point(jnp.asarray(rule.top_p)))
         descending = jnp.where(kept.at[0].set(True), descending, 0)
     return jnp.zeros_like(weights).at[order].set(descending)
 
 
 def _fixed_point(share: Float[Array, ""]) -> UInt32[Array, ""]:
-    """Returns a share of [0, 1) as a multiple of 2**-32."""
+    """Returns a share in [0, 1) as a multiple of 2**-32."""
     return (share * 2**24).astype(jnp.uint32) << 8
 
 
 def _high_product(a: UInt32[Array, "*batch"], b: UInt32[Array, "*batch"]) -> UInt32[Array, "*batch"]:
-    """Returns the upper 32 bits of the product."""
+    """Returns the upper 32 bits of the 64-bit product."""
     a, b = jnp.asarray(a), jnp.asarray(b)
     a_high, a_low, b_high, b_low = a >> 16, a & 0xFFFF, b >> 16, b & 0xFFFF
     middle = (a_low * b_low >> 16) + (a_high * b_low & 0xFFFF) + (a_low * b_high & 0xFFFF)

@@ -1,4 +1,4 @@
-"""A text as it is written: token ids in, pieces of text out, up to where it ends."""
+"""Turns generated token ids into pieces of text, and finds where the text ends."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -12,8 +12,11 @@ from charloom.text import IncrementalDecoder
 FinishReason = Literal["length", "stop", "end"]
 
 
-def per_stream(blocks: Iterator[np.ndarray], count: int) -> list[Iterator[np.ndarray]]:
-    """Returns an iterator for each of the `count` rows of `blocks`; what one asks for is kept for the others."""
+def split_streams(blocks: Iterator[np.ndarray], count: int) -> list[Iterator[np.ndarray]]:
+    """Returns an iterator for each of the `count` rows of `blocks`.
+
+    Blocks that one iterator requests are kept for the others.
+    """
     waiting: list[deque[np.ndarray]] = [deque() for _ in range(count)]
 
     def row(own: deque[np.ndarray]) -> Iterator[np.ndarray]:
@@ -30,10 +33,11 @@ def per_stream(blocks: Iterator[np.ndarray], count: int) -> list[Iterator[np.nda
 
 
 class StopDetector:
-    """A text that is given out as its tokens come.
+    """Decodes a text token by token and finds its end.
 
     Attributes:
-        stopped: why the text ended, once it has: "length", "stop" for a text given to stop at, or "end" for a record's.
+        stopped: why the text ended: "length", "stop" for a stop text, or "end" for the end of a record.
+            None until then.
     """
 
     def __init__(self, decode: IncrementalDecoder, stops: Sequence[str] = (), end_id: int | None = None) -> None:
@@ -44,39 +48,39 @@ class StopDetector:
         self._held = ""
 
     def add(self, token_ids: Integer[np.ndarray, " time"]) -> str:
-        """Returns what is certain to belong to the text when `token_ids` have come, beyond what was given out."""
+        """Returns the text that `token_ids` complete. Characters that may begin a stop text are held back."""
         if self._end_id is not None and (ends := np.flatnonzero(token_ids == self._end_id)).size:
-            return self._last(token_ids[: ends[0]], "end")
-        return self._ready(self._decode(token_ids))
+            return self._end(token_ids[: ends[0]], "end")
+        return self._completed(self._decode(token_ids))
 
     def finish(self) -> str:
-        """Returns the rest of a text that has as many tokens as were wanted."""
-        return self._last(np.zeros(0, np.int32), "length")
+        """Returns the rest of a text that has reached its length."""
+        return self._end(np.zeros(0, np.int32), "length")
 
-    def _last(self, token_ids: Integer[np.ndarray, " time"], reason: FinishReason) -> str:
-        ready = self._ready(self._decode(token_ids) + self._decode(np.zeros(0, np.int32), final=True))
+    def _end(self, token_ids: Integer[np.ndarray, " time"], reason: FinishReason) -> str:
+        ready = self._completed(self._decode(token_ids) + self._decode(np.zeros(0, np.int32), final=True))
         if self.stopped is None:
             self.stopped = reason
             ready += self._held
         return ready
 
-    def _ready(self, piece: str) -> str:
+    def _completed(self, piece: str) -> str:
         held = self._held + piece
         found = [at for stop in self._stops if (at := held.find(stop)) >= 0]
         if found:
             self.stopped = "stop"
             return held[: min(found)]
-        # What may be the beginning of a text to stop at has to wait for the next piece.
+        # Characters that may begin a stop text wait for the next piece.
         ready = len(held) - max((_overlap(held, stop) for stop in self._stops), default=0)
         self._held = held[ready:]
         return held[:ready]
 
 
 class TextStream:
-    """An iterator over the pieces of a text as it is written.
+    """An iterator over the pieces of a text while it is generated.
 
     Attributes:
-        stopped: as of `StopDetector`.
+        stopped: as in `StopDetector`.
     """
 
     def __init__(
@@ -87,7 +91,7 @@ class TextStream:
         end_id: int | None = None,
     ):
         self._stop_detector = StopDetector(decode, () if stop is None else (stop,), end_id)
-        self._pieces = self._written(blocks)
+        self._pieces = self._generated(blocks)
 
     @property
     def stopped(self) -> FinishReason | None:
@@ -96,7 +100,7 @@ class TextStream:
     def __iter__(self) -> Iterator[str]:
         return self._pieces
 
-    def _written(self, blocks: Iterator[np.ndarray]) -> Iterator[str]:
+    def _generated(self, blocks: Iterator[np.ndarray]) -> Iterator[str]:
         for token_ids in blocks:
             if piece := self._stop_detector.add(token_ids):
                 yield piece
@@ -107,7 +111,7 @@ class TextStream:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Returns the length of the longest end of `text` that `stop`, longer than it, begins with."""
+    """Returns the length of the longest suffix of `text` that is a proper prefix of `stop`."""
     end = text[max(0, len(text) - len(stop) + 1) :]
     at = end.find(stop[0])
     while at >= 0 and not stop.startswith(end[at:]):

@@ -1,4 +1,4 @@
-"""What each unit of a network puts out while a text is read, to look inside."""
+"""The outputs of a network's units while it reads a text, for inspection."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,13 +17,13 @@ def unit_outputs(
     from_start: bool = True,
     record_end: int | None = None,
 ) -> Float32[np.ndarray, "time units"]:
-    """Returns the outputs of all layers' units after each token of a text, the first layer's first.
+    """Returns the outputs of all units after each token of a text, the first layer first.
 
     Args:
-        network: what reads.
+        network: the network.
         token_ids: the text.
-        from_start: whether the start input is read before it; else the first token is the first that is read.
-        record_end: the token behind which another text begins.
+            from_start: whether the network reads its start input before the text.
+            record_end: the token after which a new text begins.
     """
     begin = int(from_start)
     steps = len(token_ids) + begin
@@ -31,7 +31,7 @@ def unit_outputs(
     rows[begin:steps] = token_ids
     resets = np.zeros(len(rows), bool)
     resets[0] = from_start
-    if record_end is not None:  # the token itself is the start input of the next record
+    if record_end is not None:  # the token is also the start input of the next record
         resets[begin:steps] |= token_ids == record_end
     carry, parts = network.zero_carry(1), []
     for first in range(0, len(rows), _SEQUENCE_LENGTH):

@@ -12,7 +12,7 @@ from charloom.artifacts import structured
 from charloom.errors import ModelFileError
 from charloom.runs.run_file import Sha256
 from charloom.settings import MOST_COUNT
-from charloom.training import MOST_RETRIES, LoopProgress, StepPlan
+from charloom.training import MAX_RETRIES, LoopProgress, StepPlan
 
 _Step = Annotated[int, Meta(ge=1, le=MOST_COUNT)]
 _Nats = Annotated[float, Meta(ge=-1e300, le=1e300)]
@@ -123,7 +123,7 @@ def _problem(progress: CheckpointProgress, first_step_plan: StepPlan, has_budget
                 ("loop.nats_sum", loop.nats_sum, abs(loop.nats_sum) <= 1e300, "a finite number"),
                 ("loop.lowest", loop.lowest, loop.lowest == lowest, f"{lowest} as in best"),
                 ("loop.stale", loop.stale, 0 <= loop.stale <= len(history), f"at most {len(history)}"),
-                ("loop.retries", loop.retries, 0 <= loop.retries <= MOST_RETRIES, f"at most {MOST_RETRIES}"),
+                ("loop.retries", loop.retries, 0 <= loop.retries <= MAX_RETRIES, f"at most {MAX_RETRIES}"),
                 ("history", "not sorted", _is_ascending(history), "ascending steps"),
                 ("samples", "not sorted", _is_ascending(progress.samples), "ascending steps"),
                 (

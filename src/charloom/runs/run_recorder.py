@@ -130,7 +130,7 @@ class RunRecorder:
         if progress.best is not None:
             assert isinstance(trees.best, Network)  # as it was written
             self.best = Evaluation(**msgspec.to_builtins(progress.best), improved=True, network=trees.best)
-        self._clock.go_on_from(progress.spent)
+        self._clock.add_spent(progress.spent)
         return LoopState(trees.training, trees.good, progress.loop)
 
     def follow(

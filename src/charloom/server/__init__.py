@@ -1,4 +1,4 @@
-"""An HTTP server: completions as OpenAI's clients ask for them, scores, and a page to play with a model."""
+"""An HTTP server: completions in OpenAI's format, scores, and a web page to try a model."""
 
 from charloom.server.guard import require_token
 from charloom.server.limits import Limits

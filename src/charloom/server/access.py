@@ -1,4 +1,4 @@
-"""What is logged and counted of each request: a line whose length does not depend on what a client sent."""
+"""The access log and request counters. The length of a log line does not depend on what the client sent."""
 
 import logging
 import time
@@ -14,14 +14,14 @@ from charloom.server.service import Service
 
 logger = logging.getLogger("charloom.server")
 
-_MOST_SHOWN = 200
+_MAX_SHOWN = 200
 
 
 class AccessLog:
-    """An application around another.
+    """Middleware that logs and counts each request.
 
     Args:
-        app: the other.
+        app: the wrapped application.
         service: the server's parts.
     """
 
@@ -35,7 +35,7 @@ class AccessLog:
             return
         begin, status, is_whole = time.perf_counter(), 0, False
 
-        async def noting(message: Message) -> None:
+        async def observed_send(message: Message) -> None:
             nonlocal status, is_whole
             await send(message)
             if message["type"] == "http.response.start":
@@ -44,7 +44,7 @@ class AccessLog:
                 is_whole = not message.get("more_body", False) and not _status_at_end(scope)
 
         try:
-            await self._app(scope, receive, noting)
+            await self._app(scope, receive, observed_send)
         finally:
             cut_short, problem = "", scope.get(PROBLEM)
             if not is_whole or problem is not None:
@@ -52,26 +52,28 @@ class AccessLog:
                     cut_short = " cut short" if problem is None else f" cut short: {problem.code}"
                 reason = 500 if status else CLIENT_LEFT
                 status = _status_at_end(scope) or (problem.status if problem is not None else reason)
-            self._note(scope, status, cut_short, time.perf_counter() - begin)
+            self._record(scope, status, cut_short, time.perf_counter() - begin)
 
-    def _note(self, scope: Scope, status: int, cut_short: str, seconds: float) -> None:
+    def _record(self, scope: Scope, status: int, cut_short: str, seconds: float) -> None:
         operation = operation_of(scope)
         self._service.metrics.count("other" if operation is None else operation.path, status, seconds)
         client = (scope.get("client") or ("-",))[0]
-        logger.info("%s %s %s %d%s %.1f ms", client, scope["method"], shown(scope), status, cut_short, 1000 * seconds)
+        logger.info(
+            "%s %s %s %d%s %.1f ms", client, scope["method"], printable_path(scope), status, cut_short, 1000 * seconds
+        )
 
 
 def _status_at_end(scope: Scope) -> int:
-    """Returns why a request's connection ended before the whole answer was sent; 0 if it did not."""
+    """Returns the status of a request whose connection ended before the whole response was sent; 0 if it did not."""
     status_at_end: Any = scope.get(ENDED)
     return status_at_end() if status_at_end is not None else 0
 
 
-def shown(scope: Scope) -> str:
-    """Returns a request's path as it can be logged: nothing in it ends a line or steers a terminal."""
-    return one_line(scope["path"][:_MOST_SHOWN])
+def printable_path(scope: Scope) -> str:
+    """Returns a request's path for the log, without line breaks or control characters."""
+    return one_line(scope["path"][:_MAX_SHOWN])
 
 
 def is_client_gone(scope: Scope) -> bool:
-    """Returns whether nobody waits for the answer to a request any more."""
+    """Returns whether the client no longer waits for the response."""
     return _status_at_end(scope) != 0

@@ -1,4 +1,4 @@
-"""The server as an ASGI application: its routes, and what they have in common."""
+"""The server as an ASGI application."""
 
 import asyncio
 import contextlib
@@ -29,8 +29,8 @@ def application(
 
     Args:
         service: the server's parts.
-        hosts: names that the server goes by, beside its addresses and localhost.
-        origins: other sites whose pages may ask.
+        hosts: host names of the server, in addition to its addresses and localhost.
+        origins: other sites whose pages may send requests.
         reloads: whether models are replaced when their files change.
     """
 
@@ -41,7 +41,7 @@ def application(
         yield
         if watch is not None:
             watch.cancel()
-        with contextlib.suppress(TimeoutError):  # it may be in the middle of something long
+        with contextlib.suppress(TimeoutError):  # it may be in a long computation
             await asyncio.wait_for(in_thread(service.engine.stop), _STOP_SECONDS)
         await in_thread(service.scoring.stop)
 
@@ -64,7 +64,7 @@ def application(
 
 
 class _Cors(CORSMiddleware):
-    """Starlette's answers to pages of other sites, whose refusals have the API's shape."""
+    """Starlette's CORS responses, with refusals in the format of the API."""
 
     def preflight_response(self, request_headers: Headers) -> Response:
         response = super().preflight_response(request_headers)
@@ -74,12 +74,15 @@ class _Cors(CORSMiddleware):
 
 
 async def _refusal(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)  # it is registered for these
+    assert isinstance(error, ApiError)  # the handler is registered for it
     return error.response
 
 
 async def _http_refusal(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # it is registered for these
-    what = {404: f"There is nothing at {request.url.path[:200]}.", 405: f"{request.method} is not for this path."}
+    assert isinstance(error, HTTPException)  # the handler is registered for it
+    what = {
+        404: f"Nothing is at {request.url.path[:200]}.",
+        405: f"{request.url.path[:200]} does not take {request.method}.",
+    }
     headers = dict(error.headers or {})
     return ApiError(error.status_code, what.get(error.status_code, error.detail), headers=headers).response

@@ -1,4 +1,4 @@
-"""`POST /v1/completions`: texts that go on from prompts, at once or as they are written."""
+"""`POST /v1/completions`: texts that continue prompts, as a whole or streamed."""
 
 import secrets
 import time
@@ -15,8 +15,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from charloom.inference import StopDetector, TopPredictions
-from charloom.server.batch_scheduler import GenerationRequest, TokenChunk
-from charloom.server.likelihoods import BYTES_A_NUMBER, Likelihoods
+from charloom.server.generation_request import GenerationRequest, TokenChunk
+from charloom.server.likelihoods import BYTES_PER_NUMBER, Likelihoods
 from charloom.server.model_session import ModelSession
 from charloom.server.problems import PROBLEM, ApiError
 from charloom.server.requests import body_of
@@ -24,7 +24,7 @@ from charloom.server.response_queue import ResponseQueue
 from charloom.server.schema import Choice, Completion, CompletionRequest, Usage, encoded
 from charloom.server.service import Service, prompt_ids, require_few_numbers, service_of, text_of_ids
 from charloom.server.slices import SLICE, Turn, send_json
-from charloom.server.tokens import PlacedDecoder, token_names
+from charloom.server.tokens import OffsetDecoder, token_names
 from charloom.settings import SamplingSettings
 
 _DEFAULT_TOKENS = 16
@@ -38,16 +38,16 @@ _HEADERS = [
 
 
 async def completions(request: Request) -> Response:
-    """Answers a request for texts."""
+    """Handles a completion request."""
     arrived = time.perf_counter()
     service = service_of(request)
-    asked = await body_of(request, CompletionRequest, service.limits)
-    job = await _Job.of(asked, service, arrived)
-    return _EventStream(job) if asked.stream else _Whole(job)
+    body = await body_of(request, CompletionRequest, service.limits)
+    job = await _Job.of(body, service, arrived)
+    return _EventStream(job) if body.stream else _WholeResponse(job)
 
 
-class _Whole(Response):
-    """An answer that is sent when all texts are done."""
+class _WholeResponse(Response):
+    """A response that is sent when all texts are complete."""
 
     def __init__(self, job: "_Job") -> None:
         super().__init__()
@@ -61,33 +61,33 @@ class _Whole(Response):
                 for piece in pieces:
                     found[piece.index].append(piece.text)
                 if all(text.finish_reason is not None for text in job.texts):
-                    await send_json(await job.whole(found), send, job.responses.require_wanted)
+                    await send_json(await job.whole(found), send, job.responses.raise_if_ended)
 
 
 class _EventStream(Response):
-    """An answer that is sent as it is written, in server-sent events; the first of them says that all is well."""
+    """A response that is streamed as server-sent events. The first event also sends status 200."""
 
     def __init__(self, job: "_Job") -> None:
         super().__init__()
         self._job = job
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_begun = False
+        has_started = False
         try:
             async with aclosing(self._job.pieces(receive)) as coming:
                 async for pieces in coming:
-                    if not is_begun:
-                        is_begun = True
+                    if not has_started:
+                        has_started = True
                         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
                     events = b"".join(_event(self._job.chunk([piece])) for piece in pieces)
                     await send({"type": "http.response.body", "body": events, "more_body": True})
         except ApiError as error:
-            if not is_begun:
+            if not has_started:
                 raise
             scope[PROBLEM] = error
             await send({"type": "http.response.body", "body": b"data: " + error.body + b"\n\n"})
             return
-        options = self._job.asked.stream_options
+        options = self._job.body.stream_options
         usage = _event(self._job.chunk([], self._job.usage)) if options and options.include_usage else b""
         await send({"type": "http.response.body", "body": usage + b"data: [DONE]\n\n"})
 
@@ -98,22 +98,22 @@ def _event(chunk: Completion) -> bytes:
 
 @dataclass(eq=False)
 class _Text:
-    """One of the texts, as far as it has come."""
+    """One of the requested texts, while it is generated."""
 
     index: int
     request: GenerationRequest
-    decoder: PlacedDecoder
+    decoder: OffsetDecoder
     stop_detector: StopDetector
-    lead: str
+    echo: str
     likelihoods: Likelihoods | None = None
     is_streamed: bool = False
     finish_reason: Literal["stop", "length"] | None = None
     characters: int = 0
 
     def add(self, chunk: TokenChunk) -> Choice | None:
-        """Returns the piece of the text that a chunk completes; None where there is none yet.
+        """Returns the piece of the text that a chunk completes; None if there is none yet.
 
-        What its tokens cost is in it if the text is streamed, and is else kept for `whole`.
+        The piece of a streamed text includes its log-probabilities. For other texts they are kept for `whole`.
         """
         if self.finish_reason is not None:
             return None
@@ -132,35 +132,35 @@ class _Text:
             return None
         logprobs = None
         if self.likelihoods is not None and self.is_streamed:
-            logprobs = self.likelihoods.up_to(self.written)
-        piece, self.lead = self.lead + piece, ""
+            logprobs = self.likelihoods.up_to(self.generated)
+        piece, self.echo = self.echo + piece, ""
         return Choice(text=piece, index=self.index, logprobs=logprobs, finish_reason=self.finish_reason)
 
     @property
-    def written(self) -> int:
-        """Tokens that the text has."""
-        return self.request.length if self.finish_reason == "length" else self.decoder.tokens_of(self.characters)
+    def generated(self) -> int:
+        """Number of tokens of the text."""
+        return self.request.length if self.finish_reason == "length" else self.decoder.token_count(self.characters)
 
     def whole(self, text: str) -> dict[str, Any]:
-        """Returns the whole text as an answer has it."""
-        logprobs = None if self.likelihoods is None else self.likelihoods.whole(self.written)
+        """Returns the whole text as a choice of the response."""
+        logprobs = None if self.likelihoods is None else self.likelihoods.whole(self.generated)
         choice = Choice(text=text, index=self.index, finish_reason=self.finish_reason)
         return {**msgspec.structs.asdict(choice), "logprobs": logprobs}
 
 
 class _Prompt(NamedTuple):
-    """A prompt that has been read in, its decoder, and its text."""
+    """An encoded prompt, its decoder and its text."""
 
     token_ids: Integer[np.ndarray, " time"]
-    decoder: PlacedDecoder
+    decoder: OffsetDecoder
     text: str
 
 
 @dataclass(eq=False, kw_only=True)
 class _Job:
-    """A request on its way."""
+    """A completion request in progress."""
 
-    asked: CompletionRequest
+    body: CompletionRequest
     service: Service
     model: ModelSession
     arrived: float
@@ -173,34 +173,37 @@ class _Job:
     created: int = field(default_factory=lambda: int(time.time()))
 
     @classmethod
-    async def of(cls, asked: CompletionRequest, service: Service, arrived: float) -> "_Job":
-        """Returns the job that a request asks for.
+    async def of(cls, body: CompletionRequest, service: Service, arrived: float) -> "_Job":
+        """Returns the job for a request.
 
         Raises:
-            ApiError: it asks for what cannot be done.
+            ApiError: the request is invalid or exceeds a limit.
         """
-        limits, model, turn = service.limits, service.registry.named(asked.model), Turn()
-        prompts = _prompts(asked.prompt)
-        count, length = asked.n or 1, _DEFAULT_TOKENS if asked.max_tokens is None else asked.max_tokens
-        most_choices = min(limits.max_choices, limits.max_streams + limits.max_queue)
-        if len(prompts) * count > most_choices:
-            message = f"{len(prompts) * count:,} texts are asked for, and at most {most_choices:,} are written."
+        limits, model, turn = service.limits, service.registry.named(body.model), Turn()
+        prompts = _prompts(body.prompt)
+        count, length = body.n or 1, _DEFAULT_TOKENS if body.max_tokens is None else body.max_tokens
+        max_choices = min(limits.max_choices, limits.max_streams + limits.max_queue)
+        if len(prompts) * count > max_choices:
+            requested = len(prompts) * count
+            message = (
+                f"prompt and n ask for {requested:,} texts, but at most {max_choices:,} are allowed. Ask for fewer."
+            )
             raise ApiError(400, message, param="n", code="too_many_choices")
         if length > limits.max_tokens:
-            message = f"max_tokens is {length:,}, and at most {limits.max_tokens:,} are written. Ask for fewer."
+            message = f"max_tokens is {length:,}, but at most {limits.max_tokens:,} are allowed. Ask for fewer."
             raise ApiError(400, message, param="max_tokens", code="too_many_tokens")
-        if (asked.best_of or count) != count:
+        if (body.best_of or count) != count:
             raise ApiError(
-                400, "best_of is not known here. Leave it out, or give n.", param="best_of", code="unsupported"
+                400, "best_of must equal n. Leave it out, or set it to n.", param="best_of", code="unsupported"
             )
-        is_prompt_rated = bool(asked.echo) and asked.logprobs is not None
-        if is_prompt_rated and model.begin is None:
-            message = "This model reads windows: it cannot rate the prompt itself. Leave echo or logprobs out."
+        is_prompt_scored = bool(body.echo) and body.logprobs is not None
+        if is_prompt_scored and model.start_state is None:
+            message = "This model reads windows and cannot score the prompt. Leave out echo or logprobs."
             raise ApiError(400, message, param="logprobs", code="unsupported")
-        # OpenAI's seeds have a sign; those of charloom are the numbers from 0 to 2**63 - 1.
-        seed = secrets.randbelow(2**32) if asked.seed is None else asked.seed % 2**63
+        # OpenAI's seeds can be negative; charloom's are 0 to 2**63 - 1.
+        seed = secrets.randbelow(2**32) if body.seed is None else body.seed % 2**63
         job = cls(
-            asked=asked,
+            body=body,
             service=service,
             model=model,
             arrived=arrived,
@@ -208,25 +211,25 @@ class _Job:
             responses=ResponseQueue(service.engine),
         )
         await turn.end_if_over()
-        await job._prepare(prompts, count, length, is_prompt_rated, turn)
-        if asked.logprobs is not None and not asked.stream:  # a stream waits for its reader
-            rated = len(job.texts) * length + (count * job.prompt_tokens if is_prompt_rated else 0)
-            require_few_numbers(rated * (1 + asked.logprobs), "logprobs")
-            job.kept_bytes = BYTES_A_NUMBER * rated * (1 + asked.logprobs)
+        await job._make_texts(prompts, count, length, is_prompt_scored, turn)
+        if body.logprobs is not None and not body.stream:  # a stream waits for its reader
+            scored = len(job.texts) * length + (count * job.prompt_tokens if is_prompt_scored else 0)
+            require_few_numbers(scored * (1 + body.logprobs), "logprobs")
+            job.kept_bytes = BYTES_PER_NUMBER * scored * (1 + body.logprobs)
         return job
 
-    async def _prepare(
-        self, prompts: list[str] | list[list[int]], count: int, length: int, is_prompt_rated: bool, turn: Turn
+    async def _make_texts(
+        self, prompts: list[str] | list[list[int]], count: int, length: int, is_prompt_scored: bool, turn: Turn
     ) -> None:
-        """Makes the texts of the prompts, so many of each."""
-        asked, model = self.asked, self.model.model
-        top_p = None if asked.top_p in (None, 1) else max(asked.top_p or 0, _SMALLEST_TOP_P)
-        temperature = 1.0 if asked.temperature is None else asked.temperature
-        settings = SamplingSettings(temperature=temperature, top_k=asked.top_k, top_p=top_p)
-        stops = [model.normalize(stop) for stop in ([asked.stop] if isinstance(asked.stop, str) else asked.stop or [])]
-        names = token_names(model.vocabulary) if asked.logprobs is not None else []
+        """Creates the texts, `count` for each prompt."""
+        body, model = self.body, self.model.model
+        top_p = None if body.top_p in (None, 1) else max(body.top_p or 0, _SMALLEST_TOP_P)
+        temperature = 1.0 if body.temperature is None else body.temperature
+        settings = SamplingSettings(temperature=temperature, top_k=body.top_k, top_p=top_p)
+        stops = [model.normalize(stop) for stop in ([body.stop] if isinstance(body.stop, str) else body.stop or [])]
+        names = token_names(model.vocabulary) if body.logprobs is not None else []
         for given in prompts:
-            prompt = await self._read_in(given, turn)
+            prompt = await self._encode_prompt(given, turn)
             for number in range(count):
                 request = GenerationRequest(
                     model=self.model,
@@ -235,29 +238,29 @@ class _Job:
                     settings=settings,
                     seed=self.seed,
                     stream_index=number,
-                    top_predictions=asked.logprobs,
-                    with_prompt=is_prompt_rated,
-                    deliver=self.responses.put,
+                    top_predictions=body.logprobs,
+                    with_prompt=is_prompt_scored,
+                    on_chunk=self.responses.put,
                 )
-                decoder = PlacedDecoder(model.vocabulary)
+                decoder = OffsetDecoder(model.vocabulary)
                 likelihoods = None
-                if asked.logprobs is not None:
-                    likelihoods = Likelihoods(names, asked.logprobs, decoder, prompt.decoder, len(prompt.text))
+                if body.logprobs is not None:
+                    likelihoods = Likelihoods(names, body.logprobs, decoder, prompt.decoder, len(prompt.text))
                 stop_detector = StopDetector(decoder, stops, model.vocabulary.end_id)
-                lead, is_streamed = prompt.text if asked.echo else "", bool(asked.stream)
+                echo, is_streamed = prompt.text if body.echo else "", bool(body.stream)
                 self.texts.append(
-                    _Text(len(self.texts), request, decoder, stop_detector, lead, likelihoods, is_streamed)
+                    _Text(len(self.texts), request, decoder, stop_detector, echo, likelihoods, is_streamed)
                 )
                 await turn.end_if_over()
 
-    async def _read_in(self, given: str | list[int], turn: Turn) -> _Prompt:
-        """Returns a prompt with its text, if that is wanted."""
+    async def _encode_prompt(self, given: str | list[int], turn: Turn) -> _Prompt:
+        """Returns an encoded prompt, with its text if the response needs it."""
         if not isinstance(given, str):
             given = await text_of_ids(self.service, self.model.model.vocabulary, given, turn)
-        token_ids = prompt_ids(self.service, self.model, given, self.asked.unknown)
+        token_ids = prompt_ids(self.service, self.model, given, self.body.unknown)
         self.prompt_tokens += len(token_ids)
-        decoder, pieces = PlacedDecoder(self.model.model.vocabulary), []
-        if self.asked.echo or self.asked.logprobs is not None:  # whose places are counted from the prompt on
+        decoder, pieces = OffsetDecoder(self.model.model.vocabulary), []
+        if self.body.echo or self.body.logprobs is not None:  # offsets are counted from the beginning of the prompt
             for first in range(0, len(token_ids), _DECODED_AT_ONCE):
                 pieces.append(decoder(token_ids[first : first + _DECODED_AT_ONCE]))
                 await turn.end_if_over()
@@ -266,23 +269,23 @@ class _Job:
         return _Prompt(token_ids, decoder, "".join(pieces))
 
     async def pieces(self, receive: Receive) -> AsyncGenerator[list[Choice], None]:
-        """Has the texts written, and yields their pieces as they come, until all texts are done.
+        """Generates the texts, and yields their pieces as they arrive, until all texts are complete.
 
-        What is kept of them until then has its room until the last pieces have been dealt with.
+        The memory for pieces that are kept is reserved until the caller has processed the last ones.
 
         Raises:
-            ApiError: there is no room now.
-            ClientGoneError, ApiError: as of `ResponseQueue.take`.
+            ApiError: the server has no room for the request now.
+            ClientGoneError, ApiError: as in `ResponseQueue.take`.
         """
         by_request = {text.request: text for text in self.texts}
         requests, open_texts, is_first, turn = list(by_request), len(self.texts), True, Turn()
-        with self.service.room.taken(self.kept_bytes) if self.kept_bytes else nullcontext():
+        with self.service.answer_memory.reserved(self.kept_bytes) if self.kept_bytes else nullcontext():
             self.responses.submit(requests)
             self.service.metrics.prompt_characters.inc(self.prompt_tokens)
-            async with self.responses.serving(requests, receive, self.service):
+            async with self.responses.collecting(requests, receive, self.service):
                 while open_texts:
                     ready: list[Choice] = []
-                    for part in _parts(await self.responses.take()):
+                    for part in _small_chunks(await self.responses.take()):
                         text = by_request[part.request]
                         if (piece := text.add(part)) is not None:
                             ready.append(piece)
@@ -301,32 +304,32 @@ class _Job:
 
     @property
     def usage(self) -> Usage:
-        """How much was read and written."""
-        written = sum(text.written for text in self.texts)
+        """Numbers of tokens that were read and generated."""
+        generated = sum(text.generated for text in self.texts)
         return Usage(
-            prompt_tokens=self.prompt_tokens, completion_tokens=written, total_tokens=self.prompt_tokens + written
+            prompt_tokens=self.prompt_tokens, completion_tokens=generated, total_tokens=self.prompt_tokens + generated
         )
 
     def chunk(self, choices: list[Choice], usage: Usage | None = None) -> Completion:
-        """Returns what a stream's event has."""
+        """Returns the object of one event of a stream."""
         return Completion(
             id=self.id, created=self.created, model=self.model.name, choices=choices, usage=usage, seed=self.seed
         )
 
     async def whole(self, pieces: list[list[str]]) -> dict[str, Any]:
-        """Returns the whole answer, as `send_json` takes it, from the pieces of each text."""
+        """Returns the whole response for `send_json`, from the pieces of each text."""
         choices, turn = [], Turn()
-        for text, its_pieces in zip(self.texts, pieces, strict=True):
-            choices.append(text.whole("".join(its_pieces)))
+        for text, text_pieces in zip(self.texts, pieces, strict=True):
+            choices.append(text.whole("".join(text_pieces)))
             await turn.end_if_over()
         return {**msgspec.structs.asdict(self.chunk([], self.usage)), "choices": choices}
 
 
 def _prompts(given: Any) -> list[str] | list[list[int]]:
-    """Returns the prompts that a request has: one text, texts, one list of token ids, or lists of them.
+    """Returns the prompts of a request: one text, several texts, one list of token ids, or several lists.
 
     Raises:
-        ApiError: they are of different kinds.
+        ApiError: the prompts are of different kinds.
     """
     if given is None or isinstance(given, str):
         return [given or ""]
@@ -340,8 +343,8 @@ def _prompts(given: Any) -> list[str] | list[list[int]]:
     )
 
 
-def _parts(chunks: list[TokenChunk]) -> Iterator[TokenChunk]:
-    """Yields chunks in parts that are small enough to be dealt with at once."""
+def _small_chunks(chunks: list[TokenChunk]) -> Iterator[TokenChunk]:
+    """Splits chunks into parts that are small enough to be processed at once."""
     for chunk in chunks:
         size = max(1, SLICE // (1 + (chunk.request.top_predictions or 0)))
         count = len(chunk.token_ids)

@@ -1,8 +1,8 @@
-"""One client's connection: uvicorn's HTTP/1.1, with bounds on what a client may send, keep open and leave unread.
+"""One client's connection: uvicorn's HTTP/1.1 with limits on what a client may send, keep open and leave unread.
 
-What uvicorn leaves to chance is settled here. However many requests come at once, they are parsed only as fast as they
-are answered. What cannot be parsed is refused in the API's own shape, after the answers that are still due. A client
-that has sent everything (a half-closed connection) still gets its answers.
+It also settles what uvicorn leaves open. Pipelined requests are parsed only as fast as they are answered.
+Invalid input is refused in the API's error format, after the pending responses.
+A client that closes its sending side (a half-closed connection) still gets its responses.
 """
 
 import asyncio
@@ -14,99 +14,99 @@ from http import HTTPStatus
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from charloom.server.crowd import Crowd, Idleness
+from charloom.server.connection_limiter import ConnectionLimiter, Idleness
 from charloom.server.problems import ApiError, too_busy
 
 ENDED = "charloom.ended"
-"""A request's scope has a function by this name, which returns the status of a request whose connection has ended."""
+"""Key of a request's scope. Its value is a function that returns the status of a request whose connection ended."""
 CLIENT_LEFT = 499
-"""The status, as nginx has it, of a request whose client went away before the answer was complete."""
+"""Status of a request whose client left before the response was complete, as in nginx."""
 NOT_READ = 408
-"""The status of a request whose client stopped reading the answer."""
+"""Status of a request whose client stopped reading the response."""
 
-_LARGEST_HEAD = 65_536
-_PIECE = 4096
-"""Bytes that are parsed at a time: they hold few enough requests to keep them all in memory."""
-_MOST_UNPARSED = 65_536
-"""Bytes that wait behind requests that are being answered, before the client has to wait as well."""
+_MAX_HEAD_BYTES = 65_536
+_CHUNK_BYTES = 4096
+"""Number of bytes that are parsed at a time. They contain few enough requests to keep them all in memory."""
+_MAX_UNPARSED = 65_536
+"""Maximum number of bytes that wait behind unanswered requests. Beyond it, reading from the client is paused."""
 _LINGER_SECONDS = 2.0
 _OPEN_WHEN_FULL = b"/health"
 _FIRST_BYTES = b"HTTP/1.1 "
-_AHEAD_SECONDS = (0.02, 0.02, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+_PROBE_SECONDS = (0.02, 0.02, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
 
 class Connection(HttpToolsProtocol):
     """A connection.
 
     Attributes:
-        crowd: the server's connections.
-        note: is told the client's address and the status of each answer that no application gave.
-        ended: the status of requests whose answers were not complete when the connection ended; 0 until then.
-        is_lingering: whether nothing more is written, and what still comes is thrown away.
+        limiter: limits the server's open connections.
+        record: called with the client's address and the status of each response that the application did not send.
+        ended: status of requests whose responses were incomplete when the connection ended; 0 until then.
+        is_lingering: whether nothing more is sent and all input is discarded.
     """
 
-    crowd: Crowd
-    note: Callable[[str, int], None]
+    limiter: ConnectionLimiter
+    record: Callable[[str, int], None]
 
-    # asyncio has a BaseTransport here; a server's is a Transport, and uvicorn says so.
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as said above
+    # asyncio declares a BaseTransport here. A server gets a Transport, and uvicorn declares it so.
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # see above
         super().connection_made(transport)
         self._unparsed = bytearray()
-        self._due: deque[_Answer] = deque()  # that are not complete, the oldest first
+        self._pending: deque[_PendingResponse] = deque()  # responses in progress, the oldest first
         self._in_head, self._head_size = False, 0
-        self._is_deaf = self.is_lingering = False  # nothing more is parsed; nothing more is written
-        self._has_sent_all = self._is_spare = False
-        self._farewell: ApiError | None = None  # a refusal that waits until all that is due is answered
+        self._ignores_input = self.is_lingering = False
+        self._is_half_closed = self._is_spare = False
+        self._final_refusal: ApiError | None = None  # a refusal to send after the pending responses
         self.ended = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._reader_timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
-        self._ahead_timer: asyncio.TimerHandle | None = None
-        self.crowd.enter(self)
-        if self.crowd.is_overfull:
+        self._probe_timer: asyncio.TimerHandle | None = None
+        self.limiter.add(self)
+        if self.limiter.is_overfull:
             self._fail(too_busy())
         else:
-            self._is_spare = self.crowd.is_full
+            self._is_spare = self.limiter.is_full
             self._expect_head()
-            self.crowd.set_idleness(self, Idleness.SILENT)
+            self.limiter.set_idleness(self, Idleness.SILENT)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.ended = self.ended or CLIENT_LEFT
-        self._is_deaf = True
+        self._ignores_input = True
         self._unparsed.clear()
         self.pipeline.clear()
-        self.crowd.leave(self)
-        for timer in (self._head_timer, self._reader_timer, self._linger_timer, self._ahead_timer):
+        self.limiter.remove(self)
+        for timer in (self._head_timer, self._reader_timer, self._linger_timer, self._probe_timer):
             if timer is not None:
                 timer.cancel()
-        for answer in self._due:  # uvicorn tells only the last of them
-            answer.disconnect()
+        for response in self._pending:  # uvicorn notifies only the last of them
+            response.disconnect()
         super().connection_lost(exc)
 
-    def give_way(self) -> None:
-        """Closes the connection, on which no request is under way, for another."""
+    def close_idle(self) -> None:
+        """Closes the connection, which has no request in progress, to make room for another."""
         if self.transport.get_write_buffer_size():
             self.transport.abort()
         else:
             self.transport.close()
 
-    # What comes in
+    # Input
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
-        if self._is_deaf:
+        if self._ignores_input:
             return
         self._unparsed += data
         self._parse()
-        if len(self._unparsed) > _MOST_UNPARSED:
+        if len(self._unparsed) > _MAX_UNPARSED:
             self.flow.pause_reading()
 
     def _parse(self) -> None:
-        """Parses what has come, up to a request that has to wait for another's answer."""
-        while self._unparsed and not self.pipeline and not self._is_deaf and not self.transport.is_closing():
+        """Parses the received bytes, up to a request that has to wait for the response to another."""
+        while self._unparsed and not self.pipeline and not self._ignores_input and not self.transport.is_closing():
             self._unset_keepalive_if_required()
-            piece = bytes(self._unparsed[:_PIECE])
-            del self._unparsed[:_PIECE]
+            piece = bytes(self._unparsed[:_CHUNK_BYTES])
+            del self._unparsed[:_CHUNK_BYTES]
             try:
                 self.parser.feed_data(piece)
             except httptools.HttpParserUpgrade as upgrade:
@@ -115,17 +115,17 @@ class Connection(HttpToolsProtocol):
                 self._fail(ApiError(400, "The request is not valid HTTP/1.1.", code="invalid_http"))
             if self._in_head:
                 self._head_size += len(piece)
-                if self._head_size > _LARGEST_HEAD:
+                if self._head_size > _MAX_HEAD_BYTES:
                     self._fail(ApiError(431, "The request's head is too large.", code="head_too_large"))
             elif self.cycle is None or self.cycle.response_complete:
-                # Nothing that is answered continues here: what comes must become a request in time.
+                # No request is in progress, so these bytes must become one in time.
                 self._expect_head()
-        self._rank_idle()
+        self._update_idleness()
 
     def _decline_upgrade(self, rest: bytes) -> None:
-        """Parses a request again without its wish to change the protocol, which HTTP/1.1 lets a server ignore.
+        """Parses a request again without its Upgrade, which HTTP/1.1 allows a server to ignore.
 
-        The parser takes what follows such a head for the other protocol, a request's body included.
+        The parser assumes that everything after such a head, including the body, belongs to the other protocol.
         """
         method = self.parser.get_method()
         if method == b"CONNECT":
@@ -155,95 +155,95 @@ class Connection(HttpToolsProtocol):
         if self._in_head:
             super().on_header(name, value)
             return
-        # Fields after a body are for nobody here; too many of them are refused as other requests that are not valid.
+        # Trailers are ignored. If they are too large, the request is refused as invalid.
         self._head_size += len(name) + len(value)
-        if self._head_size > _LARGEST_HEAD:
+        if self._head_size > _MAX_HEAD_BYTES:
             raise ValueError("the fields after the body are too large")
 
     def on_headers_complete(self) -> None:
-        if self._is_deaf or self.parser.should_upgrade():
+        if self._ignores_input or self.parser.should_upgrade():
             return
-        self._have_head()
-        if self._is_spare and self.crowd.is_full and self.url.partition(b"?")[0] != _OPEN_WHEN_FULL:
+        self._end_head()
+        if self._is_spare and self.limiter.is_full and self.url.partition(b"?")[0] != _OPEN_WHEN_FULL:
             self._fail(too_busy())
             return
         super().on_headers_complete()
-        answer = _Answer(self, self.cycle)
-        self.cycle.transport = answer  # type: ignore[assignment]  # it has what uvicorn uses of a transport
-        self.scope[ENDED] = answer.status_at_end  # type: ignore[literal-required]  # an extension key
-        self._due.append(answer)
+        response = _PendingResponse(self, self.cycle)
+        self.cycle.transport = response  # type: ignore[assignment]  # it has the methods that uvicorn calls
+        self.scope[ENDED] = response.status_at_end  # type: ignore[literal-required]  # an extension key
+        self._pending.append(response)
 
     def on_body(self, body: bytes) -> None:
-        if not self._is_deaf:
+        if not self._ignores_input:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if not self._is_deaf and not self.parser.should_upgrade():
+        if not self._ignores_input and not self.parser.should_upgrade():
             super().on_message_complete()
 
-    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio reads the result; uvicorn gives None
-        """Returns whether to keep the connection: it is half-closed, and its client waits for answers."""
-        self._has_sent_all = True
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio uses the result; uvicorn returns None
+        """Returns whether to keep the half-closed connection, because its client waits for responses."""
+        self._is_half_closed = True
         if self.is_lingering:
             return False
         self._end_of_requests()
-        if self._due and self._ahead_timer is None:
-            self._send_ahead(0)
-        return bool(self._due) and not self.transport.is_closing()
+        if self._pending and self._probe_timer is None:
+            self._probe(0)
+        return bool(self._pending) and not self.transport.is_closing()
 
     def _end_of_requests(self) -> None:
-        """Refuses a request that the end of all input has cut off; closes the connection when no answer is due."""
+        """Refuses a request that the end of the input cut off. Closes the connection if no response is pending."""
         if (
-            not self._is_deaf
+            not self._ignores_input
             and not self._unparsed
-            and (self._in_head or (self._due and self._due[-1].cycle.more_body))
+            and (self._in_head or (self._pending and self._pending[-1].cycle.more_body))
         ):
             self._fail(ApiError(400, "The request ended before it was complete.", code="invalid_http"))
-        if not self._due and not self._unparsed:
+        if not self._pending and not self._unparsed:
             self.transport.close()
 
-    # What goes out
+    # Output
 
     def on_response_complete(self) -> None:
-        if self._due:
-            self._due.popleft()
+        if self._pending:
+            self._pending.popleft()
         if self.is_lingering:
             return
         super().on_response_complete()
         if self.transport.is_closing():
             return
-        if self._farewell is not None and not self._due:
-            self._refuse(self._farewell)
+        if self._final_refusal is not None and not self._pending:
+            self._refuse(self._final_refusal)
             return
         self._parse()
-        if self._has_sent_all:
+        if self._is_half_closed:
             self._end_of_requests()
 
     def _fail(self, problem: ApiError) -> None:
-        """Parses nothing more, and refuses it after the answers that are due."""
-        if self._is_deaf or self.transport.is_closing():
+        """Stops parsing, and sends a refusal after the pending responses."""
+        if self._ignores_input or self.transport.is_closing():
             return
-        self._is_deaf, self._in_head = True, False
+        self._ignores_input, self._in_head = True, False
         self._unparsed.clear()
-        self._have_head()
-        if self._due and self._due[-1].cycle.more_body:  # it is this request that could not be parsed
-            answer = self._due.pop()
-            answer.disconnect(problem.status)
+        self._end_head()
+        if self._pending and self._pending[-1].cycle.more_body:  # this request could not be parsed
+            response = self._pending.pop()
+            response.disconnect(problem.status)
             if self.pipeline:  # the newest is on the left
                 self.pipeline.popleft()
-                self._note(problem)
-            if answer.cycle.response_started:
+                self._record(problem)
+            if response.cycle.response_started:
                 self.leave()
                 return
         else:
-            self._note(problem)
-        if self._due:
-            self._farewell = problem
+            self._record(problem)
+        if self._pending:
+            self._final_refusal = problem
         else:
             self._refuse(problem)
 
-    def _note(self, problem: ApiError) -> None:
-        self.note(self.client[0] if self.client else "-", problem.status)
+    def _record(self, problem: ApiError) -> None:
+        self.record(self.client[0] if self.client else "-", problem.status)
 
     def _refuse(self, problem: ApiError) -> None:
         body, fields = problem.body, {"content-type": "application/json", **(problem.headers or {})}
@@ -254,19 +254,19 @@ class Connection(HttpToolsProtocol):
         self.leave()
 
     def leave(self) -> None:
-        """Closes the connection once the client has had the time to read the answer.
+        """Closes the connection after the client has had time to read the response.
 
-        Closed with something unread, a connection is reset, and the client never sees what it was answered.
+        A connection that is closed with unread input is reset, and the client never sees the response.
         """
-        self._is_deaf = True
+        self._ignores_input = True
         self._unparsed.clear()
         self.pipeline.clear()
-        self._have_head()
-        if self._has_sent_all or not self.transport.can_write_eof():
+        self._end_head()
+        if self._is_half_closed or not self.transport.can_write_eof():
             self.transport.close()
         elif not self.is_lingering and not self.transport.is_closing():
             self.is_lingering = True
-            self.crowd.set_idleness(self, Idleness.SILENT)
+            self.limiter.set_idleness(self, Idleness.SILENT)
             self.flow.resume_reading()
             self.transport.write_eof()
             self._linger_timer = self.loop.call_later(_LINGER_SECONDS, self._stop_lingering, -1)
@@ -276,27 +276,27 @@ class Connection(HttpToolsProtocol):
         if unread in (0, unread_before):
             self.transport.abort()
         else:
-            seconds = self.crowd.limits.reader_timeout
+            seconds = self.limiter.limits.reader_timeout
             self._linger_timer = self.loop.call_later(seconds, self._stop_lingering, unread)
 
-    def _send_ahead(self, turn: int) -> None:
-        """Sends the first bytes of an answer that is not there yet, one by one, at longer and longer intervals.
+    def _probe(self, turn: int) -> None:
+        """Sends the first bytes of a pending response one by one, at growing intervals.
 
-        A client that has closed its connection and one that has only sent everything look the same until something is
-        sent: whoever has left resets the connection then, and no work is done for nobody.
+        A client that left and a client that closed only its sending side look the same until something is sent.
+        A client that left then resets the connection, and its work stops.
         """
-        if turn and self._due and not self.transport.is_closing():
-            self._due[0].send_ahead()
-        if turn < len(_AHEAD_SECONDS):
-            self._ahead_timer = self.loop.call_later(_AHEAD_SECONDS[turn], self._send_ahead, turn + 1)
+        if turn and self._pending and not self.transport.is_closing():
+            self._pending[0].probe()
+        if turn < len(_PROBE_SECONDS):
+            self._probe_timer = self.loop.call_later(_PROBE_SECONDS[turn], self._probe, turn + 1)
 
     def shutdown(self) -> None:
-        if self._due:
-            self._due[-1].cycle.keep_alive = False
+        if self._pending:
+            self._pending[-1].cycle.keep_alive = False
         elif not self.is_lingering:
             self.transport.close()
 
-    # How long things may take
+    # Timeouts
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -309,16 +309,16 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
 
     def timeout_keep_alive_handler(self) -> None:
-        if self.transport.get_write_buffer_size():  # closed, it would wait for a reader for ever
+        if self.transport.get_write_buffer_size():  # a graceful close would wait for the reader forever
             self.transport.abort()
         else:
             super().timeout_keep_alive_handler()
 
     def _expect_head(self) -> None:
-        if self._head_timer is None and not self._is_deaf:
-            self._head_timer = self.loop.call_later(self.crowd.limits.body_timeout, self._head_is_late)
+        if self._head_timer is None and not self._ignores_input:
+            self._head_timer = self.loop.call_later(self.limiter.limits.body_timeout, self._head_is_late)
 
-    def _have_head(self) -> None:
+    def _end_head(self) -> None:
         self._in_head = False
         if self._head_timer is not None:
             self._head_timer.cancel()
@@ -327,13 +327,13 @@ class Connection(HttpToolsProtocol):
     def _head_is_late(self) -> None:
         self._head_timer = None
         if self._in_head:
-            seconds = self.crowd.limits.body_timeout
+            seconds = self.limiter.limits.body_timeout
             self._fail(ApiError(408, f"The request's head did not arrive within {seconds:g} seconds.", code="timeout"))
-        elif not self._due:
+        elif not self._pending:
             self.transport.close()
 
     def _wait_for_reader(self) -> None:
-        """Ends the connection unless some of what was written is read in time, and again some after that."""
+        """Aborts the connection unless the client reads some of the output in time, again and again."""
         unread = self.transport.get_write_buffer_size()
 
         def look() -> None:
@@ -343,19 +343,19 @@ class Connection(HttpToolsProtocol):
                 self.ended = NOT_READ
                 self.transport.abort()
 
-        self._reader_timer = self.loop.call_later(self.crowd.limits.reader_timeout, look)
+        self._reader_timer = self.loop.call_later(self.limiter.limits.reader_timeout, look)
 
-    def _rank_idle(self) -> None:
+    def _update_idleness(self) -> None:
         if self.is_lingering or self.transport.is_closing():
             return
         idleness = None
-        if not self._due and not self._is_deaf:
+        if not self._pending and not self._ignores_input:
             idleness = Idleness.BEGINNING if self._in_head else Idleness.ANSWERED if self.cycle else Idleness.SILENT
-        self.crowd.set_idleness(self, idleness)
+        self.limiter.set_idleness(self, idleness)
 
 
-class _Answer:
-    """An answer on its way: what uvicorn writes it to in the transport's place, less what was sent of it ahead."""
+class _PendingResponse:
+    """A response in progress. It acts as uvicorn's transport, and skips bytes that were already sent by `probe`."""
 
     def __init__(self, connection: Connection, cycle: RequestResponseCycle) -> None:
         self.cycle = cycle
@@ -365,17 +365,17 @@ class _Answer:
         self._ended = 0
 
     def status_at_end(self) -> int:
-        """Returns the status of a request that ended without the whole answer; 0 if it has not."""
+        """Returns the status of a request that ended before its response was complete; 0 if it did not."""
         return self._ended or self._connection.ended
 
     def disconnect(self, status: int = 0) -> None:
-        """Tells the application that nobody waits for the answer any more."""
+        """Notifies the application that the client no longer waits for the response."""
         self._ended = status
         self.cycle.disconnected = True
         self.cycle.message_event.set()
 
-    def send_ahead(self) -> None:
-        """Sends the next of the bytes with which every answer begins."""
+    def probe(self) -> None:
+        """Sends the next of the bytes with which every response begins."""
         if self._sent < len(_FIRST_BYTES) and not self.cycle.response_started:
             self._transport.write(_FIRST_BYTES[self._sent : self._sent + 1])
             self._sent += 1

@@ -1,8 +1,8 @@
-"""What every request passes first: who may ask, and from where; and how whatever goes wrong becomes an answer.
+"""Checks every request before it is handled, and turns every error into a response.
 
-A page on another site can send requests to this machine, and with a name of its own that resolves to this address
-(DNS rebinding) even read the answers. So the Host is one that the server goes by, and an Origin, where a browser sends
-one, is the same host or was allowed.
+A page on another site can send requests to this machine. With a host name that resolves to this address (DNS rebinding)
+it could even read the responses.
+So the Host must be one of the server's names, and an Origin must be the same host or an allowed site.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from charloom.errors import SettingError
-from charloom.server.access import is_client_gone, shown
+from charloom.server.access import is_client_gone, printable_path
 from charloom.server.problems import PROBLEM, ApiError, stopping, too_late
 from charloom.server.response_queue import ClientGoneError
 from charloom.server.routes import operation_of
@@ -26,13 +26,13 @@ logger = logging.getLogger("charloom.server")
 
 
 class Guard:
-    """An application around another.
+    """Middleware that checks requests and handles errors.
 
     Args:
-        app: the other.
+        app: the wrapped application.
         service: the server's parts.
-        hosts: names that the server goes by, beside its addresses.
-        origins: other sites whose pages may ask.
+        hosts: host names of the server, in addition to its addresses.
+        origins: other sites whose pages may send requests.
     """
 
     def __init__(self, app: ASGIApp, service: Service, hosts: Collection[str], origins: Collection[str]) -> None:
@@ -45,50 +45,52 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        is_begun = False
+        has_started = False
 
-        async def noting(message: Message) -> None:
-            nonlocal is_begun
-            is_begun = True
+        async def observed_send(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
             await send(message)
 
         try:
             self._admit(Headers(scope=scope), scope)
-            await self._app(scope, receive, noting)
+            await self._app(scope, receive, observed_send)
         except ApiError as error:
             await error.response(scope, receive, send)
         except ClientGoneError:
             return
-        except asyncio.CancelledError:  # the server ends, or the request's time is over
-            problem = stopping() if self._service.is_draining else too_late("The answer was not ready in time.")
-            if is_begun:  # half an answer is out: the connection is all that can be ended
+        except asyncio.CancelledError:  # the server stops, or the request timed out
+            problem = stopping() if self._service.is_draining else too_late("The response was not ready in time.")
+            if has_started:  # a part has been sent: only the connection can be ended
                 scope[PROBLEM] = problem
                 raise
             await problem.response(scope, receive, send)
         except Exception:
-            if is_client_gone(scope):  # what was being sent had nowhere to go
+            if is_client_gone(scope):  # the response could not be sent
                 return
-            logger.exception("%s %s failed", scope["method"], shown(scope))
-            if is_begun:
+            logger.exception("%s %s failed", scope["method"], printable_path(scope))
+            if has_started:
                 raise
-            await ApiError(500, "The server failed. Its log says why.").response(scope, receive, send)
+            await ApiError(500, "The server failed. See its log for the reason.").response(scope, receive, send)
 
     def _admit(self, headers: Headers, scope: Scope) -> None:
-        """Raises `ApiError` unless a request may go on."""
+        """Raises `ApiError` if a request is not allowed."""
         host = headers.get("host", "")
-        if not self._is_ours(host):
-            message = f"This server does not go by the name {host[:200]!r}. Start it with --allow-host, if it should."
+        if not self._is_known_host(host):
+            message = f"This server is not named {host[:200]!r}. If it should be, start it with --allow-host."
             raise ApiError(403, message, code="host")
         origin = headers.get("origin")
         if origin is not None and not (self._origins & {origin, "*"}) and _host_of(origin) != host.lower():
-            message = f"Pages of {origin[:200]!r} may not ask here. Start the server with --cors, if they should."
+            message = (
+                f"Pages of {origin[:200]!r} may not send requests here. To allow it, start the server with --cors."
+            )
             raise ApiError(403, message, code="origin")
         token = self._service.token
         operation = operation_of(scope)
         if token is None or scope["method"] == "OPTIONS" or (operation is not None and operation.is_open):
             return
         kind, _, given = headers.get("authorization", "").partition(" ")
-        # The same time is taken for every token, so that none can be guessed by its beginning.
+        # The comparison takes the same time for every token, so a token cannot be guessed character by character.
         if kind.lower() != "bearer" or not secrets.compare_digest(given.strip().encode(), token.encode()):
             raise ApiError(
                 401,
@@ -97,8 +99,8 @@ class Guard:
                 headers={"WWW-Authenticate": "Bearer"},
             )
 
-    def _is_ours(self, host: str) -> bool:
-        """Returns whether a Host is an address, which no one else's name resolves to, or a name of ours."""
+    def _is_known_host(self, host: str) -> bool:
+        """Returns whether a Host is one of the server's names, or an address, which DNS rebinding cannot use."""
         try:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
@@ -113,9 +115,12 @@ class Guard:
 
 
 def require_token(name: str, token: str) -> None:
-    """Raises `SettingError` unless a header can carry the token: an empty one would let everybody in, others nobody."""
+    """Raises `SettingError` unless a header can carry the token.
+
+    An empty token would allow every request, and other invalid ones would refuse every request.
+    """
     if not token:
-        raise SettingError(name, "is empty. Give the token that requests must carry, or unset it to serve everybody")
+        raise SettingError(name, "is empty. Set the token that requests must carry, or unset it to allow all requests")
     if not token.isascii() or not token.isprintable() or token != token.strip():
         raise SettingError(
             name, "must be a token that a header can carry: ASCII, no control characters, no outer spaces"

@@ -1,36 +1,36 @@
-"""What a text's tokens cost, in arrays until it is sent, and then as OpenAI's clients read it."""
+"""The log-probabilities of a text's tokens: arrays until they are sent, then JSON in OpenAI's format."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from charloom.server.batch_scheduler import TokenChunk
+from charloom.server.generation_request import TokenChunk
 from charloom.server.schema import Logprobs
 from charloom.server.slices import SLICE, Slices
-from charloom.server.tokens import PlacedDecoder
+from charloom.server.tokens import OffsetDecoder
 from charloom.units import finite_or_none
 
-BYTES_A_NUMBER = 12
-"""That each token's likelihood takes, and each guess: eight, and some for the time in which arrays are joined."""
+BYTES_PER_NUMBER = 12
+"""Bytes per log-probability and per top prediction: eight, and some more while arrays are joined."""
 
 _Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""Token ids, their costs in nats, and the ids and log-probabilities of the top predictions in their places."""
+"""Token ids, their nats, and the ids and log-probabilities of the top predictions at their positions."""
 
 
 class Likelihoods:
-    """What the tokens of a text cost, and those of its prompt where they are rated.
+    """Collects the log-probabilities of a text's tokens, and of its prompt if they are requested.
 
     Args:
-        names: of the tokens.
-        top_predictions: how many are given out for each token; none for 0.
-        decoder: of the text.
+        names: the names of the tokens.
+        top_predictions: number of top predictions per token in the response; 0 for none.
+        decoder: the decoder of the text.
         prompt: the decoder of the prompt.
-        prompt_length: characters of the prompt, from which on the text's are counted.
+        prompt_length: length of the prompt in characters; offsets of the text are counted from there.
     """
 
     def __init__(
-        self, names: list[str], top_predictions: int, decoder: PlacedDecoder, prompt: PlacedDecoder, prompt_length: int
+        self, names: list[str], top_predictions: int, decoder: OffsetDecoder, prompt: OffsetDecoder, prompt_length: int
     ) -> None:
         self._names = names
         self._top_predictions = top_predictions
@@ -38,23 +38,23 @@ class Likelihoods:
         self._prompt = prompt
         self._prompt_length = prompt_length
         self._pieces: list[_Rows] = []
-        self._of_prompt = self._given = 0  # tokens of the prompt; tokens that were given out
+        self._of_prompt = self._given = 0  # number of prompt tokens, and of tokens returned so far
 
     def add(self, chunk: TokenChunk) -> None:
-        """Takes what the engine has come to."""
+        """Adds a chunk."""
         assert chunk.nats is not None
-        assert chunk.top_predictions is not None  # they come together
+        assert chunk.top_predictions is not None  # set together with `nats`
         if chunk.is_prompt:
             self._of_prompt += len(chunk.token_ids)
         self._pieces.append((chunk.token_ids, chunk.nats, *chunk.top_predictions))
-        # Each piece stays longer than the one behind it: there are few of them, and little is copied.
+        # Each piece is longer than the next one, so there are few pieces and little is copied.
         while len(self._pieces) > 1 and len(self._pieces[-2][0]) <= len(self._pieces[-1][0]):
             last = self._pieces.pop()
             self._pieces[-1] = _joined(self._pieces[-1], last)
 
-    def up_to(self, written: int) -> Logprobs:
-        """Returns those of the text's first tokens, and of the prompt before it, that were not yet given out."""
-        rows, count = self._all(), self._of_prompt + written - self._given
+    def up_to(self, tokens: int) -> Logprobs:
+        """Returns the log-probabilities of the prompt and the first `tokens` tokens that were not yet returned."""
+        rows, count = self._all(), self._of_prompt + tokens - self._given
         taken, self._pieces = _cut(rows, 0, count), [_cut(rows, count, len(rows[0]))]
         first, self._given = self._given, self._given + count
         return Logprobs(
@@ -64,9 +64,9 @@ class Likelihoods:
             text_offset=self._text_offset(taken, first),
         )
 
-    def whole(self, written: int) -> dict[str, Any]:
-        """Returns those of the text's first tokens, and of the prompt before it, to be made when they are sent."""
-        rows, count = self._all(), self._of_prompt + written
+    def whole(self, tokens: int) -> dict[str, Any]:
+        """Returns the log-probabilities of the prompt and the first `tokens` tokens, computed when they are sent."""
+        rows, count = self._all(), self._of_prompt + tokens
         self._pieces = [rows]
 
         def column(make: Callable[[_Rows, int], list[Any]]) -> Slices:
@@ -100,7 +100,7 @@ class Likelihoods:
         found: list[dict[str, float | None] | None] = []
         for token, nats, ids, log_probs in zip(*(array.tolist() for array in rows), strict=True):
             top = {self._names[one]: finite_or_none(value) for one, value in zip(ids, log_probs, strict=True)}
-            top.setdefault(self._names[token], finite_or_none(-nats))  # as OpenAI has it
+            top.setdefault(self._names[token], finite_or_none(-nats))  # as in OpenAI's responses
             found.append(top)
         if self._begins_at(first) and found:
             found[0] = None
@@ -109,14 +109,14 @@ class Likelihoods:
     def _text_offset(self, rows: _Rows, first: int) -> list[int]:
         places = range(first, first + len(rows[0]))
         return [
-            self._prompt.place_of(at)
+            self._prompt.offset_of(at)
             if at < self._of_prompt
-            else self._prompt_length + self._decoder.place_of(at - self._of_prompt)
+            else self._prompt_length + self._decoder.offset_of(at - self._of_prompt)
             for at in places
         ]
 
     def _begins_at(self, first: int) -> bool:
-        """Returns whether a token is a prompt's first, which OpenAI does not rate."""
+        """Returns whether a token is the first of a prompt, which has no log-probability in OpenAI's responses."""
         return first == 0 and self._of_prompt > 0
 
 

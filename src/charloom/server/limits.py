@@ -1,4 +1,4 @@
-"""What one server takes on, so that nobody can ask it to death."""
+"""The limits of a server, so that clients cannot overload it."""
 
 import math
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from charloom.settings import require_count
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The bounds of a server.
+    """The limits of a server.
 
     Attributes:
-        max_streams: texts that are written at once; further ones wait.
-        max_queue: texts that wait; a request that would make them more is refused.
-        max_tokens: characters that a text may be asked for.
-        max_prompt: characters of a prompt, or of a text that is scored.
-        max_choices: texts that one request may ask for, all its prompts' together.
-        answer_bytes: memory of all answers together that are kept until they are whole; beyond it requests are refused.
+        max_streams: texts that are generated at once; further ones wait.
+        max_queue: texts that may wait; a request that exceeds it is refused.
+        max_tokens: maximum length of a generated text, in characters.
+        max_prompt: maximum length of a prompt, or of all texts of a score request, in characters.
+        max_choices: maximum number of texts per request, over all its prompts.
+        answer_bytes: memory for all responses that are kept until they are complete; requests beyond it are refused.
         timeout: seconds that a request may take.
-        drain_timeout: seconds that running requests have to finish when the server is told to stop.
-        reader_timeout: seconds in which some of an answer must be read.
-        body_timeout: seconds that a request's head and its body may each take to arrive.
+        drain_timeout: seconds for running requests to finish when the server stops.
+        reader_timeout: seconds within which a client must read some of a response.
+        body_timeout: seconds within which a request's head must arrive, and again its body.
     """
 
     max_streams: int = 1024
@@ -45,10 +45,10 @@ class Limits:
 
     @property
     def body(self) -> int:
-        """Bytes of a request's body: a JSON escape of a character takes up to twelve."""
+        """Maximum size of a request's body in bytes. A JSON escape of a character takes up to twelve."""
         return 12 * self.max_prompt + 65_536
 
     @property
     def connections(self) -> int:
-        """Connections that are open at once."""
+        """Maximum number of open connections."""
         return self.max_streams + self.max_queue + 64

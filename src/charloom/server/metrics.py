@@ -1,4 +1,4 @@
-"""What a server counts, for Prometheus."""
+"""The metrics of a server, for Prometheus."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -15,14 +15,14 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """Counters of one server.
+    """The metrics of one server.
 
     Attributes:
-        requests: by route and status.
-        seconds: that requests took, by route.
-        first_character_seconds: from a request's arrival to its first character.
-        sending_seconds: from the first choice of a round of the engine's to the sending of its last.
-        prompt_characters: that were read.
+        requests: number of requests, by route and status.
+        seconds: durations of requests, by route.
+        first_character_seconds: seconds from a request's arrival to its first character.
+        sending_seconds: seconds from the first sampled token of a round until its last chunk is sent.
+        prompt_characters: number of prompt characters.
     """
 
     def __init__(self) -> None:
@@ -30,20 +30,20 @@ class Metrics:
         self.requests = Counter("charloom_requests", "Requests answered.", ["route", "status"], registry=self._registry)
         self.seconds = Histogram(
             "charloom_request_seconds",
-            "From a request's arrival to the end of its answer.",
+            "Seconds from a request's arrival to the end of its response.",
             ["route"],
             buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 60, 300),
             registry=self._registry,
         )
         self.first_character_seconds = Histogram(
             "charloom_first_character_seconds",
-            "From a request's arrival to its first character.",
+            "Seconds from a request's arrival to its first character.",
             buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
             registry=self._registry,
         )
         self.sending_seconds = Histogram(
             "charloom_sending_seconds",
-            "From the first choice of a round to the sending of its last.",
+            "Seconds from the first sampled token of a round until its last chunk is sent.",
             buckets=(0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.5),
             registry=self._registry,
         )
@@ -52,22 +52,22 @@ class Metrics:
         )
 
     def count(self, route: str, status: int, seconds: float | None = None) -> None:
-        """Counts a request; the seconds that it took, where it got as far as the application."""
+        """Counts a request, and its duration if it reached the application."""
         self.requests.labels(route, str(status)).inc()
         if seconds is not None:
             self.seconds.labels(route).observe(seconds)
 
     def observe(self, service: "Service") -> None:
-        """Shows the state of `service`, too."""
-        self._registry.register(_Observed(service))
+        """Adds metrics of the state of `service`."""
+        self._registry.register(_ServiceCollector(service))
 
     def text(self) -> bytes:
-        """Returns all of it, as Prometheus reads it."""
+        """Returns all metrics in Prometheus's text format."""
         return generate_latest(self._registry)
 
 
-class _Observed(Collector):
-    """What is looked up when somebody asks."""
+class _ServiceCollector(Collector):
+    """Metrics that are read from a service when they are requested."""
 
     def __init__(self, service: "Service") -> None:
         self._service = service
@@ -78,18 +78,22 @@ class _Observed(Collector):
 
     def collect(self) -> Iterator[Metric]:
         service, engine = self._service, self._service.engine
-        yield GaugeMetricFamily("charloom_uptime_seconds", "Since the start.", time.monotonic() - self._begin)
-        yield GaugeMetricFamily("charloom_active_texts", "Texts that are read or written now.", engine.active)
-        yield GaugeMetricFamily("charloom_queued_texts", "Texts that wait.", engine.queued)
+        yield GaugeMetricFamily("charloom_uptime_seconds", "Seconds since the start.", time.monotonic() - self._begin)
+        yield GaugeMetricFamily("charloom_active_texts", "Texts in progress.", engine.active)
+        yield GaugeMetricFamily("charloom_queued_texts", "Texts that wait to be started.", engine.queued)
         yield GaugeMetricFamily("charloom_queued_scores", "Requests that wait to be scored.", service.scoring.count)
         yield GaugeMetricFamily(
-            "charloom_answer_bytes", "That answers may take until they are sent.", service.room.used
+            "charloom_answer_bytes", "Memory reserved for responses, in bytes.", service.answer_memory.used
         )
-        yield CounterMetricFamily("charloom_characters", "Characters written.", engine.characters_written)
+        yield CounterMetricFamily("charloom_characters", "Characters generated.", engine.characters_generated)
         yield CounterMetricFamily("charloom_reloads", "Models that were reloaded.", service.registry.reloads)
-        prefixes = [model.prefixes for model in service.registry.models]
+        caches = [model.prefix_cache for model in service.registry.models]
         yield CounterMetricFamily(
-            "charloom_prefix_hits", "Prompts with a known beginning.", sum(p.hits for p in prefixes)
+            "charloom_prefix_hits", "Prompts that began with a cached prefix.", sum(p.hits for p in caches)
         )
-        yield CounterMetricFamily("charloom_prefix_misses", "Prompts without one.", sum(p.misses for p in prefixes))
-        yield GaugeMetricFamily("charloom_prefix_bytes", "That known beginnings take.", sum(p.size for p in prefixes))
+        yield CounterMetricFamily(
+            "charloom_prefix_misses", "Prompts that did not begin with a cached prefix.", sum(p.misses for p in caches)
+        )
+        yield GaugeMetricFamily(
+            "charloom_prefix_bytes", "Size of the prefix caches, in bytes.", sum(p.size for p in caches)
+        )

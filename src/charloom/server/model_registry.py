@@ -1,4 +1,4 @@
-"""The models that a server has, by name, and their replacement when their files change."""
+"""The models of a server by name, reloaded when their files change."""
 
 import asyncio
 import logging
@@ -14,81 +14,83 @@ from charloom.server.threads import in_thread
 
 logger = logging.getLogger("charloom.server")
 
-_LOOK_SECONDS = 1.0
-_MOST_SHOWN = 600
+_POLL_SECONDS = 1.0
+_MAX_SHOWN = 600
 
 
 class ModelRegistry:
-    """Models by name; the first is asked where no name is given.
+    """The models of a server by name. The first one is the default.
 
     Attributes:
-        reloads: how many models were replaced so far.
+        reloads: number of reloads so far.
 
     Args:
-        paths: of the model files; a model is named as its file.
+        paths: the model files. A model is named after its file.
 
     Raises:
-        CharloomError: a file cannot be served, or two have one name.
+        CharloomError: a file cannot be loaded, or two models have the same name.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.reloads = 0
         self._models: dict[str, ModelSession] = {}
-        self._seen: dict[str, tuple[int, ...]] = {}
+        self._file_states: dict[str, tuple[int, ...]] = {}
         for path in paths:
             name = path.name.removesuffix(".safetensors")
             if not name.isprintable():
-                raise CharloomError(f"a model cannot be asked for by the name {quoted(name)}. Rename its file.")
+                raise CharloomError(
+                    f"cannot serve a model named {quoted(name)}: the name is not printable. Rename its file."
+                )
             if name in self._models:
                 raise CharloomError(f"{path} and {self._models[name].path} are both named {name}. Rename one.")
             logger.info("loading %s", one_line(str(path)))
-            self._seen[name] = _state_of(path)
-            self._models[name] = ModelSession.of_file(name, path)
+            self._file_states[name] = _file_state(path)
+            self._models[name] = ModelSession.from_file(name, path)
 
     @property
     def models(self) -> list[ModelSession]:
-        """All of them, in the order in which they were given."""
+        """All models, in the order of their paths."""
         return list(self._models.values())
 
     def named(self, name: str | None) -> ModelSession:
-        """Returns a model.
+        """Returns the model of a name; the first one for None.
 
         Raises:
-            ApiError: there is none of that name.
+            ApiError: no model has that name.
         """
         if name is None:
             return self.models[0]
         if name not in self._models:
             known = quoted(", ".join(self._models))[1:-1]
-            message = f"There is no model {quoted(name)} here, but: {known}."
+            message = f"This server has no model {quoted(name)}. It has: {known}."
             raise ApiError(404, message, param="model", code="model_not_found")
         return self._models[name]
 
     async def watch(self) -> None:
-        """Looks for files that have changed, for ever; a damaged one is told of, and the model stays what it was."""
-        tried = dict(self._seen)
+        """Watches the files forever, and reloads changed ones. If that fails, it logs why and keeps the old model."""
+        tried = dict(self._file_states)
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
             for name, model in list(self._models.items()):
-                state = _state_of(model.path)
-                # What has just changed may still be written: it is looked at when it has stayed the same for a moment.
-                is_settled, self._seen[name] = state == self._seen[name], state
+                state = _file_state(model.path)
+                # The file may still be in the middle of a write, so it must have been unchanged for one interval.
+                is_settled, self._file_states[name] = state == self._file_states[name], state
                 if not is_settled or state == tried[name] or not state:
                     continue
                 tried[name] = state
                 try:
-                    new = await in_thread(ModelSession.of_file, name, model.path)
-                except Exception as error:  # whatever it is, the old one is there
-                    reason = one_line(str(error) or type(error).__name__)[:_MOST_SHOWN]
-                    logger.warning("%s stays what it was: %s", one_line(name), reason)
+                    new = await in_thread(ModelSession.from_file, name, model.path)
+                except Exception as error:  # the loaded model stays, whatever the error
+                    reason = one_line(str(error) or type(error).__name__)[:_MAX_SHOWN]
+                    logger.warning("%s: keeping the loaded model: %s", one_line(name), reason)
                     continue
                 self._models[name] = new
                 self.reloads += 1
                 logger.info("%s: reloaded from %s", one_line(name), one_line(str(model.path)))
 
 
-def _state_of(path: Path) -> tuple[int, ...]:
-    """Returns what changes with a file; nothing where it is missing."""
+def _file_state(path: Path) -> tuple[int, ...]:
+    """Returns values that change with a file; empty if it is missing."""
     try:
         stat = os.stat(path)
     except OSError:

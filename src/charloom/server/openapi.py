@@ -1,4 +1,4 @@
-"""The OpenAPI document, made of the types that requests are checked by."""
+"""The OpenAPI document, generated from the types that validate requests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,40 +11,40 @@ from charloom.server.schema import ProblemResponse
 
 
 @dataclass(frozen=True)
-class Described:
-    """What the document says of an operation.
+class OperationDoc:
+    """The documentation of an operation.
 
     Attributes:
-        summary: what it does.
-        answer: the type of its answer; str for plain text, dict for any JSON object.
-        asked: the type of its request's body; None if it has none.
-        streams: whether the answer may come as server-sent events.
+        summary: what the operation does.
+        response_type: type of the response; str for plain text, dict for any JSON object.
+        request_type: type of the request's body; None if it has none.
+        streams: whether the response can be server-sent events.
     """
 
     summary: str
-    answer: type
-    asked: type | None = None
+    response_type: type
+    request_type: type | None = None
     streams: bool = False
 
 
 _PROBLEMS = {
-    400: "The request cannot be done as it is.",
+    400: "The request is invalid.",
     401: "The token is missing or wrong.",
-    403: "The request comes by a name, or from a page, that is not allowed.",
-    404: "There is no such model, or nothing at this path.",
-    408: "It took too long.",
+    403: "The Host or the Origin is not allowed.",
+    404: "The model or the path does not exist.",
+    408: "The request took too long.",
     413: "The body is too large.",
-    415: "The body is no JSON.",
+    415: "The body is not JSON.",
     429: "Too many texts are waiting.",
-    431: "The head is too large.",
+    431: "The request's head is too large.",
     500: "The server failed.",
-    503: "The server is about to stop.",
+    503: "The server is stopping.",
 }
 
 
-def openapi(operations: Sequence[tuple[str, str, bool, Described]]) -> dict[str, Any]:
-    """Returns the document of operations: of each its path, method, whether it needs no token, and its description."""
-    kinds = [kind for *_, said in operations for kind in (said.asked, said.answer) if kind is not None]
+def openapi(operations: Sequence[tuple[str, str, bool, OperationDoc]]) -> dict[str, Any]:
+    """Returns the OpenAPI document of operations, given as path, method, whether no token is needed, and their docs."""
+    kinds = [kind for *_, doc in operations for kind in (doc.request_type, doc.response_type) if kind is not None]
     types = [ProblemResponse, *dict.fromkeys(kinds)]
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     schema_of = dict(zip(types, schemas, strict=True))
@@ -55,22 +55,20 @@ def openapi(operations: Sequence[tuple[str, str, bool, Described]]) -> dict[str,
 
     problems = {str(status): {"description": text, **content(ProblemResponse)} for status, text in _PROBLEMS.items()}
     paths: dict[str, Any] = {}
-    for path, method, is_open, said in operations:
-        answered = {"description": "Done.", **content(said.answer)}
-        if said.streams:
+    for path, method, is_open, doc in operations:
+        answered = {"description": "Done.", **content(doc.response_type)}
+        if doc.streams:
             answered["content"]["text/event-stream"] = {}
-        described: dict[str, Any] = {"summary": said.summary, "responses": {"200": answered, **problems}}
-        if said.asked is not None:
-            described["requestBody"] = {"required": True, **content(said.asked)}
+        entry: dict[str, Any] = {"summary": doc.summary, "responses": {"200": answered, **problems}}
+        if doc.request_type is not None:
+            entry["requestBody"] = {"required": True, **content(doc.request_type)}
         if is_open:
-            described["security"] = []
+            entry["security"] = []
         names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
         if names:
             schema = {"type": "string", "minLength": 1}
-            described["parameters"] = [
-                {"name": name, "in": "path", "required": True, "schema": schema} for name in names
-            ]
-        paths.setdefault(path, {})[method.lower()] = described
+            entry["parameters"] = [{"name": name, "in": "path", "required": True, "schema": schema} for name in names]
+        paths.setdefault(path, {})[method.lower()] = entry
     return {
         "openapi": "3.1.0",
         "info": {"title": "charloom", "version": __version__},

@@ -1,4 +1,4 @@
-"""Reading a request's body: JSON of one type, no larger and no slower than is allowed."""
+"""Reads and validates the JSON body of a request, within limits of size and time."""
 
 import asyncio
 import json
@@ -16,16 +16,16 @@ T = TypeVar("T")
 
 _SURROGATE = re.compile("[\\ud800-\\udfff]")
 _FIELD = re.compile(r"^Object (?:missing required|contains unknown) field `(.*)`$")
-_NOT_HERE = ("suffix", "logit_bias", "presence_penalty", "frequency_penalty")
+_UNSUPPORTED = ("suffix", "logit_bias", "presence_penalty", "frequency_penalty")
 _CHOICES = {"per": "text, line or char", "unknown": "error, skip or replace"}
 _PATH = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
 
 
 async def body_of(request: Request, kind: type[T], limits: Limits) -> T:
-    """Returns what a request's body says.
+    """Returns a request's body as an object of type `kind`.
 
     Raises:
-        ApiError: it is not JSON, not of that kind, too large, or does not come.
+        ApiError: the body is not JSON, does not match the type, is too large, or does not arrive in time.
     """
     content_type = request.headers.get("content-type", "")
     if content_type.partition(";")[0].strip().lower() != "application/json":
@@ -46,10 +46,10 @@ async def body_of(request: Request, kind: type[T], limits: Limits) -> T:
         message = f"The body did not arrive within {limits.body_timeout:g} seconds."
         raise ApiError(408, message, code="timeout", headers={"Connection": "close"}) from None
     except ClientDisconnect:
-        raise ApiError(400, "The client went away.", code="disconnected") from None
-    await asyncio.sleep(0)  # a large body takes milliseconds; others have a turn before it and after it
+        raise ApiError(400, "The client disconnected.", code="disconnected") from None
+    await asyncio.sleep(0)  # parsing a large body takes milliseconds: others run before it
     try:
-        asked = _parsed(body, kind)
+        parsed = _parsed(body, kind)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -58,28 +58,28 @@ async def body_of(request: Request, kind: type[T], limits: Limits) -> T:
             raise ApiError(400, message, param=field, code="invalid_value") from None
         raise ApiError(400, f"The body is not JSON: {error}.", code="invalid_json") from None
     await asyncio.sleep(0)
-    return asked
+    return parsed
 
 
 def _parsed(body: bytearray, kind: type[T]) -> T:
-    """Returns the object that a body stands for.
+    """Returns the object that a body represents.
 
     Raises:
-        msgspec.DecodeError, UnicodeDecodeError, RecursionError: it is not JSON, or not of this kind.
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError: it is not JSON, or does not match the type.
     """
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         try:
             value = msgspec.json.decode(body)
-        except msgspec.ValidationError:  # a number that no type holds; the first error knows its field
+        except msgspec.ValidationError:  # a number out of range; the first error names its field
             raise error from None
-        # To JSON 5.0 is the same as 5, and some clients have no other numbers.
+        # JSON does not distinguish 5.0 from 5, and some clients send only floats.
         return msgspec.convert(with_integers(value), kind)
 
 
 def _field_of_surrogate(body: bytearray) -> str | None:
-    """Returns the field with an escaped half of a surrogate pair, which msgspec takes for broken JSON; None if none."""
+    """Returns the field with an unpaired surrogate escape, which msgspec reports as broken JSON; None without one."""
     if b"\\ud" not in body.lower():
         return None
     try:
@@ -94,14 +94,14 @@ def _field_of_surrogate(body: bytearray) -> str | None:
 
 
 def _invalid(problem: str) -> ApiError:
-    """Returns the answer to what msgspec says of a value."""
+    """Returns the error for a message of msgspec."""
     found = _PATH.search(problem)
     message = problem[: found.start()] if found else problem
     param = found[1] if found and found[1] else None
     if (named := _FIELD.search(message)) is not None:
         param = named[1]
-    if param in _NOT_HERE:
-        return ApiError(400, f"{param} is not known here. Leave it out.", param=param, code="unsupported")
-    choices = f" It is {_CHOICES[param]}." if param in _CHOICES else ""
+    if param in _UNSUPPORTED:
+        return ApiError(400, f"{param} is not supported. Leave it out.", param=param, code="unsupported")
+    choices = f" Use {_CHOICES[param]}." if param in _CHOICES else ""
     where = f"{param}: " if param and named is None else ""
     return ApiError(400, f"{where}{message}.{choices}", param=param, code="invalid_value")

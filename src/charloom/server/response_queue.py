@@ -1,4 +1,4 @@
-"""Where a request waits for what is made for it, for its client to go away, and for its time to be over."""
+"""Waits for the results of a request, for its client to disconnect, and for its timeout."""
 
 import asyncio
 import logging
@@ -10,8 +10,8 @@ import numpy as np
 from starlette.types import Receive
 
 from charloom.inference import TopPredictions
-from charloom.server.batch_scheduler import GenerationRequest, TokenChunk
 from charloom.server.engine import Engine, EngineStoppedError, QueueFullError
+from charloom.server.generation_request import GenerationRequest, TokenChunk
 from charloom.server.problems import ApiError, stopping, too_busy, too_late
 
 if TYPE_CHECKING:
@@ -20,66 +20,66 @@ if TYPE_CHECKING:
 logger = logging.getLogger("charloom.server")
 
 _GRACE_SECONDS = 2.0
-_BEHIND = 1024
-"""Characters that wait for a reader before their text is paused."""
+_MAX_BEHIND = 1024
+"""Number of characters that may wait for a reader before their text is paused."""
 
 
 class ClientGoneError(Exception):
-    """Nobody waits for the answer any more."""
+    """The client no longer waits for the response."""
 
 
-class Waiting:
-    """A request that waits: until there is news, its client goes away, its time is over, or the server stops."""
+class PendingRequest:
+    """A request in progress. It ends with its results, its client, its timeout or the server."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
         self._problem: Exception | None = None
 
     def end(self, problem: Exception) -> None:
-        """Lets whoever waits meet a problem; the first one counts."""
+        """Ends the request with a problem. Only the first problem counts."""
         self._problem = self._problem or problem
         self._event.set()
 
     def wake(self) -> None:
-        """Tells whoever waits that there is news."""
+        """Wakes the task that waits for results."""
         self._event.set()
 
-    def require_wanted(self) -> None:
-        """Makes sure that the answer is still wanted.
+    def raise_if_ended(self) -> None:
+        """Raises the problem that ended the request, if there is one.
 
         Raises:
-            ClientGoneError: the client is gone.
-            ApiError: the time is over, or the server stops.
+            ClientGoneError: the client has disconnected.
+            ApiError: the request timed out, or the server is stopping.
         """
         if self._problem is not None:
             raise self._problem
 
-    async def news(self) -> None:
-        """Returns when there is news.
+    async def wait(self) -> None:
+        """Waits for results.
 
         Raises:
-            ClientGoneError, ApiError: as of `require_wanted`.
+            ClientGoneError, ApiError: as in `raise_if_ended`.
         """
         await self._event.wait()
         self._event.clear()
-        self.require_wanted()
+        self.raise_if_ended()
 
     @asynccontextmanager
-    async def served(self, receive: Receive, service: "Service", give_up: Callable[[], None]) -> AsyncIterator[None]:
-        """Looks after the request while it is worked on, and calls `give_up` at the end, whatever that was."""
+    async def watched(self, receive: Receive, service: "Service", give_up: Callable[[], None]) -> AsyncIterator[None]:
+        """Watches for a disconnect or a timeout while the request is processed, and calls `give_up` at the end."""
         watch, task = asyncio.create_task(self._watch(receive)), asyncio.current_task()
         assert task is not None  # requests are answered in tasks
         seconds, loop = service.limits.timeout, asyncio.get_running_loop()
-        # Whoever does not read is not told so.
+        # A task that is blocked in sending does not notice the first timer.
         timers = [
-            loop.call_later(seconds, self.end, too_late(f"The answer was not done within {seconds:g} seconds.")),
+            loop.call_later(seconds, self.end, too_late(f"The response was not complete within {seconds:g} seconds.")),
             loop.call_later(seconds + _GRACE_SECONDS, task.cancel),
         ]
-        service.waiting.add(self)
+        service.pending.add(self)
         try:
             yield
         finally:
-            service.waiting.discard(self)
+            service.pending.discard(self)
             for timer in timers:
                 timer.cancel()
             watch.cancel()
@@ -91,11 +91,11 @@ class Waiting:
         self.end(ClientGoneError())
 
 
-class ResponseQueue(Waiting):
-    """Chunks for one request. A text whose reader does not keep up is paused, so that what waits is bounded.
+class ResponseQueue(PendingRequest):
+    """The chunks of one request. A text whose reader falls behind is paused, so the queue is bounded.
 
     Args:
-        engine: where they come from.
+        engine: generates the texts.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -104,10 +104,10 @@ class ResponseQueue(Waiting):
         self._chunks: dict[tuple[GenerationRequest, bool], TokenChunk] = {}
 
     def submit(self, requests: Sequence[GenerationRequest]) -> None:
-        """Gives the engine requests, whose chunks come here.
+        """Submits requests to the engine. Their chunks arrive in this queue.
 
         Raises:
-            ApiError: there is no room for them now, or the engine has ended.
+            ApiError: the engine has no room for them now, or has stopped.
         """
         try:
             self._engine.submit(requests)
@@ -117,26 +117,26 @@ class ResponseQueue(Waiting):
             raise stopping() from None
 
     def put(self, chunk: TokenChunk) -> None:
-        """Takes a chunk; one that cannot be taken ends the request, and no other."""
+        """Adds a chunk. If that fails, only this request ends."""
         key = chunk.request, chunk.is_prompt
         try:
             if (waiting := self._chunks.get(key)) is not None:
                 chunk = _joined(waiting, chunk)
-                chunk.request.is_paused = len(chunk.token_ids) > _BEHIND and not chunk.is_last
+                chunk.request.is_paused = len(chunk.token_ids) > _MAX_BEHIND and not chunk.is_last
             self._chunks[key] = chunk
         except Exception:
-            logger.exception("a text could not be delivered")
+            logger.exception("cannot deliver a chunk of a text")
             self.end(_failed())
         self.wake()
 
     async def take(self) -> list[TokenChunk]:
-        """Returns what has come since the last time, at least one chunk.
+        """Returns the chunks since the last call, at least one.
 
         Raises:
-            ClientGoneError: the client is gone.
-            ApiError: the time is over, the engine failed, or the server stops.
+            ClientGoneError: the client has disconnected.
+            ApiError: the request timed out, the engine failed, or the server is stopping.
         """
-        await self.news()
+        await self.wait()
         chunks, self._chunks = list(self._chunks.values()), {}
         for chunk in chunks:
             if chunk.request.is_paused:
@@ -146,23 +146,23 @@ class ResponseQueue(Waiting):
         return chunks
 
     @asynccontextmanager
-    async def serving(
+    async def collecting(
         self, requests: Sequence[GenerationRequest], receive: Receive, service: "Service"
     ) -> AsyncIterator[None]:
-        """Looks after the HTTP request while its texts are generated, and gives them up at the end."""
-        async with self.served(receive, service, lambda: self._engine.cancel(requests)):
+        """Watches the HTTP request while its texts are generated, and cancels them at the end."""
+        async with self.watched(receive, service, lambda: self._engine.cancel(requests)):
             try:
                 yield
             finally:
-                self._chunks.clear()  # they hold this queue by their requests: a cycle
+                self._chunks.clear()  # they refer to this queue through their requests, which is a cycle
 
 
 def _failed() -> ApiError:
-    return ApiError(500, "The server could not go on with this text. Its log says why.", code="engine")
+    return ApiError(500, "The server cannot continue this text. See its log for the reason.", code="engine")
 
 
 def _joined(one: TokenChunk, other: TokenChunk) -> TokenChunk:
-    """Returns two chunks of a text, one behind the other, as one."""
+    """Returns two consecutive chunks of a text as one."""
     arrays = [(one.token_ids, other.token_ids)]
     if (
         one.nats is not None

@@ -1,4 +1,4 @@
-"""What the server answers: one table of operations, which its routes and its OpenAPI document are both made of."""
+"""The table of the server's operations, from which routes and the OpenAPI document are generated."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from charloom.server.completions import completions
 from charloom.server.limits import Limits
 from charloom.server.metrics import CONTENT_TYPE
 from charloom.server.model_session import ModelSession
-from charloom.server.openapi import Described, openapi
+from charloom.server.openapi import OperationDoc, openapi
 from charloom.server.schema import (
     Completion,
     CompletionRequest,
     Health,
-    ModelFacts,
+    ModelCard,
     ModelList,
     NextRequest,
     NextResponse,
@@ -28,7 +28,7 @@ from charloom.server.schema import (
     encoded,
 )
 from charloom.server.scoring import next_characters, score
-from charloom.server.service import json_answer, service_of
+from charloom.server.service import json_response, service_of
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -41,30 +41,30 @@ _POLICY = (
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """Something that can be asked of the server.
+    """An operation of the server.
 
     Attributes:
-        path: where.
-        method: how.
-        endpoint: what answers.
-        described: what the OpenAPI document says of it; None for the parts of the page.
-        is_open: whether it is answered without the server's token.
+        path: path of the URL.
+        method: HTTP method.
+        endpoint: the handler.
+        doc: its documentation; None for the files of the page.
+        is_open: whether it needs no token.
     """
 
     path: str
     method: Literal["GET", "POST"] = "GET"
     endpoint: Endpoint
-    described: Described | None = None
+    doc: OperationDoc | None = None
     is_open: bool = False
 
     @property
     def route(self) -> Route:
-        """Its route."""
+        """The operation's Starlette route."""
         return Route(self.path, self.endpoint, methods=[self.method])
 
 
 def operation_of(scope: Scope) -> Operation | None:
-    """Returns the operation at a request's path, whatever the method; None if there is nothing."""
+    """Returns the operation at a request's path, whatever the method; None if there is none."""
     matches = ((operation, route.matches(scope)[0]) for operation, route in _ROUTES)
     return next((operation for operation, match in matches if match != Match.NONE), None)
 
@@ -78,27 +78,27 @@ def _page(name: str, kind: str) -> Endpoint:
         "Cache-Control": "no-cache",
     }
 
-    async def answer(request: Request) -> Response:
+    async def respond(request: Request) -> Response:
         return Response(body, 200, headers, kind)
 
-    return answer
+    return respond
 
 
 async def _models(request: Request) -> Response:
     service = service_of(request)
-    return json_answer(ModelList(data=[_facts(model, service.limits) for model in service.registry.models]))
+    return json_response(ModelList(data=[_model_card(model, service.limits) for model in service.registry.models]))
 
 
 async def _model(request: Request) -> Response:
     service = service_of(request)
-    return json_answer(_facts(service.registry.named(request.path_params["name"]), service.limits))
+    return json_response(_model_card(service.registry.named(request.path_params["name"]), service.limits))
 
 
-def _facts(served: ModelSession, limits: Limits) -> ModelFacts:
-    model = served.model
-    return ModelFacts(
-        id=served.name,
-        created=served.created,
+def _model_card(session: ModelSession, limits: Limits) -> ModelCard:
+    model = session.model
+    return ModelCard(
+        id=session.name,
+        created=session.created,
         owned_by="charloom",
         cell=model.settings.cell,
         layers=model.settings.layers,
@@ -115,7 +115,7 @@ def _facts(served: ModelSession, limits: Limits) -> ModelFacts:
 async def _health(request: Request) -> Response:
     service = service_of(request)
     health = Health(live=True, ready=service.engine.is_alive and not service.is_draining)
-    return json_answer(health, 200 if health.ready else 503)
+    return json_response(health, 200 if health.ready else 503)
 
 
 async def _metrics(request: Request) -> Response:
@@ -128,7 +128,7 @@ async def _openapi(request: Request) -> Response:
 
 def document() -> dict[str, Any]:
     """Returns the OpenAPI document of all operations."""
-    return openapi([(one.path, one.method, one.is_open, one.described) for one in OPERATIONS if one.described])
+    return openapi([(one.path, one.method, one.is_open, one.doc) for one in OPERATIONS if one.doc])
 
 
 OPERATIONS = (
@@ -140,33 +140,33 @@ OPERATIONS = (
         path="/v1/completions",
         method="POST",
         endpoint=completions,
-        described=Described("Generate texts that continue prompts.", Completion, CompletionRequest, streams=True),
+        doc=OperationDoc("Generate texts that continue prompts.", Completion, CompletionRequest, streams=True),
     ),
     Operation(
         path="/v1/score",
         method="POST",
         endpoint=score,
-        described=Described("Score texts.", ScoreResponse, ScoreRequest),
+        doc=OperationDoc("Score texts.", ScoreResponse, ScoreRequest),
     ),
     Operation(
         path="/v1/next",
         method="POST",
         endpoint=next_characters,
-        described=Described("Show what a model expects next.", NextResponse, NextRequest),
+        doc=OperationDoc("Predict the next character.", NextResponse, NextRequest),
     ),
-    Operation(path="/v1/models", endpoint=_models, described=Described("List the models.", ModelList)),
-    Operation(path="/v1/models/{name}", endpoint=_model, described=Described("Describe a model.", ModelFacts)),
+    Operation(path="/v1/models", endpoint=_models, doc=OperationDoc("List the models.", ModelList)),
+    Operation(path="/v1/models/{name}", endpoint=_model, doc=OperationDoc("Describe a model.", ModelCard)),
     Operation(
         path="/health",
         endpoint=_health,
-        described=Described("Tell whether the server lives and takes requests.", Health),
+        doc=OperationDoc("Check whether the server is live and ready.", Health),
         is_open=True,
     ),
-    Operation(path="/metrics", endpoint=_metrics, described=Described("Counters, for Prometheus.", str)),
+    Operation(path="/metrics", endpoint=_metrics, doc=OperationDoc("Get metrics in Prometheus's format.", str)),
     Operation(
         path="/openapi.json",
         endpoint=_openapi,
-        described=Described("This document.", dict),
+        doc=OperationDoc("Get this document.", dict),
         is_open=True,  # the page links to it, and a link carries no token
     ),
 )

@@ -1,4 +1,4 @@
-"""Running a server: its socket, its signals, and how much it may have open."""
+"""Runs a server: its socket, its signals and its limits of open files and memory."""
 
 import asyncio
 import contextlib
@@ -14,12 +14,13 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import uvicorn
+from starlette.applications import Starlette
 
 from charloom.errors import CharloomError, SettingError
 from charloom.printable import one_line, quoted
 from charloom.server.app import application
 from charloom.server.connection import Connection
-from charloom.server.crowd import SPARE_PLACES, Crowd
+from charloom.server.connection_limiter import SPARE_CONNECTIONS, ConnectionLimiter
 from charloom.server.engine import Engine
 from charloom.server.guard import require_token
 from charloom.server.limits import Limits
@@ -31,13 +32,13 @@ from charloom.settings import require_path
 
 logger = logging.getLogger("charloom.server")
 
-_FILES_BESIDE_CONNECTIONS = 64 + SPARE_PLACES
-_SENDING_ROOM = 131_072
-_LAST_WORDS_SECONDS = 0.5
+_OTHER_FILES = 64 + SPARE_CONNECTIONS
+_SEND_BUFFER_BYTES = 131_072
+_END_STREAMS_SECONDS = 0.5
 _CANCEL_SECONDS = 0.25
-_OF_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
-_MMAP_THRESHOLD, _LARGE_BLOCK = -3, 65_536  # the first as of malloc.h
-_ARENA_MAX, _ARENAS = -8, 2  # the first as of malloc.h
+_LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+_MMAP_THRESHOLD, _LARGE_BLOCK = -3, 65_536  # M_MMAP_THRESHOLD of malloc.h
+_ARENA_MAX, _ARENAS = -8, 2  # M_ARENA_MAX of malloc.h
 _TRIM_SECONDS = 5.0
 
 
@@ -55,82 +56,90 @@ def serve(
     while_loading: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
     ready: Callable[[str], None] = lambda address: None,
 ) -> None:
-    """Serves models until SIGTERM or SIGINT; what runs then has `limits.drain_timeout` to finish.
+    """Serves models until SIGTERM or SIGINT. Running requests then have `limits.drain_timeout` to finish.
 
     Args:
-        paths: of the model files, or of the only one.
+        paths: one model file, or several.
         host: the address to listen on.
-        port: the port; 0 for any.
-        token: that requests must carry, of printable ASCII characters without spaces.
-        logs_prompts: whether texts of requests are logged.
-        hosts: names that the server goes by, beside its addresses and localhost.
-        origins: other sites whose pages may ask.
+        port: the port; 0 for any free port.
+        token: the token that requests must carry: printable ASCII characters without outer spaces.
+        logs_prompts: whether the texts of requests are logged.
+        hosts: host names of the server, in addition to its addresses and localhost.
+        origins: other sites whose pages may send requests.
         reloads: whether models are replaced when their files change.
-        limits: what is taken on.
-        while_loading: is entered while models are loaded, as a program does that chooses the threads which compute.
-        ready: is told the page's address when requests are taken.
+        limits: limits on requests and memory.
+        while_loading: entered while models are loaded, for example to limit the number of threads.
+        ready: called with the page's address when the server accepts requests.
 
     Raises:
-        SettingError: a path cannot be a file's, or no header can carry the token.
-        CharloomError: a model cannot be served, or the port not be had, or an event loop runs in this thread.
+        SettingError: a path is invalid, or a header cannot carry the token.
+        CharloomError: a model cannot be loaded, the port is not available, or this thread runs an event loop.
         CharloomError: the engine has died.
-        KeyboardInterrupt: it was ended by SIGINT.
+        KeyboardInterrupt: SIGINT stopped the server.
     """
-    _require_no_loop()
+    _require_no_event_loop()
     given = [paths] if isinstance(paths, str | bytes | os.PathLike) else paths
     files = [require_path("model", path) for path in given]
     if token is not None:
         require_token("token", token)
     limits = limits or Limits()
-    _return_memory()
+    _configure_malloc()
     with _listening(host, port) as listener:
         _raise_open_files(limits)
         with while_loading():
             registry = interruptibly(ModelRegistry, files)
-        if token is None and host not in _OF_THIS_MACHINE:
+        if token is None and host not in _LOOPBACK_HOSTS:
             logger.warning(
-                "whoever reaches %s can use this server: set CHARLOOM_TOKEN to have them carry a token",
+                "anyone who can reach %s can use this server. Set CHARLOOM_TOKEN to require a token",
                 one_line(host),
             )
         metrics = Metrics()
         engine = Engine(limits, metrics.sending_seconds.observe)
         service = Service(registry, engine, limits, metrics, token, logs_prompts)
         names = [*hosts, host, socket.gethostname()]
-        config = uvicorn.Config(
-            application(service, hosts=names, origins=origins, reloads=reloads),
-            http=type("_Connection", (Connection,), {"crowd": Crowd(limits), "note": staticmethod(service.note)}),
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=30,
-            timeout_graceful_shutdown=max(1, round(limits.drain_timeout)),
-            backlog=2048,
-        )
+        config = _uvicorn_config(service, application(service, hosts=names, origins=origins, reloads=reloads))
         server = _Server(config, service, lambda: ready(_address(listener)))
         with _quiet_uvicorn():
             server.run([listener])
         if service.has_failed:
-            raise CharloomError("the engine that generates texts has died. The log says why; start the server again.")
+            raise CharloomError(
+                "the engine that generates texts has died. See the log for the reason, and restart the server."
+            )
         if signal.SIGINT in server.signals:
             raise KeyboardInterrupt
 
 
-def _require_no_loop() -> None:
+def _uvicorn_config(service: Service, app: Starlette) -> uvicorn.Config:
+    limits = service.limits
+    attributes = {"limiter": ConnectionLimiter(limits), "record": staticmethod(service.record)}
+    return uvicorn.Config(
+        app,
+        http=type("_Connection", (Connection,), attributes),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=max(1, round(limits.drain_timeout)),
+        backlog=2048,
+    )
+
+
+def _require_no_event_loop() -> None:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return
     raise CharloomError(
-        "serve() cannot run where an event loop runs already (a notebook has one). Run it in a thread: "
+        "serve() cannot run in a thread with a running event loop, such as a notebook's. Run it in another thread: "
         "threading.Thread(target=serve, args=(paths,), daemon=True).start()"
     )
 
 
 @contextlib.contextmanager
 def _quiet_uvicorn() -> Iterator[None]:
-    """Keeps uvicorn from logging: what it would say is said already, or is nobody's business."""
+    """Silences uvicorn's own log, which would repeat the server's."""
     uvicorns = logging.getLogger("uvicorn")
     before = uvicorns.level
     uvicorns.setLevel(logging.CRITICAL)
@@ -142,11 +151,11 @@ def _quiet_uvicorn() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """Yields a socket that listens, so that a port that is taken is known before models are loaded.
+    """Yields a listening socket, so that a port in use is reported before models are loaded.
 
     Raises:
-        SettingError: the port is none.
-        CharloomError: the system does not let this process listen there.
+        SettingError: the port is out of range.
+        CharloomError: the system does not allow this process to listen there.
     """
     if not 0 <= port <= 65_535:
         raise SettingError("port", f"must be from 0 to 65,535, got {port}")
@@ -155,10 +164,10 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
             family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             listener = stack.enter_context(socket.socket(family, kind, protocol))
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            # Of each connection: the system would hold megabytes for a reader that does not read.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SENDING_ROOM)
+            # Per connection: otherwise the system buffers megabytes for a client that does not read.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
             listener.bind(address)
-        except (OSError, ValueError) as error:  # a name that is none at all is a UnicodeError
+        except (OSError, ValueError) as error:  # an invalid host name is a UnicodeError
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             raise CharloomError(
                 f"cannot listen on {quoted(host)}, port {port}: {reason}. Give another --host or --port."
@@ -172,12 +181,12 @@ def _address(listener: socket.socket) -> str:
 
 
 def _raise_open_files(limits: Limits) -> None:
-    """Raises the soft limit of open files, as far as it goes; says what to set where that is not enough."""
+    """Raises the soft limit of open files as far as possible, and logs what to set if that is not enough."""
     try:
         import resource
     except ImportError:  # Windows has no such limit
         return
-    needed = limits.connections + _FILES_BESIDE_CONNECTIONS
+    needed = limits.connections + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return
@@ -185,7 +194,7 @@ def _raise_open_files(limits: Limits) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     if most < needed:
         logger.warning(
-            "this process may have %d files open, and %d connections may come: run ulimit -n %d first, or lower "
+            "this process may open %d files, but the server accepts %d connections. Run 'ulimit -n %d' first, or lower "
             "--max-streams",
             most,
             limits.connections,
@@ -193,19 +202,19 @@ def _raise_open_files(limits: Limits) -> None:
         )
 
 
-def _return_memory() -> None:
-    """Has the C library give large blocks back to the system when they are freed, where it can be told so.
+def _configure_malloc() -> None:
+    """Makes the C library return large freed blocks to the system, if it supports that.
 
-    glibc comes to keep them, and small ones settle in their places: a thousand streams then took twice the memory.
+    glibc tends to keep them, and small blocks then occupy them: a thousand streams took twice the memory.
     """
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
         library.mallopt(_MMAP_THRESHOLD, _LARGE_BLOCK)
-        library.mallopt(_ARENA_MAX, _ARENAS)  # each thread would have a heap of its own, with gaps of its own
+        library.mallopt(_ARENA_MAX, _ARENAS)  # otherwise each thread has a heap, with its own gaps
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which says when it is ready, and does not raise signals once more when it is done."""
+    """uvicorn's server, which also reports when it is ready, and does not raise its signals again when it is done."""
 
     def __init__(self, config: uvicorn.Config, service: Service, ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -228,12 +237,12 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     def _trim(self) -> None:
-        """Gives back what freed blocks leave between others, when nothing has been under way for a moment."""
+        """Returns free memory between blocks to the system when the server is idle."""
         now, answered = time.monotonic(), self.server_state.total_requests
         if self.server_state.tasks or answered == self._answered or now - self._trimmed < _TRIM_SECONDS:
             return
         self._trimmed, self._answered = now, answered
-        with contextlib.suppress(OSError, AttributeError):  # glibc's alone
+        with contextlib.suppress(OSError, AttributeError):  # only glibc has it
             ctypes.CDLL(None).malloc_trim(0)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -243,10 +252,10 @@ class _Server(uvicorn.Server):
             "stopping%s",
             f"; {count} {'request has' if count == 1 else 'requests have'} {seconds:g} s to finish" if count else "",
         )
-        # What is not done by then is told so, and not just cut off.
+        # Requests that are still running by then get an error instead of a closed connection.
         loop = asyncio.get_running_loop()
         timers = [
-            loop.call_later(max(0.1, seconds - _LAST_WORDS_SECONDS), self._service.end_all),
+            loop.call_later(max(0.1, seconds - _END_STREAMS_SECONDS), self._service.end_all),
             loop.call_later(max(0.1, seconds - _CANCEL_SECONDS), self._cancel_all),
         ]
         await super().shutdown(sockets)
@@ -254,13 +263,13 @@ class _Server(uvicorn.Server):
             timer.cancel()
 
     def _cancel_all(self) -> None:
-        """Cancels the requests that have not ended by themselves, early enough to be answered."""
+        """Cancels the requests that are still running, early enough to send a response."""
         for task in self.server_state.tasks:
             task.cancel()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():  # others get no signals
+        if threading.current_thread() is not threading.main_thread():  # other threads receive no signals
             yield
             return
         before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}

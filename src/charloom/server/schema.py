@@ -1,7 +1,7 @@
-"""What requests and responses are made of: JSON objects, as types that msgspec checks and OpenAPI shows.
+"""Requests and responses: JSON objects as types, which msgspec validates and OpenAPI documents.
 
-Completions and models are as OpenAI's clients know them; the rest is charloom's own. A token is a character, or of a
-model of bytes a byte.
+Completions and models follow OpenAI's API; the rest is charloom's own.
+A token is a character, or a byte for a model of bytes.
 """
 
 import json
@@ -13,35 +13,37 @@ from msgspec import Meta, Struct
 from charloom.settings import UnknownPolicy
 
 Unknown = Annotated[
-    UnknownPolicy, Meta(description="What becomes of characters that the model does not know: error, skip or replace.")
+    UnknownPolicy, Meta(description="What to do with characters that the model does not know: error, skip or replace.")
 ]
-Model = Annotated[str | None, Meta(description="A model's name, from GET /v1/models; by default the first one.")]
+Model = Annotated[str | None, Meta(description="Name of a model from GET /v1/models; the first one by default.")]
 TopPredictions = Annotated[int, Meta(ge=0, le=20)]
-_MOST = 2**31 - 1
-TokenId = Annotated[int, Meta(ge=0, le=_MOST)]
+_MAX_INT = 2**31 - 1
+TokenId = Annotated[int, Meta(ge=0, le=_MAX_INT)]
 _Stop = Annotated[str, Meta(min_length=1, max_length=256)]
 _Neutral = Annotated[float, Meta(ge=0, le=0)]
 
 
 class StreamOptions(Struct, kw_only=True):
-    """What a stream has beside the text."""
+    """Options of a stream."""
 
     include_usage: bool | None = None
 
 
 class CompletionRequest(Struct, kw_only=True):
-    """Asks for texts that go on from prompts."""
+    """A request for texts that continue prompts."""
 
     model: Model = None
     prompt: Annotated[
         str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1)] | None,
-        Meta(description="What the text continues: text, a list of texts, token ids, or a list of lists of token ids."),
+        Meta(description="A text, a list of texts, token ids, or a list of lists of token ids."),
     ] = None
-    max_tokens: Annotated[int, Meta(ge=0, le=_MOST, description="Characters, or bytes; by default 16.")] | None = None
-    temperature: Annotated[float, Meta(ge=0, le=1000, description="By default 1.")] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1, description="By default 1.")] | None = None
-    top_k: Annotated[int, Meta(ge=1, le=_MOST)] | None = None
-    n: Annotated[int, Meta(ge=1, le=_MOST, description="Texts for each prompt; by default 1.")] | None = None
+    max_tokens: (
+        Annotated[int, Meta(ge=0, le=_MAX_INT, description="Number of characters, or bytes; 16 by default.")] | None
+    ) = None
+    temperature: Annotated[float, Meta(ge=0, le=1000, description="1 by default.")] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1, description="1 by default.")] | None = None
+    top_k: Annotated[int, Meta(ge=1, le=_MAX_INT)] | None = None
+    n: Annotated[int, Meta(ge=1, le=_MAX_INT, description="Number of texts per prompt; 1 by default.")] | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: _Stop | Annotated[list[_Stop], Meta(max_length=16)] | None = None
     echo: bool | None = None
@@ -50,8 +52,8 @@ class CompletionRequest(Struct, kw_only=True):
     stream_options: StreamOptions | None = None
     unknown: Unknown = "error"
     user: str | None = None
-    # What others have and charloom has not is refused, unless it would change nothing.
-    best_of: Annotated[int, Meta(ge=1, le=_MOST)] | None = None
+    # OpenAI's fields that charloom does not support are refused, unless they change nothing.
+    best_of: Annotated[int, Meta(ge=1, le=_MAX_INT)] | None = None
     suffix: Annotated[str, Meta(max_length=0)] | None = None
     presence_penalty: _Neutral | None = None
     frequency_penalty: _Neutral | None = None
@@ -77,7 +79,7 @@ class Choice(Struct, kw_only=True):
 
 
 class Usage(Struct, kw_only=True):
-    """How much was read and written, in characters (or bytes)."""
+    """Numbers of characters (or bytes) that were read and generated."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -85,7 +87,7 @@ class Usage(Struct, kw_only=True):
 
 
 class Completion(Struct, kw_only=True):
-    """Texts. `seed` is the one that they were written with; it repeats them."""
+    """Generated texts. A request with the same `seed` repeats them."""
 
     id: str
     object: Literal["text_completion"] = "text_completion"
@@ -96,8 +98,8 @@ class Completion(Struct, kw_only=True):
     seed: int
 
 
-class ModelFacts(Struct, kw_only=True):
-    """A model that is served."""
+class ModelCard(Struct, kw_only=True):
+    """A model of the server."""
 
     id: str
     object: Literal["model"] = "model"
@@ -110,35 +112,35 @@ class ModelFacts(Struct, kw_only=True):
     units: Literal["chars", "bytes"]
     vocabulary: str | None
     is_of_records: bool
-    max_tokens: Annotated[int, Meta(description="That a text may be asked for.")]
-    max_prompt: Annotated[int, Meta(description="Characters of a prompt, at most.")]
+    max_tokens: Annotated[int, Meta(description="Maximum length of a generated text.")]
+    max_prompt: Annotated[int, Meta(description="Maximum length of a prompt in characters.")]
 
 
 class ModelList(Struct, kw_only=True):
-    """The models that are served."""
+    """The models of the server."""
 
     object: Literal["list"] = "list"
-    data: list[ModelFacts]
+    data: list[ModelCard]
 
 
 class ScoreRequest(Struct, kw_only=True, forbid_unknown_fields=True):
-    """Asks what texts cost a model."""
+    """A request to score texts."""
 
     model: Model = None
     input: str | Annotated[list[str], Meta(min_length=1, max_length=1024)]
     per: Annotated[
         Literal["text", "line", "char"],
-        Meta(description="What gets its own score: texts, lines or characters."),
+        Meta(description="What to score separately: texts, lines or characters."),
     ] = "text"
-    prompt: Annotated[str, Meta(description="Is read before each text or line, and not scored.")] = ""
+    prompt: Annotated[str, Meta(description="Read before each text or line, and not scored.")] = ""
     top_predictions: Annotated[
-        TopPredictions, Meta(description="With per char: how many of the likeliest in each place.")
+        TopPredictions, Meta(description="With per char: number of most likely tokens per position.")
     ] = 0
     unknown: Unknown = "error"
 
 
 class LineCost(Struct, kw_only=True, gc=False):
-    """What a line cost. `peak_bits` is the mean of its three most surprising characters."""
+    """The score of a line. `peak_bits` is the mean of its three most surprising characters."""
 
     line: int
     characters: int
@@ -150,7 +152,7 @@ class LineCost(Struct, kw_only=True, gc=False):
 
 
 class CharacterCosts(Struct, kw_only=True):
-    """What each character cost, in bits, and what was expected in its place, as pairs of character and probability."""
+    """The score of each character in bits, and the top predictions there: pairs of character and probability."""
 
     characters: list[str]
     bits: list[float | None]
@@ -158,7 +160,7 @@ class CharacterCosts(Struct, kw_only=True):
 
 
 class TextCost(Struct, kw_only=True):
-    """What a text cost."""
+    """The score of a text."""
 
     index: int
     characters: int
@@ -171,7 +173,7 @@ class TextCost(Struct, kw_only=True):
 
 
 class ScoreResponse(Struct, kw_only=True):
-    """What texts cost."""
+    """The scores of texts."""
 
     object: Literal["score"] = "score"
     model: str
@@ -179,25 +181,25 @@ class ScoreResponse(Struct, kw_only=True):
 
 
 class NextRequest(Struct, kw_only=True, forbid_unknown_fields=True):
-    """Asks what comes next."""
+    """A request to predict the next character."""
 
     model: Model = None
     prompt: str = ""
     top: (
-        Annotated[int, Meta(ge=1, le=_MOST, description="How many of the likeliest characters; by default all.")] | None
+        Annotated[int, Meta(ge=1, le=_MAX_INT, description="Number of characters to return; all by default.")] | None
     ) = None
     unknown: Unknown = "error"
 
 
 class NextCharacter(Struct, kw_only=True, gc=False):
-    """A character, and how likely it is to come next."""
+    """A character and its probability of being next."""
 
     char: str
     prob: float | None
 
 
 class NextResponse(Struct, kw_only=True):
-    """What comes next, the likeliest first; `entropy_bits` is the surprise that is to be expected."""
+    """The next characters, the most likely first. `entropy_bits` is the expected surprise."""
 
     object: Literal["next"] = "next"
     model: str
@@ -206,14 +208,14 @@ class NextResponse(Struct, kw_only=True):
 
 
 class Health(Struct, kw_only=True):
-    """Whether the server lives, and takes requests."""
+    """Whether the server is live, and ready for requests."""
 
     live: bool
     ready: bool
 
 
 class Problem(Struct, kw_only=True):
-    """What was wrong."""
+    """The description of an error."""
 
     message: str
     type: str
@@ -222,18 +224,18 @@ class Problem(Struct, kw_only=True):
 
 
 class ProblemResponse(Struct, kw_only=True):
-    """Any answer that is no success."""
+    """An error response."""
 
     error: Problem
 
 
-def encoded(answer: Any) -> bytes:
-    """Returns an answer as JSON. What UTF-8 cannot say (half of a surrogate pair) is escaped.
+def encoded(response: Any) -> bytes:
+    """Returns a response as JSON. Unpaired surrogates, which UTF-8 cannot represent, are escaped.
 
     >>> encoded({"text": "\\ud800"})
     b'{"text": "\\\\ud800"}'
     """
     try:
-        return msgspec.json.encode(answer)
+        return msgspec.json.encode(response)
     except UnicodeEncodeError:
-        return json.dumps(msgspec.to_builtins(answer), allow_nan=False).encode()
+        return json.dumps(msgspec.to_builtins(response), allow_nan=False).encode()

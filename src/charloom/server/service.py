@@ -1,4 +1,4 @@
-"""What all answers of a server are made with."""
+"""The parts of a server that its handlers share."""
 
 import logging
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from starlette.responses import Response
 from charloom.errors import CharloomError
 from charloom.server.engine import Engine
 from charloom.server.limits import Limits
+from charloom.server.memory_budget import MemoryBudget
 from charloom.server.metrics import Metrics
 from charloom.server.model_registry import ModelRegistry
 from charloom.server.model_session import ModelSession
 from charloom.server.problems import ApiError, stopping
-from charloom.server.response_queue import Waiting
-from charloom.server.room import Room
+from charloom.server.response_queue import PendingRequest
 from charloom.server.schema import encoded
 from charloom.server.slices import SLICE, Turn
 from charloom.server.worker import Worker
@@ -27,27 +27,27 @@ from charloom.text import Vocabulary
 
 logger = logging.getLogger("charloom.server")
 
-_MOST_NUMBERS = 1_000_000
-"""In an answer with probabilities: some 20 MB of JSON."""
+_MAX_NUMBERS = 1_000_000
+"""Maximum number of numbers in a response with probabilities: about 20 MB of JSON."""
 
 
 @dataclass(eq=False)
 class Service:
-    """A server's parts.
+    """The parts of a server.
 
     Attributes:
         registry: the models.
-        engine: what reads and writes.
-        limits: what is taken on.
-        metrics: what is counted.
-        token: that requests must carry; None for none.
-        logs_prompts: whether texts of requests are logged.
-        is_draining: whether the server is about to stop.
-        scoring: the thread in which texts are scored.
-        waiting: the requests that are served now.
-        room: for answers that are kept until they are whole.
-        shut_down: ends the server.
-        has_failed: whether it ends because the engine has died.
+        engine: generates texts.
+        limits: the limits on requests.
+        metrics: the metrics.
+        token: the token that requests must carry; None if they need none.
+        logs_prompts: whether the texts of requests are logged.
+        is_draining: whether the server is stopping.
+        scoring: the thread that scores texts.
+        pending: requests in progress.
+        answer_memory: memory for responses that are kept until they are complete.
+        shut_down: stops the server.
+        has_failed: whether the server stops because the engine has died.
     """
 
     registry: ModelRegistry
@@ -58,48 +58,48 @@ class Service:
     logs_prompts: bool = False
     is_draining: bool = False
     scoring: Worker = field(default_factory=lambda: Worker("charloom scoring"))
-    waiting: set[Waiting] = field(default_factory=set)
+    pending: set[PendingRequest] = field(default_factory=set)
     shut_down: Callable[[], None] = lambda: None
     has_failed: bool = False
-    room: Room = field(init=False)
+    answer_memory: MemoryBudget = field(init=False)
 
     def __post_init__(self) -> None:
-        self.room = Room(self.limits.answer_bytes)
-        self.engine.died = self._engine_died
+        self.answer_memory = MemoryBudget(self.limits.answer_bytes)
+        self.engine.on_death = self._on_engine_death
 
-    def note(self, client: str, status: int) -> None:
-        """Logs and counts an answer to what was not a request that the application could see."""
+    def record(self, client: str, status: int) -> None:
+        """Logs and counts a response to input that never reached the application."""
         self.metrics.count("other", status)
         logger.info("%s - - %d", client, status)
 
     def end_all(self) -> None:
-        """Ends what is served, where it has got to."""
-        for one in self.waiting:
+        """Ends all requests in progress."""
+        for one in self.pending:
             one.end(stopping())
 
-    def _engine_died(self) -> None:
-        """Ends everything: nothing can be written any more, and whatever started the server can start it again."""
+    def _on_engine_death(self) -> None:
+        """Stops the server, because no texts can be generated any more. A supervisor can start it again."""
         self.has_failed = self.is_draining = True
         self.end_all()
         self.shut_down()
 
 
-def json_answer(answer: msgspec.Struct, status: int = 200) -> Response:
-    """Returns an answer as JSON."""
-    return Response(encoded(answer), status, media_type="application/json")
+def json_response(response: msgspec.Struct, status: int = 200) -> Response:
+    """Returns a JSON response."""
+    return Response(encoded(response), status, media_type="application/json")
 
 
 def service_of(request: Request) -> Service:
-    """Returns the service that a request came to."""
+    """Returns the service of a request."""
     service: Service = request.app.state.service
     return service
 
 
 def require_fit(service: Service, text: str, param: str) -> None:
-    """Makes sure that a text is not too long; logs it, if that is wanted.
+    """Makes sure that a text is not too long, and logs it if prompts are logged.
 
     Raises:
-        ApiError: it is.
+        ApiError: it is too long.
     """
     limits = service.limits
     if service.logs_prompts:
@@ -108,24 +108,26 @@ def require_fit(service: Service, text: str, param: str) -> None:
         raise _too_long(param, len(text), "characters", limits.max_prompt)
 
 
-def _too_long(param: str, length: int, units: str, most: int) -> ApiError:
-    message = f"{param} has {length:,} {units}, and at most {most:,} are taken. Send the last ones."
+def _too_long(param: str, length: int, units: str, limit: int) -> ApiError:
+    message = f"{param} has {length:,} {units}, but at most {limit:,} are allowed. Send the last {limit:,}."
     return ApiError(400, message, param=param, code="prompt_too_long")
 
 
 def require_few_numbers(numbers: int, param: str) -> None:
-    """Makes sure that an answer does not hold more numbers than are sent at once.
+    """Makes sure that a response does not contain too many numbers.
 
     Raises:
-        ApiError: it would.
+        ApiError: it does.
     """
-    if numbers > _MOST_NUMBERS:
-        message = f"The answer would have {numbers:,} numbers, and at most {_MOST_NUMBERS:,} are sent. Ask for fewer."
+    if numbers > _MAX_NUMBERS:
+        message = (
+            f"The response would have {numbers:,} numbers, but at most {_MAX_NUMBERS:,} are allowed. Ask for fewer."
+        )
         raise ApiError(400, message, param=param, code="answer_too_long")
 
 
-def refused(error: CharloomError, param: str) -> ApiError:
-    """Returns the answer to what a model cannot do with a request."""
+def model_refusal(error: CharloomError, param: str) -> ApiError:
+    """Returns the error response for a problem that the model reports."""
     message = str(error).replace("Pass --unknown replace", 'Send "unknown": "replace" or "skip"')
     return ApiError(400, message, param=param, code="invalid_value")
 
@@ -133,23 +135,23 @@ def refused(error: CharloomError, param: str) -> ApiError:
 def prompt_ids(
     service: Service, model: ModelSession, prompt: str, unknown: UnknownPolicy
 ) -> Integer[np.ndarray, " time"]:
-    """Returns the tokens of a prompt.
+    """Returns the token ids of a prompt.
 
     Raises:
-        ApiError: it is too long, or has what the model does not know.
+        ApiError: the prompt is too long, or has characters that the model does not know.
     """
     require_fit(service, prompt, "prompt")
     try:
         return model.model.prompt_ids(prompt, unknown)[1]
     except CharloomError as error:
-        raise refused(error, "prompt") from None
+        raise model_refusal(error, "prompt") from None
 
 
 async def text_of_ids(service: Service, vocabulary: Vocabulary, ids: list[int], turn: Turn) -> str:
-    """Returns the text of a prompt's token ids, of which `prompt_ids` makes the same again.
+    """Returns the text of a prompt's token ids. `prompt_ids` converts it to the same ids.
 
     Raises:
-        ApiError: there are too many, or the model has no such id.
+        ApiError: there are too many ids, or the model does not have one of them.
     """
     if len(ids) > service.limits.max_prompt:
         raise _too_long("prompt", len(ids), "tokens", service.limits.max_prompt)
@@ -160,7 +162,7 @@ async def text_of_ids(service: Service, vocabulary: Vocabulary, ids: list[int], 
             place = first + int(beyond[0])
             raise ApiError(
                 400,
-                f"prompt has the token id {ids[place]} at place {place}, and this model's ids are 0 to "
+                f"prompt has the token id {ids[place]} at index {place}, but this model's ids are 0 to "
                 f"{vocabulary.size - 1}.",
                 param="prompt",
                 code="invalid_value",

@@ -1,4 +1,4 @@
-"""Answers that are made and sent in slices, so that no request keeps the event loop from the others."""
+"""Responses that are created and sent in slices, so that no request blocks the event loop."""
 
 import asyncio
 import time
@@ -10,41 +10,41 @@ from starlette.types import Send
 from charloom.server.schema import encoded
 
 _TURN_SECONDS = 0.002
-_SENT_AT_ONCE = 65_536
-"""Bytes of an answer that are sent together."""
+_SEND_BYTES = 65_536
+"""Minimum size in bytes of a part of a response that is sent separately."""
 _HEADERS = [(b"content-type", b"application/json")]
 
 SLICE = 2048
-"""Numbers or objects that are made at once; they take about a millisecond."""
+"""Number of values that are created at once; they take about a millisecond."""
 
 
 class Turn:
-    """How long a request has had the event loop for itself."""
+    """Measures how long a request has occupied the event loop."""
 
     def __init__(self) -> None:
         self._end = time.perf_counter() + _TURN_SECONDS
 
     @property
     def is_over(self) -> bool:
-        """Whether others should have a turn."""
+        """Whether other tasks should run."""
         return time.perf_counter() > self._end
 
     async def next(self) -> None:
-        """Lets others have a turn."""
+        """Lets other tasks run, and starts a new turn."""
         await asyncio.sleep(0)
         self._end = time.perf_counter() + _TURN_SECONDS
 
     async def end_if_over(self) -> None:
-        """Lets others have a turn if this one has been long enough."""
+        """Lets other tasks run if this turn has been long enough."""
         if self.is_over:
             await self.next()
 
 
 class Slices:
-    """An array of an answer, whose items are made when they are sent.
+    """A JSON array whose items are created when they are sent.
 
     Args:
-        slices: of the items.
+        slices: the items, slice by slice.
     """
 
     def __init__(self, slices: Iterable[Sequence[Any]]) -> None:
@@ -54,14 +54,14 @@ class Slices:
         return iter(self._slices)
 
 
-def sliced(items: Sequence[Any], make: Callable[[Any], Any], numbers_an_item: int = 1) -> Slices:
-    """Returns the array of what `make` makes of each of `items`."""
-    size = max(1, SLICE // numbers_an_item)
+def sliced(items: Sequence[Any], make: Callable[[Any], Any], numbers_per_item: int = 1) -> Slices:
+    """Returns the array of `make(item)` for each of `items`."""
+    size = max(1, SLICE // numbers_per_item)
     return Slices(list(map(make, items[first : first + size])) for first in range(0, len(items), size))
 
 
 def json_pieces(value: Any) -> Iterator[bytes]:
-    """Yields the JSON of `value`, in which dictionaries, lists and iterators may have `Slices`, piece by piece.
+    """Yields the JSON of `value` piece by piece. Its dictionaries, lists and iterators may contain `Slices`.
 
     >>> b"".join(json_pieces({"a": Slices([[1, 2], [], [3]]), "b": [Slices([])]}))
     b'{"a":[1,2,3],"b":[[]]}'
@@ -92,28 +92,28 @@ def json_pieces(value: Any) -> Iterator[bytes]:
         yield encoded(value)
 
 
-async def send_json(value: Any, send: Send, require_wanted: Callable[[], None]) -> None:
-    """Sends an answer, in pieces if it is long.
+async def send_json(value: Any, send: Send, raise_if_ended: Callable[[], None]) -> None:
+    """Sends a JSON response, in pieces if it is long.
 
     Args:
-        value: as of `json_pieces`.
-        send: takes ASGI messages.
-        require_wanted: is called between two pieces; what it raises ends the answer.
+        value: as for `json_pieces`.
+        send: the ASGI send function.
+        raise_if_ended: called between two pieces, and may raise to end the response.
     """
-    turn, held, is_begun = Turn(), bytearray(), False
+    turn, held, has_started = Turn(), bytearray(), False
     for piece in json_pieces(value):
         held += piece
-        if len(held) < _SENT_AT_ONCE and not turn.is_over:
+        if len(held) < _SEND_BYTES and not turn.is_over:
             continue
-        require_wanted()
-        if len(held) >= _SENT_AT_ONCE:
-            if not is_begun:
+        raise_if_ended()
+        if len(held) >= _SEND_BYTES:
+            if not has_started:
                 await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-            is_begun = True
+            has_started = True
             await send({"type": "http.response.body", "body": bytes(held), "more_body": True})
             held.clear()
         await turn.end_if_over()
-    if not is_begun:
+    if not has_started:
         headers = [*_HEADERS, (b"content-length", str(len(held)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": bytes(held)})

@@ -1,4 +1,4 @@
-"""Work beside the event loop, in threads that the end of the process does not wait for."""
+"""Runs functions in threads that do not delay the end of the process."""
 
 import asyncio
 import threading
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 async def in_thread(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    """Returns what `work` returns, or raises what it raises.
+    """Returns what `work` returns, or raises what it raises. It runs in a daemon thread.
 
-    `asyncio.to_thread` does the same, but an event loop and an interpreter that end wait for its threads.
+    `asyncio.to_thread` does the same, but the event loop and the interpreter wait for its threads when they end.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
@@ -20,20 +20,20 @@ async def in_thread(work: Callable[P, T], *arguments: P.args, **named: P.kwargs)
     def run() -> None:
         try:
             result = work(*arguments, **named)
-        except BaseException as error:  # it is raised where the result is awaited
-            _tell(loop, done, done.set_exception, error)
+        except BaseException as error:  # raised again where the result is awaited
+            _resolve(loop, done, done.set_exception, error)
         else:
-            _tell(loop, done, done.set_result, result)
+            _resolve(loop, done, done.set_result, result)
 
     threading.Thread(target=run, name="charloom work", daemon=True).start()
     return await done
 
 
 def interruptibly(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    """Returns what `work` returns, or raises what it raises; signals are obeyed meanwhile, whatever it does.
+    """Returns what `work` returns, or raises what it raises. Signals are handled meanwhile.
 
-    Python handles signals in the main thread between two of its own instructions, and a call into native code may take
-    minutes. So the work is done in another thread, and this one only waits.
+    Python handles signals in the main thread between two bytecode instructions, and a native call may take minutes.
+    So the work runs in another thread, and this one only waits.
     """
     found: list[T] = []
     problems: list[BaseException] = []
@@ -42,7 +42,7 @@ def interruptibly(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -
     def run() -> None:
         try:
             found.append(work(*arguments, **named))
-        except BaseException as error:  # it is raised where the result is awaited
+        except BaseException as error:  # raised again in the main thread
             problems.append(error)
         finally:
             is_done.set()
@@ -55,12 +55,14 @@ def interruptibly(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -
     return found[0]
 
 
-def _tell(loop: asyncio.AbstractEventLoop, done: asyncio.Future[Any], tell: Callable[[Any], None], what: Any) -> None:
-    def tell_who_waits() -> None:
+def _resolve(
+    loop: asyncio.AbstractEventLoop, done: asyncio.Future[Any], set_outcome: Callable[[Any], None], what: Any
+) -> None:
+    def resolve() -> None:
         if not done.done():
-            tell(what)
+            set_outcome(what)
 
     try:
-        loop.call_soon_threadsafe(tell_who_waits)
-    except RuntimeError:  # the loop is closed: nobody waits
+        loop.call_soon_threadsafe(resolve)
+    except RuntimeError:  # the loop is closed
         return

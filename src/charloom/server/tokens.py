@@ -1,4 +1,4 @@
-"""What a model's tokens are called in answers, and which characters of a text they are."""
+"""Names of tokens in responses, and the mapping between tokens and characters."""
 
 from array import array
 from bisect import bisect_right
@@ -10,17 +10,17 @@ from charloom.text import Vocabulary
 
 
 def token_names(vocabulary: Vocabulary) -> list[str]:
-    """Returns each token's name: its character, or of a byte that is no ASCII what OpenAI calls such."""
+    """Returns the name of each token: its character, or OpenAI's notation for a byte that is not ASCII."""
     if vocabulary.units == "chars":
         return list(vocabulary.characters)
     return [chr(byte) if byte < 0x80 else f"bytes:\\x{byte:02x}" for byte in range(256)]
 
 
-class PlacedDecoder:
-    """Turns token ids into text piece by piece, and knows which token each character ends with.
+class OffsetDecoder:
+    """Decodes token ids piece by piece, and keeps track of the characters that each token completes.
 
-    A token of characters is one of them; several bytes make a character, and one may make two: the end of what was
-    none, and itself.
+    In a model of characters, each token is one character. In a model of bytes, several tokens can be one character.
+    One token can also complete two: an invalid sequence before it, and itself.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -42,12 +42,12 @@ class PlacedDecoder:
             self._ends.extend([self._read] * len(pieces[-1]))
         return "".join(pieces)
 
-    def tokens_of(self, characters: int) -> int:
-        """Returns how many tokens the first characters of the text are."""
+    def token_count(self, characters: int) -> int:
+        """Returns the number of tokens of the first `characters` characters."""
         if self._ends is None or characters == 0:
             return characters
         return self._ends[characters - 1]
 
-    def place_of(self, token: int) -> int:
-        """Returns how many characters of the text are complete before a token."""
+    def offset_of(self, token: int) -> int:
+        """Returns the number of characters that are complete before a token."""
         return token if self._ends is None else bisect_right(self._ends, token)

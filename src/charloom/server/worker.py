@@ -1,4 +1,4 @@
-"""A thread that does one thing after another, each of which can be given up."""
+"""A thread that runs cancellable tasks one after another."""
 
 import asyncio
 import threading
@@ -10,18 +10,18 @@ from typing import Any
 _STOPPING_SECONDS = 2.0
 
 
-class GivenUpError(Exception):
-    """Nobody waits for the work any more."""
+class TaskCancelledError(Exception):
+    """The task was cancelled."""
 
 
 @dataclass(eq=False)
 class Task:
-    """Work that is given to a `Worker`.
+    """A task for a `Worker`.
 
     Attributes:
-        work: what is to be done; it calls `check` every few milliseconds.
-        done: is called in the event loop when it is done, or has failed.
-        result: what came of it.
+        work: the function to run. It calls `check` every few milliseconds.
+        done: called in the event loop when the task has finished or failed.
+        result: its result.
         problem: why it failed.
     """
 
@@ -30,27 +30,27 @@ class Task:
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     result: Any = None
     problem: Exception | None = None
-    _is_given_up: bool = False
+    _is_cancelled: bool = False
 
-    def give_up(self) -> None:
-        """Ends the work at its next `check`, or before it begins."""
-        self._is_given_up = True
+    def cancel(self) -> None:
+        """Stops the task at its next `check`, or before it starts."""
+        self._is_cancelled = True
 
     def check(self) -> None:
-        """Lets the work go on.
+        """Raises if the task was cancelled.
 
         Raises:
-            GivenUpError: it should not.
+            TaskCancelledError: it was.
         """
-        if self._is_given_up:
-            raise GivenUpError
+        if self._is_cancelled:
+            raise TaskCancelledError
 
 
 class Worker:
-    """A thread that does tasks in the order in which they come. It does not keep the process from ending.
+    """A daemon thread that runs tasks in the order of their submission.
 
     Args:
-        name: of the thread.
+        name: name of the thread.
     """
 
     def __init__(self, name: str) -> None:
@@ -63,11 +63,11 @@ class Worker:
 
     @property
     def count(self) -> int:
-        """Tasks that wait or are being done."""
+        """Number of tasks that wait or run."""
         return len(self._tasks) + (self._current is not None)
 
     def submit(self, task: Task) -> None:
-        """Takes a task, to be done after those before it."""
+        """Adds a task to the queue."""
         with self._changed:
             self._tasks.append(task)
             if self._thread is None:
@@ -75,19 +75,19 @@ class Worker:
                 self._thread.start()
             self._changed.notify()
 
-    def give_up(self, task: Task) -> None:
-        """Gives up a task, wherever it is."""
-        task.give_up()
+    def cancel(self, task: Task) -> None:
+        """Cancels a task, whether it waits or runs."""
+        task.cancel()
         with self._changed:
             if task in self._tasks:
                 self._tasks.remove(task)
 
     def stop(self) -> None:
-        """Gives up all tasks, and ends the thread."""
+        """Cancels all tasks, and ends the thread."""
         with self._changed:
             self._is_stopping = True
             for task in (*self._tasks, *([] if self._current is None else [self._current])):
-                task.give_up()
+                task.cancel()
             self._tasks.clear()
             self._changed.notify()
         if self._thread is not None:
@@ -111,4 +111,4 @@ class Worker:
                 task.loop.call_soon_threadsafe(task.done)
             except RuntimeError:  # the loop is closed
                 return
-            del task  # what came of it is large, and no longer this thread's
+            del task  # frees its result, which can be large

@@ -1,4 +1,4 @@
-"""Training: a network's weights follow a producer of blocks; a generator of events reports it."""
+"""Training: compiled steps over blocks of text, reported as a stream of events."""
 
 from charloom.training.budget import Budget, Deadline
 from charloom.training.events import (
@@ -14,7 +14,7 @@ from charloom.training.events import (
     Stopped,
     follow,
 )
-from charloom.training.loop import MOST_RETRIES, LoopProgress, LoopState, TrainingLoop, step_rule
+from charloom.training.loop import MAX_RETRIES, LoopProgress, LoopState, TrainingLoop, step_rule
 from charloom.training.memory import require_memory, training_bytes
 from charloom.training.phases import Phase, has_diverged, train_phases
 from charloom.training.schedule import StepPlan, learning_rates
@@ -31,7 +31,7 @@ from charloom.training.step import (
 from charloom.training.trainer import Dispatch, Trainer
 
 __all__ = [
-    "MOST_RETRIES",
+    "MAX_RETRIES",
     "REFERENCE_VOCABULARY",
     "Budget",
     "Deadline",

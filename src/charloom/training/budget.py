@@ -1,4 +1,4 @@
-"""A time budget: how much of it is spent, and how many steps there is time for."""
+"""A time budget: how much of it is spent, and how many steps fit into the rest."""
 
 import math
 import time
@@ -12,48 +12,48 @@ from charloom.settings import MOST_COUNT
 from charloom.training.schedule import StepPlan
 from charloom.units import shortest_seconds
 
-# A pause of so many seconds or more in which the process computed less than this share of what it usually does was no
-# slow step: the machine slept, or the process was stopped. Beside a dozen busy processes it computes a tenth.
+# If the process used less than this share of its usual CPU time during a pause of at least this length, the machine or
+# the process was suspended. Next to a dozen busy processes, it still uses a tenth.
 _ASLEEP_SECONDS = 3.0
 _ASLEEP_SHARE = 0.05
-# Less than this does not tell how many cores are at work.
-_TELLING_SECONDS = 0.1
-# A plan is changed where it would end so much too early or too late: seconds, or a share of what is left; and unless
-# it is urgent not before such a share has passed: a long run would have a plan for each of its machine's moods.
+# Shorter intervals do not show how many cores are in use.
+_MIN_MEASURED_SECONDS = 0.1
+# A plan is changed if it would end this much too early or too late: seconds, or a share of what is left. Unless it is
+# urgent, at least such a share must have passed since the last change. Otherwise a long run would have very many plans.
 _TOLERANCE_SECONDS = 0.25
 _TOLERANCE_SHARE = 0.05
 _URGENT_SHARE = 0.5
-# Training that the estimate of the speed looks back on, half of its weight: seconds, or a share of what is left.
+# The period over which the speed estimate halves the weight of earlier steps: seconds, or a share of what is left.
 _MEMORY_SECONDS = 3.0
 _MEMORY_SHARE = 0.02
 _EXIT_SECONDS = 0.4
-# What is computed at the end cannot be cut short, and a busy machine may slow it down.
+# The work after training cannot be cut short, and a busy machine may slow it down.
 _CLOSING_MARGIN = 1.05
-# What is measured in less time than this says little, and is believed only where a plan may end in it.
+# Measurements over less time than this are unreliable. They are used only if the plan could end within it.
 _FIRST_SECONDS = 0.4
 _FIRST_SHARE = 0.125
-# A step that would be half over when the time is up is made, unless it would be over so much later.
+# A step that would be at least half done at the deadline is still made, unless it would end this much later.
 _LATE_SECONDS = 2.0
 
 
 class Budget:
-    """Seconds that a command may take.
+    """The seconds that a command may take.
 
-    Time asleep does not count: neither the machine's, nor that in which the process was stopped while it trained.
+    Time asleep does not count: the machine's, and during training also time in which the process was stopped.
 
     Attributes:
-        seconds: all of them.
-        reserved: of these, for what the caller does afterwards.
-        is_training: whether the process computes all the time, so that where it does not it was asleep; before
-            training it may wait for a text, a compiler or a disk.
+        seconds: the whole budget.
+        reserved: seconds of it for the caller's work afterwards.
+        is_training: whether the process computes all the time, so that idle time means sleep.
+            Before training, the process may wait for a text, a compiler or a disk.
         longest_wait: seconds of the longest `waiting` so far.
 
     Args:
-        seconds: all of them.
-        spent: of these, before now.
+        seconds: the whole budget.
+        spent: seconds of it that are already spent.
         reserved: as above.
-        clock: seconds that go on evenly.
-        worked: seconds that the process has computed, of all its threads.
+        clock: a monotonic clock in seconds.
+        cpu_clock: CPU seconds of all threads of the process.
     """
 
     def __init__(
@@ -62,38 +62,38 @@ class Budget:
         spent: float = 0.0,
         reserved: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
-        worked: Callable[[], float] = time.process_time,
+        cpu_clock: Callable[[], float] = time.process_time,
     ):
         self.seconds = seconds
         self.reserved = reserved
         self.is_training = False
         self.longest_wait = 0.0
         self._spent = spent
-        self._clock, self._worked = clock, worked
-        self._seen = clock(), worked()
-        self._cores = 0.0  # that are at work while it trains, as far as is known
+        self._clock, self._cpu_clock = clock, cpu_clock
+        self._last_reading = clock(), cpu_clock()
+        self._cores = 0.0  # estimated number of cores in use during training
 
     @property
     def spent(self) -> float:
-        """Seconds spent; to be asked every few seconds, for a pause is seen as what lies between two questions."""
-        now, worked = self._clock(), self._worked()
-        passed, computed = now - self._seen[0], worked - self._seen[1]
+        """Seconds spent. Read it every few seconds: sleep is detected between two reads."""
+        now, cpu_seconds = self._clock(), self._cpu_clock()
+        passed, computed = now - self._last_reading[0], cpu_seconds - self._last_reading[1]
         if self.is_training and passed >= _ASLEEP_SECONDS and computed < _ASLEEP_SHARE * self._cores * passed:
             passed = computed / self._cores
-        elif self.is_training and passed > _TELLING_SECONDS:
-            # Halfway to what is seen, so that a moment of waiting does not tell.
+        elif self.is_training and passed > _MIN_MEASURED_SECONDS:
+            # Averaged, so that a short wait has little effect.
             self._cores = (self._cores + computed / passed) / 2 if self._cores else computed / passed
         self._spent += passed
-        self._seen = now, worked
+        self._last_reading = now, cpu_seconds
         return self._spent
 
-    def go_on_from(self, spent: float) -> None:
-        """Adds what an earlier process spent."""
+    def add_spent(self, spent: float) -> None:
+        """Adds seconds that an earlier process spent."""
         self._spent += spent
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Counts all of a wait, such as for a disk: it is no sleep."""
+        """Counts a wait, for example for a disk, as spent time instead of sleep."""
         began, trained = self.spent, self.is_training
         self.is_training = False
         try:
@@ -104,23 +104,23 @@ class Budget:
 
     @property
     def left(self) -> float:
-        """Seconds left; below zero where too many are spent."""
+        """Seconds left; negative if the budget is exceeded."""
         return self.seconds - self.reserved - self.spent
 
 
 @dataclass
 class Deadline:
-    """Plans how many steps a run has time for, from what they take as it goes on.
+    """Plans how many steps a run has time for, from measurements during the run.
 
     Attributes:
-        budget: what the whole run may take.
-        score_seconds: of the kept model's score, after training.
-        scoring_seconds: of what an evaluation scores.
-        evaluations_after: how many times that is scored once more after training.
-        measure_score: measures again, by a part of it, what the score of such a network takes; None for never.
+        budget: the budget of the whole run.
+        score_seconds: duration of scoring the kept model after training.
+        scoring_seconds: duration of scoring the text of an evaluation.
+        evaluations_after: how many times that text is scored again after training.
+        measure_score: measures on a part of the text how long scoring a network takes; None for never.
 
-    The seconds are at first what was measured before training. They follow the speed of steps, that of evaluations,
-    and what is measured again, so that they hold under the load that there is.
+    The durations are first those measured before training. They then follow the speed of steps
+    and evaluations and the repeated measurements, so that they also hold on a busy machine.
     """
 
     budget: Budget
@@ -128,30 +128,31 @@ class Deadline:
     scoring_seconds: float
     evaluations_after: int = 0
     measure_score: Callable[[Network], float] | None = None
-    _seconds: float = field(default=0.0, init=False)  # of the last steps, the more weight the later they are
+    _seconds: float = field(default=0.0, init=False)  # of the last steps, weighted towards later ones
     _steps: float = field(default=0.0, init=False)
     _began: float = field(default=0.0, init=False)
     _training: float = field(default=0.0, init=False)
     _evaluating: float = field(default=0.0, init=False)
-    _aftermath: tuple[float, float] = field(default=(0.0, 0.0), init=False)  # of the last two evaluations
-    _step_seconds: float | None = field(default=None, init=False)  # when these seconds are what they are
-    _planned: float = field(default=-math.inf, init=False)  # seconds spent when the run was last planned
+    # Seconds of an evaluation after its scoring, for the last two evaluations.
+    _after_evaluation: tuple[float, float] = field(default=(0.0, 0.0), init=False)
+    _step_seconds: float | None = field(default=None, init=False)  # step duration on which the estimates are based
+    _planned: float = field(default=-math.inf, init=False)  # seconds spent when the plan last changed
 
     @property
     def closing_seconds(self) -> float:
-        """What is computed after the last step and its evaluation."""
+        """Duration of the work after the last step and its evaluation."""
         return self.score_seconds + self.evaluations_after * self.scoring_seconds
 
     @property
     def evaluation_seconds(self) -> float:
-        """What an evaluation takes, with what regularly comes of it: a file, a sample.
+        """Duration of an evaluation with what usually follows it, such as saving a file or generating a sample.
 
-        What took long once only, such as a compiler or a disk, is not expected again.
+        A single long one, for example because of a compiler or a disk, is not expected to repeat.
         """
-        return self.scoring_seconds + min(self._aftermath)
+        return self.scoring_seconds + min(self._after_evaluation)
 
-    def dispatched(self, steps: int, seconds: float) -> None:
-        """Takes note of what `steps` took."""
+    def record_dispatch(self, steps: int, seconds: float) -> None:
+        """Records the duration of a dispatch of `steps` steps."""
         if not self._training:
             self._began = self.budget.spent - seconds
             self.budget.is_training = True
@@ -160,15 +161,15 @@ class Deadline:
         self._steps = old * self._steps + steps
         self._training += seconds
 
-    def evaluated(self, seconds: float, scoring_seconds: float, network: Network) -> None:
-        """Takes note of what the evaluation of `network` took: with whatever came of it, and its scoring alone.
+    def record_evaluation(self, seconds: float, scoring_seconds: float, network: Network) -> None:
+        """Records the durations of an evaluation of `network`: as a whole, and of its scoring.
 
-        What is measured is believed by halves: a machine that became busy has already told so by its steps.
+        Measurements are averaged with the estimates, which already follow the speed of steps.
         """
         self._follow_steps()
         is_known, expected = self._evaluating > 0, self.scoring_seconds
         self.scoring_seconds = (expected + scoring_seconds) / 2 if is_known else scoring_seconds
-        self._aftermath = self._aftermath[1], seconds - scoring_seconds
+        self._after_evaluation = self._after_evaluation[1], seconds - scoring_seconds
         self._evaluating += seconds
         if self.measure_score is not None:
             measured = self.measure_score(network)
@@ -177,17 +178,17 @@ class Deadline:
             self.score_seconds *= self.scoring_seconds / expected
 
     def replanned(self, step_plan: StepPlan, step: int, evaluations_left: int) -> StepPlan:
-        """Returns the plan after `step` steps, another where this one would not end in time."""
+        """Returns the plan after `step` steps: a new one if the current one would not end in time."""
         if self._training < _FIRST_SECONDS and step < _FIRST_SHARE * step_plan.steps:
             return step_plan
         step_seconds = self._follow_steps()
-        # Once more something is written.
+        # A file is written once more at the end.
         closing = _CLOSING_MARGIN * self.closing_seconds + self.budget.longest_wait + _EXIT_SECONDS
         left = self.budget.left - closing
-        # Evaluations that fall on one step are one.
-        most = max(1, int(max(0.0, left) / max(step_seconds, 1e-9)))
-        left -= min(evaluations_left, most) * self.evaluation_seconds
-        # Checkpoints and the like are on nobody's account: they go on as they went.
+        # Two evaluations at the same step count as one.
+        max_evaluations = max(1, int(max(0.0, left) / max(step_seconds, 1e-9)))
+        left -= min(evaluations_left, max_evaluations) * self.evaluation_seconds
+        # The time of checkpoints and the like is not measured. It is assumed to continue at the same rate.
         other = self.budget.spent - self._began - self._training - self._evaluating
         seconds = step_seconds * (1 + max(0.0, other) / self._training)
         more = max(1, int(left / seconds + min(0.5, _LATE_SECONDS / seconds)))
@@ -201,7 +202,7 @@ class Deadline:
         return step_plan.replanned(step, steps)
 
     def _follow_steps(self) -> float:
-        """Returns what a step takes now; where the machine has become slower, the rest takes longer as well."""
+        """Returns the current duration of a step, and scales the other estimates when it changes."""
         if not self._steps:
             return 0.0
         now = self._seconds / self._steps
@@ -212,16 +213,16 @@ class Deadline:
         return now
 
     def require_time(self) -> None:
-        """Makes sure that there is time for what comes after the last step.
+        """Makes sure that the budget has time for the work after the last step.
 
         Raises:
-            BudgetError: there is none.
+            BudgetError: it does not.
         """
         after = self.closing_seconds + self.evaluation_seconds + _EXIT_SECONDS + self.budget.reserved
-        least = self.budget.spent + after
-        if least > self.budget.seconds:
+        minimum = self.budget.spent + after
+        if minimum > self.budget.seconds:
             raise BudgetError(
-                f"a budget of {shortest_seconds(self.budget.seconds)} is too short for this text on this machine: to "
-                "read it, to make one step, to validate and to save take "
-                f"{least:.1f} s. Give --budget {1.1 * least + 0.5:.0f}s or more."
+                f"a budget of {shortest_seconds(self.budget.seconds)} is too short for this text on this machine: "
+                "reading it, one step, validation and saving take "
+                f"{minimum:.1f} s. Give --budget {1.1 * minimum + 0.5:.0f}s or more."
             )

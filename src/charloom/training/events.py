@@ -1,4 +1,4 @@
-"""What a training run tells of itself, for a terminal, a log or a notebook to show."""
+"""The events of a training run, for display in a terminal, a log or a notebook."""
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -13,23 +13,23 @@ TrainingEnd = Literal["finished", "interrupted", "diverged", "patience"]
 
 @dataclass(frozen=True)
 class Notice:
-    """A line that a user would want to read, such as a setting changed to fit the text."""
+    """A message for the user, for example about a setting that was changed to fit the text."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Progress:
-    """A dispatch of steps is done.
+    """A dispatch of steps has finished.
 
     Attributes:
-        step: steps made so far, of `steps`.
+        step: number of steps made so far.
+        steps: planned number of steps.
         epoch: passes over the training part so far.
-        train_nats_per_char: mean over the dispatch's characters, while the weights moved.
-        chars_per_second: training characters over time inside dispatches after the first; 0 until
-            the second.
-        seconds_left: of training, at that speed; with a budget all that is left of it; None until it is known.
-        stopping: whether a wish to stop has come, and no more steps are made.
+        train_nats_per_char: mean over the characters of the dispatch, while the weights changed.
+        chars_per_second: training characters per second inside dispatches after the first; 0 until the second.
+        seconds_left: estimated seconds of training left, or of the budget if there is one; None until it is known.
+        stopping: whether a stop was requested and no more steps are made.
     """
 
     step: int
@@ -43,10 +43,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Evaluating:
-    """The validation part is being scored from now on.
+    """Scoring of the validation part has begun.
 
     Attributes:
-        seconds: about how long that takes; None until it is known.
+        seconds: estimated duration; None until it is known.
     """
 
     seconds: float | None
@@ -54,14 +54,16 @@ class Evaluating:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The validation part was scored.
+    """The validation part has been scored.
 
     Attributes:
-        train_nats_per_char: mean over the characters read since the evaluation before, with
-            dropout, while the weights moved.
-        validation_nats_per_char: in rows, each primed; see `charloom.data.evaluation_pass`.
+        step: number of steps made so far.
+        epoch: passes over the training part so far.
+        train_nats_per_char: mean over the characters since the previous evaluation, with dropout, while the weights
+            changed.
+        validation_nats_per_char: mean over the validation part in rows; see `charloom.data.evaluation_pass`.
         improved: whether it is the lowest so far.
-        network: the weights that were scored, good for as long as anyone holds them.
+        network: the weights that were scored; the arrays stay valid.
     """
 
     step: int
@@ -74,14 +76,14 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EpochEnd:
-    """An epoch is over.
+    """An epoch has ended.
 
     Attributes:
-        epoch: counted from 1.
-        loss_nats: mean over the epoch's predictions, while the weights moved, as Keras shows it.
-        accuracy: share of these predictions that were right.
-        seconds: of the epoch's steps; the first epoch's have compilation among them.
-        held_out: the score on text that is not trained on, where there is any.
+        epoch: number of the epoch, counted from 1.
+        loss_nats: mean over the epoch's predictions while the weights changed, as Keras reports it.
+        accuracy: share of these predictions that were correct.
+        seconds: duration of the epoch's steps; in the first epoch, including compilation.
+        held_out: the score of held-out text, if there is any.
     """
 
     epoch: int
@@ -93,13 +95,13 @@ class EpochEnd:
 
 @dataclass(frozen=True)
 class Encoding:
-    """A large text is read, before training: once for its characters, and once more to encode them.
+    """A large text is being read before training, once to find its characters and once to encode them.
 
     Attributes:
-        folder: where what comes of it is kept.
-        read: bytes, of both times.
-        of: how many these will be; None where a compressed file does not tell.
-        is_waiting: whether another process is at it, and this one waits.
+        folder: the cache folder for the encoded text.
+        read: bytes read so far, in both passes together.
+        of: bytes to read in both passes; None for a compressed file that does not store its size.
+        is_waiting: whether this process waits for another one that is encoding the text.
     """
 
     folder: Path
@@ -110,26 +112,26 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Sample:
-    """A short text that the model just wrote."""
+    """A short text that the model has just generated."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A file was written: the best model so far, or a checkpoint."""
+    """A file has been saved: the best model so far, or a checkpoint."""
 
     path: Path
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """Training is over; what is left is to score the kept model and to save it.
+    """Training has ended. The kept model remains to be scored and saved.
 
     Attributes:
-        reason: "finished" for all steps made, "interrupted" for a user's wish, "diverged" for a loss
-            that is no number, or a hopeless one, "patience" for evaluations that no longer improve.
-        step: the steps made, not those of the kept model.
+        reason: "finished" after all steps, "interrupted" at the user's request, "diverged" if the loss is NaN or
+            hopeless, "patience" if evaluations no longer improve.
+        step: number of steps made, which may be more than those of the kept model.
         epoch: passes over the training part.
         chars_per_second: as in `Progress`.
     """
@@ -142,16 +144,16 @@ class Stopped:
 
 Event = Notice | Encoding | Progress | Evaluating | Evaluation | EpochEnd | Sample | Saved | Stopped
 
-Told = TypeVar("Told")
-Result = TypeVar("Result")
+EventT = TypeVar("EventT")
+ResultT = TypeVar("ResultT")
 
 
-def follow(run: Generator[Told, None, Result], on_event: Callable[[Told], None]) -> Result:
-    """Calls `on_event` with each event of `run` and returns what the run returns."""
+def follow(run: Generator[EventT, None, ResultT], on_event: Callable[[EventT], None]) -> ResultT:
+    """Returns the result of `run`, after calling `on_event` with each of its events."""
     while True:
         try:
             event = next(run)
         except StopIteration as finished:
-            result: Result = finished.value
+            result: ResultT = finished.value
             return result
         on_event(event)

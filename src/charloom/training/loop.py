@@ -1,4 +1,4 @@
-"""The training loop: dispatch blocks, evaluate in between, keep the best weights, go back where the loss runs away."""
+"""The training loop: dispatches blocks, evaluates in between, keeps the best weights, and recovers from divergence."""
 
 import math
 import time
@@ -22,23 +22,23 @@ from charloom.training.schedule import TRAINING_COST, StepPlan, evaluations, lea
 from charloom.training.step import StepRule, TrainingState, initial_state
 from charloom.training.trainer import Dispatch, Trainer
 
-MOST_RETRIES = 3
-"""So often a loop goes back, each time at half the rate, before it gives up."""
+MAX_RETRIES = 3
+"""How many times a diverged loop goes back to the last evaluation, each time with half the learning rate."""
 
 
 @dataclass(frozen=True)
 class LoopProgress:
-    """Where a loop stands, as JSON values.
+    """The progress of a loop, as JSON values.
 
     Attributes:
-        step_plan: how the run was planned to go on, from its beginning to now.
-        step: steps made.
-        evaluated: those made at the last evaluation that was due; `good` is the state there.
-        nats_sum: sum of the means of the steps since then.
-        nats_count: how many these are.
-        lowest: of the evaluations so far; None before the first.
-        stale: evaluations since the lowest.
-        retries: how often the loop went back; each time halved the rates.
+        step_plan: the step plan from the beginning of the run.
+        step: number of steps made.
+        evaluated: number of steps made at the last scheduled evaluation, when `good` was saved.
+        nats_sum: sum of the mean losses of the steps since then.
+        nats_count: number of these steps.
+        lowest: lowest evaluation so far; None before the first.
+        stale: number of evaluations since the lowest.
+        retries: how many times the loop went back; each time halved the learning rates.
     """
 
     step_plan: StepPlan
@@ -52,12 +52,12 @@ class LoopProgress:
 
 
 class LoopState(NamedTuple):
-    """All that a loop goes on from: as if it had never stopped, to the last bit.
+    """Everything that a loop needs to resume. A resumed loop gives the same results, bit for bit.
 
     Attributes:
         training: the state after the last step.
-        good: the state that the loop goes back to.
-        progress: where it stands.
+        good: the state to which a diverged loop goes back.
+        progress: the progress.
     """
 
     training: TrainingState
@@ -66,7 +66,7 @@ class LoopState(NamedTuple):
 
 
 def step_rule(settings: TrainingSettings) -> StepRule:
-    """Returns what a step does, by the settings."""
+    """Returns the rule of a step for `settings`."""
     return StepRule(
         dropout=settings.dropout,
         state_reset_probability=settings.state_reset_probability,
@@ -80,18 +80,17 @@ def step_rule(settings: TrainingSettings) -> StepRule:
 class TrainingLoop:
     """Trains a network on rows of a text, for a number of steps.
 
-    Results depend on counts and the key only, not on timing, unless a wish to stop ends the run or there is a
-    deadline.
+    Results depend only on counts and the key, not on timing, unless a stop request ends the run or there is a deadline.
 
     Args:
-        network: the first weights, or any of that shape where there is a `start`.
-        batches: what is read.
-        validation: what evaluations score.
-        settings: rates, dropout, patience.
-        step_plan: how many steps are made in all.
-        key: of all randomness.
-        start: a state to go on from.
-        deadline: plans again how many steps are made, so that the run ends in time; None for the plan as it is.
+        network: the initial weights; with `start`, any weights of that shape.
+        batches: the training text.
+        validation: the text that evaluations score.
+        settings: learning rate, dropout, patience and so on.
+        step_plan: the number of steps.
+        key: the key of all random numbers.
+        start: a state from which to resume.
+        deadline: changes the number of steps so that the run ends in time; None to follow the step plan.
     """
 
     def __init__(
@@ -116,19 +115,19 @@ class TrainingLoop:
         self._deadline = deadline
         self._is_new = start is None
         self._scoring_seconds: float | None = None  # of the last evaluation
-        # Of the first plan, so that a run that is made once more is evaluated at the same steps.
+        # From the first plan, so that a repeated run is evaluated at the same steps.
         self._evaluations = evaluations(self._step_plan.plans[0][1], batches.characters_per_step, len(validation))
 
     @property
     def state(self) -> LoopState:
-        """What the loop would go on from; its arrays are good until the next event is asked for."""
+        """The state from which the loop would resume. Its arrays are valid until the next event is requested."""
         return LoopState(self._trainer.state, self._good, self._progress)
 
     def events(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
-        """Yields Progress and Evaluation events, Notices of what went wrong, and at the end Stopped.
+        """Yields Progress and Evaluation events, Notices about problems, and finally Stopped.
 
-        The weights after the last step are always evaluated, also where `should_stop` ended the run; it is asked
-        after dispatches, of about half a second, and after evaluations.
+        The weights after the last step are always evaluated, even if `should_stop` ended the run.
+        `should_stop` is called after evaluations and after dispatches, which take about half a second.
         """
         reason: TrainingEnd = "patience" if self._is_out_of_patience else "finished"
         while self._progress.evaluated < self._step_plan.steps and reason == "finished":
@@ -153,11 +152,11 @@ class TrainingLoop:
                 nats = self._score()
                 scoring_seconds = self._spent - begin
             if has_diverged(nats):
-                if reason == "interrupted":  # to be found out again when the run is resumed
+                if reason == "interrupted":  # the resumed run will detect it again
                     break
-                yield Notice(self._went_wrong(wrong_at))
+                yield Notice(self._divergence_message(wrong_at))
                 self._go_back()
-                if self._progress.retries == MOST_RETRIES:
+                if self._progress.retries == MAX_RETRIES:
                     reason = "diverged"
                 else:
                     self._change(retries=self._progress.retries + 1)
@@ -169,7 +168,7 @@ class TrainingLoop:
                     reason = "patience"
             yield evaluation
             if self._deadline is not None:
-                self._deadline.evaluated(self._spent - begin, scoring_seconds, evaluation.network)
+                self._deadline.record_evaluation(self._spent - begin, scoring_seconds, evaluation.network)
             if reason == "finished" and self._progress.evaluated < self._step_plan.steps and should_stop():
                 yield self._progress_event(evaluation.train_nats_per_char, stopping=True)
                 reason = "interrupted"
@@ -185,19 +184,19 @@ class TrainingLoop:
 
     @property
     def _spent(self) -> float:
-        """Seconds of the budget, where there is one."""
+        """Seconds spent of the budget; 0 without one."""
         return 0.0 if self._deadline is None else self._deadline.budget.spent
 
     @property
     def _next_evaluation(self) -> int:
-        """The step after which the next evaluation is due, as it is planned now."""
+        """The step of the next evaluation in the current plan."""
         return self._step_plan.first_at(
             (self._evaluations_by(self._progress.evaluated) + 1) / self._evaluations,
             self._progress.evaluated,
         )
 
     def _evaluations_by(self, step: int) -> int:
-        """Returns how many evaluations are due up to `step`."""
+        """Returns the number of evaluations that are due up to `step`."""
         return int(self._step_plan.progress(np.array([step]))[0] * self._evaluations + 1e-9)
 
     @property
@@ -210,20 +209,20 @@ class TrainingLoop:
 
     def _add(self, means: np.ndarray) -> None:
         nats_sum = self._progress.nats_sum
-        for mean in means.tolist():  # one by one: the sum must not depend on how steps are grouped
+        for mean in means.tolist():  # one at a time: the sum must not depend on the dispatches
             nats_sum += mean
         count = self._progress.nats_count + len(means)
         self._change(step=self._trainer.step, nats_sum=nats_sum, nats_count=count)
 
     def _plan(self, done: Dispatch, seconds: float) -> None:
-        """Plans again where this plan would not end in time, after the steps that are `done` in so many seconds."""
+        """Changes the plan if it would not end in time, after `seconds` of a dispatch `done`."""
         if self._deadline is None:
             return
         if self._trainer.seconds_for(1) is None:  # the first dispatch compiled
-            if self._is_new:  # a resumed run ends well with one more step
+            if self._is_new:  # a resumed run can end with one more step
                 self._deadline.require_time()
             return
-        self._deadline.dispatched(len(done.nats), seconds)
+        self._deadline.record_dispatch(len(done.nats), seconds)
         step = self._trainer.step
         if step < self._step_plan.steps:
             left = self._evaluations - self._evaluations_by(self._progress.evaluated)
@@ -250,7 +249,7 @@ class TrainingLoop:
 
     @property
     def _expected_scoring_seconds(self) -> float | None:
-        """What the last evaluation took. Before there was one, a share of what training on as many characters takes."""
+        """Duration of the last evaluation. Before the first one, it is estimated from the speed of training."""
         speed = self._trainer.chars_per_second
         if self._scoring_seconds is None and speed:
             return len(self._validation) / TRAINING_COST / speed
@@ -276,13 +275,13 @@ class TrainingLoop:
             stale=0 if evaluation.improved else self._progress.stale + 1,
         )
 
-    def _went_wrong(self, step: int) -> str:
+    def _divergence_message(self, step: int) -> str:
         at = f"training diverged at step {step:,}"
-        if self._progress.retries == MOST_RETRIES:
-            return f"{at}, after {MOST_RETRIES} times at half the rate"
+        if self._progress.retries == MAX_RETRIES:
+            return f"{at}, after {MAX_RETRIES} retries at half the learning rate"
         return (
-            f"{at}: back to step {self._progress.evaluated:,}, at half the learning rate "
-            f"(try {self._progress.retries + 1} of {MOST_RETRIES})"
+            f"{at}: going back to step {self._progress.evaluated:,} at half the learning rate "
+            f"(retry {self._progress.retries + 1} of {MAX_RETRIES})"
         )
 
     def _go_back(self) -> None:

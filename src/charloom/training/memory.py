@@ -1,4 +1,4 @@
-"""How much memory a training run takes, before anything of it is there."""
+"""Estimates the memory of a training run before it starts."""
 
 import jax
 
@@ -9,13 +9,13 @@ from charloom.settings import NetworkSettings
 
 _FLOAT = 4
 _PROGRAMS = 250_000_000
-"""Bytes that JAX takes to compile a step and an evaluation, and for small blocks of text."""
+"""Bytes for JAX to compile a step and an evaluation, and for small blocks of text."""
 _COPIES = 12
-"""Copies of the weights at an evaluation: weights and Adam's two means, the same to go back to and its successor, the
-evaluation's and the best weights, and one that is written."""
+"""Copies of the weights at an evaluation: the weights and Adam's two moments, the same for the previous good state and
+for the new one, the evaluation's, the best, and one that is being saved."""
 _COPIES_FOR_CHECKPOINT = 21
-"""Copies while a checkpoint is written: the first two of these states and the best weights, three times."""
-# Floats that a step keeps for each character, layer and unit: activations, their gradients, what a cell carries.
+"""Copies while a checkpoint is saved: the first two of these states and the best weights, three times."""
+# Floats that a step stores per character, layer and unit: activations, their gradients, and the cell's state.
 _KEPT_PER_UNIT = {"lstm": 8, "gru": 7, "elman": 4}
 _KEPT_PER_LOGIT = 5
 
@@ -23,16 +23,16 @@ _KEPT_PER_LOGIT = 5
 def training_bytes(
     settings: NetworkSettings, vocab_size: int, batch_size: int, sequence_length: int, *, checkpoints: bool = False
 ) -> int:
-    """Returns the bytes that training takes at its peak, beside what the process has already.
+    """Returns the peak memory of training in bytes, in addition to what the process already uses.
 
-    An estimate: measured peaks were within a quarter of it, on a CPU, for networks of 20,000 to 21 million parameters.
+    It is an estimate. Measured peaks were within a quarter of it, on a CPU, for 20,000 to 21 million parameters.
 
     Args:
-        settings: of the network.
-        vocab_size: characters of its vocabulary.
-        batch_size: as of `TrainingSettings`.
-        sequence_length: as of `TrainingSettings`.
-        checkpoints: whether any are written.
+        settings: settings of the network.
+        vocab_size: size of the vocabulary.
+        batch_size: as in `TrainingSettings`.
+        sequence_length: as in `TrainingSettings`.
+        checkpoints: whether checkpoints are saved.
 
     >>> training_bytes(NetworkSettings(hidden=16_384), 65, batch_size=64, sequence_length=128) > 40e9
     True
@@ -45,14 +45,14 @@ def training_bytes(
 
 
 def require_memory(needed: int) -> None:
-    """Makes sure that there are `needed` bytes of memory, where the system tells how many there are.
+    """Makes sure that `needed` bytes of memory are available, if the system reports how many are.
 
     Raises:
-        CharloomError: there are not.
+        CharloomError: they are not.
     """
     available = available_memory_bytes() if jax.default_backend() == "cpu" else None
     if available is not None and needed > available:
         raise CharloomError(
-            f"training takes about {needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB are available. Use a "
-            "smaller --hidden, --layers, --batch-size or --sequence-length, or --force to train all the same."
+            f"training takes about {needed / 1e9:.1f} GB of memory, but {available / 1e9:.1f} GB are available. "
+            "Use a smaller --hidden, --layers, --batch-size or --sequence-length, or --force to train anyway."
         )

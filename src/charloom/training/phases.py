@@ -1,4 +1,4 @@
-"""Training as the tutorials do it: epochs at a constant rate, one phase after another with the optimizer kept."""
+"""Training as in tutorials: epochs at a constant learning rate, in phases that share the optimizer."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,21 +11,21 @@ from charloom.training.events import EpochEnd, Event, Progress, Stopped, Trainin
 from charloom.training.step import TrainingState
 from charloom.training.trainer import Dispatch, Trainer
 
-# To guess evenly among a million characters costs 14 nats. Cells that bound nothing can go far beyond, and were not
-# seen to come back: docs/design/studies.md.
+# A uniform guess among a million characters costs 14 nats. Cells with unbounded outputs can go far beyond that,
+# and were never seen to recover: docs/design/studies.md.
 _HOPELESS_NATS = 100.0
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Epochs at one learning rate. The next phase goes on with the optimizer's moments as they are."""
+    """Epochs at one learning rate. The next phase keeps the optimizer's moments."""
 
     learning_rate: float
     epochs: int
 
 
 def has_diverged(loss_nats: float) -> bool:
-    """Returns whether an epoch's loss is no number, or one that says that nothing is left to train."""
+    """Returns whether a loss is NaN, or so high that training cannot recover."""
     return not loss_nats <= _HOPELESS_NATS
 
 
@@ -36,16 +36,16 @@ def train_phases(
     held_out: Callable[[TrainingState], MeanScore] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
-    """Yields Progress and an EpochEnd for each epoch, and at the end Stopped; an epoch that `has_diverged` ends it.
+    """Yields Progress events, an EpochEnd per epoch, and finally Stopped. Training ends if an epoch has diverged.
 
-    A trainer that has made whole epochs goes on after them.
+    If the trainer has already made whole epochs, it continues after them.
 
     Args:
         trainer: makes the steps.
-        phases: in their order.
-        steps_per_epoch: how many steps an epoch has.
-        held_out: scores text that is not trained on, after each epoch.
-        should_stop: is asked between dispatches; the epoch that it ends is not reported.
+        phases: the phases, in order.
+        steps_per_epoch: number of steps per epoch.
+        held_out: scores held-out text after each epoch.
+        should_stop: called between dispatches. An epoch that it ends is not reported.
     """
     epoch_rates = np.repeat([phase.learning_rate for phase in phases], [phase.epochs for phase in phases]).astype(
         np.float32

@@ -1,4 +1,4 @@
-"""How fast this machine trains, before anything is trained: from a moment of reading."""
+"""Estimates how fast this machine trains a network, from a short measurement before training."""
 
 import time
 
@@ -10,25 +10,25 @@ from charloom.models import Network
 from charloom.settings import NetworkSettings
 
 REFERENCE_VOCABULARY = 64
-"""Characters of the network that reads."""
+"""Vocabulary size of the measured network."""
 _READINGS = 15
-# What a step takes, as a multiple of what reading its characters takes.
+# Duration of a training step, as a multiple of a forward pass over its characters.
 _STEP_COST = 2.9
 
 
 def training_speed(settings: NetworkSettings, batch_size: int, sequence_length: int) -> float:
-    """Returns the characters per second that training such a network on such rows would read; about, and soon.
+    """Returns an estimate of the characters per second at which such a network trains.
 
-    A network that has learnt nothing reads a little; it takes a tenth of a second and a small program's compilation.
+    An untrained network reads a little. That takes a tenth of a second and the compilation of a small program.
     """
     network = Network.init(settings, REFERENCE_VOCABULARY, 0, np.random.default_rng(0))
     return reading_speed(network, batch_size, sequence_length, _READINGS) / _STEP_COST
 
 
 def reading_speed(network: Network, batch_size: int, time_steps: int, readings: int = 3) -> float:
-    """Returns the characters per second that `network` reads in `batch_size` rows, the median of some readings.
+    """Returns the characters per second that `network` reads in `batch_size` rows: the median of several readings.
 
-    Each reads so many `steps`; the first compiles and is not counted.
+    Each reading takes `time_steps` time steps. The first one compiles and is not counted.
     """
     shape = time_steps, batch_size
     token_ids = jnp.asarray(np.random.default_rng(0).integers(0, network.vocab_size, shape, np.int32))

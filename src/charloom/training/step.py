@@ -1,4 +1,4 @@
-"""The compiled call: a block of steps with no Python between them."""
+"""The compiled training call: a block of steps without Python in between."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -14,11 +14,11 @@ from charloom.kernels import compiled, own_settings
 from charloom.models import Carry, Network, SequenceModel, Totals, draw_dropout_masks, sequence_totals
 
 _BETA_1, _BETA_2 = 0.9, 0.999
-_OF_WEIGHTS = 2  # tells their key from the two that a step's is split into
+_WEIGHT_DROPOUT_KEY = 2  # folded into a step's key, for weight dropout
 
 
 class TrainingState(NamedTuple):
-    """What a step reads and writes; donated to each call."""
+    """The state that a step reads and changes. It is donated to each call."""
 
     network: SequenceModel
     optimizer: Any
@@ -27,17 +27,17 @@ class TrainingState(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class StepRule:
-    """What a step does with its sequence, its rate apart. A program is compiled for each rule.
+    """How a step trains, except for its learning rate. A program is compiled for each rule.
 
     Attributes:
-        dropout: share of each layer's outputs that is zeroed.
-        state_reset_probability: chance of a row's state to be zeroed before the step.
-        clip_norm: gradients with a larger global norm are scaled down to it; None for no limit.
-        epsilon: Adam's, as Keras adds it.
-        nesterov: whether Adam's momentum looks a step ahead, as Nesterov's does.
-        last_only: whether only the sequence's last step predicts.
-        weight_dropout: share of a network's recurrent weights that a step does without.
-        weight_decay: share of each matrix that a step takes away, at a rate of 1; of biases none.
+        dropout: share of each layer's outputs that is set to zero.
+        state_reset_probability: probability that a row's state is reset to zero before the step.
+        clip_norm: maximum global norm of the gradient; larger ones are scaled down. None for no limit.
+        epsilon: Adam's epsilon, added as in Keras.
+        nesterov: whether Adam uses Nesterov momentum.
+        last_only: whether only the last position of the sequence is predicted.
+        weight_dropout: share of the recurrent weights that a step sets to zero.
+        weight_decay: decoupled weight decay of matrices, at a learning rate of 1; biases do not decay.
     """
 
     dropout: float = 0.0
@@ -51,15 +51,15 @@ class StepRule:
 
 
 def root_key(seed: int) -> Key[Array, ""]:
-    """Returns the key that dropout and cold starts come from; every seed from 0 to 2**63 - 1 has its own."""
+    """Returns the key for dropout and state resets. Each seed from 0 to 2**63 - 1 has a different key."""
     with own_settings():
-        # A JAX key takes 32 bits of a seed; the others are folded in.
+        # A JAX key takes 32 bits of a seed; the upper bits are folded in.
         key = jax.random.key(seed & 0xFFFFFFFF, impl="threefry2x32")
         return jax.random.fold_in(key, seed >> 32) if seed >> 32 else key
 
 
 def make_optimizer(rule: StepRule) -> optax.GradientTransformation:
-    """Returns Adam behind a clip of the gradient's global norm; the rate is applied by `run_block`.
+    """Returns Adam after clipping of the gradient's global norm. `run_block` applies the learning rate.
 
     Source: Kingma and Ba, 2015; with Nesterov's momentum: Dozat, 2016; clipping: Pascanu, Mikolov and Bengio, 2013;
     decoupled weight decay: Loshchilov and Hutter, 2019.
@@ -76,8 +76,8 @@ def _are_matrices(network: optax.Params) -> Any:
 
 
 def _adam(epsilon: float, nesterov: bool) -> optax.GradientTransformation:
-    # Keras takes the form at the end of the paper's section 2, in which epsilon is added before the second moment's
-    # bias is corrected; Optax's adds it after. It also costs an element one division instead of three, or of four.
+    # Keras uses the form at the end of the paper's section 2, which adds epsilon before the bias correction of the
+    # second moment; Optax adds it after. This form also needs one division per element instead of three or four.
     def update(
         gradient: optax.Updates, state: optax.ScaleByAdamState, network: optax.Params | None = None
     ) -> tuple[optax.Updates, optax.ScaleByAdamState]:
@@ -96,10 +96,10 @@ def _adam(epsilon: float, nesterov: bool) -> optax.GradientTransformation:
     return optax.GradientTransformation(optax.scale_by_adam().init, update)
 
 
-# One program: copies and zeros of each shape, one by one, would take longer to compile.
+# One program, because compiling copies and zeros of each shape separately takes longer.
 @partial(compiled, static_argnames=("batch_size", "rule"))
 def initial_state(network: SequenceModel, batch_size: int, rule: StepRule) -> TrainingState:
-    """Returns the state before the first step; its weights are a copy, for the state is donated."""
+    """Returns the state before the first step. Its weights are a copy, because the state is donated."""
     return TrainingState(
         jax.tree.map(jnp.copy, network), make_optimizer(rule).init(network), network.zero_carry(batch_size)
     )
@@ -117,10 +117,10 @@ def block_steps(
     key: Key[Array, ""],
     rule: StepRule,
 ) -> tuple[TrainingState, Totals]:
-    """Returns the state after the block's steps and the totals of each, taken before it.
+    """Returns the state after the block's steps, and the totals of each step from before it.
 
-    The count of steps is dynamic: a short block runs in the same program. A step's randomness
-    is `fold_in(key, step)`, so that it does not depend on how steps are grouped into blocks.
+    The number of steps is dynamic, so a short block runs in the same program. A step's random numbers come from
+    `fold_in(key, step)`, so they do not depend on how steps are grouped into blocks.
     """
     optimizer = make_optimizer(rule)
     capacity, batch_size = cold.shape
@@ -137,8 +137,8 @@ def block_steps(
             zeroed = zeroed | jax.random.bernoulli(start_key, rule.state_reset_probability, (batch_size,))
         carry = jax.tree.map(lambda state: jnp.where(zeroed[:, None], 0, state), carry)
         if rule.weight_dropout:
-            assert isinstance(network, Network)  # others have no settings that ask for it
-            network = network.without_weights(rule.weight_dropout, jax.random.fold_in(step_key, _OF_WEIGHTS))
+            assert isinstance(network, Network)  # only its settings can request weight dropout
+            network = network.without_weights(rule.weight_dropout, jax.random.fold_in(step_key, _WEIGHT_DROPOUT_KEY))
         logits, carry = network(ids[:-1], resets[index].T, carry, masks, last_only=rule.last_only)
         totals = sequence_totals(logits, ids, scored[index].T)
         return totals.nats / jnp.maximum(1, scored[index].sum()), (totals, carry)

@@ -1,4 +1,4 @@
-"""A trainer: a state that follows a producer of blocks, one dispatch after another."""
+"""Runs training steps in dispatches, with the blocks of a producer."""
 
 import time
 from collections.abc import Callable
@@ -12,23 +12,23 @@ from charloom.data import Block, BlockProducer
 from charloom.training.step import StepRule, TrainingState, run_block
 
 Rates = Callable[[int, int], Float32[np.ndarray, " count"]]
-"""The learning rates of `count` steps from a first one on."""
+"""Returns the learning rates of a number of steps, given the first step and the number."""
 
 _DISPATCH_SECONDS = 0.5
-_MOST_CAPACITY = 16_384
-_MOST_BLOCK_IDS = 4_000_000
-# Optimistic rates, of which a block's capacity is a few dispatches' worth.
+_MAX_CAPACITY = 16_384
+_MAX_BLOCK_IDS = 4_000_000
+# Optimistic speeds, from which a block's capacity of a few dispatches is computed.
 _FLOPS_PER_SECOND = {"cpu": 4e11}
 _ACCELERATOR_FLOPS_PER_SECOND = 4e13
 
 
 class Dispatch(NamedTuple):
-    """What the steps of one dispatch came to, each in its own row.
+    """The totals of the steps of one dispatch, one element per step.
 
     Attributes:
-        nats: sums over the characters that counted, before the step.
-        correct: how many of them were the most likely ones.
-        characters: how many counted.
+        nats: sum over the scored characters, before the step.
+        correct: number of scored characters that were the most likely ones.
+        characters: number of scored characters.
     """
 
     nats: Float64[np.ndarray, " steps"]
@@ -37,13 +37,13 @@ class Dispatch(NamedTuple):
 
 
 class Trainer:
-    """Makes steps in dispatches of about half a second, whose length nothing else depends on.
+    """Makes steps in dispatches of about half a second. Results do not depend on how steps are grouped.
 
-    While one runs, the block of the next is made.
+    While a dispatch runs, the block of the next one is created.
 
     Attributes:
-        state: after the steps made so far.
-        step: how many these are.
+        state: the state after the steps made so far.
+        step: number of steps made so far.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class Trainer:
         self._key = key
         self._capacity = _capacity(state, producer)
         self._compiled = False
-        self._seconds_per_step: float | None = None  # in the last dispatch
-        self._ahead: tuple[int, Block] | None = None  # a block that was made ahead, and its first step
+        self._seconds_per_step: float | None = None  # of the last dispatch
+        self._prefetched: tuple[int, Block] | None = None  # a block created in advance, with its first step
         self._steps_timed = 0
         self._seconds_timed = 0.0
 
     def dispatch(self, until: int, rates: Rates) -> Dispatch:
-        """Makes some steps, at least one and not past step `until`."""
+        """Makes some steps, at least one and none after step `until`, and returns their totals."""
         block = self._next_block()
         count = min(block.steps, until - self.step)
         padded_rates = np.zeros(self._capacity, np.float32)
@@ -80,9 +80,9 @@ class Trainer:
             self._key,
             rule=self._rule,
         )
-        # XLA's threads are at work: this one reads ahead meanwhile, from a disk perhaps.
+        # While XLA's threads compute, this thread prepares the next block, possibly from a disk.
         first = self.step + count
-        self._ahead = first, self._producer.block(first, self._count_after(count), self._capacity)
+        self._prefetched = first, self._producer.block(first, self._count_after(count), self._capacity)
         nats, correct = (np.asarray(sums, dtype=np.float64)[:count] for sums in totals)
         seconds = time.perf_counter() - begin
         if self._compiled:  # the first dispatch compiles
@@ -95,23 +95,23 @@ class Trainer:
 
     @property
     def chars_per_second(self) -> float:
-        """Characters read over time inside dispatches after the first; 0 until the second."""
+        """Characters per second inside dispatches after the first; 0 until the second."""
         if not self._seconds_timed:
             return 0.0
         read = self._steps_timed * self._producer.batch_size * self._producer.sequence_length
         return read / self._seconds_timed
 
     def seconds_for(self, steps: int) -> float | None:
-        """Returns how long `steps` would take at that speed; None until it is known."""
+        """Returns the estimated duration of `steps` steps; None until it is known."""
         return steps * self._seconds_timed / self._steps_timed if self._steps_timed else None
 
     def _next_block(self) -> Block:
-        if self._ahead is not None and self._ahead[0] == self.step:  # else the run went back
-            return self._ahead[1]
+        if self._prefetched is not None and self._prefetched[0] == self.step:  # otherwise the run went back
+            return self._prefetched[1]
         return self._producer.block(self.step, self._count_after(1), self._capacity)
 
     def _count_after(self, count: int) -> int:
-        """Returns how many steps fill a dispatch, but not many times the `count` of the one before."""
+        """Returns the number of steps that fill a dispatch, at most four times the previous `count`."""
         if self._seconds_per_step is None:
             return 1
         return max(1, min(round(_DISPATCH_SECONDS / self._seconds_per_step), 4 * count, self._capacity))
@@ -124,7 +124,7 @@ def _capacity(state: TrainingState, producer: BlockProducer) -> int:
         1,
         min(
             int(2 * _DISPATCH_SECONDS * rate / flops),
-            _MOST_BLOCK_IDS // (producer.batch_size * (producer.sequence_length + 1)),
-            _MOST_CAPACITY,
+            _MAX_BLOCK_IDS // (producer.batch_size * (producer.sequence_length + 1)),
+            _MAX_CAPACITY,
         ),
     )

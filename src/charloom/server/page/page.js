@@ -1,15 +1,16 @@
 "use strict";
-// The page: a prompt, what comes next, and a text as it is written. Settings stand in the address, behind the #.
+// The page: a prompt, the most likely next characters, and a text while it is generated.
+// The settings are kept in the address, after the #.
 
 const $ = (id) => document.getElementById(id);
 const SETTINGS = { prompt: "", temperature: "0.8", top_p: "1", length: "400", seed: "" };
-const HEATS = [1, 2, 3, 4, 6, 8]; // bits from which a character is of the next color
+const SURPRISE_BITS = [1, 2, 3, 4, 6, 8]; // lower bounds of the colors, in bits
 
-let running = null; // the AbortController of what is being written
-let written = ""; // the text that is shown, the prompt included
-let model = null; // that wrote it
-let isAway = false; // whether the server does not answer
-let longestPrompt = 10000; // characters that the server takes of a text
+let running = null; // the AbortController of the text being generated
+let shownText = ""; // the displayed text, including the prompt
+let model = null; // the model that generated it
+let isOffline = false; // whether the server does not answer
+let maxPrompt = 10000; // maximum length of a prompt
 
 function headers() {
   const token = sessionStorage.getItem("token");
@@ -29,24 +30,24 @@ async function refusal(response) {
   let message = "The server answered with status " + response.status + ".";
   try {
     message = (await response.json()).error.message;
-  } catch { /* it is not charloom that answered */ }
+  } catch { /* the response is not charloom's */ }
   const error = new Error(message);
   error.isAnswer = true;
   return error;
 }
 
-function say(text, isProblem = false) {
+function setStatus(text, isProblem = false) {
   $("status").textContent = text;
   $("status").classList.toggle("problem", isProblem);
 }
 
 // Settings
 
-function show() {
+function showSettings() {
   for (const name of ["temperature", "top_p"]) $(name + "-shown").textContent = Number($(name).value).toFixed(2);
 }
 
-function remember() {
+function saveSettings() {
   const found = new URLSearchParams();
   for (const name of Object.keys(SETTINGS)) if ($(name).value !== SETTINGS[name]) found.set(name, $(name).value);
   if ($("model").selectedIndex > 0) found.set("model", $("model").value);
@@ -54,12 +55,12 @@ function remember() {
   history.replaceState(null, "", hash ? "#" + hash : location.pathname + location.search);
 }
 
-function recall() {
+function loadSettings() {
   const found = new URLSearchParams(location.hash.slice(1));
   for (const name of Object.keys(SETTINGS)) $(name).value = found.get(name) ?? SETTINGS[name];
   const options = [...$("model").options];
   if (options.some((option) => option.value === found.get("model"))) $("model").value = found.get("model");
-  show();
+  showSettings();
 }
 
 // Models
@@ -71,53 +72,53 @@ async function loadModels() {
   const chosen = $("model").value;
   $("model").replaceChildren(...models.map((one) => {
     const option = new Option(one.id, one.id);
-    option.dataset.facts = `${one.cell}, ${one.layers} × ${one.hidden}, ${one.parameters.toLocaleString("en")} parameters`;
+    option.dataset.info = `${one.cell}, ${one.layers} × ${one.hidden}, ${one.parameters.toLocaleString("en")} parameters`;
     return option;
   }));
   if (models.some((one) => one.id === chosen)) $("model").value = chosen;
   $("length").max = models[0].max_tokens;
-  longestPrompt = models[0].max_prompt;
+  maxPrompt = models[0].max_prompt;
 }
 
-// The model that is chosen; until they are known, the server's first.
+// The chosen model; null, the server's default, until the models are known.
 function chosen() {
   return $("model").value || null;
 }
 
-function describe() {
-  $("facts").textContent = $("model").selectedOptions[0]?.dataset.facts ?? "";
+function showModelInfo() {
+  $("model-info").textContent = $("model").selectedOptions[0]?.dataset.info ?? "";
 }
 
-// What comes next
+// The next characters
 
-let nextAsked = 0;
+let nextRequest = 0;
 let nextTimer = 0;
 
-function askNext() {
+function requestNext() {
   clearTimeout(nextTimer);
   nextTimer = setTimeout(async () => {
-    const number = ++nextAsked;
-    const prompt = lastOf($("prompt").value);
+    const number = ++nextRequest;
+    const prompt = lastPart($("prompt").value);
     try {
       const response = await post("v1/next", { model: chosen(), prompt, top: 8, unknown: "replace" });
       const found = (await response.json()).data;
-      if (number === nextAsked) showNext(found);
+      if (number === nextRequest) showNext(found);
     } catch (error) {
-      if (number !== nextAsked) return;
+      if (number !== nextRequest) return;
       $("next").replaceChildren();
-      if (error.isAnswer) say(error.message, true);
-      else wait();
+      if (error.isAnswer) setStatus(error.message, true);
+      else waitForServer();
     }
   }, 60);
 }
 
-// The end of a text that the server still takes, not cut within a character.
-function lastOf(text) {
-  const end = text.slice(-longestPrompt);
+// The last part of a text that the server accepts, not cut inside a character.
+function lastPart(text) {
+  const end = text.slice(-maxPrompt);
   return /^[\uDC00-\uDFFF]/.test(end) ? end.slice(1) : end;
 }
 
-function named(character) {
+function visible(character) {
   return { " ": "␣", "\n": "⏎", "\t": "⇥" }[character] ?? character;
 }
 
@@ -126,13 +127,13 @@ function showNext(found) {
     const button = document.createElement("button");
     const share = document.createElement("small");
     button.type = "button";
-    button.append(named(char), " ", share);
+    button.append(visible(char), " ", share);
     share.textContent = prob < 0.01 ? "<1%" : Math.round(100 * prob) + "%";
     button.setAttribute("aria-label", `Add ${char === " " ? "a space" : char === "\n" ? "a new line" : char}, ${share.textContent}`);
     button.addEventListener("click", () => {
       const box = $("prompt");
       box.value += char;
-      changed();
+      promptChanged();
     });
     return button;
   }));
@@ -142,21 +143,21 @@ function showNext(found) {
 
 function heat(logprob) {
   const bits = logprob === null ? Infinity : -logprob / Math.LN2;
-  return "h" + HEATS.filter((least) => bits >= least).length;
+  return "h" + SURPRISE_BITS.filter((bound) => bits >= bound).length;
 }
 
-// What has come is shown with the next picture that the browser draws, however many pieces come in between.
-let waiting = [];
+// Pieces are drawn with the next animation frame, however many arrive until then.
+let pendingPieces = [];
 
 function append(...piece) {
-  written += piece[0];
-  waiting.push(piece);
-  if (waiting.length === 1) requestAnimationFrame(flush);
+  shownText += piece[0];
+  pendingPieces.push(piece);
+  if (pendingPieces.length === 1) requestAnimationFrame(flush);
 }
 
 function flush() {
-  const pieces = waiting;
-  waiting = [];
+  const pieces = pendingPieces;
+  pendingPieces = [];
   if (!pieces.length) return;
   const box = $("text");
   const isAtEnd = box.scrollTop + box.clientHeight >= box.scrollHeight - 8;
@@ -164,14 +165,13 @@ function flush() {
   if (isAtEnd) box.scrollTop = box.scrollHeight;
 }
 
-// Draws characters, those of one color together; the first `promptCount` of them are the prompt's, whose first is not
-// rated.
+// Draws characters, grouped by color. The first `promptCount` belong to the prompt, whose first one has no score.
 function draw(box, text, logprobs, promptCount) {
   const characters = [...text];
-  const isRated = logprobs?.tokens.length === characters.length && logprobs.tokens.join("") === text;
+  const isScored = logprobs?.tokens.length === characters.length && logprobs.tokens.join("") === text;
   const kinds = characters.map((_, at) =>
     (at < promptCount ? "prompt " : "") +
-    (isRated && (at || !promptCount) ? heat(logprobs.token_logprobs[at]) : "h0"));
+    (isScored && (at || !promptCount) ? heat(logprobs.token_logprobs[at]) : "h0"));
   for (let from = 0, to = 0; from < characters.length; from = to) {
     while (to < characters.length && kinds[to] === kinds[from]) to++;
     let span = box.lastElementChild;
@@ -184,7 +184,7 @@ function draw(box, text, logprobs, promptCount) {
   }
 }
 
-async function write(isContinued) {
+async function generate(isContinued) {
   if (running || !$("form").reportValidity()) return;
   const controller = (running = new AbortController());
   const began = performance.now();
@@ -192,11 +192,11 @@ async function write(isContinued) {
   let isFirst = true;
   if (!isContinued) {
     $("text").replaceChildren();
-    written = "";
+    shownText = "";
     model = chosen();
   }
-  const prompt = lastOf(isContinued ? written : $("prompt").value);
-  const asked = {
+  const prompt = lastPart(isContinued ? shownText : $("prompt").value);
+  const body = {
     model,
     prompt,
     max_tokens: Number($("length").value),
@@ -207,11 +207,11 @@ async function write(isContinued) {
     logprobs: 0,
     unknown: "replace",
   };
-  if ($("seed").value !== "" && !isContinued) asked.seed = Number($("seed").value);
-  buttons();
-  say("Writing…");
+  if ($("seed").value !== "" && !isContinued) body.seed = Number($("seed").value);
+  updateButtons();
+  setStatus("Generating…");
   try {
-    for await (const event of events(await post("v1/completions", asked, controller.signal))) {
+    for await (const event of events(await post("v1/completions", body, controller.signal))) {
       if (event.error) throw Object.assign(new Error(event.error.message), { isAnswer: true });
       const choice = event.choices[0];
       if (!choice) continue;
@@ -223,19 +223,19 @@ async function write(isContinued) {
       if (!isContinued) $("text").dataset.seed = event.seed;
       if (choice.finish_reason) {
         const rate = Math.round(count / ((performance.now() - began) / 1000));
-        const why = choice.finish_reason === "stop" ? "The text ended here: " : "";
-        say(`${why}${count.toLocaleString("en")} characters, ${rate.toLocaleString("en")} a second; seed ${event.seed}.`);
+        const why = choice.finish_reason === "stop" ? "The text has ended: " : "";
+        setStatus(`${why}${count.toLocaleString("en")} characters, ${rate.toLocaleString("en")} per second; seed ${event.seed}.`);
       }
     }
   } catch (error) {
-    if (controller.signal.aborted) say(`Stopped after ${count.toLocaleString("en")} characters.`);
-    else if (error.isAnswer) say(error.message, true);
-    else wait();
+    if (controller.signal.aborted) setStatus(`Stopped after ${count.toLocaleString("en")} characters.`);
+    else if (error.isAnswer) setStatus(error.message, true);
+    else waitForServer();
   } finally {
-    flush(); // a page in the background draws no pictures
+    flush(); // a page in the background gets no animation frames
     $("progress").textContent = "";
     running = null;
-    buttons();
+    updateButtons();
   }
 }
 
@@ -245,7 +245,7 @@ async function* events(response) {
   let held = "";
   for (;;) {
     const { value, done } = await reader.read();
-    if (done) throw new Error("the stream broke off");
+    if (done) throw new Error("the stream ended early");
     held += value;
     const parts = held.split("\n\n");
     held = parts.pop();
@@ -257,22 +257,22 @@ async function* events(response) {
   }
 }
 
-function buttons() {
-  $("write").disabled = Boolean(running) || isAway;
+function updateButtons() {
+  $("generate").disabled = Boolean(running) || isOffline;
   $("stop").disabled = !running;
-  $("continue").disabled = Boolean(running) || isAway || written === "";
+  $("continue").disabled = Boolean(running) || isOffline || shownText === "";
 }
 
 function stop() {
   running?.abort();
 }
 
-// A server that has gone away: looks for it until it is back; what was written stays.
-async function wait() {
-  if (isAway) return;
-  isAway = true;
-  buttons();
-  say("The server does not answer. Trying again…", true);
+// Polls a server that does not answer until it is back. The text stays.
+async function waitForServer() {
+  if (isOffline) return;
+  isOffline = true;
+  updateButtons();
+  setStatus("The server does not answer. Trying again…", true);
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, 1000));
     try {
@@ -283,50 +283,50 @@ async function wait() {
       if (error.isAnswer) break;
     }
   }
-  isAway = false;
-  describe();
-  buttons();
-  say("The server is back.");
-  askNext();
+  isOffline = false;
+  showModelInfo();
+  updateButtons();
+  setStatus("The server is back.");
+  requestNext();
 }
 
 async function copyLink() {
   const seed = $("seed").value;
-  if (seed === "" && $("text").dataset.seed) $("seed").value = $("text").dataset.seed; // so that it shows the same text
-  remember();
+  if (seed === "" && $("text").dataset.seed) $("seed").value = $("text").dataset.seed; // the link then gives the same text
+  saveSettings();
   $("seed").value = seed;
   const link = location.href;
-  remember();
+  saveSettings();
   try {
     await navigator.clipboard.writeText(link);
-    say("The link is copied: it has the prompt, the settings and the seed.");
+    setStatus("The link is copied. It contains the prompt, the settings and the seed.");
   } catch {
     location.href = link;
-    say("The address of this page is the link.");
+    setStatus("The link is the address of this page.");
   }
 }
 
-function changed() {
-  show();
-  remember();
-  askNext();
+function promptChanged() {
+  showSettings();
+  saveSettings();
+  requestNext();
 }
 
 $("form").addEventListener("input", (event) => {
   if (event.target.id === "colored" || event.target.id === "token") return;
-  show();
-  remember();
+  showSettings();
+  saveSettings();
   if (event.target.id === "prompt" || event.target.id === "model") {
-    describe();
-    askNext();
+    showModelInfo();
+    requestNext();
   }
 });
 $("form").addEventListener("submit", (event) => {
   event.preventDefault();
-  write(false);
+  generate(false);
 });
 $("stop").addEventListener("click", stop);
-$("continue").addEventListener("click", () => write(true));
+$("continue").addEventListener("click", () => generate(true));
 $("link").addEventListener("click", copyLink);
 $("colored").addEventListener("change", () => {
   $("text").classList.toggle("plain", !$("colored").checked);
@@ -334,33 +334,33 @@ $("colored").addEventListener("change", () => {
 });
 $("token").addEventListener("change", () => {
   sessionStorage.setItem("token", $("token").value);
-  begin();
+  start();
 });
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") stop();
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
     event.preventDefault();
-    write(false);
+    generate(false);
   }
 });
 window.addEventListener("hashchange", () => {
-  recall();
-  askNext();
+  loadSettings();
+  requestNext();
 });
 
-async function begin() {
-  recall();
+async function start() {
+  loadSettings();
   try {
     await loadModels();
-    recall();
-    describe();
-    say("");
-    askNext();
+    loadSettings();
+    showModelInfo();
+    setStatus("");
+    requestNext();
   } catch (error) {
-    if (error.isAnswer) say(error.message, true);
-    else wait();
+    if (error.isAnswer) setStatus(error.message, true);
+    else waitForServer();
   }
-  buttons();
+  updateButtons();
 }
 
-begin();
+start();

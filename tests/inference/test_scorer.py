@@ -37,10 +37,10 @@ def text_of(length, seed=0):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.cell}-{shape.layers}x{shape.hidden}")
-def test_scores_are_those_of_the_equations(shape):
+def test_scores_equal_the_equations(shape):
     network = network_of(shape)
     reference, scorer = NumpyNetwork(network), Scorer(network, VOCABULARY, TextSettings())
-    # One by one, and many side by side, of every awkward length.
+    # One text at a time and many in parallel, with all kinds of lengths.
     for texts in ([text_of(1)], [text_of(150, 1)], [text_of(length, length) for length in range(1, 140, 2)]):
         for text, score in zip(texts, scorer.score(texts), strict=True):
             assert score.text == text
@@ -49,22 +49,22 @@ def test_scores_are_those_of_the_equations(shape):
 
 @given(cuts=st.lists(st.integers(0, 300), max_size=6))
 @settings(max_examples=25, deadline=None)
-def test_how_a_text_is_cut_changes_no_bit(cuts):
+def test_splitting_a_text_does_not_change_its_score(cuts):
     network = network_of(SHAPES[0])
     scorer, text = Scorer(network, VOCABULARY, TextSettings()), text_of(300)
-    (whole,) = scorer.begin().read(text)
+    (whole,) = scorer.begin().score(text)
     bounds = [0, *sorted(cuts), 300]
-    reading = scorer.begin()
-    parts = [reading.read(text[a:b])[0].nats for a, b in pairwise(bounds)]
+    incremental = scorer.begin()
+    parts = [incremental.score(text[a:b])[0].nats for a, b in pairwise(bounds)]
     np.testing.assert_array_equal(np.concatenate(parts), whole.nats)
 
 
-def test_a_long_text_is_read_in_several_calls():
+def test_a_long_text_is_scored_in_several_calls():
     network = network_of(SHAPES[0])
     scorer, text = Scorer(network, VOCABULARY, TextSettings()), text_of(9_000)
-    (whole,) = scorer.begin().read(text)
+    (whole,) = scorer.begin().score(text)
     np.testing.assert_allclose(whole.nats, NumpyNetwork(network).nats(VOCABULARY.encode(text)), atol=1e-5)
-    # Side by side with short ones it is all but the same.
+    # In a batch with short texts, the score is nearly the same.
     alone, *_ = scorer.score([text, *(text_of(2_000, seed) for seed in range(200))])
     np.testing.assert_allclose(alone.nats, whole.nats, atol=1e-5)
 
@@ -73,13 +73,13 @@ def test_a_prompt_is_read_and_not_scored():
     network = network_of(SHAPES[0])
     prompted = Scorer(network, VOCABULARY, TextSettings(), prompt="abc")
     whole = NumpyNetwork(network).nats(VOCABULARY.encode("abcdefg"))
-    for score in (*prompted.score(["defg"] * 3), *prompted.begin().read("defg")):
+    for score in (*prompted.score(["defg"] * 3), *prompted.begin().score("defg")):
         np.testing.assert_allclose(score.nats, whole[3:], atol=1e-5)
-    # Of an empty text there is nothing to score.
+    # An empty text has nothing to score.
     assert [score.characters for score in prompted.score(["", "a"])] == [0, 1]
 
 
-def test_a_uniform_model_takes_log2_of_the_vocabulary():
+def test_a_uniform_model_scores_log2_of_the_vocabulary_size():
     network = Network.init(SHAPES[0], len(LETTERS), 0, None)
     scores = Scorer(network, VOCABULARY, TextSettings()).score([text_of(100), "a"])
     assert [score.bits_per_char for score in scores] == pytest.approx([3, 3])
@@ -87,10 +87,10 @@ def test_a_uniform_model_takes_log2_of_the_vocabulary():
     np.testing.assert_allclose(scores[0].bits, 3, rtol=1e-6)
 
 
-def test_predictions_are_the_likeliest_in_each_place():
+def test_top_predictions_are_the_most_likely_tokens_at_each_position():
     network = network_of(SHAPES[0])
     text = text_of(100)
-    (score,) = Scorer(network, VOCABULARY, TextSettings()).begin(top_predictions=3).read(text)
+    (score,) = Scorer(network, VOCABULARY, TextSettings()).begin(top_predictions=3).score(text)
     reference = NumpyNetwork(network)
     reference.reset()
     previous = None

@@ -1,4 +1,4 @@
-"""The states behind texts that have been read, kept for the next text that begins with one of them."""
+"""A cache of the states after texts that have been read, for later texts with the same prefix."""
 
 from bisect import bisect_right, insort
 from collections import Counter, OrderedDict
@@ -15,71 +15,72 @@ _BASE = 0x9E3779B97F4A7C15  # odd, with its bits well mixed
 
 class _Entry(NamedTuple):
     token_ids: bytes
-    stream: DecoderState | NativeDecoderState
+    state: DecoderState | NativeDecoderState
     size: int
 
 
-class PrefixStates:
-    """States by the tokens that led to them, the least recently used of which make room.
+class PrefixCache:
+    """A least recently used cache of states, by the tokens that led to them.
 
-    A text's beginnings have a hash each, sums of powers that NumPy makes in one go; of those that match, the longest
-    is compared token by token, so that no chosen text can be taken for another.
+    Each prefix of a text has a hash, a sum of powers that NumPy computes at once. The longest match is also compared
+    token by token, so that crafted texts with equal hashes are not confused.
 
     Attributes:
-        hits: how often a beginning was found.
-        misses: how often none was.
+        hits: number of lookups that found a prefix.
+        misses: number of lookups that found none.
 
     Args:
-        room: for how many bytes of states and tokens.
+        max_bytes: maximum size of states and tokens.
     """
 
-    def __init__(self, room: int) -> None:
-        self._room = room
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._size = 0
         self._entries: OrderedDict[tuple[int, int], _Entry] = OrderedDict()
-        self._counts: Counter[int] = Counter()  # of entries of each length
-        self._lengths: list[int] = []  # that there are, sorted
+        self._counts: Counter[int] = Counter()  # number of entries of each length
+        self._lengths: list[int] = []  # lengths of all entries, sorted
         self._powers = np.ones(1, np.uint64)
         self.hits = self.misses = 0
 
     @property
     def size(self) -> int:
-        """Bytes that are taken."""
+        """Size of all entries in bytes."""
         return self._size
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def longest(self, token_ids: Integer[np.ndarray, " time"]) -> tuple[int, DecoderState | NativeDecoderState | None]:
-        """Returns how many of the first tokens have been read, and the state behind them; 0 and None for none."""
+        """Returns the length of the longest cached prefix and the state after it; 0 and None if there is none."""
         hashes = self._hashes(token_ids)
         for length in reversed(self._lengths[: bisect_right(self._lengths, len(token_ids))]):
             entry = self._entries.get(key := (length, int(hashes[length])))
             if entry is not None and entry.token_ids == _bytes(token_ids[:length]):
                 self._entries.move_to_end(key)
                 self.hits += 1
-                return length, entry.stream
+                return length, entry.state
         self.misses += 1
         return 0, None
 
-    def keep(self, token_ids: Integer[np.ndarray, " time"], stream: DecoderState | NativeDecoderState) -> None:
-        """Keeps the state behind `token_ids`."""
+    def put(self, token_ids: Integer[np.ndarray, " time"], state: DecoderState | NativeDecoderState) -> None:
+        """Caches the state after `token_ids`."""
         key = (len(token_ids), int(self._hashes(token_ids)[-1]))
-        self._drop(key)
+        self._remove(key)
         data = _bytes(token_ids)
-        state = stream.state if isinstance(stream, NativeDecoderState) else stream[1:]  # beside what all of them share
-        size = len(data) + sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-        if size > self._room:
+        # Without the projection table, which all states share.
+        arrays = state.streams if isinstance(state, NativeDecoderState) else state[1:]
+        size = len(data) + sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))
+        if size > self._max_bytes:
             return
-        self._entries[key] = _Entry(data, stream, size)
+        self._entries[key] = _Entry(data, state, size)
         self._counts[key[0]] += 1
         if self._counts[key[0]] == 1:
             insort(self._lengths, key[0])
         self._size += size
-        while self._size > self._room:
-            self._drop(next(iter(self._entries)))
+        while self._size > self._max_bytes:
+            self._remove(next(iter(self._entries)))
 
-    def _drop(self, key: tuple[int, int]) -> None:
+    def _remove(self, key: tuple[int, int]) -> None:
         entry = self._entries.pop(key, None)
         if entry is None:
             return
@@ -90,7 +91,7 @@ class PrefixStates:
             self._lengths.remove(key[0])
 
     def _hashes(self, token_ids: Integer[np.ndarray, " time"]) -> UInt64[np.ndarray, " time_plus_1"]:
-        """Returns the hash of each beginning, from the empty one on."""
+        """Returns the hash of each prefix, beginning with the empty one."""
         while len(self._powers) <= len(token_ids):
             step = np.uint64(pow(_BASE, len(self._powers), 1 << 64))
             self._powers = np.concatenate([self._powers, self._powers * step])
