@@ -154,7 +154,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "object": "",
         "data": "The models, in the order of the command line.",
     },
-    "ModelFacts": {
+    "ModelCard": {
         "id": "Name of the model: that of its file, without `.safetensors`.",
         "object": "",
         "created": "Modification time of the file, in seconds since 1970.",
@@ -248,18 +248,18 @@ def _meanings(table: str, names: list[str]) -> dict[str, str]:
 
 
 def _operations() -> Iterator[str]:
-    described = [operation for operation in OPERATIONS if operation.described is not None]
-    meanings = _meanings(_OPERATIONS, [operation.path for operation in described])
+    documented = [operation for operation in OPERATIONS if operation.doc is not None]
+    meanings = _meanings(_OPERATIONS, [operation.path for operation in documented])
     yield "| endpoint | request | response | token | purpose |"
     yield "| --- | --- | --- | --- | --- |"
-    for operation in described:
+    for operation in documented:
         yield f"| {' | '.join([*_operation(operation), meanings[operation.path]])} |"
 
 
 def _operation(operation: Operation) -> Iterator[str]:
-    assert operation.described is not None  # the others are not shown
+    assert operation.doc is not None  # the others are not shown
     yield f"`{operation.method} {operation.path}`"
-    for kind in (operation.described.asked, operation.described.answer):
+    for kind in (operation.doc.request_type, operation.doc.response_type):
         names = {None: "", str: "text", dict: "object"}
         yield names[kind] if kind in names else _link(kind)
     yield "no" if operation.is_open else "yes"
@@ -282,8 +282,8 @@ def _structs() -> dict[str, tuple[inspect.StructType, bool]]:
             add(part, is_asked)
 
     for operation in OPERATIONS:
-        if operation.described is not None:
-            for kind, is_asked in ((operation.described.asked, True), (operation.described.answer, False)):
+        if operation.doc is not None:
+            for kind, is_asked in ((operation.doc.request_type, True), (operation.doc.response_type, False)):
                 if kind is not None:
                     add(inspect.type_info(kind), is_asked)
     add(inspect.type_info(ProblemResponse), False)
