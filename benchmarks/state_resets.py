@@ -19,7 +19,7 @@ def main() -> None:
     """Trains one epoch with each share of cold starts, at the default's settings and at slower ones."""
     (document,) = read_corpus(["tinyshakespeare"], TextSettings()).documents
     vocabulary = Vocabulary.of_texts([str(document)])
-    stream = TokenStream.of_documents([vocabulary.encode(document)])
+    stream = TokenStream.from_documents([vocabulary.encode(document)])
     # The last tenth of the text is for results, not for decisions.
     stream, _ = stream.split(1_003_854)
     training, validation = stream.split(900_000)

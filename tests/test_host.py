@@ -103,7 +103,7 @@ found["generate"] = loaded.generate("the", 40, seed=3), loaded.generate("the", 4
 many = loaded.score_many(["a", "t"] * 40)
 found["score"] = digest(loaded.score("the cat", top_predictions=2).nats, *(score.nats for score in many))
 found["next"] = digest(loaded.next("h", loaded.next("t").carry).log_probs, loaded.embed("cat"))
-stream = TokenStream.of_documents([loaded.vocabulary.encode("the cat " * 30)])
+stream = TokenStream.from_documents([loaded.vocabulary.encode("the cat " * 30)])
 found["adapted"] = dynamic_score(loaded, stream).nats_per_char
 print(json.dumps(found))
 """

@@ -41,7 +41,7 @@ def originals():
 
 @given(st.integers(0, 2**64 - 1))
 @settings(max_examples=150, deadline=None)
-def test_a_mutated_model_file_is_refused_in_a_line_or_described(originals, tmp_path_factory, seed):
+def test_a_mutated_model_file_is_refused_in_one_line_or_can_be_shown(originals, tmp_path_factory, seed):
     choose = random.Random(seed)
     path = tmp_path_factory.getbasetemp() / "mutated.safetensors"
     path.write_bytes(mutated_tensor_file(choose.choice(originals), choose))

@@ -20,7 +20,7 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["kernels", "jax"])
-def test_a_folder_is_the_users_alone(name, cache, tmp_path):
+def test_a_folder_is_private(name, cache, tmp_path):
     folder = own_folder(name)
     assert folder == cache / name
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -54,7 +54,7 @@ def open_folder(path):
 
 @pytest.mark.parametrize("below", [".", "xla_gpu_per_fusion_autotune_cache_dir"])  # which XLA makes on a GPU
 @pytest.mark.parametrize("make", [os.mkfifo, link, open_file, open_folder])
-def test_programs_of_jax_are_this_users_files(make, below):
+def test_compiled_jax_programs_are_private_files(make, below):
     folder = _programs_folder()
     (folder / below).mkdir(exist_ok=True)
     (folder / below / "good-cache").write_bytes(b"\0")
@@ -74,7 +74,7 @@ print(jax.config.jax_compilation_cache_dir)
 """
 
 
-def test_without_a_folder_of_its_own_a_command_runs_and_says_so(cache, tmp_path):
+def test_without_a_private_folder_a_command_runs_with_a_warning(cache, tmp_path):
     programs = cache / "jax"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
 

@@ -24,7 +24,7 @@ def installed(tmp_path_factory):
     return folder / "venv" / "bin"
 
 
-def test_the_wheel_trains_and_writes(installed, tmp_path):
+def test_the_wheel_trains_and_generates(installed, tmp_path):
     (tmp_path / "book.txt").write_text("all work and no play makes jack a dull boy\n" * 60)
     train = [installed / "charloom", "train", "book.txt", "--steps", "20", "--hidden", "16"]
     done = subprocess.run(train, cwd=tmp_path, capture_output=True, text=True)
@@ -36,20 +36,20 @@ def test_the_wheel_trains_and_writes(installed, tmp_path):
 
 
 @pytest.mark.usefixtures("native_library")
-def test_the_kernels_sources_come_with_it(installed):
+def test_the_wheel_has_the_kernel_sources(installed):
     done = subprocess.run([installed / "charloom", "show"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "native: compiled for this processor" in done.stdout
 
 
-def test_nothing_for_developers_comes_with_it(installed):
+def test_the_wheel_has_no_developer_files(installed):
     listed = subprocess.run([installed / "pip", "list", "--format=freeze"], capture_output=True, text=True, check=True)
     names = {line.partition("==")[0].lower() for line in listed.stdout.splitlines()}
     assert "jax" in names
     assert not names & {"pytest", "mypy", "ruff", "hypothesis", "beartype", "keras", "tensorflow_cpu", "torch"}
 
 
-def test_the_servers_page_comes_with_it(installed):
+def test_the_wheel_has_the_server_page(installed):
     code = (
         "from importlib.resources import files; print((files('charloom.server') / 'page' / 'index.html').read_text())"
     )

@@ -31,7 +31,7 @@ def train(
     """Trains as every command does, and reads the clock between dispatches, host work and all."""
     kernels_in_use()  # compiled once for a machine, and not for each network
     begin = time.perf_counter()
-    stream = TokenStream.of_documents([random_ids(CHARACTERS, VOCABULARY)])
+    stream = TokenStream.from_documents([random_ids(CHARACTERS, VOCABULARY)])
     settings = NetworkSettings(cell=cell, layers=layers, hidden=hidden, embedding=EMBEDDING)
     network = Network.init(settings, VOCABULARY, 0, np.random.default_rng(0))
     rule = StepRule(nesterov=True)

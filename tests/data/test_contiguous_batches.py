@@ -33,7 +33,7 @@ def steps_of(batches, steps):
 
 @given(cases())
 @settings(max_examples=200, deadline=None)
-def test_an_epoch_has_each_target_once_and_in_order(batches):
+def test_an_epoch_has_each_target_once_in_order(batches):
     length = len(batches.stream)
     steps = -(-length // (batches.batch_size * batches.sequence_length)) + 1
     bounds = [row * length // batches.batch_size for row in range(batches.batch_size + 1)]
@@ -81,7 +81,7 @@ def test_an_epoch_rounds_to_steps():
     assert batches.steps_in(0.001) == 1
 
 
-def test_a_text_too_short_is_refused_with_what_would_do():
+def test_a_text_that_is_too_short_is_refused_with_a_remedy():
     with pytest.raises(
         TooShortError, match=r"sequence_length 512 does not fit: 19,264 training characters over 64 rows "
     ):
@@ -91,9 +91,9 @@ def test_a_text_too_short_is_refused_with_what_would_do():
 
 
 @pytest.mark.parametrize("read", ["circular", "batches"])
-def test_an_id_beyond_the_vocabulary_is_refused_where_it_is_read(read):
+def test_an_id_outside_the_vocabulary_is_refused_when_it_is_read(read):
     damaged = TokenStream(np.array([0, 1, 2, 9, 1, 0, 2, 1], np.uint8), np.zeros(1, np.int64), vocab_size=3)
     before, after = damaged.split(3)
     assert before.circular(-1, 7).tolist() == [2, 0, 1, 2, 0, 1, 2]
-    with pytest.raises(SourceError, match="has id 9, and only 3 characters"):
+    with pytest.raises(SourceError, match="has id 9, but only 3 characters"):
         after.circular(0, 2) if read == "circular" else ContiguousBatches(damaged, 2, 2).block(0, 2, 2)

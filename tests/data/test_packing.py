@@ -11,7 +11,7 @@ SEQUENCE, CAPACITY = 4, 3
 def test_every_text_is_read_once_from_its_beginning(lengths, batch_size):
     # Each token tells of which text it is, and at which place.
     texts = [np.arange(length) + 100 * number for number, length in enumerate(lengths)]
-    packing = Packing.of_lengths(lengths, batch_size)
+    packing = Packing.from_lengths(lengths, batch_size)
     assert sorted(place for places in packing.rows for place in places) == list(range(len(texts)))
     read = [[] for _ in range(batch_size)]
     begun = [[] for _ in range(batch_size)]
@@ -30,7 +30,7 @@ def test_every_text_is_read_once_from_its_beginning(lengths, batch_size):
         assert [token % 100 == 0 for token in read[row]] == begun[row]
 
 
-def test_rows_are_about_equally_long():
+def test_rows_have_similar_lengths():
     lengths = np.random.default_rng(0).integers(1, 200, 500)
-    packing = Packing.of_lengths(lengths.tolist(), 64)
+    packing = Packing.from_lengths(lengths.tolist(), 64)
     assert packing.time_steps < 1.02 * lengths.sum() / 64

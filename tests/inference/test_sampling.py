@@ -104,7 +104,7 @@ def weights_in_whole_numbers(logits, temperature):
     """The same in Python's integers, from the same tables."""
     weights = []
     for logit in logits:
-        distance = np.float32(np.float32(max(logits) - logit) / np.float32(temperature)) * sampling._STEPS_A_NAT
+        distance = np.float32(np.float32(max(logits) - logit) / np.float32(temperature)) * sampling._STEPS_PER_NAT
         steps = int(min(distance, np.float32(31 << 22)))
         coarse, fine = int(sampling._COARSE[steps >> 11 & 2047]), int(sampling._FINE[steps & 2047])
         weights.append((coarse * fine >> 32) >> (steps >> 22))

@@ -570,7 +570,7 @@ void check_generator(int layers, int hidden, int vocab, bool with_head, Sampling
     coarse[i] = static_cast<uint32_t>(std::exp2(31 - i / 2048.0));
     fine[i] = static_cast<uint32_t>(std::exp2(31 - i / 4194304.0));
   }
-  rule.steps_a_nat = 6051101.6f, rule.coarse = coarse.data(), rule.fine = fine.data();
+  rule.steps_per_nat = 6051101.6f, rule.coarse = coarse.data(), rule.fine = fine.data();
 
   constexpr int kRead = 3, kSteps = 23;
   const auto writers_of = [&](const std::vector<uint32_t>& indexes) {

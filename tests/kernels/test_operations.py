@@ -26,7 +26,7 @@ PARTS = {"lstm": 4, "gru": 3, "elman": 1}
 WHOLE = 32  # units, in whole vectors
 
 
-def test_the_table_has_every_function_that_the_library_exports():
+def test_the_table_lists_every_exported_function():
     if shutil.which("nm") is None:
         pytest.skip("there is no nm")
     option = "-gU" if sys.platform == "darwin" else "-D"
@@ -118,7 +118,7 @@ def test_a_handler_refuses_arrays_that_do_not_fit(name):
 
 @pytest.mark.parametrize("name", [name for name in HANDLERS if not name.startswith("dense")])
 @pytest.mark.parametrize("row", [-1, ROWS, 2**31 - 1])
-def test_a_handler_refuses_an_id_that_the_table_has_not(name, row):
+def test_a_handler_refuses_an_id_outside_the_table(name, row):
     arguments, results = operation(name)
     rows = arguments["rows"].at[1, 1].set(row)
     with pytest.raises(Exception, match=rf"INVALID_ARGUMENT: charloom's {name}: id {row} is not one of {ROWS}"):
@@ -226,7 +226,7 @@ def refusals():
     return len(calls)
 
 
-def test_weights_and_states_that_are_not_of_one_network_are_refused():
+def test_weights_and_states_of_different_networks_are_refused():
     code = "from tests.kernels.test_operations import refusals; print(refusals())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout == f"{len(WRONG_WEIGHTS) + len(WRONG_STATES) + 3}\n", done.stderr
@@ -271,6 +271,6 @@ print("usable")
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="Linux tells how much memory a process takes")
-def test_without_memory_a_call_is_an_error_and_the_next_one_right():
+def test_out_of_memory_raises_and_the_next_call_succeeds():
     done = subprocess.run([sys.executable, "-c", WITHOUT_MEMORY], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "usable\n"), done.stderr

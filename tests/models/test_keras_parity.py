@@ -57,7 +57,7 @@ def random_network(**settings):
         ({"cell": "lstm", "cell_activation": "softmax"}, 2, True),
     ],
 )
-def test_logits_are_those_of_keras(settings, layers, stateful):
+def test_logits_agree_with_keras(settings, layers, stateful):
     network = random_network(layers=layers, **settings)
     model = twin(network, stateful)
     carry = network.zero_carry(BATCH_SIZE)
@@ -71,7 +71,7 @@ def test_logits_are_those_of_keras(settings, layers, stateful):
 
 
 @pytest.mark.parametrize("epsilon", [1e-7, 1e-8])
-def test_steps_are_those_of_kerass_adam(epsilon):
+def test_adam_steps_agree_with_keras(epsilon):
     rng = np.random.default_rng(0)
     weights = rng.normal(size=40).astype(np.float32)
     # From zero to large: where epsilon is added shows in the small ones.
@@ -89,7 +89,7 @@ def test_steps_are_those_of_kerass_adam(epsilon):
         np.testing.assert_allclose(ours, np.asarray(variable.value), rtol=0, atol=1e-6)
 
 
-def test_parameters_are_counted_as_keras_counts_them():
+def test_parameter_counts_agree_with_keras():
     for cell in LAYERS:
         network = random_network(cell=cell, layers=2)
         assert twin(network, False).count_params() == network.parameters

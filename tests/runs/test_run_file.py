@@ -78,9 +78,9 @@ def changed(folder, path, value):
         ("digest", "ab" * 32, "was changed after it was written"),
     ],
 )
-def test_what_was_not_written_so_is_refused_with_its_field(folder, path, value, told):
+def test_what_was_not_written_so_is_refused_with_its_field(folder, path, value, message):
     changed(folder, path, value)
-    with pytest.raises(RunFolderError, match=told) as caught:
+    with pytest.raises(RunFolderError, match=message) as caught:
         settings_of_run(folder)
     assert str(folder / "run.json") in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -107,7 +107,7 @@ def test_what_is_not_a_regular_file_is_refused_and_never_waited_for(folder):
         settings_of_run(folder)
     (folder / "run.json").rmdir()
     (folder / "run.json").write_bytes(b" " * (2 << 20))
-    with pytest.raises(RunFolderError, match="more than the 1,048,576 it may have"):
+    with pytest.raises(RunFolderError, match="more than the maximum of 1,048,576"):
         settings_of_run(folder)
 
 

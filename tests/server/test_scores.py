@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import charloom
 from charloom.settings import TextSettings
-from charloom.text import Vocabulary, arriving_lines, count_lines
+from charloom.text import Vocabulary, count_lines, iter_lines
 from tests.server.conftest import LETTERS, model_of
 
 
@@ -110,7 +110,7 @@ def test_what_is_read_is_counted_as_it_is_split(api, served_files):
     assert answer.status_code == 200  # to a model of bytes it is one line
     for text in ("END" * 100, "aendbEndc", "a\nEND\n"):
         settings = of_words.text
-        assert count_lines(text, settings) == sum(map(len, arriving_lines([text.encode()], "", settings)))
+        assert count_lines(text, settings) == sum(map(len, iter_lines([text.encode()], "", settings)))
 
 
 @pytest.mark.parametrize("delimiter", [None, "\n", "\r\n", "aa", "aBa", "END"])
@@ -119,7 +119,7 @@ def test_what_is_read_is_counted_as_it_is_split(api, served_files):
 @given(text=st.text("aAbB\n\r\u2028END", max_size=40))
 def test_lines_are_counted_as_they_are_split(delimiter, lowercase, text):
     settings = TextSettings(delimiter=delimiter, lowercase=lowercase)
-    assert count_lines(text, settings) == sum(map(len, arriving_lines([text.encode()], "", settings)))
+    assert count_lines(text, settings) == sum(map(len, iter_lines([text.encode()], "", settings)))
 
 
 def test_a_large_answer_is_the_same_in_slices(api, model):

@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int32, Integer, Shaped, UInt32
 
 from charloom.inference.sampling import SamplingRule, choose, native_writers, seed_words, uniforms
-from charloom.kernels import Activations, Generator, LayerWeights, Streams, compiled, takes_natively
+from charloom.kernels import Activations, Generator, LayerWeights, Streams, compiled, has_native_kernel
 from charloom.models import CELLS, Carry, Dense, GRUCell, LogitsHead, Network
 from charloom.settings import CellName, SamplingSettings
 
@@ -175,7 +175,7 @@ def _is_native(network: Network) -> bool:
         _native_cell(network) is not None
         and isinstance(network.head, Dense | LogitsHead)
         and all(type(cell) is type(cells[0]) for cell in cells)
-        and all(takes_natively(cell.recurrent_kernel, cell.cell_activation) for cell in cells)
+        and all(has_native_kernel(cell.recurrent_kernel, cell.cell_activation) for cell in cells)
     )
 
 

@@ -321,13 +321,13 @@ class Scorer:
         # Of an empty text nothing is read.
         read = [np.concatenate([self._prompt, of.token_ids]) if len(of.token_ids) else of.token_ids for of in held]
         total = sum(map(len, read))
-        time_steps = Packing.of_lengths([len(ids) for ids in read], _BATCH_SIZE).time_steps
+        time_steps = Packing.from_lengths([len(ids) for ids in read], _BATCH_SIZE).time_steps
         is_wide = total > _COST_OF_ALL_ROWS * (time_steps + self._shapes[_BATCH_SIZE].sequence_length)
         nats = self._packed(read, _BATCH_SIZE if is_wide else 1)
         return [Score(of.text, one[skipped:], of.unknown) for one, of in zip(nats, held, strict=True)]
 
     def _packed(self, texts: Sequence[Integer[np.ndarray, " _"]], batch_size: int) -> list[Float32[np.ndarray, " _"]]:
-        packing = Packing.of_lengths([len(text) for text in texts], batch_size)
+        packing = Packing.from_lengths([len(text) for text in texts], batch_size)
         carry = self._network.zero_carry(batch_size)
         parts = []
         _, capacity, sequence_length = self._shapes[batch_size]

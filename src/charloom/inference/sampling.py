@@ -82,7 +82,7 @@ def _native_rule(settings: SamplingSettings) -> Shaped[np.ndarray, "1"]:
     record["top_k"] = 0 if rule.top_k is None else rule.top_k
     # As `_fixed_point`, without JAX: what is written natively needs none.
     record["top_p"] = 0 if rule.top_p is None else max(1, int(rule.top_p * np.float32(2**24)) << 8)
-    record["steps_a_nat"] = _STEPS_A_NAT
+    record["steps_per_nat"] = _STEPS_PER_NAT
     record["coarse"], record["fine"] = _COARSE.ctypes.data, _FINE.ctypes.data
     return record
 
@@ -104,7 +104,7 @@ def choose(logits: Float[Array, " vocab"], uniform: Float[Array, ""], rule: Samp
 # sums are exact: 2**30 times two to the power of the distance from the largest logit, in steps of 2**-22.
 _STEP_BITS = 22
 _TABLE_BITS = _STEP_BITS // 2
-_STEPS_A_NAT = np.float32(2**_STEP_BITS / np.log(2))
+_STEPS_PER_NAT = np.float32(2**_STEP_BITS / np.log(2))
 _NO_STEPS = 31 << _STEP_BITS  # from there on a weight is zero
 _COARSE, _FINE = (
     np.round(2.0**31 * 2.0 ** -(np.arange(2**_TABLE_BITS) / 2.0**bits)).astype(np.uint32)
@@ -117,7 +117,7 @@ def _weights(logits: Float[Array, " vocab"], temperature: Float[Array, ""]) -> U
 
     They are halved as often as it takes for their sum to fit 32 bits.
     """
-    distance = (logits.max() - logits) / temperature * _STEPS_A_NAT
+    distance = (logits.max() - logits) / temperature * _STEPS_PER_NAT
     steps = jnp.where(distance < _NO_STEPS, distance, _NO_STEPS).astype(jnp.uint32)
     mask = 2**_TABLE_BITS - 1
     coarse, fine = jnp.asarray(_COARSE)[(steps >> _TABLE_BITS) & mask], jnp.asarray(_FINE)[steps & mask]

@@ -4,7 +4,7 @@ from charloom.machine import set_up_jax
 
 set_up_jax()
 
-from charloom.kernels.choice import Kernels, kernels_in_use, reference_reason, takes_natively
+from charloom.kernels.choice import Kernels, has_native_kernel, kernels_in_use, reference_reason
 from charloom.kernels.compiled import compiled, own_settings, require_own_process
 from charloom.kernels.dense import dense
 from charloom.kernels.elman import elman_sequence, elman_step
@@ -31,11 +31,11 @@ __all__ = [
     "elman_step",
     "gru_sequence",
     "gru_step",
+    "has_native_kernel",
     "kernels_in_use",
     "lstm_sequence",
     "lstm_step",
     "own_settings",
     "reference_reason",
     "require_own_process",
-    "takes_natively",
 ]

@@ -33,7 +33,7 @@ _SMALL_UNITS = 64
 _SHORT_STEPS = 8
 
 # The largest vector that the kernels know, in floats: what they keep for themselves has room for whole ones.
-WIDEST = 16
+MAX_VECTOR_WIDTH = 16
 
 
 class Kernels(NamedTuple):
@@ -62,19 +62,19 @@ def kernels_in_use() -> Kernels:
     return chosen
 
 
-def runs_natively(
+def uses_native_kernel(
     inputs: LayerInputs,
     recurrent_kernel: Float[Array, "hidden gates"],
     cell_activation: CellActivation,
 ) -> bool:
     """Returns whether the native kernels run a layer. That is independent of the other batch rows."""
-    return math.prod(inputs.shape) > 0 and takes_natively(recurrent_kernel, cell_activation, inputs.shape[0])
+    return math.prod(inputs.shape) > 0 and has_native_kernel(recurrent_kernel, cell_activation, inputs.shape[0])
 
 
-def runs_dense_natively(inputs: Float[Array, "*batch input"], kernel: Float[Array, "input output"]) -> bool:
+def uses_native_dense(inputs: Float[Array, "*batch input"], kernel: Float[Array, "input output"]) -> bool:
     """Returns whether the native kernels run a head: one of whole vectors, after more than one step.
 
-    Like `runs_natively` it is independent of the other batch rows.
+    Like `uses_native_kernel` it is independent of the other batch rows.
     """
     return (
         inputs.ndim == 3
@@ -82,12 +82,12 @@ def runs_dense_natively(inputs: Float[Array, "*batch input"], kernel: Float[Arra
         and inputs.size > 0
         and inputs.dtype == kernel.dtype == jnp.float32
         and len(kernel) >= _SMALL_UNITS
-        and len(kernel) % WIDEST == 0
+        and len(kernel) % MAX_VECTOR_WIDTH == 0
         and kernels_in_use().name == "native"
     )
 
 
-def takes_natively(
+def has_native_kernel(
     recurrent_kernel: Float[Array, "hidden gates"], cell_activation: CellActivation, time_steps: int | None = None
 ) -> bool:
     """Returns whether there are native kernels for such a layer, and they are in use."""

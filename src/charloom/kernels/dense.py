@@ -3,7 +3,7 @@
 from jaxtyping import Array, Float
 
 from charloom.kernels import native
-from charloom.kernels.choice import runs_dense_natively
+from charloom.kernels.choice import uses_native_dense
 
 
 def dense(
@@ -13,7 +13,7 @@ def dense(
 
     The outputs of a sequence, time first, take the native kernel.
     """
-    if runs_dense_natively(inputs, kernel):
+    if uses_native_dense(inputs, kernel):
         rows = native.dense(inputs.reshape(-1, len(kernel)), kernel, bias)
         return rows.reshape(*inputs.shape[:-1], len(bias))
     return inputs @ kernel + bias

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from charloom.kernels import native
 from charloom.kernels.activations import CELL_ACTIVATIONS
-from charloom.kernels.choice import runs_natively
+from charloom.kernels.choice import uses_native_kernel
 from charloom.kernels.inputs import LayerInputs
 from charloom.kernels.scan import scan_steps, zeroed
 from charloom.settings import CellActivation
@@ -62,7 +62,7 @@ def elman_sequence(
 
     Differentiable in the first three.
     """
-    if runs_natively(inputs, recurrent_kernel, cell_activation):
+    if uses_native_kernel(inputs, recurrent_kernel, cell_activation):
         activations = native.Activations("sigmoid", cell_activation)  # it has no gates
         return native.elman_sequence(inputs, recurrent_kernel, carry, resets, activations)
     return _reference(inputs.projected(), recurrent_kernel, carry, resets, cell_activation)

@@ -50,7 +50,7 @@ SAMPLER_RECORD = np.dtype(
         ("temperature", np.float32),
         ("top_k", np.int32),
         ("top_p", np.uint32),
-        ("steps_a_nat", np.float32),
+        ("steps_per_nat", np.float32),
         ("coarse", np.uintp),
         ("fine", np.uintp),
     ],

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from charloom.kernels import native
 from charloom.kernels.activations import CELL_ACTIVATIONS, GATE_ACTIVATIONS
-from charloom.kernels.choice import runs_natively
+from charloom.kernels.choice import uses_native_kernel
 from charloom.kernels.inputs import LayerInputs
 from charloom.kernels.scan import scan_steps, zeroed
 from charloom.settings import CellActivation, GateActivation
@@ -80,7 +80,7 @@ def gru_sequence(
 
     Differentiable in the first four.
     """
-    if runs_natively(inputs, recurrent_kernel, cell_activation):
+    if uses_native_kernel(inputs, recurrent_kernel, cell_activation):
         activations = native.Activations(gate_activation, cell_activation)
         return native.gru_sequence(inputs, recurrent_kernel, recurrent_bias, carry, resets, activations)
     return _reference(

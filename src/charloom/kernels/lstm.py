@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 
 from charloom.kernels import native
 from charloom.kernels.activations import CELL_ACTIVATIONS, GATE_ACTIVATIONS
-from charloom.kernels.choice import runs_natively
+from charloom.kernels.choice import uses_native_kernel
 from charloom.kernels.inputs import LayerInputs
 from charloom.kernels.scan import scan_steps, zeroed
 from charloom.settings import CellActivation, GateActivation
@@ -89,7 +89,7 @@ def lstm_sequence(
 
     Differentiable in the first three.
     """
-    if runs_natively(inputs, recurrent_kernel, cell_activation):
+    if uses_native_kernel(inputs, recurrent_kernel, cell_activation):
         activations = native.Activations(gate_activation, cell_activation)
         outputs, last = native.lstm_sequence(inputs, recurrent_kernel, tuple(carry), resets, activations)
         return outputs, LSTMCarry(*last)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int32
 
-from charloom.kernels.choice import WIDEST, kernels_in_use
+from charloom.kernels.choice import MAX_VECTOR_WIDTH, kernels_in_use
 from charloom.kernels.inputs import Features, LayerInputs, Rows
 from charloom.kernels.operations import require_array
 from charloom.settings import CellActivation, GateActivation
@@ -34,7 +34,7 @@ class Activations(NamedTuple):
 
 def _kept(inputs: LayerInputs, hidden: int, each: int) -> tuple[int, ...]:
     """Returns the shape of what a forward pass keeps: `each` numbers a unit, in the order that the kernels like."""
-    return (math.prod(inputs.shape) * each * -(-hidden // WIDEST) * WIDEST,)
+    return (math.prod(inputs.shape) * each * -(-hidden // MAX_VECTOR_WIDTH) * MAX_VECTOR_WIDTH,)
 
 
 def _call(

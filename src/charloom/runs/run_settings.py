@@ -9,7 +9,7 @@ from typing import Any
 from charloom.errors import SettingError
 from charloom.model import TextModel
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
-from charloom.text import CATALOG
+from charloom.text import CORPORA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,5 +85,5 @@ class RunSettings:
 
 
 def _from_anywhere(source: str) -> str:
-    is_name = source == "-" or (source in CATALOG and not os.path.lexists(source))
+    is_name = source == "-" or (source in CORPORA and not os.path.lexists(source))
     return source if is_name or not source else os.path.abspath(source)

@@ -10,7 +10,7 @@
 
 namespace {
 
-constexpr int kMostThreads = 4096;
+constexpr int kMaxThreads = 4096;
 
 // What the generator's functions return.
 enum Outcome : int { kDone, kNoMemory, kWrongArgument, kFailed };
@@ -68,5 +68,5 @@ extern "C" [[gnu::visibility("default")]] int charloom_run_generator(const void*
 
 // Results do not depend on the count.
 extern "C" [[gnu::visibility("default")]] void charloom_use_threads(int count) {
-  charloom::allowed_threads = std::clamp(count, 1, kMostThreads);
+  charloom::allowed_threads = std::clamp(count, 1, kMaxThreads);
 }

@@ -116,7 +116,7 @@ class Generator : public AnyGenerator {
     for (int stream = 0; stream < streams.count; ++stream) {
       const SamplingRule& rule = task.writers[stream].rule;
       require(!std::isnan(rule.temperature) && rule.top_k >= 0, "a temperature or top_k is out of its range");
-      require(rule.temperature < 0 || (rule.coarse && rule.fine && rule.steps_a_nat >= 0), "a table of powers is missing");
+      require(rule.temperature < 0 || (rule.coarse && rule.fine && rule.steps_per_nat >= 0), "a table of powers is missing");
     }
   }
 

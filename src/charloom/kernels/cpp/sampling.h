@@ -14,7 +14,7 @@ struct SamplingRule {
   float temperature;       // below zero: the most likely token
   int top_k;               // 0: all tokens
   uint32_t top_p;          // a share in units of 2^-32; 0: all tokens
-  float steps_a_nat;
+  float steps_per_nat;
   const uint32_t* coarse;  // 2^11 powers of two each, times 2^31
   const uint32_t* fine;
 };
@@ -67,7 +67,7 @@ inline int choose(const float* logits, int vocab, uint32_t draw, const SamplingR
   weights.resize(vocab);
   uint32_t upper_halves = static_cast<uint32_t>(vocab);
   for (int token = 0; token < vocab; ++token) {
-    const float distance = (largest - logits[token]) / rule.temperature * rule.steps_a_nat;
+    const float distance = (largest - logits[token]) / rule.temperature * rule.steps_per_nat;
     const uint32_t steps = static_cast<uint32_t>(distance < kNoSteps ? distance : kNoSteps);
     constexpr uint32_t mask = (1u << kTableBits) - 1;
     weights[token] = high_product(rule.coarse[steps >> kTableBits & mask], rule.fine[steps & mask]) >> (steps >> kStepBits);
