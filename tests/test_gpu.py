@@ -1,4 +1,4 @@
-"""What a GPU computes, on a real one; skipped and counted where there is none."""
+"""Results on a GPU. The tests are skipped without one."""
 
 import jax
 import numpy as np
@@ -16,13 +16,13 @@ SHAPE = {"hidden": 64, "embedding": 8, "batch_size": 4, "sequence_length": 16, "
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Two models of the same seed, both trained on the GPU."""
+    """Two models with the same seed, both trained on the GPU."""
     book = tmp_path_factory.mktemp("gpu") / "book.txt"
     book.write_text(TEXT)
     return [charloom.train(book, **SHAPE) for _ in range(2)]
 
 
-def test_training_agrees_with_the_reference():
+def test_training_uses_the_reference():
     assert kernels_in_use().name == "reference"
 
 

@@ -1,4 +1,4 @@
-"""Folders that programs are run from: the compiled kernels' and JAX's have the same checks."""
+"""Private folders of compiled programs: those of the kernels and of JAX have the same checks."""
 
 import os
 import stat
@@ -10,7 +10,7 @@ import pytest
 from charloom.machine import _programs_folder
 from charloom.own_folders import NotOwnError, own_folder
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="looks at owners and modes")
+pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs file owners and modes")
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def open_folder(path):
     path.chmod(0o777)
 
 
-@pytest.mark.parametrize("below", [".", "xla_gpu_per_fusion_autotune_cache_dir"])  # which XLA makes on a GPU
+@pytest.mark.parametrize("below", [".", "xla_gpu_per_fusion_autotune_cache_dir"])  # XLA creates the second one on a GPU
 @pytest.mark.parametrize("make", [os.mkfifo, link, open_file, open_folder])
 def test_compiled_jax_programs_are_private_files(make, below):
     folder = _programs_folder()

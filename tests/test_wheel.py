@@ -1,4 +1,4 @@
-"""The wheel, as a user gets it: built, installed without anything that only developers need, and used."""
+"""The wheel: built, installed without developer dependencies, and used."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """An environment of its own with only the wheel and what it depends on."""
+    """A separate environment with only the wheel and its dependencies."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT]
     subprocess.run(build, check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""What charloom writes where: the policy's table, and what no table has."""
+"""The output policy: its table of cases, and cases that need their own tests."""
 
 import os
 import shlex
@@ -62,7 +62,7 @@ def test_earlier_models_are_numbered_and_identical_models_are_kept_once(tmp_path
     model(1).save(path)
     for seed in (2, 3):
         output = Output(path, MODEL)
-        output.write(model(8).to_bytes())  # an improvement on the way
+        output.write(model(8).to_bytes())  # an intermediate model of the same run
         output.write(model(seed).to_bytes())
         assert output.finish() == output.kept
     assert (tmp_path / "m.previous.safetensors").read_bytes() == model(1).to_bytes()
@@ -88,7 +88,7 @@ def test_an_earlier_model_is_kept_without_hard_links(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["x" * 300, "x" * 236 + ".safetensors"])
 def test_a_name_that_is_too_long_is_refused_early(tmp_path, name):
     if len(name) < 255:
-        write_bytes(tmp_path / name, model(1).to_bytes())  # for an earlier one there is no name
+        write_bytes(tmp_path / name, model(1).to_bytes())  # the name for an earlier model would be too long
     with pytest.raises(OutputError, match="File name too long"):
         Output(tmp_path / name, MODEL)
     Output(tmp_path / ("x" * 255), MODEL).write(b"a temporary file's name is no longer than its own")
@@ -107,7 +107,7 @@ def test_the_umask_is_obeyed_and_never_read(tmp_path, monkeypatch):
 
 def test_a_read_only_file_is_not_replaced(tmp_path, monkeypatch):
     model(1).save(tmp_path / "m.safetensors")
-    monkeypatch.setattr("os.access", lambda path, mode: False)  # as of anybody but root
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # as for any user except root
     with pytest.raises(OutputError, match="it is read-only"):
         model(2).save(tmp_path / "m.safetensors")
 
@@ -167,7 +167,7 @@ def test_a_run_folder_keeps_foreign_files(tmp_path):
     with RunFolder.opened(tmp_path, fresh=True) as folder:
         assert sorted(path.name for path in tmp_path.iterdir()) == sorted([".charloom.lock", *foreign])
         folder.keep_standard_input(b"a text")
-        folder.keep_standard_input(b"a text")  # a run that was not begun is begun again
+        folder.keep_standard_input(b"a text")  # a run that did not start can be started again
         with pytest.raises(OutputError, match="another file has that name"):
             folder.keep_standard_input(b"another")
         with pytest.raises(OutputError, match="another charloom process is using"):
@@ -254,7 +254,7 @@ def test_printed_commands_work_when_pasted(tmp_path):
         assert pasted.returncode == 0, pasted.stderr
     for made in (name.replace(".txt", ".safetensors"), "NEW.safetensors"):
         assert (tmp_path / made).read_bytes() == whole
-    assert not list(tmp_path.glob("*previous*"))  # the same model once more
+    assert not list(tmp_path.glob("*previous*"))  # the model was the same each time
 
 
 def test_a_report_does_not_replace_a_text_that_is_a_page(tmp_path):
@@ -308,7 +308,7 @@ def test_two_commands_that_write_the_same_path_lose_no_model(tmp_path):
     path = tmp_path / "m.safetensors"
     first, second = Output(path, MODEL), Output(path, MODEL)
     first.write(model(1).to_bytes())
-    second.write(model(2).to_bytes())  # what stands there may be of a command that ended long ago
+    second.write(model(2).to_bytes())  # the file could be from a command that ended long ago
     for seed in range(3, 6):
         second.write(model(seed).to_bytes())
         with pytest.raises(OutputError, match=r"another command has written its model there .* Give another name\.$"):
@@ -339,7 +339,7 @@ def test_a_model_that_appears_after_the_check_is_not_replaced(tmp_path, monkeypa
     output = Output(path, MODEL)
     output.write(model(1).to_bytes())
     path.write_bytes(model(2).to_bytes())
-    monkeypatch.setattr(Output, "_taken", lambda self, path: None)  # as if it had come after the look
+    monkeypatch.setattr(Output, "_taken", lambda self, path: None)  # as if the file had appeared after the check
     with pytest.raises(OutputError, match="another command"):
         output.write(model(3).to_bytes())
     assert [one.name for one in tmp_path.iterdir()] == ["m.safetensors"]

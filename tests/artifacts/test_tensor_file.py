@@ -59,7 +59,7 @@ def test_the_format_is_safetensors_byte_for_byte(tmp_path):
 def test_no_temporary_file_is_left(tmp_path):
     write_tensor_file(tmp_path / "x.safetensors", {}, {})
     assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
-    assert (tmp_path / "x.safetensors").stat().st_mode & 0o077  # as readable as the umask lets it be
+    assert (tmp_path / "x.safetensors").stat().st_mode & 0o077  # as readable as the umask allows
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -207,9 +207,9 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch, 
     write_tensor_file(path, {"a": np.ones(100_000, np.float32)}, {})
     data = path.read_bytes()
 
-    def meanwhile(*arguments):
+    def parse_after_change(*arguments):
         if change == "cut":
-            os.truncate(path, 1000)  # a mapped file would end the process here
+            os.truncate(path, 1000)  # a mapped file would crash the process here
         elif change == "grown":
             os.truncate(path, len(data) + 8)
         else:
@@ -217,7 +217,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch, 
             os.utime(path, ns=(0, 0))
         return parse_json(*arguments)
 
-    monkeypatch.setattr("charloom.artifacts.tensor_file.parse_json", meanwhile)
+    monkeypatch.setattr("charloom.artifacts.tensor_file.parse_json", parse_after_change)
     with pytest.raises(ModelFileError, match=r"it changed while it was read\. Try again when it is complete"):
         read_tensor_file(path)
 

@@ -20,7 +20,7 @@ def cases(draw):
 
 
 def steps_of(batches, steps):
-    """(target, input or None for the start input) of every step, a list for each row."""
+    """Returns (target, input) of every time step, one list per row. The input is None for the start input."""
     block = batches.block(0, steps, steps)
     found = []
     for row in range(batches.batch_size):
@@ -37,11 +37,11 @@ def test_an_epoch_has_each_target_once_in_order(batches):
     length = len(batches.stream)
     steps = -(-length // (batches.batch_size * batches.sequence_length)) + 1
     bounds = [row * length // batches.batch_size for row in range(batches.batch_size + 1)]
-    seen = []
-    for row, made in enumerate(steps_of(batches, steps)):
-        part = made[: bounds[row + 1] - bounds[row]]
-        seen += [target for target, _ in part]
-    assert seen == list(range(length))
+    found = []
+    for row, row_steps in enumerate(steps_of(batches, steps)):
+        part = row_steps[: bounds[row + 1] - bounds[row]]
+        found += [target for target, _ in part]
+    assert found == list(range(length))
 
 
 @given(cases())
@@ -69,7 +69,7 @@ def test_blocks_do_not_depend_on_where_they_are_cut(batches, before, steps):
 
 
 def test_positions_beyond_32_bits():
-    # The position is a Python int: step 2**40 of a row is as good as any other.
+    # Positions are Python ints, so that step 2**40 works like any other.
     batches = ContiguousBatches(stream_of(10), 1, 5)
     block = batches.block(2**40, 1, 1)
     assert block.token_ids[0, 0, 1:].tolist() == [(2**40 * 5 + k) % 10 for k in range(5)]

@@ -24,7 +24,7 @@ def test_each_character_is_scored_exactly_once(length):
     assert sorted(scored_targets(evaluation_pass(stream)).tolist()) == list(range(length))
     blocks = list(ordered_pass(stream))
     assert {block.resets.shape[1] for block in blocks} == {1}
-    assert sum(block.steps for block in blocks) == -(-length // 64)  # and nothing is read after the end
+    assert sum(block.steps for block in blocks) == -(-length // 64)  # nothing is read after the end
 
 
 @pytest.mark.parametrize("length", [513, 5000, 40000, 70001])
@@ -42,9 +42,9 @@ def test_rows_read_512_characters_before_they_score(length):
     assert scored[0, 0]
     for row in range(1, batch_size):
         first = int(scored[row].argmax())
-        assert first == min(512, targets[row, first])  # that many characters read first
+        assert first == min(512, targets[row, first])  # the number of characters read before the first scored one
         assert not resets[row, : length // batch_size].any()
-    # Steps follow one another within a row.
+    # Within a row, each time step reads the target of the one before.
     inputs = np.concatenate(
         [b.token_ids[: b.steps, :, :-1].transpose(1, 0, 2).reshape(batch_size, -1) for b in blocks], 1
     )

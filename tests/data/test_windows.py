@@ -12,11 +12,11 @@ def stream_of(length):
 
 
 def read(windows, epoch=0, piece=3):
-    """Returns the ids, which of them are scored, and the cold marks of an epoch, read in pieces."""
+    """Returns the token ids, scored masks and state resets of an epoch, read in several blocks."""
     first, last = epoch * windows.steps_per_epoch, (epoch + 1) * windows.steps_per_epoch
     blocks = [windows.block(start, min(piece, last - start), capacity=piece + 1) for start in range(first, last, piece)]
-    cut = [(b.token_ids[: b.steps], b.scored[: b.steps], b.state_resets[: b.steps]) for b in blocks]
-    return [np.concatenate(parts) for parts in zip(*cut, strict=True)]
+    arrays = [(b.token_ids[: b.steps], b.scored[: b.steps], b.state_resets[: b.steps]) for b in blocks]
+    return [np.concatenate(blocks) for blocks in zip(*arrays, strict=True)]
 
 
 @given(st.integers(2, 60), st.integers(1, 6), st.integers(1, 4), st.integers(1, 5), st.booleans(), st.integers(0, 2))
@@ -28,7 +28,7 @@ def test_an_epoch_has_every_window_once(length, size, stride, batch_size, shuffl
     windows = Windows(stream, starts, size, batch_size, shuffle_seed=7 if shuffled else None)
     ids, scored, state_resets = read(windows, epoch)
     assert state_resets.all()
-    assert not scored[..., :-1].any()  # only the last prediction counts
+    assert not scored[..., :-1].any()  # only the last prediction is scored
     counted = ids[scored[..., -1]]
     assert sorted(counted[:, 0].tolist()) == starts.tolist()
     for row in counted:
@@ -42,15 +42,17 @@ def test_each_epoch_has_another_order_that_the_seed_determines():
     windows = Windows(stream, sliding_windows(stream, 4, 1), 4, 8, shuffle_seed=1)
     first, second = read(windows, 0)[0], read(windows, 1)[0]
     assert (first != second).any()
-    np.testing.assert_array_equal(first, read(windows, 0, piece=7)[0])  # however it is cut into blocks
+    np.testing.assert_array_equal(first, read(windows, 0, piece=7)[0])  # the blocks do not matter
     other = Windows(stream, sliding_windows(stream, 4, 1), 4, 8, shuffle_seed=2)
     assert (read(other)[0] != first).any()
 
 
 @given(st.integers(0, 12), st.integers(1, 12), st.booleans(), st.booleans())
-def test_a_block_may_begin_and_end_in_any_epoch(first, steps, carried, dropped):
+def test_a_block_may_begin_and_end_in_any_epoch(first, steps, stateful, drop_last):
     stream = stream_of(12)
-    windows = Windows(stream, sliding_windows(stream, 2, 1), 2, 4, shuffle_seed=3, stateful=carried, drop_last=dropped)
+    windows = Windows(
+        stream, sliding_windows(stream, 2, 1), 2, 4, shuffle_seed=3, stateful=stateful, drop_last=drop_last
+    )
     whole = windows.block(first, steps, capacity=12)
     for at in range(steps):
         alone = windows.block(first + at, 1, capacity=1)
@@ -75,7 +77,7 @@ def test_contiguous_windows_follow_one_another_in_each_row(length, size, batch_s
     stream = stream_of(length)
     starts = contiguous_windows(stream, size, batch_size)
     row_length, windows = length // batch_size, len(starts) // batch_size
-    more = (windows + 1) * size  # that a row would read
+    more = (windows + 1) * size  # what a row would read with one more window
     assert windows * size <= row_length
     assert more > row_length or (batch_size - 1) * row_length + more >= length  # a window has a token after it
     if not len(starts):

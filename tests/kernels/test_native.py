@@ -1,6 +1,6 @@
-"""The native kernels: against the reference, through JAX, and how their library is made.
+"""The native kernels: comparison with the reference, use through JAX, and compilation of the library.
 
-Their arithmetic without XLA, threads and forks are checked by driver.cc: `make kernels`.
+`make kernels` checks their arithmetic without XLA, threads and forks, with driver.cc.
 """
 
 import os
@@ -24,7 +24,7 @@ CELLS = [("lstm", "sigmoid", "tanh"), ("gru", "sigmoid", "tanh"), ("elman", "sig
 
 pytestmark = [
     pytest.mark.usefixtures("native_library"),
-    pytest.mark.skipif(jax.default_backend() != "cpu", reason="JAX calls native kernels where it computes on the CPU"),
+    pytest.mark.skipif(jax.default_backend() != "cpu", reason="JAX calls native kernels only on the CPU"),
 ]
 
 every_cell = pytest.mark.parametrize("variant", CELLS, ids=lambda variant: variant[0])
@@ -37,7 +37,7 @@ def outputs_and_gradients(variant, hidden, batch_size, time, kernels, monkeypatc
     def loss(cell, features, carry):
         outputs, last = run(cell, features, carry, resets)
         weights = jnp.cos(jnp.arange(outputs.size)).reshape(outputs.shape)
-        return (outputs * weights).sum() + sum((part**2).sum() for part in jax.tree.leaves(last)), (outputs, last)
+        return (outputs * weights).sum() + sum((state**2).sum() for state in jax.tree.leaves(last)), (outputs, last)
 
     return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(*arguments)
 
@@ -55,7 +55,7 @@ def test_native_kernels_agree_with_the_reference(variant, hidden, batch_size, ti
 def test_vmap_over_models_equals_separate_calls(variant, monkeypatch):
     monkeypatch.setenv("CHARLOOM_KERNELS", "native")
     models = [make(variant, 20, 3, 5, seed=seed) for seed in range(3)]
-    stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *models)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
 
     def gradient(cell, features, carry, resets):
         return jax.grad(lambda cell: jnp.sum(run(cell, features, carry, resets)[0] ** 2))(cell)
@@ -81,7 +81,7 @@ def test_native_kernels_are_used_when_there_is_a_compiler():
 
 
 def test_with_jax_on_another_device_only_sampling_is_native(monkeypatch):
-    """The rule alone: what a GPU really computes is in tests/test_gpu.py."""
+    """This tests only the rule. tests/test_gpu.py tests a GPU's results."""
     monkeypatch.setenv("CHARLOOM_KERNELS", "native")
     cell, features, _, _ = make(CELLS[0], 64, 3, 5)
     asked = cell.features(features), cell.recurrent_kernel, cell.cell_activation
@@ -98,14 +98,14 @@ def test_without_a_compiler_the_reference_runs_with_a_warning(tmp_path):
     done = charloom(tmp_path, "show", CXX="there-is-no-such-compiler")
     assert done.returncode == 0
     why = "no C++ compiler: there-is-no-such-compiler not found"
-    assert done.stderr == f"without native kernels, the slower reference runs: {why}\n"
+    assert done.stderr == f"native kernels are unavailable, using the slower reference: {why}\n"
     assert f"reference: {why}" in done.stdout
     asked = charloom(tmp_path, "show", CXX="there-is-no-such-compiler", CHARLOOM_KERNELS="reference")
     assert asked.stderr == ""
-    assert "reference: CHARLOOM_KERNELS says so" in asked.stdout
+    assert "reference: CHARLOOM_KERNELS=reference" in asked.stdout
     for choice, words in (
         ("native", f"native kernels are unavailable: {why}"),
-        ("fast", "is one of native, reference, auto; got 'fast'"),
+        ("fast", "must be one of native, reference, auto; got 'fast'"),
     ):
         refused = charloom(tmp_path, "show", CXX="there-is-no-such-compiler", CHARLOOM_KERNELS=choice)
         assert refused.returncode == 1
@@ -126,12 +126,12 @@ def test_if_the_compiler_fails_the_reference_runs(tmp_path):
 
 @pytest.fixture
 def copying_compiler(tmp_path, monkeypatch):
-    """A compiler that copies the library that there is; it writes a line to a file each time it links one."""
-    made = library_path()
+    """A compiler that copies the existing library. It writes a line to a file each time it links one."""
+    library = library_path()
     compiler, runs = tmp_path / "compiler", tmp_path / "runs"
     compiler.write_text(
         f'#!/bin/sh\ncase "$*" in *-shared*) echo run >> {runs};; esac\n'
-        f'while [ "$1" != -o ]; do shift; done\ncp {made} "$2"\n'
+        f'while [ "$1" != -o ]; do shift; done\ncp {library} "$2"\n'
     )
     compiler.chmod(0o755)
     runs.touch()
@@ -184,19 +184,19 @@ def test_a_folder_that_others_can_write_is_refused(copying_compiler):
 
 def test_files_of_a_killed_process_are_removed(copying_compiler):
     path = library_path()
-    left, held = (path.with_name(f"compiling-kernels-{name}") for name in ("0" * 16, "1" * 16))
+    abandoned, locked = (path.with_name(f"compiling-kernels-{name}") for name in ("0" * 16, "1" * 16))
     own, foreign = path.with_name(f"compiling-{path.stem}"), path.with_name("compiling.txt")
-    for folder in (left, held, own):
+    for folder in (abandoned, locked, own):
         folder.mkdir()
         (folder / "handlers.cc").touch()
     foreign.touch()
     path.unlink()
-    with FileLock(path.with_name(f"kernels-{'1' * 16}.lock")):  # somebody compiles there
+    with FileLock(path.with_name(f"kernels-{'1' * 16}.lock")):  # as if another process were compiling there
         assert library_path() == path
     assert copying_compiler() == 2
-    assert not left.exists()
+    assert not abandoned.exists()
     assert not own.exists()
-    assert held.exists()
+    assert locked.exists()
     assert foreign.exists()
 
 
@@ -275,4 +275,4 @@ def test_vmap_over_heads_equals_separate_calls(monkeypatch):
     stacked = [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
     together = jax.jit(jax.vmap(dense))(*stacked)
     for index in range(3):
-        np.testing.assert_array_equal(together[index], dense(*(part[index] for part in stacked)))
+        np.testing.assert_array_equal(together[index], dense(*(array[index] for array in stacked)))

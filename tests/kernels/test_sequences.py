@@ -1,4 +1,4 @@
-"""One table of cells and activations drives all of these."""
+"""Tests of all cells and activations, from one table."""
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ def make(variant, hidden, batch_size, time, dtype=np.float32, seed=0):
     rng = np.random.default_rng(seed)
 
     def draw(like):
-        scale = 1 / np.sqrt(hidden) if like.ndim == 2 else 0.5  # so that a ReLU does not explode
+        scale = 1 / np.sqrt(hidden) if like.ndim == 2 else 0.5  # so that a ReLU does not overflow
         return jnp.asarray((rng.normal(size=like.shape) * scale).astype(dtype))
 
     name, gates, candidate = variant
@@ -74,7 +74,7 @@ def test_sequence_agrees_with_numpy_in_float64(variant, hidden, batch_size, time
     weights = jax.tree.map(lambda weight: np.asarray(weight, np.float64), cell)
     projected = np.asarray(features, np.float64) @ weights.kernel + weights.bias
     for row in range(batch_size):
-        state = [np.asarray(part[row], np.float64) for part in jax.tree.leaves(carry)]
+        state = [np.asarray(leaf[row], np.float64) for leaf in jax.tree.leaves(carry)]
         for step in range(time):
             if resets[step, row]:
                 state = [np.zeros(hidden) for _ in state]
@@ -85,17 +85,17 @@ def test_sequence_agrees_with_numpy_in_float64(variant, hidden, batch_size, time
 
 
 @every_variant
-@pytest.mark.parametrize("time", [4, 9])  # unrolled, and a loop
+@pytest.mark.parametrize("time", [4, 9])  # an unrolled loop, and a loop
 def test_gradients_agree_with_finite_differences_in_float64(variant, time):
     with jax.enable_x64(True):
         *arguments, resets = make(variant, 5, 3, time, np.float64)
 
         def of_arrays(cell, features, carry):
-            # check_grads gives NumPy arrays.
+            # check_grads passes NumPy arrays.
             cell, features, carry = jax.tree.map(jnp.asarray, (cell, features, carry))
             outputs, last = run(cell, features, carry, resets)
             weights = jnp.cos(jnp.arange(outputs.size)).reshape(outputs.shape)
-            return (outputs * weights).sum() + sum((part**2).sum() for part in jax.tree.leaves(last))
+            return (outputs * weights).sum() + sum((state**2).sum() for state in jax.tree.leaves(last))
 
         check_grads(of_arrays, arguments, order=1, modes=["rev"], atol=1e-7, rtol=1e-7, eps=1e-5)
 

@@ -30,7 +30,9 @@ NETWORKS = {
 @pytest.mark.parametrize("settings", NETWORKS.values(), ids=NETWORKS)
 @pytest.mark.parametrize("start_id", [4, None])
 def test_logits_agree_with_numpy(settings, start_id):
-    network = jax.tree.map(lambda weight: weight * 3, make(**settings, start_id=start_id))  # far from linear
+    network = jax.tree.map(
+        lambda weight: weight * 3, make(**settings, start_id=start_id)
+    )  # large weights, so that activations saturate
     ids = np.random.default_rng(0).integers(0, 9, (12, 2)).astype(np.int32)
     resets = np.zeros((12, 2), bool)
     resets[0] = True
@@ -71,12 +73,12 @@ def test_folding_the_embedding_does_not_change_gradients():
         logits, _ = network(ids, resets, network.zero_carry(3))
         return cross_entropy(logits, ids).sum()
 
-    def unfolded(network):
+    def not_folded(network):
         cell = network.cells[0]
         outputs, _ = cell.sequence(cell.features(network.embedding[ids]), cell.zero_carry(3), resets)
         return cross_entropy(network.head(outputs), ids).sum()
 
-    for a, b in zip(*(jax.tree.leaves(jax.grad(f)(network)) for f in (folded, unfolded)), strict=True):
+    for a, b in zip(*(jax.tree.leaves(jax.grad(f)(network)) for f in (folded, not_folded)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
@@ -174,8 +176,8 @@ def test_another_seed_gives_other_initial_weights():
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
 def test_weight_dropout_drops_a_share_and_scales_the_rest(share):
     network = make(2, hidden=120)
-    thinned = network.with_weight_dropout(share, jax.random.key(3))
-    for before, after in zip(network.cells, thinned.cells, strict=True):
+    dropped_out = network.with_weight_dropout(share, jax.random.key(3))
+    for before, after in zip(network.cells, dropped_out.cells, strict=True):
         before_kernel, after_kernel = np.asarray(before.recurrent_kernel), np.asarray(after.recurrent_kernel)
         kept = after_kernel != 0
         of_256 = round(256 * share)
@@ -183,10 +185,10 @@ def test_weight_dropout_drops_a_share_and_scales_the_rest(share):
         np.testing.assert_allclose(after_kernel[kept], before_kernel[kept] * 256 / (256 - of_256), rtol=1e-6)
         np.testing.assert_array_equal(after.kernel, before.kernel)
     if share == 0.3:
-        drops = [np.asarray(cell.recurrent_kernel) == 0 for cell in thinned.cells]
-        assert not np.array_equal(*drops)
+        zeros = [np.asarray(cell.recurrent_kernel) == 0 for cell in dropped_out.cells]
+        assert not np.array_equal(*zeros)
         other = network.with_weight_dropout(share, jax.random.key(4))
-        assert not np.array_equal(drops[0], np.asarray(other.cells[0].recurrent_kernel) == 0)
+        assert not np.array_equal(zeros[0], np.asarray(other.cells[0].recurrent_kernel) == 0)
 
 
 def test_dropped_weights_have_no_gradient():
@@ -194,8 +196,8 @@ def test_dropped_weights_have_no_gradient():
     ids = jnp.asarray(np.random.default_rng(0).integers(0, 9, (6, 2)), jnp.int32)
 
     def loss(network):
-        thinned = network.with_weight_dropout(0.5, jax.random.key(1))
-        return thinned(ids, jnp.zeros((6, 2), bool), thinned.zero_carry(2))[0].sum()
+        dropped_out = network.with_weight_dropout(0.5, jax.random.key(1))
+        return dropped_out(ids, jnp.zeros((6, 2), bool), dropped_out.zero_carry(2))[0].sum()
 
     gradient = np.asarray(jax.grad(loss)(network).cells[0].recurrent_kernel)
     dropped = np.asarray(network.with_weight_dropout(0.5, jax.random.key(1)).cells[0].recurrent_kernel) == 0

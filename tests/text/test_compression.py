@@ -15,7 +15,7 @@ every_suffix = pytest.mark.parametrize("suffix", COMPRESS)
 
 
 @every_suffix
-@pytest.mark.parametrize("times", [1, 2])  # files that were put end to end
+@pytest.mark.parametrize("times", [1, 2])  # once, and two concatenated files
 def test_a_compressed_file_is_read_as_its_text(tmp_path, suffix, times):
     (tmp_path / "book.txt").write_text(TEXT * times)
     (tmp_path / f"book.txt{suffix}").write_bytes(COMPRESS[suffix](TEXT.encode()) * times)

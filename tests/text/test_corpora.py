@@ -10,7 +10,7 @@ from charloom.text import CORPORA, corpora, read_corpus, read_named_corpus_bytes
 
 
 @pytest.fixture
-def own_entry(monkeypatch, tmp_path):
+def small_corpus(monkeypatch, tmp_path):
     """Adds one corpus, with an empty cache."""
     monkeypatch.delenv("CHARLOOM_DATA", raising=False)
     monkeypatch.setattr(corpora, "_cache_folder", lambda: tmp_path / "cache")
@@ -30,28 +30,28 @@ def test_the_python_reference_needs_no_file():
     assert "assignment" in corpus.documents[0]
 
 
-def test_charloom_data_is_searched_first(own_entry, monkeypatch):
-    (own_entry / "data").mkdir()
-    (own_entry / "data" / "tiny.txt").write_bytes(b"tiny")
-    monkeypatch.setenv("CHARLOOM_DATA", str(own_entry / "data"))
+def test_charloom_data_is_searched_first(small_corpus, monkeypatch):
+    (small_corpus / "data").mkdir()
+    (small_corpus / "data" / "tiny.txt").write_bytes(b"tiny")
+    monkeypatch.setenv("CHARLOOM_DATA", str(small_corpus / "data"))
     assert read_named_corpus_bytes("tiny") == b"tiny"
 
 
-def test_a_copy_with_another_hash_is_refused(own_entry, monkeypatch):
-    (own_entry / "tiny.txt").write_bytes(b"tampered")
-    monkeypatch.setenv("CHARLOOM_DATA", str(own_entry))
+def test_a_copy_with_another_hash_is_refused(small_corpus, monkeypatch):
+    (small_corpus / "tiny.txt").write_bytes(b"tampered")
+    monkeypatch.setenv("CHARLOOM_DATA", str(small_corpus))
     with pytest.raises(SourceError, match="is not the corpus tiny: its SHA-256 differs"):
         read_named_corpus_bytes("tiny")
 
 
-def test_without_a_network_the_error_says_what_to_do(own_entry):
+def test_without_a_network_the_error_says_what_to_do(small_corpus):
     with pytest.raises(SourceError, match=r"cannot download tiny .*CHARLOOM_DATA.*python-reference") as caught:
         read_named_corpus_bytes("tiny")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"tiny", b"something else"])
-def test_a_download_is_checked_and_cached(own_entry, monkeypatch, content):
+def test_a_download_is_checked_and_cached(small_corpus, monkeypatch, content):
     class Response:
         headers = MappingProxyType({})
 
@@ -68,7 +68,7 @@ def test_a_download_is_checked_and_cached(own_entry, monkeypatch, content):
     monkeypatch.setattr(requests, "get", lambda *_, **__: Response())
     if content == b"tiny":
         assert read_named_corpus_bytes("tiny") == b"tiny"
-        assert corpora.local_copy("tiny") == own_entry / "cache" / "tiny.txt"
+        assert corpora.local_copy("tiny") == small_corpus / "cache" / "tiny.txt"
     else:
         with pytest.raises(SourceError, match="its SHA-256 differs"):
             read_named_corpus_bytes("tiny")

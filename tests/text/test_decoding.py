@@ -41,7 +41,7 @@ def test_an_error_names_the_offset_in_the_file(mark, wrong, words, cuts):
 
 def test_a_text_without_spaces_is_not_buffered_whole():
     pieces = text_pieces([b"a" * 1_000_000] * 3, "a.txt", TextSettings())
-    assert [len(piece) for piece in pieces] == [0, 2_000_000, 0, 0, 1_000_000]  # the last two of the end
+    assert [len(piece) for piece in pieces] == [0, 2_000_000, 0, 0, 1_000_000]  # the last two come at the end
 
 
 @given(text=st.text(st.sampled_from("a\r\n"), max_size=40), cuts=st.lists(st.integers(0, 40)))
@@ -49,5 +49,5 @@ def test_a_line_end_stays_whole_when_a_long_word_is_cut(text, cuts):
     bounds = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     chunks = [text[begin:end].encode() for begin, end in pairwise(bounds)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decoding, "_LONGEST_WORD", 2)
+        patch.setattr(decoding, "_MAX_WORD_LENGTH", 2)
         assert "".join(text_pieces(chunks, "a.txt", TextSettings())) == normalize(text, TextSettings())

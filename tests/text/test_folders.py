@@ -1,4 +1,4 @@
-"""Files in folders and behind patterns."""
+"""Files in folders, and files that match patterns."""
 
 import os
 import subprocess
@@ -59,7 +59,7 @@ def test_circular_links_are_not_followed(folder):
         read_corpus(["self"], TextSettings())
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
 def test_skipped_files_are_reported(folder):
     os.mkfifo(folder / "pipe")
     (folder / "gone").symlink_to(folder / "nowhere")
@@ -74,7 +74,7 @@ import os, sys
 from charloom.errors import SourceError
 from charloom.settings import TextSettings
 from charloom.text import find_sources
-os.setgroups([]); os.setgid(65534); os.setuid(65534)  # nobody, who cannot even read the modules
+os.setgroups([]); os.setgid(65534); os.setuid(65534)  # the user nobody, who cannot even read the modules
 for source in sys.argv[1:]:
     try:
         print(len(find_sources([source], TextSettings()).files))

@@ -34,7 +34,7 @@ def test_texts_without_records_or_with_the_record_end_are_refused():
     with pytest.raises(SettingError, match="empty"):
         TextSettings(delimiter="")
     with pytest.raises(SettingError, match="must be text"):
-        TextSettings(units="bytes", delimiter="\udcff")  # what the command line makes of a byte that is not UTF-8
+        TextSettings(units="bytes", delimiter="\udcff")  # the command line decodes a byte that is not UTF-8 like this
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from charloom.data.block import Block
 from charloom.data.packing import Packing
 from charloom.data.stream import TokenStream
 
-_MOST_ROWS = 64
-_PRIMING = 512
+_MAX_ROWS = 64
+_WARM_UP = 512
 _SEQUENCE_LENGTH = 64
 _CAPACITY = 8
 
@@ -19,7 +19,7 @@ def evaluation_pass(stream: TokenStream) -> Iterator[Block]:
 
     This is much faster than `ordered_pass`, with nearly the same score.
     """
-    return _pass(stream, batch_size=max(1, min(_MOST_ROWS, len(stream) // _PRIMING)))
+    return _pass(stream, batch_size=max(1, min(_MAX_ROWS, len(stream) // _WARM_UP)))
 
 
 def ordered_pass(stream: TokenStream) -> Iterator[Block]:
@@ -33,13 +33,13 @@ def record_pass(stream: TokenStream) -> Iterator[Block]:
     Every record starts from a new state, so each character has the same score as in `ordered_pass`, many times faster.
     """
     records = stream.documents
-    packing = Packing.from_lengths([len(record) for record in records], min(_MOST_ROWS, len(records)))
+    packing = Packing.from_lengths([len(record) for record in records], min(_MAX_ROWS, len(records)))
     yield from packing.blocks(records, _CAPACITY, _SEQUENCE_LENGTH)
 
 
 def _pass(stream: TokenStream, batch_size: int) -> Iterator[Block]:
     bounds = [row * len(stream) // batch_size for row in range(batch_size + 1)]
-    begins = [max(0, bound - _PRIMING) for bound in bounds[:-1]]
+    begins = [max(0, bound - _WARM_UP) for bound in bounds[:-1]]
     time_steps = max(end - begin for begin, end in zip(begins, bounds[1:], strict=True))
     # With one row, blocks are longer, because the cost of a call is not shared by several rows.
     block_steps = _SEQUENCE_LENGTH * _CAPACITY * (1 if batch_size > 1 else 8)

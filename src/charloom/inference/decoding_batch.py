@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int32, UInt32
 
 from charloom.inference.generation import DecoderState, NativeDecoderState, write_block
 from charloom.inference.sampling import SamplingRule, native_writers, seed_words
-from charloom.kernels import SAMPLER_RECORD, Generator, Streams
+from charloom.kernels import SAMPLER_RECORD, Generator, GeneratorState
 from charloom.models import Network
 from charloom.settings import SamplingSettings
 
@@ -131,7 +131,7 @@ class NativeTexts(DecodingBatch):
 
     def stream(self, place: int) -> NativeDecoderState:
         state = (array[..., place : place + 1, :].copy() for array in self._state)
-        return NativeDecoderState(self._generator, Streams(*state))
+        return NativeDecoderState(self._generator, GeneratorState(*state))
 
     def logits(self, place: int) -> Float32[np.ndarray, " vocab"]:
         return self._state.logits[place]
@@ -140,7 +140,7 @@ class NativeTexts(DecodingBatch):
         first, end, _ = places.indices(self._count)
         writers = self._writers[first:end]
         tokens = np.full((len(writers), steps), -1, np.int32)
-        self._generator.run(Streams(*(array[..., first:, :] for array in self._state)), tokens, writers)
+        self._generator.run(GeneratorState(*(array[..., first:, :] for array in self._state)), tokens, writers)
         writers["position"] += np.uint32(steps)
         return tokens
 
@@ -164,7 +164,7 @@ class NativeTexts(DecodingBatch):
         self._state, self._writers, self._saved = state, writers, saved
 
 
-def _by_text(state: Streams) -> tuple[np.ndarray, ...]:
+def _by_text(state: GeneratorState) -> tuple[np.ndarray, ...]:
     """Returns views of the arrays with the texts as the first axis."""
     return state.hidden.swapaxes(0, 1), state.cells.swapaxes(0, 1), state.logits
 

@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int32, Integer, Shaped, UInt32
 
 from charloom.inference.sampling import SamplingRule, choose, native_writers, seed_words, uniforms
-from charloom.kernels import Activations, Generator, LayerWeights, Streams, compiled, has_native_kernel
+from charloom.kernels import Activations, Generator, GeneratorState, LayerWeights, compiled, has_native_kernel
 from charloom.models import CELLS, Carry, Dense, GRUCell, LogitsHead, Network
 from charloom.settings import CellName, SamplingSettings
 
@@ -50,7 +50,7 @@ class NativeDecoderState(NamedTuple):
     """
 
     generator: Generator
-    state: Streams
+    state: GeneratorState
 
 
 def read_prompt(
@@ -80,7 +80,7 @@ def read_on(
     """Returns the stream that has read `rows` after what `stream` has; that one stays as it is."""
     rows = rows.astype(np.int32)
     if isinstance(stream, NativeDecoderState):
-        state = Streams(*(array.copy() for array in stream.state))
+        state = GeneratorState(*(array.copy() for array in stream.state))
         for first in range(0, len(rows), _NATIVE_BLOCK):  # between blocks Ctrl-C is heard
             stream.generator.run(state, np.ascontiguousarray(rows[None, first : first + _NATIVE_BLOCK]))
         return NativeDecoderState(stream.generator, state)
@@ -144,7 +144,9 @@ def _write_natively(
 ) -> Iterator[Int32[np.ndarray, "streams block"]]:
     hidden, cells, logits = stream.state
     count = len(writers)
-    state = Streams(np.repeat(hidden, count, axis=1), np.repeat(cells, count, axis=1), np.repeat(logits, count, axis=0))
+    state = GeneratorState(
+        np.repeat(hidden, count, axis=1), np.repeat(cells, count, axis=1), np.repeat(logits, count, axis=0)
+    )
     position, block = 0, _FIRST_NATIVE_BLOCK
     while position < length:
         tokens = np.full((count, min(block, length - position)), -1, np.int32)

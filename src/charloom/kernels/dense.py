@@ -1,4 +1,4 @@
-"""The head's kernel: an affine map of many rows."""
+"""The kernel of the head: an affine map of many rows."""
 
 from jaxtyping import Array, Float
 
@@ -9,9 +9,9 @@ from charloom.kernels.choice import uses_native_dense
 def dense(
     inputs: Float[Array, "*batch input"], kernel: Float[Array, "input output"], bias: Float[Array, " output"]
 ) -> Float[Array, "*batch output"]:
-    """Returns inputs · kernel + bias. Differentiable in all three.
+    """Returns inputs · kernel + bias. It is differentiable in all three.
 
-    The outputs of a sequence, time first, take the native kernel.
+    The outputs of a sequence, time first, use the native kernel.
     """
     if uses_native_dense(inputs, kernel):
         rows = native.dense(inputs.reshape(-1, len(kernel)), kernel, bias)
