@@ -52,9 +52,7 @@ def native_library() -> Path:
     try:
         compile_command()
     except KernelsUnavailableError as problem:
-        pytest.skip(
-            f"no native kernels: {problem}"
-        )  # without a compiler charloom uses the reference, which other tests check
+        pytest.skip(f"no native kernels: {problem}")  # charloom then uses the reference
     return library_path()
 
 

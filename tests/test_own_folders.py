@@ -86,5 +86,7 @@ def test_without_a_private_folder_a_command_runs_with_a_warning(cache, tmp_path)
     os.mkfifo(programs / "strange-cache")
     done = run()
     assert done.stdout == "None\n"
-    said = f"compiled programs are not kept: {programs / 'strange-cache'} is not a file of this user's alone. Remove it"
-    assert done.stderr == f"{said}\n"
+    warning = (
+        f"compiled programs are not kept: {programs / 'strange-cache'} is not a file of this user's alone. Remove it"
+    )
+    assert done.stderr == f"{warning}\n"

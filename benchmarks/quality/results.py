@@ -2,7 +2,7 @@
 
 RUN is one of `shakespeare-77s`, `shakespeare-10m`, `shakespeare-1h` (trained on tiny Shakespeare's first 1,003,854
 characters, and then the last 111,540 scored, by the commands that a user has), `makemore-2m` (1,000 records held out,
-their copies trained on as makemore does), or `TEXT-BUDGET` of a text of the catalog and 30s, 2m or 10m, whose
+their copies trained on as makemore does), or `TEXT-BUDGET` of a corpus and 30s, 2m or 10m, whose
 held-out part is also scored by an n-gram model and compressors. Without RUN nothing is trained. What was measured is
 kept in results.json beside this file, and README.md's tables are written from there. Give a run the machine alone.
 """
@@ -181,7 +181,7 @@ def budget_table(results: dict[str, Any]) -> str:
 
 
 def text_table(results: dict[str, Any]) -> str:
-    """Returns bits per character of the catalog's texts, in Markdown."""
+    """Returns bits per character of the corpora, in Markdown."""
     others = ("5-gram", "xz", "zstd")
     lines = [f"| | {' | '.join((*others, *(f'charloom, {budget}' for budget in BUDGETS)))} |", "| --- " * 7 + "|"]
     for name in TEXTS:

@@ -55,9 +55,9 @@ def test_a_block_may_begin_and_end_in_any_epoch(first, steps, stateful, drop_las
     )
     whole = windows.block(first, steps, capacity=12)
     for at in range(steps):
-        alone = windows.block(first + at, 1, capacity=1)
+        single = windows.block(first + at, 1, capacity=1)
         for name in ("token_ids", "scored", "state_resets"):
-            np.testing.assert_array_equal(getattr(whole, name)[at], getattr(alone, name)[0])
+            np.testing.assert_array_equal(getattr(whole, name)[at], getattr(single, name)[0])
 
 
 def test_an_incomplete_last_step_can_be_dropped():

@@ -309,18 +309,18 @@ void check_problem(const Problem& p) {
 // The results of a batch row are independent of the other rows.
 void check_independent_rows(int cell) {
   const Problem p = make(cell, 33, 7, 9, 20, 5);
-  Problem alone = make(cell, 33, 1, 9, 20, 5);
+  Problem single = make(cell, 33, 1, 9, 20, 5);
   const auto first_batch_row = [&](const Floats& from, int width, int steps) {
     Floats of_batch_row;
     for (int t = 0; t < steps; ++t) of_batch_row.insert(of_batch_row.end(), from.begin() + t * 7 * width, from.begin() + t * 7 * width + width);
     return of_batch_row;
   };
-  alone.table = p.table, alone.kernel = p.kernel, alone.recurrent_kernel = p.recurrent_kernel, alone.bias = p.bias;
-  alone.inputs = first_batch_row(p.inputs, 20, 9), alone.d_outputs = first_batch_row(p.d_outputs, 33, 9);
-  alone.start = first_batch_row(p.start, 33, 1), alone.start_cell = first_batch_row(p.start_cell, 33, 1);
-  alone.d_last = first_batch_row(p.d_last, 33, 1), alone.d_last_cell = first_batch_row(p.d_last_cell, 33, 1);
-  for (int t = 0; t < 9; ++t) alone.resets[t] = p.resets[t * 7], alone.rows[t] = p.rows[t * 7];
-  const Answer<float> many = run(p, 2), one = run(alone, 2);
+  single.table = p.table, single.kernel = p.kernel, single.recurrent_kernel = p.recurrent_kernel, single.bias = p.bias;
+  single.inputs = first_batch_row(p.inputs, 20, 9), single.d_outputs = first_batch_row(p.d_outputs, 33, 9);
+  single.start = first_batch_row(p.start, 33, 1), single.start_cell = first_batch_row(p.start_cell, 33, 1);
+  single.d_last = first_batch_row(p.d_last, 33, 1), single.d_last_cell = first_batch_row(p.d_last_cell, 33, 1);
+  for (int t = 0; t < 9; ++t) single.resets[t] = p.resets[t * 7], single.rows[t] = p.rows[t * 7];
+  const Answer<float> many = run(p, 2), one = run(single, 2);
   check(same(first_batch_row(many.outputs, 33, 9), one.outputs), p.name() + ": a batch row's outputs depend on the other rows");
   check(same(first_batch_row(many.d_inputs, 20, 9), one.d_inputs), p.name() + ": a batch row's gradients depend on the other rows");
 }
@@ -401,11 +401,11 @@ void check_head(int rows, int inputs, int outputs) {
     check(same(got.results, other.results) && same(got.d_values, other.d_values) && same(got.d_kernel, other.d_kernel) &&
               same(got.d_bias, other.d_bias), head.name() + ": different results with " + std::to_string(threads) + " threads");
   }
-  Head alone(1, inputs, outputs);
-  alone.kernel = head.kernel, alone.bias = head.bias;
-  alone.values.assign(head.values.end() - inputs, head.values.end());
-  alone.d_results.assign(head.d_results.end() - outputs, head.d_results.end());
-  const HeadAnswer one = run(alone, 1);
+  Head single(1, inputs, outputs);
+  single.kernel = head.kernel, single.bias = head.bias;
+  single.values.assign(head.values.end() - inputs, head.values.end());
+  single.d_results.assign(head.d_results.end() - outputs, head.d_results.end());
+  const HeadAnswer one = run(single, 1);
   check(same(one.results, Floats(got.results.end() - outputs, got.results.end())) &&
             same(one.d_values, Floats(got.d_values.end() - inputs, got.d_values.end())),
         head.name() + ": a row's numbers depend on the other rows");
@@ -442,23 +442,23 @@ void check_concurrent_calls(int times) {
 void check_barrier() {
   constexpr int kWaits = 8'000'000;
   Barrier barrier;
-  std::atomic<int> met{0};
+  std::atomic<int> finished{0};
   std::vector<std::thread> threads;
   for (uint32_t index = 0; index < 2; ++index)
     threads.emplace_back([&, index] {
       uint32_t random = index + 1;
-      for (int meeting = 0; meeting < kWaits; ++meeting) {
+      for (int wait = 0; wait < kWaits; ++wait) {
         random = random * 1664525 + 1013904223;
         for (uint32_t left = (random >> 28) * 3; left > 0; --left) charloom::pause();
         barrier.wait(2);
-        if (index == 0) met.store(meeting + 1);
+        if (index == 0) finished.store(wait + 1);
       }
     });
-  for (int before = -1; met.load() < kWaits && met.load() != before;) {
-    before = met.load();
-    for (int wait = 0; wait < 100 && met.load() < kWaits; ++wait) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  for (int before = -1; finished.load() < kWaits && finished.load() != before;) {
+    before = finished.load();
+    for (int wait = 0; wait < 100 && finished.load() < kWaits; ++wait) std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }
-  check(met.load() == kWaits, "two threads at a barrier wait for each other forever");
+  check(finished.load() == kWaits, "two threads at a barrier wait for each other forever");
   if (wrong != 0) std::_Exit(1);
   for (std::thread& thread : threads) thread.join();
 }
@@ -496,12 +496,12 @@ void check_team_policy() {
 // Whichever member fails at whichever point, the caller gets one exception, and the next call succeeds.
 void check_failures() {
   Team& team = Team::of_process();
-  const auto meet = [&](int failing, int at) {
+  const auto run_team = [&](int failing, int at) {
     std::atomic<int> sum{0};
     team.run(3, 64, [&](Member member, Scratch) {
-      for (int meeting = 0; meeting < 4; ++meeting) {
-        if (member.index % member.members == failing && meeting == at) throw std::runtime_error("expected");
-        sum += meeting;
+      for (int wait = 0; wait < 4; ++wait) {
+        if (member.index % member.members == failing && wait == at) throw std::runtime_error("expected");
+        sum += wait;
         member.wait();
       }
     });
@@ -510,14 +510,14 @@ void check_failures() {
   for (int round = 0; round < 200; ++round)
     for (int failing : {0, 1, 2})
       for (int at : {0, 1, 3}) {
-        std::string said;
+        std::string message;
         try {
-          meet(failing, at);
+          run_team(failing, at);
         } catch (const std::runtime_error& error) {
-          said = error.what();
+          message = error.what();
         }
-        check(said == "expected", "a member's exception is lost");
-        check(meet(-1, 0) == 18, "after a member's exception the team does not work");
+        check(message == "expected", "a member's exception is lost");
+        check(run_team(-1, 0) == 18, "after a member's exception the team does not work");
       }
 }
 
@@ -609,22 +609,22 @@ void check_generator(int layers, int hidden, int vocab, bool with_head, Sampling
   for (int threads : {2, 3}) check(all == generate(indexes, threads), name + " gives another text with more threads");
   for (int threads : {1, 2}) check(all == mixed(indexes, threads), name + " gives another text if it reads in the same call");
   for (size_t i = 0; i < indexes.size(); ++i) {
-    const std::vector<int32_t> alone = generate({indexes[i]}, 2);
-    check(std::equal(alone.begin(), alone.end(), all.begin() + i * alone.size()), name + " gives another text next to other texts");
-    for (int32_t token : alone) check(token >= 0 && token < vocab, name + " gives an invalid token");
+    const std::vector<int32_t> single = generate({indexes[i]}, 2);
+    check(std::equal(single.begin(), single.end(), all.begin() + i * single.size()), name + " gives another text next to other texts");
+    for (int32_t token : single) check(token >= 0 && token < vocab, name + " gives an invalid token");
   }
   if (rule.top_k) check_without_memory(name, all, [&] { return generate(indexes, 3); });
 }
 
 template <class Call>
 void check_refused(const Call& call, const std::string& what) {
-  std::string said;
+  std::string message;
   try {
     call();
   } catch (const Invalid& error) {
-    said = error.what();
+    message = error.what();
   }
-  check(!said.empty(), what + " is accepted");
+  check(!message.empty(), what + " is accepted");
 }
 
 // Reads and writes out of bounds are refused.

@@ -62,8 +62,8 @@ def test_vmap_over_models_equals_separate_calls(variant, monkeypatch):
 
     together = jax.jit(jax.vmap(gradient))(*stacked)
     for index, model in enumerate(models):
-        alone = jax.jit(gradient)(*model)
-        for got, wanted in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+        separate = jax.jit(gradient)(*model)
+        for got, wanted in zip(jax.tree.leaves(together), jax.tree.leaves(separate), strict=True):
             np.testing.assert_array_equal(got[index], wanted)
 
 

@@ -57,10 +57,10 @@ def test_row_lookup_by_index_and_by_product_agree_with_gradients():
         rows = rows_of(Rows(ids, table))
         return (rows * weights).sum(), rows
 
-    (_, taken), summed = jax.value_and_grad(weighted, has_aux=True)(table, Rows.taken)
+    (_, gathered), summed = jax.value_and_grad(weighted, has_aux=True)(table, Rows.gathered)
     (_, multiplied), of_products = jax.value_and_grad(weighted, has_aux=True)(table, Rows.multiplied)
-    np.testing.assert_array_equal(taken, np.asarray(table)[np.asarray(ids)])
-    np.testing.assert_array_equal(multiplied, taken)
+    np.testing.assert_array_equal(gathered, np.asarray(table)[np.asarray(ids)])
+    np.testing.assert_array_equal(multiplied, gathered)
     np.testing.assert_allclose(of_products, summed, rtol=1e-6)
 
 

@@ -92,8 +92,8 @@ class Windows:
         if self.shuffle_seed is not None:
             order = _permutation(len(self.starts), self.shuffle_seed, epoch)
         rows = np.full(count * self.batch_size, -1)
-        taken = order[step * self.batch_size : (step + count) * self.batch_size]
-        rows[: len(taken)] = taken
+        windows = order[step * self.batch_size : (step + count) * self.batch_size]
+        rows[: len(windows)] = windows
         return rows.reshape(count, self.batch_size)
 
 

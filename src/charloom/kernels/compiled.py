@@ -1,6 +1,6 @@
 """`jax.jit` with charloom's settings, for top-level programs.
 
-The host program's JAX settings are not changed. charloom's calls set what they need for themselves.
+The host program's JAX settings are not changed. charloom's calls use their own settings.
 """
 
 import os

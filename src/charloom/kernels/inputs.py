@@ -43,9 +43,9 @@ class Rows(NamedTuple):
 
     def projected(self) -> Float[Array, "time batch gates"]:
         """Returns the selected rows of the table."""
-        return self.taken() if jax.default_backend() == "cpu" else self.multiplied()
+        return self.gathered() if jax.default_backend() == "cpu" else self.multiplied()
 
-    def taken(self) -> Float[Array, "time batch gates"]:
+    def gathered(self) -> Float[Array, "time batch gates"]:
         """Returns the selected rows by indexing, which is fastest on a CPU."""
         # In the mode "clip", JAX does not add a check of the bounds.
         return jnp.take(self.table, self.ids, axis=0, mode="clip")

@@ -17,7 +17,7 @@ class RunSettings:
     """A whole run.
 
     Attributes:
-        sources: files, folders, glob patterns, "-" or catalog names.
+        sources: files, folders, glob patterns, "-" or names of corpora.
         out: the model file, written at each improvement; None keeps the model in memory.
         text: how the sources are read.
         network: the shape of what is trained.

@@ -29,7 +29,7 @@ class StudyText:
     """The text that a study learns from.
 
     Attributes:
-        source: a name of the catalog, or where `literal` the text itself.
+        source: the name of a corpus, or the text itself if `literal`.
         literal: whether `source` is the text.
         settings: how it is read.
         begin: the first character that is used.

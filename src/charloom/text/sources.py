@@ -162,7 +162,7 @@ def named_corpus_file(name: str) -> SourceFile:
     Raises:
         SourceError: the corpus is not available.
     """
-    return SourceFile(name, f"catalog:{name}", chosen_by_name=True, content=read_named_corpus_bytes(name))
+    return SourceFile(name, f"corpus:{name}", chosen_by_name=True, content=read_named_corpus_bytes(name))
 
 
 def stamp_of(found: os.stat_result) -> tuple[int, int]:

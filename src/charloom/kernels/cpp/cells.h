@@ -115,11 +115,11 @@ struct GRU {
   }
 
   static Vector backward(const Activations& activations, const Vector* gates, const Step& step, Vector* gradients) {
-    const Vector update = gates[0], reset = gates[1], candidate = gates[2], remembered = gates[3];
+    const Vector update = gates[0], reset = gates[1], candidate = gates[2], recurrent = gates[3];
     const Vector d_candidate = activations.cell_backward(candidate, step.d_hidden * (1.0f - update));
     gradients[0] = d_candidate;
     gradients[1] = activations.gate_backward(update, step.d_hidden * (step.before - candidate));
-    gradients[2] = activations.gate_backward(reset, d_candidate * remembered);
+    gradients[2] = activations.gate_backward(reset, d_candidate * recurrent);
     gradients[3] = d_candidate * reset;
     return step.d_hidden * update;
   }
