@@ -78,9 +78,9 @@ def changed(folder, path, value):
         ("digest", "ab" * 32, "was changed after it was written"),
     ],
 )
-def test_what_was_not_written_so_is_refused_with_its_field(folder, path, value, message):
+def test_what_was_not_written_so_is_refused_with_its_field(folder, path, value, told):
     changed(folder, path, value)
-    with pytest.raises(RunFolderError, match=message) as caught:
+    with pytest.raises(RunFolderError, match=told) as caught:
         settings_of_run(folder)
     assert str(folder / "run.json") in str(caught.value)
     assert "\n" not in str(caught.value)
