@@ -1,6 +1,6 @@
-// Measures the LSTM's native kernels, without XLA and the rest of a step.
-// Arguments: hidden, batch rows, sequence, features, threads, seconds.
-// Prints the median GFLOP/s of the calls, forward and backward.
+// Measures the LSTM's native kernels without XLA and the rest of an optimizer step.
+// Arguments: hidden size, batch size, sequence length, features, threads, seconds. Prints the median GFLOP/s of calls, forward
+// and backward.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -12,7 +12,7 @@
 
 namespace {
 
-constexpr int kTableRows = 57, kParts = 4, kLine = 64;  // bytes; XLA aligns its buffers to this
+constexpr int kTableRows = 57, kGateCount = 4, kLine = 64;  // bytes that XLA aligns its buffers to
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
@@ -37,7 +37,7 @@ int main(int, char** arguments) {
   const size_t hidden = number(1), batch_size = number(2), time = number(3), features = number(4);
   const int threads = static_cast<int>(number(5));
   const double seconds = std::atof(arguments[6]);
-  const size_t gates = kParts * hidden, rows = time * batch_size;
+  const size_t gates = kGateCount * hidden, rows = time * batch_size;
   const size_t tiled = charloom::vectors_of(static_cast<int>(hidden)) * charloom::kWidth * rows;
 
   charloom::Forward forward{};
@@ -51,7 +51,7 @@ int main(int, char** arguments) {
   forward.start_cell = floats(batch_size * hidden), forward.table = floats(kTableRows * gates);
   forward.resets = static_cast<bool*>(std::calloc(rows, sizeof(bool)));
   forward.outputs = floats(rows * hidden), forward.last_cell = floats(batch_size * hidden);
-  forward.gates = floats(tiled * kParts), forward.cells = floats(tiled);
+  forward.gates = floats(tiled * kGateCount), forward.cells = floats(tiled);
 
   charloom::Backward backward{};
   static_cast<charloom::Layer&>(backward) = forward;
@@ -73,5 +73,5 @@ int main(int, char** arguments) {
   }
   const double operations = 2e-9 * gates * (hidden + features) * rows;
   std::printf("%.1f %.1f\n", operations / median(forwards), 2 * operations / median(backwards));
-  charloom::Team::of_process().dismiss();
+  charloom::Team::of_process().stop_threads();
 }

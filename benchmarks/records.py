@@ -9,7 +9,7 @@ from charloom.data import ContiguousBatches, TokenStream
 from charloom.models import Network
 from charloom.runs.dataset_split import split_corpus
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
-from charloom.text import read_catalog_corpus
+from charloom.text import read_named_corpus
 from charloom.training import Trainer, initial_state, root_key, step_rule
 
 ROUNDS = 5
@@ -19,7 +19,7 @@ SECONDS = 3.0
 def main() -> None:
     """Trains on both in turn, and prints a line."""
     training = TrainingSettings()
-    records = split_corpus(read_catalog_corpus("names", TextSettings()), TextSettings(delimiter="\n"), training)
+    records = split_corpus(read_named_corpus("names", TextSettings()), TextSettings(delimiter="\n"), training)
     streams = {
         "records": records.train,
         "continuous": TokenStream(records.train.token_ids, np.zeros(1, np.int64)),

@@ -22,7 +22,7 @@ def main() -> None:
     """Trains one epoch with each reset probability, at the default settings and at slower ones."""
     (document,) = read_corpus(["tinyshakespeare"], TextSettings()).documents
     vocabulary = Vocabulary.of_texts([str(document)])
-    stream = TokenStream.of_documents([vocabulary.encode(document)])
+    stream = TokenStream.from_documents([vocabulary.encode(document)])
     # The last tenth of the text is reserved for results; decisions do not use it.
     stream, _ = stream.split(1_003_854)
     training, validation = stream.split(900_000)

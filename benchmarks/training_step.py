@@ -59,7 +59,7 @@ def profile(workload: Training) -> dict[str, float]:
     settings = NetworkSettings(cell=workload.cell, layers=workload.layers, hidden=workload.hidden, embedding=EMBEDDING)
     network = Network.init(settings, VOCABULARY, 0, np.random.default_rng(0))
     rule = StepRule(nesterov=True)
-    stream = TokenStream.of_documents([random_ids(CHARACTERS, VOCABULARY)])
+    stream = TokenStream.from_documents([random_ids(CHARACTERS, VOCABULARY)])
     batches = ContiguousBatches(stream, workload.batch_size, workload.sequence_length)
     trainer = Trainer(initial_state(network, workload.batch_size, rule), batches, rule, root_key(1))
 

@@ -1,6 +1,6 @@
-"""Before charloom is imported: types checked at run time, and a cache folder of the tests' own.
+"""Setup before charloom is imported: type checks at run time, and a separate cache folder.
 
-CHARLOOM_TEST_CACHE names a folder that keeps compiled kernels from one run of the tests to the next.
+CHARLOOM_TEST_CACHE names a folder that keeps compiled kernels between runs of the tests.
 """
 
 import os
@@ -18,23 +18,23 @@ from jaxtyping import install_import_hook
 
 from tests import typechecker
 
-# Workers of pytest-xdist ignore Ctrl-C, and so would the commands that they start.
+# Workers of pytest-xdist ignore Ctrl-C, and the commands that they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-if "PYTEST_XDIST_WORKER" not in os.environ:  # workers have the folder of the process that they work for
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers use the folder of the main process
     _cache = tempfile.TemporaryDirectory(prefix="charloom-tests-")
     os.environ["XDG_CACHE_HOME"] = os.environ.get("CHARLOOM_TEST_CACHE") or _cache.name
 
-# Of what tests compile themselves, and of operations one by one; charloom's programs have their own level.
+# This applies to what tests compile and to single operations. charloom's programs set their own level.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
-# How long an example takes decides nothing: a machine may be slow, or busy.
+# The time of an example is not checked, because a machine may be slow or busy.
 hypothesis.settings.register_profile("charloom", deadline=None)
 hypothesis.settings.load_profile("charloom")
 
 install_import_hook("charloom", f"{typechecker.__name__}.check")
 
-from charloom.machine import own_process  # noqa: E402  # behind the hook
+from charloom.machine import own_process  # noqa: E402  # after the hook
 
 own_process()
 
@@ -44,19 +44,19 @@ def data_folder() -> str:
     """The folder of corpora that CHARLOOM_DATA names."""
     folder = os.environ.get("CHARLOOM_DATA")
     if not folder:
-        pytest.skip("CHARLOOM_DATA names no folder with the corpora")
+        pytest.skip("CHARLOOM_DATA does not name a folder with the corpora")
     return folder
 
 
 @pytest.fixture(scope="session")
 def native_library() -> Path:
-    """The native kernels' library; sources that do not compile fail the test."""
+    """The path of the native kernels' library. If the sources do not compile, the test fails."""
     from charloom.kernels.build import KernelsUnavailableError, compile_command, library_path
 
     try:
         compile_command()
     except KernelsUnavailableError as problem:
-        pytest.skip(f"no native kernels: {problem}")  # without a compiler charloom runs on the reference, as tested
+        pytest.skip(f"no native kernels: {problem}")  # charloom then uses the reference
     return library_path()
 
 

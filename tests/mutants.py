@@ -1,9 +1,11 @@
-"""`python -m tests.mutants [--count 300] [--seed N] [--out FILE]`: small faults put into the code, one at a time.
+"""`python -m tests.mutants [--count 300] [--seed N] [--out FILE]`: mutation testing.
 
-Do tests notice? Needs `pip install cosmic-ray pytest-cov`: the first has the operators that make the faults, the second
-tells which tests reach a line, and those alone are run. Works on copies of the repository, and goes on where it was
-stopped if FILE is there. Prints each fault that no test noticed, as a diff. One that changes nothing that can be seen
-is explained in `explained_mutants.toml`; any other is to be answered by a test.
+It puts one small fault (a mutant) at a time into a copy of the repository, and runs the tests that reach it.
+It needs `pip install cosmic-ray pytest-cov`. cosmic-ray makes the mutants, and pytest-cov finds the tests that reach a
+line. If FILE exists, the run continues from there.
+
+It prints each mutant that survives as a diff. A survivor that does not change the behavior is explained in
+`explained_mutants.toml`. Any other survivor needs a test.
 """
 
 import argparse
@@ -24,12 +26,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-_PATIENCE = 3.0
-"""Times the tests' own time, and a minute: what takes longer is taken for a hang, which is noticed."""
-# Of type annotations, which are broken at once.
-_LEFT_OUT = "ReplaceBinaryOperator_BitOr"
+_TIMEOUT_FACTOR = 3.0
+"""Tests that take longer than this times their usual time plus a minute count as hanging, and as failed."""
+# This operator only changes type annotations, and the module then fails at import.
+_EXCLUDED_OPERATOR = "ReplaceBinaryOperator_BitOr"
 
-# Below `src/charloom`, each with the tests below `tests` that may notice a fault in it.
+# Packages and modules in `src/charloom`, with the tests in `tests` that may detect a mutant in them.
 PACKAGES = {
     "artifacts": ("artifacts", "test_model.py", "runs/test_run_folder.py", "cli/test_train.py"),
     "data": ("data", "training/test_loop.py", "inference/test_reading.py", "runs"),
@@ -48,7 +50,7 @@ PACKAGES = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """One fault: `operator`'s occurrence number `occurrence` in `module`, on the lines from `first` to `last`."""
+    """One mutant: occurrence `occurrence` of `operator` in `module`, on the lines from `first` to `last`."""
 
     package: str
     module: str
@@ -59,7 +61,7 @@ class Mutant:
 
 
 def mutants_of(package: str) -> list[Mutant]:
-    """Returns every fault that can be put into a package."""
+    """Returns all mutants of a package."""
     from cosmic_ray.commands.init import _all_work_items
 
     place = ROOT / "src" / "charloom" / package
@@ -68,31 +70,31 @@ def mutants_of(package: str) -> list[Mutant]:
         Mutant(
             package,
             str(module.relative_to(ROOT)),
-            fault.operator_name,
-            fault.occurrence,
-            fault.start_pos[0],
-            fault.end_pos[0],
+            mutation.operator_name,
+            mutation.occurrence,
+            mutation.start_pos[0],
+            mutation.end_pos[0],
         )
         for module in modules
         for item in _all_work_items([module], {})
-        for fault in item.mutations
-        if _LEFT_OUT not in fault.operator_name
+        for mutation in item.mutations
+        if _EXCLUDED_OPERATOR not in mutation.operator_name
     ]
 
 
-class Reach:
-    """Which tests reach which lines, as seen where nothing is wrong.
+class Coverage:
+    """Which tests reach which lines, measured without a mutant.
 
     Args:
-        folder: a copy of the repository, in which all tests are run.
-        workers: processes that run them.
+        folder: a copy of the repository, where all tests are run.
+        workers: the number of processes that run them.
     """
 
     def __init__(self, folder: Path, workers: int):
         from coverage import CoverageData
 
         paths = sorted({f"tests/{one}" for tests in PACKAGES.values() for one in tests})
-        said = subprocess.run(
+        output = subprocess.run(
             [
                 *_pytest("-n", str(workers), "--durations=0", "--durations-min=0", "-vv"),
                 *("--continue-on-collection-errors", "--cov=src/charloom", "--cov-context=test", "--cov-report="),
@@ -105,25 +107,25 @@ class Reach:
             text=True,
             check=False,
         ).stdout
-        self._failing = set(re.findall(r"^(?:FAILED|ERROR) (tests/\S+(?:\[.*?\])?)(?: - .*)?$", said, re.MULTILINE))
+        self._failing = set(re.findall(r"^(?:FAILED|ERROR) (tests/\S+(?:\[.*?\])?)(?: - .*)?$", output, re.MULTILINE))
         self._seconds: dict[str, float] = defaultdict(float)
-        for seconds, test in re.findall(r"^([\d.]+)s (?:call|setup|teardown) +(tests/.*)$", said, re.MULTILINE):
+        for seconds, test in re.findall(r"^([\d.]+)s (?:call|setup|teardown) +(tests/.*)$", output, re.MULTILINE):
             self._seconds[test] += float(seconds)
         if not self._seconds or len(self._failing) > len(self._seconds) // 20:
-            raise SystemExit(f"the tests fail without any fault:\n{said[-3000:]}")
+            raise SystemExit(f"the tests fail without a mutant:\n{output[-3000:]}")
         for test in sorted(self._failing):
-            print(f"left out, since it fails without any fault: {test}", flush=True)
+            print(f"left out because it fails without a mutant: {test}", flush=True)
         data = CoverageData(str(folder / ".coverage"))
         data.read()
         self._tests = {
             str(Path(file).relative_to(folder)): data.contexts_by_lineno(file) for file in data.measured_files()
         }
 
-    def of(self, mutant: Mutant) -> list[str]:
-        """Returns the tests that reach a fault, the quickest first.
+    def tests_for(self, mutant: Mutant) -> list[str]:
+        """Returns the tests that reach a mutant, the fastest first.
 
-        Of a line that is run when its module is imported these are all that reach the module, and of one that no test
-        reaches in this process all that are named in `PACKAGES`.
+        If the line runs when its module is imported, these are all tests that reach the module. If no test reaches the
+        line in this process, these are all tests in `PACKAGES`.
         """
         lines = self._tests.get(mutant.module, {})
         contexts = {context for line in range(mutant.first, mutant.last + 1) for context in lines.get(line, [])}
@@ -133,31 +135,31 @@ class Reach:
         for context in contexts - {""}:
             test, _, phase = context.rpartition("|")
             tests.add(test)
-            if phase == "setup":  # perhaps of a fixture that the whole file shares
+            if phase == "setup":  # the fixture may be shared by the whole file
                 files.add(test.partition("::")[0])
         if not tests:
             files = {f"tests/{one}" for one in PACKAGES[mutant.package]}
         tests |= {test for test in self._seconds if any(test.startswith(file) for file in files)}
         return sorted(tests - self._failing, key=lambda test: self._seconds[test])
 
-    def patience(self, tests: list[str]) -> float:
-        """Returns the seconds after which tests are taken to hang."""
-        return sum(self._seconds[test] for test in tests) * _PATIENCE + 60
+    def timeout(self, tests: list[str]) -> float:
+        """Returns the seconds after which tests count as hanging."""
+        return sum(self._seconds[test] for test in tests) * _TIMEOUT_FACTOR + 60
 
 
-def survives(mutant: Mutant, tests: list[str], patience: float) -> str | None:
-    """Returns the fault as a diff if none of the tests notices it in this process's copy; None if one does."""
+def survives(mutant: Mutant, tests: list[str], timeout: float) -> str | None:
+    """Returns the mutant as a diff if it survives the tests in this process's copy; None if a test fails."""
     from cosmic_ray.mutating import _make_diff, use_mutation
     from cosmic_ray.plugins import get_operator
 
     with use_mutation(Path(mutant.module), get_operator(mutant.operator)(), mutant.occurrence) as (before, after):
-        if after is None or not _pass(tests, patience):
+        if after is None or not _pass(tests, timeout):
             return None
         return "\n".join(_make_diff(before, after, mutant.module)[1:])
 
 
-def _pass(tests: list[str], patience: float) -> bool:
-    """Whether the tests pass, in time."""
+def _pass(tests: list[str], timeout: float) -> bool:
+    """Returns whether the tests pass in time."""
     Path("chosen.txt").write_text("\n".join(tests))
     process = subprocess.Popen(
         _pytest("-x", "@chosen.txt"),
@@ -167,7 +169,7 @@ def _pass(tests: list[str], patience: float) -> bool:
         start_new_session=True,
     )
     try:
-        return process.wait(patience) == 0
+        return process.wait(timeout) == 0
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, 9)
         process.wait()
@@ -192,7 +194,7 @@ def _copy_repository(folder: Path) -> None:
 
 
 def _begin_in_a_copy(first: Path, numbers: "multiprocessing.Queue[int]") -> None:
-    """Gives a worker its copy, and the two cores that it shares with its neighbor."""
+    """Gives a worker its copy of the repository, and two cores that it shares with another worker."""
     number = numbers.get()
     copy = first.with_name(f"{first.name}{number}")
     copy.mkdir()
@@ -215,58 +217,58 @@ def _explained(module: str, diff: str, explanations: list[dict[str, str]]) -> bo
 
 
 def main() -> None:
-    """Tries faults and prints those that no test noticed."""
+    """Tests mutants and prints those that survive."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants")
-    parser.add_argument("--count", type=int, default=300, help="faults, drawn from all that there can be")
-    parser.add_argument("--seed", type=int, default=0, help="of the draw")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes side by side")
-    parser.add_argument("--out", type=Path, help="a file of what became of each, which a later call continues from")
-    asked = parser.parse_args()
+    parser.add_argument("--count", type=int, default=300, help="Number of mutants, drawn at random.")
+    parser.add_argument("--seed", type=int, default=0, help="Random seed of the draw.")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="Number of parallel processes.")
+    parser.add_argument("--out", type=Path, help="File of results that a later call continues from.")
+    arguments = parser.parse_args()
     everything = [mutant for package in PACKAGES for mutant in mutants_of(package)]
-    drawn = random.Random(asked.seed).sample(everything, min(asked.count, len(everything)))
+    drawn = random.Random(arguments.seed).sample(everything, min(arguments.count, len(everything)))
     known = {}
-    if asked.out is not None and asked.out.exists():
-        lines = map(json.loads, asked.out.read_text().splitlines())
+    if arguments.out is not None and arguments.out.exists():
+        lines = map(json.loads, arguments.out.read_text().splitlines())
         known = {Mutant(**line["mutant"]): line["diff"] for line in lines}
     outcomes = {mutant: known[mutant] for mutant in drawn if mutant in known}
-    left = [mutant for mutant in drawn if mutant not in known]
-    if left:
-        for mutant, diff in _tried(left, asked.workers):
+    remaining = [mutant for mutant in drawn if mutant not in known]
+    if remaining:
+        for mutant, diff in _tested(remaining, arguments.workers):
             outcomes[mutant] = diff
-            if asked.out is not None:
-                with asked.out.open("a") as file:
+            if arguments.out is not None:
+                with arguments.out.open("a") as file:
                     file.write(json.dumps({"mutant": asdict(mutant), "diff": diff}) + "\n")
     explanations = tomllib.loads((ROOT / "tests" / "explained_mutants.toml").read_text())["mutants"]
     survivors = [(mutant.module, diff) for mutant, diff in outcomes.items() if diff is not None]
     unexplained = [diff for module, diff in survivors if not _explained(module, diff, explanations)]
     for diff in unexplained:
-        print(f"\nno test noticed:\n{diff}")
+        print(f"\nsurvived:\n{diff}")
     print(
-        f"\n{len(drawn)} of {len(everything):,} faults, seed {asked.seed}: {len(drawn) - len(survivors)} noticed, "
-        f"{len(survivors) - len(unexplained)} explained, {len(unexplained)} neither"
+        f"\n{len(drawn)} of {len(everything):,} mutants, seed {arguments.seed}: {len(drawn) - len(survivors)} killed, "
+        f"{len(survivors) - len(unexplained)} explained, {len(unexplained)} survived"
     )
     sys.exit(bool(unexplained))
 
 
-def _tried(mutants: list[Mutant], workers: int) -> Iterator[tuple[Mutant, str | None]]:
-    """Yields each mutant with its diff, or with None where tests noticed it, as they come."""
+def _tested(mutants: list[Mutant], workers: int) -> Iterator[tuple[Mutant, str | None]]:
+    """Yields each mutant with its diff, or with None if a test failed, in the order of completion."""
     with tempfile.TemporaryDirectory(prefix="charloom-mutants-") as name:
         first = Path(name).resolve() / "copy"
         first.mkdir()
         _copy_repository(first)
-        reach = Reach(first, workers)
+        coverage = Coverage(first, workers)
         spawn = multiprocessing.get_context("spawn")
         numbers = spawn.Queue()
         for number in range(workers):
             numbers.put(number)
         with ProcessPoolExecutor(workers, spawn, _begin_in_a_copy, (first, numbers)) as pool:
-            tries = {}
+            futures = {}
             for mutant in mutants:
-                tests = reach.of(mutant)
-                tries[pool.submit(survives, mutant, tests, reach.patience(tests))] = mutant
-            for number, tried in enumerate(as_completed(tries), 1):
-                print(f"{number} of {len(tries)}", end="\r", file=sys.stderr, flush=True)
-                yield tries[tried], tried.result()
+                tests = coverage.tests_for(mutant)
+                futures[pool.submit(survives, mutant, tests, coverage.timeout(tests))] = mutant
+            for number, future in enumerate(as_completed(futures), 1):
+                print(f"{number} of {len(futures)}", end="\r", file=sys.stderr, flush=True)
+                yield futures[future], future.result()
 
 
 if __name__ == "__main__":

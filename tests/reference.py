@@ -1,4 +1,4 @@
-"""Slow networks in float64 NumPy, written from the equations and not from charloom's code."""
+"""Slow networks in float64 NumPy, implemented from the equations and independent of charloom's code."""
 
 import jax
 import numpy as np
@@ -17,37 +17,37 @@ def softmax(x):
     return np.exp(x - x.max()) / np.exp(x - x.max()).sum()
 
 
-SQUASHES = {"tanh": np.tanh, "relu": lambda x: np.maximum(x, 0), "softmax": softmax}
+CELL_ACTIVATIONS = {"tanh": np.tanh, "relu": lambda x: np.maximum(x, 0), "softmax": softmax}
 
 
 def lstm_step(projected, state, cell):
-    """One step of one layer for one stream; gates in the order i, f, g, o."""
-    gate, squash = GATES[cell.gate_activation], SQUASHES[cell.cell_activation]
+    """Returns h and c after one step of one layer for one text; gates are in the order i, f, g, o."""
+    gate, activation = GATES[cell.gate_activation], CELL_ACTIVATIONS[cell.cell_activation]
     h, c = state
     i, f, g, o = np.split(projected + h @ cell.recurrent_kernel, 4)
-    c = gate(f) * c + gate(i) * squash(g)
-    return gate(o) * squash(c), c
+    c = gate(f) * c + gate(i) * activation(g)
+    return gate(o) * activation(c), c
 
 
 def gru_step(projected, state, cell):
-    """Gates in the order z, r, n; the reset gate acts on the recurrent product."""
-    gate, squash = GATES[cell.gate_activation], SQUASHES[cell.cell_activation]
+    """Returns h after one step; gates are in the order z, r, n. The reset gate scales the recurrent product."""
+    gate, activation = GATES[cell.gate_activation], CELL_ACTIVATIONS[cell.cell_activation]
     (h,) = state
     pz, pr, pn = np.split(projected, 3)
     hz, hr, hn = np.split(h @ cell.recurrent_kernel + cell.recurrent_bias, 3)
     z = gate(pz + hz)
-    return (z * h + (1 - z) * squash(pn + gate(pr + hr) * hn),)
+    return (z * h + (1 - z) * activation(pn + gate(pr + hr) * hn),)
 
 
 def elman_step(projected, state, cell):
-    return (SQUASHES[cell.cell_activation](projected + state[0] @ cell.recurrent_kernel),)
+    return (CELL_ACTIVATIONS[cell.cell_activation](projected + state[0] @ cell.recurrent_kernel),)
 
 
 CELL_STEPS = {"lstm": lstm_step, "gru": gru_step, "elman": elman_step}
 
 
 class NumpyNetwork:
-    """Logits of a network for one stream, a step at a time."""
+    """Computes the logits of a network for one text, step by step."""
 
     def __init__(self, network):
         self.network = jax.tree.map(lambda weight: np.asarray(weight, np.float64), network)
@@ -58,7 +58,7 @@ class NumpyNetwork:
         self.state = list(self.zeros)
 
     def input_of(self, token_id):
-        """The first layer's input for a token; zeros for None."""
+        """Returns the first layer's input for a token; zeros for None."""
         network = self.network
         size = network.cells[0].kernel.shape[0]
         if token_id is None:
@@ -68,7 +68,7 @@ class NumpyNetwork:
         return np.eye(size)[token_id] if network.inputs == "one-hot" else np.array([token_id / network.vocab_size])
 
     def step(self, token_id):
-        """Reads a token, or the start input for None; returns logits."""
+        """Reads a token, or the start input for None, and returns the logits."""
         x = self.input_of(self.network.start_id if token_id is None else token_id)
         for index, cell in enumerate(self.network.cells):
             step_once = next(step for name, step in CELL_STEPS.items() if CELLS[name] is type(cell))
@@ -80,7 +80,7 @@ class NumpyNetwork:
         return x if isinstance(head, LogitsHead) else np.log(np.clip(x / x.sum(), 1e-7, 1 - 1e-7))
 
     def nats(self, token_ids):
-        """The nats that each token of a text costs, which begins after the start input."""
+        """Returns the nats of each token of a text that begins after the start input."""
         self.reset()
         costs, previous = [], None
         for token_id in token_ids:

@@ -1,4 +1,4 @@
-"""Model files with something wrong in them are refused in one line, or are models that can be described."""
+"""Mutated model files are either refused with a one-line error, or load as models that can be shown."""
 
 import json
 import random
@@ -41,7 +41,7 @@ def originals():
 
 @given(st.integers(0, 2**64 - 1))
 @settings(max_examples=150, deadline=None)
-def test_a_mutated_model_file_is_refused_in_a_line_or_described(originals, tmp_path_factory, seed):
+def test_a_mutated_model_file_is_refused_in_one_line_or_can_be_shown(originals, tmp_path_factory, seed):
     choose = random.Random(seed)
     path = tmp_path_factory.getbasetemp() / "mutated.safetensors"
     path.write_bytes(mutated_tensor_file(choose.choice(originals), choose))
@@ -54,7 +54,7 @@ def test_a_mutated_model_file_is_refused_in_a_line_or_described(originals, tmp_p
         assert problem.isprintable()
         assert len(problem) < 1000
         return
-    assert all(len(fact) < 3000 for fact in summary(model).values())
+    assert all(len(value) < 3000 for value in summary(model).values())
     assert json.loads(json.dumps(metadata(model)))["cell"] == model.settings.cell
     history = _told(model, "history", {"step", "train_nats_per_char", "validation_nats_per_char"})
     if len(history) > 1 and seed % 8 == 0:

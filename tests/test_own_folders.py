@@ -1,4 +1,4 @@
-"""Folders that programs are run from: the compiled kernels' and JAX's have the same checks."""
+"""Private folders of compiled programs: those of the kernels and of JAX have the same checks."""
 
 import os
 import stat
@@ -10,7 +10,7 @@ import pytest
 from charloom.machine import _programs_folder
 from charloom.own_folders import NotOwnError, own_folder
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="looks at owners and modes")
+pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs file owners and modes")
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["kernels", "jax"])
-def test_a_folder_is_the_users_alone(name, cache, tmp_path):
+def test_a_folder_is_private(name, cache, tmp_path):
     folder = own_folder(name)
     assert folder == cache / name
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -52,9 +52,9 @@ def open_folder(path):
     path.chmod(0o777)
 
 
-@pytest.mark.parametrize("below", [".", "xla_gpu_per_fusion_autotune_cache_dir"])  # which XLA makes on a GPU
+@pytest.mark.parametrize("below", [".", "xla_gpu_per_fusion_autotune_cache_dir"])  # XLA creates the second one on a GPU
 @pytest.mark.parametrize("make", [os.mkfifo, link, open_file, open_folder])
-def test_programs_of_jax_are_this_users_files(make, below):
+def test_compiled_jax_programs_are_private_files(make, below):
     folder = _programs_folder()
     (folder / below).mkdir(exist_ok=True)
     (folder / below / "good-cache").write_bytes(b"\0")
@@ -74,7 +74,7 @@ print(jax.config.jax_compilation_cache_dir)
 """
 
 
-def test_without_a_folder_of_its_own_a_command_runs_and_says_so(cache, tmp_path):
+def test_without_a_private_folder_a_command_runs_with_a_warning(cache, tmp_path):
     programs = cache / "jax"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
 
@@ -86,5 +86,7 @@ def test_without_a_folder_of_its_own_a_command_runs_and_says_so(cache, tmp_path)
     os.mkfifo(programs / "strange-cache")
     done = run()
     assert done.stdout == "None\n"
-    said = f"compiled programs are not kept: {programs / 'strange-cache'} is not a file of this user's alone. Remove it"
-    assert done.stderr == f"{said}\n"
+    warning = (
+        f"compiled programs are not kept: {programs / 'strange-cache'} is not a file of this user's alone. Remove it"
+    )
+    assert done.stderr == f"{warning}\n"

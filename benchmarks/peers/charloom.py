@@ -30,7 +30,7 @@ def train(
     """Trains like the commands do, and reads the clock between dispatches. Work on the host counts."""
     kernels_in_use()  # compiled once per machine, not per network
     begin = time.perf_counter()
-    stream = TokenStream.of_documents([random_ids(CHARACTERS, VOCABULARY)])
+    stream = TokenStream.from_documents([random_ids(CHARACTERS, VOCABULARY)])
     settings = NetworkSettings(cell=cell, layers=layers, hidden=hidden, embedding=EMBEDDING)
     network = Network.init(settings, VOCABULARY, 0, np.random.default_rng(0))
     rule = StepRule(nesterov=True)

@@ -13,7 +13,7 @@ from charloom.data import ordered_pass
 from charloom.inference import score_blocks
 from charloom.runs import dynamic_score
 from charloom.settings import TextSettings
-from charloom.text import read_catalog_corpus
+from charloom.text import read_named_corpus
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 
@@ -22,7 +22,7 @@ def main() -> None:
     """Prints the table."""
     print(f"| | not adapted | {' | '.join(f'{rate:g}' for rate in RATES)} |\n{'| --- ' * (2 + len(RATES))}|")
     for name in ("shakespeare", "nietzsche", "reference"):
-        document = str(read_catalog_corpus(TEXTS[name], TextSettings()).documents[0])
+        document = str(read_named_corpus(TEXTS[name], TextSettings()).documents[0])
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{name}.txt"
             path.write_text(document[: TUNED_ON.get(name)])

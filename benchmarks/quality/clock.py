@@ -21,7 +21,7 @@ from benchmarks.anomalies import log_lines
 from charloom.machine import available_cores
 from charloom.model import load
 from charloom.settings import TextSettings
-from charloom.text import read_catalog_corpus
+from charloom.text import read_named_corpus
 
 LEAST_SHARE, MOST_SECONDS_MORE = 0.95, 3.0
 _SPIN = "while True: pass"
@@ -95,7 +95,7 @@ def text_of(name: str, folder: Path) -> Path:
             while size < _RECORDS:
                 size += file.write("".join(f"{line}\n" for line, _ in log_lines(rng, 20_000, 0)))
         return path
-    text = str(read_catalog_corpus("python-reference", TextSettings()).documents[0])
+    text = str(read_named_corpus("python-reference", TextSettings()).documents[0])
     path.write_text(text[:_SMALL_TEXT] if name == "small" else text)
     return path
 

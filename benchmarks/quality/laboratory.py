@@ -203,7 +203,15 @@ def learning_rates(candidate: Candidate, steps: int) -> np.ndarray:
 
 @partial(jax.jit, static_argnames=("candidate",), donate_argnames=("state",))
 def _steps(
-    state: Any, ids: Any, resets: Any, cold: Any, rates: Any, count: Any, first: Any, key: Any, candidate: Candidate
+    state: Any,
+    ids: Any,
+    resets: Any,
+    state_resets: Any,
+    rates: Any,
+    count: Any,
+    first: Any,
+    key: Any,
+    candidate: Candidate,
 ) -> Any:
     optimizer = _optimizer(candidate)
     batch_size = candidate.batch_size
@@ -217,7 +225,7 @@ def _steps(
             masks = tuple(jnp.where(bits < round(256 * kept), 1 / kept, 0) for bits in thresholds)
         else:
             masks = draw_dropout_masks(network, candidate.dropout, batch_size, keys[0])
-        zeroed = cold[index] | jax.random.bernoulli(keys[1], candidate.state_reset_probability, (batch_size,))
+        zeroed = state_resets[index] | jax.random.bernoulli(keys[1], candidate.state_reset_probability, (batch_size,))
         carry = jax.tree.map(lambda state: jnp.where(zeroed[:, None], 0, state), carry)
         network = _thinned(network, candidate, keys[2:])
         tokens = ids[index].T
@@ -290,7 +298,7 @@ class Training:
             block = self._batches.block(first, count, _STEPS_A_CALL)
             padded = np.zeros(_STEPS_A_CALL, np.float32)
             padded[:count] = rates[first : first + count]
-            arrays = block.token_ids, block.resets, block.cold
+            arrays = block.token_ids, block.resets, block.state_resets
             self._state, nats = _steps(self._state, *arrays, padded, count, first, key, self.candidate)
             for index, horizon in enumerate(self.candidate.averages):
                 # Average over all steps so far until the horizon is full.

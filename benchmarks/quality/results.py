@@ -29,7 +29,7 @@ from charloom.machine import available_cores, processor_name
 from charloom.model import TextModel, load
 from charloom.runs.dataset_split import split_corpus
 from charloom.settings import TextSettings, TrainingSettings
-from charloom.text import read_catalog_corpus
+from charloom.text import read_named_corpus
 
 RESULTS = Path(__file__).with_name("results.json")
 README = Path(__file__).parents[2] / "README.md"
@@ -101,7 +101,7 @@ def measured(run: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         model = str(Path(folder) / "model.safetensors")
         if name == "shakespeare":
-            text = str(read_catalog_corpus("tinyshakespeare", TextSettings()).documents[0])
+            text = str(read_named_corpus("tinyshakespeare", TextSettings()).documents[0])
             train, rest = Path(folder) / "train.txt", Path(folder) / "rest.txt"
             train.write_text(text[:TRAINED_ON])
             rest.write_text(text[TRAINED_ON:])
@@ -130,7 +130,7 @@ def of_held_out_names(model: TextModel) -> dict[str, float]:
     """Returns the nats per character of the held-out names, and their standard error."""
     settings = TextSettings(delimiter="\n")
     held_out = TrainingSettings(validation=1000)
-    parts = split_corpus(read_catalog_corpus("names", settings), settings, held_out)
+    parts = split_corpus(read_named_corpus("names", settings), settings, held_out)
     names = (str(parts.vocabulary.decode(name)).removesuffix("\n") for name in parts.validation.documents)
     scores = model.score_many(names)
     nats = np.array([score.total_nats for score in scores])
@@ -150,7 +150,7 @@ def baselines(name: str) -> dict[str, float]:
     For a compressor, this is the size of the whole compressed text minus that of the compressed training part.
     """
     settings = TextSettings(delimiter="\n" if name == "names" else None)
-    parts = split_corpus(read_catalog_corpus(name, settings), settings, TrainingSettings())
+    parts = split_corpus(read_named_corpus(name, settings), settings, TrainingSettings())
     train, held_out = (parts.vocabulary.decode(stream.token_ids) for stream in (parts.train, parts.validation))
 
     def of_compressor(size: Any) -> float:

@@ -15,7 +15,7 @@ from jaxtyping import Integer
 from charloom import __version__
 from charloom.arguments import choice, whole_number
 from charloom.arguments import text as checked_text
-from charloom.artifacts import Output, OutputKind, made_with, read_tensor_file, tensor_file_bytes
+from charloom.artifacts import Output, OutputKind, has_metadata_field, read_tensor_file, tensor_file_bytes
 from charloom.description import summary
 from charloom.errors import (
     ModelFileError,
@@ -37,7 +37,7 @@ from charloom.inference import (
     unit_outputs,
 )
 from charloom.model_metadata import FORMAT_VERSION, ModelMetadata, model_metadata
-from charloom.models import Dense, Network, named_tensors, restored
+from charloom.models import Dense, Network, named_tensors, restore_tensors
 from charloom.printable import one_line, quoted
 from charloom.prompted_model import PromptedModel
 from charloom.settings import (
@@ -55,7 +55,7 @@ MODEL = OutputKind(
     "model",
     "model.safetensors",
     "model",
-    lambda path: made_with(path, "format_version"),  # checkpoints have another key
+    lambda path: has_metadata_field(path, "format_version"),  # checkpoints have another key
     keeps_earlier=True,
 )
 """The kind of file that a model may replace."""
@@ -427,7 +427,7 @@ def _network(path: Path, found: ModelMetadata, tensors: Mapping[str, np.ndarray]
     # Only shapes are computed: a damaged file must not make charloom allocate a huge network.
     vocabulary = found.vocabulary
     wanted = jax.eval_shape(lambda: Network.init(found.network, vocabulary.size, vocabulary.start_id, None))
-    network = restored(wanted, tensors, path)
+    network = restore_tensors(wanted, tensors, path)
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
             raise ModelFileError(

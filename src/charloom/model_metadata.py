@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, defstruct, to_builtins
 
 from charloom import __version__
-from charloom.artifacts import structured
+from charloom.artifacts import convert_json
 from charloom.errors import ModelFileError, SettingError
 from charloom.printable import one_line, quoted
 from charloom.settings import NetworkSettings, TextSettings, Units
@@ -165,7 +165,7 @@ def model_metadata(found: Mapping[str, Any], path: Path) -> ModelMetadata:
         found = {**found, "model": _ADDED_IN_VERSION_2 | found["model"]}
     if version < 4 and isinstance(found.get("training"), dict):
         found = {**found, "training": _in_todays_words(found["training"])}
-    read = structured(found, _EarlierMetadata if version < 3 else _Metadata, str(path), remedy=_REMEDY)
+    read = convert_json(found, _EarlierMetadata if version < 3 else _Metadata, str(path), remedy=_REMEDY)
     section = "model"
     try:
         network = NetworkSettings(**to_builtins(read.model))

@@ -1,4 +1,4 @@
-"""What charloom writes where: the policy's table, and what no table has."""
+"""The output policy: its table of cases, and cases that need their own tests."""
 
 import os
 import shlex
@@ -9,7 +9,7 @@ from importlib.resources import files
 import pytest
 
 import charloom as cl
-from charloom.artifacts import InputFiles, Output, OutputKind, alone_in, remove_own, write_bytes
+from charloom.artifacts import InputFiles, Output, OutputKind, lock_folder, remove_own, write_bytes
 from charloom.cli.run import run
 from charloom.errors import OutputError, SettingError
 from charloom.model import MODEL
@@ -27,11 +27,11 @@ OPTIONS = [str(word) for name, value in TINY.items() for word in (f"--{name.repl
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_the_table(case, tmp_path):
+def test_the_output_policy(case, tmp_path):
     assert play(case, tmp_path) == (case.becomes, [])
 
 
-def test_the_table_sees_a_policy_that_lets_things_go(tmp_path, monkeypatch):
+def test_the_cases_detect_a_policy_that_loses_files(tmp_path, monkeypatch):
     monkeypatch.setattr(Output, "_taken", lambda self, path: None)
     monkeypatch.setattr(Output, "_keep_earlier", lambda self, sha256: None)
     foreign = [one for one in CASES if one.writes == "a model" and one.stands in CONTENTS and one.becomes != "written"]
@@ -41,7 +41,7 @@ def test_the_table_sees_a_policy_that_lets_things_go(tmp_path, monkeypatch):
         assert lost or case.stands in OWN, case
 
 
-def test_every_page_begins_with_what_tells_it(tmp_path):
+def test_every_page_is_recognized_by_its_beginning(tmp_path):
     templates = [one for one in files("charloom.reports").joinpath("templates").iterdir() if ".html" in one.name]
     assert len(templates) == 3
     for template in templates:
@@ -50,32 +50,32 @@ def test_every_page_begins_with_what_tells_it(tmp_path):
         assert PAGE.is_own(tmp_path / "page.html"), template.name
 
 
-def test_names_that_differ_in_case_alone_are_one_where_the_system_says_so(tmp_path, monkeypatch):
+def test_names_that_differ_only_in_case_are_equal_if_the_system_ignores_case(tmp_path, monkeypatch):
     (tmp_path / "book.html").write_text(TEXT)
     assert not InputFiles([tmp_path / "book.html"]).has(tmp_path / "BOOK.HTML")
     monkeypatch.setattr("os.path.normcase", str.lower)
     assert InputFiles([tmp_path / "book.html"]).has(tmp_path / "BOOK.HTML")
 
 
-def test_earlier_models_are_numbered_and_a_model_that_comes_out_the_same_is_kept_once(tmp_path):
+def test_earlier_models_are_numbered_and_identical_models_are_kept_once(tmp_path):
     path = tmp_path / "m.safetensors"
     model(1).save(path)
     for seed in (2, 3):
         output = Output(path, MODEL)
-        output.write(model(8).to_bytes())  # an improvement on the way
+        output.write(model(8).to_bytes())  # an intermediate model of the same run
         output.write(model(seed).to_bytes())
-        assert output.settle() == output.kept
+        assert output.finish() == output.kept
     assert (tmp_path / "m.previous.safetensors").read_bytes() == model(1).to_bytes()
     assert (tmp_path / "m.previous-2.safetensors").read_bytes() == model(2).to_bytes()
     output = Output(path, MODEL)
     output.write(model(8).to_bytes())
     assert (tmp_path / "m.previous-3.safetensors").read_bytes() == model(3).to_bytes()
     output.write(model(3).to_bytes())
-    assert output.settle() is None
+    assert output.finish() is None
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_an_earlier_model_is_kept_where_there_are_no_hard_links(tmp_path, monkeypatch):
+def test_an_earlier_model_is_kept_without_hard_links(tmp_path, monkeypatch):
     def no_links(*_):
         raise PermissionError(1, "Operation not permitted")
 
@@ -86,15 +86,15 @@ def test_an_earlier_model_is_kept_where_there_are_no_hard_links(tmp_path, monkey
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "x" * 236 + ".safetensors"])
-def test_a_name_that_is_too_long_is_found_out_early(tmp_path, name):
+def test_a_name_that_is_too_long_is_refused_early(tmp_path, name):
     if len(name) < 255:
-        write_bytes(tmp_path / name, model(1).to_bytes())  # for an earlier one there is no name
+        write_bytes(tmp_path / name, model(1).to_bytes())  # the name for an earlier model would be too long
     with pytest.raises(OutputError, match="File name too long"):
         Output(tmp_path / name, MODEL)
     Output(tmp_path / ("x" * 255), MODEL).write(b"a temporary file's name is no longer than its own")
 
 
-def test_the_umask_is_obeyed_and_never_asked_for(tmp_path, monkeypatch):
+def test_the_umask_is_obeyed_and_never_read(tmp_path, monkeypatch):
     before = os.umask(0o027)
     try:
         monkeypatch.setattr("os.umask", None)
@@ -105,14 +105,14 @@ def test_the_umask_is_obeyed_and_never_asked_for(tmp_path, monkeypatch):
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
 
 
-def test_a_read_only_file_is_left_alone(tmp_path, monkeypatch):
+def test_a_read_only_file_is_not_replaced(tmp_path, monkeypatch):
     model(1).save(tmp_path / "m.safetensors")
-    monkeypatch.setattr("os.access", lambda path, mode: False)  # as of anybody but root
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # as for any user except root
     with pytest.raises(OutputError, match="it is read-only"):
         model(2).save(tmp_path / "m.safetensors")
 
 
-def test_what_comes_to_stand_there_meanwhile_is_left_alone_and_no_model_lost(tmp_path):
+def test_a_file_that_appears_during_a_run_is_kept_and_so_is_the_model(tmp_path):
     (tmp_path / "book.txt").write_text(TEXT)
     out = tmp_path / "m.safetensors"
     settings = RunSettings(
@@ -136,7 +136,7 @@ def test_what_comes_to_stand_there_meanwhile_is_left_alone_and_no_model_lost(tmp
     assert any("is taken by now: the model is written to" in notice for notice in notices)
 
 
-def test_a_resumed_run_knows_its_model_and_keeps_anothers(tmp_path):
+def test_a_resumed_run_replaces_its_own_model_and_keeps_another(tmp_path):
     (tmp_path / "book.txt").write_text(TEXT)
     out, folder = tmp_path / "m.safetensors", tmp_path / "run"
     settings = RunSettings(
@@ -159,7 +159,7 @@ def test_a_resumed_run_knows_its_model_and_keeps_anothers(tmp_path):
     assert any(isinstance(one, Notice) and "m.previous.safetensors" in one.text for one in events)
 
 
-def test_a_run_folder_keeps_what_is_not_its_own(tmp_path):
+def test_a_run_folder_keeps_foreign_files(tmp_path):
     own = f".charloom-run-{'a' * 32}.tmp"
     foreign = [".notes.tmp", ".m.safetensors.x.tmp", ".charloom-run-me.tmp", f".charloom-file-{'a' * 32}.tmp"]
     for name in (own, *foreign):
@@ -167,7 +167,7 @@ def test_a_run_folder_keeps_what_is_not_its_own(tmp_path):
     with RunFolder.opened(tmp_path, fresh=True) as folder:
         assert sorted(path.name for path in tmp_path.iterdir()) == sorted([".charloom.lock", *foreign])
         folder.keep_standard_input(b"a text")
-        folder.keep_standard_input(b"a text")  # a run that was not begun is begun again
+        folder.keep_standard_input(b"a text")  # a run that did not start can be started again
         with pytest.raises(OutputError, match="another file has that name"):
             folder.keep_standard_input(b"another")
         with pytest.raises(OutputError, match="another charloom process is using"):
@@ -176,9 +176,9 @@ def test_a_run_folder_keeps_what_is_not_its_own(tmp_path):
         cl.train(__file__, out=tmp_path / "run.json", run=tmp_path, steps=1, **TINY)
 
 
-def test_a_file_with_the_locks_name_is_not_emptied(tmp_path):
+def test_a_file_with_the_name_of_the_lock_is_not_emptied(tmp_path):
     (tmp_path / ".charloom.lock").write_text("precious")
-    with pytest.raises(OutputError, match="not the lock that charloom makes"), alone_in(tmp_path):
+    with pytest.raises(OutputError, match="is not a lock file of charloom"), lock_folder(tmp_path):
         pass
     assert (tmp_path / ".charloom.lock").read_text() == "precious"
 
@@ -202,7 +202,7 @@ def test_a_file_with_the_locks_name_is_not_emptied(tmp_path):
         (["reproduce", "--out", "a\0b"], "--out must be a path"),
     ],
 )
-def test_what_no_file_can_be_called_is_one_line(capsys, arguments, words):
+def test_an_impossible_path_is_refused_in_one_line(capsys, arguments, words):
     assert run(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -210,7 +210,7 @@ def test_what_no_file_can_be_called_is_one_line(capsys, arguments, words):
     assert len(err.splitlines()) == 1
 
 
-def test_what_no_file_can_be_called_in_python(tmp_path):
+def test_an_impossible_path_is_refused_in_python(tmp_path):
     for wrong in ("a\0b", "a\ud800"):
         for call in (cl.load, cl.resume, model().save, lambda path: cl.train("x", out=path), cl.train):
             with pytest.raises(SettingError, match="must be a path"):
@@ -228,7 +228,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_shell_reads_back_what_is_printed(name):
+def test_printed_names_round_trip_through_a_shell(name):
     word = shell_path(name)
     assert word.isprintable()
     done = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, timeout=20)
@@ -240,7 +240,7 @@ def charloom(*arguments, cwd, **options):
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, **options)
 
 
-def test_the_printed_commands_work_when_pasted(tmp_path):
+def test_printed_commands_work_when_pasted(tmp_path):
     name = "-x\x1b.txt"
     (tmp_path / name).write_text(TEXT)
     done = charloom("train", *OPTIONS, "--budget", "60s", "--patience", "1", "--run", "-r", "--", name, cwd=tmp_path)
@@ -254,10 +254,10 @@ def test_the_printed_commands_work_when_pasted(tmp_path):
         assert pasted.returncode == 0, pasted.stderr
     for made in (name.replace(".txt", ".safetensors"), "NEW.safetensors"):
         assert (tmp_path / made).read_bytes() == whole
-    assert not list(tmp_path.glob("*previous*"))  # the same model once more
+    assert not list(tmp_path.glob("*previous*"))  # the model was the same each time
 
 
-def test_a_page_of_a_text_that_is_a_page(tmp_path):
+def test_a_report_does_not_replace_a_text_that_is_a_page(tmp_path):
     (tmp_path / "book.html").write_text(TEXT)
     for _ in range(2):
         done = charloom("train", "book.html", "--report", "--steps", "1", *OPTIONS, cwd=tmp_path)
@@ -273,7 +273,7 @@ def test_a_page_of_a_text_that_is_a_page(tmp_path):
     assert len(list(tmp_path.glob("*previous*"))) == 1
 
 
-def test_standard_input_may_be_a_file_that_is_not_to_be_replaced(tmp_path):
+def test_standard_input_from_a_file_is_not_replaced(tmp_path):
     (tmp_path / "m.safetensors").write_bytes(CONTENTS["a model"])
     with open(tmp_path / "m.safetensors", "rb") as source:
         done = charloom("train", "-", "--out", "m.safetensors", "--bytes", *OPTIONS, cwd=tmp_path, stdin=source)
@@ -282,7 +282,7 @@ def test_standard_input_may_be_a_file_that_is_not_to_be_replaced(tmp_path):
     assert (tmp_path / "m.safetensors").read_bytes() == CONTENTS["a model"]
 
 
-def test_what_another_process_has_removed_by_then_need_not_be_removed(tmp_path):
+def test_a_file_that_another_process_removes_first_is_no_error(tmp_path):
     def removed_meanwhile(path):
         path.unlink()
         return True
@@ -292,38 +292,38 @@ def test_what_another_process_has_removed_by_then_need_not_be_removed(tmp_path):
     remove_own(tmp_path / "x", OutputKind("thing", "thing", "thing", removed_meanwhile))
 
 
-def test_a_kind_is_asked_of_ordinary_files_alone(tmp_path):
+def test_only_regular_files_are_checked_for_their_kind(tmp_path):
     def never(path):
         raise AssertionError(path)
 
     kind = OutputKind("thing", "thing", "thing", never)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(OutputError, match="it is not an ordinary file"):
+    with pytest.raises(OutputError, match="it is not a regular file"):
         Output(tmp_path / "pipe", kind)
     with pytest.raises(OutputError, match="it is a folder"):
         Output(tmp_path, kind)
 
 
-def test_two_commands_that_write_one_model_at_a_time_lose_none_and_leave_few_files(tmp_path):
+def test_two_commands_that_write_the_same_path_lose_no_model(tmp_path):
     path = tmp_path / "m.safetensors"
     first, second = Output(path, MODEL), Output(path, MODEL)
     first.write(model(1).to_bytes())
-    second.write(model(2).to_bytes())  # what stands there may be of a command that ended long ago
+    second.write(model(2).to_bytes())  # the file could be from a command that ended long ago
     for seed in range(3, 6):
         second.write(model(seed).to_bytes())
         with pytest.raises(OutputError, match=r"another command has written its model there .* Give another name\.$"):
             first.write(model(6).to_bytes())
     assert first.is_taken
     assert not second.is_taken
-    first.aside().write(model(7).to_bytes())
+    first.fallback().write(model(7).to_bytes())
     assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {
         "m.safetensors": model(5).to_bytes(),
         "m.previous.safetensors": model(1).to_bytes(),
-        f"m.{MODEL.aside}.safetensors": model(7).to_bytes(),
+        f"m.{MODEL.fallback_word}.safetensors": model(7).to_bytes(),
     }
 
 
-def test_a_command_that_is_forced_does_not_replace_what_another_writes_meanwhile(tmp_path):
+def test_force_does_not_replace_the_model_of_a_concurrent_command(tmp_path):
     path = tmp_path / "m.safetensors"
     output = Output(path, MODEL, force=True)
     output.write(model(1).to_bytes())
@@ -334,18 +334,18 @@ def test_a_command_that_is_forced_does_not_replace_what_another_writes_meanwhile
     assert path.read_bytes() == model(2).to_bytes()
 
 
-def test_a_model_that_comes_between_two_looks_is_not_replaced(tmp_path, monkeypatch):
+def test_a_model_that_appears_after_the_check_is_not_replaced(tmp_path, monkeypatch):
     path = tmp_path / "m.safetensors"
     output = Output(path, MODEL)
     output.write(model(1).to_bytes())
     path.write_bytes(model(2).to_bytes())
-    monkeypatch.setattr(Output, "_taken", lambda self, path: None)  # as if it had come after the look
+    monkeypatch.setattr(Output, "_taken", lambda self, path: None)  # as if the file had appeared after the check
     with pytest.raises(OutputError, match="another command"):
         output.write(model(3).to_bytes())
     assert [one.name for one in tmp_path.iterdir()] == ["m.safetensors"]
 
 
-def test_a_link_into_a_folder_that_is_missing_names_that_folder(tmp_path):
+def test_a_link_into_a_missing_folder_names_that_folder(tmp_path):
     (tmp_path / "m.safetensors").symlink_to(tmp_path / "missing" / "m.safetensors")
-    with pytest.raises(OutputError, match=r"missing is no folder\. Make it first"):
+    with pytest.raises(OutputError, match=r"missing is not a folder\. Create it first"):
         Output(tmp_path / "m.safetensors", MODEL)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
-from charloom.artifacts import parsed_json, structured, with_integers
+from charloom.artifacts import convert_json, parse_json, with_integers
 from charloom.errors import ModelFileError, RunFolderError
 from charloom.settings import NetworkSettings
 
@@ -57,23 +57,23 @@ class Run(Struct, frozen=True, forbid_unknown_fields=True):
         ({"box": {"size": 1, "new": 1}}, "box.new is not a field that this version knows"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_one_line_that_names_file_and_field(data, words):
+def test_a_wrong_value_is_refused_in_one_line_with_file_and_field(data, words):
     with pytest.raises(RunFolderError) as caught:
-        structured(data, Run, "r\n/run.json", RunFolderError)
+        convert_json(data, Run, "r\n/run.json", RunFolderError)
     assert str(caught.value).startswith(rf"r\n/run.json: {words}")
     assert "\n" not in str(caught.value)
 
 
-def test_the_remedy_follows_and_values_are_cut():
+def test_the_remedy_is_appended_and_values_are_shortened():
     with pytest.raises(ModelFileError, match=r"size is 'x{299}…, expected an integer\. Copy it again\.$"):
-        structured({"size": "x" * 5_000_000}, Box, "box.json", remedy="Copy it again.")
+        convert_json({"size": "x" * 5_000_000}, Box, "box.json", remedy="Copy it again.")
     with pytest.raises(ModelFileError) as caught:
-        structured({"size": 1, "y" * 5_000_000: 1}, Box, "box.json")
+        convert_json({"size": 1, "y" * 5_000_000: 1}, Box, "box.json")
     assert len(str(caught.value)) < 400
 
 
-def test_whole_floats_are_integers_and_integers_are_floats():
-    found = structured({"history": [{"step": 5.0, "nats": 2}], "box": {"size": 3.0, "weight": 2.0}}, Run, "x")
+def test_whole_floats_convert_to_integers_and_integers_to_floats():
+    found = convert_json({"history": [{"step": 5.0, "nats": 2}], "box": {"size": 3.0, "weight": 2.0}}, Run, "x")
     assert found == Run(history=[Evaluation(5, 2.0)], box=Box(3, 2.0))
     assert type(found.history[0].nats) is float
     assert type(found.box.size) is int
@@ -88,12 +88,12 @@ def test_whole_floats_are_integers_and_integers_are_floats():
         (b"\xef\xbb\xbf1", "BOM"),
         (b"1e999", "1e999 is too large"),
         (b"-1e999", "-1e999 is too large"),
-        (b"NaN", "NaN is not a number of JSON"),
-        (b"-Infinity", "-Infinity is not a number of JSON"),
+        (b"NaN", "NaN is not a JSON number"),
+        (b"-Infinity", "-Infinity is not a JSON number"),
         (b"1" * 5000, "1{30} is too large"),
         (str(2**64).encode(), "is too large"),
         (str(-(2**63) - 1).encode(), "is too large"),
-        (b'{"a": 1, "a": 2}', "the field 'a' stands twice"),
+        (b'{"a": 1, "a": 2}', "the field 'a' occurs twice"),
         (b'["\\ud800"]', "not valid Unicode"),
         (b'{"\\uDC00": 1}', "not valid Unicode"),
         ('"\ud800"', "not valid Unicode"),
@@ -101,12 +101,12 @@ def test_whole_floats_are_integers_and_integers_are_floats():
         (b"\xff", "not valid Unicode"),
         (b"[" * 200_000, "too deeply nested"),
         (b'{"a":' * 200_000, "too deeply nested"),
-        (b" " * (17 << 20), "17,825,792 characters are too many"),
+        (b" " * (17 << 20), "17,825,792 characters are more than the maximum of 16,777,216"),
     ],
 )
-def test_what_is_not_json_is_refused_in_one_line(data, words):
+def test_invalid_json_is_refused_in_one_line(data, words):
     with pytest.raises(RunFolderError, match=words) as caught:
-        parsed_json(data, "run\n.json", RunFolderError)
+        parse_json(data, "run\n.json", RunFolderError)
     assert str(caught.value).startswith(r"run\n.json is damaged: ")
     assert len(str(caught.value)) < 400
     assert "\n" not in str(caught.value)
@@ -124,23 +124,23 @@ def test_what_is_not_json_is_refused_in_one_line(data, words):
     ),
     st.booleans(),
 )
-def test_json_is_read_as_it_was_written(value: Any, ascii_only: bool):
+def test_json_round_trips(value: Any, ascii_only: bool):
     text = json.dumps(value, ensure_ascii=ascii_only)
-    assert parsed_json(text, "x") == value
-    assert parsed_json(text.encode(), "x") == value
+    assert parse_json(text, "x") == value
+    assert parse_json(text.encode(), "x") == value
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 255, 256, 257, 5_000])
 def test_any_number_of_different_fields_is_read(count):
     data = {f"field {number}": number for number in range(count)}
-    assert parsed_json(json.dumps(data).encode(), "x") == data
+    assert parse_json(json.dumps(data).encode(), "x") == data
 
 
 @pytest.mark.parametrize("number", [0.0, 63.0, 64.0, -840.0, 1e15, 2.0**62, -(2.0**62)])
-def test_a_whole_number_is_an_integer_however_it_is_spelled(number):
+def test_whole_floats_become_integers(number):
     assert repr(with_integers({"a": [number]})) == repr({"a": [int(number)]})
 
 
 @pytest.mark.parametrize("number", [0.5, -1e-9, 2.0**63, -(2.0**63), 1e300])
-def test_what_is_no_integer_of_64_bits_stays_as_it_is(number):
+def test_numbers_that_do_not_fit_64_bit_integers_stay_floats(number):
     assert repr(with_integers(number)) == repr(number)

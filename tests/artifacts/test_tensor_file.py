@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from charloom.artifacts import parsed_json, read_tensor_file, write_tensor_file
+from charloom.artifacts import parse_json, read_tensor_file, write_tensor_file
 from charloom.errors import ModelFileError, OutputError
 
 tensors_strategy = st.dictionaries(
@@ -26,7 +26,7 @@ json_strategy = st.dictionaries(
 
 @given(tensors_strategy, json_strategy)
 @settings(max_examples=50, deadline=None)
-def test_what_is_written_is_read(tmp_path_factory, tensors, metadata):
+def test_a_tensor_file_round_trips(tmp_path_factory, tensors, metadata):
     path = tmp_path_factory.mktemp("file") / "x.safetensors"
     write_tensor_file(path, tensors, metadata)
     got_tensors, got_metadata = read_tensor_file(path)
@@ -56,10 +56,10 @@ def test_the_format_is_safetensors_byte_for_byte(tmp_path):
     assert (tmp_path / "y.safetensors").read_bytes() == data
 
 
-def test_nothing_is_left_beside_the_file(tmp_path):
+def test_no_temporary_file_is_left(tmp_path):
     write_tensor_file(tmp_path / "x.safetensors", {}, {})
     assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
-    assert (tmp_path / "x.safetensors").stat().st_mode & 0o077  # as readable as the umask lets it be
+    assert (tmp_path / "x.safetensors").stat().st_mode & 0o077  # as readable as the umask allows
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -87,7 +87,7 @@ def test_a_link_stays_a_link_and_a_private_file_private(tmp_path):
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_pipe_is_no_model_and_does_not_block(tmp_path):
+def test_a_pipe_is_refused_without_blocking(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ModelFileError, match="is not a file"):
         read_tensor_file(tmp_path / "pipe")
@@ -107,7 +107,7 @@ def test_a_truncated_file_is_refused(tmp_path, keep):
     [
         (b"just text, as long as you like it to be", "not a model file"),
         (struct.pack("<Q", 2**60) + b"{}", "not a model file"),
-        (struct.pack("<Q", 2) + b"{}", "not charloom's"),
+        (struct.pack("<Q", 2) + b"{}", "not a charloom model"),
         (b"\x80\x04\x95\x00\x00\x00\x00\x00\x00\x00\x00.", "not a model file"),  # a pickle
     ],
 )
@@ -118,11 +118,11 @@ def test_other_files_are_refused(tmp_path, data, words):
 
 
 @pytest.mark.parametrize("text", ["not json", "[1]", "{", "[" * 200_000])
-def test_metadata_that_is_no_json_object_is_refused(tmp_path, text):
+def test_metadata_that_is_not_a_json_object_is_refused(tmp_path, text):
     from safetensors.numpy import save
 
     (tmp_path / "x").write_bytes(save({}, {"charloom": text}))
-    with pytest.raises(ModelFileError, match=r"its metadata is (no JSON object|damaged: it)"):
+    with pytest.raises(ModelFileError, match=r"its metadata is (not a JSON object|damaged: it)"):
         read_tensor_file(tmp_path / "x")
 
 
@@ -137,26 +137,30 @@ OURS = {"__metadata__": {"charloom": "{}"}}
 @pytest.mark.parametrize(
     ("header", "data", "words"),
     [
-        ({"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}, b"", "its tensors should be"),
-        ({"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 8]}}, bytes(8), "'a' is not where, or not as"),
-        ({"a": {"dtype": "F32", "shape": [2**63] * 8, "data_offsets": [0, 8]}}, bytes(8), "'a' is not where"),
+        ({"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}, b"", "its tensors should have"),
+        ({"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 8]}}, bytes(8), "wrong position or size for 'a'"),
+        (
+            {"a": {"dtype": "F32", "shape": [2**63] * 8, "data_offsets": [0, 8]}},
+            bytes(8),
+            "wrong position or size for 'a'",
+        ),
         ({"a": {"dtype": "F32", "shape": [1] * 9, "data_offsets": [0, 4]}}, bytes(4), r"'a': shape is .* length <= 8"),
         ({"a": {"dtype": "F32", "shape": [0, 2**62, 4], "data_offsets": [0, 0]}}, b"", "not a model file"),
         ({"a": {"dtype": "F32", "shape": [-1, -1], "data_offsets": [0, 4]}}, bytes(4), r"shape\[0\] is -1, expected"),
-        ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [-4, 0]}}, b"", "'a' is not where"),
-        ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, bytes(8), "'a' is not where"),
-        ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, bytes(8), "should be 4 bytes long, and are 8"),
-        ({"a": {"dtype": "O", "shape": [1], "data_offsets": [0, 8]}}, bytes(8), "'a' is of the type 'O'"),
+        ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [-4, 0]}}, b"", "wrong position or size for 'a'"),
+        ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, bytes(8), "wrong position or size for 'a'"),
+        ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, bytes(8), "should have 4 bytes, but have 8"),
+        ({"a": {"dtype": "O", "shape": [1], "data_offsets": [0, 8]}}, bytes(8), "'a' has the unknown type 'O'"),
         ({"a": {"dtype": 3, "shape": [1], "data_offsets": [0, 8]}}, bytes(8), "'a': dtype is 3, expected a string"),
         ({"a": {"dtype": "F32", "shape": [1]}}, bytes(4), "'a': data_offsets is missing"),
         ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4], "b": 1}}, bytes(4), "'a': b is not a field"),
         ({"\x1b" * 999: 3}, b"", r"'\\x1b.*…: its content is 3, expected an object"),
-        ({"__metadata__": {"charloom": 3}}, b"", "its metadata are not texts by name"),
-        ({"__metadata__": [1]}, b"", "its metadata are not texts by name"),
-        ([1], b"", "its header is no JSON object"),
+        ({"__metadata__": {"charloom": 3}}, b"", "its metadata values are not all strings"),
+        ({"__metadata__": [1]}, b"", "its metadata values are not all strings"),
+        ([1], b"", "its header is not a JSON object"),
     ],
 )
-def test_a_header_that_promises_what_is_not_there_is_refused(tmp_path, header, data, words):
+def test_a_header_that_does_not_match_the_data_is_refused(tmp_path, header, data, words):
     with_header(tmp_path / "x", OURS | header if isinstance(header, dict) else header, data)
     with pytest.raises(ModelFileError, match=words) as caught:
         read_tensor_file(tmp_path / "x")
@@ -165,18 +169,18 @@ def test_a_header_that_promises_what_is_not_there_is_refused(tmp_path, header, d
 
 
 @pytest.mark.parametrize("size", range(8))
-def test_a_file_that_is_shorter_than_a_length_is_refused(tmp_path, size):
+def test_a_file_shorter_than_the_header_length_is_refused(tmp_path, size):
     (tmp_path / "x").write_bytes(bytes(size))
     with pytest.raises(ModelFileError, match="it is shorter than a header"):
         read_tensor_file(tmp_path / "x")
 
 
 @pytest.mark.parametrize("size", [8, 9, 15, 16, 23, 24, 31, 1_000])
-def test_a_header_is_no_longer_than_its_file(tmp_path, size):
+def test_a_header_length_beyond_the_file_is_refused(tmp_path, size):
     for length in (size - 7, size + 7, 2**63):
         (tmp_path / "x").write_bytes(struct.pack("<Q", length) + b" " * (size - 8))
-        told = f"its header would be {length:,} bytes long, and the file is {size:,}"
-        with pytest.raises(ModelFileError, match=told):
+        message = f"its header should be {length:,} bytes long, but the file has {size:,} bytes"
+        with pytest.raises(ModelFileError, match=message):
             read_tensor_file(tmp_path / "x")
     (tmp_path / "x").write_bytes(struct.pack("<Q", size - 8) + b" " * (size - 8))
     with pytest.raises(ModelFileError, match="header is damaged: it is not valid JSON"):
@@ -184,16 +188,16 @@ def test_a_header_is_no_longer_than_its_file(tmp_path, size):
 
 
 @pytest.mark.parametrize("surplus", [1, 8, 24, 100, 1_000])
-def test_bytes_behind_the_last_tensor_are_refused(tmp_path, surplus):
+def test_bytes_after_the_last_tensor_are_refused(tmp_path, surplus):
     with_header(tmp_path / "x", OURS, bytes(surplus))
-    with pytest.raises(ModelFileError, match=f"its tensors should be 0 bytes long, and are {surplus:,}"):
+    with pytest.raises(ModelFileError, match=f"its tensors should have 0 bytes, but have {surplus:,}"):
         read_tensor_file(tmp_path / "x")
 
 
 def test_tensors_that_share_bytes_are_refused(tmp_path):
     one = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
     with_header(tmp_path / "x", OURS | {"a": one, "b": one}, bytes(4))
-    with pytest.raises(ModelFileError, match="'b' is not where"):
+    with pytest.raises(ModelFileError, match="wrong position or size for 'b'"):
         read_tensor_file(tmp_path / "x")
 
 
@@ -203,32 +207,32 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch, 
     write_tensor_file(path, {"a": np.ones(100_000, np.float32)}, {})
     data = path.read_bytes()
 
-    def meanwhile(*arguments):
+    def parse_after_change(*arguments):
         if change == "cut":
-            os.truncate(path, 1000)  # a mapped file would end the process here
+            os.truncate(path, 1000)  # a mapped file would crash the process here
         elif change == "grown":
             os.truncate(path, len(data) + 8)
         else:
             path.write_bytes(data)
             os.utime(path, ns=(0, 0))
-        return parsed_json(*arguments)
+        return parse_json(*arguments)
 
-    monkeypatch.setattr("charloom.artifacts.tensor_file.parsed_json", meanwhile)
-    with pytest.raises(ModelFileError, match=r"it changed meanwhile\. Read it again once it is written"):
+    monkeypatch.setattr("charloom.artifacts.tensor_file.parse_json", parse_after_change)
+    with pytest.raises(ModelFileError, match=r"it changed while it was read\. Try again when it is complete"):
         read_tensor_file(path)
 
 
-def test_a_device_is_no_model():
+def test_a_device_is_refused():
     with pytest.raises(ModelFileError, match="is not a file"):
         read_tensor_file(Path("/dev/zero"))
 
 
-def test_a_name_that_no_file_can_have_is_refused():
+def test_an_impossible_file_name_is_refused():
     with pytest.raises(ModelFileError, match=r"a\\x00b: embedded null byte"):
         read_tensor_file(Path("a\0b"))
 
 
-def test_missing_files_and_folders(tmp_path):
+def test_missing_files_and_folders_are_refused(tmp_path):
     with pytest.raises(ModelFileError, match="No such file"):
         read_tensor_file(tmp_path / "none")
     with pytest.raises(ModelFileError, match="Is a directory"):

@@ -144,7 +144,7 @@ def test_results_of_something_else_are_left_alone(charloom, copy):
     assert_refused(charloom(*arguments, "--quick"), 1, "results of another charloom version", "--force")
     file = copy / "file"
     file.write_text("")
-    assert_refused(charloom("reproduce", "--out", file), 1, "it is no folder")
+    assert_refused(charloom("reproduce", "--out", file), 1, "it is not a folder")
 
 
 @pytest.mark.parametrize(

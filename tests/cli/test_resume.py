@@ -13,7 +13,7 @@ import time
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from charloom.artifacts import alone_in
+from charloom.artifacts import lock_folder
 from charloom.model import load
 from tests.cli.conftest import QUICK, TEXT, assert_refused
 from tests.kills import kill
@@ -149,7 +149,7 @@ def test_ctrl_c_while_a_text_is_encoded_ends_at_once(book, tmp_path):
     first.communicate(timeout=60)
     assert first.returncode == 0
     (entry,) = (tmp_path / "cache").iterdir()
-    with alone_in(entry):  # as if another process were at it
+    with lock_folder(entry):  # as if another process were at it
         process = begun(tmp_path, book, *QUICK, "--steps", 1, "--cache", "cache")
         try:
             assert "waiting for another charloom process" in process.stderr.readline()

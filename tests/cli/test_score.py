@@ -173,7 +173,7 @@ def test_who_stops_watching_sees_the_highest_so_far(model_file):
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdin.write(b"the quick brown fox\nzzzzz\n")
         process.stdin.flush()
-        # A line that is no UTF-8 is told at once; when the second is, what came with the first has been scored.
+        # A line that is not UTF-8 is told at once; when the second is, what came with the first has been scored.
         for number in (b"3", b"4"):
             process.stdin.write(b"\xff\n")
             process.stdin.flush()
@@ -195,7 +195,7 @@ def test_lines_that_cannot_be_read_are_told_and_the_others_scored(model_file):
     data = b"the fox\n\xff\xfe\n\nthe dog"
     done = subprocess.run(command, input=data, capture_output=True, timeout=60)
     assert [json.loads(line)["line"] for line in done.stdout.splitlines()] == [1, 3, 4]
-    assert b"standard input, line 2: byte 0xff at offset 0 is no UTF-8; not scored" in done.stderr
+    assert b"standard input, line 2: byte 0xff at offset 0 is not UTF-8; not scored" in done.stderr
     assert done.returncode == 0
 
 
@@ -357,7 +357,7 @@ def test_a_record_that_cannot_be_read_is_told_whatever_is_asked_for(records, tmp
         command = [sys.executable, "-m", "charloom", "score", str(records[0]), "-", *options]
         done = subprocess.run(command, input=b"name 1\n\xff\nname 2\n", capture_output=True, timeout=60)
         assert done.returncode == 0, done.stderr
-        assert b"standard input, line 2: byte 0xff at offset 0 is no UTF-8; not scored" in done.stderr
+        assert b"standard input, line 2: byte 0xff at offset 0 is not UTF-8; not scored" in done.stderr
         rows = [json.loads(line) for line in done.stdout.splitlines()]
         assert len(rows) == 14 or rows[0]["characters"] == 14
 

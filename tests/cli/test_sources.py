@@ -12,7 +12,7 @@ import pytest
 from charloom.cli.run import run
 from charloom.cli.scoring import inputs
 from charloom.settings import TextSettings
-from charloom.text import arriving_lines
+from charloom.text import iter_lines
 
 TEXT = "the quick brown fox\njumps over the lazy dog\n" * 10
 TRAIN = ("--steps", "1", "--hidden", "8", "--embedding", "4", "--json")
@@ -80,7 +80,7 @@ def test_lines_of_a_pipe_with_a_name_are_scored_as_they_come(tmp_path):
     writer = threading.Thread(target=write)
     writer.start()
     (one,) = inputs([str(tmp_path / "pipe")], TextSettings())
-    batches = arriving_lines(one.chunks(), one.name, one.settings)
+    batches = iter_lines(one.chunks(), one.name, one.settings)
     assert [line.text for line in next(batches)] == ["one"]
     is_answered.set()
     assert list(batches) == []

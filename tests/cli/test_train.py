@@ -113,7 +113,7 @@ def test_texts_that_cannot_be_learnt(charloom, tmp_path, content, options, words
     [
         ("none.txt", ["no file or folder is named none.txt"]),
         ("nietzche", ["Did you mean nietzsche?"]),
-        ("folder", ["folder: no files in this folder"]),
+        ("folder", ["folder: this folder has no files"]),
         ("pictures", ["only binary files"]),
         ("*.nothing", ["no file matches"]),
     ],
@@ -166,8 +166,8 @@ def test_no_source_is_refused(charloom):
 
 def test_an_output_that_cannot_be_is_found_out_before_training(charloom, book, tmp_path):
     for out, words in {
-        tmp_path / "none" / "m.safetensors": "is no folder. Make it first",
-        book / "m.safetensors": "is no folder",
+        tmp_path / "none" / "m.safetensors": "is not a folder. Create it first",
+        book / "m.safetensors": "is not a folder",
         tmp_path: "it is a folder",
         book: "it is not a model that charloom made",
     }.items():

@@ -20,7 +20,7 @@ def cases(draw):
 
 
 def steps_of(batches, steps):
-    """(target, input or None for the start input) of every step, a list for each row."""
+    """Returns (target, input) of every time step, one list per row. The input is None for the start input."""
     block = batches.block(0, steps, steps)
     found = []
     for row in range(batches.batch_size):
@@ -33,15 +33,15 @@ def steps_of(batches, steps):
 
 @given(cases())
 @settings(max_examples=200, deadline=None)
-def test_an_epoch_has_each_target_once_and_in_order(batches):
+def test_an_epoch_has_each_target_once_in_order(batches):
     length = len(batches.stream)
     steps = -(-length // (batches.batch_size * batches.sequence_length)) + 1
     bounds = [row * length // batches.batch_size for row in range(batches.batch_size + 1)]
-    seen = []
-    for row, made in enumerate(steps_of(batches, steps)):
-        part = made[: bounds[row + 1] - bounds[row]]
-        seen += [target for target, _ in part]
-    assert seen == list(range(length))
+    found = []
+    for row, row_steps in enumerate(steps_of(batches, steps)):
+        part = row_steps[: bounds[row + 1] - bounds[row]]
+        found += [target for target, _ in part]
+    assert found == list(range(length))
 
 
 @given(cases())
@@ -69,7 +69,7 @@ def test_blocks_do_not_depend_on_where_they_are_cut(batches, before, steps):
 
 
 def test_positions_beyond_32_bits():
-    # The position is a Python int: step 2**40 of a row is as good as any other.
+    # Positions are Python ints, so that step 2**40 works like any other.
     batches = ContiguousBatches(stream_of(10), 1, 5)
     block = batches.block(2**40, 1, 1)
     assert block.token_ids[0, 0, 1:].tolist() == [(2**40 * 5 + k) % 10 for k in range(5)]
@@ -81,7 +81,7 @@ def test_an_epoch_rounds_to_steps():
     assert batches.steps_in(0.001) == 1
 
 
-def test_a_text_too_short_is_refused_with_what_would_do():
+def test_a_text_that_is_too_short_is_refused_with_a_remedy():
     with pytest.raises(
         TooShortError, match=r"sequence_length 512 does not fit: 19,264 training characters over 64 rows "
     ):
@@ -91,9 +91,9 @@ def test_a_text_too_short_is_refused_with_what_would_do():
 
 
 @pytest.mark.parametrize("read", ["circular", "batches"])
-def test_an_id_beyond_the_vocabulary_is_refused_where_it_is_read(read):
+def test_an_id_outside_the_vocabulary_is_refused_when_it_is_read(read):
     damaged = TokenStream(np.array([0, 1, 2, 9, 1, 0, 2, 1], np.uint8), np.zeros(1, np.int64), vocab_size=3)
     before, after = damaged.split(3)
     assert before.circular(-1, 7).tolist() == [2, 0, 1, 2, 0, 1, 2]
-    with pytest.raises(SourceError, match="has id 9, and only 3 characters"):
+    with pytest.raises(SourceError, match="has id 9, but only 3 characters"):
         after.circular(0, 2) if read == "circular" else ContiguousBatches(damaged, 2, 2).block(0, 2, 2)

@@ -9,9 +9,9 @@ SEQUENCE, CAPACITY = 4, 3
 
 @given(lengths=st.lists(st.integers(0, 40), max_size=30), batch_size=st.integers(1, 6))
 def test_every_text_is_read_once_from_its_beginning(lengths, batch_size):
-    # Each token tells of which text it is, and at which place.
+    # Each token encodes its text and its position.
     texts = [np.arange(length) + 100 * number for number, length in enumerate(lengths)]
-    packing = Packing.of_lengths(lengths, batch_size)
+    packing = Packing.from_lengths(lengths, batch_size)
     assert sorted(place for places in packing.rows for place in places) == list(range(len(texts)))
     read = [[] for _ in range(batch_size)]
     begun = [[] for _ in range(batch_size)]
@@ -19,7 +19,7 @@ def test_every_text_is_read_once_from_its_beginning(lengths, batch_size):
         for row in range(batch_size):
             ids = block.token_ids[: block.steps, row]
             scored = block.scored[: block.steps, row].flatten()
-            # What a step predicts is what the next one reads, unless a text begins there.
+            # A time step reads the target of the step before, unless a text begins there.
             read[row] += ids[:, 1:].flatten()[scored].tolist()
             begun[row] += block.resets[: block.steps, row].flatten()[scored].tolist()
             inner = ~block.resets[: block.steps, row].flatten()[scored]
@@ -30,7 +30,7 @@ def test_every_text_is_read_once_from_its_beginning(lengths, batch_size):
         assert [token % 100 == 0 for token in read[row]] == begun[row]
 
 
-def test_rows_are_about_equally_long():
+def test_rows_have_similar_lengths():
     lengths = np.random.default_rng(0).integers(1, 200, 500)
-    packing = Packing.of_lengths(lengths.tolist(), 64)
+    packing = Packing.from_lengths(lengths.tolist(), 64)
     assert packing.time_steps < 1.02 * lengths.sum() / 64

@@ -24,7 +24,7 @@ def test_each_character_is_scored_exactly_once(length):
     assert sorted(scored_targets(evaluation_pass(stream)).tolist()) == list(range(length))
     blocks = list(ordered_pass(stream))
     assert {block.resets.shape[1] for block in blocks} == {1}
-    assert sum(block.steps for block in blocks) == -(-length // 64)  # and nothing is read after the end
+    assert sum(block.steps for block in blocks) == -(-length // 64)  # nothing is read after the end
 
 
 @pytest.mark.parametrize("length", [513, 5000, 40000, 70001])
@@ -42,38 +42,38 @@ def test_rows_read_512_characters_before_they_score(length):
     assert scored[0, 0]
     for row in range(1, batch_size):
         first = int(scored[row].argmax())
-        assert first == min(512, targets[row, first])  # that many characters read first
+        assert first == min(512, targets[row, first])  # the number of characters read before the first scored one
         assert not resets[row, : length // batch_size].any()
-    # Steps follow one another within a row.
+    # Within a row, each time step reads the target of the one before.
     inputs = np.concatenate(
         [b.token_ids[: b.steps, :, :-1].transpose(1, 0, 2).reshape(batch_size, -1) for b in blocks], 1
     )
     np.testing.assert_array_equal(inputs[:, 1:], targets[:, :-1])
 
 
-def test_documents_reset_the_state_in_a_pass_too():
-    stream = TokenStream.of_documents([np.arange(5), np.arange(3)])
+def test_documents_reset_the_state_in_a_pass():
+    stream = TokenStream.from_documents([np.arange(5), np.arange(3)])
     (block,) = ordered_pass(stream)
     assert np.flatnonzero(block.resets[0, 0][:8]).tolist() == [0, 5]
 
 
 @pytest.mark.parametrize("units", ["chars", "bytes"])
-def test_records_are_documents_each_with_its_end(units):
+def test_records_become_documents_with_their_end_token(units):
     records = ["ab", "", "c", "abc"]
     if units == "bytes":
         vocabulary = Vocabulary.of_bytes("\n")
-        stream = TokenStream.of_records([record.encode() for record in records], vocabulary)
+        stream = TokenStream.from_records([record.encode() for record in records], vocabulary)
     else:
         counts = CharacterCounts(exact=False)
         counts.add("abc")
         vocabulary = Vocabulary.of_counts(counts, 1, "\n")
-        stream = TokenStream.of_records(records, vocabulary)
+        stream = TokenStream.from_records(records, vocabulary)
     assert stream.starts.tolist() == [0, 3, 4, 6]
     assert [vocabulary.decode(document) for document in stream.documents] == ["ab\n", "\n", "c\n", "abc\n"]
 
 
-def test_a_stream_splits_with_its_documents():
-    stream = TokenStream.of_documents([np.arange(5), np.zeros(0, int), np.arange(3), np.arange(4)])
+def test_split_keeps_document_starts():
+    stream = TokenStream.from_documents([np.arange(5), np.zeros(0, int), np.arange(3), np.arange(4)])
     assert stream.starts.tolist() == [0, 5, 8]
     before, after = stream.split(6)
     assert before.starts.tolist() == [0, 5]
@@ -84,9 +84,9 @@ def test_a_stream_splits_with_its_documents():
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=200))
 @settings(max_examples=40, deadline=None)
-def test_records_are_each_read_from_their_beginning(lengths):
+def test_each_record_is_read_from_its_beginning(lengths):
     ids = np.split(np.arange(sum(lengths), dtype=np.int32), np.cumsum(lengths)[:-1])
-    stream = TokenStream.of_documents(ids)
+    stream = TokenStream.from_documents(ids)
     blocks = list(record_pass(stream))
     assert sorted(scored_targets(blocks).tolist()) == list(range(len(stream)))
     for block in blocks:

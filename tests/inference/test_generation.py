@@ -119,7 +119,7 @@ def test_scores_equal_the_numpy_reference():
     network = make(2)
     ids = np.random.default_rng(0).integers(0, 11, 700).astype(np.uint8)
     expected = NumpyNetwork(network).nats(ids).mean()
-    stream = TokenStream.of_documents([ids])
+    stream = TokenStream.from_documents([ids])
     assert score_blocks(network, ordered_pass(stream)).nats_per_char == pytest.approx(expected, abs=1e-5)
     assert score_blocks(network, evaluation_pass(stream)).nats_per_char == pytest.approx(expected, abs=1e-5)
 
@@ -130,14 +130,14 @@ def test_each_document_is_scored_from_its_beginning():
     first, second = (rng.integers(0, 11, size).astype(np.uint8) for size in (90, 33))
     reference = NumpyNetwork(network)
     expected = (reference.nats(first).sum() + reference.nats(second).sum()) / 123
-    stream = TokenStream.of_documents([first, second])
+    stream = TokenStream.from_documents([first, second])
     for blocks in (ordered_pass(stream), record_pass(stream)):
         assert score_blocks(network, blocks).nats_per_char == pytest.approx(expected, abs=1e-5)
 
 
 def test_many_rows_give_the_score_of_one_row():
     network = jax.tree.map(lambda weight: weight / 4, make())  # its memory is shorter than the priming
-    stream = TokenStream.of_documents([np.random.default_rng(3).integers(0, 11, 5000).astype(np.uint8)])
+    stream = TokenStream.from_documents([np.random.default_rng(3).integers(0, 11, 5000).astype(np.uint8)])
     assert score_blocks(network, evaluation_pass(stream)).nats_per_char == pytest.approx(
         score_blocks(network, ordered_pass(stream)).nats_per_char, abs=1e-5
     )

@@ -4,7 +4,7 @@ import pytest
 from charloom.errors import UnknownCharacterError
 from charloom.inference import Scorer, line_scores, score_lines
 from charloom.settings import TextSettings
-from charloom.text import Line, Vocabulary, arriving_lines
+from charloom.text import Line, Vocabulary, iter_lines
 from charloom.text import lines as lines_module
 from tests.inference.test_scorer import SHAPES, VOCABULARY, network_of, text_of
 from tests.reference import NumpyNetwork
@@ -22,7 +22,7 @@ def scored(text, carry=False, settings=PLAIN, cuts=1, **options):
     scorer = Scorer(NETWORK, VOCABULARY, settings, **options)
     data = text.encode()
     size = -(-len(data) // cuts)
-    batches = arriving_lines([data[at : at + size] for at in range(0, len(data), size)], "a pipe", settings)
+    batches = iter_lines([data[at : at + size] for at in range(0, len(data), size)], "a pipe", settings)
     return [line for lines in score_lines(scorer, batches, carry=carry) for line in lines]
 
 

@@ -1,9 +1,9 @@
-// The native kernels beside slow loops in double precision, without XLA; what the sanitizers run on.
+// Compares the native kernels with slow loops in double precision, without XLA. The sanitizers also run this program.
 //
-// What is written is compared with what another number of threads and other company write; the values of a written
-// text are compared with the reference's from Python.
+// Generated texts are compared for several numbers of threads and next to other texts. Tests in Python compare their tokens
+// with the reference.
 //
-// Prints a line for each thing that is wrong, and at the end how much was checked.
+// Prints a line for each failed check, and at the end the number of checks.
 
 #include <sys/wait.h>
 #include <unistd.h>
@@ -24,7 +24,7 @@
 
 namespace {
 
-// Allocations until one fails, in any thread; below zero none does.
+// How many allocations succeed before one fails, in any thread; negative if none fails.
 std::atomic<int64_t> allocations_left{-1};
 
 void* allocated(size_t size, size_t alignment) {
@@ -59,7 +59,7 @@ using Doubles = std::vector<double>;
 
 int wrong = 0;
 int checked = 0;
-int failures_apart = 1;  // allocations between two that are made to fail
+int failure_interval = 1;  // every how many allocations one is made to fail
 
 void check(bool holds, const std::string& what) {
   ++checked;
@@ -98,7 +98,7 @@ Problem make(int cell, int hidden, int batch_size, int time, int features, unsig
   p.kept = cell == 2 ? 0 : 4;
   const size_t state = static_cast<size_t>(batch_size) * hidden;
   p.table = draw(static_cast<size_t>(kTableRows) * hidden * p.gate_count, 1);
-  for (int i = 0; i < time * batch_size; ++i) p.rows.push_back(static_cast<int32_t>(random() % (kTableRows - 1)));  // the last is not looked at
+  for (int i = 0; i < time * batch_size; ++i) p.rows.push_back(static_cast<int32_t>(random() % (kTableRows - 1)));  // the last row is not used
   p.inputs = draw(static_cast<size_t>(time) * batch_size * features, 1);
   p.kernel = draw(static_cast<size_t>(features) * hidden * p.gate_count, 0.7 / std::sqrt(features + 1));
   p.recurrent_kernel = draw(static_cast<size_t>(hidden) * hidden * p.gate_count, 0.7 / std::sqrt(hidden));
@@ -110,13 +110,13 @@ Problem make(int cell, int hidden, int batch_size, int time, int features, unsig
   return p;
 }
 
-// Everything that comes out of a problem. The scales are the sums of the sizes of what a gradient adds up.
+// All results of a problem. The scales are the sums of the absolute values of a gradient's summands.
 template <class Number>
 struct Answer {
   using Numbers = std::vector<Number>;
   Numbers outputs, last_cell, d_table, d_inputs, d_kernel, d_recurrent_kernel, d_recurrent_bias, d_start, d_start_cell;
   Numbers table_scale, kernel_scale, recurrent_scale, bias_scale;
-  Numbers outputs_alone;  // where nothing is kept for a backward pass
+  Numbers outputs_only;  // without a backward pass
 
   explicit Answer(const Problem& p) {
     const size_t state = static_cast<size_t>(p.batch_size) * p.hidden_size;
@@ -141,7 +141,7 @@ Answer<float> run(const Problem& p, int threads) {
   const size_t kept = static_cast<size_t>(p.time) * p.batch_size * vectors_of(p.hidden_size) * kWidth;
   Floats gates(kept * p.kept), cells(p.cell == 0 ? kept : 0);
   run_forward<Cell>(f, threads);
-  a.outputs_alone = a.outputs;
+  a.outputs_only = a.outputs;
   f.gates = p.kept ? gates.data() : nullptr, f.cells = cells.empty() ? nullptr : cells.data();
   run_forward<Cell>(f, threads);
   Backward b{};
@@ -159,14 +159,14 @@ Answer<float> run(const Problem& p, int threads) {
   return p.cell == 0 ? run<LSTM>(p, threads) : p.cell == 1 ? run<GRU>(p, threads) : run<Elman>(p, threads);
 }
 
-// The same from the equations, a unit at a time.
+// The same, directly from the equations, one unit at a time.
 struct Slow {
   const Problem& p;
 
   double gate(double x) const { return p.activations.hard_gates ? std::fmin(std::fmax(0.2 * x + 0.5, 0), 1) : 1 / (1 + std::exp(-x)); }
   double d_gate(double y) const { return p.activations.hard_gates ? (y > 0 && y < 1 ? 0.2 : 0) : y * (1 - y); }
-  double squash(double x) const { return p.activations.relu ? std::fmax(x, 0) : std::tanh(x); }
-  double d_squash(double y) const { return p.activations.relu ? (y > 0 ? 1 : 0) : 1 - y * y; }
+  double activation(double x) const { return p.activations.relu ? std::fmax(x, 0) : std::tanh(x); }
+  double d_activation(double y) const { return p.activations.relu ? (y > 0 ? 1 : 0) : 1 - y * y; }
 
   Answer<double> run() const {
     Answer<double> a(p);
@@ -195,17 +195,17 @@ struct Slow {
       for (int j = 0; j < H; ++j) {
         if (p.cell == 0) {
           const double i = gate(x[j] + sums[j]), f = gate(x[H + j] + sums[H + j]);
-          const double g = squash(x[2 * H + j] + sums[2 * H + j]), o = gate(x[3 * H + j] + sums[3 * H + j]);
+          const double g = activation(x[2 * H + j] + sums[2 * H + j]), o = gate(x[3 * H + j] + sums[3 * H + j]);
           c[t + 1][j] = f * c_before[t][j] + i * g;
-          h[t + 1][j] = o * squash(c[t + 1][j]);
+          h[t + 1][j] = o * activation(c[t + 1][j]);
           kept[j] = i, kept[H + j] = f, kept[2 * H + j] = g, kept[3 * H + j] = o;
         } else if (p.cell == 1) {
           const double z = gate(x[j] + sums[j] + p.bias[j]), r = gate(x[H + j] + sums[H + j] + p.bias[H + j]);
-          const double m = sums[2 * H + j] + p.bias[2 * H + j], n = squash(x[2 * H + j] + r * m);
+          const double m = sums[2 * H + j] + p.bias[2 * H + j], n = activation(x[2 * H + j] + r * m);
           h[t + 1][j] = z * h_before[t][j] + (1 - z) * n;
           kept[j] = z, kept[H + j] = r, kept[2 * H + j] = n, kept[3 * H + j] = m;
         } else {
-          h[t + 1][j] = squash(x[j] + sums[j]);
+          h[t + 1][j] = activation(x[j] + sums[j]);
         }
         a.outputs[row(t) * H + j] = h[t + 1][j];
       }
@@ -219,18 +219,18 @@ struct Slow {
       for (int j = 0; j < H; ++j) {
         const double d = d_h[j] + p.d_outputs[row(t) * H + j];
         if (p.cell == 0) {
-          const double i = kept[j], f = kept[H + j], g = kept[2 * H + j], o = kept[3 * H + j], s = squash(c[t + 1][j]);
-          const double dc = d_c[j] + d * o * d_squash(s);
+          const double i = kept[j], f = kept[H + j], g = kept[2 * H + j], o = kept[3 * H + j], s = activation(c[t + 1][j]);
+          const double dc = d_c[j] + d * o * d_activation(s);
           d_x[j] = dc * g * d_gate(i), d_x[H + j] = dc * c_before[t][j] * d_gate(f);
-          d_x[2 * H + j] = dc * i * d_squash(g), d_x[3 * H + j] = d * s * d_gate(o);
+          d_x[2 * H + j] = dc * i * d_activation(g), d_x[3 * H + j] = d * s * d_gate(o);
           d_c[j] = dc * f;
         } else if (p.cell == 1) {
           const double z = kept[j], r = kept[H + j], n = kept[2 * H + j], m = kept[3 * H + j];
-          const double dn = d * (1 - z) * d_squash(n);
+          const double dn = d * (1 - z) * d_activation(n);
           d_x[j] = d * (h_before[t][j] - n) * d_gate(z), d_x[H + j] = dn * m * d_gate(r), d_x[2 * H + j] = dn;
           past[j] = d * z;
         } else {
-          d_x[j] = d * d_squash(h[t + 1][j]);
+          d_x[j] = d * d_activation(h[t + 1][j]);
         }
         for (int part = 0; part < p.gate_count; ++part) d_sums[part * H + j] = d_x[part * H + j];
         if (p.cell == 1) d_sums[2 * H + j] *= kept[H + j];
@@ -291,10 +291,10 @@ bool same(const Answer<float>& a, const Answer<float>& b) {
 void check_problem(const Problem& p) {
   const Answer<float> got = run(p, 1);
   const Answer<double> wanted = Slow{p}.run();
-  // What few gradients come to is compared with what outputs got.
+  // A small sum is compared with an absolute tolerance.
   const auto at_least_one = [](const Doubles& values) { return std::fmax(largest(values), 1); };
   compare(got.outputs, wanted.outputs, largest(wanted.outputs), p.name() + ": outputs");
-  check(same(got.outputs, got.outputs_alone), p.name() + ": outputs depend on what is kept");
+  check(same(got.outputs, got.outputs_only), p.name() + ": outputs depend on whether there is a backward pass");
   compare(got.last_cell, wanted.last_cell, at_least_one(wanted.last_cell), p.name() + ": the last c");
   compare(got.d_table, wanted.d_table, largest(wanted.table_scale), p.name() + ": d_table");
   compare(got.d_inputs, wanted.d_inputs, at_least_one(wanted.d_inputs), p.name() + ": d_inputs");
@@ -303,29 +303,29 @@ void check_problem(const Problem& p) {
   compare(got.d_recurrent_bias, wanted.d_recurrent_bias, at_least_one(wanted.bias_scale), p.name() + ": d_recurrent_bias");
   compare(got.d_start, wanted.d_start, at_least_one(wanted.d_start), p.name() + ": d_start");
   compare(got.d_start_cell, wanted.d_start_cell, at_least_one(wanted.d_start_cell), p.name() + ": d_start_cell");
-  for (int threads : {2, 4}) check(same(got, run(p, threads)), p.name() + ": another answer with " + std::to_string(threads) + " threads");
+  for (int threads : {2, 4}) check(same(got, run(p, threads)), p.name() + ": different results with " + std::to_string(threads) + " threads");
 }
 
-// The first batch row of many gives the same alone.
-void check_company(int cell) {
+// The results of a batch row are independent of the other rows.
+void check_independent_rows(int cell) {
   const Problem p = make(cell, 33, 7, 9, 20, 5);
-  Problem alone = make(cell, 33, 1, 9, 20, 5);
+  Problem single = make(cell, 33, 1, 9, 20, 5);
   const auto first_batch_row = [&](const Floats& from, int width, int steps) {
     Floats of_batch_row;
     for (int t = 0; t < steps; ++t) of_batch_row.insert(of_batch_row.end(), from.begin() + t * 7 * width, from.begin() + t * 7 * width + width);
     return of_batch_row;
   };
-  alone.table = p.table, alone.kernel = p.kernel, alone.recurrent_kernel = p.recurrent_kernel, alone.bias = p.bias;
-  alone.inputs = first_batch_row(p.inputs, 20, 9), alone.d_outputs = first_batch_row(p.d_outputs, 33, 9);
-  alone.start = first_batch_row(p.start, 33, 1), alone.start_cell = first_batch_row(p.start_cell, 33, 1);
-  alone.d_last = first_batch_row(p.d_last, 33, 1), alone.d_last_cell = first_batch_row(p.d_last_cell, 33, 1);
-  for (int t = 0; t < 9; ++t) alone.resets[t] = p.resets[t * 7], alone.rows[t] = p.rows[t * 7];
-  const Answer<float> many = run(p, 2), one = run(alone, 2);
-  check(same(first_batch_row(many.outputs, 33, 9), one.outputs), p.name() + ": a batch row's outputs depend on its company");
-  check(same(first_batch_row(many.d_inputs, 20, 9), one.d_inputs), p.name() + ": a batch row's gradients depend on its company");
+  single.table = p.table, single.kernel = p.kernel, single.recurrent_kernel = p.recurrent_kernel, single.bias = p.bias;
+  single.inputs = first_batch_row(p.inputs, 20, 9), single.d_outputs = first_batch_row(p.d_outputs, 33, 9);
+  single.start = first_batch_row(p.start, 33, 1), single.start_cell = first_batch_row(p.start_cell, 33, 1);
+  single.d_last = first_batch_row(p.d_last, 33, 1), single.d_last_cell = first_batch_row(p.d_last_cell, 33, 1);
+  for (int t = 0; t < 9; ++t) single.resets[t] = p.resets[t * 7], single.rows[t] = p.rows[t * 7];
+  const Answer<float> many = run(p, 2), one = run(single, 2);
+  check(same(first_batch_row(many.outputs, 33, 9), one.outputs), p.name() + ": a batch row's outputs depend on the other rows");
+  check(same(first_batch_row(many.d_inputs, 20, 9), one.d_inputs), p.name() + ": a batch row's gradients depend on the other rows");
 }
 
-// What is no number stays none, in its batch row only, until a reset.
+// A NaN or an infinity stays in its batch row until a reset.
 void check_not_a_number(int cell, float poison) {
   Problem p = make(cell, 20, 3, 4, 0, 6);
   std::fill_n(p.resets.get(), 12, false);
@@ -341,8 +341,8 @@ void check_not_a_number(int cell, float poison) {
         else if (t >= 2) after = after && number;
         else if (std::isnan(poison)) before = before && !number;
       }
-  check(before, p.name() + ": a NaN got lost");
-  check(after, p.name() + ": a reset leaves what is no number");
+  check(before, p.name() + ": a NaN disappeared");
+  check(after, p.name() + ": a reset does not clear the state");
   check(others, p.name() + ": a NaN reached another batch row");
 }
 
@@ -399,66 +399,66 @@ void check_head(int rows, int inputs, int outputs) {
   for (int threads : {2, 4}) {
     const HeadAnswer other = run(head, threads);
     check(same(got.results, other.results) && same(got.d_values, other.d_values) && same(got.d_kernel, other.d_kernel) &&
-              same(got.d_bias, other.d_bias), head.name() + ": another answer with " + std::to_string(threads) + " threads");
+              same(got.d_bias, other.d_bias), head.name() + ": different results with " + std::to_string(threads) + " threads");
   }
-  Head alone(1, inputs, outputs);
-  alone.kernel = head.kernel, alone.bias = head.bias;
-  alone.values.assign(head.values.end() - inputs, head.values.end());
-  alone.d_results.assign(head.d_results.end() - outputs, head.d_results.end());
-  const HeadAnswer one = run(alone, 1);
+  Head single(1, inputs, outputs);
+  single.kernel = head.kernel, single.bias = head.bias;
+  single.values.assign(head.values.end() - inputs, head.values.end());
+  single.d_results.assign(head.d_results.end() - outputs, head.d_results.end());
+  const HeadAnswer one = run(single, 1);
   check(same(one.results, Floats(got.results.end() - outputs, got.results.end())) &&
             same(one.d_values, Floats(got.d_values.end() - inputs, got.d_values.end())),
-        head.name() + ": a row's numbers depend on its company");
+        head.name() + ": a row's numbers depend on the other rows");
 }
 
-// What comes to less than the smallest normal number is zero, in each thread.
+// Results below the smallest normal number are zero in every thread.
 void check_denormals() {
   Problem p = make(0, 128, 50, 3, 0, 4);
   for (Floats* gradients : {&p.d_outputs, &p.d_last, &p.d_last_cell})
     for (float& value : *gradients) value *= 1e-38f;
   const Answer<float> one = run(p, 1);
-  check(same(one, run(p, 3)), "gradients that vanish depend on the threads");
+  check(same(one, run(p, 3)), "tiny gradients depend on the number of threads");
   int tiny = 0;
   for (const Floats& numbers : {one.d_start, one.d_start_cell, one.d_recurrent_kernel})
     for (float value : numbers) tiny += value != 0 && std::fabs(value) < std::numeric_limits<float>::min();
   check(tiny == 0, std::to_string(tiny) + " gradients are denormal");
 }
 
-void check_at_the_same_time(int times) {
+void check_concurrent_calls(int times) {
   const Problem p = make(0, 128, 16, 8, 40, 7);
   const Answer<float> wanted = run(p, 1);
-  std::atomic<int> others{0};
+  std::atomic<int> different{0};
   std::vector<std::thread> callers;
   for (int caller = 0; caller < 4; ++caller)
     callers.emplace_back([&] {
-      for (int time = 0; time < times; ++time) others += !same(wanted, run(p, 3));
+      for (int time = 0; time < times; ++time) different += !same(wanted, run(p, 3));
     });
   for (std::thread& caller : callers) caller.join();
-  check(others == 0, "calls at the same time give other answers");
+  check(different == 0, "concurrent calls give different results");
 }
 
-// Two threads meet again and again, after works of all lengths: no one is left asleep. Tells most of falling asleep where
-// threads.h was compiled with few CHARLOOM_SPINS.
-void check_meetings() {
-  constexpr int kMeetings = 8'000'000;
+// Two threads wait for each other again and again after random delays, and neither may sleep forever. With few CHARLOOM_SPINS
+// the threads sleep more often.
+void check_barrier() {
+  constexpr int kWaits = 8'000'000;
   Barrier barrier;
-  std::atomic<int> met{0};
+  std::atomic<int> finished{0};
   std::vector<std::thread> threads;
   for (uint32_t index = 0; index < 2; ++index)
     threads.emplace_back([&, index] {
       uint32_t random = index + 1;
-      for (int meeting = 0; meeting < kMeetings; ++meeting) {
+      for (int wait = 0; wait < kWaits; ++wait) {
         random = random * 1664525 + 1013904223;
         for (uint32_t left = (random >> 28) * 3; left > 0; --left) charloom::pause();
         barrier.wait(2);
-        if (index == 0) met.store(meeting + 1);
+        if (index == 0) finished.store(wait + 1);
       }
     });
-  for (int before = -1; met.load() < kMeetings && met.load() != before;) {
-    before = met.load();
-    for (int wait = 0; wait < 100 && met.load() < kMeetings; ++wait) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  for (int before = -1; finished.load() < kWaits && finished.load() != before;) {
+    before = finished.load();
+    for (int wait = 0; wait < 100 && finished.load() < kWaits; ++wait) std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }
-  check(met.load() == kMeetings, "two threads that meet wait for each other for ever");
+  check(finished.load() == kWaits, "two threads at a barrier wait for each other forever");
   if (wrong != 0) std::_Exit(1);
   for (std::thread& thread : threads) thread.join();
 }
@@ -468,40 +468,40 @@ void check_fork() {
   const Answer<float> wanted = run(p, 2);
   const pid_t child = fork();
   if (child == 0) {
-    alarm(20);  // a child that waits for its parent's threads would wait forever
+    alarm(20);  // a child that waits for its parent's threads would never end
     _exit(same(wanted, run(p, 2)) ? 0 : 1);
   }
   int status = 0;
   waitpid(child, &status, 0);
-  check(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a forked child does not come to its parent's answer");
+  check(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a forked child does not give its parent's results");
 }
 
-// A team that sleeps for longer than one at work would need is left alone for a while, and then tried again.
-void check_worth() {
-  constexpr int64_t kMilli = 1'000'000, kLook = Worth::kWindow, kLate = 1000 * kMilli;
-  Worth worth;
-  check(!worth.is_alone(0), "a team that nothing is known of is not tried");
-  worth.worked(2, 0, kLook - 1, kLook);
-  check(!worth.is_alone(kLook), "a moment's sleep tells against a team");
-  worth.worked(2, kLook, kLook + 1, 0);
-  check(!worth.is_alone(kLook + 2), "a team that sleeps for half of its time is left");
-  worth.worked(3, 0, 2 * kLook, 4 * kLook + 1);
-  check(worth.is_alone(2 * kLook + 1), "a team that does less than its caller goes on");
-  const int64_t again = 2 * kLook + Worth::kTimes * 2 * kLook;
-  check(worth.is_alone(again - 1) && !worth.is_alone(again), "a team is not left for some times what it took to know");
-  worth.worked(2, 0, kLate, 2 * kLate);
-  check(!worth.is_alone(kLate + Worth::kTimes * Worth::kLongest), "a long pause keeps a team apart for long");
+// A team that sleeps too long is bypassed for a while and then used again.
+void check_team_policy() {
+  constexpr int64_t kMilli = 1'000'000, kLook = TeamPolicy::kWindow, kLate = 1000 * kMilli;
+  TeamPolicy policy;
+  check(!policy.bypasses_team(0), "a new team is not used");
+  policy.record_call(2, 0, kLook - 1, kLook);
+  check(!policy.bypasses_team(kLook), "a short sleep bypasses the team");
+  policy.record_call(2, kLook, kLook + 1, 0);
+  check(!policy.bypasses_team(kLook + 2), "a team that sleeps for half of its time is bypassed");
+  policy.record_call(3, 0, 2 * kLook, 4 * kLook + 1);
+  check(policy.bypasses_team(2 * kLook + 1), "a team that is slower than its caller is still used");
+  const int64_t again = 2 * kLook + TeamPolicy::kBackoff * 2 * kLook;
+  check(policy.bypasses_team(again - 1) && !policy.bypasses_team(again), "a team is not bypassed for kBackoff times the measured time");
+  policy.record_call(2, 0, kLate, 2 * kLate);
+  check(!policy.bypasses_team(kLate + TeamPolicy::kBackoff * TeamPolicy::kMaxTime), "a long pause bypasses the team for too long");
 }
 
-// Whoever of the team fails, and wherever, the caller gets one error, and the next call its answer.
+// Whichever member fails at whichever point, the caller gets one exception, and the next call succeeds.
 void check_failures() {
   Team& team = Team::of_process();
-  const auto meet = [&](int failing, int at) {
+  const auto run_team = [&](int failing, int at) {
     std::atomic<int> sum{0};
     team.run(3, 64, [&](Member member, Scratch) {
-      for (int meeting = 0; meeting < 4; ++meeting) {
-        if (member.index % member.members == failing && meeting == at) throw std::runtime_error("as asked");
-        sum += meeting;
+      for (int wait = 0; wait < 4; ++wait) {
+        if (member.index % member.members == failing && wait == at) throw std::runtime_error("expected");
+        sum += wait;
         member.wait();
       }
     });
@@ -510,23 +510,23 @@ void check_failures() {
   for (int round = 0; round < 200; ++round)
     for (int failing : {0, 1, 2})
       for (int at : {0, 1, 3}) {
-        std::string said;
+        std::string message;
         try {
-          meet(failing, at);
+          run_team(failing, at);
         } catch (const std::runtime_error& error) {
-          said = error.what();
+          message = error.what();
         }
-        check(said == "as asked", "a member's failure is not told");
-        check(meet(-1, 0) == 18, "after a member's failure the team does not work");
+        check(message == "expected", "a member's exception is lost");
+        check(run_team(-1, 0) == 18, "after a member's exception the team does not work");
       }
 }
 
-// Every allocation of a call fails once, in whichever thread makes it.
+// Every allocation of a call fails once, in whichever thread it happens.
 template <class Call, class Answer>
 void check_without_memory(const std::string& name, const Answer& wanted, const Call& call) {
   int failures = 0;
-  for (bool failed = true; failed; failures += failures_apart) {
-    Team::of_process().dismiss();  // so that threads are started again, too
+  for (bool failed = true; failed; failures += failure_interval) {
+    Team::of_process().stop_threads();  // so that threads are also started again
     failed = false;
     allocations_left = failures;
     try {
@@ -535,9 +535,9 @@ void check_without_memory(const std::string& name, const Answer& wanted, const C
       failed = true;
     }
     const bool was_reached = allocations_left.exchange(-1) < 0;
-    if (!failed && was_reached) failed = true;  // done with less: fewer threads, or less room to sort in
+    if (!failed && was_reached) failed = true;  // the call succeeded with fewer threads or less memory for sorting
     if (failures > 10'000) break;
-    check(call() == wanted, name + ": another answer after an allocation that failed");
+    check(call() == wanted, name + ": different results after a failed allocation");
   }
   check(failures > 1 && failures < 10'000, name + ": " + std::to_string(failures) + " allocations");
 }
@@ -564,70 +564,70 @@ void check_generator(int layers, int hidden, int vocab, bool with_head, Sampling
   const Generator<Cell> generator(Weights{layers, hidden, vocab, vocab, table.data(), input.data(), bias.data(), recurrent.data(),
                                           recurrent_bias.data(), activations.data(), with_head ? head.data() : nullptr,
                                           with_head ? head_bias.data() : nullptr});
-  // Tables of any values will do here.
+  // Any tables will do here.
   std::vector<uint32_t> coarse(2048), fine(2048);
   for (int i = 0; i < 2048; ++i) {
     coarse[i] = static_cast<uint32_t>(std::exp2(31 - i / 2048.0));
     fine[i] = static_cast<uint32_t>(std::exp2(31 - i / 4194304.0));
   }
-  rule.steps_a_nat = 6051101.6f, rule.coarse = coarse.data(), rule.fine = fine.data();
+  rule.steps_per_nat = 6051101.6f, rule.coarse = coarse.data(), rule.fine = fine.data();
 
   constexpr int kRead = 3, kSteps = 23;
-  const auto writers_of = [&](const std::vector<uint32_t>& indexes) {
-    std::vector<Writer> writers;
-    for (const uint32_t index : indexes) writers.push_back(Writer{{1, 2}, index, 5 + index, rule});
-    return writers;
+  const auto samplers_of = [&](const std::vector<uint32_t>& indexes) {
+    std::vector<Sampler> samplers;
+    for (const uint32_t index : indexes) samplers.push_back(Sampler{{1, 2}, index, 5 + index, rule});
+    return samplers;
   };
-  // Each stream first reads, and then writes.
-  const auto write = [&](const std::vector<uint32_t>& indexes, int threads) {
+  // Each text first reads and then samples, in two calls.
+  const auto generate = [&](const std::vector<uint32_t>& indexes, int threads) {
     const int count = static_cast<int>(indexes.size()), room = count + 2;
     Floats state(static_cast<size_t>(layers) * room * hidden), cells(state.size()), logits(static_cast<size_t>(room) * vocab);
     std::vector<int32_t> rows(kRead * count), tokens(static_cast<size_t>(kSteps) * count, -1);
     for (int i = 0; i < kRead * count; ++i) rows[i] = i % kRead % vocab;
-    const Streams streams{count, room, state.data(), cells.data(), logits.data()};
-    const std::vector<Writer> writers = writers_of(indexes);
-    generator.run(streams, Task{kRead, rows.data(), nullptr}, threads);
-    generator.run(streams, Task{kSteps, tokens.data(), writers.data()}, threads);
+    const GeneratorState generator_state{count, room, state.data(), cells.data(), logits.data()};
+    const std::vector<Sampler> samplers = samplers_of(indexes);
+    generator.run(generator_state, Task{kRead, rows.data(), nullptr}, threads);
+    generator.run(generator_state, Task{kSteps, tokens.data(), samplers.data()}, threads);
     return tokens;
   };
-  // The same in one go.
+  // The same in one call.
   const auto mixed = [&](const std::vector<uint32_t>& indexes, int threads) {
     const int count = static_cast<int>(indexes.size()), steps = kRead + kSteps;
     Floats state(static_cast<size_t>(layers) * count * hidden), cells(state.size()), logits(static_cast<size_t>(count) * vocab);
     std::vector<int32_t> rows(static_cast<size_t>(steps) * count, -1), tokens;
     for (int i = 0; i < count; ++i)
       for (int k = 0; k < kRead; ++k) rows[i * steps + k] = k % vocab;
-    const std::vector<Writer> writers = writers_of(indexes);
-    generator.run(Streams{count, count, state.data(), cells.data(), logits.data()}, Task{steps, rows.data(), writers.data()}, threads);
+    const std::vector<Sampler> samplers = samplers_of(indexes);
+    generator.run(GeneratorState{count, count, state.data(), cells.data(), logits.data()}, Task{steps, rows.data(), samplers.data()}, threads);
     for (int i = 0; i < count; ++i)
       tokens.insert(tokens.end(), rows.begin() + i * steps + kRead, rows.begin() + (i + 1) * steps);
     return tokens;
   };
   const std::string name = "a generator of " + std::to_string(layers) + " layers of " + std::to_string(hidden) + " units";
   const std::vector<uint32_t> indexes = {7, 0, 3, 9, 4, 1, 8};
-  const std::vector<int32_t> all = write(indexes, 1);
-  for (int threads : {2, 3}) check(all == write(indexes, threads), name + " writes another text with more threads");
-  for (int threads : {1, 2}) check(all == mixed(indexes, threads), name + " writes another text where it reads in the same call");
+  const std::vector<int32_t> all = generate(indexes, 1);
+  for (int threads : {2, 3}) check(all == generate(indexes, threads), name + " gives another text with more threads");
+  for (int threads : {1, 2}) check(all == mixed(indexes, threads), name + " gives another text if it reads in the same call");
   for (size_t i = 0; i < indexes.size(); ++i) {
-    const std::vector<int32_t> alone = write({indexes[i]}, 2);
-    check(std::equal(alone.begin(), alone.end(), all.begin() + i * alone.size()), name + " writes another text in company");
-    for (int32_t token : alone) check(token >= 0 && token < vocab, name + " writes what is no token");
+    const std::vector<int32_t> single = generate({indexes[i]}, 2);
+    check(std::equal(single.begin(), single.end(), all.begin() + i * single.size()), name + " gives another text next to other texts");
+    for (int32_t token : single) check(token >= 0 && token < vocab, name + " gives an invalid token");
   }
-  if (rule.top_k) check_without_memory(name, all, [&] { return write(indexes, 3); });
+  if (rule.top_k) check_without_memory(name, all, [&] { return generate(indexes, 3); });
 }
 
 template <class Call>
 void check_refused(const Call& call, const std::string& what) {
-  std::string said;
+  std::string message;
   try {
     call();
   } catch (const Invalid& error) {
-    said = error.what();
+    message = error.what();
   }
-  check(!said.empty(), what + " is taken");
+  check(!message.empty(), what + " is accepted");
 }
 
-// What would be read or written out of bounds is refused.
+// Reads and writes out of bounds are refused.
 void check_bounds() {
   const std::vector<int32_t> good = {0, 4, 2}, high = {0, 5, 2}, low = {0, -1, 2};
   require_rows(good.data(), 3, 5);
@@ -653,47 +653,46 @@ void check_bounds() {
   refused("a network without a table", [](Weights& weights) { weights.table = nullptr; });
   refused("a network without recurrent biases", [](Weights& weights) { weights.recurrent_biases = nullptr; });
   refused("a head without a bias", [](Weights& weights) { weights.head_bias = nullptr; });
-  refused("outputs that are too few logits", [](Weights& weights) { weights.head_kernel = weights.head_bias = nullptr; });
+  refused("a network without a head whose outputs do not match the vocabulary", [](Weights& weights) { weights.head_kernel = weights.head_bias = nullptr; });
 
   const Generator<GRU> generator(right);
   Floats state(2 * kHidden), logits(kVocab);
   const std::vector<uint32_t> powers(2048);
   int32_t rows[] = {0, -1};
-  const Writer writer{{0, 0}, 0, 0, SamplingRule{1, 0, 0, 1, powers.data(), powers.data()}};
+  const Sampler right_sampler{{0, 0}, 0, 0, SamplingRule{1, 0, 0, 1, powers.data(), powers.data()}};
   const auto run = [&](const auto& change) {
-    Streams streams{1, 1, state.data(), nullptr, logits.data()};
-    Writer of_stream = writer;
+    GeneratorState states{1, 1, state.data(), nullptr, logits.data()};
+    Sampler sampler = right_sampler;
     rows[0] = 0, rows[1] = -1;
-    Task task{2, rows, &of_stream};
-    change(streams, of_stream, task);
-    generator.run(streams, task, 2);
+    Task task{2, rows, &sampler};
+    change(states, sampler, task);
+    generator.run(states, task, 2);
   };
-  run([](Streams&, Writer&, Task&) {});
+  run([](GeneratorState&, Sampler&, Task&) {});
   const auto refused_run = [&](const std::string& what, const auto& change) { check_refused([&] { run(change); }, what); };
-  refused_run("a row of a larger vocabulary", [&](Streams&, Writer&, Task&) { rows[0] = kVocab; });
-  refused_run("less than no streams", [](Streams& streams, Writer&, Task&) { streams.count = -1; });
-  refused_run("more streams than there is room for", [](Streams& streams, Writer&, Task&) { streams.count = 2; });
-  refused_run("a missing state", [](Streams& streams, Writer&, Task&) { streams.hidden = nullptr; });
-  refused_run("a text that nobody writes", [](Streams&, Writer&, Task& task) { task.writers = nullptr; });
-  refused_run("a negative top_k", [](Streams&, Writer& of, Task&) { of.rule.top_k = -1; });
-  refused_run("a temperature that is no number",
-              [](Streams&, Writer& of, Task&) { of.rule.temperature = std::numeric_limits<float>::quiet_NaN(); });
-  refused_run("a missing table of powers", [](Streams&, Writer& of, Task&) { of.rule.fine = nullptr; });
+  refused_run("a row of a larger vocabulary", [&](GeneratorState&, Sampler&, Task&) { rows[0] = kVocab; });
+  refused_run("a negative number of texts", [](GeneratorState& states, Sampler&, Task&) { states.count = -1; });
+  refused_run("more texts than there is room for", [](GeneratorState& states, Sampler&, Task&) { states.count = 2; });
+  refused_run("a missing state", [](GeneratorState& states, Sampler&, Task&) { states.hidden = nullptr; });
+  refused_run("a missing sampler", [](GeneratorState&, Sampler&, Task& task) { task.samplers = nullptr; });
+  refused_run("a negative top_k", [](GeneratorState&, Sampler& sampler, Task&) { sampler.rule.top_k = -1; });
+  refused_run("a temperature that is not a number",
+              [](GeneratorState&, Sampler& sampler, Task&) { sampler.rule.temperature = std::numeric_limits<float>::quiet_NaN(); });
+  refused_run("a missing table of powers", [](GeneratorState&, Sampler& sampler, Task&) { sampler.rule.fine = nullptr; });
 }
 
 }  // namespace
 
 int main(int count, char** arguments) {
-  // For tools that make everything slow: every shape, cell and branch, but fewer steps where a problem is large, and fewer
-  // repetitions. The full set runs natively.
+  // For slow tools: every shape, cell and branch, but fewer steps for large problems and fewer repetitions.
   const bool brief = count > 1 && std::string(arguments[1]) == "brief";
-  if (count > 1 && std::string(arguments[1]) == "meetings") {
-    check_meetings();
-    std::printf("%d of %d checks hold\n", checked - wrong, checked);
+  if (count > 1 && std::string(arguments[1]) == "barrier") {
+    check_barrier();
+    std::printf("%d of %d checks passed\n", checked - wrong, checked);
     return wrong != 0;
   }
-  if (brief) failures_apart = 29;
-  Team::of_process().stay_together();  // also on a busy machine, and under tools
+  if (brief) failure_interval = 29;
+  Team::of_process().always_use_team();  // even on a busy machine and under sanitizers
   const bool may_fork = !(count > 2 && std::string(arguments[2]) == "nofork");
   const int hiddens[] = {1, 7, 33, 62, 128, 512, 513, 1024}, batch_sizes[] = {1, 2, 3, 16, 64, 100}, times[] = {1, 2, 8, 65};
   for (int cell = 0; cell < 3; ++cell) {
@@ -703,7 +702,7 @@ int main(int count, char** arguments) {
         const double work = 1.0 * hiddens[i] * hiddens[i] * batch_sizes[j];
         if (work * time > (brief ? 2e5 : 4e7)) time = 2;
         if (work * time > (brief ? 2e6 : 4e7)) continue;
-        // A first layer has no features, a later one has as many as units; any other number is also right.
+        // The first layer has no features, later ones have as many as units. Any other number is also valid.
         const int features[] = {0, hiddens[i], hiddens[(i + 3) % 4]};
         check_problem(make(cell, hiddens[i], batch_sizes[j], time, features[(i + j) % 3], 100 * i + j));
       }
@@ -713,7 +712,7 @@ int main(int count, char** arguments) {
         p.activations = {hard == 1, relu == 1};
         check_problem(p);
       }
-    check_company(cell);
+    check_independent_rows(cell);
     check_not_a_number(cell, std::numeric_limits<float>::quiet_NaN());
     check_not_a_number(cell, std::numeric_limits<float>::infinity());
   }
@@ -728,8 +727,8 @@ int main(int count, char** arguments) {
     check_generator<Elman>(1, 300, 300, false, rule);
   }
   check_denormals();
-  check_at_the_same_time(brief ? 3 : 20);
-  check_worth();
+  check_concurrent_calls(brief ? 3 : 20);
+  check_team_policy();
   check_failures();
   check_bounds();
   for (int cell = 0; cell < 3; ++cell) {
@@ -737,7 +736,7 @@ int main(int count, char** arguments) {
     check_without_memory(p.name(), run(p, 1).d_recurrent_kernel, [&] { return run(p, 3).d_recurrent_kernel; });
   }
   if (may_fork) check_fork();
-  Team::of_process().dismiss();
-  std::printf("%d of %d checks hold\n", checked - wrong, checked);
+  Team::of_process().stop_threads();
+  std::printf("%d of %d checks passed\n", checked - wrong, checked);
   return wrong != 0;
 }

@@ -1,6 +1,6 @@
-"""The native kernels: against the reference, through JAX, and how their library is made.
+"""The native kernels: comparison with the reference, use through JAX, and compilation of the library.
 
-Their arithmetic without XLA, threads and forks are checked by driver.cc: `make kernels`.
+`make kernels` checks their arithmetic without XLA, threads and forks, with driver.cc.
 """
 
 import os
@@ -17,14 +17,14 @@ from filelock import FileLock
 from charloom.kernels import choice as kernel_choice
 from charloom.kernels import dense, kernels_in_use
 from charloom.kernels.build import KernelsUnavailableError, library_path
-from charloom.kernels.choice import runs_dense_natively, runs_natively, takes_natively
+from charloom.kernels.choice import has_native_kernel, uses_native_dense, uses_native_kernel
 from tests.kernels.test_sequences import make, run
 
 CELLS = [("lstm", "sigmoid", "tanh"), ("gru", "sigmoid", "tanh"), ("elman", "sigmoid", "tanh")]
 
 pytestmark = [
     pytest.mark.usefixtures("native_library"),
-    pytest.mark.skipif(jax.default_backend() != "cpu", reason="JAX calls native kernels where it computes on the CPU"),
+    pytest.mark.skipif(jax.default_backend() != "cpu", reason="JAX calls native kernels only on the CPU"),
 ]
 
 every_cell = pytest.mark.parametrize("variant", CELLS, ids=lambda variant: variant[0])
@@ -37,14 +37,14 @@ def outputs_and_gradients(variant, hidden, batch_size, time, kernels, monkeypatc
     def loss(cell, features, carry):
         outputs, last = run(cell, features, carry, resets)
         weights = jnp.cos(jnp.arange(outputs.size)).reshape(outputs.shape)
-        return (outputs * weights).sum() + sum((part**2).sum() for part in jax.tree.leaves(last)), (outputs, last)
+        return (outputs * weights).sum() + sum((state**2).sum() for state in jax.tree.leaves(last)), (outputs, last)
 
     return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(*arguments)
 
 
 @every_cell
 @pytest.mark.parametrize(("hidden", "batch_size", "time"), [(1, 1, 1), (62, 3, 65), (513, 16, 2)])
-def test_agrees_with_the_reference(variant, hidden, batch_size, time, monkeypatch):
+def test_native_kernels_agree_with_the_reference(variant, hidden, batch_size, time, monkeypatch):
     native = outputs_and_gradients(variant, hidden, batch_size, time, "native", monkeypatch)
     reference = outputs_and_gradients(variant, hidden, batch_size, time, "reference", monkeypatch)
     for got, wanted in zip(jax.tree.leaves(native), jax.tree.leaves(reference), strict=True):
@@ -52,18 +52,18 @@ def test_agrees_with_the_reference(variant, hidden, batch_size, time, monkeypatc
 
 
 @every_cell
-def test_a_map_over_models_gives_what_each_gives_alone(variant, monkeypatch):
+def test_vmap_over_models_equals_separate_calls(variant, monkeypatch):
     monkeypatch.setenv("CHARLOOM_KERNELS", "native")
     models = [make(variant, 20, 3, 5, seed=seed) for seed in range(3)]
-    stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *models)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
 
     def gradient(cell, features, carry, resets):
         return jax.grad(lambda cell: jnp.sum(run(cell, features, carry, resets)[0] ** 2))(cell)
 
     together = jax.jit(jax.vmap(gradient))(*stacked)
     for index, model in enumerate(models):
-        alone = jax.jit(gradient)(*model)
-        for got, wanted in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+        separate = jax.jit(gradient)(*model)
+        for got, wanted in zip(jax.tree.leaves(together), jax.tree.leaves(separate), strict=True):
             np.testing.assert_array_equal(got[index], wanted)
 
 
@@ -76,36 +76,36 @@ def charloom(cache, *arguments, **environment):
     )
 
 
-def test_they_are_in_use_where_there_is_a_compiler():
+def test_native_kernels_are_used_when_there_is_a_compiler():
     assert kernels_in_use().name == "native"
 
 
-def test_where_jax_computes_elsewhere_only_sampling_is_native(monkeypatch):
-    """The rule alone: what a GPU really computes is in tests/test_gpu.py."""
+def test_with_jax_on_another_device_only_sampling_is_native(monkeypatch):
+    """This tests only the rule. tests/test_gpu.py tests a GPU's results."""
     monkeypatch.setenv("CHARLOOM_KERNELS", "native")
     cell, features, _, _ = make(CELLS[0], 64, 3, 5)
     asked = cell.features(features), cell.recurrent_kernel, cell.cell_activation
     heads = jnp.zeros((5, 3, 64)), jnp.zeros((64, 7))
-    assert runs_natively(*asked)
-    assert runs_dense_natively(*heads)
+    assert uses_native_kernel(*asked)
+    assert uses_native_dense(*heads)
     monkeypatch.setattr(kernel_choice, "_computes_on_cpu", lambda: False)
-    assert not runs_natively(*asked)
-    assert not runs_dense_natively(*heads)
-    assert takes_natively(*asked[1:])
+    assert not uses_native_kernel(*asked)
+    assert not uses_native_dense(*heads)
+    assert has_native_kernel(*asked[1:])
 
 
-def test_without_a_compiler_the_reference_runs_and_says_so(tmp_path):
+def test_without_a_compiler_the_reference_runs_with_a_warning(tmp_path):
     done = charloom(tmp_path, "show", CXX="there-is-no-such-compiler")
     assert done.returncode == 0
     why = "no C++ compiler: there-is-no-such-compiler not found"
-    assert done.stderr == f"without native kernels, the slower reference runs: {why}\n"
+    assert done.stderr == f"native kernels are unavailable, using the slower reference: {why}\n"
     assert f"reference: {why}" in done.stdout
     asked = charloom(tmp_path, "show", CXX="there-is-no-such-compiler", CHARLOOM_KERNELS="reference")
     assert asked.stderr == ""
-    assert "reference: CHARLOOM_KERNELS says so" in asked.stdout
+    assert "reference: CHARLOOM_KERNELS=reference" in asked.stdout
     for choice, words in (
         ("native", f"native kernels are unavailable: {why}"),
-        ("fast", "is one of native, reference, auto; got 'fast'"),
+        ("fast", "must be one of native, reference, auto; got 'fast'"),
     ):
         refused = charloom(tmp_path, "show", CXX="there-is-no-such-compiler", CHARLOOM_KERNELS=choice)
         assert refused.returncode == 1
@@ -114,7 +114,7 @@ def test_without_a_compiler_the_reference_runs_and_says_so(tmp_path):
         assert len(refused.stderr.splitlines()) == 1
 
 
-def test_a_compiler_that_fails_leaves_the_reference(tmp_path):
+def test_if_the_compiler_fails_the_reference_runs(tmp_path):
     compiler = tmp_path / "compiler"
     compiler.write_text("#!/bin/sh\necho 'kernels.h:1: error: not today' >&2\nexit 3\n")
     compiler.chmod(0o755)
@@ -126,12 +126,12 @@ def test_a_compiler_that_fails_leaves_the_reference(tmp_path):
 
 @pytest.fixture
 def copying_compiler(tmp_path, monkeypatch):
-    """A compiler that copies the library that there is; it writes a line to a file each time it links one."""
-    made = library_path()
+    """A compiler that copies the existing library. It writes a line to a file each time it links one."""
+    library = library_path()
     compiler, runs = tmp_path / "compiler", tmp_path / "runs"
     compiler.write_text(
         f'#!/bin/sh\ncase "$*" in *-shared*) echo run >> {runs};; esac\n'
-        f'while [ "$1" != -o ]; do shift; done\ncp {made} "$2"\n'
+        f'while [ "$1" != -o ]; do shift; done\ncp {library} "$2"\n'
     )
     compiler.chmod(0o755)
     runs.touch()
@@ -140,7 +140,7 @@ def copying_compiler(tmp_path, monkeypatch):
     return lambda: len(runs.read_text().splitlines())
 
 
-def test_compiled_once_into_a_folder_that_is_the_users_alone(copying_compiler):
+def test_the_library_is_compiled_once_into_a_private_folder(copying_compiler):
     path = library_path()
     assert library_path() == path
     assert copying_compiler() == 1
@@ -149,7 +149,7 @@ def test_compiled_once_into_a_folder_that_is_the_users_alone(copying_compiler):
     assert {file.suffix for file in path.parent.iterdir()} - {".lock"} == {".sha256", ".so"}
 
 
-def test_a_library_that_others_could_have_written_is_made_again(copying_compiler, tmp_path):
+def test_a_library_that_others_can_write_is_compiled_again(copying_compiler, tmp_path):
     path = library_path()
     path.chmod(0o722)
     assert library_path() == path
@@ -161,7 +161,7 @@ def test_a_library_that_others_could_have_written_is_made_again(copying_compiler
     assert copying_compiler() == 3
 
 
-def test_a_damaged_library_is_made_again(copying_compiler, tmp_path):
+def test_a_damaged_library_is_compiled_again(copying_compiler, tmp_path):
     path = library_path()
     path.write_bytes(path.read_bytes()[:1000])
     done = charloom(tmp_path / "cache", "show")
@@ -170,7 +170,7 @@ def test_a_damaged_library_is_made_again(copying_compiler, tmp_path):
     assert copying_compiler() == 2
 
 
-def test_a_folder_that_others_could_write_is_refused(copying_compiler):
+def test_a_folder_that_others_can_write_is_refused(copying_compiler):
     folder = library_path().parent
     folder.chmod(0o777)
     with pytest.raises(KernelsUnavailableError, match="not this user's alone"):
@@ -182,21 +182,21 @@ def test_a_folder_that_others_could_write_is_refused(copying_compiler):
         library_path()
 
 
-def test_what_a_killed_process_left_is_removed(copying_compiler):
+def test_files_of_a_killed_process_are_removed(copying_compiler):
     path = library_path()
-    left, held = (path.with_name(f"compiling-kernels-{name}") for name in ("0" * 16, "1" * 16))
+    abandoned, locked = (path.with_name(f"compiling-kernels-{name}") for name in ("0" * 16, "1" * 16))
     own, foreign = path.with_name(f"compiling-{path.stem}"), path.with_name("compiling.txt")
-    for folder in (left, held, own):
+    for folder in (abandoned, locked, own):
         folder.mkdir()
         (folder / "handlers.cc").touch()
     foreign.touch()
     path.unlink()
-    with FileLock(path.with_name(f"kernels-{'1' * 16}.lock")):  # somebody compiles there
+    with FileLock(path.with_name(f"kernels-{'1' * 16}.lock")):  # as if another process were compiling there
         assert library_path() == path
     assert copying_compiler() == 2
-    assert not left.exists()
+    assert not abandoned.exists()
     assert not own.exists()
-    assert held.exists()
+    assert locked.exists()
     assert foreign.exists()
 
 
@@ -219,14 +219,14 @@ def test_two_processes_that_start_together_compile_once(copying_compiler):
         ("reference", 64, 9, False),
     ],
 )
-def test_short_loops_of_small_layers_take_the_reference_unless_native_is_asked_for(
+def test_short_sequences_of_small_layers_use_the_reference_unless_native_is_requested(
     choice, hidden, steps, natively, monkeypatch
 ):
     monkeypatch.setenv("CHARLOOM_KERNELS", choice)
     cell, features, *_ = make(CELLS[0], hidden, 1, steps)
     inputs = cell.features(features)
-    assert runs_natively(inputs, cell.recurrent_kernel, "tanh") is natively
-    assert not runs_natively(inputs, cell.recurrent_kernel, "softmax")
+    assert uses_native_kernel(inputs, cell.recurrent_kernel, "tanh") is natively
+    assert not uses_native_kernel(inputs, cell.recurrent_kernel, "softmax")
 
 
 def head_and_gradients(arguments, kernels, monkeypatch):
@@ -245,7 +245,7 @@ def test_a_head_agrees_with_the_reference(time, batch_size, hidden, vocab, monke
     shapes = (time, batch_size, hidden), (hidden, vocab), (vocab,)
     arguments = [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
     native = head_and_gradients(arguments, "native", monkeypatch)
-    assert runs_dense_natively(*arguments[:2])
+    assert uses_native_dense(*arguments[:2])
     reference = head_and_gradients(arguments, "reference", monkeypatch)
     for got, wanted in zip(jax.tree.leaves(native), jax.tree.leaves(reference), strict=True):
         np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5 * max(1, float(np.abs(wanted).max())))
@@ -262,17 +262,17 @@ def test_a_head_agrees_with_the_reference(time, batch_size, hidden, vocab, monke
     ],
     ids=["one step", "no steps", "few units", "parts of a vector", "float64"],
 )
-def test_other_heads_are_the_references(shape, dtype, monkeypatch):
+def test_other_heads_use_the_reference(shape, dtype, monkeypatch):
     monkeypatch.setenv("CHARLOOM_KERNELS", "native")
     with jax.enable_x64(dtype == "float64"):
-        assert not runs_dense_natively(jnp.zeros(shape, dtype), jnp.zeros((shape[-1], 5), dtype))
+        assert not uses_native_dense(jnp.zeros(shape, dtype), jnp.zeros((shape[-1], 5), dtype))
 
 
-def test_a_map_over_heads_gives_what_each_gives_alone(monkeypatch):
+def test_vmap_over_heads_equals_separate_calls(monkeypatch):
     monkeypatch.setenv("CHARLOOM_KERNELS", "native")
     rng = np.random.default_rng(0)
     shapes = (3, 4, 2, 64), (3, 64, 5), (3, 5)
     stacked = [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
     together = jax.jit(jax.vmap(dense))(*stacked)
     for index in range(3):
-        np.testing.assert_array_equal(together[index], dense(*(part[index] for part in stacked)))
+        np.testing.assert_array_equal(together[index], dense(*(array[index] for array in stacked)))

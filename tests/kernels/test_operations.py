@@ -1,4 +1,4 @@
-"""Every native operation refuses what it would read out of bounds, and survives a lack of memory."""
+"""Every native operation refuses arguments that it would read out of bounds, and survives a lack of memory."""
 
 import copy
 import os
@@ -18,15 +18,15 @@ from charloom.kernels.operations import FUNCTIONS, HANDLERS
 
 pytestmark = [
     pytest.mark.usefixtures("native_library"),
-    pytest.mark.skipif(jax.default_backend() != "cpu", reason="JAX calls native kernels where it computes on the CPU"),
+    pytest.mark.skipif(jax.default_backend() != "cpu", reason="JAX calls native kernels only on the CPU"),
 ]
 
 TIME, BATCH_SIZE, FEATURES, HIDDEN, ROWS = 3, 2, 5, 20, 4
-PARTS = {"lstm": 4, "gru": 3, "elman": 1}
+GATE_COUNTS = {"lstm": 4, "gru": 3, "elman": 1}
 WHOLE = 32  # units, in whole vectors
 
 
-def test_the_table_has_every_function_that_the_library_exports():
+def test_the_table_lists_every_exported_function():
     if shutil.which("nm") is None:
         pytest.skip("there is no nm")
     option = "-gU" if sys.platform == "darwin" else "-D"
@@ -40,7 +40,7 @@ def floats(*shape):
 
 
 def layer(cell):
-    gates = PARTS[cell] * HIDDEN
+    gates = GATE_COUNTS[cell] * HIDDEN
     return {
         "rows": jnp.asarray(np.arange(TIME * BATCH_SIZE).reshape(TIME, BATCH_SIZE) % ROWS, jnp.int32),
         "inputs": floats(TIME, BATCH_SIZE, FEATURES),
@@ -51,26 +51,30 @@ def layer(cell):
     }
 
 
-OUTPUTS, STATE, TABLE = (TIME, BATCH_SIZE, HIDDEN), (BATCH_SIZE, HIDDEN), lambda cell: (ROWS, PARTS[cell] * HIDDEN)
+OUTPUTS, STATE, TABLE = (
+    (TIME, BATCH_SIZE, HIDDEN),
+    (BATCH_SIZE, HIDDEN),
+    lambda cell: (ROWS, GATE_COUNTS[cell] * HIDDEN),
+)
 
 
 def gradient_shapes(cell):
-    gates = PARTS[cell] * HIDDEN
+    gates = GATE_COUNTS[cell] * HIDDEN
     return [TABLE(cell), (TIME, BATCH_SIZE, FEATURES), (FEATURES, gates), (HIDDEN, gates)]
 
 
 def operation(name):
     """Returns the arguments of an operation by name, and the shapes of its results."""
-    cell, way = name.split("_")
+    cell, direction = name.split("_")
     kept = (TIME * BATCH_SIZE * 4 * WHOLE,)
     cells = (TIME * BATCH_SIZE * WHOLE,)
     if cell == "dense":
         values, kernel = floats(6, 64), floats(64, 7)
-        if way == "forward":
+        if direction == "forward":
             return {"values": values, "kernel": kernel, "bias": floats(7)}, [(6, 7)]
         return {"values": values, "kernel": kernel, "results": floats(6, 7)}, [(6, 64), (64, 7), (7,)]
     arguments = layer(cell)
-    table, outputs, state, bias = floats(*TABLE(cell)), floats(*OUTPUTS), floats(*STATE), (PARTS[cell] * HIDDEN,)
+    table, outputs, state, bias = floats(*TABLE(cell)), floats(*OUTPUTS), floats(*STATE), (GATE_COUNTS[cell] * HIDDEN,)
     if name == "lstm_forward":
         return {**arguments, "start_cell": state, "table": table}, [OUTPUTS, STATE, kept, cells]
     if name == "gru_forward":
@@ -79,12 +83,12 @@ def operation(name):
         return {**arguments, "table": table}, [OUTPUTS]
     cotangents = {"d_outputs": outputs, "d_last": state}
     if name == "lstm_backward":
-        told = {"start_cell": state, "outputs": outputs, "cells": floats(*cells), "gates": floats(*kept)}
+        saved = {"start_cell": state, "outputs": outputs, "cells": floats(*cells), "gates": floats(*kept)}
         results = [kept, *gradient_shapes(cell), STATE, STATE]
-        return {**arguments, **told, **cotangents, "d_last_cell": state}, results
+        return {**arguments, **saved, **cotangents, "d_last_cell": state}, results
     if name == "gru_backward":
-        told = {"outputs": outputs, "gates": floats(*kept)}
-        return {**arguments, **told, **cotangents}, [kept, *gradient_shapes(cell), bias, STATE]
+        saved = {"outputs": outputs, "gates": floats(*kept)}
+        return {**arguments, **saved, **cotangents}, [kept, *gradient_shapes(cell), bias, STATE]
     return {**arguments, "outputs": outputs, **cotangents}, [*gradient_shapes(cell), STATE]
 
 
@@ -101,27 +105,29 @@ def test_a_handler_refuses_arrays_that_do_not_fit(name):
     arguments, results = operation(name)
     run(name, arguments, results)
     for argument, array in arguments.items():
-        if argument == "gates":  # stands in a result's place, which is checked below
+        if argument == "gates":  # shares memory with a result, which is checked below
             continue
         for wrong in (array[:-1], array[..., :-1]):
             if name.startswith("dense") and argument == "values" and wrong.shape[0] != array.shape[0]:
-                continue  # fewer rows are told by the results
+                continue  # the results give the number of rows
             with pytest.raises(Exception, match=r"INVALID_ARGUMENT: charloom's"):
                 run(name, {**arguments, argument: wrong}, results)
-    for place, shape in enumerate(results):
-        if in_place := (place == 0 and "gates" in arguments):
+    for index, shape in enumerate(results):
+        if in_place := (index == 0 and "gates" in arguments):
             smaller = {**arguments, "gates": arguments["gates"][:-1]}
-        wrong_results = [*results[:place], (shape[0] - 1, *shape[1:]), *results[place + 1 :]]
+        wrong_results = [*results[:index], (shape[0] - 1, *shape[1:]), *results[index + 1 :]]
         with pytest.raises(Exception, match=r"INVALID_ARGUMENT: charloom's"):
             run(name, smaller if in_place else arguments, wrong_results)
 
 
 @pytest.mark.parametrize("name", [name for name in HANDLERS if not name.startswith("dense")])
 @pytest.mark.parametrize("row", [-1, ROWS, 2**31 - 1])
-def test_a_handler_refuses_an_id_that_the_table_has_not(name, row):
+def test_a_handler_refuses_an_id_outside_the_table(name, row):
     arguments, results = operation(name)
     rows = arguments["rows"].at[1, 1].set(row)
-    with pytest.raises(Exception, match=rf"INVALID_ARGUMENT: charloom's {name}: id {row} is not one of {ROWS}"):
+    with pytest.raises(
+        Exception, match=rf"INVALID_ARGUMENT: charloom's {name}: id {row} is outside the table of {ROWS} rows"
+    ):
         run(name, {**arguments, "rows": rows}, results)
 
 
@@ -133,26 +139,26 @@ def test_shapes_that_do_not_fit_are_refused_when_a_layer_is_traced(argument):
         _Layer(*{**arguments, argument: arguments[argument][:, 1:]}.values())._require_fitting(table)
 
 
-def weights(parts, rows=7):
+def weights(gate_count, rows=7):
     rng = np.random.default_rng(1)
 
     def draw(*shape):
         return rng.normal(size=shape).astype(np.float32)
 
-    gates = parts * HIDDEN
+    gates = gate_count * HIDDEN
     activations = Activations("sigmoid", "tanh")
     layers = [
         LayerWeights(
-            draw(HIDDEN, gates), draw(gates), draw(HIDDEN, gates), draw(gates) if parts == 3 else None, activations
+            draw(HIDDEN, gates), draw(gates), draw(HIDDEN, gates), draw(gates) if gate_count == 3 else None, activations
         )
         for _ in range(2)
     ]
     return draw(rows, gates), layers, (draw(HIDDEN, 6), draw(6))
 
 
-def generator(parts=4):
-    cell = {4: "lstm", 3: "gru", 1: "elman"}[parts]
-    return Generator(cell, *weights(parts))
+def generator(gate_count=4):
+    cell = {4: "lstm", 3: "gru", 1: "elman"}[gate_count]
+    return Generator(cell, *weights(gate_count))
 
 
 def changed(layers, **change):
@@ -173,7 +179,7 @@ WRONG_WEIGHTS = [
 ]
 
 
-def writers(count, **fields):
+def samplers(count, **fields):
     powers = np.zeros(2048, np.uint32)
     made = np.zeros(count, SAMPLER_RECORD)
     made["temperature"], made["coarse"], made["fine"] = -1, powers.ctypes.data, powers.ctypes.data
@@ -185,12 +191,12 @@ def writers(count, **fields):
 @pytest.mark.parametrize(
     ("rows", "given", "words"),
     [
-        ([[0, 7]], writers(1), "id 7 is not one of 7"),
-        ([[0, -1]], None, "nothing says how tokens are chosen"),
-        ([[0], [0], [0]], None, "states of 2 streams, and rows of 3"),
-        ([[-1]], writers(1, top_k=-1), "out of its range"),
-        ([[-1]], writers(1, temperature=np.nan), "out of its range"),
-        ([[-1]], writers(1, temperature=1, fine=0), "a table of powers is missing"),
+        ([[0, 7]], samplers(1), "id 7 is outside the table of 7 rows"),
+        ([[0, -1]], None, "samplers are missing"),
+        ([[0], [0], [0]], None, "states of 2 texts, but rows of 3"),
+        ([[-1]], samplers(1, top_k=-1), "out of its range"),
+        ([[-1]], samplers(1, temperature=np.nan), "out of its range"),
+        ([[-1]], samplers(1, temperature=1, fine=0), "a table of powers is missing"),
     ],
 )
 def test_a_generator_refuses_what_it_would_read_out_of_bounds(rows, given, words):
@@ -209,13 +215,13 @@ WRONG_STATES = [
 
 
 def refusals():
-    """Makes every wrong call; without the hook that checks types in tests, which would be first."""
+    """Makes every wrong call, without the tests' type checks, which would fail first. Returns the number of calls."""
     made = generator()
     right, rows = made.begin(2), np.zeros((2, 1), np.int32)
     made.run(right, rows)
     calls = [lambda change=change: Generator("lstm", *change(*weights(4))) for change in WRONG_WEIGHTS]
     calls += [lambda change=change: made.run(change(right), rows) for change in WRONG_STATES]
-    calls.append(lambda: made.run(right, rows, writers(3)))
+    calls.append(lambda: made.run(right, rows, samplers(3)))
     calls += [
         lambda: made.run(right, rows.astype(np.int64)),
         lambda: made.run(right, np.zeros((2, 2), np.int32)[:, ::2]),
@@ -226,7 +232,7 @@ def refusals():
     return len(calls)
 
 
-def test_weights_and_states_that_are_not_of_one_network_are_refused():
+def test_weights_and_states_of_different_networks_are_refused():
     code = "from tests.kernels.test_operations import refusals; print(refusals())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout == f"{len(WRONG_WEIGHTS) + len(WRONG_STATES) + 3}\n", done.stderr
@@ -252,17 +258,17 @@ from tests.kernels.test_operations import generator
 
 made = generator()
 few, many = np.zeros((3, 50), np.int32), np.zeros((600_000, 2), np.int32)
-wanted, states, crowd = made.begin(3), made.begin(3), made.begin(600_000)
+wanted, states, many_states = made.begin(3), made.begin(3), made.begin(600_000)
 made.run(wanted, few)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 1_000_000, resource.RLIM_INFINITY))
 for _ in range(3):
     try:
-        made.run(crowd, many)
+        made.run(many_states, many)
     except MemoryError as error:
         assert "native kernels" in str(error)
     else:
-        sys.exit("there was enough")
+        sys.exit("there was enough memory")
 states = made.begin(3)
 made.run(states, few)
 assert (states.logits == wanted.logits).all()
@@ -270,7 +276,7 @@ print("usable")
 """
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="Linux tells how much memory a process takes")
-def test_without_memory_a_call_is_an_error_and_the_next_one_right():
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="only Linux reports a process's memory this way")
+def test_out_of_memory_raises_and_the_next_call_succeeds():
     done = subprocess.run([sys.executable, "-c", WITHOUT_MEMORY], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "usable\n"), done.stderr

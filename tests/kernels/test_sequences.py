@@ -1,4 +1,4 @@
-"""One table of cells and activations drives all of these."""
+"""Tests of all cells and activations, from one table."""
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ def make(variant, hidden, batch_size, time, dtype=np.float32, seed=0):
     rng = np.random.default_rng(seed)
 
     def draw(like):
-        scale = 1 / np.sqrt(hidden) if like.ndim == 2 else 0.5  # so that a ReLU does not explode
+        scale = 1 / np.sqrt(hidden) if like.ndim == 2 else 0.5  # so that a ReLU does not overflow
         return jnp.asarray((rng.normal(size=like.shape) * scale).astype(dtype))
 
     name, gates, candidate = variant
@@ -48,7 +48,7 @@ def run(cell, features, carry, resets):
     return cell.sequence(cell.features(features), carry, resets)
 
 
-def test_rows_and_their_gradients_are_the_same_by_ids_and_by_a_product():
+def test_row_lookup_by_index_and_by_product_agree_with_gradients():
     rng = np.random.default_rng(0)
     ids = jnp.asarray(rng.integers(0, 7, (5, 3)), jnp.int32)
     table, weights = (jnp.asarray(rng.normal(size=shape).astype(np.float32)) for shape in ((7, 4), (5, 3, 4)))
@@ -57,24 +57,24 @@ def test_rows_and_their_gradients_are_the_same_by_ids_and_by_a_product():
         rows = rows_of(Rows(ids, table))
         return (rows * weights).sum(), rows
 
-    (_, taken), summed = jax.value_and_grad(weighted, has_aux=True)(table, Rows.taken)
+    (_, gathered), summed = jax.value_and_grad(weighted, has_aux=True)(table, Rows.gathered)
     (_, multiplied), of_products = jax.value_and_grad(weighted, has_aux=True)(table, Rows.multiplied)
-    np.testing.assert_array_equal(taken, np.asarray(table)[np.asarray(ids)])
-    np.testing.assert_array_equal(multiplied, taken)
+    np.testing.assert_array_equal(gathered, np.asarray(table)[np.asarray(ids)])
+    np.testing.assert_array_equal(multiplied, gathered)
     np.testing.assert_allclose(of_products, summed, rtol=1e-6)
 
 
 @every_variant
 @pytest.mark.parametrize(("hidden", "batch_size", "time"), SHAPES)
 @pytest.mark.usefixtures("kernels")
-def test_agrees_with_numpy_in_float64(variant, hidden, batch_size, time):
+def test_sequence_agrees_with_numpy_in_float64(variant, hidden, batch_size, time):
     cell, features, carry, resets = make(variant, hidden, batch_size, time)
     outputs, last = run(cell, features, carry, resets)
     step_once = CELL_STEPS[variant[0]]
     weights = jax.tree.map(lambda weight: np.asarray(weight, np.float64), cell)
     projected = np.asarray(features, np.float64) @ weights.kernel + weights.bias
     for row in range(batch_size):
-        state = [np.asarray(part[row], np.float64) for part in jax.tree.leaves(carry)]
+        state = [np.asarray(leaf[row], np.float64) for leaf in jax.tree.leaves(carry)]
         for step in range(time):
             if resets[step, row]:
                 state = [np.zeros(hidden) for _ in state]
@@ -85,24 +85,24 @@ def test_agrees_with_numpy_in_float64(variant, hidden, batch_size, time):
 
 
 @every_variant
-@pytest.mark.parametrize("time", [4, 9])  # unrolled, and a loop
-def test_gradient_agrees_with_finite_differences_in_float64(variant, time):
+@pytest.mark.parametrize("time", [4, 9])  # an unrolled loop, and a loop
+def test_gradients_agree_with_finite_differences_in_float64(variant, time):
     with jax.enable_x64(True):
         *arguments, resets = make(variant, 5, 3, time, np.float64)
 
         def of_arrays(cell, features, carry):
-            # check_grads gives NumPy arrays.
+            # check_grads passes NumPy arrays.
             cell, features, carry = jax.tree.map(jnp.asarray, (cell, features, carry))
             outputs, last = run(cell, features, carry, resets)
             weights = jnp.cos(jnp.arange(outputs.size)).reshape(outputs.shape)
-            return (outputs * weights).sum() + sum((part**2).sum() for part in jax.tree.leaves(last))
+            return (outputs * weights).sum() + sum((state**2).sum() for state in jax.tree.leaves(last))
 
         check_grads(of_arrays, arguments, order=1, modes=["rev"], atol=1e-7, rtol=1e-7, eps=1e-5)
 
 
 @every_variant
 @pytest.mark.usefixtures("kernels")
-def test_two_short_sequences_are_one_long(variant):
+def test_two_short_sequences_equal_one_long_sequence(variant):
     cell, features, carry, resets = make(variant, 7, 3, 20)  # long enough not to be unrolled
     ids = jnp.arange(60, dtype=jnp.int32).reshape(20, 3)
     table = cell.project(features).reshape(60, -1)  # projected once: XLA's products depend on their shape
@@ -125,7 +125,7 @@ def test_compiled_agrees_with_eager(variant):
 
 @every_variant
 @pytest.mark.usefixtures("kernels")
-def test_a_reset_clears_even_a_state_that_is_no_number(variant):
+def test_a_reset_also_clears_nan_states(variant):
     cell, features, carry, _ = make(variant, 4, 2, 3)
     broken = jax.tree.map(lambda state: state.at[0].set(jnp.nan), carry)
     resets = jnp.array([[False, False], [True, False], [False, False]])
@@ -137,7 +137,7 @@ def test_a_reset_clears_even_a_state_that_is_no_number(variant):
 
 @every_variant
 @pytest.mark.usefixtures("kernels")
-def test_rows_of_a_table_are_inputs_projected_before(variant):
+def test_table_rows_equal_projected_inputs(variant):
     cell, _, carry, resets = make(variant, 33, 3, 5)
     rng = np.random.default_rng(3)
     one_hot_kernel = jnp.asarray(rng.normal(size=(4, cell.bias.shape[0])).astype(np.float32))

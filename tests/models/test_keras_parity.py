@@ -1,4 +1,4 @@
-"""The same weights give the same logits as Keras itself, and the same gradient the same weights."""
+"""Comparison with Keras: logits, optimizer steps and parameter counts from the same weights."""
 
 import os
 
@@ -18,13 +18,13 @@ LAYERS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "elman": keras.lay
 VOCAB, BATCH_SIZE, TIME = 11, 3, 7
 
 
-def old_hard_sigmoid(values):
+def keras_2_hard_sigmoid(values):
     return keras.ops.clip(0.2 * values + 0.5, 0, 1)
 
 
-def twin(network, stateful):
+def keras_model(network, stateful):
     """Returns the Keras model with the weights of `network`."""
-    gates = {"sigmoid": "sigmoid", "hard_sigmoid": old_hard_sigmoid}
+    gates = {"sigmoid": "sigmoid", "hard_sigmoid": keras_2_hard_sigmoid}
     model = keras.Sequential([keras.Input(batch_shape=(BATCH_SIZE, TIME))])
     model.add(keras.layers.Embedding(*network.embedding.shape))
     for cell in network.cells:
@@ -57,9 +57,9 @@ def random_network(**settings):
         ({"cell": "lstm", "cell_activation": "softmax"}, 2, True),
     ],
 )
-def test_logits_are_those_of_keras(settings, layers, stateful):
+def test_logits_agree_with_keras(settings, layers, stateful):
     network = random_network(layers=layers, **settings)
-    model = twin(network, stateful)
+    model = keras_model(network, stateful)
     carry = network.zero_carry(BATCH_SIZE)
     ids = np.random.default_rng(0).integers(0, VOCAB, (2, BATCH_SIZE, TIME)).astype(np.int32)
     no_resets = jnp.zeros((TIME, BATCH_SIZE), bool)
@@ -71,10 +71,10 @@ def test_logits_are_those_of_keras(settings, layers, stateful):
 
 
 @pytest.mark.parametrize("epsilon", [1e-7, 1e-8])
-def test_steps_are_those_of_kerass_adam(epsilon):
+def test_adam_steps_agree_with_keras(epsilon):
     rng = np.random.default_rng(0)
     weights = rng.normal(size=40).astype(np.float32)
-    # From zero to large: where epsilon is added shows in the small ones.
+    # Gradients from zero to large. The small ones show where epsilon is added.
     gradients = rng.normal(size=(5, 40)) * 10.0 ** rng.integers(-9, 1, 40)
     gradients[:, 0] = 0
 
@@ -89,7 +89,7 @@ def test_steps_are_those_of_kerass_adam(epsilon):
         np.testing.assert_allclose(ours, np.asarray(variable.value), rtol=0, atol=1e-6)
 
 
-def test_parameters_are_counted_as_keras_counts_them():
+def test_parameter_counts_agree_with_keras():
     for cell in LAYERS:
         network = random_network(cell=cell, layers=2)
-        assert twin(network, False).count_params() == network.parameters
+        assert keras_model(network, False).count_params() == network.parameters

@@ -30,7 +30,9 @@ NETWORKS = {
 @pytest.mark.parametrize("settings", NETWORKS.values(), ids=NETWORKS)
 @pytest.mark.parametrize("start_id", [4, None])
 def test_logits_agree_with_numpy(settings, start_id):
-    network = jax.tree.map(lambda weight: weight * 3, make(**settings, start_id=start_id))  # far from linear
+    network = jax.tree.map(
+        lambda weight: weight * 3, make(**settings, start_id=start_id)
+    )  # large weights, so that activations saturate
     ids = np.random.default_rng(0).integers(0, 9, (12, 2)).astype(np.int32)
     resets = np.zeros((12, 2), bool)
     resets[0] = True
@@ -48,7 +50,7 @@ def test_logits_agree_with_numpy(settings, start_id):
 
 
 @pytest.mark.parametrize("start_id", [3, None])
-def test_steps_are_the_sequence(start_id):
+def test_single_steps_equal_the_sequence(start_id):
     network = make(2, start_id)
     ids = np.random.default_rng(1).integers(0, 9, (7, 1)).astype(np.int32)
     resets = np.zeros((7, 1), bool)
@@ -62,7 +64,7 @@ def test_steps_are_the_sequence(start_id):
     np.testing.assert_allclose(carry[1].cell, last[1].cell, rtol=1e-5, atol=1e-6)
 
 
-def test_folding_the_embedding_changes_no_gradient():
+def test_folding_the_embedding_does_not_change_gradients():
     network = make(1, 2)
     ids = jnp.asarray(np.random.default_rng(2).integers(0, 9, (6, 3)), jnp.int32)
     resets = jnp.zeros((6, 3), bool)
@@ -71,12 +73,12 @@ def test_folding_the_embedding_changes_no_gradient():
         logits, _ = network(ids, resets, network.zero_carry(3))
         return cross_entropy(logits, ids).sum()
 
-    def unfolded(network):
+    def not_folded(network):
         cell = network.cells[0]
         outputs, _ = cell.sequence(cell.features(network.embedding[ids]), cell.zero_carry(3), resets)
         return cross_entropy(network.head(outputs), ids).sum()
 
-    for a, b in zip(*(jax.tree.leaves(jax.grad(f)(network)) for f in (folded, unfolded)), strict=True):
+    for a, b in zip(*(jax.tree.leaves(jax.grad(f)(network)) for f in (folded, not_folded)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
@@ -93,7 +95,7 @@ def test_parameters_are_counted():
 
 
 @pytest.mark.parametrize(("name", "gates"), [("lstm", 4), ("gru", 3), ("elman", 1)])
-def test_weights_begin_as_keras_begins_them(name, gates):
+def test_cell_weights_are_initialized_as_in_keras(name, gates):
     assert set(CELLS) == {"lstm", "gru", "elman"}
     cell = CELLS[name].init(20, 32, np.random.default_rng(3))
     limit = np.sqrt(6 / (20 + gates * 32))
@@ -106,13 +108,13 @@ def test_weights_begin_as_keras_begins_them(name, gates):
     np.testing.assert_array_equal(cell.bias, biases)
 
 
-def test_embedding_and_head_begin_as_keras_begins_them():
+def test_embedding_and_head_are_initialized_as_in_keras():
     embedding = make(vocab=200, embedding=50).embedding
     assert 0.049 < float(jnp.abs(embedding).max()) <= 0.05
     assert float(jnp.abs(make().head.bias).max()) == 0
 
 
-def test_seeds_make_weights():
+def test_the_seed_determines_the_weights():
     assert jnp.array_equal(make(seed=1).head.kernel, make(seed=1).head.kernel)
     assert not jnp.array_equal(make(seed=1).head.kernel, make(seed=2).head.kernel)
 
@@ -123,13 +125,13 @@ def test_cross_entropy_agrees_with_numpy_even_for_large_logits():
     np.testing.assert_allclose(nats, [1e4, np.log(3), np.log(np.exp([-3, 1, 2]).sum()) + 3], rtol=1e-6)
 
 
-def test_a_uniform_model_costs_the_logarithm_of_the_vocabulary():
+def test_a_uniform_model_scores_the_logarithm_of_the_vocabulary_size():
     network = jax.tree.map(jnp.zeros_like, make())
     logits, _ = network(jnp.zeros((4, 2), jnp.int32), jnp.ones((4, 2), bool), network.zero_carry(2))
     np.testing.assert_allclose(cross_entropy(logits, jnp.ones((4, 2), jnp.int32)), np.log(9), rtol=1e-6)
 
 
-def test_totals_are_of_scored_steps_only_even_beside_nan():
+def test_totals_include_only_scored_steps_even_next_to_nan():
     logits = jnp.array([[[0.0, 3.0]], [[jnp.nan, 0.0]], [[0.0, 3.0]]])
     ids = jnp.array([[0], [1], [0], [0]], jnp.int32)  # hit, NaN, miss
     totals = sequence_totals(logits, ids, jnp.array([[True], [False], [True]]))
@@ -140,12 +142,12 @@ def test_totals_are_of_scored_steps_only_even_beside_nan():
     assert float(last.correct) == 0
 
 
-def test_outputs_that_are_logits_must_be_as_many_as_tokens():
+def test_outputs_used_as_logits_must_match_the_vocabulary_size():
     with pytest.raises(SettingError, match="hidden must be 9, the size of the vocabulary"):
         make(hidden=6, head="logits")
 
 
-def test_dropout_keeps_the_mean_and_holds_for_a_sequence():
+def test_dropout_keeps_the_mean_and_is_the_same_for_a_sequence():
     network = make(2, hidden=500)
     masks = draw_dropout_masks(network, 0.4, 20, jax.random.key(0))
     assert masks is not None
@@ -165,17 +167,17 @@ def test_dropped_outputs_do_not_reach_the_logits():
     np.testing.assert_allclose(logits, jnp.broadcast_to(network.head.bias, logits.shape))
 
 
-def test_first_weights_are_the_seeds():
+def test_another_seed_gives_other_initial_weights():
     one, same, other = (jax.tree.leaves(make(1, seed=seed)) for seed in (3, 3, 4))
     assert all((a == b).all() for a, b in zip(one, same, strict=True))
     assert not (one[0] == other[0]).any()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
-def test_a_share_of_the_recurrent_weights_is_dropped_and_the_others_make_up_for_it(share):
+def test_weight_dropout_drops_a_share_and_scales_the_rest(share):
     network = make(2, hidden=120)
-    thinned = network.without_weights(share, jax.random.key(3))
-    for before, after in zip(network.cells, thinned.cells, strict=True):
+    dropped_out = network.with_weight_dropout(share, jax.random.key(3))
+    for before, after in zip(network.cells, dropped_out.cells, strict=True):
         before_kernel, after_kernel = np.asarray(before.recurrent_kernel), np.asarray(after.recurrent_kernel)
         kept = after_kernel != 0
         of_256 = round(256 * share)
@@ -183,20 +185,20 @@ def test_a_share_of_the_recurrent_weights_is_dropped_and_the_others_make_up_for_
         np.testing.assert_allclose(after_kernel[kept], before_kernel[kept] * 256 / (256 - of_256), rtol=1e-6)
         np.testing.assert_array_equal(after.kernel, before.kernel)
     if share == 0.3:
-        drops = [np.asarray(cell.recurrent_kernel) == 0 for cell in thinned.cells]
-        assert not np.array_equal(*drops)
-        other = network.without_weights(share, jax.random.key(4))
-        assert not np.array_equal(drops[0], np.asarray(other.cells[0].recurrent_kernel) == 0)
+        zeros = [np.asarray(cell.recurrent_kernel) == 0 for cell in dropped_out.cells]
+        assert not np.array_equal(*zeros)
+        other = network.with_weight_dropout(share, jax.random.key(4))
+        assert not np.array_equal(zeros[0], np.asarray(other.cells[0].recurrent_kernel) == 0)
 
 
-def test_dropped_weights_learn_nothing():
+def test_dropped_weights_have_no_gradient():
     network = make(1, hidden=20)
     ids = jnp.asarray(np.random.default_rng(0).integers(0, 9, (6, 2)), jnp.int32)
 
     def loss(network):
-        thinned = network.without_weights(0.5, jax.random.key(1))
-        return thinned(ids, jnp.zeros((6, 2), bool), thinned.zero_carry(2))[0].sum()
+        dropped_out = network.with_weight_dropout(0.5, jax.random.key(1))
+        return dropped_out(ids, jnp.zeros((6, 2), bool), dropped_out.zero_carry(2))[0].sum()
 
     gradient = np.asarray(jax.grad(loss)(network).cells[0].recurrent_kernel)
-    dropped = np.asarray(network.without_weights(0.5, jax.random.key(1)).cells[0].recurrent_kernel) == 0
+    dropped = np.asarray(network.with_weight_dropout(0.5, jax.random.key(1)).cells[0].recurrent_kernel) == 0
     np.testing.assert_array_equal(gradient == 0, dropped)

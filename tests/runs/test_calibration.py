@@ -31,7 +31,7 @@ def written_by(network, length):
         logits, carry = step(jnp.array([[ids[-1]]], jnp.int32), carry)
         chances = np.exp(np.asarray(logits[0, 0], np.float64))
         ids.append(int(rng.choice(VOCABULARY, p=chances / chances.sum())))
-    return TokenStream.of_documents([np.array(ids[1:])])
+    return TokenStream.from_documents([np.array(ids[1:])])
 
 
 def cost(network, text):
@@ -50,14 +50,14 @@ def test_the_temperature_that_a_text_was_written_with_is_found(sure, factor):
 
 
 def test_a_short_text_and_a_head_without_weights_change_nothing(network):
-    text = TokenStream.of_documents([np.zeros(500, np.int64)])
+    text = TokenStream.from_documents([np.zeros(500, np.int64)])
     assert calibrated(network, text, cost(network, text)) is network
     bare = Network.init(NetworkSettings(hidden=VOCABULARY, head="logits"), VOCABULARY, 0, np.random.default_rng(1))
-    long = TokenStream.of_documents([np.arange(2000) % VOCABULARY])
+    long = TokenStream.from_documents([np.arange(2000) % VOCABULARY])
     assert calibrated(bare, long, cost(bare, long)) is bare
 
 
 def test_a_text_that_the_network_knows_by_heart_moves_it_by_a_quarter_at_most(network):
-    text = TokenStream.of_documents([np.arange(2000) % VOCABULARY])
+    text = TokenStream.from_documents([np.arange(2000) % VOCABULARY])
     found = calibrated(network, text, cost(network, text))
     assert 0.75 <= float(found.head.kernel[0, 0] / network.head.kernel[0, 0]) <= 1.25 + 1e-6

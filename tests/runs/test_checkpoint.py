@@ -15,7 +15,7 @@ from charloom.training import StepRule, Trainer, initial_state
 def make_state(hidden=8, trained=True):
     rule = StepRule()
     network = Network.init(NetworkSettings(hidden=hidden, embedding=4), 5, 0, np.random.default_rng(0))
-    batches = ContiguousBatches(TokenStream.of_documents([np.arange(40) % 5]), 2, 4)
+    batches = ContiguousBatches(TokenStream.from_documents([np.arange(40) % 5]), 2, 4)
     trainer = Trainer(initial_state(network, 2, rule), batches, rule, jax.random.key(1))
     if trained:
         while trainer.step < 3:

@@ -67,14 +67,14 @@ def test_a_record_that_repeats_is_as_frequent_in_training_as_in_the_text():
 
 
 def test_shares_and_counts_are_of_records():
-    stream = TokenStream.of_documents([np.array([index % 250, index // 250]) for index in range(1000)])
+    stream = TokenStream.from_documents([np.array([index % 250, index // 250]) for index in range(1000)])
     assert len(hold_out_records(stream, None, 0)[1].starts) == 100
     assert len(hold_out_records(stream, 0.25, 0)[1].starts) == 250
     assert len(hold_out_records(stream, 7, 0)[1].starts) == 7
 
 
 def test_without_a_wish_at_most_500_000_characters_are_held_out():
-    stream = TokenStream.of_documents(np.full(30_000, index, np.int32) for index in range(300))
+    stream = TokenStream.from_documents(np.full(30_000, index, np.int32) for index in range(300))
     _, validation, notices = hold_out_records(stream, None, 0)
     assert len(validation.starts) == 16
     assert notices[0].startswith("validation: 16 records instead of a tenth of them (30)")
@@ -115,8 +115,8 @@ def test_rare_characters_are_folded_and_said():
 
 
 def test_rows_begin_at_records_of_their_own_or_wherever_equal_parts_do():
-    stream = TokenStream.of_documents([np.zeros(length, np.int64) for length in (3, 4, 2, 5, 6)])
+    stream = TokenStream.from_documents([np.zeros(length, np.int64) for length in (3, 4, 2, 5, 6)])
     assert record_offsets(stream, 2).tolist() == [0, 9]  # the equal parts begin at 0 and 10
     assert record_offsets(stream, 4).tolist() == [0, 3, 9, 14]
-    long = TokenStream.of_documents([np.zeros(length, np.int64) for length in (90, 10)])
+    long = TokenStream.from_documents([np.zeros(length, np.int64) for length in (90, 10)])
     assert record_offsets(long, 4) is None  # three rows would read the same

@@ -83,7 +83,7 @@ def test_each_span_is_scored_before_adam_learns_from_it(rate):
     model = small_model()
     before = [np.array(leaf, np.float64) for leaf in jax.tree.leaves(model.network)]
     token_ids = np.random.default_rng(5).choice(5, size=3 * SPAN + 17, p=[0.05, 0.5, 0.25, 0.15, 0.05])
-    adapted = dynamic_score(model, TokenStream.of_documents([token_ids]), rate)
+    adapted = dynamic_score(model, TokenStream.from_documents([token_ids]), rate)
     assert adapted.nats_per_char == pytest.approx(evaluated_dynamically(model, token_ids, rate), abs=2e-5)
     unchanged, _ = nats_of(model, before, token_ids, None, NumpyNetwork(model.network).zeros)
     assert abs(adapted.nats_per_char - unchanged.mean()) > 1e-4  # it did learn

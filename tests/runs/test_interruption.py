@@ -81,7 +81,7 @@ def test_a_stop_that_takes_long_says_so(book, monkeypatch):
 
 def test_the_closing_seconds_grow_with_the_text():
     network = Network.init(NetworkSettings(hidden=8, embedding=4), 10, None, np.random.default_rng(0))
-    short, long = (TokenStream.of_documents([np.zeros(size, np.int32)]) for size in (1_000, 1_000_000))
+    short, long = (TokenStream.from_documents([np.zeros(size, np.int32)]) for size in (1_000, 1_000_000))
     seconds = [planning.closing_seconds(network, stream, ordered_pass) for stream in (short, long)]
     assert 0 < seconds[0] < seconds[1]
 

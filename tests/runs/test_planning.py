@@ -93,7 +93,7 @@ def test_the_time_to_score_in_is_no_time_to_train_in():
 
 
 def test_the_first_plan_is_for_the_speed_and_counts_no_further_than_a_run_can():
-    batches = ContiguousBatches(TokenStream.of_documents([np.zeros(100, np.int32)]), 2, 4)
+    batches = ContiguousBatches(TokenStream.from_documents([np.zeros(100, np.int32)]), 2, 4)
     training = TrainingSettings(budget=10.0)
     assert first_step_plan(training, batches, 800.0, budget(10, spent=1)) == StepPlan(((0, 900),))
     assert first_step_plan(training, batches, 1e9, budget(10**6)) == StepPlan(((0, 2**31 - 1),))
@@ -113,7 +113,7 @@ def test_the_end_takes_what_all_of_its_blocks_take(monkeypatch, characters):
     monkeypatch.setattr(planning, "score_blocks", timed)
     monkeypatch.setattr(planning, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     network = Network.init(NetworkSettings(hidden=8, embedding=4), 4, 0, np.random.default_rng(0))
-    validation = TokenStream.of_documents([np.zeros(characters, np.int32)])
+    validation = TokenStream.from_documents([np.zeros(characters, np.int32)])
     deadline = deadline_of(budget(10), network, validation, ordered_pass)
     evaluation, score = (
         sum(0.25 * block.steps * block.batch_size for block in blocks(validation))
@@ -129,7 +129,7 @@ def test_the_end_takes_what_all_of_its_blocks_take(monkeypatch, characters):
 def test_a_stop_takes_an_evaluation_a_calibration_and_a_score(monkeypatch):
     monkeypatch.setattr(planning, "reading_speed", lambda network, batch_size, steps: 1_000.0 * batch_size)
     network = Network.init(NetworkSettings(hidden=8, embedding=4), 4, 0, np.random.default_rng(0))
-    validation = TokenStream.of_documents([np.zeros(5_120, np.int32)])  # in ten rows
+    validation = TokenStream.from_documents([np.zeros(5_120, np.int32)])  # in ten rows
     assert closing_seconds(network, validation, ordered_pass) == pytest.approx(5.12 + (1 + PASSES) * 0.512)
     assert closing_seconds(network, validation, evaluation_pass) == pytest.approx((2 + PASSES) * 0.512)
 

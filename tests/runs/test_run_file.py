@@ -107,7 +107,7 @@ def test_what_is_not_a_regular_file_is_refused_and_never_waited_for(folder):
         settings_of_run(folder)
     (folder / "run.json").rmdir()
     (folder / "run.json").write_bytes(b" " * (2 << 20))
-    with pytest.raises(RunFolderError, match="more than the 1,048,576 it may have"):
+    with pytest.raises(RunFolderError, match="more than the maximum of 1,048,576"):
         settings_of_run(folder)
 
 

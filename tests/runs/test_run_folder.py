@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import charloom as cl
-from charloom.artifacts import alone_in
+from charloom.artifacts import lock_folder
 from charloom.errors import BudgetError, OutputError, RunFolderError
 from charloom.runs import RunSettings, run_folder, run_training, settings_of_run
 from charloom.runs.metrics_file import MetricsFile
@@ -165,7 +165,7 @@ def test_another_text_version_or_folder_is_refused(book, tmp_path):
     cl.train(book, run=folder, steps=2, hidden=8, batch_size=4, sequence_length=16)
     with pytest.raises(OutputError, match=r"holds a run already\. Go on with it by --resume"):
         cl.train(book, run=folder, steps=2, hidden=8)
-    with alone_in(folder), pytest.raises(OutputError, match="another charloom process is using"):
+    with lock_folder(folder), pytest.raises(OutputError, match="another charloom process is using"):
         cl.resume(folder)
     book.write_text(TEXT + "more")
     with pytest.raises(

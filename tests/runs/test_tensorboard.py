@@ -57,6 +57,6 @@ def test_a_full_disk_is_told_of_once(tmp_path, monkeypatch):
 def test_a_file_in_the_way_is_told_of_once(tmp_path):
     (tmp_path / "plots").write_bytes(b"")
     with TensorBoardWriter(tmp_path / "plots") as writer:
-        with pytest.raises(OutputError, match="it is no folder"):
+        with pytest.raises(OutputError, match="it is not a folder"):
             writer.add(at(1))
         writer.add(at(2))

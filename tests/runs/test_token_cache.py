@@ -17,7 +17,7 @@ import pytest
 import zstandard
 
 import charloom as cl
-from charloom.artifacts import alone_in
+from charloom.artifacts import lock_folder
 from charloom.errors import OutputError, SettingError, SourceError
 from charloom.runs import RunSettings, run_training, token_cache, training_run
 from charloom.runs.dataset_split import split_corpus
@@ -243,7 +243,7 @@ def test_an_entry_that_is_removed_while_it_is_waited_for_is_made_again(tmp_path)
     encoded([book], cache)
     (entry,) = entries(cache)
     run = encoded_corpus(find_sources([book], settings), settings, cache)
-    with alone_in(entry):
+    with lock_folder(entry):
         assert next(run).is_waiting
         shutil.rmtree(entry)
     corpus = follow(run, lambda event: None)
@@ -255,13 +255,13 @@ def test_an_entry_that_is_removed_just_before_it_is_locked_is_made_again(tmp_pat
 
     @contextmanager
     def removed_at_first(folder, *, wait=False):
-        with alone_in(folder, wait=wait):
+        with lock_folder(folder, wait=wait):
             calls.append(wait)
             if calls.count(True) == 1 and wait:
                 shutil.rmtree(folder)
             yield
 
-    monkeypatch.setattr(token_cache, "alone_in", removed_at_first)
+    monkeypatch.setattr(token_cache, "lock_folder", removed_at_first)
     (tmp_path / "book.txt").write_text("some text")
     corpus, _ = encoded([tmp_path / "book.txt"], tmp_path / "cache")
     assert corpus.vocabulary.decode(corpus.stream.token_ids) == "some text"
@@ -356,7 +356,7 @@ def test_another_process_that_encodes_the_same_is_waited_for(tmp_path):
     held, done = threading.Event(), []
 
     def hold():
-        with alone_in(entry):
+        with lock_folder(entry):
             held.set()
             time.sleep(0.5)
             done.append(True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import charloom
 from charloom.settings import TextSettings
-from charloom.text import Vocabulary, arriving_lines, count_lines
+from charloom.text import Vocabulary, count_lines, iter_lines
 from tests.server.conftest import LETTERS, model_of
 
 
@@ -110,7 +110,7 @@ def test_the_size_of_a_request_is_counted_by_its_line_ends(api, model_files):
     assert answer.status_code == 200  # a model of bytes reads it as one line
     for text in ("END" * 100, "aendbEndc", "a\nEND\n"):
         settings = of_words.text
-        assert count_lines(text, settings) == sum(map(len, arriving_lines([text.encode()], "", settings)))
+        assert count_lines(text, settings) == sum(map(len, iter_lines([text.encode()], "", settings)))
 
 
 @pytest.mark.parametrize("delimiter", [None, "\n", "\r\n", "aa", "aBa", "END"])
@@ -119,7 +119,7 @@ def test_the_size_of_a_request_is_counted_by_its_line_ends(api, model_files):
 @given(text=st.text("aAbB\n\r\u2028END", max_size=40))
 def test_counted_lines_equal_split_lines(delimiter, lowercase, text):
     settings = TextSettings(delimiter=delimiter, lowercase=lowercase)
-    assert count_lines(text, settings) == sum(map(len, arriving_lines([text.encode()], "", settings)))
+    assert count_lines(text, settings) == sum(map(len, iter_lines([text.encode()], "", settings)))
 
 
 def test_a_large_response_is_complete(api, model):

@@ -15,7 +15,7 @@ every_suffix = pytest.mark.parametrize("suffix", COMPRESS)
 
 
 @every_suffix
-@pytest.mark.parametrize("times", [1, 2])  # files that were put end to end
+@pytest.mark.parametrize("times", [1, 2])  # once, and two concatenated files
 def test_a_compressed_file_is_read_as_its_text(tmp_path, suffix, times):
     (tmp_path / "book.txt").write_text(TEXT * times)
     (tmp_path / f"book.txt{suffix}").write_bytes(COMPRESS[suffix](TEXT.encode()) * times)
@@ -30,10 +30,10 @@ def test_a_compressed_file_is_read_as_its_text(tmp_path, suffix, times):
 @pytest.mark.parametrize(
     "damage", [lambda data: data[:-9], lambda data: b"no" + data, lambda data: data[:40] + b"!" + data[41:]]
 )
-def test_a_damaged_one_is_named(tmp_path, suffix, damage):
+def test_a_damaged_compressed_file_is_refused(tmp_path, suffix, damage):
     path = tmp_path / f"book.txt{suffix}"
     path.write_bytes(damage(COMPRESS[suffix](TEXT.encode())))
-    with pytest.raises(SourceError, match=rf"book\.txt\{suffix} is no \{suffix} file, or a damaged one"):
+    with pytest.raises(SourceError, match=rf"book\.txt\{suffix} is not a valid \{suffix} file, or it is damaged"):
         read_corpus([path], TextSettings())
 
 
@@ -47,7 +47,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path):
         read_corpus(found, TextSettings())
 
 
-def test_streams_of_xz_may_have_zeros_between_and_behind_them(tmp_path):
+def test_xz_streams_may_have_zeros_between_and_after_them(tmp_path):
     packed = lzma.compress(TEXT.encode())
     (tmp_path / "book.txt.xz").write_bytes(packed + bytes(8) + packed + bytes(4))
     assert read_corpus([tmp_path / "book.txt.xz"], TextSettings()).documents == (TEXT * 2,)

@@ -6,21 +6,21 @@ import requests
 
 from charloom.errors import SourceError
 from charloom.settings import TextSettings
-from charloom.text import CATALOG, corpora, read_catalog_bytes, read_corpus
+from charloom.text import CORPORA, corpora, read_corpus, read_named_corpus_bytes
 
 
 @pytest.fixture
-def own_entry(monkeypatch, tmp_path):
-    """A catalog of one text whose cache is empty."""
+def small_corpus(monkeypatch, tmp_path):
+    """Adds one corpus, with an empty cache."""
     monkeypatch.delenv("CHARLOOM_DATA", raising=False)
     monkeypatch.setattr(corpora, "_cache_folder", lambda: tmp_path / "cache")
-    entry = corpora.CatalogEntry(
+    entry = corpora.CorpusEntry(
         description="a text",
         url="http://127.0.0.1:9/tiny.txt",
         sha256=hashlib.sha256(b"tiny").hexdigest(),
         file_name="tiny.txt",
     )
-    monkeypatch.setitem(CATALOG, "tiny", entry)
+    monkeypatch.setitem(CORPORA, "tiny", entry)
     return tmp_path
 
 
@@ -30,28 +30,28 @@ def test_the_python_reference_needs_no_file():
     assert "assignment" in corpus.documents[0]
 
 
-def test_the_named_folder_is_looked_in_first(own_entry, monkeypatch):
-    (own_entry / "data").mkdir()
-    (own_entry / "data" / "tiny.txt").write_bytes(b"tiny")
-    monkeypatch.setenv("CHARLOOM_DATA", str(own_entry / "data"))
-    assert read_catalog_bytes("tiny") == b"tiny"
+def test_charloom_data_is_searched_first(small_corpus, monkeypatch):
+    (small_corpus / "data").mkdir()
+    (small_corpus / "data" / "tiny.txt").write_bytes(b"tiny")
+    monkeypatch.setenv("CHARLOOM_DATA", str(small_corpus / "data"))
+    assert read_named_corpus_bytes("tiny") == b"tiny"
 
 
-def test_a_copy_with_another_hash_is_refused(own_entry, monkeypatch):
-    (own_entry / "tiny.txt").write_bytes(b"tampered")
-    monkeypatch.setenv("CHARLOOM_DATA", str(own_entry))
-    with pytest.raises(SourceError, match="is not the catalog's tiny: its SHA-256 differs"):
-        read_catalog_bytes("tiny")
+def test_a_copy_with_another_hash_is_refused(small_corpus, monkeypatch):
+    (small_corpus / "tiny.txt").write_bytes(b"tampered")
+    monkeypatch.setenv("CHARLOOM_DATA", str(small_corpus))
+    with pytest.raises(SourceError, match="is not the corpus tiny: its SHA-256 differs"):
+        read_named_corpus_bytes("tiny")
 
 
-def test_without_a_network_one_line_says_what_to_do(own_entry):
+def test_without_a_network_the_error_says_what_to_do(small_corpus):
     with pytest.raises(SourceError, match=r"cannot download tiny .*CHARLOOM_DATA.*python-reference") as caught:
-        read_catalog_bytes("tiny")
+        read_named_corpus_bytes("tiny")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"tiny", b"something else"])
-def test_a_download_is_checked_and_kept(own_entry, monkeypatch, content):
+def test_a_download_is_checked_and_cached(small_corpus, monkeypatch, content):
     class Response:
         headers = MappingProxyType({})
 
@@ -67,14 +67,14 @@ def test_a_download_is_checked_and_kept(own_entry, monkeypatch, content):
 
     monkeypatch.setattr(requests, "get", lambda *_, **__: Response())
     if content == b"tiny":
-        assert read_catalog_bytes("tiny") == b"tiny"
-        assert corpora.local_copy("tiny") == own_entry / "cache" / "tiny.txt"
+        assert read_named_corpus_bytes("tiny") == b"tiny"
+        assert corpora.local_copy("tiny") == small_corpus / "cache" / "tiny.txt"
     else:
         with pytest.raises(SourceError, match="its SHA-256 differs"):
-            read_catalog_bytes("tiny")
+            read_named_corpus_bytes("tiny")
         assert corpora.local_copy("tiny") is None
 
 
 @pytest.mark.parametrize("name", ["nietzsche", "tinyshakespeare", "names"])
-def test_the_catalog_hashes_are_those_of_the_corpora(data_folder, name):
-    assert hashlib.sha256(read_catalog_bytes(name)).hexdigest() == CATALOG[name].sha256
+def test_the_corpora_have_their_hashes(data_folder, name):
+    assert hashlib.sha256(read_named_corpus_bytes(name)).hexdigest() == CORPORA[name].sha256

@@ -7,7 +7,7 @@ import pytest
 
 from charloom.errors import SourceError
 from charloom.settings import TextSettings
-from charloom.text import Vocabulary, find_sources, read_catalog_corpus, read_corpus
+from charloom.text import Vocabulary, find_sources, read_corpus, read_named_corpus
 
 CHARS = TextSettings()
 
@@ -21,7 +21,7 @@ def test_a_file_is_read_with_its_hash(tmp_path):
     assert corpus.sha256 == hashlib.sha256("Töne\r\nund\rmehr\n".encode()).hexdigest()
 
 
-def test_a_byte_order_mark_is_no_text(tmp_path):
+def test_a_byte_order_mark_is_not_part_of_the_text(tmp_path):
     (tmp_path / "marked.txt").write_bytes(b"\xef\xbb\xbfabc")
     assert read_corpus([tmp_path / "marked.txt"], CHARS).documents == ("abc",)
 
@@ -50,7 +50,7 @@ def test_lowercase_and_bytes(tmp_path):
     assert read_corpus([tmp_path / "y.txt"], TextSettings(lowercase=True)).documents == ("ab\nc",)
 
 
-def test_a_folder_is_walked_in_order_without_binary_and_hidden_files(tmp_path):
+def test_a_folder_is_read_in_order_without_binary_and_hidden_files(tmp_path):
     for name, data in {
         "b.txt": b"second",
         "a.txt": b"first",
@@ -78,7 +78,7 @@ def test_a_text_given_twice_is_read_once(tmp_path):
     assert find_sources([tmp_path], CHARS).paths == {str(tmp_path / "a.txt")}
 
 
-def test_names_and_texts_that_are_no_unicode(tmp_path):
+def test_names_and_texts_that_are_not_unicode(tmp_path):
     path = os.path.join(os.fsencode(tmp_path), b"caf\xe9.txt")
     with open(path, "wb") as file:
         file.write(b"words+2AA-")
@@ -99,16 +99,16 @@ def test_standard_input(monkeypatch):
     [
         (lambda folder: folder / "none.txt", "no file or folder is named .*none.txt"),
         (lambda folder: "tinyshakespear", "Did you mean tinyshakespeare"),
-        (lambda folder: "qqqq", "The catalog has nietzsche, "),
+        (lambda folder: "qqqq", "Use one of nietzsche, "),
         (lambda folder: str(folder / "*.none"), "no file matches"),
         (lambda folder: "", "a source's name is empty"),
-        (lambda folder: folder / "empty", "no files in this folder"),
+        (lambda folder: folder / "empty", "this folder has no files"),
         (lambda folder: folder / "empty.txt", "empty"),
         (lambda folder: folder / "binary.bin", "binary, not text: a zero byte at offset 1"),
         (lambda folder: folder / "pictures", "only binary files. Pass --bytes"),
     ],
 )
-def test_what_cannot_be_read(tmp_path, make, words):
+def test_unreadable_sources_are_refused(tmp_path, make, words):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty.txt").write_bytes(b"")
     (tmp_path / "binary.bin").write_bytes(b"a\x00b")
@@ -129,11 +129,11 @@ def test_nietzsche_has_the_published_vocabulary(data_folder):
     ]
 
 
-def test_a_text_of_the_catalog_is_that_whatever_the_working_folder_has(tmp_path, monkeypatch):
+def test_a_named_corpus_does_not_depend_on_the_working_folder(tmp_path, monkeypatch):
     (tmp_path / "python-reference").mkdir()
     (tmp_path / "python-reference" / "a.txt").write_text("another text")
     monkeypatch.chdir(tmp_path)
     assert read_corpus(["python-reference"], CHARS).documents == ("another text",)
-    corpus = read_catalog_corpus("python-reference", CHARS)
+    corpus = read_named_corpus("python-reference", CHARS)
     assert corpus.name == "python-reference"
     assert len(corpus.documents[0]) > 100_000

@@ -13,7 +13,7 @@ texts = st.text(st.sampled_from("aΣσ ’\r\n😀日İ"), max_size=40)
 
 @given(text=texts, cuts=st.lists(st.integers(0, 200)), lowercase=st.booleans())
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32-le", "gb18030"])
-def test_however_the_bytes_are_cut_the_text_is_the_same(encoding, text, cuts, lowercase):
+def test_the_text_does_not_depend_on_the_chunks(encoding, text, cuts, lowercase):
     settings = TextSettings(encoding=encoding, lowercase=lowercase)
     data = text.encode(encoding)
     bounds = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
@@ -31,7 +31,7 @@ def test_however_the_bytes_are_cut_the_text_is_the_same(encoding, text, cuts, lo
         (b"caf\0 and", "a zero byte at offset {}"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_place_in_the_file(mark, wrong, words, cuts):
+def test_an_error_names_the_offset_in_the_file(mark, wrong, words, cuts):
     data = mark + wrong
     bounds = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     chunks = [data[begin:end] for begin, end in pairwise(bounds)]
@@ -39,15 +39,15 @@ def test_what_is_wrong_is_named_with_its_place_in_the_file(mark, wrong, words, c
         list(text_pieces(chunks, "a.txt", TextSettings()))
 
 
-def test_a_text_without_any_space_is_not_held_whole():
+def test_a_text_without_spaces_is_not_buffered_whole():
     pieces = text_pieces([b"a" * 1_000_000] * 3, "a.txt", TextSettings())
-    assert [len(piece) for piece in pieces] == [0, 2_000_000, 0, 0, 1_000_000]  # the last two of the end
+    assert [len(piece) for piece in pieces] == [0, 2_000_000, 0, 0, 1_000_000]  # the last two come at the end
 
 
 @given(text=st.text(st.sampled_from("a\r\n"), max_size=40), cuts=st.lists(st.integers(0, 40)))
-def test_a_line_end_is_one_also_where_a_long_word_is_cut(text, cuts):
+def test_a_line_end_stays_whole_when_a_long_word_is_cut(text, cuts):
     bounds = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     chunks = [text[begin:end].encode() for begin, end in pairwise(bounds)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decoding, "_LONGEST_WORD", 2)
+        patch.setattr(decoding, "_MAX_WORD_LENGTH", 2)
         assert "".join(text_pieces(chunks, "a.txt", TextSettings())) == normalize(text, TextSettings())

@@ -1,4 +1,4 @@
-"""Files in folders and behind patterns."""
+"""Files in folders, and files that match patterns."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from charloom.errors import SourceError
 from charloom.settings import TextSettings
 from charloom.text import read_corpus
-from charloom.text.folders import PassedOver, files_in, files_like
+from charloom.text.folders import SkippedFiles, files_in, files_like
 
 FILES = ("a.txt", "b.md", "sub/c.txt", "sub/deep/d.txt", "sub/.hidden/e.txt", ".f.txt")
 
@@ -40,33 +40,33 @@ def folder(tmp_path, monkeypatch):
     ],
 )
 def test_patterns(folder, pattern, found):
-    passed_over = PassedOver()
-    assert files_like(pattern, passed_over) == found
-    absolute = files_like(os.path.join(folder, pattern), passed_over)
+    skipped = SkippedFiles()
+    assert files_like(pattern, skipped) == found
+    absolute = files_like(os.path.join(folder, pattern), skipped)
     assert list(map(os.path.normpath, absolute)) == [str(folder / name) for name in found]
-    assert passed_over == PassedOver()
+    assert skipped == SkippedFiles()
 
 
-def test_links_in_circles_end(folder):
+def test_circular_links_are_not_followed(folder):
     for name in ("x", "y", "sub/z"):
         (folder / name).symlink_to(folder)
     (folder / "self").symlink_to(folder / "self")
-    passed_over = PassedOver()
-    assert files_like("**/*.txt", passed_over) == ["a.txt", "sub/c.txt", "sub/deep/d.txt"]
-    assert sorted(files_in(".", passed_over)) == ["./a.txt", "./b.md", "./sub/c.txt", "./sub/deep/d.txt"]
-    assert passed_over == PassedOver(["./x", "./y", "./sub/z"], ["./self"])
+    skipped = SkippedFiles()
+    assert files_like("**/*.txt", skipped) == ["a.txt", "sub/c.txt", "sub/deep/d.txt"]
+    assert sorted(files_in(".", skipped)) == ["./a.txt", "./b.md", "./sub/c.txt", "./sub/deep/d.txt"]
+    assert skipped == SkippedFiles(["./x", "./y", "./sub/z"], ["./self"])
     with pytest.raises(SourceError, match="cannot read self: Too many levels of symbolic links"):
         read_corpus(["self"], TextSettings())
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
-def test_what_is_passed_over_is_told(folder):
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+def test_skipped_files_are_reported(folder):
     os.mkfifo(folder / "pipe")
     (folder / "gone").symlink_to(folder / "nowhere")
     (folder / "link").symlink_to(folder / "sub")
     corpus = read_corpus([folder], TextSettings())
-    assert corpus.notices == ("left out as links to folders: link", "left out as no ordinary files: gone, pipe")
-    assert read_corpus(["*"], TextSettings()).notices == ("left out as no ordinary files: gone, pipe",)
+    assert corpus.notices == ("left out as links to folders: link", "left out as special files: gone, pipe")
+    assert read_corpus(["*"], TextSettings()).notices == ("left out as special files: gone, pipe",)
 
 
 SCRIPT = """
@@ -74,7 +74,7 @@ import os, sys
 from charloom.errors import SourceError
 from charloom.settings import TextSettings
 from charloom.text import find_sources
-os.setgroups([]); os.setgid(65534); os.setuid(65534)  # nobody, who cannot even read the modules
+os.setgroups([]); os.setgid(65534); os.setuid(65534)  # the user nobody, who cannot even read the modules
 for source in sys.argv[1:]:
     try:
         print(len(find_sources([source], TextSettings()).files))

@@ -18,23 +18,23 @@ def test_splitting_undoes_joining(records, delimiter):
     assert split_records([delimiter.join(records).encode()], as_bytes) == [record.encode() for record in records]
 
 
-def test_each_document_is_split_on_its_own_and_empty_records_are_left_out():
+def test_documents_are_split_separately_and_empty_records_are_left_out():
     assert split_records(["a\n\nb", "c\n"], LINES) == ["a", "b", "c"]
 
 
-def test_a_delimiter_is_lower_cased_as_the_text_is():
+def test_a_delimiter_is_lowercased_like_the_text():
     assert split_records(["one end two end "], TextSettings(lowercase=True, delimiter=" END ")) == ["one", "two"]
 
 
-def test_what_has_no_record_or_has_the_end_within_is_refused():
-    with pytest.raises(SourceError, match="no record between"):
+def test_texts_without_records_or_with_the_record_end_are_refused():
+    with pytest.raises(SourceError, match="has no records between"):
         split_records(["\n\n"], LINES)
     with pytest.raises(SourceError, match=r"U\+001E"):
         split_records(["a\x1eb;c"], TextSettings(delimiter=";"))
     with pytest.raises(SettingError, match="empty"):
         TextSettings(delimiter="")
     with pytest.raises(SettingError, match="must be text"):
-        TextSettings(units="bytes", delimiter="\udcff")  # what the command line makes of a byte that is no UTF-8
+        TextSettings(units="bytes", delimiter="\udcff")  # the command line decodes a byte that is not UTF-8 like this
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_what_has_no_record_or_has_the_end_within_is_refused():
         (b"anna\n", TextSettings(units="bytes", delimiter="\r\n"), b"anna"),
     ],
 )
-def test_one_end_behind_a_record_is_taken_off(text, settings, record):
+def test_one_delimiter_after_a_record_is_removed(text, settings, record):
     assert one_record(text, settings) == record
 
 
@@ -65,12 +65,12 @@ def test_one_end_behind_a_record_is_taken_off(text, settings, record):
         (b"anna\n\r\n", TextSettings(units="bytes", delimiter="\r\n")),
     ],
 )
-def test_a_second_end_is_refused(text, settings):
+def test_a_second_delimiter_is_refused(text, settings):
     with pytest.raises(RecordError, match="a record ends inside"):
         one_record(text, settings)
 
 
-def test_the_end_of_a_record_is_in_the_vocabulary_and_is_what_records_begin_after():
+def test_the_record_end_is_in_the_vocabulary_and_starts_records():
     lines = Vocabulary.of_texts(["ab", "ba"], record_end="\n")
     assert lines.characters == "\nab"
     assert lines.start_id == lines.end_id == 0
@@ -82,7 +82,7 @@ def test_the_end_of_a_record_is_in_the_vocabulary_and_is_what_records_begin_afte
 
 
 @given(st.lists(st.text("abcdef", max_size=9), min_size=1), st.integers(2, 4))
-def test_rare_characters_are_folded_into_one(texts, min_count):
+def test_rare_characters_become_one_replacement_character(texts, min_count):
     whole = "".join(texts)
     vocabulary = Vocabulary.of_texts(texts, min_count)
     frequent = {character for character in whole if whole.count(character) >= min_count}

@@ -13,7 +13,7 @@ from charloom.settings import NetworkSettings, TrainingSettings
 from charloom.training import Budget, Deadline, Evaluation, Progress, StepPlan, Stopped, TrainingLoop, loop, trainer
 
 TEXT, HELD_OUT = (
-    TokenStream.of_documents([np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * times, np.uint8) % 32])
+    TokenStream.from_documents([np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * times, np.uint8) % 32])
     for times in (40, 2)
 )
 

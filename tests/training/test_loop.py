@@ -26,8 +26,8 @@ from charloom.training import (
 
 KEY = jax.random.key(0)
 TEXT = np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * 60, np.uint8) % 32
-STREAM = TokenStream.of_documents([TEXT[:2400]])
-VALIDATION = TokenStream.of_documents([TEXT[2400:]])
+STREAM = TokenStream.from_documents([TEXT[:2400]])
+VALIDATION = TokenStream.from_documents([TEXT[2400:]])
 
 
 def make(hidden=16, layers=1):
@@ -45,7 +45,7 @@ def run(batches, rates, capacity=None, network=None, **options):
         padded = np.zeros(capacity, np.float32)
         padded[:count] = rates[done : done + count]
         state, totals = run_block(
-            state, block.token_ids, block.resets, block.scored, block.cold, padded, count, done, KEY, rule=rule
+            state, block.token_ids, block.resets, block.scored, block.state_resets, padded, count, done, KEY, rule=rule
         )
         losses += (np.asarray(totals.nats)[:count] / block.scored[:count].sum(axis=(1, 2))).tolist()
         done += count
@@ -250,7 +250,7 @@ def test_a_diverged_run_goes_back_and_halves_the_learning_rate():
 
 
 def test_patience_ends_a_run_that_no_longer_improves():
-    noise = TokenStream.of_documents([np.random.default_rng(0).integers(0, 5, 600)])
+    noise = TokenStream.from_documents([np.random.default_rng(0).integers(0, 5, 600)])
     settings = TrainingSettings(batch_size=4, sequence_length=16, learning_rate=0.03, dropout=0.0, patience=2)
     events = list(
         TrainingLoop(

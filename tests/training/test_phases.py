@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from charloom.data import TokenStream, Windows, sliding
+from charloom.data import TokenStream, Windows, sliding_windows
 from charloom.inference import MeanScore
 from charloom.models import Network
 from charloom.settings import NetworkSettings
@@ -18,13 +18,13 @@ from charloom.training import (
     train_phases,
 )
 
-STREAM = TokenStream.of_documents([np.random.default_rng(0).integers(0, 6, 90)])
+STREAM = TokenStream.from_documents([np.random.default_rng(0).integers(0, 6, 90)])
 RULE = StepRule(last_only=True)
 
 
 def make_trainer(state=None, step=0):
     network = Network.init(NetworkSettings(cell="elman", hidden=12, embedding=4), 6, 0, np.random.default_rng(0))
-    windows = Windows(STREAM, sliding(STREAM, 4, 1), 4, 8, shuffle_seed=3)
+    windows = Windows(STREAM, sliding_windows(STREAM, 4, 1), 4, 8, shuffle_seed=3)
     return Trainer(state or initial_state(network, 8, RULE), windows, RULE, jax.random.key(1), step), windows
 
 

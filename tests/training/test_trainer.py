@@ -15,7 +15,7 @@ class Watched:
     """A producer that records which blocks were requested."""
 
     def __init__(self):
-        stream = TokenStream.of_documents([np.random.default_rng(0).integers(0, 6, 500)])
+        stream = TokenStream.from_documents([np.random.default_rng(0).integers(0, 6, 500)])
         self._batches = ContiguousBatches(stream, 4, 8)
         self.batch_size, self.sequence_length = 4, 8
         self.asked = []

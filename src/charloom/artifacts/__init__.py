@@ -1,21 +1,21 @@
-"""Artifacts: files written in one step, and named tensors with JSON in one of them. Knows nothing of networks."""
+"""Artifacts: files that are written atomically, and tensor files with JSON metadata. Knows nothing about networks."""
 
 from charloom.artifacts.files import (
     LOCK_FILE,
-    alone_in,
+    atomic_write,
     cannot_write,
     is_unfinished,
+    lock_folder,
     make_folder,
     remove_unfinished,
-    replacing,
     write_bytes,
 )
 from charloom.artifacts.output_paths import NO_INPUTS, InputFiles, Output, OutputKind, remove_own
 from charloom.artifacts.reading import open_without_waiting, read_regular_file
-from charloom.artifacts.structures import parsed_json, structured, with_integers
+from charloom.artifacts.structures import convert_json, parse_json, with_integers
 from charloom.artifacts.tensor_file import (
     METADATA_KEY,
-    made_with,
+    has_metadata_field,
     read_metadata,
     read_tensor_file,
     tensor_file_bytes,
@@ -29,20 +29,20 @@ __all__ = [
     "InputFiles",
     "Output",
     "OutputKind",
-    "alone_in",
+    "atomic_write",
     "cannot_write",
+    "convert_json",
+    "has_metadata_field",
     "is_unfinished",
-    "made_with",
+    "lock_folder",
     "make_folder",
     "open_without_waiting",
-    "parsed_json",
+    "parse_json",
     "read_metadata",
     "read_regular_file",
     "read_tensor_file",
     "remove_own",
     "remove_unfinished",
-    "replacing",
-    "structured",
     "tensor_file_bytes",
     "with_integers",
     "write_bytes",

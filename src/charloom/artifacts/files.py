@@ -1,4 +1,4 @@
-"""Files written in one step: at every moment the target is the old file or the new one, whole."""
+"""Atomic writes: at every moment the target is either the complete old file or the complete new one."""
 
 import errno
 import os
@@ -13,34 +13,34 @@ from typing import IO
 from charloom.errors import InUseError, OutputError
 
 LOCK_FILE = ".charloom.lock"
-"""Is held while a process works in a folder."""
+"""Name of the lock file that a process holds while it uses a folder."""
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 def write_bytes(path: Path, data: bytes, owner: str = "file") -> None:
-    """Writes `data` as the file `path`, in one step, whatever stands there: `Output` decides about that.
+    """Writes `data` to the file `path` atomically, and replaces any file there. `Output` decides what may be replaced.
 
     Raises:
-        OutputError: the file cannot be written; what stood at `path` is as it was.
+        OutputError: the file cannot be written. An earlier file at `path` is unchanged.
     """
-    with replacing(path, owner) as file:
+    with atomic_write(path, owner) as file:
         file.write(data)
 
 
 @contextmanager
-def replacing(
+def atomic_write(
     path: Path, owner: str = "file", before_replacing: Callable[[], None] = lambda: None
 ) -> Iterator[IO[bytes]]:
-    """Gives a temporary file beside `path`, which is flushed to disk and takes its place when the block ends well.
+    """Yields a temporary file next to `path`. When the block succeeds, the file is flushed and renamed to `path`.
 
     Args:
-        path: the file; a link stays one, and what it leads to is replaced. Permissions stay as they were; those of a
-            new file are what the umask lets them be.
-        owner: who writes, in a word. It stands in the temporary file's name, for `remove_unfinished`.
-        before_replacing: is called when all is written, and only the last step is left.
+        path: the file to write. A symbolic link stays a link, and its target is replaced. Permissions are kept; a new
+            file gets the permissions that the umask allows.
+        owner: a short name for the writer. `remove_unfinished` finds temporary files by it.
+        before_replacing: called when everything is written, just before the rename.
 
     Raises:
-        OutputError: the file cannot be written; what stood at `path` is as it was.
+        OutputError: the file cannot be written. An earlier file at `path` is unchanged.
     """
     temporary = None
     path = Path(os.path.realpath(path))
@@ -66,10 +66,10 @@ def replacing(
 
 
 def require_writable_folder(path: Path) -> None:
-    """Makes sure that a file can be made beside `path`, before hours go into what should stand there.
+    """Checks that a file can be created next to `path`, so that a long run fails early.
 
     Raises:
-        OSError: it cannot.
+        OSError: no file can be created there.
     """
     descriptor, temporary = _temporary_file(Path(os.path.realpath(path)).parent, "file")
     os.close(descriptor)
@@ -77,18 +77,18 @@ def require_writable_folder(path: Path) -> None:
 
 
 def _temporary_file(folder: Path, owner: str) -> tuple[int, Path]:
-    # The kernel itself applies the umask, which nobody can ask for without setting it for a moment.
+    # The operating system applies the umask. A process can only read its umask by setting it for a moment.
     path = folder / f".charloom-{owner}-{secrets.token_hex(16)}.tmp"
     return os.open(path, _CREATE, 0o666), path
 
 
 def is_unfinished(name: str, owner: str) -> bool:
-    """Returns whether a file of this name is a temporary one that `owner` wrote, or was killed while it wrote."""
+    """Returns whether `name` is the name of a temporary file of `owner`."""
     return re.fullmatch(rf"\.charloom-{owner}-[0-9a-f]{{32}}\.tmp", name) is not None
 
 
 def remove_unfinished(folder: Path, owner: str) -> None:
-    """Removes what a killed `owner` left in `folder`; the caller holds the folder's lock, so that none is at work."""
+    """Removes temporary files that killed processes of `owner` left in `folder`. The caller must hold its lock."""
     for path in folder.iterdir():
         if is_unfinished(path.name, owner):
             with suppress(OSError):
@@ -96,38 +96,38 @@ def remove_unfinished(folder: Path, owner: str) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Makes the folder `path` and those above it, where they are not there yet.
+    """Creates the folder `path` and its parents if they do not exist.
 
     Raises:
-        OutputError: it cannot be made, or something else stands there.
+        OutputError: the folder cannot be created, or `path` is not a folder.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise OutputError(f"cannot write into {path}: it is no folder. Give another name.") from None
+        raise OutputError(f"cannot write into {path}: it is not a folder. Give another name.") from None
     except OSError as error:
         raise OutputError(cannot_write(path, error)) from error
 
 
 @contextmanager
-def alone_in(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Keeps other processes of charloom's out of `folder` for as long as the block runs.
+def lock_folder(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Locks `folder` against other charloom processes while the block runs.
 
     Args:
-        folder: is there.
-        wait: whether to wait for another process.
+        folder: an existing folder.
+        wait: whether to wait until another process releases the lock.
 
     Raises:
-        InUseError: one is at work there, and is not waited for.
-        OutputError: the folder cannot be written to, or somebody's own file has the lock's name.
+        InUseError: another process holds the lock, and `wait` is False.
+        OutputError: the folder is not writable, or a file that is not a lock has the lock file's name.
     """
     from filelock import FileLock, Timeout
 
     path = folder / LOCK_FILE
     with suppress(OSError):
         found = path.lstat()
-        if found.st_size or not stat.S_ISREG(found.st_mode):  # which locking would empty
-            raise OutputError(f"{path} is not the lock that charloom makes. Move it, or give another folder.")
+        if found.st_size or not stat.S_ISREG(found.st_mode):  # locking would empty this file
+            raise OutputError(f"{path} is not a lock file of charloom. Move it, or give another folder.")
     lock = FileLock(path)
     try:
         lock.acquire(timeout=-1 if wait else 0)
@@ -142,21 +142,21 @@ def alone_in(folder: Path, *, wait: bool = False) -> Iterator[None]:
 
 
 def cannot_write(path: Path, error: OSError) -> str:
-    """Returns what to say of a file that cannot be written."""
+    """Returns the error message for a file that cannot be written."""
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         parent = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
-        return f"cannot write {path}: {parent} is no folder. Make it first, or give another place."
+        return f"cannot write {path}: {parent} is not a folder. Create it first, or give another path."
     if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-        return f"cannot write {path}: {error.strerror}. Free some space, or give another place."
-    return f"cannot write {path}: {error.strerror or error}. Give another place."
+        return f"cannot write {path}: {error.strerror}. Free some space, or give another path."
+    return f"cannot write {path}: {error.strerror or error}. Give another path."
 
 
 def _flush_folder(folder: Path) -> None:
     if os.name == "nt":
-        return  # folders cannot be opened there, and a rename needs no flush
+        return  # Windows cannot open folders, and a rename there needs no flush
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # a folder that may be written to and not read
+    except PermissionError:  # the folder is writable but not readable
         return
     try:
         os.fsync(descriptor)

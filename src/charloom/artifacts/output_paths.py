@@ -1,4 +1,4 @@
-"""The policy of outputs: what charloom writes where, and what it replaces. No other module decides that.
+"""The output policy: what charloom may write where, and which files it may replace. No other module decides that.
 
 An output never replaces a file that the command reads. It may replace an empty file, or a file of the same kind that
 charloom made. Any other file at its path belongs to the user or another program. See docs/design/outputs.md.
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from charloom.artifacts.files import cannot_write, replacing, require_writable_folder
+from charloom.artifacts.files import atomic_write, cannot_write, require_writable_folder
 from charloom.errors import OutputError
 
 
@@ -20,24 +20,24 @@ class OutputKind:
     """A kind of file that charloom writes.
 
     Attributes:
-        noun: what one is called.
-        example: a name for one.
-        aside: stands in the name that a default output gets where its own is taken: book.ASIDE.html.
-        is_own: whether charloom made the file at a path, which is an ordinary file and not empty.
-        keeps_earlier: whether what an earlier command made is kept under another name.
-        owner: as of `replacing`.
+        noun: what a file of this kind is called.
+        example: an example of a file name.
+        fallback_word: part of a default output's name if the usual name is taken: book.WORD.html.
+        is_own: returns whether charloom made the nonempty regular file at a path.
+        keeps_earlier: whether the file of an earlier command is kept under another name.
+        owner: see `atomic_write`.
     """
 
     noun: str
     example: str
-    aside: str
+    fallback_word: str
     is_own: Callable[[Path], bool]
     keeps_earlier: bool = False
     owner: str = "file"
 
 
 class InputFiles:
-    """The files that a command reads, by whatever path: through links, hard links, in upper or lower case."""
+    """The files that a command reads, recognized by any path: through links, hard links, in upper or lower case."""
 
     def __init__(self, paths: Iterable[str | os.PathLike[str]] = (), *, standard_input: bool = False):
         self._paths: set[str] = set()
@@ -45,7 +45,7 @@ class InputFiles:
         for path in paths:
             self._paths.add(_place(path))
             self._add(path)
-        if standard_input:  # which may be a file as well
+        if standard_input:  # it may be redirected from a file
             self._add(0)
 
     def _add(self, path: str | os.PathLike[str] | int) -> None:
@@ -62,7 +62,7 @@ def _place(path: str | os.PathLike[str]) -> str:
 
 
 def _file_at(path: str | os.PathLike[str] | int) -> tuple[int, int] | None:
-    """Returns what tells an ordinary file from all others, by whatever name."""
+    """Returns the device and inode that identify a regular file under any of its names."""
     try:
         found = os.stat(path)
     except OSError:
@@ -74,14 +74,15 @@ NO_INPUTS = InputFiles()
 
 
 class Output:
-    """A file that a command may write, as often as it likes.
+    """A file that a command may write any number of times.
 
-    What the command wrote itself it replaces. The model of an earlier command is kept as NAME.previous.safetensors.
-    The model of a command that runs at the same time is not replaced: two that took turns would keep a file per turn.
+    A command replaces the files that it wrote itself. It keeps an earlier command's model as NAME.previous.safetensors.
+    It does not replace the model of a command that runs at the same time. Otherwise two commands that take turns would
+    keep one more file each time.
 
     Attributes:
-        path: where it is written.
-        kept: where the earlier model is kept; None where there was none.
+        path: where the file is written.
+        kept: where the earlier model is kept; None if there was none.
     """
 
     def __init__(
@@ -95,16 +96,16 @@ class Output:
         own: Iterable[str] = (),
         record: Callable[[str], None] = lambda sha256: None,
     ):
-        """Finds out whether the file can be written; nothing is written yet.
+        """Checks that the file can be written, without writing it.
 
         Args:
-            path: where to.
-            kind: what.
-            inputs: what the command reads.
-            is_default: whether nobody asked for this path; if it is taken, a name beside it is used.
-            force: whether an earlier model is replaced without being kept.
-            own: SHA-256 of files that the same run has written before, which it may replace.
-            record: is called with the SHA-256 of each model before it is there.
+            path: where to write.
+            kind: the kind of file.
+            inputs: the files that the command reads.
+            is_default: whether `path` is a default that the user did not ask for. If it is taken, another name is used.
+            force: whether to replace an earlier model without keeping it.
+            own: SHA-256 digests of files that the same run wrote before and may replace.
+            record: called with the SHA-256 digest of each model before the model is written.
 
         Raises:
             OutputError: the folder is missing or not writable, or the path is taken.
@@ -119,7 +120,7 @@ class Output:
         self._has_written = False
         try:
             if is_default:
-                self.path = next(one for one in _names(path, kind.aside) if self._taken(one) is None)
+                self.path = next(one for one in _names(path, kind.fallback_word) if self._taken(one) is None)
             elif taken := self._taken(path):
                 raise self._refused(taken)
             require_writable_folder(self.path)
@@ -129,10 +130,10 @@ class Output:
             raise OutputError(cannot_write(self.path, error)) from error
 
     def write(self, data: bytes) -> None:
-        """Writes the file in one step.
+        """Writes the file atomically.
 
         Raises:
-            OutputError: it cannot be written, or something else stands there by now; that is as it was.
+            OutputError: the file cannot be written, or the path has been taken meanwhile. The file there is unchanged.
         """
         try:
             if taken := self._taken(self.path):
@@ -140,42 +141,42 @@ class Output:
         except OSError as error:
             raise OutputError(cannot_write(self.path, error)) from error
         if not self._kind.keeps_earlier:
-            with replacing(self.path, self._kind.owner) as file:
+            with atomic_write(self.path, self._kind.owner) as file:
                 file.write(data)
             return
         sha256 = hashlib.sha256(data).hexdigest()
         self._record(sha256)
-        with replacing(self.path, self._kind.owner, lambda: self._keep_earlier(sha256)) as file:
+        with atomic_write(self.path, self._kind.owner, lambda: self._keep_earlier(sha256)) as file:
             file.write(data)
         self._own.add(sha256)
         self._has_written = True
 
     @property
     def is_taken(self) -> bool:
-        """Whether somebody else's file stands there by now, or one that cannot be looked at."""
+        """Whether the path is taken by now, or cannot be checked."""
         try:
             return self._taken(self.path) is not None
         except OSError:
             return True
 
-    def aside(self) -> "Output":
-        """Returns the output beside this one that can be written, where this one no longer can.
+    def fallback(self) -> "Output":
+        """Returns an output next to this one, for when this path can no longer be written.
 
         Raises:
-            OutputError: there is none.
+            OutputError: no such file can be written.
         """
-        other = next(_names(self.path, self._kind.aside, first=False))
+        other = next(_names(self.path, self._kind.fallback_word, first=False))
         return Output(other, self._kind, self._inputs, is_default=True, force=self._force, record=self._record)
 
-    def settle(self) -> Path | None:
-        """Returns where an earlier model is kept, after the last write; one that came out the same is kept once."""
+    def finish(self) -> Path | None:
+        """Returns where an earlier model is kept, after the last write. An identical model is not kept twice."""
         if self.kept is not None and _sha256(self.kept) == _sha256(self.path):
             self.kept.unlink()
             self.kept = None
         return self.kept
 
     def _taken(self, path: Path) -> str | None:
-        """Returns why `path` is not to be replaced; None where it may be."""
+        """Returns why `path` must not be replaced; None if it may be."""
         if self._inputs.has(path):
             return "it is one of the files to read"
         try:
@@ -185,7 +186,7 @@ class Output:
         if stat.S_ISDIR(found.st_mode):
             return "it is a folder"
         if not stat.S_ISREG(found.st_mode):
-            return "it is not an ordinary file"
+            return "it is not a regular file"
         if not os.access(path, os.W_OK):
             return "it is read-only"
         if found.st_size and not self._kind.is_own(path):
@@ -199,17 +200,17 @@ class Output:
         return OutputError(f"cannot write {self.path}: {taken}. Give {instead}.")
 
     def _anothers_digest(self) -> str | None:
-        """Returns the SHA-256 of a file that stands there and that this run did not write; None if there is none."""
+        """Returns the SHA-256 digest of the file at the path; None if it is missing, empty, or written by this run."""
         if not os.path.exists(self.path) or not os.path.getsize(self.path):
             return None
         found = _sha256(self.path)
         return None if found in self._own else found
 
     def _keep_earlier(self, sha256: str) -> None:
-        """Gives what stands there another name, so that it stays when its place is taken.
+        """Gives the file at the path another name, so that it is kept when the path is overwritten.
 
         Raises:
-            OutputError: another command has put it there since this one last wrote.
+            OutputError: another command has written the file since this one last wrote.
         """
         found = self._anothers_digest()
         if found is not None and self._has_written:
@@ -220,10 +221,10 @@ class Output:
         while True:
             kept = _free(names)
             try:
-                os.link(os.path.realpath(self.path), kept)  # it stands in its place until the new one does
+                os.link(os.path.realpath(self.path), kept)  # the old file stays at the path until it is replaced
             except FileExistsError:
                 continue
-            except OSError:  # a file system without hard links
+            except OSError:  # the file system has no hard links
                 os.rename(os.path.realpath(self.path), kept)
             self.kept = kept
             return
@@ -233,10 +234,10 @@ _ANOTHERS = "another command has written its model there in the meantime"
 
 
 def remove_own(path: Path, kind: OutputKind) -> None:
-    """Removes a file that charloom no longer needs, if it made it; whatever else stands there stays.
+    """Removes a file that charloom no longer needs, but only if charloom made it.
 
     Raises:
-        OutputError: it cannot be removed.
+        OutputError: the file cannot be removed.
     """
     try:
         if path.is_file() and not path.is_symlink() and kind.is_own(path):
@@ -257,12 +258,12 @@ def _names(path: Path, word: str, *, first: bool = True) -> Iterator[Path]:
 
 
 def _earlier_names(path: Path) -> Iterator[Path]:
-    # Beside what a link leads to: only there another name can be had.
+    # A link's target can only be given another name in its own folder.
     return _names(Path(os.path.realpath(path)) if path.is_symlink() else path, "previous", first=False)
 
 
 def _free(names: Iterator[Path]) -> Path:
-    """Returns the first of `names` that nothing has.
+    """Returns the first of `names` that does not exist.
 
     Raises:
         OSError: a name is too long, or cannot be looked up.

@@ -1,4 +1,4 @@
-"""JSON that charloom reads back, parsed and checked against a type; errors are one line with file and field."""
+"""JSON parsing and checks against a type. Every error is one line that names the file and the field."""
 
 import json
 import math
@@ -13,10 +13,10 @@ import msgspec
 from charloom.errors import CharloomError, ModelFileError
 from charloom.printable import one_line, quoted
 
-MOST_JSON_BYTES = 16 << 20
-"""A longer JSON text is refused; a vocabulary of all of Unicode takes a quarter of it."""
+MAX_JSON_BYTES = 16 << 20
+"""A longer JSON text is refused. A vocabulary of all of Unicode takes a quarter of this."""
 
-_MOST_MESSAGE = 300
+_MAX_MESSAGE_LENGTH = 300
 _Kind = TypeVar("_Kind")
 _WORDS = {
     "int": "an integer",
@@ -29,22 +29,24 @@ _WORDS = {
 }
 
 
-def parsed_json(data: bytes | str, where: str, error: type[CharloomError] = ModelFileError) -> Any:
-    """Returns the value of a JSON text; strings have no lone surrogates, integers 64 bits, floats are finite.
+def parse_json(data: bytes | str, where: str, error: type[CharloomError] = ModelFileError) -> Any:
+    """Returns the value of a JSON text.
+
+    Lone surrogates, integers of more than 64 bits and floats that are not finite are refused.
 
     Args:
         data: the text; bytes are UTF-8.
-        where: what the text is, for the error: a file's name.
-        error: what is raised.
+        where: the name of the text for error messages, such as a file name.
+        error: the type of exception to raise.
 
     Raises:
-        error: the text is not JSON, names a field twice, is too deeply nested, longer than `MOST_JSON_BYTES`, or has
-            a number or a string that it may not have.
+        error: the text is not JSON, repeats a field, is too deeply nested, is longer than `MAX_JSON_BYTES`, or has
+            a number or a string that is refused.
     """
     where = one_line(where)
     try:
-        if len(data) > MOST_JSON_BYTES:
-            raise ValueError(f"{len(data):,} characters are too many")
+        if len(data) > MAX_JSON_BYTES:
+            raise ValueError(f"{len(data):,} characters are more than the maximum of {MAX_JSON_BYTES:,}")
         text = data if isinstance(data, str) else data.decode()
         value = json.loads(
             text,
@@ -64,26 +66,26 @@ def parsed_json(data: bytes | str, where: str, error: type[CharloomError] = Mode
     return value
 
 
-def structured(
+def convert_json(
     data: Any, kind: type[_Kind], where: str, error: type[CharloomError] = ModelFileError, remedy: str = ""
 ) -> _Kind:
     """Returns `data` as a `kind`, with each type and each bound checked.
 
-    A float that is a whole number is taken for an integer, since JSON does not tell them apart. No other value is
-    converted. Fields that a dataclass does not have are refused; a `msgspec.Struct` says for itself whether its are.
+    A float that is a whole number counts as an integer, because JSON does not distinguish them. No other value is
+    converted. Fields that a dataclass does not have are refused. A `msgspec.Struct` decides about its unknown fields.
 
     Args:
-        data: of `parsed_json`.
-        kind: a `msgspec.Struct` or a dataclass, or another type that `msgspec.convert` knows. What its `__post_init__`
-            raises begins with the field's name.
-        where: what the data are, for the error: a file's name.
-        error: what is raised.
-        remedy: what to do, as a sentence.
+        data: a value from `parse_json`.
+        kind: a `msgspec.Struct`, a dataclass, or another type that `msgspec.convert` knows. Messages from its
+            `__post_init__` must begin with the field's name.
+        where: the name of the data for error messages, such as a file name.
+        error: the type of exception to raise.
+        remedy: what the user can do, as a sentence.
 
     Raises:
         error: for example `book.safetensors: trained_on.characters is 'x', expected an integer.`
 
-    >>> structured({"size": 3.0}, msgspec.defstruct("Box", [("size", int)]), "box.json")
+    >>> convert_json({"size": 3.0}, msgspec.defstruct("Box", [("size", int)]), "box.json")
     Box(size=3)
     """
     try:
@@ -102,7 +104,7 @@ def structured(
 
 
 def with_integers(data: Any) -> Any:
-    """Returns `data` with integers instead of floats that are whole numbers, which JSON does not tell apart.
+    """Returns `data` with integers instead of floats that are whole numbers. JSON does not distinguish them.
 
     >>> with_integers({"a": [5.0, 0.5]})
     {'a': [5, 0.5]}
@@ -115,7 +117,7 @@ def with_integers(data: Any) -> Any:
 
 
 def _explained(message: str, data: Any) -> str:
-    """Returns what msgspec says of a value, with the value, in the words of the field's name."""
+    """Returns msgspec's error message with the field's name and value."""
     problem, _, place = message.partition(" - at `")
     is_key = place.startswith("key` in `")
     path = place.removeprefix("key` in `").rstrip("`").removeprefix("$").lstrip(".")
@@ -126,7 +128,7 @@ def _explained(message: str, data: Any) -> str:
         return f"{_dotted(path, missing[1])} is missing"
     if is_key:
         return f"a name in {name} is not as expected ({problem})"
-    shown = f"is {quoted(found)}" if found is not _UNSEEN else "has a value that is not as expected"
+    shown = f"is {quoted(found)}" if found is not _UNKNOWN else "has a value that is not as expected"
     if expected := re.match(r"Expected (.*?)(?:, got .*)?$", problem, re.DOTALL):
         return f"{name} {shown}, expected {re.sub('`(.*?)`', _in_words, expected[1])}"
     if problem.startswith("Invalid enum value"):
@@ -145,24 +147,24 @@ def _dotted(path: str, name: str) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _MOST_MESSAGE else f"{text[:_MOST_MESSAGE]}…"
+    return text if len(text) <= _MAX_MESSAGE_LENGTH else f"{text[:_MAX_MESSAGE_LENGTH]}…"
 
 
-_UNSEEN = object()
+_UNKNOWN = object()
 
 
 def _value_at(data: Any, path: str) -> Any:
-    """Returns the value at a path such as `history[3].step`; `_UNSEEN` where a name in it is left open."""
+    """Returns the value at a path such as `history[3].step`; `_UNKNOWN` if the path has an unspecified name."""
     for name, index in re.findall(r"([^.\[\]]+)|\[(\d+|\.\.\.)\]", path):
         try:
             data = data[int(index)] if index else data[name]
         except (KeyError, IndexError, TypeError, ValueError):
-            return _UNSEEN
+            return _UNKNOWN
     return data
 
 
 def _surplus(data: Any, kind: Any, path: str = "") -> str | None:
-    """Returns the first field of `data` that a dataclass does not have, in `kind` or in the types of its fields."""
+    """Returns the first unknown field of `data`, for dataclasses in `kind` and in the types of its fields."""
     if isinstance(data, Mapping) and isinstance(kind, type):
         known = {one.name: one.type for one in fields(kind)} if is_dataclass(kind) else None
         if known is None and issubclass(kind, msgspec.Struct):
@@ -183,7 +185,7 @@ def _alternatives(kind: Any) -> tuple[Any, ...]:
 
 
 def _refused_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not a number of JSON")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _finite(text: str) -> float:
@@ -203,5 +205,5 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the field {quoted(twice, 60)} stands twice")
+        raise ValueError(f"the field {quoted(twice, 60)} occurs twice")
     return found

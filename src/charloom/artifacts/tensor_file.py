@@ -1,6 +1,6 @@
-"""One safetensors file: tensors, and a JSON object under the metadata key `charloom`. Nothing is ever unpickled.
+"""safetensors files with tensors, and a JSON object under the metadata key `charloom`. Nothing is ever unpickled.
 
-A file is read into memory before it is looked at. A mapped one ends the process if it is cut short meanwhile.
+A file is read into memory, not mapped. A mapped file would crash the process if another program truncated it.
 """
 
 import json
@@ -20,7 +20,7 @@ from safetensors.numpy import save
 
 from charloom.artifacts.files import write_bytes
 from charloom.artifacts.reading import open_without_waiting
-from charloom.artifacts.structures import MOST_JSON_BYTES, parsed_json, structured
+from charloom.artifacts.structures import MAX_JSON_BYTES, convert_json, parse_json
 from charloom.errors import ModelFileError
 from charloom.printable import one_line, quoted
 
@@ -42,29 +42,29 @@ _TYPES = {
 
 
 def tensor_file_bytes(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> bytes:
-    """Returns a file of `tensors` and `metadata`; the same input gives the same bytes."""
+    """Returns the bytes of a file with `tensors` and `metadata`. The same input gives the same bytes."""
     text = json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return save({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, {METADATA_KEY: text})
 
 
 def write_tensor_file(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
-    """Writes `tensors` and `metadata` to `path` in one step, whatever stands there.
+    """Writes `tensors` and `metadata` to `path` atomically, and replaces any file there.
 
     Raises:
-        OutputError: the file cannot be written; what stood at `path` is as it was.
+        OutputError: the file cannot be written. An earlier file at `path` is unchanged.
     """
     write_bytes(path, tensor_file_bytes(tensors, metadata))
 
 
-def made_with(path: Path, key: str) -> bool:
-    """Returns whether the file at `path` has charloom's metadata, with a field `key`; its tensors are not looked at.
+def has_metadata_field(path: Path, key: str) -> bool:
+    """Returns whether the file at `path` has charloom's metadata with a field `key`. Its tensors are not read.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if length > MOST_JSON_BYTES:
+        if length > MAX_JSON_BYTES:
             return False
         header = file.read(length)
     try:
@@ -75,7 +75,7 @@ def made_with(path: Path, key: str) -> bool:
 
 
 class _Tensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a header says of a tensor; the offsets are of its first byte, and of the one behind its last."""
+    """A tensor's entry in the header. `data_offsets` are those of its first byte and of the byte after its last."""
 
     dtype: str
     shape: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0)], ...], msgspec.Meta(max_length=8)]
@@ -83,19 +83,20 @@ class _Tensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def bytes(self) -> int:
-        """How long a tensor of this type and shape is."""
+        """The size in bytes of a tensor of this type and shape."""
         return math.prod(self.shape) * np.dtype(_TYPES[self.dtype]).itemsize
 
 
 def read_tensor_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Returns the tensors and the metadata of the file at `path`; the tensors are read-only.
+    """Returns the tensors and the metadata of the file at `path`. The tensors are read-only.
 
     Raises:
-        ModelFileError: the file is missing, unreadable, damaged, changes meanwhile, or has no metadata of charloom's.
+        ModelFileError: the file is missing, unreadable, damaged, changed while it was read, or without charloom's
+            metadata.
     """
     with _opened(path) as file:
         before = os.fstat(file.fileno())
-        described, text, begin = _header(path, file, before.st_size)
+        entries, text, begin = _header(path, file, before.st_size)
         metadata = _metadata(path, text)
         data = _read(path, file, before.st_size - begin)
         after = os.fstat(file.fileno())
@@ -104,9 +105,9 @@ def read_tensor_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]
     try:
         tensors = {
             name: data[slice(*one.data_offsets)].view(_TYPES[one.dtype]).reshape(one.shape)
-            for name, one in described.items()
+            for name, one in entries.items()
         }
-    except (ValueError, OverflowError) as error:  # of nothing, with sides that are too long even for that
+    except (ValueError, OverflowError) as error:  # an empty tensor with dimensions that NumPy cannot represent
         raise _damaged(path, str(error)) from None
     return tensors, metadata
 
@@ -115,7 +116,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     """Returns the metadata of the file at `path`, without reading its tensors.
 
     Raises:
-        ModelFileError: as of `read_tensor_file`; what is wrong inside a tensor is not looked for.
+        ModelFileError: see `read_tensor_file`. The tensors' bytes are not checked.
     """
     with _opened(path) as file:
         _, text, _ = _header(path, file, os.fstat(file.fileno()).st_size)
@@ -124,7 +125,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """Opens a file; what is none (a pipe, a device) is refused without waiting for it."""
+    """Opens a regular file. A pipe or a device is refused without waiting for it."""
     shown = one_line(str(path))
     try:
         with open(path, "rb", buffering=0, opener=open_without_waiting) as file:
@@ -134,42 +135,42 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise ModelFileError(f"cannot read {shown}: {reason}. `charloom train` makes model files.") from error
-    except ValueError as error:  # a null byte in its name
+    except ValueError as error:  # the path has a null byte
         raise ModelFileError(f"cannot read {shown}: {error}. `charloom train` makes model files.") from error
     except MemoryError:
         raise ModelFileError(f"cannot read {shown}: it does not fit into memory.") from None
 
 
 def _header(path: Path, file: IO[bytes], size: int) -> tuple[dict[str, _Tensor], str | None, int]:
-    """Returns what the header says of each tensor, charloom's metadata, and where the tensors' bytes begin.
+    """Returns each tensor's entry in the header, charloom's metadata, and the offset of the tensors' bytes.
 
-    The tensors fill what is behind the header to the last byte, so they are no larger than the file.
+    The tensors must fill the file exactly from the header to the last byte, so they are never larger than the file.
     """
     beginning = file.read(8)
     if len(beginning) < 8:
         raise _damaged(path, "it is shorter than a header")
     (length,) = struct.unpack("<Q", beginning)
     if length > size - 8:
-        raise _damaged(path, f"its header would be {length:,} bytes long, and the file is {size:,}")
-    if length > MOST_JSON_BYTES:
-        raise _damaged(path, f"its header is {length:,} bytes long")
-    header = parsed_json(_read(path, file, length).tobytes(), f"{path}: its header")
+        raise _damaged(path, f"its header should be {length:,} bytes long, but the file has {size:,} bytes")
+    if length > MAX_JSON_BYTES:
+        raise _damaged(path, f"its header is {length:,} bytes long, more than the maximum of {MAX_JSON_BYTES:,}")
+    header = parse_json(_read(path, file, length).tobytes(), f"{path}: its header")
     if not isinstance(header, dict):
-        raise _damaged(path, "its header is no JSON object")
+        raise _damaged(path, "its header is not a JSON object")
     texts = header.pop("__metadata__", {})
     if not (isinstance(texts, dict) and all(isinstance(text, str) for text in texts.values())):
-        raise _damaged(path, "its metadata are not texts by name")
-    tensors = {name: structured(one, _Tensor, f"{path}: {_shown(name)}") for name, one in header.items()}
+        raise _damaged(path, "its metadata values are not all strings")
+    tensors = {name: convert_json(one, _Tensor, f"{path}: {_shown(name)}") for name, one in header.items()}
     end = 0
     for name, one in sorted(tensors.items(), key=lambda item: item[1].data_offsets):
         if one.dtype not in _TYPES:
-            raise _damaged(path, f"{_shown(name)} is of the type {_shown(one.dtype)}")
+            raise _damaged(path, f"{_shown(name)} has the unknown type {_shown(one.dtype)}")
         begin, last = one.data_offsets
         if begin != end or last - begin != one.bytes:
-            raise _damaged(path, f"{_shown(name)} is not where, or not as long as, the header says")
+            raise _damaged(path, f"the header gives a wrong position or size for {_shown(name)}")
         end = last
     if end != size - 8 - length:
-        raise _damaged(path, f"its tensors should be {end:,} bytes long, and are {size - 8 - length:,}")
+        raise _damaged(path, f"its tensors should have {end:,} bytes, but have {size - 8 - length:,}")
     return tensors, texts.get(METADATA_KEY), 8 + length
 
 
@@ -177,7 +178,7 @@ def _read(path: Path, file: IO[bytes], length: int) -> UInt8[np.ndarray, " lengt
     data = np.empty(length, np.uint8)
     view, done = data.data, 0
     while done < length:
-        count = file.readinto(view[done:])  # type: ignore[attr-defined]  # unbuffered files have it; IO does not say so
+        count = file.readinto(view[done:])  # type: ignore[attr-defined]  # unbuffered files have it, but not their type
         if not count:
             raise _changed(path)
         done += count
@@ -196,16 +197,19 @@ def _damaged(path: Path, why: str) -> ModelFileError:
 
 
 def _changed(path: Path) -> ModelFileError:
-    return ModelFileError(f"cannot read {one_line(str(path))}: it changed meanwhile. Read it again once it is written.")
+    return ModelFileError(
+        f"cannot read {one_line(str(path))}: it changed while it was read. Try again when it is complete."
+    )
 
 
 def _metadata(path: Path, text: str | None) -> dict[str, Any]:
     shown = one_line(str(path))
     if text is None:
         raise ModelFileError(
-            f"{shown} is a safetensors file, but not charloom's: its metadata has no '{METADATA_KEY}'."
+            f"{shown} is a safetensors file, but not a charloom model: its metadata has no '{METADATA_KEY}'. "
+            "`charloom train` makes model files."
         )
-    metadata = parsed_json(text, f"{path}: its metadata")
+    metadata = parse_json(text, f"{path}: its metadata")
     if not isinstance(metadata, dict):
-        raise ModelFileError(f"{shown} is damaged: its metadata is no JSON object.")
+        raise ModelFileError(f"{shown} is damaged: its metadata is not a JSON object.")
     return metadata

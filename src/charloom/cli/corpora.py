@@ -8,7 +8,7 @@ import click
 from charloom.cli.options import json_option
 from charloom.cli.streams import print_line
 from charloom.errors import SourceError
-from charloom.text import CATALOG, local_copy, read_catalog_bytes, unknown_name
+from charloom.text import CORPORA, local_copy, read_named_corpus_bytes, unknown_corpus_message
 
 
 @click.command()
@@ -25,10 +25,10 @@ def corpora(name: str | None, as_json: bool) -> None:
     charloom corpora nietzsche
     """
     if name is not None:
-        if name not in CATALOG:
-            raise SourceError(unknown_name(name))
-        read_catalog_bytes(name)
-    for each in [name] if name is not None else CATALOG:
+        if name not in CORPORA:
+            raise SourceError(unknown_corpus_message(name))
+        read_named_corpus_bytes(name)
+    for each in [name] if name is not None else CORPORA:
         metadata = _metadata(each)
         if as_json:
             print_line(json.dumps(metadata))
@@ -38,7 +38,7 @@ def corpora(name: str | None, as_json: bool) -> None:
 
 
 def _metadata(name: str) -> dict[str, Any]:
-    entry, path = CATALOG[name], local_copy(name)
+    entry, path = CORPORA[name], local_copy(name)
     return {
         "name": name,
         "description": entry.description,

@@ -36,7 +36,7 @@ class FolderPath(click.ParamType[Path]):
 
 
 class SourceName(click.ParamType[str]):
-    """What is read: a file, a folder, a pattern, `-` or a name of the catalog."""
+    """What is read: a file, a folder, a pattern, `-` or the name of a corpus."""
 
     name = "source"
 

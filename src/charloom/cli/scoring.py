@@ -97,9 +97,9 @@ def line_costs(
 ) -> Iterator[list[tuple["LineScore", ...]]]:
     """Yields batches of lines, in order: what each costs each of `scorers`. Bad lines are told, and left out."""
     from charloom.inference import score_lines
-    from charloom.text import arriving_lines
+    from charloom.text import iter_lines
 
-    batches = arriving_lines(one.chunks(), one.name, one.settings)
+    batches = iter_lines(one.chunks(), one.name, one.settings)
     copies = itertools.tee(batches, len(scorers))
     scored = [score_lines(scorer, copy, carry=carry) for scorer, copy in zip(scorers, copies, strict=True)]
     with _telling_where(one):
@@ -113,7 +113,7 @@ def line_costs(
 def piece_scores(scorer: "Scorer", one: Input, top_predictions: int = 0) -> Iterator["Score"]:
     """Yields the scores of a text's pieces, with so many top predictions; records each start from zero."""
     from charloom.inference import score_parts, scored_pieces
-    from charloom.text import arriving_lines
+    from charloom.text import iter_lines
 
     with _telling_where(one):
         if one.settings.delimiter is None:
@@ -121,7 +121,7 @@ def piece_scores(scorer: "Scorer", one: Input, top_predictions: int = 0) -> Iter
                 yield score
             return
         for parts in score_parts(
-            scorer, arriving_lines(one.chunks(), one.name, one.settings), top_predictions=top_predictions
+            scorer, iter_lines(one.chunks(), one.name, one.settings), top_predictions=top_predictions
         ):
             for line, score in parts:
                 if line.is_last:

@@ -297,7 +297,7 @@ def _write_report(settings: "RunSettings", result: "TrainingResult", name: str, 
     corpus, why_not = None, "it came from a pipe, and is read once"
     if not any(source == "-" or Path(source).is_fifo() for source in settings.sources):
         sources, why_not = find_sources(settings.sources, settings.text), "it is too large to be looked into"
-        if sources.likely_size < LARGE:
+        if sources.estimated_size < LARGE:
             corpus = read_corpus(sources, settings.text)
     write_report(result.model, name, page, corpus, why_not)
 

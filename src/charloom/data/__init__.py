@@ -1,11 +1,11 @@
-"""The data path: token ids on the host, and the blocks that compiled calls consume."""
+"""The data path: token ids on the host, and blocks of them for compiled calls."""
 
 from charloom.data.block import Block, BlockProducer
 from charloom.data.contiguous_batches import ContiguousBatches
 from charloom.data.packing import Packing
 from charloom.data.passes import evaluation_pass, ordered_pass, record_pass
 from charloom.data.stream import TokenStream
-from charloom.data.windows import Windows, contiguous_windows, left_padded, sliding
+from charloom.data.windows import Windows, contiguous_windows, left_padded, sliding_windows
 
 __all__ = [
     "Block",
@@ -19,5 +19,5 @@ __all__ = [
     "left_padded",
     "ordered_pass",
     "record_pass",
-    "sliding",
+    "sliding_windows",
 ]

@@ -1,4 +1,4 @@
-"""A block: what one compiled call consumes, whoever produced it."""
+"""A block: the input of one compiled call."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -9,32 +9,31 @@ from jaxtyping import Bool, Int32, Integer
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive sequences of some rows, in NumPy arrays of a fixed capacity.
+    """Consecutive sequences of each batch row, in NumPy arrays of a fixed capacity.
 
     Attributes:
-        token_ids: step t of a sequence reads entry t and predicts entry t + 1.
-        resets: where True a text begins at the step: the state is zeroed, and the start input
-            stands in for entry t.
-        scored: where True the step's prediction counts.
-        cold: where True the row's state is zeroed before the sequence, and nothing else: its first step reads
-            the token given, as if in the middle of a text.
-        steps: how many of the leading sequences are filled; the rest is left alone.
+        token_ids: time step t of a sequence reads entry t and predicts entry t + 1.
+        resets: where True, a text begins at the time step: the state is zeroed, and the start input replaces entry t.
+        scored: where True, the prediction of the time step is scored.
+        state_resets: where True, only the row's state is zeroed before the sequence. The first time step still reads
+            the given token, as in the middle of a text.
+        steps: how many of the first sequences are filled; the others are ignored.
     """
 
     token_ids: Int32[np.ndarray, "capacity batch sequence_plus_1"]
     resets: Bool[np.ndarray, "capacity batch sequence"]
     scored: Bool[np.ndarray, "capacity batch sequence"]
-    cold: Bool[np.ndarray, "capacity batch"]
+    state_resets: Bool[np.ndarray, "capacity batch"]
     steps: int
 
     @classmethod
     def empty(cls, capacity: int, batch_size: int, sequence_length: int, steps: int) -> "Block":
-        """Returns a block of zeros to be filled in: no resets, nothing scored, nothing cold."""
+        """Returns a block of zeros to be filled in, without resets or scored predictions."""
         return cls(
             token_ids=np.zeros((capacity, batch_size, sequence_length + 1), dtype=np.int32),
             resets=np.zeros((capacity, batch_size, sequence_length), dtype=bool),
             scored=np.zeros((capacity, batch_size, sequence_length), dtype=bool),
-            cold=np.zeros((capacity, batch_size), dtype=bool),
+            state_resets=np.zeros((capacity, batch_size), dtype=bool),
             steps=steps,
         )
 
@@ -45,7 +44,7 @@ class Block:
         resets: Bool[np.ndarray, " steps"],
         scored: Bool[np.ndarray, " steps"] | bool = True,
     ) -> None:
-        """Lays a row's consecutive steps out over the filled sequences; neighbors share an id."""
+        """Writes a row's consecutive time steps into the filled sequences. Neighboring sequences share one id."""
         sequence_length = self.resets.shape[2]
         shape = (self.steps, sequence_length)
         self.token_ids[: self.steps, row, :-1] = token_ids[:-1].reshape(shape)
@@ -55,23 +54,23 @@ class Block:
 
     @property
     def batch_size(self) -> int:
-        """How many rows are read side by side."""
+        """How many rows are read in parallel."""
         return self.resets.shape[1]
 
     @property
     def sequence_length(self) -> int:
-        """Steps of a sequence."""
+        """How many time steps a sequence has."""
         return self.resets.shape[2]
 
     @property
     def characters(self) -> int:
-        """How many predictions count."""
+        """How many predictions are scored."""
         return int(self.scored[: self.steps].sum())
 
 
 @runtime_checkable
 class BlockProducer(Protocol):
-    """What training reads from: its cursor is the number of steps made, a Python int."""
+    """A source of training blocks. A block depends only on the number of steps made before it."""
 
     @property
     def batch_size(self) -> int: ...
@@ -80,5 +79,5 @@ class BlockProducer(Protocol):
     def sequence_length(self) -> int: ...
 
     def block(self, first_step: int, steps: int, capacity: int) -> Block:
-        """Returns the block of `steps` steps from `first_step` on."""
+        """Returns the block of `steps` optimizer steps that begins with step `first_step`."""
         ...

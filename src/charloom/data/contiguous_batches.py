@@ -1,8 +1,7 @@
-"""Contiguous batches: one long text read at many places at once, with the state carried from block to block.
+"""Contiguous batches: one long text is read at many positions in parallel, and the state is carried between blocks.
 
-Row l begins at the l-th of equal parts of the text (or where it is told to) and reads on, without end: past the
-text's last character comes its first. So every row's state is always that of a text read from some beginning,
-and is reset exactly where a document begins, the text's own beginning among them.
+The text is divided into equal parts, and each row begins at one of them, or at a given offset. A row reads without end:
+after the last character of the text comes the first. The state is reset only where a document begins.
 """
 
 from dataclasses import dataclass
@@ -17,19 +16,19 @@ from charloom.errors import TooShortError
 
 @dataclass(frozen=True)
 class ContiguousBatches:
-    """A producer of training blocks.
+    """A producer of training blocks from contiguous rows.
 
     Attributes:
         stream: the text.
-        batch_size: how many places of it are read side by side.
-        sequence_length: characters a row reads in one step.
-        offsets: where each row begins, any positions; None for equal parts.
+        batch_size: how many rows are read in parallel.
+        sequence_length: how many characters a row reads in one step.
+        offsets: the position where each row begins; None for equal parts.
 
     Raises:
-        TooShortError: there are not enough characters for a sequence per row.
+        TooShortError: there are not enough characters for one sequence per row.
 
     >>> import numpy as np
-    >>> stream = TokenStream.of_documents([np.arange(8)])
+    >>> stream = TokenStream.from_documents([np.arange(8)])
     >>> block = ContiguousBatches(stream, batch_size=2, sequence_length=2).block(first_step=1, steps=1, capacity=1)
     >>> block.token_ids[0].tolist(), block.resets[0].tolist()
     ([[1, 2, 3], [5, 6, 7]], [[False, False], [False, False]])
@@ -48,7 +47,7 @@ class ContiguousBatches:
                 f"characters over {self.batch_size} rows leave {row_length} per row. "
                 f"Use at most {row_length}, or fewer rows."
                 if row_length
-                else f"{len(self.stream):,} training characters do not fill {self.batch_size} rows. Use fewer."
+                else f"{len(self.stream):,} training characters do not fill {self.batch_size} rows. Use fewer rows."
             )
 
     @property
@@ -56,11 +55,11 @@ class ContiguousBatches:
         return self.batch_size * self.sequence_length
 
     def steps_in(self, epochs: float) -> int:
-        """Returns the steps that read `epochs` times the text, at least one."""
+        """Returns how many steps read the text `epochs` times, at least one."""
         return max(1, round(epochs * len(self.stream) / self.characters_per_step))
 
     def block(self, first_step: int, steps: int, capacity: int) -> Block:
-        """Returns the block of `steps` steps from `first_step` on, every prediction scored."""
+        """Returns the block of `steps` steps that begins with step `first_step`. Every prediction is scored."""
         block = Block.empty(capacity, self.batch_size, self.sequence_length, steps)
         time_steps = steps * self.sequence_length
         for row in range(self.batch_size):

@@ -1,4 +1,4 @@
-"""Packing: texts of different lengths in rows side by side, one after another within a row."""
+"""Packing: texts of different lengths are distributed over rows, one after another within a row."""
 
 import heapq
 from collections.abc import Iterator, Sequence
@@ -12,21 +12,21 @@ from charloom.data.block import Block
 
 @dataclass(frozen=True)
 class Packing:
-    """Which row reads which texts.
+    """An assignment of texts to rows.
 
     Attributes:
-        rows: of each row the texts' places in the order given, first to last.
-        time_steps: of the longest row.
+        rows: for each row, the indices of its texts, first to last.
+        time_steps: the length of the longest row.
     """
 
     rows: tuple[tuple[int, ...], ...]
     time_steps: int
 
     @classmethod
-    def of_lengths(cls, lengths: Sequence[int], batch_size: int) -> "Packing":
-        """Returns a packing into rows of about one length: the longest texts first, each into the shortest row.
+    def from_lengths(cls, lengths: Sequence[int], batch_size: int) -> "Packing":
+        """Returns a packing into rows of similar length: each text, longest first, goes to the shortest row.
 
-        >>> Packing.of_lengths([3, 8, 4], 2)
+        >>> Packing.from_lengths([3, 8, 4], 2)
         Packing(rows=((1,), (2, 0)), time_steps=8)
         """
         loads = [(0, row) for row in range(batch_size)]
@@ -40,7 +40,7 @@ class Packing:
     def blocks(
         self, texts: Sequence[Integer[np.ndarray, " _"]], capacity: int, sequence_length: int
     ) -> Iterator[Block]:
-        """Yields the blocks in which the rows read `texts`, each of them from the beginning of a text."""
+        """Yields the blocks in which the rows read `texts`. Each text is read from the start input."""
         readers = [_Row([texts[place] for place in places]) for places in self.rows]
         block_steps = capacity * sequence_length
         for first in range(0, self.time_steps, block_steps):
@@ -52,10 +52,10 @@ class Packing:
 
 
 class _Row:
-    """Texts end to end, as a row reads them."""
+    """The concatenated texts of one row."""
 
     def __init__(self, texts: Sequence[Integer[np.ndarray, " _"]]) -> None:
-        # What stands before a text's first token is not read: a text begins after the start input.
+        # The entry before a text's first token is not read: the start input replaces it.
         self._entries = np.concatenate([np.zeros(1, np.int32), *texts])
         lengths = np.array([len(text) for text in texts if len(text)], np.int64)
         self._begins = np.zeros(lengths.sum(), bool)

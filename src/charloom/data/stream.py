@@ -1,4 +1,4 @@
-"""A token stream: the ids of documents laid end to end, and where each begins."""
+"""A token stream: the concatenated token ids of documents, and where each document begins."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from charloom.text import Vocabulary
 
 @dataclass(frozen=True)
 class TokenStream:
-    """Documents end to end, in memory or memory-mapped; positions are Python ints.
+    """Concatenated documents, in memory or memory-mapped. Positions are Python ints.
 
     Attributes:
-        token_ids: in any integer type.
-        starts: the positions where documents begin, ascending, the first of them 0.
-        vocab_size: which all ids are below, as is checked when they are read; None where they come from a vocabulary
-            of this process, and not from a disk.
+        token_ids: ids of any integer type.
+        starts: the positions where documents begin, ascending from 0.
+        vocab_size: all ids must be smaller, which is checked when they are read from disk. None if the ids come from a
+            vocabulary of this process.
     """
 
     token_ids: Integer[np.ndarray, " tokens"]
@@ -27,24 +27,26 @@ class TokenStream:
     vocab_size: int | None = None
 
     @classmethod
-    def of_documents(cls, documents: Iterable[Integer[np.ndarray, " _"]]) -> "TokenStream":
-        """Returns the stream of `documents`, of which empty ones leave no trace."""
-        parts = [document for document in documents if len(document)]
-        lengths = np.array([len(part) for part in parts], dtype=np.int64)
+    def from_documents(cls, documents: Iterable[Integer[np.ndarray, " _"]]) -> "TokenStream":
+        """Returns the stream of `documents`, without empty ones."""
+        nonempty = [document for document in documents if len(document)]
+        lengths = np.array([len(document) for document in nonempty], dtype=np.int64)
         starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)[:-1]])
-        return cls(np.concatenate(parts), starts)
+        return cls(np.concatenate(nonempty), starts)
 
     @classmethod
-    def of_records(
+    def from_records(
         cls, records: Sequence[str] | Sequence[bytes], vocabulary: Vocabulary, unknown: UnknownPolicy = "replace"
     ) -> "TokenStream":
-        """Returns the records as documents, each with its end token; encoded in one go, for there may be millions.
+        """Returns the records as documents, each with its end token.
+
+        All records are encoded in one call, because there may be millions.
 
         Raises:
             UnknownCharacterError: a character is unknown and `unknown` is "error".
         """
         end = vocabulary.record_end
-        assert end is not None  # a vocabulary of records has one
+        assert end is not None  # every vocabulary of records has an end token
         joined: str | bytes
         if vocabulary.units == "bytes":
             joined = b"".join(record + end.encode() for record in records if isinstance(record, bytes))
@@ -59,7 +61,7 @@ class TokenStream:
         return len(self.token_ids)
 
     def split(self, position: int) -> tuple["TokenStream", "TokenStream"]:
-        """Returns the streams before and from `position`; the second begins as a document there."""
+        """Returns the stream before `position` and the stream from `position` on, which begins a new document."""
         after = self.starts[self.starts > position] - position
         return (
             TokenStream(self.token_ids[:position], self.starts[self.starts < position], self.vocab_size),
@@ -72,10 +74,10 @@ class TokenStream:
         return np.split(self.token_ids, self.starts[1:])
 
     def circular(self, position: int, count: int) -> Integer[np.ndarray, " count"]:
-        """Returns `count` ids from `position` on, which may be -1; after the last comes the first.
+        """Returns `count` ids from `position` on, which may be -1. After the last id comes the first.
 
         Raises:
-            SourceError: an id is none of the vocabulary's: the file was changed after it was written.
+            SourceError: an id is outside the vocabulary: the file was changed after it was written.
         """
         position %= len(self)
         if position + count <= len(self):
@@ -84,13 +86,13 @@ class TokenStream:
             token_ids = np.take(self.token_ids, np.arange(position, position + count), mode="wrap")
         if self.vocab_size is not None and count and (highest := int(token_ids.max())) >= self.vocab_size:
             raise SourceError(
-                f"the encoded text has id {highest}, and only {self.vocab_size} characters: it was changed after it "
+                f"the encoded text has id {highest}, but only {self.vocab_size} characters: it was changed after it "
                 "was written. Remove the folder that --cache names, and train again."
             )
         return token_ids
 
     def circular_starts(self, position: int, count: int) -> Bool[np.ndarray, " count"]:
-        """Returns where documents begin among `count` positions from `position` on."""
+        """Returns which of the `count` positions from `position` on begin a document."""
         positions = np.arange(position, position + count) % len(self)
         found = np.searchsorted(self.starts, positions)
         return self.starts[np.minimum(found, len(self.starts) - 1)] == positions

@@ -1,7 +1,7 @@
-"""Windows: pieces of one length, gathered as indices from a stream, a batch of them a step.
+"""Windows: pieces of equal length that are cut from a stream, one batch per step.
 
-Shuffled, each window is a separate text. In order, the state can be carried from a row's window to its
-next: `contiguous_windows` orders windows so that these follow one another in the text.
+When shuffled, each window is a separate text. In order, the state can be carried from a row's window to its next
+window: `contiguous_windows` orders the windows so that a row's windows follow one another in the text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,23 +18,23 @@ from charloom.errors import TooShortError
 
 @dataclass(frozen=True)
 class Windows:
-    """A producer of blocks whose unrolls are windows: `length` inputs, and the token after them.
+    """A producer of blocks whose sequences are windows: `length` inputs, and the token after them.
 
     Attributes:
-        stream: where the windows are cut from.
-        starts: each window's first position.
-        length: tokens that a window reads.
-        batch_size: windows a step.
-        shuffle_seed: of each epoch's order; None for the order of `starts`, every epoch.
-        last_only: whether only a window's last prediction counts.
-        carried: whether a row's state is carried on to its next window, up to the epoch's end.
-        drop_ragged: whether the windows that do not fill an epoch's last step are left out.
+        stream: the stream that the windows are cut from.
+        starts: the first position of each window.
+        length: how many tokens a window reads.
+        batch_size: how many windows a step reads.
+        shuffle_seed: the seed of each epoch's order; None to use the order of `starts` in every epoch.
+        last_only: whether only the last prediction of a window is scored.
+        stateful: whether a row's state is carried to its next window, until the epoch ends.
+        drop_last: whether an epoch's last step is dropped if it is incomplete.
 
     Raises:
-        TooShortError: there is no window, or with `drop_ragged` no full step.
+        TooShortError: there is no window, or with `drop_last` no complete step.
 
-    >>> stream = TokenStream.of_documents([np.arange(6)])
-    >>> windows = Windows(stream, sliding(stream, length=2, stride=1), length=2, batch_size=2)
+    >>> stream = TokenStream.from_documents([np.arange(6)])
+    >>> windows = Windows(stream, sliding_windows(stream, length=2, stride=1), length=2, batch_size=2)
     >>> windows.block(first_step=1, steps=1, capacity=1).token_ids[0].tolist()
     [[2, 3, 4], [3, 4, 5]]
     """
@@ -45,14 +45,14 @@ class Windows:
     batch_size: int
     shuffle_seed: int | None = None
     last_only: bool = True
-    carried: bool = False
-    drop_ragged: bool = False
+    stateful: bool = False
+    drop_last: bool = False
 
     def __post_init__(self) -> None:
         if self.steps_per_epoch == 0:
             raise TooShortError(
                 f"{len(self.stream):,} characters give {len(self.starts):,} windows of {self.length}, fewer than the "
-                f"{self.batch_size if self.drop_ragged else 1} that a step needs. Give a longer text."
+                f"{self.batch_size if self.drop_last else 1} that a step needs. Give a longer text."
             )
 
     @property
@@ -61,12 +61,12 @@ class Windows:
 
     @property
     def steps_per_epoch(self) -> int:
-        """How many steps read every window once."""
+        """How many steps it takes to read every window once."""
         windows = len(self.starts)
-        return windows // self.batch_size if self.drop_ragged else -(-windows // self.batch_size)
+        return windows // self.batch_size if self.drop_last else -(-windows // self.batch_size)
 
     def block(self, first_step: int, steps: int, capacity: int) -> Block:
-        """Returns the block of `steps` steps from `first_step` on; what an epoch's last lacks is not scored."""
+        """Returns the block of `steps` steps from `first_step` on. Rows without a window are not scored."""
         block = Block.empty(capacity, self.batch_size, self.length, steps)
         done = 0
         while done < steps:
@@ -77,41 +77,41 @@ class Windows:
             starts = self.starts[np.maximum(rows, 0)]
             block.token_ids[filled] = self.stream.token_ids[starts[..., None] + np.arange(self.length + 1)]
             block.scored[filled, :, self.length - 1 if self.last_only else 0 :] = (rows >= 0)[..., None]
-            block.cold[filled] = np.arange(step, step + count)[:, None] == 0 if self.carried else True
+            block.state_resets[filled] = np.arange(step, step + count)[:, None] == 0 if self.stateful else True
             done += count
         return block
 
     def epoch(self, capacity: int) -> Iterator[Block]:
-        """Yields blocks that read every window once, in the first epoch's order."""
+        """Yields blocks that read every window once, in the order of the first epoch."""
         for first in range(0, self.steps_per_epoch, capacity):
             yield self.block(first, min(capacity, self.steps_per_epoch - first), capacity)
 
     def _rows(self, epoch: int, step: int, count: int) -> Int64[np.ndarray, "count batch"]:
-        """Returns which window each row of `count` steps reads, -1 for none."""
+        """Returns the index of the window that each row reads in each of `count` steps; -1 for none."""
         order = np.arange(len(self.starts))
         if self.shuffle_seed is not None:
             order = _permutation(len(self.starts), self.shuffle_seed, epoch)
         rows = np.full(count * self.batch_size, -1)
-        taken = order[step * self.batch_size : (step + count) * self.batch_size]
-        rows[: len(taken)] = taken
+        windows = order[step * self.batch_size : (step + count) * self.batch_size]
+        rows[: len(windows)] = windows
         return rows.reshape(count, self.batch_size)
 
 
-def sliding(stream: TokenStream, length: int, stride: int) -> Int64[np.ndarray, " windows"]:
-    """Returns the starts of all windows of `length` that have a token after them, `stride` apart.
+def sliding_windows(stream: TokenStream, length: int, stride: int) -> Int64[np.ndarray, " windows"]:
+    """Returns the starts of all windows of `length` tokens that have a next token, `stride` apart.
 
-    >>> sliding(TokenStream.of_documents([np.arange(10)]), length=3, stride=3).tolist()
+    >>> sliding_windows(TokenStream.from_documents([np.arange(10)]), length=3, stride=3).tolist()
     [0, 3, 6]
     """
     return np.arange(0, len(stream) - length, stride)
 
 
 def contiguous_windows(stream: TokenStream, length: int, batch_size: int) -> Int64[np.ndarray, " windows"]:
-    """Returns the starts of windows that read each of `batch_size` equal parts of the text side by side.
+    """Returns the starts of windows that read `batch_size` equal parts of the text in parallel.
 
-    Row l's windows are rows l, l + `batch_size`, l + 2 `batch_size` and so on; what does not fill a window is left out.
+    Row r reads the windows r, r + `batch_size`, r + 2 `batch_size` and so on. Incomplete windows are left out.
 
-    >>> contiguous_windows(TokenStream.of_documents([np.arange(11)]), length=2, batch_size=2).tolist()
+    >>> contiguous_windows(TokenStream.from_documents([np.arange(11)]), length=2, batch_size=2).tolist()
     [0, 5, 2, 7]
     """
     row_length = len(stream) // batch_size
@@ -122,10 +122,10 @@ def contiguous_windows(stream: TokenStream, length: int, batch_size: int) -> Int
 def left_padded(
     pieces: Sequence[Integer[np.ndarray, " _"]], length: int, pad_id: int
 ) -> tuple[TokenStream, Int64[np.ndarray, " windows"]]:
-    """Returns a stream of windows of `length`, one for each piece, and their starts.
+    """Returns a stream with one window of `length` inputs per piece, and the windows' starts.
 
-    A piece is its inputs and the token after them; short ones are filled up from the left with `pad_id`, long
-    ones lose their beginning.
+    A piece is its inputs and the token after them. Short pieces are padded on the left with `pad_id`; long pieces
+    lose their beginning.
 
     >>> stream, starts = left_padded([np.array([4, 5, 6])], length=4, pad_id=0)
     >>> stream.token_ids.tolist(), starts.tolist()
@@ -135,7 +135,7 @@ def left_padded(
     for row, piece in zip(rows, pieces, strict=True):
         kept = piece[-(length + 1) :]
         row[length + 1 - len(kept) :] = kept
-    stream = TokenStream.of_documents([rows.reshape(-1)])
+    stream = TokenStream.from_documents([rows.reshape(-1)])
     return stream, np.arange(len(pieces)) * (length + 1)
 
 

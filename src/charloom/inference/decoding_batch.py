@@ -13,7 +13,7 @@ from jaxtyping import Float32, Int32, UInt32
 
 from charloom.inference.generation import DecoderState, NativeDecoderState, generate_block
 from charloom.inference.sampling import SamplingRule, native_samplers, seed_words
-from charloom.kernels import SAMPLER_RECORD, Generator, Streams
+from charloom.kernels import SAMPLER_RECORD, Generator, GeneratorState
 from charloom.models import Network
 from charloom.settings import SamplingSettings
 
@@ -134,7 +134,7 @@ class NativeDecodingBatch(DecodingBatch):
 
     def state(self, slot: int) -> NativeDecoderState:
         streams = (array[..., slot : slot + 1, :].copy() for array in self._streams)
-        return NativeDecoderState(self._generator, Streams(*streams))
+        return NativeDecoderState(self._generator, GeneratorState(*streams))
 
     def logits(self, slot: int) -> Float32[np.ndarray, " vocab"]:
         return self._streams.logits[slot]
@@ -143,7 +143,7 @@ class NativeDecodingBatch(DecodingBatch):
         first, end, _ = slots.indices(self._count)
         samplers = self._samplers[first:end]
         tokens = np.full((len(samplers), steps), -1, np.int32)
-        self._generator.run(Streams(*(array[..., first:, :] for array in self._streams)), tokens, samplers)
+        self._generator.run(GeneratorState(*(array[..., first:, :] for array in self._streams)), tokens, samplers)
         samplers["position"] += np.uint32(steps)
         return tokens
 
@@ -168,7 +168,7 @@ class NativeDecodingBatch(DecodingBatch):
         self._streams, self._samplers, self._saved = streams, samplers, saved
 
 
-def _text_major(streams: Streams) -> tuple[np.ndarray, ...]:
+def _text_major(streams: GeneratorState) -> tuple[np.ndarray, ...]:
     """Returns views of the arrays with the texts as the first axis."""
     return streams.hidden.swapaxes(0, 1), streams.cells.swapaxes(0, 1), streams.logits
 

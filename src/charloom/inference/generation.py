@@ -16,7 +16,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int32, Integer, Shaped, UInt32
 
 from charloom.inference.sampling import SamplingRule, choose, native_samplers, seed_words, uniforms
-from charloom.kernels import Activations, Generator, LayerWeights, Streams, compiled, takes_natively
+from charloom.kernels import Activations, Generator, GeneratorState, LayerWeights, compiled, has_native_kernel
 from charloom.models import CELLS, Carry, Dense, GRUCell, LogitsHead, Network
 from charloom.settings import CellName, SamplingSettings
 
@@ -53,7 +53,7 @@ class NativeDecoderState(NamedTuple):
     """
 
     generator: Generator
-    streams: Streams
+    streams: GeneratorState
 
 
 def read_prompt(
@@ -83,7 +83,7 @@ def read_tokens(
     """Returns the state after reading `rows` in `state`, which does not change."""
     rows = rows.astype(np.int32)
     if isinstance(state, NativeDecoderState):
-        streams = Streams(*(array.copy() for array in state.streams))
+        streams = GeneratorState(*(array.copy() for array in state.streams))
         for first in range(0, len(rows), _NATIVE_BLOCK):  # Ctrl-C is handled between blocks
             state.generator.run(streams, np.ascontiguousarray(rows[None, first : first + _NATIVE_BLOCK]))
         return NativeDecoderState(state.generator, streams)
@@ -147,7 +147,7 @@ def _generate_natively(
 ) -> Iterator[Int32[np.ndarray, "streams block"]]:
     hidden, cells, logits = state.streams
     count = len(samplers)
-    streams = Streams(
+    streams = GeneratorState(
         np.repeat(hidden, count, axis=1), np.repeat(cells, count, axis=1), np.repeat(logits, count, axis=0)
     )
     position, block = 0, _FIRST_NATIVE_BLOCK
@@ -180,7 +180,7 @@ def _is_native(network: Network) -> bool:
         _native_cell(network) is not None
         and isinstance(network.head, Dense | LogitsHead)
         and all(type(cell) is type(cells[0]) for cell in cells)
-        and all(takes_natively(cell.recurrent_kernel, cell.cell_activation) for cell in cells)
+        and all(has_native_kernel(cell.recurrent_kernel, cell.cell_activation) for cell in cells)
     )
 
 

@@ -82,7 +82,7 @@ def _native_rule(settings: SamplingSettings) -> Shaped[np.ndarray, "1"]:
     record["top_k"] = 0 if rule.top_k is None else rule.top_k
     # The same as `_fixed_point`, but without JAX, which native generation does not need.
     record["top_p"] = 0 if rule.top_p is None else max(1, int(rule.top_p * np.float32(2**24)) << 8)
-    record["steps_a_nat"] = _STEPS_PER_NAT
+    record["steps_per_nat"] = _STEPS_PER_NAT
     record["coarse"], record["fine"] = _COARSE.ctypes.data, _FINE.ctypes.data
     return record
 

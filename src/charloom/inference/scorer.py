@@ -147,7 +147,7 @@ class Scorer:
             np.concatenate([self._prompt, of.token_ids]) if len(of.token_ids) else of.token_ids for of in texts
         ]
         total = sum(map(len, token_ids))
-        time_steps = Packing.of_lengths([len(ids) for ids in token_ids], BATCH_SIZE).time_steps
+        time_steps = Packing.from_lengths([len(ids) for ids in token_ids], BATCH_SIZE).time_steps
         is_batched = total > BATCH_STEP_COST * (time_steps + self._shapes[BATCH_SIZE].sequence_length)
         nats = self._score_tokens(token_ids, BATCH_SIZE if is_batched else 1)
         return [Score(of.text, one[skipped:], of.unknown) for one, of in zip(nats, texts, strict=True)]
@@ -156,7 +156,7 @@ class Scorer:
         self, texts: Sequence[Integer[np.ndarray, " _"]], batch_size: int
     ) -> list[Float32[np.ndarray, " _"]]:
         """Returns the nats of each token of `texts`, which are packed into `batch_size` rows."""
-        packing = Packing.of_lengths([len(text) for text in texts], batch_size)
+        packing = Packing.from_lengths([len(text) for text in texts], batch_size)
         carry = self._network.zero_carry(batch_size)
         parts = []
         _, capacity, sequence_length = self._shapes[batch_size]

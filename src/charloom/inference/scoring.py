@@ -45,7 +45,14 @@ def score_blocks(
         if carry is None:
             carry = network.zero_carry(block.resets.shape[1])
         totals, carry = _score_block(
-            network, block.token_ids, block.resets, block.scored, block.cold, block.steps, carry, last_only=last_only
+            network,
+            block.token_ids,
+            block.resets,
+            block.scored,
+            block.state_resets,
+            block.steps,
+            carry,
+            last_only=last_only,
         )
         nats += float(np.asarray(totals.nats, dtype=np.float64).sum())
         correct += float(np.asarray(totals.correct, dtype=np.float64).sum())
@@ -59,7 +66,7 @@ def _score_block(
     token_ids: Int32[Array, "capacity batch sequence_plus_1"],
     resets: Bool[Array, "capacity batch sequence"],
     scored: Bool[Array, "capacity batch sequence"],
-    cold: Bool[Array, "capacity batch"],
+    state_resets: Bool[Array, "capacity batch"],
     steps: Int32[Array, ""],
     carry: Carry,
     *,
@@ -70,7 +77,7 @@ def _score_block(
     def sequence(index: Int32[Array, ""], state: tuple[Totals, Carry]) -> tuple[Totals, Carry]:
         totals, carry = state
         ids = token_ids[index].T
-        carry = jax.tree.map(lambda state: jnp.where(cold[index][:, None], 0, state), carry)
+        carry = jax.tree.map(lambda state: jnp.where(state_resets[index][:, None], 0, state), carry)
         logits, carry = network(ids[:-1], resets[index].T, carry, last_only=last_only)
         of_sequence = sequence_totals(logits, ids, scored[index].T)
         return jax.tree.map(lambda sums, one: sums.at[index].set(one), totals, of_sequence), carry

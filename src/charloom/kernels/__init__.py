@@ -1,14 +1,14 @@
-"""Kernels: one call runs one layer, or the head, over a whole sequence. Importing them loads JAX."""
+"""Kernels: one call computes one layer, or the head, over a whole sequence. Importing this package imports JAX."""
 
 from charloom.machine import set_up_jax
 
 set_up_jax()
 
-from charloom.kernels.choice import Kernels, kernels_in_use, reference_reason, takes_natively
+from charloom.kernels.choice import Kernels, has_native_kernel, kernels_in_use, reference_reason
 from charloom.kernels.compiled import compiled, own_settings, require_own_process
 from charloom.kernels.dense import dense
 from charloom.kernels.elman import elman_sequence, elman_step
-from charloom.kernels.generator import SAMPLER_RECORD, Generator, LayerWeights, Streams
+from charloom.kernels.generator import SAMPLER_RECORD, Generator, GeneratorState, LayerWeights
 from charloom.kernels.gru import gru_sequence, gru_step
 from charloom.kernels.inputs import Features, LayerInputs, Rows
 from charloom.kernels.lstm import LSTMCarry, lstm_sequence, lstm_step
@@ -19,23 +19,23 @@ __all__ = [
     "Activations",
     "Features",
     "Generator",
+    "GeneratorState",
     "Kernels",
     "LSTMCarry",
     "LayerInputs",
     "LayerWeights",
     "Rows",
-    "Streams",
     "compiled",
     "dense",
     "elman_sequence",
     "elman_step",
     "gru_sequence",
     "gru_step",
+    "has_native_kernel",
     "kernels_in_use",
     "lstm_sequence",
     "lstm_step",
     "own_settings",
     "reference_reason",
     "require_own_process",
-    "takes_natively",
 ]

@@ -1,6 +1,6 @@
-"""Activations by name, each with its gradient from its own output.
+"""Activations by name, each with a gradient that is computed from its output.
 
-A backward pass then needs no pre-activation, only what the forward pass keeps anyway.
+The backward pass therefore does not need the pre-activations.
 """
 
 from collections.abc import Callable
@@ -16,11 +16,11 @@ _Values = Float[Array, "*batch units"]
 
 
 class Activation(NamedTuple):
-    """A function of a layer's pre-activations, and its gradient.
+    """An activation function and its gradient.
 
     Attributes:
-        apply: the function.
-        backward: the cotangent of the input, from the output and its cotangent.
+        apply: returns the outputs for pre-activations.
+        backward: returns the cotangent of the pre-activations, from the output and its cotangent.
     """
 
     apply: Callable[[_Values], _Values]
@@ -28,9 +28,9 @@ class Activation(NamedTuple):
 
 
 def hard_sigmoid(values: Float[Array, "*batch units"]) -> Float[Array, "*batch units"]:
-    """Returns clip(0.2 x + 0.5, 0, 1): the recurrent gates of Keras before 2.3.
+    """Returns clip(0.2 x + 0.5, 0, 1), which is the default gate activation of Keras before 2.3.
 
-    Keras 3 and `jax.nn` give the name to clip(x / 6 + 0.5, 0, 1).
+    In Keras 3 and `jax.nn`, the same name stands for clip(x / 6 + 0.5, 0, 1).
     """
     return jnp.clip(0.2 * values + 0.5, 0, 1)
 

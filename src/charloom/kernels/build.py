@@ -1,4 +1,4 @@
-"""The native kernels' library: compiled once for this processor, and kept in the user's cache."""
+"""The native kernels' library: compiled once for this processor, and stored in the user's cache."""
 
 import hashlib
 import logging
@@ -22,22 +22,22 @@ _HEADERS = (
     *("checks.h", "dense.h", "sampling.h", "generator.h"),
 )
 _UNITS = ("handlers.cc", "sequence.cc", "generator.cc")
-"""These are compiled at the same time, the longest first."""
+"""The sources, which are compiled in parallel, the longest first."""
 _FLAGS = ("-std=c++20", "-O2", "-pthread", "-fPIC")
-_NAMES = ("c++", "g++", "clang++")
-_SECONDS = 300
-_COMPILING = "compiling-"
+_COMPILER_NAMES = ("c++", "g++", "clang++")
+_TIMEOUT_SECONDS = 300
+_BUILD_FOLDER_PREFIX = "compiling-"
 
 
 class KernelsUnavailableError(Exception):
-    """Why there is no library, in a few words."""
+    """The library cannot be compiled or loaded. The message says why, in a few words."""
 
 
 def library_path() -> Path:
-    """Returns the path of the library for this processor, compiled where it is not there yet.
+    """Returns the path of the library for this processor, and compiles it if necessary.
 
     Raises:
-        KernelsUnavailableError: it cannot be had; the message says why.
+        KernelsUnavailableError: the library cannot be compiled.
     """
     if sys.platform not in ("linux", "darwin"):
         raise KernelsUnavailableError(f"none for {platform.system()}")
@@ -63,26 +63,26 @@ def library_path() -> Path:
     except NotOwnError as problem:
         raise KernelsUnavailableError(str(problem)) from problem
     path = folder / f"kernels-{key.hexdigest()[:16]}.so"
-    if not _is_whole(path):
+    if not _is_complete(path):
         _make([*command, "-isystem", jax.ffi.include_dir()], sources, path)
     return path
 
 
 def compile_command() -> list[str]:
-    """Returns the compiler's full path, what `CXX` says after its name, and the options of code for this processor.
+    """Returns the compiler's full path, the options in `CXX`, and options for this processor.
 
     Raises:
-        KernelsUnavailableError: there is none.
+        KernelsUnavailableError: there is no compiler.
     """
     return [*_compiler(), *_FLAGS, _architecture_flag()]
 
 
 def _compiler() -> list[str]:
     chosen = shlex.split(os.environ.get("CXX", ""))
-    for name, *options in [chosen] if chosen else [[name] for name in _NAMES]:
+    for name, *options in [chosen] if chosen else [[name] for name in _COMPILER_NAMES]:
         if found := shutil.which(name):
-            return [found, *options]  # not where a link leads: ccache is told by the name what it stands for
-    raise KernelsUnavailableError(f"no C++ compiler: {', '.join(chosen[:1] or _NAMES)} not found")
+            return [found, *options]  # links are not resolved, because ccache looks at the name it is called by
+    raise KernelsUnavailableError(f"no C++ compiler: {', '.join(chosen[:1] or _COMPILER_NAMES)} not found")
 
 
 def _architecture_flag() -> str:
@@ -90,7 +90,7 @@ def _architecture_flag() -> str:
 
 
 def _processor() -> str:
-    """Returns what tells this processor's instructions from another's: the cache may be on a shared disk."""
+    """Returns what identifies this processor's instruction set, because machines may share the cache."""
     wanted = ("model name", "flags", "Features", "CPU part")
     try:
         lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
@@ -99,8 +99,8 @@ def _processor() -> str:
         return f"{platform.machine()} {platform.processor()}"
 
 
-def _is_whole(path: Path) -> bool:
-    """Returns whether the library is there, and as it was compiled: loading half of one would end the process."""
+def _is_complete(path: Path) -> bool:
+    """Returns whether the library exists as it was compiled. Loading a truncated library would crash the process."""
     if not is_own_file(path):
         return False
     try:
@@ -110,57 +110,57 @@ def _is_whole(path: Path) -> bool:
 
 
 def _make(command: Sequence[str], sources: dict[str, bytes], path: Path) -> None:
-    """Compiles into a folder beside `path`, and moves the library there whole."""
+    """Compiles in a folder next to `path`, and then moves the library to `path`."""
     from filelock import FileLock
 
     try:
         with FileLock(path.with_suffix(".lock")):
-            if _is_whole(path):  # another process was at it
+            if _is_complete(path):  # another process compiled it meanwhile
                 return
-            logger.warning("compiling charloom's kernels for this processor, once; some seconds")
-            _remove_left_behind(path)
+            logger.warning("compiling charloom's kernels for this processor; this happens once and takes some seconds")
+            _remove_build_folders(path)
             with _compiling_folder(path) as folder:
                 for name, source in sources.items():
                     (folder / name).write_bytes(source)
-                made = folder / "kernels.so"
+                library = folder / "kernels.so"
                 units = [str(folder / unit) for unit in _UNITS]
                 _run(*([*command, "-c", unit, "-o", f"{unit}.o"] for unit in units))
-                _run([*command, "-shared", *(f"{unit}.o" for unit in units), "-o", str(made)])
-                made.chmod(0o700)
+                _run([*command, "-shared", *(f"{unit}.o" for unit in units), "-o", str(library)])
+                library.chmod(0o700)
                 digest = folder / "digest"
-                digest.write_text(hashlib.sha256(made.read_bytes()).hexdigest())
-                made.replace(path)
+                digest.write_text(hashlib.sha256(library.read_bytes()).hexdigest())
+                library.replace(path)
                 digest.replace(path.with_suffix(".sha256"))
     except subprocess.TimeoutExpired:
-        raise KernelsUnavailableError(f"{command[0]} took more than {_SECONDS} s") from None
+        raise KernelsUnavailableError(f"{command[0]} took more than {_TIMEOUT_SECONDS} s") from None
     except OSError as error:
         raise KernelsUnavailableError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _run(*commands: Sequence[str]) -> None:
-    """Runs all commands at the same time; none goes on where one fails, or where this process is to end."""
+    """Runs all commands in parallel. If one fails or this process is interrupted, all are stopped."""
     running = [
         subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
         for command in commands
     ]
     try:
         for process in running:
-            said = process.communicate(timeout=_SECONDS)[1]
+            errors = process.communicate(timeout=_TIMEOUT_SECONDS)[1]
             if process.returncode:
-                line = next((line for line in said.splitlines() if "error" in line), "no reason given")
+                line = next((line for line in errors.splitlines() if "error" in line), "no reason given")
                 raise KernelsUnavailableError(f"{commands[0][0]} failed: {line[:200]}")
     finally:
         for process in running:
             process.kill()
             process.wait()
-            if process.stderr is not None:  # which a compiler's own processes may hold for longer
+            if process.stderr is not None:  # the compiler's child processes may still have it open
                 process.stderr.close()
 
 
 @contextmanager
 def _compiling_folder(path: Path) -> Iterator[Path]:
-    """Yields an empty folder to compile `path` in; whoever holds the lock of `path` is the only one there."""
-    folder = path.with_name(f"{_COMPILING}{path.stem}")
+    """Yields an empty folder to compile `path` in. The caller must hold the lock of `path`."""
+    folder = path.with_name(f"{_BUILD_FOLDER_PREFIX}{path.stem}")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
     try:
@@ -169,12 +169,13 @@ def _compiling_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_left_behind(path: Path) -> None:
-    """Removes what processes left that were killed while they compiled other libraries: nobody has their locks."""
+def _remove_build_folders(path: Path) -> None:
+    """Removes the folders of processes that were killed while they compiled other libraries."""
     from filelock import FileLock, Timeout
 
-    for left in path.parent.glob(f"{_COMPILING}kernels-*"):
-        library = path.with_name(f"{left.name.removeprefix(_COMPILING)}.so")
+    for folder in path.parent.glob(f"{_BUILD_FOLDER_PREFIX}kernels-*"):
+        library = path.with_name(f"{folder.name.removeprefix(_BUILD_FOLDER_PREFIX)}.so")
         if library != path:
+            # A process that is still compiling holds the lock.
             with suppress(Timeout, OSError), FileLock(library.with_suffix(".lock"), timeout=0):
-                shutil.rmtree(left, ignore_errors=True)
+                shutil.rmtree(folder, ignore_errors=True)

@@ -1,6 +1,6 @@
-"""Which kernels run: the native ones where they can be had, else the reference, which is the definition.
+"""The choice of kernels: native ones if they are available, otherwise the reference, which defines the results.
 
-`CHARLOOM_KERNELS` chooses: `native`, `reference`, or `auto` (the default), which is native where that can be had.
+`CHARLOOM_KERNELS` is `native`, `reference`, or `auto` (the default), which means native kernels if they are available.
 See docs/design/kernels.md.
 """
 
@@ -24,25 +24,25 @@ from charloom.settings import CellActivation
 
 logger = logging.getLogger("charloom")
 
-_AS_ASKED = "CHARLOOM_KERNELS says so"
+_REQUESTED = "CHARLOOM_KERNELS=reference"
 _CHOICES = ("native", "reference", "auto")
-# Those under which a unit needs no other.
+# The activations that are computed for each unit separately.
 _NATIVE_CELLS: tuple[CellActivation, ...] = ("tanh", "relu")
-# XLA unrolls a short loop over a small layer and fuses it into the rest of an update, which is faster.
+# XLA unrolls a short loop over a small layer and fuses it with the rest of an optimizer step, which is faster.
 _SMALL_UNITS = 64
 _SHORT_STEPS = 8
 
-# The largest vector that the kernels know, in floats: what they keep for themselves has room for whole ones.
-WIDEST = 16
+# The number of floats in the largest vector of any processor. The kernels' own arrays are padded to multiples of it.
+MAX_VECTOR_WIDTH = 16
 
 
 class Kernels(NamedTuple):
-    """Which kernels run.
+    """The chosen kernels.
 
     Attributes:
         name: `native` or `reference`.
-        why: why it is these, in a few words.
-        suffix: of the names by which XLA knows the native ones.
+        why: the reason for the choice, in a few words.
+        suffix: the end of the names under which the native kernels are registered with XLA.
     """
 
     name: str
@@ -51,30 +51,31 @@ class Kernels(NamedTuple):
 
 
 def kernels_in_use() -> Kernels:
-    """Returns the kernels that usual cells run on in this process; compiles the native ones where that is due.
+    """Returns the kernels that this process uses for most cells, and compiles the native ones if necessary.
 
     Raises:
-        CharloomError: `CHARLOOM_KERNELS` asks for what is not there.
+        CharloomError: `CHARLOOM_KERNELS` is not a valid choice, or is `native` without native kernels.
     """
     chosen = _chosen(_choice())
     if chosen.name == "native" and not _computes_on_cpu():
-        return Kernels("reference", f"computed on a {jax.default_backend()}; text is written natively, on the CPU")
+        return Kernels("reference", f"computed on a {jax.default_backend()}; text is generated natively, on the CPU")
     return chosen
 
 
-def runs_natively(
+def uses_native_kernel(
     inputs: LayerInputs,
     recurrent_kernel: Float[Array, "hidden gates"],
     cell_activation: CellActivation,
 ) -> bool:
-    """Returns whether the native kernels run a layer. That is independent of the other batch rows."""
-    return math.prod(inputs.shape) > 0 and takes_natively(recurrent_kernel, cell_activation, inputs.shape[0])
+    """Returns whether native kernels compute a layer. This is independent of the other batch rows."""
+    return math.prod(inputs.shape) > 0 and has_native_kernel(recurrent_kernel, cell_activation, inputs.shape[0])
 
 
-def runs_dense_natively(inputs: Float[Array, "*batch input"], kernel: Float[Array, "input output"]) -> bool:
-    """Returns whether the native kernels run a head: one of whole vectors, after more than one step.
+def uses_native_dense(inputs: Float[Array, "*batch input"], kernel: Float[Array, "input output"]) -> bool:
+    """Returns whether native kernels compute a head.
 
-    Like `runs_natively` it is independent of the other batch rows.
+    They do if its inputs are whole vectors of more than one time step. Like `uses_native_kernel`, this is independent
+    of the other batch rows.
     """
     return (
         inputs.ndim == 3
@@ -82,15 +83,15 @@ def runs_dense_natively(inputs: Float[Array, "*batch input"], kernel: Float[Arra
         and inputs.size > 0
         and inputs.dtype == kernel.dtype == jnp.float32
         and len(kernel) >= _SMALL_UNITS
-        and len(kernel) % WIDEST == 0
+        and len(kernel) % MAX_VECTOR_WIDTH == 0
         and kernels_in_use().name == "native"
     )
 
 
-def takes_natively(
+def has_native_kernel(
     recurrent_kernel: Float[Array, "hidden gates"], cell_activation: CellActivation, time_steps: int | None = None
 ) -> bool:
-    """Returns whether there are native kernels for such a layer, and they are in use."""
+    """Returns whether native kernels for such a layer are available and in use."""
     return (
         recurrent_kernel.dtype == jnp.float32
         and reference_reason(len(recurrent_kernel), cell_activation, time_steps) is None
@@ -99,16 +100,16 @@ def takes_natively(
 
 
 def reference_reason(units: int, cell_activation: CellActivation, time_steps: int | None = None) -> str | None:
-    """Returns why a layer runs on the reference even where there are native kernels; None where it does not.
+    """Returns why the reference computes a layer even if native kernels are available; None if it does not.
 
     Args:
-        units: of the layer.
-        cell_activation: of the layer.
-        time_steps: of a sequence; None for generation, whose weights stay as they are, and which runs on the CPU.
+        units: the number of units of the layer.
+        cell_activation: the cell activation of the layer.
+        time_steps: the length of a sequence; None for generation, which always runs on the CPU with packed weights.
     """
     choice = _choice()
     if choice == "reference":
-        return _AS_ASKED
+        return _REQUESTED
     if cell_activation not in _NATIVE_CELLS:
         return f"{cell_activation} cells"
     if time_steps is not None and not _computes_on_cpu():
@@ -117,7 +118,7 @@ def reference_reason(units: int, cell_activation: CellActivation, time_steps: in
         return None
     if units < _SMALL_UNITS and time_steps <= _SHORT_STEPS:
         return "few units and few time steps"
-    # One step has nothing to keep packed weights for.
+    # Packing the weights is not worthwhile for one time step.
     return "one time step" if time_steps == 1 else None
 
 
@@ -137,33 +138,36 @@ def _choice() -> str:
 @cache
 def _chosen(choice: str) -> Kernels:
     if choice not in _CHOICES:
-        raise CharloomError(f"CHARLOOM_KERNELS is one of {', '.join(_CHOICES)}; got {choice!r}.")
+        raise CharloomError(f"CHARLOOM_KERNELS must be one of {', '.join(_CHOICES)}; got {choice!r}.")
     if choice == "reference":
-        return Kernels("reference", _AS_ASKED)
+        return Kernels("reference", _REQUESTED)
     try:
         _, suffix = _load()
     except KernelsUnavailableError as problem:
         if choice == "native":
-            raise CharloomError(f"CHARLOOM_KERNELS=native, but native kernels are unavailable: {problem}.") from None
-        what = "the slower reference runs" if _computes_on_cpu() else "text is written slowly"
-        logger.warning("without native kernels, %s: %s", what, problem)
+            raise CharloomError(
+                f"CHARLOOM_KERNELS=native, but native kernels are unavailable: {problem}. "
+                "Fix this, or unset CHARLOOM_KERNELS to use the slower reference."
+            ) from None
+        effect = "using the slower reference" if _computes_on_cpu() else "generating text is slow"
+        logger.warning("native kernels are unavailable, %s: %s", effect, problem)
         return Kernels("reference", str(problem))
     return Kernels("native", "compiled for this processor", suffix)
 
 
 @cache
 def _load() -> tuple[ctypes.CDLL, str]:
-    """Returns the library and the suffix of the names that XLA has for its handlers."""
+    """Returns the library and the suffix of its handlers' names in XLA."""
     path = library_path()
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
         raise KernelsUnavailableError(f"cannot load {path}: {error}") from error
     declare(library)
-    # Programs that JAX keeps between processes know handlers by their names: another source has other names.
+    # JAX may cache compiled programs, which refer to handlers by name. Other sources therefore need other names.
     suffix = path.stem.removeprefix("kernels-")
     for handler in HANDLERS:
-        # JAX leaves this function without types.
+        # This function of JAX is untyped.
         function = jax.ffi.pycapsule(getattr(library, f"charloom_{handler}"))  # type: ignore[no-untyped-call]
         jax.ffi.register_ffi_target(f"charloom_{handler}_{suffix}", function, platform="cpu")
     library.charloom_use_threads(available_cores())

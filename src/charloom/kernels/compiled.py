@@ -1,6 +1,6 @@
-"""`jax.jit`, as the programs here are compiled and called that are not part of others.
+"""`jax.jit` with charloom's settings, for top-level programs.
 
-The host program may have settings of JAX of its own. They are left alone: what charloom's calls need they carry.
+The host program's JAX settings are not changed. charloom's calls use their own settings.
 """
 
 import os
@@ -13,8 +13,8 @@ import jax
 
 from charloom.errors import ForkedError
 
-# LLVM's first level compiles sooner than its third, and what it makes is as fast: the work is in matrix products and in
-# native kernels, which are not LLVM's. `python -m benchmarks.compilation` measures both.
+# LLVM compiles faster at level 1 than at level 3, and the programs are as fast: most time goes into matrix products and
+# native kernels, which LLVM does not compile. `python -m benchmarks.compilation` measures both.
 OPTIMIZATION_LEVEL = 1
 
 _Result = TypeVar("_Result")
@@ -23,12 +23,12 @@ _first_process: int | None = None
 
 
 def compiled(function: Callable[..., _Result], **options: Any) -> Callable[..., _Result]:
-    """Returns `function` as a compiled program, which is called with charloom's settings; `options` are `jax.jit`'s."""
+    """Returns `function` compiled by `jax.jit` with `options`, and called with charloom's settings."""
     program = jax.jit(
         function,
         compiler_options={
             "xla_backend_optimization_level": OPTIMIZATION_LEVEL,
-            # A GPU adds in whatever order its threads come, unless told not to; then it also compiles sooner.
+            # Otherwise a GPU adds in a random order. This option also makes it compile faster.
             "xla_gpu_exclude_nondeterministic_ops": True,
         },
         **options,
@@ -45,31 +45,32 @@ def compiled(function: Callable[..., _Result], **options: Any) -> Callable[..., 
 
 @contextmanager
 def own_settings() -> Iterator[None]:
-    """Has JAX compute as charloom's numbers are defined: in 32 bits, with products in full float32.
+    """Makes JAX compute in 32 bits, with products in full float32, while the block runs.
 
-    A precision that the user has set comes first.
+    A matrix product precision that the user has set takes precedence.
 
     Raises:
-        ForkedError: JAX was started by a process that this one was forked from.
+        ForkedError: this process was forked from one that had already used JAX.
     """
     require_own_process()
     config: Any = jax.config  # untyped
-    # By default a GPU rounds what it multiplies to ten bits.
+    # By default a GPU rounds the factors of products to ten bits.
     with jax.enable_x64(False), jax.default_matmul_precision(config.jax_default_matmul_precision or "highest"):
         yield
 
 
 def require_own_process() -> None:
-    """Makes sure that this process is the one that began to compute.
+    """Checks that this process was not forked after charloom had used JAX.
 
     Raises:
-        ForkedError: it was forked from that. JAX's threads are not there then, and would be waited for without end.
+        ForkedError: it was. JAX's threads do not exist in a forked process, and waiting for them would never end.
     """
     global _first_process
     if _first_process is None:
         _first_process = os.getpid()
     elif _first_process != os.getpid():
         raise ForkedError(
-            "this process was forked from one in which charloom had computed, and JAX cannot go on in it. Start "
-            "processes with multiprocessing's 'spawn' or 'forkserver' method, or load the model after the fork."
+            "this process was forked from one in which charloom had already used JAX, which cannot continue after a "
+            "fork. Start processes with multiprocessing's 'spawn' or 'forkserver' method, or load the model after the "
+            "fork."
         )

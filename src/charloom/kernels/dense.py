@@ -1,19 +1,19 @@
-"""The head's kernel: an affine map of many rows."""
+"""The kernel of the head: an affine map of many rows."""
 
 from jaxtyping import Array, Float
 
 from charloom.kernels import native
-from charloom.kernels.choice import runs_dense_natively
+from charloom.kernels.choice import uses_native_dense
 
 
 def dense(
     inputs: Float[Array, "*batch input"], kernel: Float[Array, "input output"], bias: Float[Array, " output"]
 ) -> Float[Array, "*batch output"]:
-    """Returns inputs · kernel + bias. Differentiable in all three.
+    """Returns inputs · kernel + bias. It is differentiable in all three.
 
-    The outputs of a sequence, time first, take the native kernel.
+    The outputs of a sequence, time first, use the native kernel.
     """
-    if runs_dense_natively(inputs, kernel):
+    if uses_native_dense(inputs, kernel):
         rows = native.dense(inputs.reshape(-1, len(kernel)), kernel, bias)
         return rows.reshape(*inputs.shape[:-1], len(bias))
     return inputs @ kernel + bias

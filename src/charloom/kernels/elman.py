@@ -1,4 +1,4 @@
-"""Elman's network (Keras's SimpleRNN) over a whole sequence, with its gradient by hand, as in `lstm`.
+"""The Elman network (SimpleRNN in Keras) over a whole sequence, with a hand-written gradient as in `lstm`.
 
 Source: Elman, 1990.
 """
@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from charloom.kernels import native
 from charloom.kernels.activations import CELL_ACTIVATIONS
-from charloom.kernels.choice import runs_natively
+from charloom.kernels.choice import uses_native_kernel
 from charloom.kernels.inputs import LayerInputs
 from charloom.kernels.scan import scan_steps, zeroed
 from charloom.settings import CellActivation
@@ -33,13 +33,13 @@ def elman_step(
     carry: Float[Array, "batch hidden"],
     cell_activation: CellActivation = "tanh",
 ) -> Float[Array, "batch hidden"]:
-    """Returns the carry after one step, which is the step's output: h' = tanh(p + h U).
+    """Returns the carry after one time step, which is also the output: h' = tanh(p + h U).
 
     Args:
-        projected: the step's input after the input kernel and the bias, p = x W + b.
+        projected: the projected input of the step, p = x W + b.
         recurrent_kernel: U.
         carry: h.
-        cell_activation: what stands in the place of tanh.
+        cell_activation: the activation to use instead of tanh.
     """
     return CELL_ACTIVATIONS[cell_activation].apply(projected + carry @ recurrent_kernel)
 
@@ -51,19 +51,19 @@ def elman_sequence(
     resets: Bool[Array, "time batch"],
     cell_activation: CellActivation = "tanh",
 ) -> tuple[Float[Array, "time batch hidden"], Float[Array, "batch hidden"]]:
-    """Returns the outputs of all steps and the last carry.
+    """Returns the outputs of all time steps and the last carry.
+
+    It is differentiable in the first three arguments.
 
     Args:
-        inputs: what the layer reads, time first.
+        inputs: the inputs of the layer, time first.
         recurrent_kernel: the kernel of the recurrent product.
-        carry: the state before the first step.
-        resets: where True, the row's state is zero before the step.
+        carry: the state before the first time step.
+        resets: where True, the row's state is zeroed before the time step.
         cell_activation: see `elman_step`.
-
-    Differentiable in the first three.
     """
-    if runs_natively(inputs, recurrent_kernel, cell_activation):
-        activations = native.Activations("sigmoid", cell_activation)  # it has no gates
+    if uses_native_kernel(inputs, recurrent_kernel, cell_activation):
+        activations = native.Activations("sigmoid", cell_activation)  # the gate activation is not used
         return native.elman_sequence(inputs, recurrent_kernel, carry, resets, activations)
     return _reference(inputs.projected(), recurrent_kernel, carry, resets, cell_activation)
 
@@ -94,7 +94,7 @@ def elman_forward(
     resets: Bool[Array, "time batch"],
     cell_activation: CellActivation,
 ) -> tuple[tuple[Float[Array, "time batch hidden"], Float[Array, "batch hidden"]], ElmanResiduals]:
-    """Returns `elman_sequence` of projected inputs, on the reference, and what `elman_backward` needs."""
+    """Returns the reference result of `elman_sequence` for projected inputs, and the residuals for `elman_backward`."""
     hidden, last = _reference(projected, recurrent_kernel, carry, resets, cell_activation)
     return (hidden, last), ElmanResiduals(recurrent_kernel, carry, resets, hidden)
 
@@ -104,7 +104,7 @@ def elman_backward(
     residuals: ElmanResiduals,
     cotangents: tuple[Float[Array, "time batch hidden"], Float[Array, "batch hidden"]],
 ) -> tuple[Float[Array, "time batch hidden"], Float[Array, "hidden hidden"], Float[Array, "batch hidden"], None]:
-    """Returns the cotangents of the differentiable arguments of `elman_forward`."""
+    """Returns the cotangents of the arguments of `elman_forward`; None for `resets`."""
     recurrent_kernel, start, resets, hidden = residuals
     hidden_cotangents, last_cotangent = cotangents
     previous = zeroed(jnp.concatenate([start[None], hidden[:-1]]), resets)

@@ -1,4 +1,4 @@
-"""A network that writes, natively: its weights packed once, the loop over characters and their choice in one call."""
+"""Native generation: weights are packed once, and one call generates many characters of several texts."""
 
 import ctypes
 import weakref
@@ -13,13 +13,13 @@ from charloom.kernels.native import Activations
 from charloom.kernels.operations import call, require_array
 from charloom.settings import CellName
 
-# How many pre-activations a unit has, of each cell, in the order of the library's numbers for them.
-_PARTS: dict[CellName, int] = {"lstm": 4, "gru": 3, "elman": 1}
+# The pre-activations per unit of each cell, in the order of the library's numbers for cells.
+_GATE_COUNTS: dict[CellName, int] = {"lstm": 4, "gru": 3, "elman": 1}
 _Pointer = ctypes.c_void_p
 
 
 class LayerWeights(NamedTuple):
-    """A recurrent layer's weights; the first layer's input kernel and bias are in the table."""
+    """The weights of a recurrent layer. The first layer's kernel and bias are not used, because the table has them."""
 
     kernel: Float32[np.ndarray, "input gates"]
     bias: Float32[np.ndarray, " gates"]
@@ -28,18 +28,18 @@ class LayerWeights(NamedTuple):
     activations: Activations
 
 
-class Streams(NamedTuple):
-    """Texts between two characters, in arrays that reading and writing change.
+class GeneratorState(NamedTuple):
+    """The state of several texts between two characters. `Generator.run` changes the arrays in place.
 
     Attributes:
         hidden: h of each layer.
-        cells: c of each layer, of an LSTM; else unused.
-        logits: of the next token.
+        cells: c of each layer of an LSTM; unused for other cells.
+        logits: the logits of the next token.
     """
 
-    hidden: Float32[np.ndarray, "layers streams hidden"]
-    cells: Float32[np.ndarray, "layers streams hidden"]
-    logits: Float32[np.ndarray, "streams vocab"]
+    hidden: Float32[np.ndarray, "layers texts hidden"]
+    cells: Float32[np.ndarray, "layers texts hidden"]
+    logits: Float32[np.ndarray, "texts vocab"]
 
 
 SAMPLER_RECORD = np.dtype(
@@ -50,17 +50,22 @@ SAMPLER_RECORD = np.dtype(
         ("temperature", np.float32),
         ("top_k", np.int32),
         ("top_p", np.uint32),
-        ("steps_a_nat", np.float32),
+        ("steps_per_nat", np.float32),
         ("coarse", np.uintp),
         ("fine", np.uintp),
     ],
     align=True,
 )
-"""All that a stream's choices depend on beside its logits, as numbers of `charloom.inference.sampling`.
+"""Everything that determines a text's sampled tokens except its logits, as numbers of `charloom.inference.sampling`.
 
-The upper and the lower word of the seed; the stream's own number; the position of the next token that is written; a
-temperature, below zero for the most likely token; `top_k`, 0 for all tokens; `top_p` in units of 2**-32, 0 for all; and
-the tables of powers of two with their addresses, which whoever makes such a record keeps alive.
+- `seed`: the upper and the lower word of the seed.
+- `stream`: the index of the text's stream of random numbers.
+- `position`: the position of the next sampled token in the text.
+- `temperature`: negative for the most likely token.
+- `top_k`: 0 for all tokens.
+- `top_p`: in units of 2**-32; 0 for all tokens.
+- `steps_per_nat`, `coarse`, `fine`: the scale and the addresses of tables of powers of two. Callers keep the tables
+  alive.
 """
 
 
@@ -79,7 +84,7 @@ class _Activations(ctypes.Structure):
     _fields_ = (("hard_gates", ctypes.c_bool), ("relu", ctypes.c_bool))
 
 
-class _Streams(ctypes.Structure):
+class _GeneratorState(ctypes.Structure):
     _fields_ = (
         ("count", ctypes.c_int),
         ("room", ctypes.c_int),
@@ -90,17 +95,17 @@ class _Streams(ctypes.Structure):
 
 
 class _Task(ctypes.Structure):
-    _fields_ = (("steps", ctypes.c_int), ("rows", _Pointer), ("writers", _Pointer))
+    _fields_ = (("steps", ctypes.c_int), ("rows", _Pointer), ("samplers", _Pointer))
 
 
 class Generator:
-    """A network's weights, packed for writing.
+    """A network's weights, packed for generation.
 
     Attributes:
-        CELLS: the cells that there are native kernels for.
+        CELLS: the cells that have native kernels.
     """
 
-    CELLS: ClassVar[tuple[CellName, ...]] = tuple(_PARTS)
+    CELLS: ClassVar[tuple[CellName, ...]] = tuple(_GATE_COUNTS)
 
     def __init__(
         self,
@@ -112,14 +117,14 @@ class Generator:
         """Packs the weights.
 
         Args:
-            cell: of all layers.
+            cell: the cell of all layers.
             table: the first layer's projected inputs.
-            layers: first to last, of one size.
-            head: kernel and bias; None where the last layer's outputs are the logits.
+            layers: the layers, first to last, all of the same size.
+            head: kernel and bias; None if the last layer's outputs are the logits.
 
         Raises:
-            MemoryError: there is not enough for a copy of them.
-            ValueError: they do not fit one another.
+            MemoryError: there is not enough memory for a copy of the weights.
+            ValueError: the shapes of the weights do not fit together.
         """
         library = loaded_library()
         self.layers, self.hidden = len(layers), len(layers[0].recurrent_kernel)
@@ -153,65 +158,66 @@ class Generator:
         weakref.finalize(self, library.charloom_delete_generator, made)
 
     def __copy__(self) -> "Generator":
-        return self  # nothing of it ever changes, and its memory is to be given back once
+        return self  # it is immutable, and its memory must be freed only once
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Generator":
         return self
 
-    def begin(self, streams: int) -> Streams:
-        """Returns streams before their first character."""
-        state = (self.layers, streams, self.hidden)
-        return Streams(
-            np.zeros(state, np.float32), np.zeros(state, np.float32), np.zeros((streams, self.vocab), np.float32)
+    def begin(self, texts: int) -> GeneratorState:
+        """Returns the state of `texts` texts before their first character."""
+        shape = (self.layers, texts, self.hidden)
+        return GeneratorState(
+            np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.zeros((texts, self.vocab), np.float32)
         )
 
     def run(
         self,
-        streams: Streams,
-        rows: Int32[np.ndarray, "streams time"],
-        writers: Shaped[np.ndarray, " streams"] | None = None,
+        state: GeneratorState,
+        rows: Int32[np.ndarray, "texts time"],
+        samplers: Shaped[np.ndarray, " texts"] | None = None,
     ) -> None:
-        """Lets the first of `streams`, as many as there are rows, read and write.
+        """Reads and samples tokens for as many texts as there are rows. `state` and `rows` are changed in place.
 
         Args:
-            streams: between two characters; also all from some place on.
-            rows: of the table, in C order, to be read; where below zero a token is written, put in its place, and read.
-            writers: as of `SAMPLER_RECORD`; None where nothing is written. They stay as they are.
+            state: the state of at least as many texts, of which the first are used. It may be a slice with the last
+                texts of a larger state.
+            rows: the rows of the table to read, in C order. A negative number is replaced by a sampled token.
+            samplers: records of `SAMPLER_RECORD`, which are not changed; None if no token is sampled.
 
         Raises:
-            MemoryError: there is not enough for so many. What `streams` and `rows` hold is then lost.
-            ValueError: an array is not as it should be, a row not of the table, or a rule not one `SAMPLER_RECORD`.
+            MemoryError: there is not enough memory. The contents of `state` and `rows` are then undefined.
+            ValueError: an array has the wrong shape, type or order, a row is outside the table, or a record is invalid.
         """
         count, steps = rows.shape
         require_array("rows", rows, (count, steps), np.int32)
-        room = self._room(streams, count)
+        room = self._room(state, count)
         if not rows.flags.c_contiguous or not rows.flags.writeable:
-            raise ValueError("rows are to be in C order, and to be written to")
-        if writers is not None:
-            require_array("writers", writers, (count,), SAMPLER_RECORD)
-            if not writers.flags.c_contiguous:
-                raise ValueError("writers are to be in C order")
-        arrays = _Streams(count, room, *(array.ctypes.data for array in streams))
-        task = _Task(steps, rows.ctypes.data, None if writers is None else writers.ctypes.data)
+            raise ValueError("rows must be in C order and writable")
+        if samplers is not None:
+            require_array("samplers", samplers, (count,), SAMPLER_RECORD)
+            if not samplers.flags.c_contiguous:
+                raise ValueError("samplers must be in C order")
+        arrays = _GeneratorState(count, room, *(array.ctypes.data for array in state))
+        task = _Task(steps, rows.ctypes.data, None if samplers is None else samplers.ctypes.data)
         call(self._run, self._handle, ctypes.byref(arrays), ctypes.byref(task))
 
-    def _room(self, streams: Streams, count: int) -> int:
-        """Returns how many streams the arrays are of, of which `streams` may be only the last ones.
+    def _room(self, state: GeneratorState, count: int) -> int:
+        """Returns how many texts the arrays have room for. `state` may be a slice of the last of them.
 
         Raises:
-            ValueError: they are not this network's, or of fewer streams than `count`.
+            ValueError: the arrays do not fit this network, or have fewer than `count` texts.
         """
-        hidden, cells, logits = streams
+        hidden, cells, logits = state
         given = logits.shape[0]
         for name, array in (("hidden", hidden), ("cells", cells)):
             require_array(name, array, (self.layers, given, self.hidden), np.float32)
         require_array("logits", logits, (given, self.vocab), np.float32)
         if given < count:
-            raise ValueError(f"there are states of {given} streams, and rows of {count}")
-        a_stream = 4 * self.hidden
-        # Of streams that are some of others, a layer's states begin as far apart as those of all.
-        room = hidden.strides[0] // a_stream if self.layers > 1 else given
-        in_order = (room * a_stream, a_stream, 4)
+            raise ValueError(f"there are states of {given} texts, but rows of {count}")
+        text_bytes = 4 * self.hidden
+        # In a slice of a larger state, the distance between layers is that of the larger state.
+        room = hidden.strides[0] // text_bytes if self.layers > 1 else given
+        in_order = (room * text_bytes, text_bytes, 4)
         if (
             room < given
             or any(array.strides[1:] != in_order[1:] for array in (hidden, cells))
@@ -219,7 +225,7 @@ class Generator:
             or not logits.flags.c_contiguous
             or not (hidden.flags.writeable and cells.flags.writeable and logits.flags.writeable)
         ):
-            raise ValueError("states are to be in C order, and to be written to")
+            raise ValueError("states must be in C order and writable")
         return room
 
 
@@ -229,13 +235,13 @@ def _require_fitting(
     layers: Sequence[LayerWeights],
     head: tuple[np.ndarray, np.ndarray] | None,
 ) -> None:
-    """Makes sure that the weights are those of one network, whose layers have one size.
+    """Checks that the weights fit together, and that all layers have the same size.
 
     Raises:
-        ValueError: a shape or a type is another.
+        ValueError: a shape or a type is wrong.
     """
     hidden = len(layers[0].recurrent_kernel)
-    gates = _PARTS[cell] * hidden
+    gates = _GATE_COUNTS[cell] * hidden
     require_array("the table", table, (len(table), gates), np.float32)
     for number, layer in enumerate(layers):
         require_array("a recurrent kernel", layer.recurrent_kernel, (hidden, gates), np.float32)
@@ -243,7 +249,7 @@ def _require_fitting(
             require_array("a kernel", layer.kernel, (hidden, gates), np.float32)
             require_array("a bias", layer.bias, (gates,), np.float32)
         if (layer.recurrent_bias is not None) != (cell == "gru"):
-            raise ValueError("recurrent biases are the GRU's")
+            raise ValueError("only a GRU must have recurrent biases")
         if layer.recurrent_bias is not None:
             require_array("a recurrent bias", layer.recurrent_bias, (gates,), np.float32)
     if head is not None:
@@ -252,4 +258,4 @@ def _require_fitting(
         require_array("the head's bias", bias, (len(bias),), np.float32)
     vocab = hidden if head is None else len(head[1])
     if len(table) < vocab:
-        raise ValueError(f"the table has {len(table)} rows, fewer than the {vocab} tokens that are written and read")
+        raise ValueError(f"the table has {len(table)} rows, fewer than the {vocab} tokens")

@@ -1,7 +1,7 @@
-"""The GRU over a whole sequence, with its gradient by hand, as in `lstm`.
+"""The GRU over a whole sequence, with a hand-written gradient as in `lstm`.
 
-Gates stand in the order update, reset, candidate, as in Keras. The reset gate acts on the recurrent product
-(Keras's reset_after, cuDNN), which therefore has a bias of its own.
+Gates are in the order update, reset, candidate, as in Keras. The reset gate is applied to the recurrent product, which
+therefore has a separate bias (`reset_after` in Keras).
 Source: Cho et al., 2014; the reset after the product: Keras and cuDNN.
 """
 
@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from charloom.kernels import native
 from charloom.kernels.activations import CELL_ACTIVATIONS, GATE_ACTIVATIONS
-from charloom.kernels.choice import runs_natively
+from charloom.kernels.choice import uses_native_kernel
 from charloom.kernels.inputs import LayerInputs
 from charloom.kernels.scan import scan_steps, zeroed
 from charloom.settings import CellActivation, GateActivation
@@ -24,7 +24,7 @@ class _Gates(NamedTuple):
     update: Float[Array, "*batch hidden"]
     reset: Float[Array, "*batch hidden"]
     candidate: Float[Array, "*batch hidden"]
-    remembered: Float[Array, "*batch hidden"]  # the candidate's recurrent product, before the reset gate
+    recurrent: Float[Array, "*batch hidden"]  # the candidate's recurrent product, before the reset gate
 
 
 class _Residuals(NamedTuple):
@@ -43,17 +43,17 @@ def gru_step(
     gate_activation: GateActivation = "sigmoid",
     cell_activation: CellActivation = "tanh",
 ) -> Float[Array, "batch hidden"]:
-    """Returns the carry after one step, which is the step's output.
+    """Returns the carry after one time step, which is also the output.
 
         z, r = sigmoid(p + h U + d)   n = tanh(p + r (h U + d))   h' = z h + (1 - z) n
 
     Args:
-        projected: the step's input after the input kernel and the bias, p = x W + b.
+        projected: the projected input of the step, p = x W + b.
         recurrent_kernel: U.
         recurrent_bias: d.
         carry: h.
-        gate_activation: what stands in the place of sigmoid.
-        cell_activation: what stands in the place of tanh.
+        gate_activation: the activation to use instead of sigmoid.
+        cell_activation: the activation to use instead of tanh.
     """
     return _step(projected, recurrent_kernel, recurrent_bias, carry, gate_activation, cell_activation)[0]
 
@@ -67,20 +67,22 @@ def gru_sequence(
     gate_activation: GateActivation = "sigmoid",
     cell_activation: CellActivation = "tanh",
 ) -> tuple[Float[Array, "time batch hidden"], Float[Array, "batch hidden"]]:
-    """Returns the outputs of all steps and the last carry.
+    """Returns the outputs of all time steps and the last carry.
+
+    It is differentiable in the first four arguments.
 
     Args:
-        inputs: what the layer reads, time first.
+        inputs: the inputs of the layer, time first.
         recurrent_kernel: the kernel of the recurrent product.
         recurrent_bias: added to the recurrent product.
-        carry: the state before the first step.
-        resets: where True, the row's state is zero before the step.
+        carry: the state before the first time step.
+        resets: where True, the row's state is zeroed before the time step.
         gate_activation: see `gru_step`.
         cell_activation: see `gru_step`.
 
     Differentiable in the first four.
     """
-    if runs_natively(inputs, recurrent_kernel, cell_activation):
+    if uses_native_kernel(inputs, recurrent_kernel, cell_activation):
         activations = native.Activations(gate_activation, cell_activation)
         return native.gru_sequence(inputs, recurrent_kernel, recurrent_bias, carry, resets, activations)
     return _reference(
@@ -149,7 +151,7 @@ def _backward(
         d_hidden = d_carry + hidden_cotangent
         d_candidate = cell_backward(gate.candidate, d_hidden * (1 - gate.update))
         d_update = gate_backward(gate.update, d_hidden * (previous - gate.candidate))
-        d_reset = gate_backward(gate.reset, d_candidate * gate.remembered)
+        d_reset = gate_backward(gate.reset, d_candidate * gate.recurrent)
         d_projected = jnp.concatenate([d_update, d_reset, d_candidate], axis=-1)
         d_product = jnp.concatenate([d_update, d_reset, d_candidate * gate.reset], axis=-1)
         before = d_hidden * gate.update + d_product @ transposed
@@ -175,7 +177,7 @@ def _step(
 ) -> tuple[Float[Array, "batch hidden"], _Gates]:
     gate = GATE_ACTIVATIONS[gate_activation].apply
     update_in, reset_in, candidate_in = jnp.split(projected, 3, axis=-1)
-    update, reset, remembered = jnp.split(carry @ recurrent_kernel + recurrent_bias, 3, axis=-1)
+    update, reset, recurrent = jnp.split(carry @ recurrent_kernel + recurrent_bias, 3, axis=-1)
     update, reset = gate(update_in + update), gate(reset_in + reset)
-    candidate = CELL_ACTIVATIONS[cell_activation].apply(candidate_in + reset * remembered)
-    return update * carry + (1 - update) * candidate, _Gates(update, reset, candidate, remembered)
+    candidate = CELL_ACTIVATIONS[cell_activation].apply(candidate_in + reset * recurrent)
+    return update * carry + (1 - update) * candidate, _Gates(update, reset, candidate, recurrent)

@@ -1,4 +1,4 @@
-"""What a layer reads at each step, before its recurrent product."""
+"""The inputs of a layer, before its recurrent product."""
 
 from typing import NamedTuple
 
@@ -8,12 +8,12 @@ from jaxtyping import Array, Float, Int32
 
 
 class Features(NamedTuple):
-    """Inputs that a kernel projects.
+    """Inputs that are multiplied by a kernel.
 
     Attributes:
-        values: of a whole sequence, such as the outputs of the layer below.
-        kernel: of the input product.
-        bias: added to it.
+        values: the inputs of a whole sequence, such as the outputs of the layer below.
+        kernel: the input kernel.
+        bias: added to the product.
     """
 
     values: Float[Array, "time batch features"]
@@ -21,7 +21,7 @@ class Features(NamedTuple):
     bias: Float[Array, " gates"]
 
     def projected(self) -> Float[Array, "time batch gates"]:
-        """Returns the inputs after the kernel and the bias."""
+        """Returns values · kernel + bias."""
         return self.values @ self.kernel + self.bias
 
     @property
@@ -31,27 +31,27 @@ class Features(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Inputs that are chosen from a table of projected ones.
+    """Inputs that are looked up in a table of projected inputs.
 
     Attributes:
-        ids: of the table's rows, in bounds.
-        table: what each choice comes to after the kernel and the bias.
+        ids: indices of the table's rows, in bounds.
+        table: the projected input for each index, including the bias.
     """
 
     ids: Int32[Array, "time batch"]
     table: Float[Array, "rows gates"]
 
     def projected(self) -> Float[Array, "time batch gates"]:
-        """Returns the chosen rows."""
-        return self.taken() if jax.default_backend() == "cpu" else self.multiplied()
+        """Returns the selected rows of the table."""
+        return self.gathered() if jax.default_backend() == "cpu" else self.multiplied()
 
-    def taken(self) -> Float[Array, "time batch gates"]:
-        """Returns the chosen rows by their ids, which is fastest on a CPU."""
-        # Clipping is the mode that costs nothing to check.
+    def gathered(self) -> Float[Array, "time batch gates"]:
+        """Returns the selected rows by indexing, which is fastest on a CPU."""
+        # In the mode "clip", JAX does not add a check of the bounds.
         return jnp.take(self.table, self.ids, axis=0, mode="clip")
 
     def multiplied(self) -> Float[Array, "time batch gates"]:
-        """Returns the chosen rows by a product, whose gradient an accelerator sums in the same order each time."""
+        """Returns the selected rows by a matrix product. An accelerator computes its gradient deterministically."""
         return jax.nn.one_hot(self.ids, len(self.table), dtype=self.table.dtype) @ self.table
 
     @property
@@ -60,5 +60,5 @@ class Rows(NamedTuple):
         return self.ids.shape
 
 
-# Still to be projected: the projections of a sequence would be the largest array of an update.
+# Inputs are projected inside the kernels: the projections of a sequence would be the largest array of a training step.
 LayerInputs = Features | Rows

@@ -1,10 +1,10 @@
-"""The LSTM over a whole sequence, with its gradient by hand.
+"""The LSTM over a whole sequence, with a hand-written gradient.
 
-Differentiating `lax.scan` adds up the recurrent weights' gradient step by step. Here the backward
-scan only carries the state's gradient and keeps each step's pre-activation gradient; one product over all
-steps and rows then gives the weights' gradient, several times faster on a CPU.
+Automatic differentiation of `lax.scan` would add up the gradient of the recurrent weights step by step. Here the
+backward scan only carries the state's gradient, and stores the pre-activations' gradient of each time step. One product
+over all time steps and rows then gives the weights' gradient, several times faster on a CPU.
 
-Gates stand in the order input, forget, candidate, output, as in Keras.
+Gates are in the order input, forget, candidate, output, as in Keras.
 Source: Hochreiter and Schmidhuber, 1997; forget gate: Gers, Schmidhuber and Cummins, 2000.
 """
 
@@ -17,14 +17,14 @@ from jaxtyping import Array, Bool, Float
 
 from charloom.kernels import native
 from charloom.kernels.activations import CELL_ACTIVATIONS, GATE_ACTIVATIONS
-from charloom.kernels.choice import runs_natively
+from charloom.kernels.choice import uses_native_kernel
 from charloom.kernels.inputs import LayerInputs
 from charloom.kernels.scan import scan_steps, zeroed
 from charloom.settings import CellActivation, GateActivation
 
 
 class LSTMCarry(NamedTuple):
-    """What an LSTM layer carries from step to step, a row for each row."""
+    """The state of an LSTM layer between time steps, one row per batch row."""
 
     hidden: Float[Array, "batch hidden"]
     cell: Float[Array, "batch hidden"]
@@ -55,16 +55,16 @@ def lstm_step(
     gate_activation: GateActivation = "sigmoid",
     cell_activation: CellActivation = "tanh",
 ) -> LSTMCarry:
-    """Returns the carry after one step; its `hidden` is the step's output.
+    """Returns the carry after one time step. Its `hidden` is also the output.
 
         i, f, o = sigmoid(p + h U)   g = tanh(p + h U)   c' = f c + i g   h' = o tanh(c')
 
     Args:
-        projected: the step's input after the input kernel and the bias, p = x W + b.
+        projected: the projected input of the step, p = x W + b.
         recurrent_kernel: U.
         carry: h and c.
-        gate_activation: what stands in the place of sigmoid.
-        cell_activation: what stands in the place of tanh, both times.
+        gate_activation: the activation to use instead of sigmoid.
+        cell_activation: the activation to use instead of tanh, both times.
     """
     return _step(projected, recurrent_kernel, carry, gate_activation, cell_activation)[0]
 
@@ -77,19 +77,19 @@ def lstm_sequence(
     gate_activation: GateActivation = "sigmoid",
     cell_activation: CellActivation = "tanh",
 ) -> tuple[Float[Array, "time batch hidden"], LSTMCarry]:
-    """Returns the outputs of all steps and the last carry.
+    """Returns the outputs of all time steps and the last carry.
+
+    It is differentiable in the first three arguments.
 
     Args:
-        inputs: what the layer reads, time first.
+        inputs: the inputs of the layer, time first.
         recurrent_kernel: the kernel of the recurrent product.
-        carry: the state before the first step.
-        resets: where True, the row's state is zero before the step.
+        carry: the state before the first time step.
+        resets: where True, the row's state is zeroed before the time step.
         gate_activation: see `lstm_step`.
         cell_activation: see `lstm_step`.
-
-    Differentiable in the first three.
     """
-    if runs_natively(inputs, recurrent_kernel, cell_activation):
+    if uses_native_kernel(inputs, recurrent_kernel, cell_activation):
         activations = native.Activations(gate_activation, cell_activation)
         outputs, last = native.lstm_sequence(inputs, recurrent_kernel, tuple(carry), resets, activations)
         return outputs, LSTMCarry(*last)
@@ -124,7 +124,7 @@ def lstm_forward(
     gate_activation: GateActivation,
     cell_activation: CellActivation,
 ) -> tuple[tuple[Float[Array, "time batch hidden"], LSTMCarry], LSTMResiduals]:
-    """Returns `lstm_sequence` of projected inputs, on the reference, and what `lstm_backward` needs."""
+    """Returns the reference result of `lstm_sequence` for projected inputs, and the residuals for `lstm_backward`."""
 
     def step(
         carry: LSTMCarry, inputs: tuple[Float[Array, "batch gates"], Bool[Array, " batch"]]
@@ -144,7 +144,7 @@ def lstm_backward(
     residuals: LSTMResiduals,
     cotangents: tuple[Float[Array, "time batch hidden"], LSTMCarry],
 ) -> tuple[Float[Array, "time batch gates"], Float[Array, "hidden gates"], LSTMCarry, None]:
-    """Returns the cotangents of the differentiable arguments of `lstm_forward`."""
+    """Returns the cotangents of the arguments of `lstm_forward`; None for `resets`."""
     recurrent_kernel, start, resets, hidden, cell, gates = residuals
     hidden_cotangents, last_cotangent = cotangents
     previous = _reset(
@@ -156,21 +156,21 @@ def lstm_backward(
     )
     transposed = recurrent_kernel.T
     gate_backward = GATE_ACTIVATIONS[gate_activation].backward
-    squash, squash_backward = CELL_ACTIVATIONS[cell_activation]
+    activate, activate_backward = CELL_ACTIVATIONS[cell_activation]
 
     def step(
         carry: LSTMCarry, inputs: tuple[Array, Array, Array, Array, _Gates]
     ) -> tuple[LSTMCarry, Float[Array, "batch gates"]]:
         hidden_cotangent, resets, cell, previous_cell, gate = inputs
         d_hidden = carry.hidden + hidden_cotangent
-        squashed = squash(cell)
-        d_cell = carry.cell + squash_backward(squashed, d_hidden * gate.output)
+        activated = activate(cell)
+        d_cell = carry.cell + activate_backward(activated, d_hidden * gate.output)
         d_projected = jnp.concatenate(
             [
                 gate_backward(gate.input, d_cell * gate.candidate),
                 gate_backward(gate.forget, d_cell * previous_cell),
-                squash_backward(gate.candidate, d_cell * gate.input),
-                gate_backward(gate.output, d_hidden * squashed),
+                activate_backward(gate.candidate, d_cell * gate.input),
+                gate_backward(gate.output, d_hidden * activated),
             ],
             axis=-1,
         )
@@ -194,11 +194,11 @@ def _step(
     gate_activation: GateActivation,
     cell_activation: CellActivation,
 ) -> tuple[LSTMCarry, _Gates]:
-    gate, squash = GATE_ACTIVATIONS[gate_activation].apply, CELL_ACTIVATIONS[cell_activation].apply
+    gate, activate = GATE_ACTIVATIONS[gate_activation].apply, CELL_ACTIVATIONS[cell_activation].apply
     input_, forget, candidate, output = jnp.split(projected + carry.hidden @ recurrent_kernel, 4, axis=-1)
-    gates = _Gates(gate(input_), gate(forget), squash(candidate), gate(output))
+    gates = _Gates(gate(input_), gate(forget), activate(candidate), gate(output))
     cell = gates.forget * carry.cell + gates.input * gates.candidate
-    return LSTMCarry(gates.output * squash(cell), cell), gates
+    return LSTMCarry(gates.output * activate(cell), cell), gates
 
 
 def _reset(carry: LSTMCarry, resets: Bool[Array, "*batch"]) -> LSTMCarry:

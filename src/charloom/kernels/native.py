@@ -1,4 +1,4 @@
-"""The native kernels through JAX: whole sequences, and heads after them, in C++, by the rules of the reference."""
+"""The native kernels as JAX functions: layers over whole sequences, and heads. The reference defines their results."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int32
 
-from charloom.kernels.choice import WIDEST, kernels_in_use
+from charloom.kernels.choice import MAX_VECTOR_WIDTH, kernels_in_use
 from charloom.kernels.inputs import Features, LayerInputs, Rows
 from charloom.kernels.operations import require_array
 from charloom.settings import CellActivation, GateActivation
@@ -22,19 +22,19 @@ _Resets = Bool[Array, "time batch"]
 
 
 class Activations(NamedTuple):
-    """A layer's activations."""
+    """The activations of a layer."""
 
     gate: GateActivation
     cell: CellActivation
 
     def as_attributes(self) -> dict[str, np.int32]:
-        """Returns them as the handlers are told of them."""
+        """Returns the activations as attributes of a handler's call."""
         return {"hard_gates": np.int32(self.gate == "hard_sigmoid"), "relu": np.int32(self.cell == "relu")}
 
 
 def _kept(inputs: LayerInputs, hidden: int, each: int) -> tuple[int, ...]:
-    """Returns the shape of what a forward pass keeps: `each` numbers a unit, in the order that the kernels like."""
-    return (math.prod(inputs.shape) * each * -(-hidden // WIDEST) * WIDEST,)
+    """Returns the shape of an array of residuals: `each` numbers per unit, in the kernels' own layout."""
+    return (math.prod(inputs.shape) * each * -(-hidden // MAX_VECTOR_WIDTH) * MAX_VECTOR_WIDTH,)
 
 
 def _call(
@@ -44,22 +44,21 @@ def _call(
     activations: Activations | None = None,
     in_place: Mapping[int, int] = MappingProxyType({}),
 ) -> tuple[Array, ...]:
-    """Returns the float32 arrays of the shapes `results` that a handler makes.
+    """Returns a handler's results, float32 arrays of the shapes `results`.
 
-    `in_place` maps arguments to the results that take their memory.
+    `in_place` maps the indices of arguments to those of results that reuse their memory.
     """
-    # JAX leaves this class without types.
+    # This class of JAX is untyped.
     shapes = tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in results)  # type: ignore[no-untyped-call]
     target = f"charloom_{handler}_{kernels_in_use().suffix}"
     call = jax.ffi.ffi_call(target, shapes, vmap_method="sequential", input_output_aliases=dict(in_place))
-    made = call(*arguments, **({} if activations is None else activations.as_attributes()))
-    return tuple(made)
+    return tuple(call(*arguments, **({} if activations is None else activations.as_attributes())))
 
 
 class _Layer(NamedTuple):
-    """What both directions are told of a layer, in the order of the handlers' first arguments.
+    """The arguments that both passes of a layer begin with, in the order of the handlers.
 
-    The kernels know one kind of input: rows of a table, and beside them features and their kernel.
+    The kernels have only one kind of input: rows of a table, plus features and their kernel.
     """
 
     rows: Int32[Array, "time batch"]
@@ -71,7 +70,7 @@ class _Layer(NamedTuple):
 
     @classmethod
     def of(cls, inputs: LayerInputs, *rest: Array) -> "_Layer":
-        """Returns the layer, in which what there is none of is empty."""
+        """Returns the arguments for `inputs`, with empty arrays for the kind of input that is not used."""
         if isinstance(inputs, Rows):
             nothing = (jnp.zeros(shape, jnp.float32) for shape in ((*inputs.shape, 0), (0, inputs.table.shape[1])))
             layer = cls(inputs.ids, *nothing, *rest)
@@ -81,10 +80,10 @@ class _Layer(NamedTuple):
         return layer
 
     def _require_fitting(self, table: Float[Array, "rows gates"]) -> None:
-        """Makes sure that the arrays are of one layer; a check of the trace, which costs a call nothing.
+        """Checks that the arrays fit together. This happens while JAX traces, so that calls take no extra time.
 
         Raises:
-            ValueError: a shape or a type is another.
+            ValueError: a shape or a type is wrong.
         """
         steps, (hidden, gates), features = self.resets.shape, self.recurrent_kernel.shape, len(self.kernel)
         require_array("rows", self.rows, steps, jnp.int32)
@@ -105,7 +104,7 @@ def _table(inputs: LayerInputs) -> Float[Array, "rows gates"]:
 
 
 def _gradient(inputs: LayerInputs, table: Array, features: Array, kernel: Array) -> LayerInputs:
-    """Returns the gradient of `inputs`, in their form; ids have none."""
+    """Returns the gradient of `inputs`, with the same type. Ids have no gradient."""
     return Rows._make((None, table)) if isinstance(inputs, Rows) else Features(features, kernel, table[0])
 
 
@@ -117,7 +116,7 @@ def lstm_sequence(
     resets: _Resets,
     activations: Activations,
 ) -> tuple[_Outputs, tuple[_State, _State]]:
-    """Returns what `charloom.kernels.lstm_sequence` does; `carry` is (h, c)."""
+    """Returns the same as `charloom.kernels.lstm_sequence`; `carry` is (h, c)."""
     return _lstm(inputs, recurrent_kernel, carry, resets, activations, kept=False)[0]
 
 
@@ -150,7 +149,7 @@ def _lstm_backward(activations: Activations, residuals: Any, cotangents: Any) ->
     layer = _Layer.of(inputs, recurrent_kernel, carry[0], resets)
     arguments = *layer, carry[1], outputs, cells, gates, d_outputs, *d_last
     shapes = gates.shape, *layer.gradient_shapes(inputs), carry[0].shape, carry[1].shape
-    # The gates' gradients stand where the gates stood: nobody else reads either.
+    # The gates' gradients overwrite the gates, because nothing else reads either.
     in_place = {len(layer) + 3: 0}
     _, *d_inputs, d_kernel, d_start, d_start_cell = _call(
         "lstm_backward", shapes, *arguments, activations=activations, in_place=in_place
@@ -170,7 +169,7 @@ def gru_sequence(
     resets: _Resets,
     activations: Activations,
 ) -> tuple[_Outputs, _State]:
-    """Returns what `charloom.kernels.gru_sequence` does."""
+    """Returns the same as `charloom.kernels.gru_sequence`."""
     return _gru(inputs, recurrent_kernel, recurrent_bias, carry, resets, activations, kept=False)[0]
 
 
@@ -218,7 +217,7 @@ def elman_sequence(
     resets: _Resets,
     activations: Activations,
 ) -> tuple[_Outputs, _State]:
-    """Returns what `charloom.kernels.elman_sequence` does."""
+    """Returns the same as `charloom.kernels.elman_sequence`."""
     layer = _Layer.of(inputs, recurrent_kernel, carry, resets)
     shape = *inputs.shape, len(recurrent_kernel)
     (outputs,) = _call("elman_forward", (shape,), *layer, _table(inputs), activations=activations)
@@ -249,7 +248,7 @@ elman_sequence.defvjp(_elman_forward, _elman_backward)
 def dense(
     inputs: Float[Array, "rows input"], kernel: Float[Array, "input output"], bias: Float[Array, " output"]
 ) -> Float[Array, "rows output"]:
-    """Returns what `charloom.kernels.dense` does."""
+    """Returns the same as `charloom.kernels.dense`."""
     return _call("dense_forward", ((len(inputs), len(bias)),), inputs, kernel, bias)[0]
 
 

@@ -1,32 +1,36 @@
-"""The native operations: every function that the library exports, how it is called, and what arguments must be.
+"""The native operations: every function that the library exports, its types, and checks of its arguments.
 
-Whoever calls one checks shapes here first, for an error in Python's words; the library checks them once more, and the
-ids, too, which only it reads (`cpp/checks.h`).
+Callers in Python check shapes here, for readable errors. The library checks them again, and also checks the ids
+(`cpp/checks.h`).
 """
 
 import ctypes
 from collections.abc import Mapping
 from typing import Any
 
-HANDLERS = tuple(f"{part}_{way}" for part in ("lstm", "gru", "elman", "dense") for way in ("forward", "backward"))
-"""What XLA calls."""
+import numpy as np
 
-_PROBLEM_ROOM = 200
+HANDLERS = tuple(
+    f"{kernel}_{direction}" for kernel in ("lstm", "gru", "elman", "dense") for direction in ("forward", "backward")
+)
+"""The functions that XLA calls."""
+
+_MAX_MESSAGE_BYTES = 200
 _pointer, _status = ctypes.c_void_p, ctypes.c_int
-_problem = ctypes.c_char_p, ctypes.c_size_t
+_message = ctypes.c_char_p, ctypes.c_size_t
 FUNCTIONS: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
     "use_threads": (None, (ctypes.c_int,)),
-    "new_generator": (_status, (ctypes.c_int, _pointer, ctypes.POINTER(_pointer), *_problem)),
-    "run_generator": (_status, (_pointer, _pointer, _pointer, *_problem)),
+    "new_generator": (_status, (ctypes.c_int, _pointer, ctypes.POINTER(_pointer), *_message)),
+    "run_generator": (_status, (_pointer, _pointer, _pointer, *_message)),
     "delete_generator": (None, (_pointer,)),
 }
-"""What Python calls through ctypes: the type of the result and those of the arguments."""
+"""The functions that Python calls through ctypes, with the types of their results and arguments."""
 
 _NO_MEMORY, _WRONG_ARGUMENT = 1, 2
 
 
 def declare(library: ctypes.CDLL) -> None:
-    """Tells ctypes the types of the library's functions."""
+    """Sets the types of the library's functions for ctypes."""
     for name, (result, arguments) in FUNCTIONS.items():
         function = getattr(library, f"charloom_{name}")
         function.restype, function.argtypes = result, arguments
@@ -36,14 +40,14 @@ def call(function: Any, *arguments: Any) -> None:
     """Calls a function of the library that returns a status.
 
     Raises:
-        ValueError: an argument was wrong; nothing was read.
-        MemoryError: there was not enough memory.
+        ValueError: an argument is wrong. Nothing was read.
+        MemoryError: there is not enough memory.
     """
-    problem = ctypes.create_string_buffer(_PROBLEM_ROOM)
-    status = function(*arguments, problem, _PROBLEM_ROOM)
+    message = ctypes.create_string_buffer(_MAX_MESSAGE_BYTES)
+    status = function(*arguments, message, _MAX_MESSAGE_BYTES)
     if not status:
         return
-    reason = problem.value.decode("utf-8", "replace")
+    reason = message.value.decode("utf-8", "replace")
     if status == _NO_MEMORY:
         raise MemoryError("not enough memory for the native kernels")
     if status == _WRONG_ARGUMENT:
@@ -52,10 +56,11 @@ def call(function: Any, *arguments: Any) -> None:
 
 
 def require_array(name: str, array: Any, shape: tuple[int, ...], dtype: Any) -> None:
-    """Makes sure that an argument, of NumPy or JAX, is as the kernels will read it.
+    """Checks the shape and type of a NumPy or JAX array.
 
     Raises:
-        ValueError: its shape or type is another.
+        ValueError: the shape or type is wrong.
     """
     if array.shape != shape or array.dtype != dtype:
-        raise ValueError(f"{name} is {array.dtype} of shape {array.shape}; the kernels read {dtype} of {shape}")
+        wanted = f"the kernels read {np.dtype(dtype)} of shape {shape}"
+        raise ValueError(f"{name} is {array.dtype} of shape {array.shape}, but {wanted}")

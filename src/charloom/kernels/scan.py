@@ -1,4 +1,4 @@
-"""What the sequence kernels share: the loop over steps, and resets."""
+"""What the sequence kernels share: the loop over time steps, and resets."""
 
 import math
 from collections.abc import Callable
@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-# A short loop over few numbers is unrolled: XLA fuses across steps, and a tiny network's update takes half the time.
-# Larger networks only lose by it.
-_UNROLLED_STEPS = 8
-_UNROLLED_ELEMENTS = 1024
+# A short loop over small arrays is unrolled, so that XLA fuses time steps. A training step of a tiny network then takes
+# half the time. Larger networks get slower.
+_MAX_UNROLLED_STEPS = 8
+_MAX_UNROLLED_ELEMENTS = 1024
 
 Carry = TypeVar("Carry")
 
@@ -20,12 +20,12 @@ Carry = TypeVar("Carry")
 def scan_steps(
     step: Callable[[Carry, Any], tuple[Carry, Any]], carry: Carry, inputs: Any, *, reverse: bool = False
 ) -> tuple[Carry, Any]:
-    """Returns the last carry and the stacked outputs of `step` over the inputs' first axis, which is time."""
+    """Returns the last carry and the stacked outputs of `step`, applied along the first axis of the inputs (time)."""
     time, *elements = jax.tree.leaves(inputs)[0].shape
-    is_short = time <= _UNROLLED_STEPS and math.prod(elements) <= _UNROLLED_ELEMENTS
+    is_short = time <= _MAX_UNROLLED_STEPS and math.prod(elements) <= _MAX_UNROLLED_ELEMENTS
     return lax.scan(step, carry, inputs, reverse=reverse, unroll=is_short)
 
 
 def zeroed(state: Float[Array, "*batch hidden"], resets: Bool[Array, "*batch"]) -> Float[Array, "*batch hidden"]:
-    """Returns `state` with zeros in the marked rows, also where it had become NaN."""
+    """Returns `state` with zeros in rows where `resets` is True, even if they contain NaN."""
     return jnp.where(resets[..., None], 0, state)

@@ -1,11 +1,11 @@
-"""Models: recurrent networks over token ids, as plain pytrees."""
+"""Models: recurrent networks over token ids, as pytrees."""
 
 from charloom.models.cells import CELLS, Cell, ElmanCell, GRUCell, LSTMCell
 from charloom.models.initializers import glorot_uniform, orthogonal, uniform, zeros
 from charloom.models.network import Dense, LogitsHead, Network, ProbabilitiesHead
 from charloom.models.objective import Totals, cross_entropy, sequence_totals
 from charloom.models.sequence_model import Carry, DropoutMasks, SequenceModel, draw_dropout_masks
-from charloom.models.tensors import named_tensors, restored
+from charloom.models.tensors import named_tensors, restore_tensors
 
 __all__ = [
     "CELLS",
@@ -26,7 +26,7 @@ __all__ = [
     "glorot_uniform",
     "named_tensors",
     "orthogonal",
-    "restored",
+    "restore_tensors",
     "sequence_totals",
     "uniform",
     "zeros",

@@ -1,6 +1,6 @@
-"""Recurrent cells, and the table that names them. One more cell is one more class and entry.
+"""Recurrent cells, and a table of them by name. A new cell needs one class and one entry.
 
-A cell owns its kernels; the arithmetic over time is in `charloom.kernels`.
+A cell holds its weights. The computation over time is in `charloom.kernels`.
 """
 
 from abc import abstractmethod
@@ -27,15 +27,17 @@ from charloom.settings import CellActivation, CellName, GateActivation
 
 
 class Cell(eqx.Module):
-    """One recurrent layer. Kernels start Glorot-uniform, recurrent kernels orthogonal, biases zero, as in Keras.
+    """One recurrent layer.
+
+    As in Keras, kernels are initialized Glorot-uniform, recurrent kernels orthogonal, and biases zero.
 
     Attributes:
-        kernel: of the input product.
-        recurrent_kernel: of the recurrent product.
-        bias: added to both; `gates` is a multiple of `hidden`.
-        gate_activation: of the gates, for cells that have any.
-        cell_activation: of what a step computes.
-        parts: how many pre-activations a unit has.
+        kernel: the weights of the input; `gates` is `gate_count` times `hidden`.
+        recurrent_kernel: the weights of the state.
+        bias: added to the product of inputs and kernel.
+        gate_activation: the activation of the gates, for cells that have gates.
+        cell_activation: the activation of the candidate or output.
+        gate_count: how many pre-activations a unit has.
     """
 
     kernel: Float[Array, "input gates"]
@@ -44,7 +46,7 @@ class Cell(eqx.Module):
     gate_activation: GateActivation = eqx.field(static=True)
     cell_activation: CellActivation = eqx.field(static=True)
 
-    parts: ClassVar[int]
+    gate_count: ClassVar[int]
 
     @classmethod
     def init(
@@ -55,10 +57,10 @@ class Cell(eqx.Module):
         gate_activation: GateActivation = "sigmoid",
         cell_activation: CellActivation = "tanh",
     ) -> "Cell":
-        """Returns a cell with fresh weights, or without `rng` with zeros."""
+        """Returns a cell with initial weights drawn from `rng`; zeros without `rng`."""
         return cls(
-            kernel=glorot_uniform(rng, (input_size, cls.parts * hidden)),
-            recurrent_kernel=orthogonal(rng, (hidden, cls.parts * hidden)),
+            kernel=glorot_uniform(rng, (input_size, cls.gate_count * hidden)),
+            recurrent_kernel=orthogonal(rng, (hidden, cls.gate_count * hidden)),
             gate_activation=gate_activation,
             cell_activation=cell_activation,
             **cls.initial_biases(hidden),
@@ -66,52 +68,52 @@ class Cell(eqx.Module):
 
     @classmethod
     def initial_biases(cls, hidden: int) -> dict[str, Float[Array, " gates"]]:
-        """Returns the fresh biases by their fields' names."""
-        return {"bias": zeros(cls.parts * hidden)}
+        """Returns the initial biases by field name."""
+        return {"bias": zeros(cls.gate_count * hidden)}
 
     @abstractmethod
     def step(self, projected: Float[Array, "batch gates"], carry: Any) -> tuple[Float[Array, "batch hidden"], Any]:
-        """Returns the output and the carry after one step on an already projected input."""
+        """Returns the output and the carry after one time step with a projected input."""
 
     @abstractmethod
     def sequence(
         self, inputs: LayerInputs, carry: Any, resets: Bool[Array, "time batch"]
     ) -> tuple[Float[Array, "time batch hidden"], Any]:
-        """Returns the outputs of all steps and the last carry; the state is zeroed before marked steps."""
+        """Returns the outputs of all time steps and the last carry. The state is zeroed before steps with a reset."""
 
     @property
     def hidden(self) -> int:
-        """How many units the layer has."""
+        """The number of units of the layer."""
         return self.recurrent_kernel.shape[0]
 
     def zero_carry(self, batch_size: int) -> Any:
-        """Returns the state before a text begins, zeros for each row of the batch."""
+        """Returns the state before a text begins: zeros for each batch row."""
         return jnp.zeros((batch_size, self.hidden), self.bias.dtype)
 
     def project(self, inputs: Float[Array, "*batch input"]) -> Float[Array, "*batch gates"]:
-        """Returns `inputs` after the input kernel and the bias."""
+        """Returns inputs · kernel + bias."""
         return inputs @ self.kernel + self.bias
 
     def features(self, values: Float[Array, "time batch input"]) -> Features:
-        """Returns `values` as `sequence` reads them."""
+        """Returns `values` as inputs for `sequence`."""
         return Features(values, self.kernel, self.bias)
 
 
 class LSTMCell(Cell):
-    """Long short-term memory; gates in the order input, forget, candidate, output, as in Keras.
+    """Long short-term memory, with gates in the order input, forget, candidate, output, as in Keras.
 
-    The forget gate's bias starts at one.
+    The forget gate's bias is initialized to one.
     Source: Jozefowicz, Zaremba and Sutskever, 2015 (the forget bias).
     """
 
-    parts = 4
+    gate_count = 4
 
     @classmethod
     def initial_biases(cls, hidden: int) -> dict[str, Float[Array, " gates"]]:
         return {"bias": jnp.asarray(np.repeat(np.array([0, 1, 0, 0], np.float32), hidden))}
 
     def zero_carry(self, batch_size: int) -> LSTMCarry:
-        # Two arrays, not one twice: a donated buffer may be handed over only once.
+        # These must be two arrays, because a buffer can be donated only once.
         return LSTMCarry(super().zero_carry(batch_size), super().zero_carry(batch_size))
 
     def step(
@@ -128,7 +130,7 @@ class LSTMCell(Cell):
 
 
 class GRUCell(Cell):
-    """Gated recurrent unit; gates in the order update, reset, candidate, as in Keras.
+    """Gated recurrent unit, with gates in the order update, reset, candidate, as in Keras.
 
     Attributes:
         recurrent_bias: added to the recurrent product, before the reset gate.
@@ -136,7 +138,7 @@ class GRUCell(Cell):
 
     recurrent_bias: Float[Array, " gates"]
 
-    parts = 3
+    gate_count = 3
 
     @classmethod
     def initial_biases(cls, hidden: int) -> dict[str, Float[Array, " gates"]]:
@@ -160,9 +162,9 @@ class GRUCell(Cell):
 
 
 class ElmanCell(Cell):
-    """Elman's network, Keras's SimpleRNN: no gates."""
+    """Elman network (SimpleRNN in Keras), without gates."""
 
-    parts = 1
+    gate_count = 1
 
     def step(
         self, projected: Float[Array, "batch gates"], carry: Float[Array, "batch hidden"]

@@ -1,8 +1,7 @@
-"""First weights, as Keras draws them.
+"""Initial weights, distributed as in Keras.
 
-NumPy draws them: a compiled program of JAX's would take longer to compile than a small model to train.
-Without a generator they are zeros of JAX's, whose shapes can be had without any memory for them: for a model
-whose weights are read from a file.
+NumPy draws them, because compiling a JAX program would take longer than training a small model.
+Without a generator they are JAX zeros, so that `jax.eval_shape` gives a model's shapes without memory for its weights.
 """
 
 import os
@@ -12,18 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-_SET_BY_IMPORT = "KMP_DUPLICATE_LIB_OK"  # by threadpoolctl
+_SET_BY_IMPORT = "KMP_DUPLICATE_LIB_OK"  # an environment variable that importing threadpoolctl sets
 
 
 def uniform(rng: np.random.Generator | None, shape: tuple[int, ...], limit: float) -> Float[Array, "..."]:
-    """Returns float32 numbers between -limit and limit."""
+    """Returns float32 numbers that are uniform between -limit and limit."""
     if rng is None:
         return jnp.zeros(shape, jnp.float32)
     return jnp.asarray((2 * rng.random(shape, np.float32) - 1) * np.float32(limit))
 
 
 def glorot_uniform(rng: np.random.Generator | None, shape: tuple[int, int]) -> Float[Array, "input output"]:
-    """Returns numbers between ±sqrt(6 / (input + output)).
+    """Returns numbers that are uniform between ±sqrt(6 / (input + output)).
 
     Source: Glorot and Bengio, 2010, equation 16.
     """
@@ -31,13 +30,13 @@ def glorot_uniform(rng: np.random.Generator | None, shape: tuple[int, int]) -> F
 
 
 def orthogonal(rng: np.random.Generator | None, shape: tuple[int, int]) -> Float[Array, "rows columns"]:
-    """Returns a matrix whose shorter side's vectors are orthonormal, each such matrix being as likely.
+    """Returns a uniformly drawn matrix with orthonormal rows or columns, whichever are fewer.
 
     Source: Saxe, McClelland and Ganguli, 2014; the signs: Mezzadri, 2007, section 5.
     """
     if rng is None:
         return jnp.zeros(shape, jnp.float32)
-    with _one_blas_thread():  # sums must not depend on the number of cores
+    with _one_blas_thread():  # results must not depend on the number of cores
         tall, triangle = np.linalg.qr(rng.standard_normal((max(shape), min(shape)), np.float32))
     tall *= np.where(triangle.diagonal() < 0, -1, 1).astype(np.float32)
     return jnp.asarray(tall if shape[0] >= shape[1] else np.ascontiguousarray(tall.T))
@@ -47,12 +46,12 @@ def _one_blas_thread() -> AbstractContextManager[object]:
     before = os.environ.get(_SET_BY_IMPORT)
     from threadpoolctl import threadpool_limits
 
-    if before is None:  # the host program's environment stays as it is
+    if before is None:  # leave the host program's environment unchanged
         os.environ.pop(_SET_BY_IMPORT, None)
     limits: AbstractContextManager[object] = threadpool_limits(1, user_api="blas")
     return limits
 
 
 def zeros(size: int) -> Float[Array, " size"]:
-    """Returns float32 zeros, for which nothing is compiled."""
+    """Returns float32 zeros without compiling anything."""
     return jnp.asarray(np.zeros(size, np.float32))

@@ -1,8 +1,7 @@
-"""The network: an embedding, recurrent layers, and a head whose outputs are logits.
+"""The network: an embedding, recurrent layers, and a head that gives logits.
 
-The embedding, or what stands in for it (a one-hot vector, a number), is folded into the first layer's input
-projection: their product is a table with a row for each token, so that a step looks its projection up and the
-table's gradient is a segment sum.
+Inputs are embeddings, one-hot vectors or scalars. They are folded into the first layer's input projection: their
+product is a table with one row per token. A time step looks up its row, and the table's gradient is a segment sum.
 """
 
 import equinox as eqx
@@ -20,14 +19,14 @@ from charloom.settings import Inputs, NetworkSettings
 
 
 class Dense(eqx.Module):
-    """An affine map: as a head, from the last layer's outputs to logits."""
+    """An affine map, used as the head from the last layer's outputs to logits."""
 
     kernel: Float[Array, "input output"]
     bias: Float[Array, " output"]
 
     @classmethod
     def init(cls, input_size: int, output_size: int, rng: np.random.Generator | None) -> "Dense":
-        """Returns a map with a Glorot-uniform kernel and a zero bias."""
+        """Returns a layer with a Glorot-uniform kernel and a zero bias."""
         return cls(glorot_uniform(rng, (input_size, output_size)), zeros(output_size))
 
     def __call__(self, inputs: Float[Array, "*batch input"]) -> Float[Array, "*batch output"]:
@@ -35,17 +34,17 @@ class Dense(eqx.Module):
 
 
 class LogitsHead(eqx.Module):
-    """No map: the last layer's outputs are the logits."""
+    """The identity: the last layer's outputs are the logits."""
 
     def __call__(self, hidden: Float[Array, "*batch vocab"]) -> Float[Array, "*batch vocab"]:
         return hidden
 
 
 class ProbabilitiesHead(eqx.Module):
-    """No map: the last layer's outputs are taken for probabilities, whatever they sum to.
+    """The logarithm of the last layer's outputs, which are treated as probabilities.
 
-    They are divided by their sum and clipped to [1e-7, 1 - 1e-7] before the logarithm, as Keras's
-    categorical cross-entropy does with the output of a softmax.
+    They are divided by their sum and clipped to [1e-7, 1 - 1e-7] before the logarithm. Keras's categorical
+    cross-entropy does the same with the output of a softmax.
     """
 
     def __call__(self, hidden: Float[Array, "*batch vocab"]) -> Float[Array, "*batch vocab"]:
@@ -57,15 +56,15 @@ Head = Dense | LogitsHead | ProbabilitiesHead
 
 
 class Network(SequenceModel):
-    """A character model without its vocabulary: token ids in, logits of the next token out.
+    """A character model without its vocabulary: it maps token ids to logits of the next token.
 
     Attributes:
-        embedding: a row for each token; None where the inputs are one-hot or scalar.
+        embedding: one row per token; None if the inputs are one-hot or scalar.
         cells: the recurrent layers, first to last.
-        head: from the last layer's outputs to logits.
-        inputs: what the first layer reads of a token.
-        vocab_size: how many tokens there are.
-        start_id: the token that a text begins after; None for a zero vector.
+        head: maps the last layer's outputs to logits.
+        inputs: how the first layer represents a token.
+        vocab_size: the number of tokens.
+        start_id: the token that every text begins after; None for a zero vector.
     """
 
     embedding: Float[Array, "vocab embed"] | None
@@ -79,16 +78,16 @@ class Network(SequenceModel):
     def init(
         cls, settings: NetworkSettings, vocab_size: int, start_id: int | None, rng: np.random.Generator | None
     ) -> "Network":
-        """Returns a network with fresh weights, initialized as Keras initializes them; without `rng` with zeros.
+        """Returns a network with initial weights drawn from `rng` as in Keras; zeros without `rng`.
 
         Raises:
-            SettingError: the last layer's outputs are to be logits or probabilities, and are not as many as there
-                are tokens.
+            SettingError: the last layer's outputs are the logits or probabilities, but their number is not the
+                vocabulary size.
         """
         if settings.head != "dense" and settings.hidden != vocab_size:
             raise SettingError(
                 "hidden",
-                f"must be {vocab_size}, the size of the vocabulary, where the head is {settings.head!r}; "
+                f"must be {vocab_size}, the size of the vocabulary, when the head is {settings.head!r}; "
                 f"got {settings.hidden}",
             )
         require_own_process()
@@ -111,13 +110,13 @@ class Network(SequenceModel):
 
     @property
     def start_row(self) -> int:
-        """The row of `projection_table` that stands for the start input."""
+        """The row of `projection_table` for the start input."""
         return self.vocab_size if self.start_id is None else self.start_id
 
     def projection_table(self) -> Float[Array, "rows gates"]:
-        """Returns the first layer's projected input for each token; one more row where texts begin after zeros.
+        """Returns the first layer's projected input for each token, and for a zero vector if texts begin after one.
 
-        Of one-hot inputs the table is the kernel itself, of which a product would only pick rows.
+        For one-hot inputs the table is the kernel plus the bias, because a product would only select rows.
         """
         cell = self.cells[0]
         if self.embedding is not None:
@@ -147,10 +146,10 @@ class Network(SequenceModel):
         carry: Carry,
         dropout_masks: DropoutMasks = None,
     ) -> tuple[tuple[Float[Array, "time batch hidden"], ...], Carry]:
-        """Returns each layer's outputs after each step, and the last carry."""
+        """Returns each layer's outputs after each time step, and the last carry."""
         rows = jnp.where(resets, self.start_row, token_ids)
         if self.inputs == "scalar":
-            inputs: LayerInputs = self.cells[0].features(self._scalars(rows))  # cheaper than a table's gradient
+            inputs: LayerInputs = self.cells[0].features(self._scalars(rows))  # cheaper than the gradient of a table
         else:
             inputs = Rows(rows, self.projection_table())
         outputs, last = [], []
@@ -164,15 +163,15 @@ class Network(SequenceModel):
                 inputs = self.cells[layer + 1].features(hidden)
         return tuple(outputs), tuple(last)
 
-    def without_weights(self, share: float, key: Key[Array, ""]) -> "Network":
-        """Returns the network without a share of its recurrent weights, drawn one by one; the others are larger for it.
+    def with_weight_dropout(self, share: float, key: Key[Array, ""]) -> "Network":
+        """Returns the network with dropout on its recurrent weights.
 
-        The share is taken to the nearest 256th.
-        Source: Wan et al., 2013 (DropConnect); Merity, Keskar and Socher, 2018 (of recurrent weights).
+        The remaining weights are scaled by 1 / (1 - share). The share is rounded to a multiple of 1/256.
+        Source: Wan et al., 2013 (DropConnect); Merity, Keskar and Socher, 2018 (recurrent weights).
         """
 
-        def thinned(kernel: Float[Array, "hidden gates"], key: Key[Array, ""]) -> Float[Array, "hidden gates"]:
-            # A byte decides on a weight: to draw whole numbers would take as long as a third of a step.
+        def dropped_out(kernel: Float[Array, "hidden gates"], key: Key[Array, ""]) -> Float[Array, "hidden gates"]:
+            # One random byte per weight: drawing 32-bit numbers would take as long as a third of a step.
             dropped = jax.random.bits(key, kernel.shape, jnp.uint8) < of_256
             return jnp.where(dropped, 0, kernel * (256 / (256 - of_256)))
 
@@ -181,17 +180,17 @@ class Network(SequenceModel):
         return eqx.tree_at(
             lambda network: [cell.recurrent_kernel for cell in network.cells],
             self,
-            [thinned(cell.recurrent_kernel, cell_key) for cell, cell_key in zip(self.cells, keys, strict=True)],
+            [dropped_out(cell.recurrent_kernel, cell_key) for cell, cell_key in zip(self.cells, keys, strict=True)],
         )
 
     def _scalars(self, rows: Int32[Array, "*batch"]) -> Float[Array, "*batch 1"]:
-        # Ids are less than the vocabulary's size; the row beyond them is the start input, a zero.
+        # Ids are smaller than the vocabulary size. The next row is the start input, which is zero.
         return jnp.where(rows < self.vocab_size, rows / self.vocab_size, 0)[..., None]
 
     def step(
         self, table: Float[Array, "rows gates"], rows: Int32[Array, " batch"], carry: Carry
     ) -> tuple[Float[Array, "batch vocab"], Carry]:
-        """Returns the logits and the carry after one step, whose inputs are `rows` of the `projection_table`."""
+        """Returns the logits and the carry after one time step whose inputs are `rows` of the `projection_table`."""
         projected = table[rows]
         last = []
         for layer, cell in enumerate(self.cells):

@@ -1,4 +1,4 @@
-"""The objective: cross-entropy in nats, from logits and the tokens that came."""
+"""The loss: cross-entropy in nats, from logits and target tokens."""
 
 from typing import NamedTuple
 
@@ -11,8 +11,8 @@ class Totals(NamedTuple):
     """Sums over scored predictions.
 
     Attributes:
-        nats: what the tokens that came cost.
-        correct: how often the token that came was the most likely one.
+        nats: the cross-entropy.
+        correct: how often the target was the most likely token.
     """
 
     nats: Float[Array, "*batch"]
@@ -20,13 +20,13 @@ class Totals(NamedTuple):
 
 
 def cross_entropy(logits: Float[Array, "*batch vocab"], targets: Int32[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """Returns the nats that each target costs: log(sum(exp(logits))) - logits[target]."""
+    """Returns the cross-entropy of each target in nats: log(sum(exp(logits))) - logits[target]."""
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     return jax.nn.logsumexp(logits, axis=-1) - chosen
 
 
 def _are_most_likely(logits: Float[Array, "*batch vocab"], targets: Int32[Array, "*batch"]) -> Bool[Array, "*batch"]:
-    """Returns argmax(logits) == targets, in sums, which XLA computes several times faster than an argmax on a CPU."""
+    """Returns argmax(logits) == targets. It uses sums, which XLA computes several times faster than argmax on a CPU."""
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)
     earlier = jnp.arange(logits.shape[-1]) < targets[..., None]
     ahead = (logits > chosen) | ((logits == chosen) & earlier)
@@ -38,7 +38,7 @@ def sequence_totals(
     token_ids: Int32[Array, "time_plus_1 batch"],
     scored: Bool[Array, "time batch"],
 ) -> Totals:
-    """Returns the totals of a sequence, whose logits may be those of its last steps only."""
+    """Returns the totals of a sequence. The logits may be those of its last time steps only."""
     predicted = logits.shape[0]
     targets, scored = token_ids[-predicted:], scored[-predicted:]
     hits = _are_most_likely(logits, targets)

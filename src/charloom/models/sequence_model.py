@@ -1,4 +1,4 @@
-"""What training, scoring and checkpoints need of a model."""
+"""The interface that training, scoring and checkpoints use for models."""
 
 from abc import abstractmethod
 from typing import Any
@@ -8,13 +8,13 @@ import jax
 from jaxtyping import Array, Bool, Float, Int32, Key
 
 Carry = tuple[Any, ...]
-"""The state of a model: each layer's carry, one row per row of the batch; empty for a model without state."""
+"""The state of a model: each layer's carry, with one entry per batch row. It is empty for a model without state."""
 
 DropoutMasks = tuple[Float[Array, "batch hidden"], ...] | None
 
 
 class SequenceModel(eqx.Module):
-    """Token ids in, logits of the next token out."""
+    """A model that maps token ids to logits of the next token."""
 
     @abstractmethod
     def __call__(
@@ -26,15 +26,14 @@ class SequenceModel(eqx.Module):
         *,
         last_only: bool = False,
     ) -> tuple[Float[Array, "predicted batch vocab"], Carry]:
-        """Returns the logits after each step, or after the last one only, and the last carry.
+        """Returns the logits after each time step, or only after the last one, and the last carry.
 
         Args:
             token_ids: the inputs, time first.
-            resets: where True a text begins: the state is zeroed, and the start input stands in
-                for the token given.
-            carry: the state before the first step.
-            dropout_masks: factors for each layer's outputs, the same for all steps.
-            last_only: whether only the last step predicts.
+            resets: where True, a text begins: the state is zeroed, and the start input replaces the given token.
+            carry: the state before the first time step.
+            dropout_masks: factors for each layer's outputs, the same for all time steps.
+            last_only: whether to return only the logits after the last time step.
         """
 
     @abstractmethod
@@ -44,7 +43,7 @@ class SequenceModel(eqx.Module):
     @property
     @abstractmethod
     def layer_sizes(self) -> tuple[int, ...]:
-        """How many outputs each layer has that dropout may mask."""
+        """The number of outputs of each layer that dropout may mask."""
 
     @property
     def parameters(self) -> int:
@@ -53,10 +52,11 @@ class SequenceModel(eqx.Module):
 
 
 def draw_dropout_masks(model: SequenceModel, rate: float, batch_size: int, key: Key[Array, ""]) -> DropoutMasks:
-    """Returns a mask for each layer's outputs, 0 with probability `rate` and else 1 / (1 - rate).
+    """Returns a mask for each layer's outputs: 0 with probability `rate`, otherwise 1 / (1 - rate).
 
-    A mask holds for a whole sequence: drawn per step, it would cost a small network as much as its arithmetic.
-    Source: Gal and Ghahramani, 2016. None where the rate is 0.
+    The result is None if `rate` is 0. A mask is the same for a whole sequence. Drawing one per time step would take a
+    small network as long as its arithmetic.
+    Source: Gal and Ghahramani, 2016.
     """
     if rate == 0:
         return None

@@ -1,4 +1,4 @@
-"""Pytrees as named tensors, which is how they stand in files."""
+"""Pytrees as named tensors, as they are stored in files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,22 +14,22 @@ Tree = TypeVar("Tree")
 
 
 def named_tensors(tree: Any) -> dict[str, Any]:
-    """Returns the arrays of `tree` by readable names, such as `cells.0.recurrent_kernel`."""
+    """Returns the arrays of `tree` by name, such as `cells.0.recurrent_kernel`."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(tuple(keys), simple=True, separator="."): leaf for keys, leaf in leaves}
 
 
-def restored(like: Tree, tensors: Mapping[str, np.ndarray], path: Path) -> Tree:
-    """Returns a tree of the structure of `like` with the values of `tensors`.
+def restore_tensors(like: Tree, tensors: Mapping[str, np.ndarray], path: Path) -> Tree:
+    """Returns a tree with the structure of `like` and the values of `tensors`.
 
     Args:
-        like: arrays, or their shapes and types alone.
-        tensors: exactly those that `named_tensors(like)` has.
-        path: the file that they come from.
+        like: a tree of arrays, or only of their shapes and types.
+        tensors: must have the same names as `named_tensors(like)`.
+        path: the file that the tensors come from, for error messages.
 
     Raises:
-        ModelFileError: a tensor is missing, surplus, or of another shape or type.
-        ForkedError: this process was forked after charloom had computed.
+        ModelFileError: a tensor is missing or unknown, or has the wrong shape or type.
+        ForkedError: this process was forked from one that had already used JAX.
     """
     named = named_tensors(like)
     for name in named:

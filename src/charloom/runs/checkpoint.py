@@ -7,16 +7,23 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from charloom.artifacts import Output, OutputKind, made_with, read_metadata, read_tensor_file, tensor_file_bytes
+from charloom.artifacts import (
+    Output,
+    OutputKind,
+    has_metadata_field,
+    read_metadata,
+    read_tensor_file,
+    tensor_file_bytes,
+)
 from charloom.errors import ModelFileError
-from charloom.models import named_tensors, restored
+from charloom.models import named_tensors, restore_tensors
 
 CHECKPOINT_VERSION = 3
 CHECKPOINT = OutputKind(
     "checkpoint",
     "checkpoint.safetensors",
     "checkpoint",
-    lambda path: made_with(path, "checkpoint_version"),
+    lambda path: has_metadata_field(path, "checkpoint_version"),
     owner="run",
 )
 """Files that may be replaced by a checkpoint."""
@@ -64,7 +71,7 @@ def read_state(path: Path, like: State) -> State:
     """
     tensors, metadata = read_tensor_file(path)
     _progress_of(metadata, path)
-    state = restored(like, tensors, path)
+    state = restore_tensors(like, tensors, path)
     if metadata.get("tensors_sha256") != _sha256(tensors):
         raise ModelFileError(f"{path} is damaged: its tensors are not those that were written.")
     return state

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from charloom.artifacts import structured
+from charloom.artifacts import convert_json
 from charloom.errors import ModelFileError
 from charloom.runs.run_file import Sha256
 from charloom.settings import MOST_COUNT
@@ -87,7 +87,7 @@ def checked_progress(
         raise ModelFileError(
             f"{path} is a checkpoint of another run (digest {values['run'][:12]!r}, that of run.json is {run[:12]!r})."
         )
-    progress = structured(values, CheckpointProgress, str(path))
+    progress = convert_json(values, CheckpointProgress, str(path))
     if problem := _problem(progress, first_step_plan, has_budget):
         raise ModelFileError(f"{path}: {problem}.")
     return progress

@@ -41,10 +41,10 @@ def split_corpus(corpus: Corpus, text: TextSettings, training: TrainingSettings)
     vocabulary, notices = vocabulary_of(CharacterCounts.of_texts(characters, exact=text.min_count > 1), text)
     # What --min-count folds is replaced; else every character is in the vocabulary.
     if records is None:
-        stream = TokenStream.of_documents(vocabulary.encode(document, "replace") for document in texts)
+        stream = TokenStream.from_documents(vocabulary.encode(document, "replace") for document in texts)
         train, validation, more = split_validation(stream, training.validation)
     else:
-        stream = TokenStream.of_records(records, vocabulary)
+        stream = TokenStream.from_records(records, vocabulary)
         train, validation, more = hold_out_records(stream, training.validation, training.seed)
     return DatasetSplit(vocabulary, train, validation, (*notices, *more))
 

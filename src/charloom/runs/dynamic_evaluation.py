@@ -22,11 +22,11 @@ def token_stream(model: TextModel, corpus: Corpus, unknown: UnknownPolicy = "err
         TooShortError: nothing is left of them.
     """
     if model.text.delimiter is not None:
-        return TokenStream.of_records(split_records(corpus.documents, model.text), model.vocabulary, unknown)
+        return TokenStream.from_records(split_records(corpus.documents, model.text), model.vocabulary, unknown)
     token_ids = [model.vocabulary.encode(document, unknown) for document in corpus.documents]
     if not any(map(len, token_ids)):
         raise TooShortError(f"{corpus.name} has no character that the model knows. Give another text.")
-    return TokenStream.of_documents(token_ids)
+    return TokenStream.from_documents(token_ids)
 
 
 def dynamic_score(model: TextModel, stream: TokenStream, learning_rate: float = DYNAMIC_RATE) -> MeanScore:
@@ -41,7 +41,7 @@ def dynamic_score(model: TextModel, stream: TokenStream, learning_rate: float = 
     first, key = 0, root_key(0)  # nothing is drawn
     for block in ordered_pass(stream):
         rates = np.full(len(block.token_ids), learning_rate, np.float32)
-        arrays = block.token_ids, block.resets, block.scored, block.cold
+        arrays = block.token_ids, block.resets, block.scored, block.state_resets
         state, totals = run_block(state, *arrays, rates, block.steps, first, key, rule=rule)
         nats += float(np.asarray(totals.nats, dtype=np.float64).sum())
         correct += float(np.asarray(totals.correct, dtype=np.float64).sum())

@@ -10,7 +10,7 @@ from typing import IO, Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from charloom.artifacts import cannot_write, open_without_waiting, parsed_json, replacing, structured
+from charloom.artifacts import atomic_write, cannot_write, convert_json, open_without_waiting, parse_json
 from charloom.errors import OutputError, RunFolderError
 from charloom.settings import MOST_COUNT
 from charloom.units import finite_or_none
@@ -64,7 +64,7 @@ class MetricsFile:
             with open(self.path, "rb", opener=open_without_waiting) as file:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     raise OSError("it is not a regular file")
-                with replacing(self.path, "run") as kept:
+                with atomic_write(self.path, "run") as kept:
                     for number, line in enumerate(_lines(file), 1):
                         found = _step_of(line)
                         if found is not None and last < found:
@@ -101,7 +101,7 @@ def _step_of(line: bytes) -> int | None:
 def _problem_of(line: bytes, where: str, last: int) -> str:
     """Returns what is wrong with a line, for `_DECODER` does not show what it found."""
     try:
-        metrics = structured(parsed_json(line, where, RunFolderError), _Metrics, where, RunFolderError)
+        metrics = convert_json(parse_json(line, where, RunFolderError), _Metrics, where, RunFolderError)
     except RunFolderError as error:
         return str(error)
     return f"{where}: step is {metrics.step:,}, expected one after {last:,}."

@@ -130,7 +130,7 @@ def _training_seconds(seconds: float, speed: float, closing_characters: int) -> 
 
 def _weights(network: NetworkSettings, vocab_size: int) -> int:
     """Returns the weights that take a character's time: the layers' and the head's; inputs are looked up."""
-    return network.hidden * (CELLS[network.cell].parts * network.hidden * (2 * network.layers - 1) + vocab_size)
+    return network.hidden * (CELLS[network.cell].gate_count * network.hidden * (2 * network.layers - 1) + vocab_size)
 
 
 def _interpolated(points: tuple[tuple[float, float], ...], at: float) -> float:

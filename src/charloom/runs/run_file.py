@@ -18,12 +18,12 @@ import msgspec
 from msgspec import Meta, Struct
 
 from charloom import __version__
-from charloom.artifacts import parsed_json, read_regular_file, structured
+from charloom.artifacts import convert_json, parse_json, read_regular_file
 from charloom.errors import RunFolderError, SettingError
 from charloom.printable import one_line, shell_path
 from charloom.runs.run_settings import RunSettings
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
-from charloom.text import CATALOG
+from charloom.text import CORPORA
 
 RUN_FILE = "run.json"
 _MOST_RUN_BYTES = 1 << 20
@@ -147,14 +147,14 @@ def read_run(folder: Path) -> RunFile:
         raise RunFolderError(_nothing_in(folder)) from None
     except OSError as error:
         raise RunFolderError(f"cannot read {file}: {error.strerror or error}.") from error
-    data = parsed_json(content, str(file), RunFolderError)
+    data = parse_json(content, str(file), RunFolderError)
     version = data.get("version") if isinstance(data, dict) else None
     if isinstance(version, str) and version != __version__:
         raise RunFolderError(
             f"{folder} holds a run of charloom {one_line(version)[:40]}, and this is {__version__}. Go on with that "
             "version, or begin another run."
         )
-    run = structured(data, RunFile, str(file), RunFolderError, _REMEDY)
+    run = convert_json(data, RunFile, str(file), RunFolderError, _REMEDY)
     if run.digest != run_digest(run.settings, run.trained_on):
         raise RunFolderError(
             f"{file} was changed after it was written: its digest is not that of its settings and text. {_REMEDY}"
@@ -175,7 +175,7 @@ def _nothing_in(folder: Path) -> str:
 
 def _is_name(source: str) -> bool:
     """Whether a held source is the name of a text, or standard input; a path is absolute or begins with `..`."""
-    return source == "-" or source in CATALOG
+    return source == "-" or source in CORPORA
 
 
 def _held_source(source: str, folder: str) -> str:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from charloom.artifacts import alone_in, make_folder, read_regular_file, remove_own, remove_unfinished, write_bytes
+from charloom.artifacts import lock_folder, make_folder, read_regular_file, remove_own, remove_unfinished, write_bytes
 from charloom.errors import ModelFileError, OutputError, RunFolderError
 from charloom.printable import shell_path
 from charloom.runs.checkpoint import CHECKPOINT, State, read_progress, read_state, write_checkpoint
@@ -62,7 +62,7 @@ class RunFolder:
         if not fresh:
             read_run(path)
         make_folder(path)
-        with alone_in(path):
+        with lock_folder(path):
             folder = cls(path)
             held = (RUN_FILE, METRICS_FILE, _OUTPUT_FILE)
             if fresh and (any((path / name).exists() for name in held) or folder._checkpoints()):

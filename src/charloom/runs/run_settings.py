@@ -9,7 +9,7 @@ from typing import Any
 from charloom.errors import SettingError
 from charloom.model import TextModel
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
-from charloom.text import CATALOG
+from charloom.text import CORPORA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class RunSettings:
     """A whole run.
 
     Attributes:
-        sources: files, folders, glob patterns, "-" or catalog names.
+        sources: files, folders, glob patterns, "-" or names of corpora.
         out: the model file, written at each improvement; None keeps the model in memory.
         text: how the sources are read.
         network: the shape of what is trained.
@@ -85,5 +85,5 @@ class RunSettings:
 
 
 def _from_anywhere(source: str) -> str:
-    is_name = source == "-" or (source in CATALOG and not os.path.lexists(source))
+    is_name = source == "-" or (source in CORPORA and not os.path.lexists(source))
     return source if is_name or not source else os.path.abspath(source)

@@ -106,7 +106,7 @@ def hold_out_records(
             f"{copies:,} of {count:,} held-out records also stand in the training part: the validation figure covers "
             "records that the model has seen"
         )
-    return TokenStream.of_documents(train), TokenStream.of_documents(held_out), notices
+    return TokenStream.from_documents(train), TokenStream.from_documents(held_out), notices
 
 
 def _copies(held_out: Sequence[np.ndarray], train: Sequence[np.ndarray]) -> int:

@@ -23,13 +23,13 @@ from msgspec import Meta, Struct
 
 from charloom.artifacts import (
     LOCK_FILE,
-    alone_in,
+    atomic_write,
+    convert_json,
     is_unfinished,
+    lock_folder,
     make_folder,
     read_regular_file,
     remove_unfinished,
-    replacing,
-    structured,
     write_bytes,
 )
 from charloom.data import TokenStream
@@ -143,7 +143,7 @@ def _found_or_encoded(sources: Sources, settings: TextSettings, cache: Path) -> 
             os.chmod(folder, 0o700)  # the text may be nobody else's business
         if _is_in_use(folder):
             yield Encoding(folder, 0, None, is_waiting=True)
-        with alone_in(folder, wait=True):
+        with lock_folder(folder, wait=True):
             if not folder.exists():  # another process removed it while it was waited for
                 continue
             remove_unfinished(folder, _OWNER)
@@ -163,7 +163,7 @@ def _found_or_encoded(sources: Sources, settings: TextSettings, cache: Path) -> 
 
 def _is_in_use(folder: Path) -> bool:
     try:
-        with alone_in(folder):
+        with lock_folder(folder):
             return False
     except InUseError:
         return True
@@ -176,7 +176,7 @@ def _key(sources: Sources, settings: TextSettings) -> str:
 
 def _stamps(sources: Sources) -> list[list[Any]]:
     return [
-        [file.path, *file.stamp] if file.stamp is not None else [None, hashlib.sha256(file.held or b"").hexdigest()]
+        [file.path, *file.stamp] if file.stamp is not None else [None, hashlib.sha256(file.content or b"").hexdigest()]
         for file in sources.files
     ]
 
@@ -223,8 +223,8 @@ def _read_text(folder: Path) -> _Text | None:
         digest, _, body = read_regular_file(path).partition(b"\n")
         if hashlib.sha256(body).hexdigest().encode() != digest:
             return None
-        # Not by `parsed_json`: names of files may be bytes that are not UTF-8, and millions of files take megabytes.
-        text = structured(json.loads(body), _Text, str(path))
+        # Not by `parse_json`: names of files may be bytes that are not UTF-8, and millions of files take megabytes.
+        text = convert_json(json.loads(body), _Text, str(path))
     except (OSError, ValueError, RecursionError, ModelFileError):
         return None
     return text if text.key == folder.name else None
@@ -249,7 +249,7 @@ def _encode(sources: Sources, settings: TextSettings, folder: Path) -> Generator
     vocabulary, notices = vocabulary_of(counts, settings)
     reader.of = 2 * reader.read
     again, crc32 = hashlib.sha256(), 0
-    with replacing(folder / _TOKENS_FILE, _OWNER) as file:
+    with atomic_write(folder / _TOKENS_FILE, _OWNER) as file:
         for _, piece in reader.pieces(again):
             token_ids = vocabulary.encode(piece, "replace").tobytes()  # what --min-count folds is replaced
             crc32 = zlib.crc32(token_ids, crc32)
@@ -312,7 +312,7 @@ def _tidy(cache: Path) -> None:
 
 
 def _tidy_entry(entry: Path) -> None:
-    with alone_in(entry):
+    with lock_folder(entry):
         remove_unfinished(entry, _OWNER)
         if _is_spent(entry):
             for name in (_TEXT_FILE, _TOKENS_FILE, LOCK_FILE):

@@ -265,12 +265,12 @@ def _page(settings: RunSettings, output: Output | None, sources: Sources) -> Out
 def _saved(model: TextModel, output: Output) -> Generator[Event, None, Output]:
     """Writes the model where it is to be, or beside that where somebody has put something else there meanwhile."""
     if output.is_taken:
-        beside = output.aside()
+        beside = output.fallback()
         yield Notice(f"{output.path} is taken by now: the model is written to {beside.path}")
         output = beside
     output.write(model.to_bytes())
     yield Saved(output.path)
-    if (kept := output.settle()) is not None:
+    if (kept := output.finish()) is not None:
         yield Notice(f"{output.path}: the earlier model that stood there is kept as {kept} (--force replaces it)")
     return output
 
@@ -295,7 +295,7 @@ def _split_text(
         held = _of_this_text(folder, settings, metadata)
         for file in sources.files:
             if file.path == "-" and settings.text_given:
-                folder.keep_standard_input(file.held or b"")
+                folder.keep_standard_input(file.content or b"")
         metadata = msgspec.to_builtins(held.trained_on)  # its name is the one that the text had at first
         if (changes := machine_changes(held.machine)) is not None:
             yield Notice(f"last bits may differ from those of a run that was never stopped: {changes}")
@@ -326,7 +326,7 @@ def _find(settings: RunSettings, folder: RunFolder | None) -> Sources:
 
 
 def _read(sources: Sources, settings: RunSettings) -> Generator[Event, None, Corpus | EncodedCorpus]:
-    is_large = sources.likely_size >= LARGE and settings.text.delimiter is None
+    is_large = sources.estimated_size >= LARGE and settings.text.delimiter is None
     if is_large or settings.cache is not None:
         return (yield from encoded_corpus(sources, settings.text, settings.cache))
     return read_corpus(sources, settings.text)

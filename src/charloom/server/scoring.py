@@ -24,7 +24,7 @@ from charloom.server.slices import send_json, sliced
 from charloom.server.tokens import token_names
 from charloom.server.worker import Task
 from charloom.settings import SamplingSettings, TextSettings
-from charloom.text import arriving_lines, count_lines
+from charloom.text import count_lines, iter_lines
 from charloom.units import bits_from_nats, finite_or_none, perplexity_from_nats
 
 _MAX_READ = 1_000_000
@@ -124,7 +124,7 @@ class _ScoreResponse(Response):
 
     def _lines(self, scorer: Scorer, text: str) -> tuple[Cost, list[LineCost]]:
         cost, lines = Cost(), []
-        for batch in score_lines(scorer, arriving_lines([text.encode()], "input", _as_sent(self._model))):
+        for batch in score_lines(scorer, iter_lines([text.encode()], "input", _as_sent(self._model))):
             for line in batch:
                 cost += line.cost
                 lines.append(_line_cost(line))

@@ -16,7 +16,7 @@ from charloom.data import (
     contiguous_windows,
     evaluation_pass,
     left_padded,
-    sliding,
+    sliding_windows,
 )
 
 _SCORING_CAPACITY = 64
@@ -66,7 +66,7 @@ class ShuffledWindows:
     length: int
     stride: int
     batch_size: int
-    drop_ragged: bool = False
+    drop_last: bool = False
 
     last_only = True
 
@@ -74,11 +74,11 @@ class ShuffledWindows:
         """Returns the windows of `stream`, shuffled by `seed`, or in order if `seed` is None."""
         return Windows(
             stream,
-            sliding(stream, self.length, self.stride),
+            sliding_windows(stream, self.length, self.stride),
             self.length,
             self.batch_size,
             shuffle_seed=seed,
-            drop_ragged=self.drop_ragged,
+            drop_last=self.drop_last,
         )
 
     def producer(self, stream: TokenStream, seed: int) -> Windows:
@@ -112,7 +112,7 @@ class StatefulRows:
     def producer(self, stream: TokenStream, seed: int) -> Windows:
         del seed  # rows follow the order of the text
         starts = contiguous_windows(stream, self.length, self.batch_size)
-        return Windows(stream, starts, self.length, self.batch_size, last_only=False, carried=True)
+        return Windows(stream, starts, self.length, self.batch_size, last_only=False, stateful=True)
 
     def unshuffled(self, stream: TokenStream, seed: int) -> Windows:
         return self.producer(stream, seed)
@@ -205,4 +205,4 @@ class ContiguousStreams:
         """
         length = min(_SCORING_LENGTH, (len(stream) - 1) // self.batch_size)
         for block in StatefulRows(length=length, batch_size=self.batch_size).scoring(stream, 0):
-            yield replace(block, cold=np.zeros_like(block.cold))
+            yield replace(block, state_resets=np.zeros_like(block.state_resets))

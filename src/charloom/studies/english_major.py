@@ -26,7 +26,7 @@ ENGLISH_MAJOR = Study(
             summary="one-hot windows of 32, LSTM 62, LSTM 62 with ReLU; the last output is the logits",
             lesson="It works although its logits are never negative. It knows nothing beyond the last 32 characters.",
             text=_TEXT,
-            batching=ShuffledWindows(length=32, stride=1, batch_size=32, drop_ragged=True),
+            batching=ShuffledWindows(length=32, stride=1, batch_size=32, drop_last=True),
             model=_RELU_LOGITS,
             phases=(Phase(0.001, 256),),
             checkpoints=(
@@ -50,7 +50,7 @@ ENGLISH_MAJOR = Study(
             summary="first version: the second LSTM uses softmax, and its outputs serve as probabilities",
             lesson="Outputs of a gated softmax do not sum to one. The softmax belongs in the loss.",
             text=_TEXT,
-            batching=ShuffledWindows(length=32, stride=1, batch_size=32, drop_ragged=True),
+            batching=ShuffledWindows(length=32, stride=1, batch_size=32, drop_last=True),
             model=replace(_RELU_LOGITS, last_cell_activation="softmax", head="probabilities"),
             phases=(Phase(0.001, 30),),
             checkpoints=(CheckpointRule(template="weights.{epoch:02d}-{val_loss:.2f}"),),

@@ -15,7 +15,7 @@ from charloom.settings import NetworkSettings, TextSettings
 from charloom.studies.batching import Batching
 from charloom.studies.checkpoint_rule import CheckpointRule
 from charloom.studies.tutorial_models import SharedLayers
-from charloom.text import Vocabulary, read_catalog_corpus
+from charloom.text import Vocabulary, read_named_corpus
 from charloom.training import Phase
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class StudyText:
         """
         if self.literal:
             return self.source, {}
-        corpus = read_catalog_corpus(self.source, self.settings)
+        corpus = read_named_corpus(self.source, self.settings)
         end = None if self.characters is None else self.begin + self.characters
         known = {"name": corpus.name, "sha256": corpus.sha256, "characters": corpus.characters}
         return corpus.documents[0][self.begin : end], known

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from charloom import __version__
-from charloom.artifacts import Output, OutputKind, alone_in, cannot_write, make_folder, remove_own
+from charloom.artifacts import Output, OutputKind, cannot_write, lock_folder, make_folder, remove_own
 from charloom.errors import OutputError, SettingError, SourceError
 from charloom.machine import available_cores, jax_facts, peak_memory_bytes, processor_name
 from charloom.model import MODEL
@@ -152,7 +152,7 @@ def reproduce(
     make_folder(settings.out)
     Output(settings.out / REPORT_FILE, PAGE)  # fails before training if the file cannot be written
     missing: dict[str, tuple[str, list[str]]] = {}
-    with alone_in(settings.out):
+    with lock_folder(settings.out):
         results = _opened(settings, chosen)
         for number, (study, name) in enumerate(chosen, 1):
             if should_stop():

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from charloom import __version__
-from charloom.artifacts import parsed_json, read_regular_file, structured
+from charloom.artifacts import convert_json, parse_json, read_regular_file
 from charloom.errors import OutputError
 from charloom.printable import one_line
 from charloom.studies import STUDIES
@@ -171,14 +171,14 @@ def read_results(path: Path) -> dict[str, Any]:
         OutputError: the file cannot be read, is damaged, or comes from another version.
     """
     try:
-        data = parsed_json(read_regular_file(path, _MOST_BYTES), str(path), OutputError)
+        data = parse_json(read_regular_file(path, _MOST_BYTES), str(path), OutputError)
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror or error}.") from error
     version = data.get("version") if isinstance(data, dict) else None
     if isinstance(version, str) and (version != __version__ or data.get("results_version") != RESULTS_VERSION):
         version = one_line(version)[:40]
         raise OutputError(f"{path} has results of another charloom version ({version}); this is {__version__}.")
-    results = structured(data, _Results, str(path), OutputError)
+    results = convert_json(data, _Results, str(path), OutputError)
     for study, experiments in results.studies.items():
         for name, figures in experiments.items():
             if problem := _problem(study, name, figures):

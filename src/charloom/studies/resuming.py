@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from charloom.artifacts import remove_own, structured
+from charloom.artifacts import convert_json, remove_own
 from charloom.errors import ModelFileError
 from charloom.runs.checkpoint import CHECKPOINT, read_progress, read_state, write_checkpoint
 from charloom.studies.checkpoint_rule import CheckpointRule
@@ -89,7 +89,7 @@ def newest_checkpoint(
             continue
         try:
             progress = read_progress(path)
-            checked = structured(progress, _StudyProgress, str(path))
+            checked = convert_json(progress, _StudyProgress, str(path))
             if [epoch.epoch for epoch in checked.epochs] != list(range(1, min(len(checked.epochs), most_epochs) + 1)):
                 raise ModelFileError(f"{path}: epochs must count up from 1, to {most_epochs:,} at most.")
         except ModelFileError as error:

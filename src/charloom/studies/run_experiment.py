@@ -99,7 +99,7 @@ def run_experiment(
     if isinstance(trained.model, Network):
         output.write(trained.text_model.to_bytes())
         yield Saved(output.path)
-        if (kept := output.settle()) is not None:
+        if (kept := output.finish()) is not None:
             yield Notice(f"{output.path}: the earlier model with this name is kept as {kept}")
     return describe(experiment, data, trained.model, seed) | _outcome(experiment, data, trained, state, epochs)
 

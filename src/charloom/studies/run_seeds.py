@@ -106,7 +106,7 @@ def _train(experiment: Experiment, data: StudyData, seeds: range) -> tuple[list[
     return networks, nats.reshape(of_epochs).sum(axis=2) / characters.reshape(of_epochs).sum(axis=2)
 
 
-_BLOCK_ARRAYS = ("token_ids", "resets", "scored", "cold")
+_BLOCK_ARRAYS = ("token_ids", "resets", "scored", "state_resets")
 
 
 @partial(compiled, static_argnames="rule")

@@ -36,7 +36,7 @@ class StudyData:
         text, trained_on = experiment.text.read()
         vocabulary = Vocabulary.of_texts([text]) if isinstance(text, str) else Vocabulary.of_bytes()
         text = text[: experiment.text.first]
-        stream = TokenStream.of_documents([vocabulary.encode(text)])
+        stream = TokenStream.from_documents([vocabulary.encode(text)])
         held_out = experiment.text.held_out_of(len(stream))
         if not held_out:
             return cls(text, trained_on, vocabulary, stream, None)

@@ -1,10 +1,10 @@
-"""Texts and their vocabularies: what a source holds, and the integers that stand for it."""
+"""Texts and vocabularies: reading sources, and mapping their characters to token ids."""
 
 from charloom.text.compression import uncompressed_name
-from charloom.text.corpora import CATALOG, CatalogEntry, local_copy, read_catalog_bytes, unknown_name
-from charloom.text.corpus import Corpus, read_catalog_corpus, read_corpus
+from charloom.text.corpora import CORPORA, CorpusEntry, local_copy, read_named_corpus_bytes, unknown_corpus_message
+from charloom.text.corpus import Corpus, read_corpus, read_named_corpus
 from charloom.text.decoding import normalize, text_pieces
-from charloom.text.lines import Line, arriving_lines, count_lines
+from charloom.text.lines import Line, count_lines, iter_lines
 from charloom.text.records import one_record, record_end_in, split_records
 from charloom.text.sources import (
     Sources,
@@ -19,27 +19,27 @@ from charloom.text.sources import (
 from charloom.text.vocabulary import CharacterCounts, IncrementalDecoder, Vocabulary, describe_characters
 
 __all__ = [
-    "CATALOG",
-    "CatalogEntry",
+    "CORPORA",
     "CharacterCounts",
     "Corpus",
+    "CorpusEntry",
     "IncrementalDecoder",
     "Line",
     "Sources",
     "Vocabulary",
-    "arriving_lines",
     "changed",
     "count_lines",
     "describe_characters",
     "find_sources",
     "is_pipe",
+    "iter_lines",
     "local_copy",
     "normalize",
     "one_record",
     "pipe_chunks",
-    "read_catalog_bytes",
-    "read_catalog_corpus",
     "read_corpus",
+    "read_named_corpus",
+    "read_named_corpus_bytes",
     "read_standard_input",
     "record_end_in",
     "split_records",
@@ -47,5 +47,5 @@ __all__ = [
     "standard_input_chunks",
     "text_pieces",
     "uncompressed_name",
-    "unknown_name",
+    "unknown_corpus_message",
 ]

@@ -1,4 +1,4 @@
-"""Compressed files, told by their names: `.gz`, `.xz` and `.zst`."""
+"""Compressed files, recognized by their names: `.gz`, `.xz` and `.zst`."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -7,11 +7,11 @@ from typing import IO
 from charloom.errors import SourceError
 
 _ZSTD_SLICE = 1 << 10
-_CHUNK = 1 << 17  # few enough bytes that what is made of them stays in the cache
+_CHUNK = 1 << 17  # small enough that the decoded text stays in the processor's cache
 
 
 def uncompressed_name(path: str) -> str:
-    """Returns `path` without the suffix of a compressed file.
+    """Returns `path` without its suffix if that marks a compressed file.
 
     >>> uncompressed_name("book.txt.gz"), uncompressed_name("book.txt")
     ('book.txt', 'book.txt')
@@ -21,15 +21,15 @@ def uncompressed_name(path: str) -> str:
 
 
 def is_compressed(path: str) -> bool:
-    """Returns whether `path` is a compressed file's name."""
+    """Returns whether `path` has the suffix of a compressed file."""
     return os.path.splitext(path)[1].lower() in _DECOMPRESS
 
 
 def decompressed(path: str, file: IO[bytes]) -> Iterator[bytes]:
-    """Yields what `file`, opened at `path`, holds, in chunks; its bytes, where that is no compressed file's name.
+    """Yields the decompressed content of `file` in chunks, or its bytes if `path` has no suffix of a compressed file.
 
     Raises:
-        SourceError: it is damaged, or cut off.
+        SourceError: the file is damaged or truncated.
     """
     suffix = os.path.splitext(path)[1].lower()
     if suffix in _DECOMPRESS:
@@ -55,7 +55,7 @@ def _unxz(file: IO[bytes], path: str) -> Iterator[bytes]:
     stream = None
     try:
         for data in iter(lambda: file.read(_CHUNK), b""):
-            while data:  # one stream after another, with zeros in between perhaps
+            while data:  # a file may have several streams, with zeros between them
                 if stream is None or stream.eof:
                     data = data.lstrip(b"\0")
                     if not data:
@@ -68,7 +68,7 @@ def _unxz(file: IO[bytes], path: str) -> Iterator[bytes]:
     except lzma.LZMAError as error:
         raise _damaged(path, error) from error
     if stream is not None and not stream.eof:
-        raise _damaged(path, "it ends before its end was reached")
+        raise _damaged(path, "it ends too early")
 
 
 def _unzstd(file: IO[bytes], path: str) -> Iterator[bytes]:
@@ -77,28 +77,28 @@ def _unzstd(file: IO[bytes], path: str) -> Iterator[bytes]:
     unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 31)
     frame = unpacker.decompressobj()
     is_whole = True
-    held: list[bytes] = []
+    buffered: list[bytes] = []
     try:
-        # What a slice holds comes at once: a few hundred times as much, where a text repeats itself.
+        # A slice is decompressed in one call. For a repetitive text the result is a few hundred times as long.
         for data in iter(lambda: file.read(_ZSTD_SLICE), b""):
-            while data:  # one frame after another, as `cat a.zst b.zst` makes them
+            while data:  # a file may have several frames, as `cat a.zst b.zst` makes them
                 if frame.eof:
                     frame = unpacker.decompressobj()
-                held.append(frame.decompress(data))
+                buffered.append(frame.decompress(data))
                 data, is_whole = frame.unused_data, frame.eof
-            if sum(map(len, held)) >= _CHUNK:
-                yield b"".join(held)
-                held = []
+            if sum(map(len, buffered)) >= _CHUNK:
+                yield b"".join(buffered)
+                buffered = []
     except zstandard.ZstdError as error:
         raise _damaged(path, error) from error
     if not is_whole:
-        raise _damaged(path, "it ends before its end was reached")
-    yield b"".join(held)
+        raise _damaged(path, "it ends too early")
+    yield b"".join(buffered)
 
 
 def _damaged(path: str, why: object) -> SourceError:
     suffix = os.path.splitext(path)[1].lower()
-    return SourceError(f"{path} is no {suffix} file, or a damaged one ({why}). Copy it again.")
+    return SourceError(f"{path} is not a valid {suffix} file, or it is damaged ({why}). Copy it again.")
 
 
 _DECOMPRESS: dict[str, Callable[[IO[bytes], str], Iterator[bytes]]] = {".gz": _gunzip, ".xz": _unxz, ".zst": _unzstd}

@@ -1,6 +1,6 @@
-"""The catalog: well-known texts by name, downloaded once, checked by SHA-256, and kept.
+"""Well-known corpora by name: downloaded once, checked by SHA-256, and cached.
 
-The folder that the environment variable `CHARLOOM_DATA` names is looked in first.
+charloom first looks in the folder that the environment variable `CHARLOOM_DATA` names.
 """
 
 import hashlib
@@ -15,13 +15,13 @@ _DOWNLOAD_TIMEOUT_SECONDS = 20
 
 
 @dataclass(frozen=True)
-class CatalogEntry:
-    """One text of the catalog.
+class CorpusEntry:
+    """A corpus that charloom knows by name.
 
     Attributes:
         description: what the text is, in a few words.
-        url: where it is downloaded from; None where it comes with Python.
-        sha256: of the file's bytes; None where it comes with Python and varies with its version.
+        url: where it is downloaded from; None if it comes with Python.
+        sha256: the digest of the file; None if it comes with Python and depends on Python's version.
         file_name: its name in the cache and in the folder that `CHARLOOM_DATA` names.
     """
 
@@ -31,38 +31,38 @@ class CatalogEntry:
     file_name: str | None = None
 
 
-CATALOG: dict[str, CatalogEntry] = {
-    "nietzsche": CatalogEntry(
+CORPORA: dict[str, CorpusEntry] = {
+    "nietzsche": CorpusEntry(
         description="works of Nietzsche in English, 600,893 characters",
         url="https://s3.amazonaws.com/text-datasets/nietzsche.txt",
         sha256="23cf69874ab69d3d256099ab530ea4be24d47d9675b673bcc67cbcd6298ec647",
         file_name="nietzsche.txt",
     ),
-    "tinyshakespeare": CatalogEntry(
+    "tinyshakespeare": CorpusEntry(
         description="plays of Shakespeare, 1,115,394 characters",
         url="https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
         sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
         file_name="tinyshakespeare.txt",
     ),
-    "names": CatalogEntry(
-        description="32,033 first names, one a line",
+    "names": CorpusEntry(
+        description="32,033 first names, one per line",
         url="https://raw.githubusercontent.com/karpathy/makemore/master/names.txt",
         sha256="0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d",
         file_name="names.txt",
     ),
-    "python-reference": CatalogEntry(
+    "python-reference": CorpusEntry(
         description="the Python language reference that ships with this Python",
     ),
 }
 
 
-def read_catalog_bytes(name: str) -> bytes:
-    """Returns the UTF-8 bytes of the catalog's text `name`, downloading it if need be.
+def read_named_corpus_bytes(name: str) -> bytes:
+    """Returns the UTF-8 bytes of the corpus `name`, and downloads it if necessary.
 
     Raises:
-        SourceError: no copy is at hand and the download failed, or a copy is not the text it should be.
+        SourceError: there is no copy and the download failed, or the SHA-256 of a copy is wrong.
     """
-    entry = CATALOG[name]
+    entry = CORPORA[name]
     if entry.url is None:
         return _python_reference().encode()
     path = local_copy(name)
@@ -74,21 +74,21 @@ def read_catalog_bytes(name: str) -> bytes:
         raise SourceError(f"cannot read {path}: {error.strerror or error}.") from error
     if hashlib.sha256(data).hexdigest() != entry.sha256:
         raise SourceError(
-            f"{path} is not the catalog's {name}: its SHA-256 differs. Delete it, and it is fetched again."
+            f"{path} is not the corpus {name}: its SHA-256 differs. Delete the file, and charloom downloads it again."
         )
     return data
 
 
-def unknown_name(name: str) -> str:
-    """Returns what to say of a name that the catalog has not, with the nearest that it has."""
-    nearest = get_close_matches(name, CATALOG, n=1)
-    hint = f"Did you mean {nearest[0]}?" if nearest else f"The catalog has {', '.join(CATALOG)}."
-    return f"no text of the catalog is named {name}. {hint}"
+def unknown_corpus_message(name: str) -> str:
+    """Returns the error message for a name that is not a corpus, with the most similar name."""
+    nearest = get_close_matches(name, CORPORA, n=1)
+    hint = f"Did you mean {nearest[0]}?" if nearest else f"Use one of {', '.join(CORPORA)}."
+    return f"no corpus is named {name}. {hint}"
 
 
 def local_copy(name: str) -> Path | None:
-    """Returns the file that holds the catalog's text `name` on this machine, None where there is none."""
-    file_name = CATALOG[name].file_name
+    """Returns the path of the corpus `name` on this machine; None if there is no copy."""
+    file_name = CORPORA[name].file_name
     if file_name is None:
         return None
     folders = [_cache_folder()]
@@ -103,17 +103,17 @@ def _cache_folder() -> Path:
     return user_cache_path("charloom") / "corpora"
 
 
-def _download(name: str, entry: CatalogEntry) -> Path:
+def _download(name: str, entry: CorpusEntry) -> Path:
     import pooch
     import requests
     from filelock import FileLock
 
-    assert entry.url is not None  # as of every entry that does not come with Python
+    assert entry.url is not None  # only the corpus that comes with Python has no URL
     assert entry.file_name is not None
     folder = _cache_folder()
-    says = pooch.get_logger()
-    level = says.level
-    says.setLevel("ERROR")
+    logger = pooch.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{entry.file_name}.lock"):
@@ -131,15 +131,15 @@ def _download(name: str, entry: CatalogEntry) -> Path:
             f"cannot download {name} ({_reason(error)}). Save {entry.url} as {entry.file_name} in a folder "
             "and set CHARLOOM_DATA to that folder, or train on python-reference, which needs no network."
         ) from error
-    except ValueError as error:  # what pooch raises for a hash that differs
+    except ValueError as error:  # pooch raises it if the hash differs
         raise SourceError(
-            f"what {entry.url} gives is not the catalog's {name}: its SHA-256 differs. "
+            f"{entry.url} is not the corpus {name}: its SHA-256 differs. "
             f"Save a good copy as {entry.file_name} in a folder and set CHARLOOM_DATA to that folder."
         ) from error
     except OSError as error:
-        raise SourceError(f"cannot keep {name} in {folder}: {error.strerror or error}.") from error
+        raise SourceError(f"cannot write {name} to {folder}: {error.strerror or error}.") from error
     finally:
-        says.setLevel(level)
+        logger.setLevel(level)
 
 
 def _reason(error: Exception) -> str:

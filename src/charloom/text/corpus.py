@@ -1,4 +1,4 @@
-"""A corpus: the documents that the given sources hold, read, decoded and normalized."""
+"""A corpus: the documents in the given sources, decoded and normalized."""
 
 import hashlib
 import os
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 from charloom.settings import TextSettings
 from charloom.text.decoding import text_pieces
-from charloom.text.sources import Sources, catalog_file, find_sources
+from charloom.text.sources import Sources, find_sources, named_corpus_file
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents of text to learn from; each starts from zero.
+    """Documents to train on or to score. Each document begins with a new state.
 
     Attributes:
-        name: the sources' base names.
-        documents: each document as characters, or as bytes where the settings say so.
-        sha256: of all the documents' bytes as they were read, one after another; for a single
-            file what `sha256sum` prints. Of a compressed one, what it holds.
-        notices: a line for each thing about the sources that a user would want to know.
+        name: the base names of the sources.
+        documents: each document as characters, or as bytes if the settings say so.
+        sha256: the digest of the concatenated bytes of all documents; for a single file, what `sha256sum` prints.
+            A compressed file is decompressed first.
+        notices: lines about the sources that the user should see.
     """
 
     name: str
@@ -29,17 +29,17 @@ class Corpus:
 
     @property
     def characters(self) -> int:
-        """How many characters (or bytes) the documents have together."""
+        """The total number of characters (or bytes)."""
         return sum(map(len, self.documents))
 
     @property
     def metadata(self) -> dict[str, str | int]:
-        """What tells this corpus from another, as JSON values."""
+        """What identifies this corpus, as JSON values."""
         return {"name": self.name, "sha256": self.sha256, "characters": self.characters}
 
 
 def read_corpus(sources: Sequence[str | os.PathLike[str]] | Sources, settings: TextSettings) -> Corpus:
-    """Returns the corpus that `sources`, perhaps found already, hold together.
+    """Returns the corpus in `sources`, which may be the result of `find_sources`.
 
     Raises:
         SourceError: a source is missing, unreadable, empty, binary, or in another encoding.
@@ -51,13 +51,13 @@ def read_corpus(sources: Sequence[str | os.PathLike[str]] | Sources, settings: T
     return corpus
 
 
-def read_catalog_corpus(name: str, settings: TextSettings) -> Corpus:
-    """Returns the text `name` of the catalog, whatever else the working folder has by that name.
+def read_named_corpus(name: str, settings: TextSettings) -> Corpus:
+    """Returns the corpus `name`, even if a file in the working folder has the same name.
 
     Raises:
-        SourceError: it cannot be had.
+        SourceError: the corpus is not available.
     """
-    return _read(Sources(name, name, (catalog_file(name),), ()), settings)
+    return _read(Sources(name, name, (named_corpus_file(name),), ()), settings)
 
 
 def _read(sources: Sources, settings: TextSettings) -> Corpus:

@@ -1,6 +1,6 @@
-"""Bytes into the text that a model sees: decoded and normalized, a piece at a time.
+"""Decoding and normalizing bytes into the text that a model reads, piece by piece.
 
-However the bytes are cut into chunks, the pieces joined are the same text.
+The joined pieces do not depend on how the bytes are divided into chunks.
 """
 
 import codecs
@@ -19,29 +19,29 @@ _MARKS = {
     "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
     "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
 }
-_LONGEST_WORD = 1 << 20
-"""Characters without any space that are held until one comes, at most."""
+_MAX_WORD_LENGTH = 1 << 20
+"""The maximum number of characters without a space that are buffered until a space comes."""
 
 
 def text_pieces(chunks: Iterable[bytes], name: str, settings: TextSettings) -> Iterator[str]:
-    """Yields the text that the chunks of the file `name` are to a model of characters with these settings.
+    """Yields the decoded and normalized text of the file `name`, for a model of characters with these settings.
 
     Raises:
         SourceError: the file is binary, or in another encoding.
     """
-    held = ""
+    buffered = ""
     for text in decoded(chunks, name, settings.encoding):
-        text = held + text
+        text = buffered + text
         cut = _cut(text)
-        held = text[cut:]
+        buffered = text[cut:]
         yield normalize(text[:cut], settings)
-    yield normalize(held, settings)
+    yield normalize(buffered, settings)
 
 
 def normalize(text: Text, settings: TextSettings) -> Text:
-    """Returns `text` as a model with these settings sees it: newlines as \\n, lower-cased if so set.
+    """Returns `text` as a model with these settings reads it: with newlines as \\n, and in lower case if so set.
 
-    Bytes are left as they are.
+    Bytes are returned unchanged.
     """
     if isinstance(text, bytes):
         return text
@@ -51,27 +51,27 @@ def normalize(text: Text, settings: TextSettings) -> Text:
 
 
 def has_no_zero_bytes(encoding: str) -> bool:
-    """Returns whether a zero byte tells that something is no text in `encoding`."""
+    """Returns whether text in `encoding` never has a zero byte."""
     return not codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
 
 
 def _cut(text: str) -> int:
-    """Returns where `text` can be cut: behind a line's end or a word's; 0 where it should not be.
+    """Returns where `text` can be cut: after the last line or word; 0 if it should not be cut.
 
-    A \\r may have its \\n still to come, and the lower case of a sigma depends on whether its word goes on.
+    The \\n of a final \\r may still be missing, and the lower case of a sigma depends on whether its word continues.
     """
     line = max(text.rfind("\n"), text.rfind("\r", 0, max(0, len(text) - 1)))
-    anywhere = len(text) - text.endswith("\r") if len(text) > _LONGEST_WORD else 0
+    anywhere = len(text) - text.endswith("\r") if len(text) > _MAX_WORD_LENGTH else 0
     return (line + 1) or (text.rfind(" ") + 1) or anywhere
 
 
 def is_utf8(encoding: str) -> bool:
-    """Returns whether `encoding` is UTF-8 by one of its names."""
+    """Returns whether `encoding` is one of the names of UTF-8."""
     return codecs.lookup(encoding).name in _UTF8
 
 
 def decoded(chunks: Iterable[bytes], name: str, encoding: str) -> Iterator[str]:
-    """Yields the text of the chunks of the file `name`, as it is.
+    """Yields the decoded text of the file `name`, without normalizing it.
 
     Raises:
         SourceError: the file is binary, or in another encoding.
@@ -83,14 +83,14 @@ def decoded(chunks: Iterable[bytes], name: str, encoding: str) -> Iterator[str]:
     for chunk in chunks:
         head += chunk
         if not any(len(head) < len(mark) and mark.startswith(head) for mark in marks):
-            break  # what has come is given out at once, unless it may be the beginning of a mark
+            break  # yield input at once, unless it may be the beginning of a byte order mark
     read = 0
     if utf8:
         codec = "utf-8"
         if head.startswith(codecs.BOM_UTF8):
             read = len(codecs.BOM_UTF8)
             head = head[read:]
-    elif codec in _MARKS and not head.startswith(_MARKS[codec]):  # else in the byte order that a mark tells
+    elif codec in _MARKS and not head.startswith(_MARKS[codec]):  # otherwise the mark gives the byte order
         codec += "-le" if sys.byteorder == "little" else "-be"
     decoder = codecs.getincrementaldecoder(codec)()
     zeros = not has_no_zero_bytes(encoding)
@@ -107,7 +107,7 @@ def decoded(chunks: Iterable[bytes], name: str, encoding: str) -> Iterator[str]:
     except UnicodeError as error:
         where = ""
         if isinstance(error, UnicodeDecodeError):
-            # The decoder was at the last of the bytes that were read, whatever it had kept of those before.
+            # The decoder may have buffered earlier bytes, but its input ends with the last byte that was read.
             offset = read - len(error.object) + error.start
             where = f": byte 0x{error.object[error.start]:02x} at offset {offset}"
         raise EncodingError(
@@ -118,5 +118,5 @@ def decoded(chunks: Iterable[bytes], name: str, encoding: str) -> Iterator[str]:
 
 def _real_characters(text: str, utf8: bool) -> str:
     if not utf8:
-        text.encode()  # some encodings let lone surrogates through, which are no characters
+        text.encode()  # some encodings allow lone surrogates, which are not characters
     return text

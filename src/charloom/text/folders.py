@@ -1,6 +1,6 @@
-"""Files in folders and behind patterns, in order; what is passed over is remembered, and nothing is in silence.
+"""Files in folders and files that match patterns, in order. Skipped files are recorded for a notice.
 
-Links to folders are not followed, so that a loop of them ends.
+Links to folders are not followed, because they may form a loop.
 """
 
 import errno
@@ -14,43 +14,43 @@ from charloom.errors import SourceError
 
 
 @dataclass
-class PassedOver:
-    """What was found and is not read.
+class SkippedFiles:
+    """Paths that were found but are not read.
 
     Attributes:
         links: links to folders.
-        others: pipes, sockets, devices, and links to nothing.
+        others: pipes, sockets, devices and broken links.
     """
 
     links: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
 
 
-def files_in(folder: str, passed_over: PassedOver) -> Iterator[str]:
-    """Yields the ordinary files in `folder` and the folders inside of it, without hidden ones.
+def files_in(folder: str, skipped: SkippedFiles) -> Iterator[str]:
+    """Yields the regular files in `folder` and its subfolders, except hidden ones.
 
     Raises:
         SourceError: a folder cannot be read.
     """
     for parent, folders, files in _walk(folder):
-        passed_over.links += (path for name in folders if os.path.islink(path := os.path.join(parent, name)))
+        skipped.links += (path for name in folders if os.path.islink(path := os.path.join(parent, name)))
         for name in files:
-            if _is_ordinary(path := os.path.join(parent, name), passed_over):
+            if _is_ordinary(path := os.path.join(parent, name), skipped):
                 yield path
 
 
-def files_like(pattern: str, passed_over: PassedOver) -> list[str]:
-    """Returns the ordinary files that match a glob pattern, sorted; `**` stands for any folders.
+def files_like(pattern: str, skipped: SkippedFiles) -> list[str]:
+    """Returns the regular files that match a glob pattern, sorted; `**` matches any number of folders.
 
     Raises:
         SourceError: a folder cannot be read.
     """
     found = dict.fromkeys(_matches(pattern))
-    return [path for path in sorted(found) if not os.path.isdir(path) and _is_ordinary(path, passed_over)]
+    return [path for path in sorted(found) if not os.path.isdir(path) and _is_ordinary(path, skipped)]
 
 
 def unreadable(path: str, error: OSError) -> SourceError:
-    """Returns what to say of a file or folder that the system does not let be read."""
+    """Returns the error for a file or folder that cannot be read."""
     return SourceError(f"cannot read {path}: {error.strerror or error}.")
 
 
@@ -60,7 +60,7 @@ def _matches(pattern: str) -> Iterator[str]:
         _require_readable(os.path.dirname(pattern))
         yield from glob.glob(pattern)
         return
-    # Not glob's own way, which follows links in circles and passes over folders that it cannot read.
+    # `glob` itself would follow links in circles, and skip unreadable folders without an error.
     at = parts.index("**")
     root, rest = os.sep.join(parts[:at]), os.sep.join(parts[at + 1 :]) or "*"
     for folder in filter(
@@ -71,7 +71,7 @@ def _matches(pattern: str) -> Iterator[str]:
 
 
 def _require_readable(pattern: str) -> None:
-    """Makes sure that the folders can be listed and entered that a pattern stands for, and those on the way to them."""
+    """Checks that the folders that match a pattern, and their parents, can be listed and entered."""
     for folder in filter(os.path.isdir, glob.glob(pattern)):
         if not os.access(folder, os.R_OK | os.X_OK):
             raise unreadable(folder, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
@@ -88,13 +88,13 @@ def _walk(folder: str) -> Iterator[tuple[str, list[str], list[str]]]:
         yield parent, folders, sorted(name for name in files if not name.startswith("."))
 
 
-def _is_ordinary(path: str, passed_over: PassedOver) -> bool:
+def _is_ordinary(path: str, skipped: SkippedFiles) -> bool:
     try:
         if stat.S_ISREG(os.stat(path).st_mode):
             return True
-    except PermissionError as error:  # the folder may be listed, and not entered
+    except PermissionError as error:  # the folder can be listed but not entered
         raise unreadable(path, error) from error
     except OSError:
-        pass  # a link to nothing, or to itself
-    passed_over.others.append(path)
+        pass  # a broken link, or a link to itself
+    skipped.others.append(path)
     return False

@@ -1,4 +1,4 @@
-"""Records: short texts of their own, a line each or between delimiters."""
+"""Records: short separate texts, such as lines, between delimiters."""
 
 from collections.abc import Iterable
 
@@ -9,16 +9,16 @@ from charloom.text.decoding import normalize
 
 
 def split_records(documents: Iterable[str | bytes], settings: TextSettings) -> list[str] | list[bytes]:
-    """Returns the records of `documents` in order, without their delimiters; empty ones are left out.
+    """Returns the records of `documents` in order, without their delimiters and without empty records.
 
     Raises:
-        SourceError: there is none, or one has the character that stands for a record's end.
+        SourceError: there is no record, or a record contains the character that marks its end.
 
     >>> split_records(["emma\\nolivia\\n", "ava"], TextSettings(delimiter="\\n"))
     ['emma', 'olivia', 'ava']
     """
     delimiter, end = settings.delimiter, settings.record_end
-    assert delimiter is not None  # callers ask for records
+    assert delimiter is not None  # callers pass settings of records
     assert end is not None
     if settings.units == "bytes":
         as_bytes = [
@@ -39,17 +39,17 @@ def split_records(documents: Iterable[str | bytes], settings: TextSettings) -> l
 
 
 def one_record(text: str | bytes, settings: TextSettings) -> str | bytes:
-    """Returns the record in `text`, which is normalized, without the delimiter or record end that may stand behind it.
+    """Returns the record in the normalized `text`, without a delimiter or record end after it.
 
-    Text that is not of records comes back as it is.
+    If the settings are not those of records, `text` is returned unchanged.
 
     Raises:
-        RecordError: a record ends inside `text`, so that it is more than one.
+        RecordError: a record ends inside `text`, so that it has more than one record.
 
     >>> one_record("anna\\n", TextSettings(delimiter="\\n"))
     'anna'
     """
-    if isinstance(text, bytes):  # each byte as the character of its number
+    if isinstance(text, bytes):  # treat each byte as the character with the same code
         ends = [end.encode().decode("latin-1") for end in _ends(settings)]
         return _one_record(text.decode("latin-1"), ends).encode("latin-1")
     return _one_record(text, _ends(settings))
@@ -61,13 +61,13 @@ def _one_record(text: str, ends: list[str]) -> str:
         if end in record:
             raise RecordError(
                 f"a record ends inside {quoted(text)}: {quoted(end)} at character {record.index(end)}. "
-                "Give one record at a time, with at most one end behind it."
+                "Give one record at a time, with at most one end after it."
             )
     return record
 
 
 def record_end_in(text: str, settings: TextSettings) -> str | None:
-    """Returns what ends a record in `text`, which is normalized; None if nothing does.
+    """Returns the delimiter or record end that occurs in the normalized `text`; None if neither does.
 
     >>> record_end_in("anna%%", TextSettings(delimiter="%%"))
     '%%'
@@ -76,7 +76,7 @@ def record_end_in(text: str, settings: TextSettings) -> str | None:
 
 
 def _ends(settings: TextSettings) -> list[str]:
-    """Returns what ends a record, the longest first: the delimiter, and the character that stands for it."""
+    """Returns the delimiter and the character that replaces it in the vocabulary, the longer one first."""
     if settings.delimiter is None or settings.record_end is None:
         return []
     delimiter = normalize(settings.delimiter, settings) if settings.units == "chars" else settings.delimiter
@@ -85,9 +85,9 @@ def _ends(settings: TextSettings) -> list[str]:
 
 def _require(records: list[str] | list[bytes], delimiter: str, has_end: bool) -> None:
     if not records:
-        raise SourceError(f"no record between delimiters {delimiter!r}. Give a text that has some.")
+        raise SourceError(f"the text has no records between delimiters {delimiter!r}. Give a text that has some.")
     if has_end:
         raise SourceError(
-            "a record has the character U+001E, which stands for a record's end where --delimiter is given. "
-            "Take it out of the text."
+            "a record has the character U+001E, which marks the end of a record when --delimiter is given. "
+            "Remove it from the text."
         )

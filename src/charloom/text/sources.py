@@ -1,7 +1,7 @@
-"""Sources: the files that a user names, and what they hold, piece by piece.
+"""Sources: the files that a user names, and their content, chunk by chunk.
 
-A source is a file, a folder, a glob pattern, `-` for standard input, or a name of the catalog. A compressed file is
-read as what it holds.
+A source is a file, a folder, a glob pattern, `-` for standard input, or the name of a corpus. Compressed files are
+decompressed.
 """
 
 import os
@@ -13,41 +13,41 @@ from dataclasses import dataclass
 from charloom.errors import SourceError
 from charloom.settings import TextSettings, require_path
 from charloom.text.compression import decompressed, is_compressed
-from charloom.text.corpora import CATALOG, read_catalog_bytes, unknown_name
+from charloom.text.corpora import CORPORA, read_named_corpus_bytes, unknown_corpus_message
 from charloom.text.decoding import has_no_zero_bytes
-from charloom.text.folders import PassedOver, files_in, files_like, unreadable
+from charloom.text.folders import SkippedFiles, files_in, files_like, unreadable
 
 _GLOB_CHARACTERS = "*?["
-_COMPRESSION = 4
-_MOST_AT_ONCE = 1 << 20
+_COMPRESSION_RATIO = 4
+_MAX_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file, or what stands for one.
+    """A file, standard input, or a named corpus.
 
     Attributes:
-        name: as it is called in messages: its path, or that of what is no file.
-        path: where it is, with links resolved.
-        chosen_by_name: whether the user named this very file.
-        stamp: bytes on disk, and nanoseconds of the last change; None where `held` has what it holds.
-        held: the bytes of what is no ordinary file, and can be read only once.
+        name: its path or name, for messages.
+        path: its path, with links resolved.
+        chosen_by_name: whether the user named this file itself, not a folder or a pattern.
+        stamp: the size in bytes and the time of the last change in nanoseconds; None if there is `content`.
+        content: the bytes of a source that is not a regular file, which can be read only once; None for other files.
     """
 
     name: str
     path: str
     chosen_by_name: bool
     stamp: tuple[int, int] | None = None
-    held: bytes | None = None
+    content: bytes | None = None
 
     def chunks(self) -> Iterator[bytes]:
-        """Yields the bytes that the file holds, a few at a time.
+        """Yields the decompressed content of the file in chunks.
 
         Raises:
-            SourceError: it cannot be read, or is another than when it was found.
+            SourceError: the file cannot be read, or has changed since it was found.
         """
-        if self.held is not None:
-            yield self.held
+        if self.content is not None:
+            yield self.content
             return
         try:
             with open(self.name, "rb") as file:
@@ -60,13 +60,13 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Sources:
-    """All files of what a user named, in order.
+    """All files of the sources that a user named, in order.
 
     Attributes:
-        name: the sources' base names.
-        shown: the sources as they were given.
-        files: each once.
-        notices: a line for each kind of file that was left out.
+        name: the base names of the sources.
+        shown: the sources as the user gave them.
+        files: the files, each once.
+        notices: one line for each kind of file that was left out.
     """
 
     name: str
@@ -76,50 +76,54 @@ class Sources:
 
     @property
     def paths(self) -> frozenset[str]:
-        """Where the files are, with links resolved."""
+        """The paths of the files, with links resolved."""
         return frozenset(file.path for file in self.files)
 
     @property
     def size(self) -> int | None:
-        """The bytes of all files, without what is in memory already; None where some are compressed."""
+        """The bytes of all files on disk; None if some are compressed."""
         if any(is_compressed(file.path) for file in self.files):
             return None
         return sum(file.stamp[0] for file in self.files if file.stamp is not None)
 
     @property
-    def likely_size(self) -> int:
-        """The same, a compressed file's guessed at."""
+    def estimated_size(self) -> int:
+        """The bytes of all files on disk, with an estimate for compressed files."""
         return sum(
-            file.stamp[0] * (_COMPRESSION if is_compressed(file.path) else 1)
+            file.stamp[0] * (_COMPRESSION_RATIO if is_compressed(file.path) else 1)
             for file in self.files
             if file.stamp is not None
         )
 
     def empty(self) -> SourceError:
-        """Returns what to say where none of the files holds anything."""
-        return SourceError(f"{self.shown}: empty. Give a text to learn from.")
+        """Returns the error for sources without any text."""
+        return SourceError(f"{self.shown}: empty. Give a text to train on.")
 
 
 def find_sources(
     sources: Sequence[str | os.PathLike[str]], settings: TextSettings, standard_input: bytes | None = None
 ) -> Sources:
-    """Returns the files of `sources`, in the order given (folders and globs sorted).
+    """Returns the files of `sources` in the given order, with the files of folders and patterns sorted.
 
-    `standard_input` stands in for what `-` would read. In a folder or a glob, files that begin as binary ones do are
-    left out; so is a file that was found before, what is no ordinary file, and a link to a folder. A notice says so.
-    Hidden files are not looked at.
+    In a folder or a pattern, binary files, special files and links to folders are left out. So is every file that was
+    already found. A notice reports each kind. Hidden files are ignored.
+
+    Args:
+        sources: files, folders, patterns, names of corpora, or `-`.
+        settings: how the files are decoded.
+        standard_input: the content for `-`, if it was read already.
 
     Raises:
-        SourceError: a source is missing, or cannot be read, or a folder inside of it.
+        SourceError: a source is missing, or a source or one of its folders cannot be read.
     """
     files: list[SourceFile] = []
     binary: list[str] = []
     repeated: list[str] = []
-    passed_over = PassedOver()
+    skipped = SkippedFiles()
     paths: set[str] = set()
     for source in sources:
-        for file in _files_of(os.fspath(source), standard_input, passed_over):
-            # A text given twice would be learnt from and held out at once.
+        for file in _files_of(os.fspath(source), standard_input, skipped):
+            # A text that is given twice would be both trained on and held out.
             if file.path in paths:
                 repeated.append(file.name)
             elif not file.chosen_by_name and _is_binary(file, settings):
@@ -139,8 +143,8 @@ def find_sources(
             for why, names in (
                 ("binary", binary),
                 ("given twice", repeated),
-                ("links to folders", passed_over.links),
-                ("no ordinary files", passed_over.others),
+                ("links to folders", skipped.links),
+                ("special files", skipped.others),
             )
             if names
         ),
@@ -148,29 +152,29 @@ def find_sources(
 
 
 def changed(name: str) -> SourceError:
-    """Returns what to say of a text that is another than it was."""
-    return SourceError(f"{name} changed while it was read. Wait until it is whole, or give a copy of it.")
+    """Returns the error for a text that has changed."""
+    return SourceError(f"{name} changed while it was read. Wait until it is complete, or give a copy of it.")
 
 
-def catalog_file(name: str) -> SourceFile:
-    """Returns the text `name` of the catalog.
+def named_corpus_file(name: str) -> SourceFile:
+    """Returns the corpus `name` as a source.
 
     Raises:
-        SourceError: it cannot be had.
+        SourceError: the corpus is not available.
     """
-    return SourceFile(name, f"catalog:{name}", chosen_by_name=True, held=read_catalog_bytes(name))
+    return SourceFile(name, f"corpus:{name}", chosen_by_name=True, content=read_named_corpus_bytes(name))
 
 
 def stamp_of(found: os.stat_result) -> tuple[int, int]:
-    """Returns what a file's `SourceFile.stamp` is."""
+    """Returns a file's size and time of change, for `SourceFile.stamp`."""
     return found.st_size, found.st_mtime_ns
 
 
 def standard_input_chunks() -> Iterator[bytes]:
-    """Yields what comes from standard input, as it comes.
+    """Yields the bytes of standard input as they arrive.
 
     Raises:
-        SourceError: there is none, or it cannot be read.
+        SourceError: there is no standard input, or it cannot be read.
     """
     if sys.stdin is None:
         raise SourceError("there is no standard input to read.")
@@ -181,7 +185,7 @@ def standard_input_chunks() -> Iterator[bytes]:
 
 
 def is_pipe(path: str | os.PathLike[str]) -> bool:
-    """Returns whether `path` is a pipe or a device whose bytes are a text as they come; compressed ones are not."""
+    """Returns whether `path` is a pipe or a device without a compressed file's name."""
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
@@ -190,10 +194,10 @@ def is_pipe(path: str | os.PathLike[str]) -> bool:
 
 
 def pipe_chunks(path: str) -> Iterator[bytes]:
-    """Yields what comes from the pipe or device at `path`, as it comes.
+    """Yields the bytes of the pipe or device at `path` as they arrive.
 
     Raises:
-        SourceError: it cannot be read.
+        SourceError: the pipe or device cannot be read.
     """
     try:
         pipe = os.open(path, os.O_RDONLY)
@@ -206,16 +210,16 @@ def pipe_chunks(path: str) -> Iterator[bytes]:
 
 
 def _arriving(descriptor: int) -> Iterator[bytes]:
-    # What has arrived is given out at once, however little it is.
-    while chunk := os.read(descriptor, _MOST_AT_ONCE):
+    # `os.read` returns whatever has arrived, without waiting for more.
+    while chunk := os.read(descriptor, _MAX_CHUNK_BYTES):
         yield chunk
 
 
 def read_standard_input() -> bytes:
-    """Returns all that comes from standard input.
+    """Returns all bytes of standard input.
 
     Raises:
-        SourceError: there is none, or it cannot be read.
+        SourceError: there is no standard input, or it cannot be read.
     """
     if sys.stdin is None:
         raise SourceError("there is no standard input to read.")
@@ -225,30 +229,30 @@ def read_standard_input() -> bytes:
         raise unreadable("standard input", error) from error
 
 
-def _files_of(source: str, standard_input: bytes | None, passed_over: PassedOver) -> Iterator[SourceFile]:
+def _files_of(source: str, standard_input: bytes | None, skipped: SkippedFiles) -> Iterator[SourceFile]:
     if source:
         require_path("source", source, folder=True)
     else:
-        raise SourceError("a source's name is empty. Give a file, a folder, a pattern or a text of the catalog.")
+        raise SourceError("a source's name is empty. Give a file, a folder, a pattern or the name of a corpus.")
     if source == "-":
-        held = read_standard_input() if standard_input is None else standard_input
-        yield SourceFile("standard input", "-", chosen_by_name=True, held=held)
+        content = read_standard_input() if standard_input is None else standard_input
+        yield SourceFile("standard input", "-", chosen_by_name=True, content=content)
     elif os.path.isdir(source):
-        paths = list(files_in(source, passed_over))
+        paths = list(files_in(source, skipped))
         if not paths:
-            raise SourceError(f"{source}: no files in this folder. Give a folder that has text files.")
+            raise SourceError(f"{source}: this folder has no files. Give a folder that has text files.")
         for path in paths:
             yield _file(path, chosen_by_name=False)
     elif os.path.lexists(source):
         yield _file(source, chosen_by_name=True)
     elif any(character in source for character in _GLOB_CHARACTERS):
-        paths = files_like(source, passed_over)
+        paths = files_like(source, skipped)
         if not paths:
-            raise SourceError(f"{source}: no file matches this pattern.")
+            raise SourceError(f"{source}: no file matches this pattern. Check the pattern.")
         for path in paths:
             yield _file(path, chosen_by_name=False)
-    elif source in CATALOG:
-        yield catalog_file(source)
+    elif source in CORPORA:
+        yield named_corpus_file(source)
     else:
         raise SourceError(_not_found(source))
 
@@ -260,7 +264,7 @@ def _file(path: str, *, chosen_by_name: bool) -> SourceFile:
         if stat.S_ISREG(found.st_mode):
             return SourceFile(path, real, chosen_by_name, stamp_of(found))
         with open(path, "rb") as pipe:
-            return SourceFile(path, real, chosen_by_name, held=b"".join(decompressed(path, pipe)))
+            return SourceFile(path, real, chosen_by_name, content=b"".join(decompressed(path, pipe)))
     except OSError as error:
         raise unreadable(path, error) from error
 
@@ -268,19 +272,19 @@ def _file(path: str, *, chosen_by_name: bool) -> SourceFile:
 def _is_binary(file: SourceFile, settings: TextSettings) -> bool:
     if settings.units == "bytes" or not has_no_zero_bytes(settings.encoding):
         return False
-    return b"\0" in next(file.chunks(), b"")  # where binary files have one
+    return b"\0" in next(file.chunks(), b"")  # most binary files have a zero byte near the beginning
 
 
 def _not_found(source: str) -> str:
     if os.path.basename(source) == source and not os.path.splitext(source)[1]:
-        return f"no file or folder is named {source}, and {unknown_name(source)}"
-    return f"no file or folder is named {source}. Check the path; `charloom corpora` lists texts that need none."
+        return f"no file or folder is named {source}, and {unknown_corpus_message(source)}"
+    return f"no file or folder is named {source}. Check the path. `charloom corpora` lists texts that need no file."
 
 
 def _base_name(source: str) -> str:
     if source == "-":
         return "standard input"
-    # A name that is no UTF-8 is kept as far as it is.
+    # Bytes of the name that are not UTF-8 are replaced.
     return os.fsencode(os.path.basename(os.path.abspath(source))).decode("utf-8", "replace")
 
 

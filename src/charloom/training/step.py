@@ -110,7 +110,7 @@ def block_steps(
     token_ids: Int32[Array, "capacity batch sequence_plus_1"],
     resets: Bool[Array, "capacity batch sequence"],
     scored: Bool[Array, "capacity batch sequence"],
-    cold: Bool[Array, "capacity batch"],
+    state_resets: Bool[Array, "capacity batch"],
     rates: Float[Array, " capacity"],
     steps: Int32[Array, ""],
     first_step: Int32[Array, ""],
@@ -123,7 +123,7 @@ def block_steps(
     `fold_in(key, step)`, so they do not depend on how steps are grouped into blocks.
     """
     optimizer = make_optimizer(rule)
-    capacity, batch_size = cold.shape
+    capacity, batch_size = state_resets.shape
 
     def loss(
         network: SequenceModel, index: Int32[Array, ""], carry: Carry
@@ -132,13 +132,15 @@ def block_steps(
         step_key = jax.random.fold_in(key, first_step + index)
         dropout_key, start_key = jax.random.split(step_key)
         masks = draw_dropout_masks(network, rule.dropout, batch_size, dropout_key)
-        zeroed = cold[index]
+        zeroed = state_resets[index]
         if rule.state_reset_probability:
             zeroed = zeroed | jax.random.bernoulli(start_key, rule.state_reset_probability, (batch_size,))
         carry = jax.tree.map(lambda state: jnp.where(zeroed[:, None], 0, state), carry)
         if rule.weight_dropout:
             assert isinstance(network, Network)  # only its settings can request weight dropout
-            network = network.without_weights(rule.weight_dropout, jax.random.fold_in(step_key, _WEIGHT_DROPOUT_KEY))
+            network = network.with_weight_dropout(
+                rule.weight_dropout, jax.random.fold_in(step_key, _WEIGHT_DROPOUT_KEY)
+            )
         logits, carry = network(ids[:-1], resets[index].T, carry, masks, last_only=rule.last_only)
         totals = sequence_totals(logits, ids, scored[index].T)
         return totals.nats / jnp.maximum(1, scored[index].sum()), (totals, carry)

@@ -73,7 +73,7 @@ class Trainer:
             block.token_ids,
             block.resets,
             block.scored,
-            block.cold,
+            block.state_resets,
             padded_rates,
             count,
             self.step,

@@ -1,17 +1,17 @@
-// A layer backward over a whole sequence: step by step the gradients of the products, and then those of the weights, each
-// as one product over steps and batch rows.
+// The backward pass of a layer over a whole sequence. It first computes the gradients of the products step by step. Then it
+// computes the gradient of each weight matrix as one product over all steps and batch rows.
 #pragma once
 
 #include "layer.h"
 
 namespace charloom {
 
-constexpr int kChunk = 1024;  // steps and batch rows that a kernel's gradient takes at a time, to stay in the cache
+constexpr int kChunk = 1024;  // steps times batch rows of a kernel's gradient that are processed at a time, to stay in the cache
 
 struct Backward : Layer {
   int table_rows;
   const float* outputs;
-  float* gates;  // which are lost: what they become is their gradients; null of the Elman network, which has none
+  float* gates;  // overwritten with their gradients; null for the Elman network, which keeps none
   const float* cells;
   const float* d_outputs;
   const float* d_last;
@@ -25,7 +25,7 @@ struct Backward : Layer {
   float* d_start_cell;
 };
 
-// Panels as in `pack_forward`, of a kernel of `count` rows that is read transposed, from row `first` on:
+// Packs a transposed kernel of `count` rows into panels like those of `pack_forward`, from row `first` on:
 // panel[v][part][u][r] = kernel[first + r, parts_at[part] * hidden + v * kWidth + u].
 template <class Cell>
 inline void pack_backward(const float* kernel, int count, int hidden, const int* parts_at, int first, int vectors,
@@ -45,18 +45,18 @@ inline void pack_backward(const float* kernel, int count, int hidden, const int*
   }
 }
 
-// Rows that are transposed stand in groups of columns, as `multiply` reads them where it sums over rows:
-// to[group][row][column]. Between groups there is a cache line, or all of them might have the same place in the cache.
+// Transposed rows are stored in groups of columns, to[group][row][column], which `multiply` reads when it sums over rows.
+// There is a cache line between groups, so that they are not all mapped to the same cache set.
 inline size_t transposed_floats(int columns, int depth) {
   return static_cast<size_t>(columns) * depth + static_cast<size_t>(columns / kRows + 1) * kLine;
 }
 
-// Where the group begins that is the `index`-th and has `column` as its first one.
+// The offset of the group with index `index`, whose first column is `column`.
 inline size_t group_at(int column, int index, int depth) {
   return static_cast<size_t>(column) * depth + static_cast<size_t>(index) * kLine;
 }
 
-// How the backward pass's memory is made up.
+// The sizes of the parts of the backward pass's working memory.
 template <class Cell>
 struct BackwardMemory {
   size_t packed, packed_inputs, carried, step, previous, inputs, table, gates;
@@ -82,20 +82,20 @@ struct BackwardMemory {
   }
 };
 
-// Rows transposed. `row_of` gives where a row begins, null for zeros.
+// Transposes rows. `row_of` returns a pointer to a row, or null for a row of zeros.
 template <class RowOf>
 void transpose(int columns, int depth, Member member, const RowOf& row_of, float* to) {
-  constexpr int kTogether = 32;  // groups: as many streams of writes, and long runs of reads
+  constexpr int kMaxGroups = 32;  // groups that are written at the same time, so that each row is read in long runs
   struct Group {
     int first, count;
     float* to;
-  } groups[kTogether];
-  int held = 0, index = 0;
+  } groups[kMaxGroups];
+  int group_count = 0, index = 0;
   const auto copy = [&] {
-    if (held == 0) return;
+    if (group_count == 0) return;
     for (int row = member.first(depth); row < member.last(depth); ++row) {
       const float* from = row_of(row);
-      for (int g = 0; g < held; ++g) {
+      for (int g = 0; g < group_count; ++g) {
         const auto [first, count, begin] = groups[g];
         float* group = begin + static_cast<size_t>(row) * count;
         if (from)
@@ -104,17 +104,17 @@ void transpose(int columns, int depth, Member member, const RowOf& row_of, float
           std::fill_n(group, count, 0.0f);
       }
     }
-    held = 0;
+    group_count = 0;
   };
   for_each_group(0, columns, [&](int first, int count) {
-    groups[held++] = {first, count, to + group_at(first, index++, depth)};
-    if (held == kTogether) copy();
+    groups[group_count++] = {first, count, to + group_at(first, index++, depth)};
+    if (group_count == kMaxGroups) copy();
   });
   copy();
 }
 
-// A kernel's gradient for the units of one panel: `transposed`, of `columns` columns, times the gradients from
-// `panel` on; one product over steps and batch rows.
+// Computes a kernel's gradient for the units of one panel: `transposed`, which has `columns` columns, times the gradients that
+// begin at `panel`. It is one product over steps and batch rows.
 template <class Cell>
 void kernel_gradient(const Backward& call, const float* transposed, int columns, const int* parts_at, int vector, int vectors,
                      const float* panel, ptrdiff_t panel_stride, float* gradient) {
@@ -140,7 +140,8 @@ void kernel_gradient(const Backward& call, const float* transposed, int columns,
   }
 }
 
-// The gradients that are sums of rows: the table's, and the recurrent bias's. `sums` is room for a panel of the table.
+// Computes the gradients that are sums of rows: those of the table and the recurrent bias. `sums` has room for a panel of the
+// table.
 template <class Cell>
 void row_gradients(const Backward& call, int vector, int vectors, const float* panel, ptrdiff_t stride, float* sums) {
   const int hidden = call.hidden_size, depth = call.time * call.batch_size;
@@ -168,8 +169,8 @@ void row_gradients(const Backward& call, int vector, int vectors, const float* p
 template <class Cell>
 void backward(const Backward call, Member member, Scratch scratch) {
   static constexpr int recurrent_parts[] = {0, 1, 2, 3};
-  // Whether the two products' gradients differ, so that a step keeps both.
-  constexpr bool apart = Cell::recurrent_at != 0;
+  // Whether the gradients of the two products differ, so that both are stored.
+  constexpr bool separate = Cell::recurrent_at != 0;
   const int hidden = call.hidden_size, batch_size = call.batch_size, features = call.features, depth = call.time * batch_size;
   const int vectors_of_units = vectors_of(hidden), gradients = vectors_of_units * Cell::gate_count * kWidth;
   const int stride = row_stride(hidden), step_stride = row_stride(gradients);
@@ -177,7 +178,7 @@ void backward(const Backward call, Member member, Scratch scratch) {
   float* packed = scratch.take(memory.packed);
   float* packed_inputs = scratch.take(memory.packed_inputs);
   float* carried = scratch.take(memory.carried);
-  float* d_products[2];  // a step's gradients of the recurrent product, and those of the step before
+  float* d_products[2];  // the gradients of the recurrent product of this step and of the next one
   float* d_projected[2];
   for (float*& of_step : d_products) of_step = scratch.take(memory.step);
   for (float*& of_step : d_projected) of_step = scratch.take(memory.step);
@@ -189,11 +190,11 @@ void backward(const Backward call, Member member, Scratch scratch) {
   const CellTiles cell_tiles(call);
   const Steps steps(call, memory.packed + memory.packed_inputs, member, 1);
 
-  const size_t column = static_cast<size_t>(gradients) * kWidth;  // of a panel, per vector of units
-  // Whoever reads all units reads them in whole panels.
-  const int together = steps.by_batch_rows ? kPanel : 1;
+  const size_t column = static_cast<size_t>(gradients) * kWidth;  // size of a row of a panel, per vector of units
+  // A member that reads all units reads whole panels.
+  const int panel_vectors = steps.by_batch_rows ? kPanel : 1;
   const auto pack = [&](int width, const float* kernel, int count, const int* parts_at, float* to) {
-    const Share share(member, width, together);
+    const Share share(member, width, panel_vectors);
     for_each_panel(share.first, share.last, kPanel, false, [&](int vector, int vectors) {
       pack_backward<Cell>(kernel, count, hidden, parts_at, vector * kWidth, vectors, to + vector * column);
     });
@@ -202,12 +203,12 @@ void backward(const Backward call, Member member, Scratch scratch) {
   pack(vectors_of(features), call.kernel, features, Cell::input_gates, packed_inputs);
   member.wait();
 
-  // Step -1 stands for the state before the first step.
+  // Step -1 is the state before the first step.
   for (int step = call.time - 1; step >= -1; --step) {
     const bool is_last = step + 1 == call.time;
     const size_t later = static_cast<size_t>(step + 1) * batch_size;
     const bool backwards = step % 2 != 0;
-    // Calls body(first_batch_row, rows, vector, vectors, sums) with products of the later step's gradients.
+    // Calls body(first_batch_row, rows, vector, vectors, sums) with the products of the next step's gradients.
     const auto multiplied = [&](const Share& share, const float* kernel, const float* of_later, const auto& body) CHARLOOM_INLINE {
       for_each_panel(share.first, share.last, kPanel, backwards, [&](int vector, int vectors) CHARLOOM_INLINE {
         const float* panel = kernel + vector * column;
@@ -223,7 +224,7 @@ void backward(const Backward call, Member member, Scratch scratch) {
       });
     };
     float* d_product = d_products[step & 1];
-    float* d_input = apart ? d_projected[step & 1] : d_product;
+    float* d_input = separate ? d_projected[step & 1] : d_product;
     const auto step_back = [&](int first_batch_row, int rows, int vector, int vectors, const Vector* sums) CHARLOOM_INLINE {
       const size_t first_row = static_cast<size_t>(std::max(step, 0)) * batch_size + first_batch_row;
       for (int u = 0; u < vectors; ++u) {
@@ -249,7 +250,7 @@ void backward(const Backward call, Member member, Scratch scratch) {
           }
           continue;
         }
-        // What is beyond the units is zero here, and so are its gradients.
+        // Vector elements beyond the last unit are zero here, and so are their gradients.
         float* tile = tiles.at(gates, first_row, vector + u);
         const ptrdiff_t tile_stride = tiles.stride((vector + u) / Cell::units * Cell::units);
         const ptrdiff_t states_stride = Cell::has_cell ? kWidth : hidden;
@@ -264,7 +265,7 @@ void backward(const Backward call, Member member, Scratch scratch) {
           ends[r] = load(after + r * states_stride, count);
           if (!call.resets[first_row + r]) of_batch_row[r].before = load(before + r * before_stride, count);
         }
-        if constexpr (Cell::has_cell) call.activations.squash(ends, rows, 1);
+        if constexpr (Cell::has_cell) call.activations.cell(ends, rows, 1);
         float* to_product = d_product + static_cast<size_t>(first_batch_row) * step_stride + (vector + u) * Cell::gate_count * kWidth;
         float* to_input = d_input + (to_product - d_product);
         for (int r = 0; r < rows; ++r) {
@@ -282,14 +283,14 @@ void backward(const Backward call, Member member, Scratch scratch) {
           });
           unrolled<Cell::gate_count>([&](auto part) CHARLOOM_INLINE {
             store(to_product + r * step_stride + part.value * kWidth, of_gates[Cell::recurrent_at + part.value]);
-            if (apart && features) store(to_input + r * step_stride + part.value * kWidth, of_gates[part.value]);
+            if (separate && features) store(to_input + r * step_stride + part.value * kWidth, of_gates[part.value]);
           });
         }
       }
     };
     multiplied(steps.units, packed, d_products[(step + 1) & 1], step_back);
     if (!is_last)
-      multiplied(steps.features, packed_inputs, (apart ? d_projected : d_products)[(step + 1) & 1],
+      multiplied(steps.features, packed_inputs, (separate ? d_projected : d_products)[(step + 1) & 1],
                  [&](int first_batch_row, int rows, int vector, int vectors, const Vector* sums) CHARLOOM_INLINE {
                    for (int r = 0; r < rows; ++r)
                      for (int v = 0; v < vectors; ++v) {
@@ -298,7 +299,7 @@ void backward(const Backward call, Member member, Scratch scratch) {
                              valid(feature, features));
                      }
                  });
-    steps.together.wait();
+    steps.team.wait();
   }
 
   transpose(hidden, depth, member, [&](int row) -> const float* {

@@ -1,7 +1,7 @@
-// What every native operation requires of its arguments, checked before anything is read.
+// Checks of the arguments of every native operation, before anything is read.
 //
-// Callers in Python check, too, and say it in their own words. This is the last line of defense: a wrong argument is an
-// error here, never a read out of bounds.
+// Callers in Python also check, with better messages. This is the last line of defense: a wrong argument is an error here, and
+// never a read out of bounds.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@
 
 namespace charloom {
 
-// A wrong argument. Anything else that an operation throws is about memory.
+// Thrown for a wrong argument. All other exceptions of an operation are about memory.
 struct Invalid : std::invalid_argument {
   using std::invalid_argument::invalid_argument;
 };
@@ -23,7 +23,7 @@ inline void require(bool holds, const char* what) {
   if (!holds) throw Invalid(what);
 }
 
-// Returns a size that the kernels can count with.
+// Returns the size as an int.
 inline int size_of(const char* name, int64_t size, int64_t least = 1) {
   if (size < least || size > INT_MAX) throw Invalid(std::string(name) + " is " + std::to_string(size));
   return static_cast<int>(size);
@@ -36,7 +36,7 @@ std::string shape_text(const Dimensions& shape) {
   return "(" + text + ")";
 }
 
-// `shape` is any range of sizes.
+// `shape` can be any range of sizes.
 template <class Dimensions>
 void require_shape(const char* name, const Dimensions& shape, std::initializer_list<int64_t> wanted) {
   if (std::equal(shape.begin(), shape.end(), wanted.begin(), wanted.end())) return;
@@ -45,16 +45,16 @@ void require_shape(const char* name, const Dimensions& shape, std::initializer_l
 
 inline void require_room(const char* name, int64_t floats, int64_t needed) {
   if (floats < needed)
-    throw Invalid(std::string(name) + " has room for " + std::to_string(floats) + " of " + std::to_string(needed));
+    throw Invalid(std::string(name) + " has room for " + std::to_string(floats) + " floats, but needs " + std::to_string(needed));
 }
 
-// Each of `count` rows is one of a table's. Where `may_be_negative`, numbers below zero stand for something else.
+// Requires that each of `count` rows is in the table. Negative numbers are allowed if `may_be_negative`.
 inline void require_rows(const int32_t* rows, size_t count, int table_rows, bool may_be_negative = false) {
   bool in_bounds = true;
   for (size_t at = 0; at < count; ++at) in_bounds &= rows[at] < table_rows && (may_be_negative || rows[at] >= 0);
-  for (size_t at = 0; !in_bounds; ++at)  // find the one to tell of
+  for (size_t at = 0; !in_bounds; ++at)  // find the row for the message
     if (rows[at] >= table_rows || (rows[at] < 0 && !may_be_negative))
-      throw Invalid("id " + std::to_string(rows[at]) + " is not one of " + std::to_string(table_rows));
+      throw Invalid("id " + std::to_string(rows[at]) + " is outside the table of " + std::to_string(table_rows) + " rows");
 }
 
 }  // namespace charloom

@@ -1,18 +1,18 @@
-// A head over many rows: an affine map, and its gradients.
+// The head: an affine map of many rows, and its gradients.
 //
-// Each member owns some rows forward, and backward some rows of the values' gradient and some inputs of the kernel's. The
-// backward pass reads rows where they lie, and so they must be whole vectors.
+// In the forward pass each member owns some rows. In the backward pass it owns some rows of the values' gradient, and some inputs
+// of the kernel's gradient. The backward pass reads rows without copying them, so they must be whole vectors.
 #pragma once
 
 #include "backward.h"
 
 namespace charloom {
 
-// An affine map packs its kernel as this cell does: one part, in panels of four vectors.
+// An affine map packs its kernel like this cell: one gate, in panels of four vectors.
 using Affine = Elman;
 
 struct Dense {
-  int rows, inputs, outputs;  // one row at least; inputs: whole vectors
+  int rows, inputs, outputs;  // at least one row; inputs are a multiple of kWidth
   const float* values;        // [rows, inputs]
   const float* kernel;        // [inputs, outputs]
 };
@@ -63,7 +63,7 @@ inline void dense_backward(const DenseBackward call, Member member, Scratch scra
   static constexpr int parts[] = {0};
   const int inputs = call.inputs, outputs = call.outputs, padded = vectors_of(outputs) * kWidth;
   float* packed = scratch.take(static_cast<size_t>(inputs) * padded);
-  float* turned = scratch.take(static_cast<size_t>(outputs) * inputs);  // the kernel's gradient, an output after the other
+  float* transposed = scratch.take(static_cast<size_t>(outputs) * inputs);  // the kernel's gradient, [outputs, inputs]
   const Share share(member, inputs / kWidth, kPanel);
   for_each_panel(share.first, share.last, kPanel, false, [&](int vector, int vectors) {
     pack_backward<Affine>(call.kernel, inputs, outputs, parts, vector * kWidth, vectors,
@@ -93,14 +93,14 @@ inline void dense_backward(const DenseBackward call, Member member, Scratch scra
         multiply(&product, 1, count, vectors, sums);
         for (int o = 0; o < count; ++o)
           for (int v = 0; v < vectors; ++v) {
-            float* at = turned + static_cast<size_t>(output + o) * inputs + (vector + v) * kWidth;
+            float* at = transposed + static_cast<size_t>(output + o) * inputs + (vector + v) * kWidth;
             store(at, first == 0 ? sums[o * vectors + v] : load(at) + sums[o * vectors + v]);
           }
       });
     }
     for (int input = vector * kWidth; input < (vector + vectors) * kWidth; ++input)
       for (int output = 0; output < outputs; ++output)
-        call.d_kernel[static_cast<size_t>(input) * outputs + output] = turned[static_cast<size_t>(output) * inputs + input];
+        call.d_kernel[static_cast<size_t>(input) * outputs + output] = transposed[static_cast<size_t>(output) * inputs + input];
   });
   const Share columns(member, vectors_of(outputs), 1);
   for (int vector = columns.first; vector < columns.last; ++vector) {
@@ -112,9 +112,9 @@ inline void dense_backward(const DenseBackward call, Member member, Scratch scra
   }
 }
 
-// A product of few operations is one thread's.
+// Returns one thread for a product of few operations, otherwise `threads`.
 inline int threads_for(const Dense& call, int threads) {
-  return 2.0 * call.rows * call.inputs * call.outputs < kAlone ? 1 : threads;
+  return 2.0 * call.rows * call.inputs * call.outputs < kMinParallelOperations ? 1 : threads;
 }
 
 inline void run_dense_forward(const DenseForward& call, int threads) {

@@ -1,16 +1,16 @@
-// A layer forward over a whole sequence, keeping what the backward pass needs.
+// The forward pass of a layer over a whole sequence. It keeps what the backward pass needs.
 #pragma once
 
 #include "layer.h"
 
 namespace charloom {
 
-// `gates` and `cells` are for the backward pass; null where there will be none. They lie as `Tiles` says.
+// `gates` and `cells` are for the backward pass, in the layout of `Tiles`. They are null if there is no backward pass.
 struct Forward : Layer {
   const float* table;           // [table rows, gate_count * hidden_size]
-  const float* recurrent_bias;  // [gate_count * hidden_size], of the GRU
+  const float* recurrent_bias;  // [gate_count * hidden_size], only for the GRU
   float* outputs;               // [time, batch rows, hidden]
-  float* last_cell;             // [batch rows, hidden], of the LSTM
+  float* last_cell;             // [batch rows, hidden], only for the LSTM
   float* gates;
   float* cells;
 };
@@ -22,7 +22,7 @@ size_t forward_floats(const Forward& call) {
          2 * Scratch::rounded(static_cast<size_t>(call.batch_size) * row_stride(call.hidden_size));
 }
 
-// `call` is a copy, which no store can change: what it tells is read once.
+// `call` is a copy, so the compiler knows that no store changes it, and reads its fields only once.
 template <class Cell>
 void forward(const Forward call, Member member, Scratch scratch) {
   const int hidden = call.hidden_size, batch_size = call.batch_size, features = call.features, stride = row_stride(hidden);
@@ -35,7 +35,7 @@ void forward(const Forward call, Member member, Scratch scratch) {
   const GateTiles<Cell> tiles(call);
   const CellTiles cell_tiles(call);
 
-  const size_t column = static_cast<size_t>(Cell::gate_count) * kWidth;  // of a panel, per vector of units
+  const size_t column = static_cast<size_t>(Cell::gate_count) * kWidth;  // size of a row of a panel, per vector of units
   const size_t gates_width = static_cast<size_t>(Cell::gate_count) * hidden;
   pack_forward<Cell>(call.recurrent_kernel, hidden, hidden, share.first, share.last, packed);
   pack_forward<Cell>(call.kernel, features, hidden, share.first, share.last, packed_inputs);
@@ -102,7 +102,7 @@ void forward(const Forward call, Member member, Scratch scratch) {
         }
       });
     });
-    steps.together.wait();
+    steps.team.wait();
   }
 }
 

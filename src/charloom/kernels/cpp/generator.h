@@ -1,7 +1,7 @@
-// A network that writes: its weights packed once, and some streams of text at a time.
+// A network that generates several texts at a time. Its weights are packed once.
 //
-// Members own units as in `layer.h`. A stream's logits and token are one member's, and of fewer streams than members
-// the columns of the head are shared out. A stream's numbers are the same alone and in company.
+// Members own units as in `layer.h`. One member computes the logits and tokens of a text. If there are fewer texts than members,
+// the columns of the head are divided among them. A text's numbers are independent of the other texts.
 #pragma once
 
 #include <vector>
@@ -12,53 +12,53 @@
 
 namespace charloom {
 
-// A network's weights, as they come. Layers are of one size; all but the first have an input kernel and a bias.
+// The weights of a network. All layers have the same size. All except the first have an input kernel and a bias.
 struct Weights {
   int layers, hidden_size, vocab, rows;
   const float* table;                    // [rows, gate_count * hidden_size]: the first layer's projected inputs
-  const float* const* input_kernels;     // [hidden_size, gate_count * hidden_size] of each layer, the first of which is not looked at
+  const float* const* input_kernels;     // [hidden_size, gate_count * hidden_size] of each layer; the first is ignored
   const float* const* biases;            // [gate_count * hidden_size]
   const float* const* recurrent_kernels;
-  const float* const* recurrent_biases;  // of the GRU
-  const Activations* activations;               // of each layer
-  const float* head_kernel;              // [hidden_size, vocab]; null where the last layer's outputs are the logits
+  const float* const* recurrent_biases;  // only for the GRU
+  const Activations* activations;        // of each layer
+  const float* head_kernel;              // [hidden_size, vocab]; null if the last layer's outputs are the logits
   const float* head_bias;
 };
 
-// Streams between two characters, the first of those that there is room for.
-struct Streams {
+// The state of `count` texts between two characters, in arrays with room for `room` texts.
+struct GeneratorState {
   int count, room;
   float* hidden;  // [layers, room, hidden]
-  float* cells;   // the same, of the LSTM
+  float* cells;   // the same, only for the LSTM
   float* logits;  // [room, vocab], of the next token
 };
 
-// All that a stream's choices depend on beside its logits.
-struct Writer {
+// Everything that determines a text's tokens except its logits.
+struct Sampler {
   uint32_t seed[2];
-  uint32_t stream;
-  uint32_t position;  // of the next token that is written
+  uint32_t stream;    // the index of the text's stream of random numbers
+  uint32_t position;  // of the next sampled token
   SamplingRule rule;
 };
 
-// What is to be done: each stream reads rows of the table and writes tokens, which it then reads.
+// One call: each text reads rows of the table, and samples tokens that it then reads.
 struct Task {
   int steps;
-  int32_t* rows;          // [count, steps]; where below zero a token is written, and put in its place
-  const Writer* writers;  // [count]; null where none is written
+  int32_t* rows;            // [count, steps]; a negative number is replaced by a sampled token
+  const Sampler* samplers;  // [count]; null if no token is sampled
 };
 
 class AnyGenerator {
  public:
   virtual ~AnyGenerator() = default;
-  virtual void run(const Streams& streams, const Task& task, int threads) const = 0;
+  virtual void run(const GeneratorState& state, const Task& task, int threads) const = 0;
 };
 
 template <class Cell>
 class Generator : public AnyGenerator {
  public:
   explicit Generator(const Weights& weights) : weights_(weights) {
-    require_whole(weights);
+    require_complete(weights);
     const int hidden = weights.hidden_size, gates = Cell::gate_count * hidden;
     const size_t kernel = packed_floats<Cell>(hidden, hidden);
     const size_t head = weights.head_kernel ? static_cast<size_t>(hidden) * vectors_of(weights.vocab) * kWidth : 0;
@@ -80,19 +80,20 @@ class Generator : public AnyGenerator {
     }
   }
 
-  void run(const Streams& streams, const Task& task, int threads) const override {
-    require_fitting(streams, task);
-    const size_t state = Scratch::rounded(static_cast<size_t>(streams.count) * weights_.hidden_size);
-    const double operations = 2.0 * Cell::gate_count * weights_.hidden_size * weights_.hidden_size * streams.count;
-    Team::of_process().run(operations < kAlone ? 1 : threads, weights_.layers * state + Scratch::rounded(streams.count),
-                           [&](Member member, Scratch scratch) { run(streams, task, member, scratch); });
+  void run(const GeneratorState& state, const Task& task, int threads) const override {
+    require_fitting(state, task);
+    const size_t state_floats = Scratch::rounded(static_cast<size_t>(state.count) * weights_.hidden_size);
+    const double operations = 2.0 * Cell::gate_count * weights_.hidden_size * weights_.hidden_size * state.count;
+    Team::of_process().run(operations < kMinParallelOperations ? 1 : threads,
+                           weights_.layers * state_floats + Scratch::rounded(state.count),
+                           [&](Member member, Scratch scratch) { run(state, task, member, scratch); });
   }
 
  private:
-  static void require_whole(const Weights& weights) {
+  static void require_complete(const Weights& weights) {
     size_of("layers", weights.layers), size_of("hidden", weights.hidden_size), size_of("vocab", weights.vocab);
     size_of("gates", static_cast<int64_t>(Cell::gate_count) * weights.hidden_size);
-    require(weights.vocab <= weights.rows, "a token that is written has no row of the table to be read from");
+    require(weights.vocab <= weights.rows, "the table has fewer rows than there are tokens");
     require(weights.table && weights.input_kernels && weights.biases && weights.recurrent_kernels &&
                 weights.recurrent_biases && weights.activations,
             "weights are missing");
@@ -101,22 +102,22 @@ class Generator : public AnyGenerator {
                   (layer == 0 || (weights.input_kernels[layer] && weights.biases[layer])),
               "a layer's weights are missing");
     require(!weights.head_kernel == !weights.head_bias, "a head has a kernel and a bias");
-    require(weights.head_kernel || weights.vocab == weights.hidden_size, "outputs that are logits are as many as tokens");
+    require(weights.head_kernel || weights.vocab == weights.hidden_size, "without a head, hidden must equal vocab");
   }
 
-  void require_fitting(const Streams& streams, const Task& task) const {
-    size_of("streams", streams.count, 0), size_of("steps", task.steps, 0);
-    require(streams.room >= streams.count, "there is no room for all streams");
-    const size_t count = static_cast<size_t>(streams.count) * task.steps;
+  void require_fitting(const GeneratorState& state, const Task& task) const {
+    size_of("texts", state.count, 0), size_of("steps", task.steps, 0);
+    require(state.room >= state.count, "the state has no room for all texts");
+    const size_t count = static_cast<size_t>(state.count) * task.steps;
     if (count == 0) return;
-    require(streams.hidden && streams.logits && (streams.cells || !Cell::has_cell) && task.rows, "an array is missing");
+    require(state.hidden && state.logits && (state.cells || !Cell::has_cell) && task.rows, "an array is missing");
     require_rows(task.rows, count, weights_.rows, true);
     if (std::none_of(task.rows, task.rows + count, [](int32_t row) { return row < 0; })) return;
-    require(task.writers, "nothing says how tokens are chosen");
-    for (int stream = 0; stream < streams.count; ++stream) {
-      const SamplingRule& rule = task.writers[stream].rule;
+    require(task.samplers, "samplers are missing");
+    for (int text = 0; text < state.count; ++text) {
+      const SamplingRule& rule = task.samplers[text].rule;
       require(!std::isnan(rule.temperature) && rule.top_k >= 0, "a temperature or top_k is out of its range");
-      require(rule.temperature < 0 || (rule.coarse && rule.fine && rule.steps_a_nat >= 0), "a table of powers is missing");
+      require(rule.temperature < 0 || (rule.coarse && rule.fine && rule.steps_per_nat >= 0), "a table of powers is missing");
     }
   }
 
@@ -128,52 +129,52 @@ class Generator : public AnyGenerator {
     return from ? std::vector<float>(from, from + count) : std::vector<float>();
   }
 
-  void run(const Streams& streams, const Task& task, Member member, Scratch scratch) const {
-    const int count = streams.count, hidden = weights_.hidden_size, layers = weights_.layers, vocab = weights_.vocab;
+  void run(const GeneratorState& state, const Task& task, Member member, Scratch scratch) const {
+    const int count = state.count, hidden = weights_.hidden_size, layers = weights_.layers, vocab = weights_.vocab;
     const size_t state_size = static_cast<size_t>(count) * hidden;
-    const int first_stream = member.first(count);
-    std::vector<uint32_t> written(member.last(count) - first_stream);  // by each of this member's streams
-    // Each layer's state is read from one place and written to another, which then change their roles.
+    const int first_text = member.first(count);
+    std::vector<uint32_t> sampled(member.last(count) - first_text);  // by each of this member's texts
+    // Each layer's state is read from one buffer and written to another; then the two are exchanged.
     std::vector<float*> now(layers), next(layers);
     for (int layer = 0; layer < layers; ++layer) {
-      now[layer] = streams.hidden + layer * static_cast<size_t>(streams.room) * hidden;
+      now[layer] = state.hidden + layer * static_cast<size_t>(state.room) * hidden;
       next[layer] = scratch.take(state_size);
     }
     int32_t* rows = reinterpret_cast<int32_t*>(scratch.take(count));
-    // Logits are wanted where some stream writes next. Each member sees to it before any of them fills rows in.
-    std::vector<char> writes(task.steps);
+    // Logits are needed if any text samples the next token. Each member checks this before any member fills in rows.
+    std::vector<char> needs_logits(task.steps);
     for (int step = 0; step < task.steps; ++step)
-      for (int stream = 0; stream < count && !writes[step]; ++stream)
-        writes[step] = task.rows[static_cast<size_t>(stream) * task.steps + step] < 0;
+      for (int text = 0; text < count && !needs_logits[step]; ++text)
+        needs_logits[step] = task.rows[static_cast<size_t>(text) * task.steps + step] < 0;
     member.wait();
     Choice room;
     for (int step = 0; step < task.steps; ++step) {
-      for (int stream = first_stream; stream < member.last(count); ++stream) {
-        int32_t& row = task.rows[static_cast<size_t>(stream) * task.steps + step];
+      for (int text = first_text; text < member.last(count); ++text) {
+        int32_t& row = task.rows[static_cast<size_t>(text) * task.steps + step];
         if (row < 0) {
-          const Writer& writer = task.writers[stream];
-          const uint32_t draw = threefry(writer.seed, writer.stream, writer.position + written[stream - first_stream]++);
-          row = choose(streams.logits + static_cast<size_t>(stream) * vocab, vocab, draw, writer.rule, room);
+          const Sampler& sampler = task.samplers[text];
+          const uint32_t draw = threefry(sampler.seed, sampler.stream, sampler.position + sampled[text - first_text]++);
+          row = choose(state.logits + static_cast<size_t>(text) * vocab, vocab, draw, sampler.rule, room);
         }
-        rows[stream] = row;
+        rows[text] = row;
       }
       member.wait();
       for (int layer = 0; layer < layers; ++layer) {
-        advance(layer, streams, layer ? next[layer - 1] : nullptr, now[layer], next[layer], rows,
+        advance(layer, state, layer ? next[layer - 1] : nullptr, now[layer], next[layer], rows,
                 step % 2 == 1, member);
         member.wait();
       }
       for (int layer = 0; layer < layers; ++layer) std::swap(now[layer], next[layer]);
-      if (step + 1 == task.steps || writes[step + 1]) {
-        if (count >= member.members) {  // each goes on to choose for the same streams
-          predict(streams, now[layers - 1], member.first(count), member.last(count), Member{0, 1, nullptr});
+      if (step + 1 == task.steps || needs_logits[step + 1]) {
+        if (count >= member.members) {  // each member then samples tokens for the same texts
+          predict(state, now[layers - 1], member.first(count), member.last(count), Member{0, 1, nullptr});
         } else {
-          predict(streams, now[layers - 1], 0, count, member);
+          predict(state, now[layers - 1], 0, count, member);
           member.wait();
         }
       }
     }
-    // After an odd number of steps the states lie in the other place.
+    // After an odd number of steps the states are in the other buffer.
     if (task.steps % 2 == 1)
       for (int layer = 0; layer < layers; ++layer) {
         const size_t first = state_size * member.index / member.members, last = state_size * (member.index + 1) / member.members;
@@ -181,12 +182,12 @@ class Generator : public AnyGenerator {
       }
   }
 
-  // One layer's step for all streams, of this member's units. `below` is the layer's input, null for the first.
-  void advance(int layer, const Streams& streams, const float* below, const float* now, float* next,
+  // Computes one layer's step for all texts and this member's units. `below` is the layer's input, null for the first layer.
+  void advance(int layer, const GeneratorState& state, const float* below, const float* now, float* next,
                const int32_t* rows_of, bool backwards, Member member) const {
-    const int count = streams.count, hidden = weights_.hidden_size;
+    const int count = state.count, hidden = weights_.hidden_size;
     const size_t gates_width = static_cast<size_t>(Cell::gate_count) * hidden, panel_size = gates_width * kWidth;
-    float* cells = streams.cells + (Cell::has_cell ? layer * static_cast<size_t>(streams.room) * hidden : 0);
+    float* cells = state.cells + (Cell::has_cell ? layer * static_cast<size_t>(state.room) * hidden : 0);
     const Share share(member, vectors_of(hidden), Cell::units);
     for_each_panel(share.first, share.last, Cell::units, backwards, [&](int vector, int vectors) {
       const int columns = vectors * Cell::gate_count;
@@ -221,13 +222,13 @@ class Generator : public AnyGenerator {
     });
   }
 
-  // The logits of streams `begin` to `end`, of this member's columns.
-  void predict(const Streams& streams, const float* outputs, int begin, int end, Member member) const {
+  // Computes the logits of the texts from `begin` to `end` in this member's columns.
+  void predict(const GeneratorState& state, const float* outputs, int begin, int end, Member member) const {
     const int hidden = weights_.hidden_size, vocab = weights_.vocab;
     if (!head_) {
       const int first = member.first(vocab), last = member.last(vocab);
       for (size_t at = static_cast<size_t>(begin) * vocab; at < static_cast<size_t>(end) * vocab; at += vocab)
-        std::copy(outputs + at + first, outputs + at + last, streams.logits + at + first);
+        std::copy(outputs + at + first, outputs + at + last, state.logits + at + first);
       return;
     }
     const Share share(member, vectors_of(vocab), kPanel);
@@ -241,14 +242,14 @@ class Generator : public AnyGenerator {
         for (int r = 0; r < rows; ++r)
           for (int v = 0; v < vectors; ++v) {
             const int column = (vector + v) * kWidth, valid = charloom::valid(column, vocab);
-            store(streams.logits + static_cast<size_t>(first_batch_row + r) * vocab + column,
+            store(state.logits + static_cast<size_t>(first_batch_row + r) * vocab + column,
                   sums[r * vectors + v] + load(head_bias_.data() + column, valid), valid);
           }
       });
     });
   }
 
-  Weights weights_;  // of which only the sizes are looked at later
+  Weights weights_;  // only the sizes are used later
   Arena packed_;
   std::vector<float*> recurrent_, input_;
   float* head_ = nullptr;

@@ -1,5 +1,5 @@
-// What XLA calls: the kernels as custom calls of `jax.ffi`. Shapes are told in the kernels' own files; each call checks
-// them before it reads anything.
+// The functions that XLA calls: the kernels as custom calls of `jax.ffi`. The kernels' own files give the shapes, and each call
+// checks them before it reads anything.
 
 #include <exception>
 
@@ -10,7 +10,7 @@
 
 namespace charloom {
 
-// These are compiled by `sequence.cc`, on another core.
+// These are compiled in `sequence.cc`, on another core.
 extern template void run_forward<LSTM>(const Forward&, int);
 extern template void run_forward<GRU>(const Forward&, int);
 extern template void run_forward<Elman>(const Forward&, int);
@@ -27,11 +27,11 @@ using Floats = ffi::Buffer<ffi::F32>;
 using Ints = ffi::Buffer<ffi::S32>;
 using Bools = ffi::Buffer<ffi::PRED>;
 using Result = ffi::ResultBuffer<ffi::F32>;
-using Given = ffi::RemainingArgs;
-using Made = ffi::RemainingRets;
+using Arguments = ffi::RemainingArgs;
+using Results = ffi::RemainingRets;
 using Attributes = ffi::Dictionary;
 
-// Runs what a handler does. XLA reports a wrong argument, and memory that is not to be had.
+// Runs the body of a handler. XLA reports its exceptions: wrong arguments and lack of memory.
 template <class Body>
 ffi::Error guarded(const char* operation, const Body& body) {
   const auto failed = [&](ffi::ErrorCode code, const char* what) {
@@ -49,17 +49,17 @@ ffi::Error guarded(const char* operation, const Body& body) {
   }
 }
 
-// What every call is told of its layer, in this order.
+// The arguments that every layer's call begins with, in this order.
 struct LayerArgs {
   int32_t hard_gates, relu;
   Ints rows;
   Floats inputs, kernel, recurrent_kernel, start;
   Bools resets;
 
-  // `table` is of what `rows` are chosen from, or of its gradient.
+  // Fills in `call`. `table` is the table or its gradient.
   template <class Cell, class Table>
-  void of(charloom::Layer& call, const Table& table) const {
-    require_whole<Cell>(table.dimensions());
+  void fill(charloom::Layer& call, const Table& table) const {
+    require_shapes<Cell>(table.dimensions());
     call.activations = {hard_gates != 0, relu != 0};
     call.time = static_cast<int>(resets.dimensions()[0]);
     call.batch_size = static_cast<int>(resets.dimensions()[1]);
@@ -74,7 +74,7 @@ struct LayerArgs {
     charloom::require_rows(call.rows, rows.element_count(), static_cast<int>(table.dimensions()[0]));
   }
 
-  // The shape of an argument or a result, by what it is.
+  // Checks of the shape of an argument or a result.
   template <class Array>
   void outputs(const char* name, const Array& array) const {
     const auto steps = resets.dimensions();
@@ -95,7 +95,7 @@ struct LayerArgs {
       throw charloom::Invalid(std::string(name) + " has shape " + charloom::shape_text(array.dimensions()) +
                               " instead of " + charloom::shape_text(wanted));
   }
-  // What a forward pass keeps, `each` numbers of a unit, in whole vectors.
+  // Checks the room for what a forward pass keeps: `each` numbers per unit, in whole vectors.
   template <class Array>
   void kept(const char* name, const Array& array, int64_t each) const {
     const int64_t units = static_cast<int64_t>(charloom::vectors_of(static_cast<int>(start.dimensions()[1]))) * charloom::kWidth;
@@ -104,7 +104,7 @@ struct LayerArgs {
 
  private:
   template <class Cell, class Dimensions>
-  void require_whole(const Dimensions& table) const {
+  void require_shapes(const Dimensions& table) const {
     using charloom::require, charloom::require_shape, charloom::size_of;
     require(resets.dimensions().size() == 2 && start.dimensions().size() == 2 && kernel.dimensions().size() == 2 && table.size() == 2,
             "an argument has too few or too many axes");
@@ -121,38 +121,38 @@ struct LayerArgs {
   }
 };
 
-// What a call is given and what it gives, one after the other.
+// Reads the arguments and results of a call one after the other.
 class Operands {
  public:
-  Operands(const Given& given, const Made& made) : given_(given), made_(made) {}
+  Operands(const Arguments& arguments, const Results& results) : arguments_(arguments), results_(results) {}
 
   Floats floats() { return of<Floats>(); }
-  Result result() { return known(made_.get<Floats>(result_++)); }
+  Result result() { return value_of(results_.get<Floats>(result_++)); }
 
   // The attributes and the first arguments of every layer's call.
   LayerArgs layer(const Attributes& attributes) {
-    return {known(attributes.get<int32_t>("hard_gates")), known(attributes.get<int32_t>("relu")),
+    return {value_of(attributes.get<int32_t>("hard_gates")), value_of(attributes.get<int32_t>("relu")),
             of<Ints>(), floats(), floats(), floats(), floats(), of<Bools>()};
   }
 
-  void require_whole() const {
-    charloom::require(argument_ == given_.size() && result_ == made_.size(), "there are too many arguments or results");
+  void require_all_read() const {
+    charloom::require(argument_ == arguments_.size() && result_ == results_.size(), "there are too many arguments or results");
   }
 
  private:
   template <class Buffer>
   Buffer of() {
-    return known(given_.get<Buffer>(argument_++));
+    return value_of(arguments_.get<Buffer>(argument_++));
   }
 
   template <class Value>
-  static Value known(const ffi::ErrorOr<Value>& value) {
+  static Value value_of(const ffi::ErrorOr<Value>& value) {
     if (!value.has_value()) throw charloom::Invalid(value.error().message());
     return value.value();
   }
 
-  const Given& given_;
-  const Made& made_;
+  const Arguments& arguments_;
+  const Results& results_;
   size_t argument_ = 0, result_ = 0;
 };
 
@@ -173,7 +173,7 @@ void gradients(const LayerArgs& args, charloom::Backward& call, Result& d_table,
   call.d_start = d_start->typed_data();
 }
 
-// What every layer's backward pass reads beside the layer.
+// The arguments of every layer's backward pass that follow those of the layer.
 void cotangents(const LayerArgs& args, charloom::Backward& call, const Floats& outputs, const Floats& d_outputs, const Floats& d_last) {
   args.outputs("outputs", outputs);
   args.outputs("d_outputs", d_outputs);
@@ -183,15 +183,15 @@ void cotangents(const LayerArgs& args, charloom::Backward& call, const Floats& o
   call.d_last = d_last.typed_data();
 }
 
-ffi::Error lstm_forward(Given given, Made made, Attributes attributes) {
+ffi::Error lstm_forward(Arguments arguments, Results results, Attributes attributes) {
   return guarded("lstm_forward", [&] {
-    Operands in(given, made);
+    Operands in(arguments, results);
     const LayerArgs args = in.layer(attributes);
     const Floats start_cell = in.floats(), table = in.floats();
     Result outputs = in.result(), last_cell = in.result(), gates = in.result(), cells = in.result();
-    in.require_whole();
+    in.require_all_read();
     charloom::Forward call{};
-    args.of<charloom::LSTM>(call, table);
+    args.fill<charloom::LSTM>(call, table);
     args.state("start_cell", start_cell);
     args.outputs("outputs", *outputs);
     args.state("last_cell", *last_cell);
@@ -207,18 +207,18 @@ ffi::Error lstm_forward(Given given, Made made, Attributes attributes) {
   });
 }
 
-ffi::Error lstm_backward(Given given, Made made, Attributes attributes) {
+ffi::Error lstm_backward(Arguments arguments, Results results, Attributes attributes) {
   return guarded("lstm_backward", [&] {
-    Operands in(given, made);
+    Operands in(arguments, results);
     const LayerArgs args = in.layer(attributes);
     const Floats start_cell = in.floats(), outputs = in.floats(), cells = in.floats();
     in.floats();  // which is not read
     const Floats d_outputs = in.floats(), d_last = in.floats(), d_last_cell = in.floats();
     Result gates = in.result(), d_table = in.result(), d_inputs = in.result(), d_kernel = in.result();
     Result d_recurrent_kernel = in.result(), d_start = in.result(), d_start_cell = in.result();
-    in.require_whole();
+    in.require_all_read();
     charloom::Backward call{};
-    args.of<charloom::LSTM>(call, *d_table);
+    args.fill<charloom::LSTM>(call, *d_table);
     cotangents(args, call, outputs, d_outputs, d_last);
     gradients(args, call, d_table, d_inputs, d_kernel, d_recurrent_kernel, d_start);
     args.state("start_cell", start_cell);
@@ -235,15 +235,15 @@ ffi::Error lstm_backward(Given given, Made made, Attributes attributes) {
   });
 }
 
-ffi::Error gru_forward(Given given, Made made, Attributes attributes) {
+ffi::Error gru_forward(Arguments arguments, Results results, Attributes attributes) {
   return guarded("gru_forward", [&] {
-    Operands in(given, made);
+    Operands in(arguments, results);
     const LayerArgs args = in.layer(attributes);
     const Floats recurrent_bias = in.floats(), table = in.floats();
     Result outputs = in.result(), gates = in.result();
-    in.require_whole();
+    in.require_all_read();
     charloom::Forward call{};
-    args.of<charloom::GRU>(call, table);
+    args.fill<charloom::GRU>(call, table);
     args.bias("recurrent_bias", recurrent_bias);
     args.outputs("outputs", *outputs);
     if (gates->element_count()) args.kept("gates", *gates, charloom::GRU::kept);
@@ -255,18 +255,18 @@ ffi::Error gru_forward(Given given, Made made, Attributes attributes) {
   });
 }
 
-ffi::Error gru_backward(Given given, Made made, Attributes attributes) {
+ffi::Error gru_backward(Arguments arguments, Results results, Attributes attributes) {
   return guarded("gru_backward", [&] {
-    Operands in(given, made);
+    Operands in(arguments, results);
     const LayerArgs args = in.layer(attributes);
     const Floats outputs = in.floats();
     in.floats();  // which is not read
     const Floats d_outputs = in.floats(), d_last = in.floats();
     Result gates = in.result(), d_table = in.result(), d_inputs = in.result(), d_kernel = in.result();
     Result d_recurrent_kernel = in.result(), d_recurrent_bias = in.result(), d_start = in.result();
-    in.require_whole();
+    in.require_all_read();
     charloom::Backward call{};
-    args.of<charloom::GRU>(call, *d_table);
+    args.fill<charloom::GRU>(call, *d_table);
     cotangents(args, call, outputs, d_outputs, d_last);
     gradients(args, call, d_table, d_inputs, d_kernel, d_recurrent_kernel, d_start);
     args.kept("gates", *gates, charloom::GRU::kept);
@@ -277,15 +277,15 @@ ffi::Error gru_backward(Given given, Made made, Attributes attributes) {
   });
 }
 
-ffi::Error elman_forward(Given given, Made made, Attributes attributes) {
+ffi::Error elman_forward(Arguments arguments, Results results, Attributes attributes) {
   return guarded("elman_forward", [&] {
-    Operands in(given, made);
+    Operands in(arguments, results);
     const LayerArgs args = in.layer(attributes);
     const Floats table = in.floats();
     Result outputs = in.result();
-    in.require_whole();
+    in.require_all_read();
     charloom::Forward call{};
-    args.of<charloom::Elman>(call, table);
+    args.fill<charloom::Elman>(call, table);
     args.outputs("outputs", *outputs);
     call.table = table.typed_data();
     call.outputs = outputs->typed_data();
@@ -293,25 +293,25 @@ ffi::Error elman_forward(Given given, Made made, Attributes attributes) {
   });
 }
 
-ffi::Error elman_backward(Given given, Made made, Attributes attributes) {
+ffi::Error elman_backward(Arguments arguments, Results results, Attributes attributes) {
   return guarded("elman_backward", [&] {
-    Operands in(given, made);
+    Operands in(arguments, results);
     const LayerArgs args = in.layer(attributes);
     const Floats outputs = in.floats(), d_outputs = in.floats(), d_last = in.floats();
     Result d_table = in.result(), d_inputs = in.result(), d_kernel = in.result();
     Result d_recurrent_kernel = in.result(), d_start = in.result();
-    in.require_whole();
+    in.require_all_read();
     charloom::Backward call{};
-    args.of<charloom::Elman>(call, *d_table);
+    args.fill<charloom::Elman>(call, *d_table);
     cotangents(args, call, outputs, d_outputs, d_last);
     gradients(args, call, d_table, d_inputs, d_kernel, d_recurrent_kernel, d_start);
     charloom::run_backward<charloom::Elman>(call, charloom::allowed_threads);
   });
 }
 
-// The shapes of a head's arrays, of which the last three have its gradients' or results' shapes.
-template <class Bias, class Results>
-charloom::Dense dense(const Floats& values, const Floats& kernel, const Bias& bias, const Results& results) {
+// Checks the shapes of a head's arrays. In the backward pass, `bias` and `results` are the gradients.
+template <class Bias, class Outputs>
+charloom::Dense dense(const Floats& values, const Floats& kernel, const Bias& bias, const Outputs& results) {
   using charloom::require_shape, charloom::size_of;
   charloom::require(values.dimensions().size() == 2 && kernel.dimensions().size() == 2, "an argument has too few or too many axes");
   const int rows = size_of("rows", values.dimensions()[0]), inputs = size_of("inputs", kernel.dimensions()[0]);
@@ -323,26 +323,26 @@ charloom::Dense dense(const Floats& values, const Floats& kernel, const Bias& bi
   return {rows, inputs, outputs, values.typed_data(), kernel.typed_data()};
 }
 
-ffi::Error dense_forward(Given given, Made made, Attributes) {
+ffi::Error dense_forward(Arguments arguments, Results results, Attributes) {
   return guarded("dense_forward", [&] {
-    Operands in(given, made);
+    Operands in(arguments, results);
     const Floats values = in.floats(), kernel = in.floats(), bias = in.floats();
-    Result results = in.result();
-    in.require_whole();
+    Result outputs = in.result();
+    in.require_all_read();
     charloom::DenseForward call{};
-    static_cast<charloom::Dense&>(call) = dense(values, kernel, bias, *results);
+    static_cast<charloom::Dense&>(call) = dense(values, kernel, bias, *outputs);
     call.bias = bias.typed_data();
-    call.results = results->typed_data();
+    call.results = outputs->typed_data();
     charloom::run_dense_forward(call, charloom::allowed_threads);
   });
 }
 
-ffi::Error dense_backward(Given given, Made made, Attributes) {
+ffi::Error dense_backward(Arguments arguments, Results results, Attributes) {
   return guarded("dense_backward", [&] {
-    Operands in(given, made);
+    Operands in(arguments, results);
     const Floats values = in.floats(), kernel = in.floats(), d_results = in.floats();
     Result d_values = in.result(), d_kernel = in.result(), d_bias = in.result();
-    in.require_whole();
+    in.require_all_read();
     charloom::DenseBackward call{};
     static_cast<charloom::Dense&>(call) = dense(values, kernel, *d_bias, d_results);
     charloom::require_shape("d_values", d_values->dimensions(), {call.rows, call.inputs});
@@ -355,16 +355,16 @@ ffi::Error dense_backward(Given given, Made made, Attributes) {
   });
 }
 
-// One binding for all handlers, which find what they are given by its position: a binding for each takes long to compile.
-auto bound() { return ffi::Ffi::Bind().RemainingArgs().RemainingRets().Attrs(); }
+// One binding for all handlers, which read their arguments by position. A separate binding for each would take long to compile.
+auto binding() { return ffi::Ffi::Bind().RemainingArgs().RemainingRets().Attrs(); }
 
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_lstm_forward, lstm_forward, bound());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_lstm_backward, lstm_backward, bound());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_gru_forward, gru_forward, bound());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_gru_backward, gru_backward, bound());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_elman_forward, elman_forward, bound());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_elman_backward, elman_backward, bound());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_dense_forward, dense_forward, bound());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_dense_backward, dense_backward, bound());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_lstm_forward, lstm_forward, binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_lstm_backward, lstm_backward, binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_gru_forward, gru_forward, binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_gru_backward, gru_backward, binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_elman_forward, elman_forward, binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_elman_backward, elman_backward, binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_dense_forward, dense_forward, binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(charloom_dense_backward, dense_backward, binding());

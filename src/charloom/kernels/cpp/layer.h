@@ -1,11 +1,11 @@
-// A layer as its passes see it: what they are told, where their arrays lie, and who computes what.
+// What both passes of a layer share: their arguments, the layout of their arrays, and how the work is divided.
 //
-// Each member of the team owns some vectors of units: it packs their weights, computes them at every step for all
-// batch rows, and meets the others after each step, for the next one reads all units. Where the whole of the weights fits
-// each core's cache a member owns some batch rows instead, which it follows from step to step without meeting anybody.
+// Each member of the team owns some vectors of units. It packs their weights, computes them at every step for all batch rows,
+// and waits for the others after each step, because the next step reads all units. If all weights fit each core's cache, a
+// member owns some batch rows instead, and does not wait between steps.
 //
-// What a layer reads is table[rows] + features · kernel: rows of a table for a first layer's tokens; features, and a
-// table of one row, the bias, for the outputs of the layer below.
+// A layer's input is table[rows] + features · kernel. The first layer reads rows of a table for its tokens. Other layers read
+// the features from the layer below, and a table of one row, the bias.
 #pragma once
 
 #include <algorithm>
@@ -16,24 +16,24 @@
 
 namespace charloom {
 
-constexpr double kAlone = 2e5;       // operations a step that are not worth a meeting
-constexpr size_t kCached = 1 << 17;  // floats of weights that fit a core's cache with room to spare
+constexpr double kMinParallelOperations = 2e5;  // operations per step from which several threads are faster
+constexpr size_t kCachedFloats = 1 << 17;       // floats of weights that easily fit a core's cache
 
-// What both directions are told of a layer; `gate_count` is the cell's.
+// The arguments that both passes have. `gate_count` is that of the cell.
 struct Layer {
   int time, batch_size, hidden_size, features;
   Activations activations;
-  const int32_t* rows;            // [time, batch rows], of the table
+  const int32_t* rows;            // [time, batch rows], indices of the table's rows
   const float* inputs;            // [time, batch rows, features]
   const float* kernel;            // [features, gate_count * hidden_size]
   const float* recurrent_kernel;  // [hidden_size, gate_count * hidden_size]
   const float* start;             // [batch rows, hidden]
-  const float* start_cell;        // [batch rows, hidden], of the LSTM
+  const float* start_cell;        // [batch rows, hidden], only for the LSTM
   const bool* resets;             // [time, batch rows]
 };
 
-// Where a batch row's vector of units finds its `Each` vectors of an array: those of a panel, which has `Units` vectors of
-// units, stand together, row after row (a row is a step's batch row), so that a panel's can be read from end to end.
+// The layout of an array that has `Each` vectors per vector of units. A panel has `Units` vectors of units. The vectors of one
+// panel are contiguous, row after row, where a row is one batch row of one step. A panel can so be read from end to end.
 template <int Units, int Each>
 struct Tiles {
   size_t rows;
@@ -47,7 +47,7 @@ struct Tiles {
     return all + (first * rows + (vector - first)) * Each * kWidth + row * stride(first);
   }
   const float* at(const float* all, size_t row, int vector) const { return at(const_cast<float*>(all), row, vector); }
-  // From row to row of the panel that begins there.
+  // The distance between two rows of the panel that begins at `first`.
   ptrdiff_t stride(int first) const { return static_cast<ptrdiff_t>(std::min(Units, vectors - first)) * Each * kWidth; }
 };
 
@@ -55,11 +55,11 @@ template <class Cell>
 using GateTiles = Tiles<Cell::units, Cell::kept>;
 using CellTiles = Tiles<1, 1>;
 
-// Panels of a kernel of `depth` rows for some vectors of units, at their places in `packed`. A panel from `unit` on is
-// panel[k][u][part] = kernel[k, part * hidden + unit + u].
+// Packs a kernel of `depth` rows into the panels of the vectors of units from `first` to `last`, in `packed`.
+// A panel that begins at `unit` is panel[k][u][part] = kernel[k, part * hidden + unit + u].
 template <class Cell>
 inline void pack_forward(const float* kernel, int depth, int hidden, int first, int last, float* packed) {
-  for (int k = 0; k < depth; ++k)  // so that the kernel's rows are read from end to end
+  for (int k = 0; k < depth; ++k)  // the outer loop, so that the kernel's rows are read from end to end
     for_each_panel(first, last, Cell::units, false, [&](int vector, int vectors) CHARLOOM_INLINE {
       float* to = packed + (static_cast<size_t>(vector) * depth + static_cast<size_t>(k) * vectors) * Cell::gate_count * kWidth;
       for (int u = 0; u < vectors; ++u)
@@ -70,11 +70,12 @@ inline void pack_forward(const float* kernel, int depth, int hidden, int first, 
     });
 }
 
-// A state's row, in the kernels' own memory: not a power of two, whose rows would all have the same place in the cache.
+// The distance between two rows of a state in working memory. It is not a power of two, because such rows would all be mapped
+// to the same cache set.
 inline int row_stride(int floats) { return vectors_of(floats) * kWidth + kLine; }
 
-// The products of a layer's input, `products[0]` (whose depth may be none), and of its state, `products[1]`. A cell whose
-// recurrent product has a bias of its own keeps the first apart.
+// Computes the products of a layer's input, `products[0]` (its depth may be 0), and of its state, `products[1]`. For a cell with
+// a separate recurrent bias, the first product is stored separately in `projected`.
 template <class Cell>
 inline void multiply_layer(const Product* products, int rows, int columns, Vector* projected, Vector* sums) {
   if constexpr (Cell::has_recurrent_bias) {
@@ -85,8 +86,8 @@ inline void multiply_layer(const Product* products, int rows, int columns, Vecto
   }
 }
 
-// A vector of units' pre-activations: `given`, a row of a table or a bias, and the recurrent bias are added to the products.
-// Where there is one the last part's two sums stay apart.
+// Computes the pre-activations of a vector of units. It adds `given`, which is a row of a table or a bias, and the recurrent bias
+// to the products. With a recurrent bias, the two sums of the last part are stored separately.
 template <class Cell>
 inline void preactivations(const float* given, const float* recurrent_bias, const Vector* projected, const Vector* sums,
                            int unit, int hidden, Vector* gates) {
@@ -120,23 +121,23 @@ size_t packed_floats(int depth, int hidden) {
   return static_cast<size_t>(depth) * Cell::gate_count * vectors_of(hidden) * kWidth;
 }
 
-// What a member computes of each step: all batch rows of its units, or all units of its batch rows. `packed` are the floats of its
-// weights; `max_panel` is how many vectors of units belong together.
+// What a member computes in each step: all batch rows of its units, or all units of its batch rows. `packed` is the number of
+// floats of the weights, and `max_panel` the number of vectors of units in a panel.
 struct Steps {
   bool by_batch_rows;
-  Member together;  // those that a step is shared with
+  Member team;  // the members that a step is shared with
   Share units, features;
   int first_batch_row, last_batch_row;
 
   Steps(const Layer& call, size_t packed, Member member, int max_panel)
-      : by_batch_rows(packed <= kCached && call.batch_size >= member.members * kRows),
-        together(by_batch_rows ? Member{0, 1, nullptr} : member),
-        units(together, vectors_of(call.hidden_size), max_panel),
-        features(together, vectors_of(call.features), max_panel),
+      : by_batch_rows(packed <= kCachedFloats && call.batch_size >= member.members * kRows),
+        team(by_batch_rows ? Member{0, 1, nullptr} : member),
+        units(team, vectors_of(call.hidden_size), max_panel),
+        features(team, vectors_of(call.features), max_panel),
         first_batch_row(by_batch_rows ? member.first(call.batch_size) : 0),
         last_batch_row(by_batch_rows ? member.last(call.batch_size) : call.batch_size) {}
 
-  // Which of the groups of batch rows begins there: they are as even as can be, so that some have fewer than kRows.
+  // The index of the group of batch rows that begins at `batch_row`. Groups are as even as possible: some have fewer than kRows.
   int group_of(int batch_row) const { return (batch_row - first_batch_row + kRows - 1) / kRows; }
 };
 

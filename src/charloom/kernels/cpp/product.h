@@ -1,7 +1,7 @@
-// Sums of products: some rows of a batch times a panel of columns.
+// Matrix products: some batch rows times a panel of columns.
 //
-// Every product's sum is one chain of additions in the order of `depth`, in one thread. It is therefore the same whatever the
-// batch rows beside it, and however many threads there are.
+// Every sum is one chain of additions in the order of `depth`, in one thread. It is therefore independent of the other batch
+// rows and of the number of threads.
 #pragma once
 
 #include <array>
@@ -13,11 +13,11 @@
 namespace charloom {
 
 constexpr int kLine = 16;  // floats in a cache line
-constexpr int kPanel = 4;  // vectors in a panel, at most
+constexpr int kPanel = 4;  // the maximum number of vectors in a panel
 
-// What one product adds to a group's sums: sums[r][v] += sum over k of
+// One product that is added to a group's sums: sums[r][v] += sum over k of
 // rows[r * row_stride + k * depth_stride] * panel[k * panel_stride + v]. Meanwhile `depth` cache lines from `ahead` on
-// are asked for.
+// are prefetched.
 struct Product {
   const float* rows;
   ptrdiff_t row_stride;
@@ -28,7 +28,7 @@ struct Product {
   const float* ahead;
 };
 
-// On a function without a name: it becomes a part of its caller, so that what it captures stays in registers.
+// Inlines a lambda into its caller, so that its captures stay in registers.
 #define CHARLOOM_INLINE __attribute__((always_inline))
 
 template <int Value>
@@ -36,7 +36,7 @@ struct Constant {
   static constexpr int value = Value;
 };
 
-// Calls body(Constant<0>) to body(Constant<Count - 1>), written out: arrays that are indexed so stay in registers.
+// Calls body(Constant<0>) to body(Constant<Count - 1>) as an unrolled loop. Arrays with constant indices stay in registers.
 template <int Count, class Body>
 [[gnu::always_inline]] inline void unrolled(const Body& body) {
   if constexpr (Count > 0) {
@@ -45,7 +45,7 @@ template <int Count, class Body>
   }
 }
 
-// sums[r][v] = what `count` products add up to, in their order. The sums stay in registers from first to last.
+// Computes the sums of `count` products in their order. The sums stay in registers throughout.
 template <int Rows, int Vectors>
 void multiply(const Product* products, int count, Vector* result) {
   Vector sums[Rows][Vectors] = {};
@@ -73,7 +73,7 @@ void multiply(const Product* products, int count, Vector* result) {
   });
 }
 
-// The same for a number of rows, from 1 to kRows, and of vectors, from 1 to kPanel, that is known only now.
+// The same for numbers of rows, from 1 to kRows, and of vectors, from 1 to kPanel, that are only known at run time.
 inline void multiply(const Product* products, int count, int rows, int vectors, Vector* result) {
   static constexpr auto kinds = []<int... Kind>(std::integer_sequence<int, Kind...>) {
     return std::array{&multiply<Kind / kPanel + 1, Kind % kPanel + 1>...};
@@ -81,7 +81,7 @@ inline void multiply(const Product* products, int count, int rows, int vectors, 
   kinds[(rows - 1) * kPanel + vectors - 1](products, count, result);
 }
 
-// Calls body(first, rows) for groups of up to kRows of the rows from `first` to `last`, as even as can be.
+// Calls body(first, rows) for groups of up to kRows of the rows from `first` to `last`, as even as possible.
 template <class Body>
 [[gnu::always_inline]] inline void for_each_group(int first, int last, const Body& body) {
   for (int groups = (last - first + kRows - 1) / kRows; groups > 0; --groups) {
@@ -93,7 +93,7 @@ template <class Body>
 
 // Calls body(first, vectors) for panels of up to `max_panel` of the vectors from `first` to `last`, in either direction.
 //
-// Steps that take turns in direction find the panels in the cache that the step before read last.
+// If steps alternate directions, each step first reads the panels that the step before left in the cache.
 template <class Body>
 [[gnu::always_inline]] inline void for_each_panel(int first, int last, int max_panel, bool backwards, const Body& body) {
   const int panels = (last - first + max_panel - 1) / max_panel;
@@ -105,7 +105,7 @@ template <class Body>
 
 constexpr int vectors_of(int floats) { return (floats + kWidth - 1) / kWidth; }
 
-// How many floats of the vector that begins at `unit` of `units` there are.
+// How many floats of the vector that begins at `unit` are within `units`.
 inline int valid(int unit, int units) { return units - unit < kWidth ? units - unit : kWidth; }
 
 }  // namespace charloom

@@ -1,4 +1,4 @@
-// Choosing a token: the same whole numbers as `charloom/inference/sampling.py` makes, from the same tables.
+// Sampling a token with the same integer arithmetic and tables as `charloom/inference/sampling.py`.
 #pragma once
 
 #include <algorithm>
@@ -11,17 +11,17 @@
 namespace charloom {
 
 struct SamplingRule {
-  float temperature;       // below zero: the most likely token
+  float temperature;       // negative: the most likely token
   int top_k;               // 0: all tokens
-  uint32_t top_p;          // a share in units of 2^-32; 0: all tokens
-  float steps_a_nat;
-  const uint32_t* coarse;  // 2^11 powers of two each, times 2^31
+  uint32_t top_p;          // a probability in units of 2^-32; 0: all tokens
+  float steps_per_nat;
+  const uint32_t* coarse;  // both tables have 2^11 powers of two, times 2^31
   const uint32_t* fine;
 };
 
 inline uint32_t high_product(uint32_t a, uint32_t b) { return static_cast<uint32_t>(static_cast<uint64_t>(a) * b >> 32); }
 
-// The first word of Threefry-2x32. Source: Salmon, Moraes, Dror and Shaw, 2011.
+// Returns the first word of Threefry-2x32. Source: Salmon, Moraes, Dror and Shaw, 2011.
 inline uint32_t threefry(const uint32_t seed[2], uint32_t stream, uint32_t position) {
   constexpr int kRotations[2][4] = {{13, 15, 26, 6}, {17, 29, 16, 24}};
   const uint32_t keys[3] = {seed[0], seed[1], 0x1BD11BDA ^ seed[0] ^ seed[1]};
@@ -37,7 +37,7 @@ inline uint32_t threefry(const uint32_t seed[2], uint32_t stream, uint32_t posit
   return x;
 }
 
-// Room for one choice, kept from one to the next.
+// Buffers for sampling a token, reused from token to token.
 struct Choice {
   std::vector<uint32_t> weights;
   std::vector<int> order;
@@ -62,12 +62,12 @@ inline int choose(const float* logits, int vocab, uint32_t draw, const SamplingR
     is_number = is_number && !std::isnan(logits[token]);
     largest = std::max(largest, logits[token]);
   }
-  if (!is_number) return 0;  // nothing weighs anything then
+  if (!is_number) return 0;  // all weights are zero then
   std::vector<uint32_t>& weights = room.weights;
   weights.resize(vocab);
   uint32_t upper_halves = static_cast<uint32_t>(vocab);
   for (int token = 0; token < vocab; ++token) {
-    const float distance = (largest - logits[token]) / rule.temperature * rule.steps_a_nat;
+    const float distance = (largest - logits[token]) / rule.temperature * rule.steps_per_nat;
     const uint32_t steps = static_cast<uint32_t>(distance < kNoSteps ? distance : kNoSteps);
     constexpr uint32_t mask = (1u << kTableBits) - 1;
     weights[token] = high_product(rule.coarse[steps >> kTableBits & mask], rule.fine[steps & mask]) >> (steps >> kStepBits);

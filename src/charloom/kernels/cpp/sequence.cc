@@ -1,4 +1,4 @@
-// The passes of every cell, compiled while other files are.
+// The passes of every cell. They are in a separate file so that the compiler can run in parallel.
 
 #include "sequence.h"
 

@@ -1,4 +1,4 @@
-// A layer's passes over a whole sequence, run by the team.
+// A layer's forward and backward passes over a whole sequence, run by the team of threads.
 #pragma once
 
 #include "backward.h"
@@ -6,11 +6,11 @@
 
 namespace charloom {
 
-// A step of few operations is one thread's.
+// Returns one thread for a step of few operations, otherwise `threads`.
 template <class Cell>
 int threads_for(const Layer& call, int threads) {
   const double operations = 2.0 * Cell::gate_count * call.hidden_size * (call.hidden_size + call.features) * call.batch_size;
-  return operations < kAlone ? 1 : threads;
+  return operations < kMinParallelOperations ? 1 : threads;
 }
 
 template <class Cell>

@@ -1,4 +1,4 @@
-// A team of threads that is kept between calls, parked when there is nothing to do.
+// A team of threads that is kept between calls. Idle threads sleep.
 #pragma once
 
 #include <algorithm>
@@ -29,7 +29,7 @@
 
 namespace charloom {
 
-// How many threads a call of this library may use.
+// The number of threads that a call of this library may use.
 inline std::atomic<int> allowed_threads{1};
 
 inline void pause() {
@@ -40,16 +40,16 @@ inline void pause() {
 #endif
 }
 
-// Changes that are waited for are sequentially consistent: a notification looks whether anybody sleeps, and with a weaker
-// order that look may run ahead of the change. Whoever falls asleep in between would never be woken.
+// Stores that threads wait for are sequentially consistent. A notification checks whether a thread sleeps, and with a
+// weaker order that check could happen before the store. A thread that falls asleep in between would never be woken.
 
-// Nanoseconds that go on evenly.
+// Returns the time of a monotonic clock in nanoseconds.
 inline int64_t nanoseconds() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// Waits until `value` is no longer `old`: briefly at work, for what comes soon, then asleep, which is added to `asleep`.
-// Whoever is not running because there are more threads than cores gets a core then.
+// Waits until `value` is no longer `old`. The thread first spins for a short time, then sleeps, so that other threads can
+// use its core. The time asleep is added to `asleep`.
 inline uint32_t wait_while(const std::atomic<uint32_t>& value, uint32_t old, std::atomic<int64_t>* asleep = nullptr) {
   for (int spin = 0; spin < CHARLOOM_SPINS; ++spin) {
     if (const uint32_t now = value.load(std::memory_order_acquire); now != old) return now;
@@ -65,32 +65,33 @@ inline uint32_t wait_while(const std::atomic<uint32_t>& value, uint32_t old, std
   }
 }
 
-// Tells whether a team is worth having. Its members wait for the slowest at every step: where other processes hold one of
-// them up, the caller alone is sooner done. So after some milliseconds in which a team of n members slept for more than
-// n - 1 of them, which is slower than one at work all the time, the caller works alone for some times as long.
-class Worth {
+// Decides whether a team is faster than its caller alone. The members wait for the slowest one at every step, and other
+// processes may delay a member. A team of n members is slower than one thread when its members together sleep for more than
+// n - 1 times the elapsed time. If that happens over kWindow, the caller works alone for kBackoff times as long.
+class TeamPolicy {
  public:
-  bool is_alone(int64_t now) const { return now < until_.load(std::memory_order_relaxed); }
+  // Returns whether the caller works alone at the time `now`.
+  bool bypasses_team(int64_t now) const { return now < bypassed_until_.load(std::memory_order_relaxed); }
 
-  // Takes note of a call of the team's: when it began and ended, and how long its members slept in it, all together.
-  void worked(int members, int64_t began, int64_t ended, int64_t asleep) {
-    taken_ += ended - began;
+  // Records a call of the team: when it began and ended, and how long all its members together slept.
+  void record_call(int members, int64_t began, int64_t ended, int64_t asleep) {
+    elapsed_ += ended - began;
     lost_ += asleep - (members - 1) * (ended - began);
-    if (taken_ < kWindow) return;
-    if (lost_ > 0) until_.store(ended + kTimes * std::min(taken_, kLongest), std::memory_order_relaxed);
-    taken_ = lost_ = 0;
+    if (elapsed_ < kWindow) return;
+    if (lost_ > 0) bypassed_until_.store(ended + kBackoff * std::min(elapsed_, kMaxTime), std::memory_order_relaxed);
+    elapsed_ = lost_ = 0;
   }
 
-  static constexpr int64_t kWindow = 10'000'000, kLongest = 200'000'000;  // nanoseconds
-  static constexpr int kTimes = 10;
+  static constexpr int64_t kWindow = 10'000'000, kMaxTime = 200'000'000;  // nanoseconds
+  static constexpr int kBackoff = 10;
 
  private:
-  std::atomic<int64_t> until_{0};
-  int64_t taken_ = 0, lost_ = 0;
+  std::atomic<int64_t> bypassed_until_{0};
+  int64_t elapsed_ = 0, lost_ = 0;
 };
 
-// While it lives its thread takes numbers below 2^-126 for zero, and makes none. So do XLA's threads, and each member of
-// a team must: a number would else depend on who computes it.
+// Makes the current thread treat denormal numbers, those below 2^-126, as zero, until it is destroyed. XLA's threads do the
+// same. Every member of a team must do so, or results would depend on which thread computes them.
 class WithoutDenormals {
  public:
 #if defined(__x86_64__)
@@ -116,10 +117,10 @@ class WithoutDenormals {
 #endif
 };
 
-// Thrown at a barrier that another member will never reach, because it failed.
+// Thrown at a barrier that another member will never reach because it failed.
 struct Abandoned {};
 
-// Where the members of a team meet.
+// A barrier for the members of a team.
 class Barrier {
  public:
   void wait(int members) {
@@ -135,18 +136,18 @@ class Barrier {
     }
   }
 
-  // Wakes everyone who waits, and lets nobody wait again. The flag comes first: whoever sees the new phase sees it.
+  // Wakes all waiting members and makes every later wait fail. The flag is set first: a member that sees the new phase sees it.
   void abandon() {
     abandoned_.store(true, std::memory_order_relaxed);
     phase_.fetch_add(1);
     phase_.notify_all();
   }
 
-  // How long members have slept here since this was asked last, in nanoseconds, all together.
+  // Returns how many nanoseconds all members together have slept here since the last call.
   int64_t asleep() { return asleep_.exchange(0, std::memory_order_relaxed); }
 
-  // Makes it as good as new, once no member is left.
-  void mend() {
+  // Makes an abandoned barrier usable again, when no member waits any more.
+  void reset() {
     arrived_.store(0, std::memory_order_relaxed);
     abandoned_.store(false, std::memory_order_relaxed);
   }
@@ -154,11 +155,11 @@ class Barrier {
  private:
   alignas(64) std::atomic<int> arrived_{0};
   alignas(64) std::atomic<uint32_t> phase_{0};
-  std::atomic<bool> abandoned_{false};  // beside the phase, which everyone reads anyway
+  std::atomic<bool> abandoned_{false};  // in the cache line of the phase, which all members read anyway
   alignas(64) std::atomic<int64_t> asleep_{0};
 };
 
-// One thread's part in a piece of work.
+// One thread's part of a call.
 struct Member {
   int index;
   int members;
@@ -168,12 +169,12 @@ struct Member {
     if (members > 1) barrier->wait(members);
   }
 
-  // This member's share of `count` things: from first to last, which is not in it.
+  // This member's share of `count` items: from first(count) up to, but not including, last(count).
   int first(int count) const { return static_cast<int>(static_cast<int64_t>(count) * index / members); }
   int last(int count) const { return static_cast<int>(static_cast<int64_t>(count) * (index + 1) / members); }
 };
 
-// Memory that one call works in, and the next one again: the system would zero fresh memory every time.
+// Working memory that calls reuse. The operating system would zero new memory for every call.
 class Arena {
  public:
   Arena() = default;
@@ -181,14 +182,14 @@ class Arena {
   Arena& operator=(const Arena&) = delete;
   ~Arena() { release(); }
 
-  // Room for `floats`, at the beginning of a cache line; what was there before is lost.
+  // Returns memory for `floats` floats, aligned to a cache line. Earlier contents are lost.
   float* reserve(size_t floats) {
     if (floats > size_) {
       release();
       const size_t bytes = (floats * sizeof(float) + kPage - 1) / kPage * kPage;
       memory_ = static_cast<float*>(::operator new(bytes, std::align_val_t{kPage}));
 #if defined(__linux__)
-      // Panels are read from end to end at every step; with small pages the time goes into looking them up.
+      // Panels are read from end to end at every step. With small pages, looking up addresses would take most of the time.
       madvise(memory_, bytes, MADV_HUGEPAGE);
 #endif
       size_ = floats;
@@ -207,7 +208,7 @@ class Arena {
   size_t size_ = 0;
 };
 
-// Hands out parts of a call's memory; every member's hands out the same.
+// Divides a call's memory into parts. Every member gets the same parts in the same order.
 class Scratch {
  public:
   explicit Scratch(float* memory) : next_(memory) {}
@@ -218,7 +219,7 @@ class Scratch {
     return taken;
   }
 
-  // To whole cache lines, so that no two parts share one.
+  // Rounds up to whole cache lines, so that no two parts share one.
   static constexpr size_t rounded(size_t floats) { return (floats + 15) / 16 * 16; }
 
  private:
@@ -227,26 +228,27 @@ class Scratch {
 
 class Team {
  public:
-  // This process's team. A forked child has none of its parent's threads, and gets a team of its own.
+  // Returns this process's team. A forked child does not have its parent's threads, so it gets a new team.
   static Team& of_process() {
     static std::atomic<Team*> current{nullptr};
     Team* team = current.load(std::memory_order_acquire);
     if (team != nullptr && team->is_of_this_process()) return *team;
     Team* fresh = new Team();
-    if (current.compare_exchange_strong(team, fresh, std::memory_order_acq_rel)) return *fresh;  // the parent's is left alone
+    if (current.compare_exchange_strong(team, fresh, std::memory_order_acq_rel)) return *fresh;  // the parent's team is not freed
     delete fresh;
     return *team;
   }
 
-  // Calls work(member, scratch) on up to `threads` threads, of which the caller's is one; on it alone while another
-  // call is at work, and where others would hold it up. Results must not depend on how many they are. `floats` is how much memory they share.
+  // Calls work(member, scratch) on up to `threads` threads, including the caller's. If another call is running, or if
+  // TeamPolicy says so, only the caller's thread works. Results must not depend on the number of threads. The members share
+  // `floats` floats of memory.
   //
-  // What a member throws is thrown here, when all of them are done; the team is then as it was before.
+  // If a member throws, the exception is rethrown here when all members are done. The team can then be used again.
   template <class Work>
   void run(int threads, size_t floats, const Work& work) {
     const WithoutDenormals mode;
     const int64_t began = threads > 1 ? nanoseconds() : 0;
-    if (threads <= 1 || worth_.is_alone(began)) {
+    if (threads <= 1 || policy_.bypasses_team(began)) {
       static thread_local Arena arena;
       work(Member{0, 1, nullptr}, Scratch(arena.reserve(floats)));
       return;
@@ -262,31 +264,31 @@ class Team {
     } free{busy_};
     scratch_ = arena_.reserve(floats);
     grow(threads - 1);
-    leave_this_processor();
+    avoid_this_processor();
     members_ = std::min(threads, static_cast<int>(workers_.size()) + 1);
     work_ = &work;
     call_ = [](const void* any, Member member, float* scratch) {
       (*static_cast<const Work*>(any))(member, Scratch(scratch));
     };
-    left_.store(static_cast<uint32_t>(workers_.size()), std::memory_order_relaxed);
+    unfinished_.store(static_cast<uint32_t>(workers_.size()), std::memory_order_relaxed);
     round_.fetch_add(1);
     round_.notify_all();
     attempt([&] { work(Member{0, members_, &barrier_}, Scratch(scratch_)); });
     std::atomic<int64_t> asleep{0};
-    for (uint32_t left; (left = left_.load(std::memory_order_acquire)) != 0;) wait_while(left_, left, &asleep);
-    if (!stays_together_) worth_.worked(members_, began, nanoseconds(), asleep + barrier_.asleep());
+    for (uint32_t left; (left = unfinished_.load(std::memory_order_acquire)) != 0;) wait_while(unfinished_, left, &asleep);
+    if (!always_uses_team_) policy_.record_call(members_, began, nanoseconds(), asleep + barrier_.asleep());
     if (failed_.load(std::memory_order_relaxed)) {
       failed_.store(false, std::memory_order_relaxed);
-      barrier_.mend();
+      barrier_.reset();
       std::rethrow_exception(std::exchange(failure_, nullptr));
     }
   }
 
-  // Keeps the team at work whatever it costs; for tools that look at how its members get on.
-  void stay_together() { stays_together_ = true; }
+  // Uses the team even if it is slower; for tests and sanitizers.
+  void always_use_team() { always_uses_team_ = true; }
 
-  // Ends the threads; for tools that look for what is left over.
-  void dismiss() {
+  // Ends the threads; for tests and leak checkers.
+  void stop_threads() {
     ending_.store(true, std::memory_order_relaxed);
     round_.fetch_add(1);
     round_.notify_all();
@@ -304,7 +306,7 @@ class Team {
 #endif
   }
 
-  // Does a member's part. The first that fails says why; those that wait for it give up.
+  // Runs a member's part. The exception of the first member that fails is kept, and members that wait for it stop.
   template <class Part>
   void attempt(const Part& part) {
     try {
@@ -316,7 +318,7 @@ class Team {
     }
   }
 
-  // Where the system gives no more threads, or no memory for them, the work is done by fewer.
+  // If the system cannot start more threads, fewer do the work.
   void grow(int workers) {
     try {
       while (static_cast<int>(workers_.size()) < workers) {
@@ -327,18 +329,18 @@ class Team {
     }
   }
 
-  // Keeps the others off the processor that the caller runs on. The system would often wake one up there, where another
-  // thread looked busy for some microseconds more, and leave the two to take turns for milliseconds.
-  void leave_this_processor() {
+  // Keeps the other members off the caller's processor. The system would often wake one there while another processor still
+  // looks busy for some microseconds. The two threads would then take turns for milliseconds.
+  void avoid_this_processor() {
 #if defined(__linux__)
     const int here = sched_getcpu();
-    if (here < 0 || (here == left_processor_ && placed_ == workers_.size())) return;
+    if (here < 0 || (here == avoided_processor_ && pinned_ == workers_.size())) return;
     cpu_set_t others;
     if (sched_getaffinity(0, sizeof others, &others) != 0) return;
     CPU_CLR(here, &others);
     if (CPU_COUNT(&others) == 0) return;
     for (std::thread& worker : workers_) pthread_setaffinity_np(worker.native_handle(), sizeof others, &others);
-    left_processor_ = here, placed_ = workers_.size();
+    avoided_processor_ = here, pinned_ = workers_.size();
 #endif
   }
 
@@ -348,7 +350,7 @@ class Team {
       round = wait_while(round_, round);
       if (ending_.load(std::memory_order_relaxed)) return;
       if (index < members_) attempt([&] { call_(work_, Member{index, members_, &barrier_}, scratch_); });
-      if (left_.fetch_sub(1) == 1) left_.notify_all();
+      if (unfinished_.fetch_sub(1) == 1) unfinished_.notify_all();
     }
   }
 
@@ -359,19 +361,19 @@ class Team {
   std::atomic<bool> busy_{false};
   std::atomic<bool> ending_{false};
   std::atomic<uint32_t> round_{0};
-  std::atomic<uint32_t> left_{0};
+  std::atomic<uint32_t> unfinished_{0};
   Barrier barrier_;
-  Worth worth_;
-  bool stays_together_ = false;
+  TeamPolicy policy_;
+  bool always_uses_team_ = false;
   std::atomic<bool> failed_{false};
-  std::exception_ptr failure_;  // of the member that made it true
+  std::exception_ptr failure_;  // of the member that set `failed_`
   int members_ = 0;
   const void* work_ = nullptr;
   void (*call_)(const void*, Member, float*) = nullptr;
   Arena arena_;
   float* scratch_ = nullptr;
-  int left_processor_ = -1;
-  size_t placed_ = 0;
+  int avoided_processor_ = -1;
+  size_t pinned_ = 0;
 };
 
 }  // namespace charloom

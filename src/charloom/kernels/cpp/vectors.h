@@ -1,4 +1,4 @@
-// Vectors of floats as wide as this CPU's registers, and the functions of them that cells need.
+// Vectors of floats as wide as this CPU's registers, and the functions of vectors that cells need.
 #pragma once
 
 #include <bit>
@@ -12,8 +12,7 @@
 
 namespace charloom {
 
-// kWidth: floats a register. kRows: batch rows that one product holds sums of, so that kRows * 4 sums and what they are
-// made of fit the registers.
+// kWidth: floats per register. kRows: batch rows per product, so that kRows * 4 sums and their operands fit the registers.
 #if defined(__AVX512F__)
 constexpr int kWidth = 16;
 constexpr int kRows = 6;
@@ -41,7 +40,7 @@ inline Vector load(const float* from) {
 
 inline void store(float* to, Vector values) { std::memcpy(to, &values, sizeof values); }
 
-// A vector of which only the first `count` floats are in memory; the others are zero.
+// Loads a vector whose first `count` floats are in memory; the others are zero.
 inline Vector load(const float* from, int count) {
   if (count >= kWidth) return load(from);
 #if defined(__AVX512F__)
@@ -67,16 +66,16 @@ static_assert(kRows <= 8);
 inline void copy_few(const float* from, int count, float* to) {
   if (count < 4) {
     for (int i = 0; i < count; ++i) to[i] = from[i];
-  } else {  // two fours, which may overlap
+  } else {  // two copies of four floats, which may overlap
     float first[4], last[4];
     std::memcpy(first, from, sizeof first), std::memcpy(last, from + count - 4, sizeof last);
     std::memcpy(to, first, sizeof first), std::memcpy(to + count - 4, last, sizeof last);
   }
 }
 
-// Turns a square of vectors: what was element j of vector i becomes element i of vector j.
+// Transposes a square of vectors: element j of vector i becomes element i of vector j.
 inline void transpose(Vector (&square)[kWidth]) {
-  // Squares twice as large at each turn: of each pair of vectors, the halves that stand across change places.
+  // Each turn transposes squares twice as large: in each pair of vectors, two opposite halves are exchanged.
   [&]<int... Log>(std::integer_sequence<int, Log...>) {
     const auto turn = [&]<int Half, int... Lane>(std::integer_sequence<int, Half>, std::integer_sequence<int, Lane...>) {
       for (int i = 0; i < kWidth; ++i)
@@ -90,10 +89,10 @@ inline void transpose(Vector (&square)[kWidth]) {
   }(std::make_integer_sequence<int, std::countr_zero(static_cast<unsigned>(kWidth))>{});
 }
 
-// The lesser and the greater of a number and a bound; a NaN stays one.
+// The minimum and the maximum of a number and a bound. A NaN stays a NaN.
 inline Vector at_most(float bound, Vector x) {
 #if defined(__AVX512F__)
-  return _mm512_min_ps(all(bound), x);  // where either is no number, the second
+  return _mm512_min_ps(all(bound), x);  // if either operand is NaN, the instruction returns the second one
 #else
   return x > bound ? all(bound) : x;
 #endif
@@ -107,17 +106,17 @@ inline Vector at_least(float bound, Vector x) {
 #endif
 }
 
-// 1 / x for x from 1 to 2^126, to about the last bit. Beyond, the guess would be no normal number.
+// 1 / x for x from 1 to 2^126, to about the last bit. For larger x, the first estimate would be denormal.
 inline Vector reciprocal(Vector x) {
 #if defined(__AVX512F__)
-  const Vector guess = _mm512_rcp14_ps(x);  // a division would take as long as a dozen products
-  return guess + guess * (1.0f - x * guess);
+  const Vector estimate = _mm512_rcp14_ps(x);  // a division would take as long as a dozen products
+  return estimate + estimate * (1.0f - x * estimate);
 #else
   return 1.0f / x;
 #endif
 }
 
-constexpr float kRounds = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded to a whole number
+constexpr float kRounds = 12582912.0f;  // 1.5 * 2^23: adding it to a number rounds the number to an integer
 
 inline Vector rounded(Vector x) {
 #if defined(__AVX512F__)
@@ -127,7 +126,7 @@ inline Vector rounded(Vector x) {
 #endif
 }
 
-// x * 2^n for a whole n from -126 to 127.
+// x * 2^n for an integer n from -126 to 127.
 inline Vector scaled(Vector x, Vector n) {
 #if defined(__AVX512F__)
   return _mm512_scalef_ps(x, n);
@@ -137,9 +136,9 @@ inline Vector scaled(Vector x, Vector n) {
 #endif
 }
 
-// What 2^t is made of, once t is held between -126 and 126: t = n + r with a whole n and |r| <= 0.5, so that
-// 2^t = 2^n 2^r and 2^n is a normal number, as is its inverse. Of a NaN, NaNs. What t = x / log 2 is rounded by makes a power of
-// a large x off by 6e-8 |x| of itself.
+// The factors of 2^t, for t clipped to [-126, 126]: t = n + r with an integer n and |r| <= 0.5, so that 2^t = 2^n 2^r.
+// Then 2^n and its inverse are normal numbers. A NaN gives NaNs. Rounding t = x / log 2 gives the power of a large x a
+// relative error of 6e-8 |x|.
 struct Power {
   Vector n;
   Vector r;
@@ -150,7 +149,7 @@ struct Power {
     r = t - n;
   }
 
-  // 2^r - 1, by a polynomial that is off by 2e-8 of itself at most.
+  // 2^r - 1, by a polynomial with a relative error of at most 2e-8.
   Vector of_r_less_one() const {
     Vector p = r * 1.54035123e-4f + 1.33908498e-3f;
     p = p * r + 9.61823793e-3f;
@@ -168,7 +167,7 @@ inline Vector sigmoid(Vector x) {
   return reciprocal(scaled(power.of_r_less_one() + 1.0f, power.n) + 1.0f);
 }
 
-// By exp(2x) - 1, in a form that is right to the last bits also near zero.
+// tanh x from exp(2x) - 1, in a form that is also accurate to the last bits near zero.
 inline Vector tanh(Vector x) {
   const Power power(x * (2 * kLog2E));
   const Vector scale = scaled(all(1.0f), power.n);
