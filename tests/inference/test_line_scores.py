@@ -40,7 +40,7 @@ def test_each_line_is_scored_as_a_separate_text_with_its_end():
 
 @pytest.mark.parametrize("longest", [1 << 20, 50])
 def test_scores_of_carried_lines_add_up_to_the_whole_text(longest, monkeypatch):
-    monkeypatch.setattr(lines_module, "LONGEST", longest)
+    monkeypatch.setattr(lines_module, "MAX_LINE_BYTES", longest)
     text = text_of(2_000)
     lines = scored(text, carry=True, cuts=9)
     whole = nats_of(text)
@@ -52,7 +52,7 @@ def test_scores_of_carried_lines_add_up_to_the_whole_text(longest, monkeypatch):
 
 
 def test_a_long_line_in_parts_has_the_score_of_the_whole_line(monkeypatch):
-    monkeypatch.setattr(lines_module, "LONGEST", 100)
+    monkeypatch.setattr(lines_module, "MAX_LINE_BYTES", 100)
     monkeypatch.setattr(line_scores, "SHOWN", 30)
     long = text_of(1_000).replace("\n", "a")
     lines = scored(f"ab\n{long}\ncd\n{long}", cuts=7)
