@@ -36,7 +36,7 @@ def test_a_long_integer_is_refused_without_its_digits():
     "value", [0.5, np.float16(0.5), np.float32(0.5), np.array(0.5), Fraction(1, 2), Decimal("0.5")]
 )
 def test_every_number_is_one(value):
-    found = number("x", value, least=0, below=1)
+    found = number("x", value, minimum=0, below=1)
     assert (found, type(found)) == (0.5, float)
 
 
@@ -69,7 +69,7 @@ def test_an_integer_is_a_number():
 )
 def test_what_is_no_number_in_the_bounds_is_refused(value):
     with pytest.raises(SettingError, match=r"^x must be a finite number, at least 0 and below 1, got "):
-        number("x", value, least=0, below=1)
+        number("x", value, minimum=0, below=1)
 
 
 def test_truth_values_and_choices():

@@ -25,16 +25,16 @@ def test_a_folder_is_the_users_alone(name, cache, tmp_path):
     assert folder == cache / name
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     folder.chmod(0o777)
-    with pytest.raises(NotOwnError, match=r"not this user's alone\. Remove it"):
+    with pytest.raises(NotOwnError, match=r"other users can write there\. Remove it"):
         own_folder(name)
     folder.rmdir()
     (tmp_path / "open").mkdir(mode=0o777)
     folder.symlink_to(tmp_path / "open")
-    with pytest.raises(NotOwnError, match="not this user's alone"):
+    with pytest.raises(NotOwnError, match="other users can write there"):
         own_folder(name)
     folder.unlink()
     os.mkfifo(folder)
-    with pytest.raises(NotOwnError, match=r"cannot make|not this user's alone"):
+    with pytest.raises(NotOwnError, match=r"cannot create|other users can write there"):
         own_folder(name)
 
 
@@ -60,7 +60,7 @@ def test_programs_of_jax_are_this_users_files(make, below):
     (folder / below / "good-cache").write_bytes(b"\0")
     assert _programs_folder() == folder
     make(folder / below / "strange-cache")
-    with pytest.raises(NotOwnError, match=r"strange-cache is not a file of this user's alone\. Remove it"):
+    with pytest.raises(NotOwnError, match=r"strange-cache: not a file that only this user can write\. Remove it"):
         _programs_folder()
 
 
@@ -86,5 +86,6 @@ def test_without_a_folder_of_its_own_a_command_runs_and_says_so(cache, tmp_path)
     os.mkfifo(programs / "strange-cache")
     done = run()
     assert done.stdout == "None\n"
-    said = f"compiled programs are not kept: {programs / 'strange-cache'} is not a file of this user's alone. Remove it"
+    problem = f"{programs / 'strange-cache'}: not a file that only this user can write. Remove it"
+    said = f"charloom does not cache compiled programs: {problem}"
     assert done.stderr == f"{said}\n"

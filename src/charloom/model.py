@@ -41,7 +41,7 @@ from charloom.models import Dense, Network, named_tensors, restored
 from charloom.printable import one_line, quoted
 from charloom.prompted_model import PromptedModel
 from charloom.settings import (
-    MOST_COUNT,
+    MAX_COUNT,
     NetworkSettings,
     SamplingSettings,
     TextSettings,
@@ -135,7 +135,7 @@ class TextModel:
             UnknownCharacterError: a character is unknown and `unknown` is "error".
             RecordError: the model is of records, and `text` is more than one.
         """
-        top_predictions = whole_number("top_predictions", top_predictions, 0, MOST_COUNT)
+        top_predictions = whole_number("top_predictions", top_predictions, 0, MAX_COUNT)
         scorer = self.scorer(prompt, unknown)
         return scorer.begin(top_predictions).read(scorer.record(self._seen("text", text)))[0]
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from charloom.errors import CharloomError
-from charloom.reports import MOST_CHARACTERS, surprise_page
+from charloom.reports import MAX_CHARACTERS, surprise_page
 from tests.reports.browser import needs_browser, opened, scrolls_sideways
 
 ALPHABET = list("\n ab<&é")
@@ -36,7 +36,7 @@ def test_the_page_holds_its_numbers_and_nothing_from_elsewhere(page):
 
 
 def test_more_than_a_page_can_show_is_refused():
-    many = MOST_CHARACTERS + 1
+    many = MAX_CHARACTERS + 1
     none = np.zeros((many, 1), np.int32)
     with pytest.raises(CharloomError, match="more than the 200,000 characters"):
         surprise_page("long", "book", "a" * many, np.zeros(many, np.float32), none, none.astype(np.float32), "a")

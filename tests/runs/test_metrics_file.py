@@ -25,14 +25,14 @@ def metrics(tmp_path):
 
 
 def test_what_will_be_made_again_and_what_was_not_finished_is_forgotten(metrics):
-    assert metrics.forget_after(5) == []
+    assert metrics.remove_after(5) == []
     for step in (2, 4, 6):
         metrics.add(json.loads(line(step)))
     with metrics.path.open("ab") as file:
         file.write(line(8)[:20])
-    assert metrics.forget_after(4) == []
+    assert metrics.remove_after(4) == []
     assert metrics.path.read_bytes() == line(2) + line(4)
-    assert metrics.forget_after(0) == []
+    assert metrics.remove_after(0) == []
     assert metrics.path.read_bytes() == b""
 
 
@@ -55,7 +55,7 @@ def test_what_will_be_made_again_and_what_was_not_finished_is_forgotten(metrics)
 )
 def test_damaged_lines_are_left_out_and_the_first_is_described(metrics, damaged, told):
     metrics.path.write_bytes(line(2) + damaged + line(4))
-    (notice,) = metrics.forget_after(9)
+    (notice,) = metrics.remove_after(9)
     assert f"metrics.jsonl, {told}" in notice
     assert notice.endswith("1 such line is left out of the metrics")
     assert len(notice) < 700
@@ -64,7 +64,7 @@ def test_damaged_lines_are_left_out_and_the_first_is_described(metrics, damaged,
 
 def test_of_many_damaged_lines_there_is_one_notice(metrics):
     metrics.path.write_bytes(b"5\n" * 10_000 + line(4))
-    (notice,) = metrics.forget_after(9)
+    (notice,) = metrics.remove_after(9)
     assert "line 1: its content is 5" in notice
     assert notice.endswith("10,000 such lines are left out of the metrics")
     assert metrics.path.read_bytes() == line(4)
@@ -75,13 +75,13 @@ def test_what_is_not_a_file_is_refused_and_never_waited_for(metrics):
     with pytest.raises(OutputError, match=r"cannot write .*metrics\.jsonl"):
         metrics.add({})
     with pytest.raises(RunFolderError, match=r"cannot read .*metrics\.jsonl: it is not a regular file"):
-        metrics.forget_after(1)
+        metrics.remove_after(1)
     metrics.path.unlink()
     metrics.path.mkdir()
     with pytest.raises(OutputError, match=r"cannot write .*metrics\.jsonl"):
         metrics.add({})
     with pytest.raises(RunFolderError, match=r"cannot read .*metrics\.jsonl"):
-        metrics.forget_after(1)
+        metrics.remove_after(1)
 
 
 def test_what_is_not_a_number_is_null_and_read_back(metrics):
@@ -91,4 +91,4 @@ def test_what_is_not_a_number_is_null_and_read_back(metrics):
     assert json.loads(written) == {**diverged, "train_nats_per_char": None, "validation_bits_per_char": None}
     assert "NaN" not in written
     metrics.add(json.loads(line(2)))
-    assert metrics.forget_after(2) == []
+    assert metrics.remove_after(2) == []

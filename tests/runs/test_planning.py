@@ -10,9 +10,9 @@ from charloom.data import ContiguousBatches, TokenStream, evaluation_pass, order
 from charloom.errors import SettingError
 from charloom.models import Network
 from charloom.runs import RunSettings, planning
-from charloom.runs.calibration import PASSES
+from charloom.runs.calibration import CALIBRATION_PASSES
 from charloom.runs.dataset_split import split_corpus
-from charloom.runs.planning import closing_seconds, deadline_of, first_step_plan, score_pass, with_length
+from charloom.runs.planning import closing_seconds, deadline_of, first_step_plan, plan_length, score_pass
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
 from charloom.text import Corpus
 from charloom.training import Budget, StepPlan, follow
@@ -43,7 +43,7 @@ def planned(characters, training, clock, **given):
     settings = RunSettings(sources=("text",), training=training, **given)
     events = []
     settings, speed = follow(
-        with_length(settings, split_corpus(corpus, TextSettings(), training), clock), events.append
+        plan_length(settings, split_corpus(corpus, TextSettings(), training), clock), events.append
     )
     return settings, speed, [event.text for event in events]
 
@@ -85,7 +85,7 @@ def test_the_time_to_score_in_is_no_time_to_train_in():
     training = TrainingSettings(budget=2_000.0)
     _, speed, (_, because) = planned(2_000_000, replace(training, validation=1_000_000), Budget(np.inf))
     _, freed, (_, after) = planned(1_000_020, replace(training, validation=20), Budget(np.inf))
-    lost = (1 + PASSES) * 1e6 / (3 * speed)
+    lost = (1 + CALIBRATION_PASSES) * 1e6 / (3 * speed)
     assert lost > 100
     assert seconds_in(after) == pytest.approx(2_000, abs=10)  # encoding the texts takes a moment
     assert seconds_in(because) == pytest.approx(seconds_in(after) - lost, abs=10)
@@ -120,7 +120,7 @@ def test_the_end_takes_what_all_of_its_blocks_take(monkeypatch, characters):
         for blocks in (evaluation_pass, ordered_pass)
     )
     assert deadline.evaluation_seconds == pytest.approx(evaluation)
-    assert deadline.closing_seconds == pytest.approx(score + PASSES * evaluation)
+    assert deadline.closing_seconds == pytest.approx(score + CALIBRATION_PASSES * evaluation)
     began, slowness[0] = now[0], 3.0
     assert deadline.measure_score(network) == pytest.approx(3 * score)
     assert now[0] - began < 3 * score / 10
@@ -130,8 +130,8 @@ def test_a_stop_takes_an_evaluation_a_calibration_and_a_score(monkeypatch):
     monkeypatch.setattr(planning, "reading_speed", lambda network, batch_size, steps: 1_000.0 * batch_size)
     network = Network.init(NetworkSettings(hidden=8, embedding=4), 4, 0, np.random.default_rng(0))
     validation = TokenStream.of_documents([np.zeros(5_120, np.int32)])  # in ten rows
-    assert closing_seconds(network, validation, ordered_pass) == pytest.approx(5.12 + (1 + PASSES) * 0.512)
-    assert closing_seconds(network, validation, evaluation_pass) == pytest.approx((2 + PASSES) * 0.512)
+    assert closing_seconds(network, validation, ordered_pass) == pytest.approx(5.12 + (1 + CALIBRATION_PASSES) * 0.512)
+    assert closing_seconds(network, validation, evaluation_pass) == pytest.approx((2 + CALIBRATION_PASSES) * 0.512)
 
 
 def test_records_are_scored_side_by_side():

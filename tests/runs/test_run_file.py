@@ -12,7 +12,7 @@ import charloom as cl
 from charloom.cli.run import run as charloom
 from charloom.errors import RunFolderError, SourceError
 from charloom.runs import RunSettings, settings_of_run
-from charloom.runs.run_file import TextFacts, as_json, read_run, run_digest, run_file
+from charloom.runs.run_file import TextIdentity, as_json, read_run, run_digest, run_file
 from charloom.settings import TextSettings, TrainingSettings
 
 TEXT = "a man a plan a canal panama\n" * 30
@@ -121,7 +121,7 @@ def test_checkpoints_without_their_run_are_not_called_no_run(folder):
 
 
 def test_the_digest_is_of_what_changes_the_result_and_of_values_not_their_spelling():
-    text = msgspec.convert(FACTS, TextFacts)
+    text = msgspec.convert(FACTS, TextIdentity)
     settings = RunSettings(sources=("a",), training=TrainingSettings(learning_rate=1, steps=5))
     digest = run_digest(settings, text)
     same = RunSettings(sources=("b",), out=Path("m"), training=TrainingSettings(learning_rate=1.0, steps=5))

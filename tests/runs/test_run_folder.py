@@ -28,8 +28,8 @@ def book(tmp_path):
 
 @pytest.fixture
 def often(monkeypatch):
-    monkeypatch.setattr(run_folder, "_SECONDS_BETWEEN", 0.0)
-    monkeypatch.setattr(run_folder, "_COST", 1e9)
+    monkeypatch.setattr(run_folder, "_MIN_SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(run_folder, "_MAX_TIME_FRACTION", 1e9)
 
 
 def settings(book, **others):

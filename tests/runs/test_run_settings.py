@@ -13,11 +13,11 @@ def test_paths_hold_in_any_working_folder_and_names_stay(tmp_path, monkeypatch):
     settings = RunSettings(
         sources=("-", "nietzsche", "python-reference", "#a.txt", "b.txt", "/c.txt"), out=Path("m"), cache=Path("texts")
     )
-    got = settings.from_anywhere()
+    got = settings.with_absolute_paths()
     here = str(tmp_path)
     assert got.sources == ("-", "nietzsche", f"{here}/python-reference", f"{here}/#a.txt", f"{here}/b.txt", "/c.txt")
     assert (got.out, got.cache) == (tmp_path / "m", tmp_path / "texts")
-    assert RunSettings(sources=("-",)).from_anywhere() == RunSettings(sources=("-",))
+    assert RunSettings(sources=("-",)).with_absolute_paths() == RunSettings(sources=("-",))
 
 
 def test_records_are_not_encoded_into_a_cache(tmp_path):

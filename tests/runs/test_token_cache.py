@@ -148,7 +148,7 @@ def test_a_text_file_whose_digest_is_of_something_else_is_not_read(tmp_path, dig
 
 def test_events_and_a_notice_tell_how_far_and_how_fast(tmp_path, monkeypatch):
     monkeypatch.setattr(compression, "_CHUNK", 100)
-    monkeypatch.setattr(token_cache, "_BETWEEN_EVENTS", 3_000)
+    monkeypatch.setattr(token_cache, "_BYTES_BETWEEN_EVENTS", 3_000)
     now = iter([10.0, 10.5])
     monkeypatch.setattr(token_cache, "time", SimpleNamespace(perf_counter=lambda: next(now), time=time.time))
     (tmp_path / "book.txt").write_bytes(b"ab" * 5_000)
@@ -297,7 +297,7 @@ def test_pieces_that_are_all_ascii_have_the_width_of_the_others(tmp_path):
 
 
 def test_large_texts_are_encoded_unasked(tmp_path, monkeypatch):
-    monkeypatch.setattr(training_run, "LARGE", 2_000)
+    monkeypatch.setattr(training_run, "LARGE_TEXT_BYTES", 2_000)
     monkeypatch.setattr(token_cache, "default_cache", lambda: tmp_path / "cache")
     (tmp_path / "small.txt").write_text("small\n" * 300)
     (tmp_path / "large.txt").write_text("large\n" * 400)

@@ -11,7 +11,7 @@ from charloom.arguments import whole_number
 from charloom.errors import SettingError
 from charloom.inference.generation import DecoderState, NativeDecoderState
 from charloom.models import Network
-from charloom.settings import MOST_COUNT
+from charloom.settings import MAX_COUNT
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Next:
 
     def top(self, count: int = 5) -> list[tuple[str, float]]:
         """Returns the most likely characters with their probabilities, the likeliest first."""
-        order = np.argsort(-self.log_probs, kind="stable")[: whole_number("count", count, 0, MOST_COUNT)]
+        order = np.argsort(-self.log_probs, kind="stable")[: whole_number("count", count, 0, MAX_COUNT)]
         return [(self.characters[at], float(np.exp(self.log_probs[at]))) for at in order]
 
 

@@ -1,36 +1,36 @@
-"""What results say, computed from their figures: for the report and for a page of documentation alike."""
+"""Sentences and tables about results, computed from their figures, for the report and the documentation."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from charloom.units import bits_from_nats, format_seconds
 
-_HOLDS_WITHIN = 0.03
+_TOLERANCE = 0.03
 _HYPOTHESIS = (
-    "Hypothesis: the Keras of the day overwrote the carried state before back-propagation read it. Emulated here, that"
+    "Hypothesis: Keras overwrote the carried state at the time, before back-propagation read it. Emulated here, this"
 )
 
 Figures = Mapping[str, Any]
 
 
 def sentences(name: str, experiments: Mapping[str, Figures]) -> list[str]:
-    """Returns what the figures of the experiment `name` say beside the published ones and its neighbors'."""
+    """Returns sentences that compare the experiment `name` with the published figures and with other experiments."""
     figures = experiments[name]
-    said = []
+    found = []
     if "overwritten_state" in figures["variants"]:
-        said.append(_overwritten_state(figures["variants"]["overwritten_state"], figures))
+        found.append(_overwritten_state(figures["variants"]["overwritten_state"], figures))
     if "nan_after_about_epoch" in figures["published"]:
-        said.append(_not_a_number(figures))
+        found.append(_nan(figures))
     if "held_out_loss" in figures["published"]:
-        said.append(_best_epoch(figures))
+        found.append(_best_epoch(figures))
     for other in figures["beats"]:
         if other in experiments:
-            said.append(_beats(name, figures, other, experiments[other]))
-    return said
+            found.append(_beats(name, figures, other, experiments[other]))
+    return found
 
 
 def accuracy_text(figures: Figures) -> str:
-    """Returns the accuracy, of several seeds with its range."""
+    """Returns the accuracy; for several seeds the median and the range."""
     if "accuracy_range" not in figures:
         return f"{figures['accuracy']:.3f}"
     low, high = figures["accuracy_range"]
@@ -38,8 +38,8 @@ def accuracy_text(figures: Figures) -> str:
 
 
 def loss_text(loss: float | None) -> str:
-    """Returns a loss in nats as people read it."""
-    return "no number" if loss is None else f"{loss:.4f}"
+    """Returns a loss in nats for people."""
+    return "NaN" if loss is None else f"{loss:.4f}"
 
 
 def _overwritten_state(variant: Figures, of: Figures) -> str:
@@ -47,80 +47,85 @@ def _overwritten_state(variant: Figures, of: Figures) -> str:
     if not published:
         stalled, correct, here = of["published"]["accuracy"], of["accuracy"], variant["accuracy"]
         nearer = abs(here - stalled) < abs(correct - stalled)
-        verdict = "holds in kind: like the published run it stalls" if nearer else "does not hold here"
+        verdict = "holds qualitatively: training stalls, as in the published run" if nearer else "does not hold here"
         return (
-            f"{_HYPOTHESIS} ends at an accuracy of {here:.2f}; the published run stalled at about {stalled:.2f}, and "
+            f"{_HYPOTHESIS} ends at an accuracy of {here:.2f}. The published run stalled at about {stalled:.2f}, and "
             f"correct training reaches {correct:.2f}. The hypothesis {verdict}."
         )
     pairs = list(zip(variant["losses"], published, strict=False))
     if any(here is None for here, _ in pairs):
-        return f"{_HYPOTHESIS} ends in a loss that is no number: the hypothesis does not hold here."
-    apart = max(abs(here - there) / there for here, there in pairs)
-    verdict = "holds" if apart <= _HOLDS_WITHIN else "does not hold"
+        return f"{_HYPOTHESIS} ends with a loss of NaN, so the hypothesis does not hold here."
+    difference = max(abs(here - there) / there for here, there in pairs)
+    verdict = "holds" if difference <= _TOLERANCE else "does not hold"
     return (
-        f"{_HYPOTHESIS} gives the published losses within {apart:.1%} at each of {len(pairs)} epochs: the hypothesis "
-        f"{verdict} here. "
+        f"{_HYPOTHESIS} gives the published losses within {difference:.1%} at each of {len(pairs)} epochs. "
+        f"The hypothesis {verdict} here. "
         f"Correct training ends at {loss_text(of['losses'][-1])}; {published[-1]:.4f} was published."
     )
 
 
-def _not_a_number(figures: Figures) -> str:
+def _nan(figures: Figures) -> str:
     published, losses = figures["published"]["nan_after_about_epoch"], figures["losses"]
     here = (
-        f"no number after epoch {losses.index(None) + 1}"
+        f"NaN after epoch {losses.index(None) + 1}"
         if None in losses
         else f"{losses[-1]:.4f} after {len(losses)} epochs"
     )
-    return f"The published loss was no number after about {published} epochs; here it is {here}."
+    return f"The published loss was NaN after about {published} epochs. Here it is {here}."
 
 
 def _best_epoch(figures: Figures) -> str:
     published, losses = figures["published"]["held_out_loss"], figures["held_out_losses"]
     numbers = [(loss, epoch) for epoch, loss in enumerate(losses, 1) if loss is not None]
     if not numbers:
-        return "The held-out loss is no number after any epoch."
-    said = [f"{published['loss']:.2f} held out was published after epoch {published['epoch']}"]
+        return "The held-out loss is NaN after every epoch."
+    here = []
     if published["epoch"] <= len(losses):
-        said.append(f"here it is {loss_text(losses[published['epoch'] - 1])}")
+        here.append(f"{loss_text(losses[published['epoch'] - 1])} after that epoch")
     loss, epoch = min(numbers)
-    said.append(f"best {loss_text(loss)} after epoch {epoch}" + (", the last" if epoch == len(losses) else ""))
+    here.append(f"at best {loss_text(loss)} after epoch {epoch}" + (", the last" if epoch == len(losses) else ""))
     if epoch != len(losses):
-        said.append(f"{loss_text(losses[-1])} after epoch {len(losses)}")
-    ended = len(losses) < sum(phase["epochs"] for phase in figures["phases"])
-    return f"{', '.join(said)}{', where the loss had left all bounds and training ended' if ended else ''}."
+        here.append(f"{loss_text(losses[-1])} after epoch {len(losses)}")
+    ended_early = len(losses) < sum(phase["epochs"] for phase in figures["phases"])
+    return (
+        f"The published held-out loss was {published['loss']:.2f} after epoch {published['epoch']}. "
+        f"Here it is {', '.join(here)}{', where it diverged and training ended' if ended_early else ''}."
+    )
 
 
 def _beats(name: str, figures: Figures, other: str, others: Figures) -> str:
-    nats = [one["held_out_score"]["nats"] for one in (figures, others)]
+    nats = [compared["held_out_score"]["nats"] for compared in (figures, others)]
     if None in nats:
-        return f"{name} is not compared with {other}: a held-out score is no number."
-    ours, theirs = map(bits_from_nats, nats)
-    times = format_seconds(figures["training_seconds"]), format_seconds(others["training_seconds"])
-    wins = ours < theirs and figures["training_seconds"] < others["training_seconds"]
-    verdict = "beats" if wins else "does not beat"
-    return f"{name} {verdict} {other}: {ours:.3f} bits held out in {times[0]}, against {theirs:.3f} in {times[1]}."
+        return f"{name} is not compared with {other}, because a held-out score is NaN."
+    bits, other_bits = map(bits_from_nats, nats)
+    time, other_time = format_seconds(figures["training_seconds"]), format_seconds(others["training_seconds"])
+    wins = bits < other_bits and figures["training_seconds"] < others["training_seconds"]
+    return (
+        f"{name} {'beats' if wins else 'does not beat'} {other}: {bits:.3f} held-out bits after {time} of training, "
+        f"against {other_bits:.3f} after {other_time}."
+    )
 
 
 def bits_table(experiments: Mapping[str, Figures]) -> list[dict[str, Any]]:
-    """Returns accuracy and bits per byte of experiments that hold text out, and of their variants, in order."""
+    """Returns the accuracy and bits per byte of experiments with held-out text, and of their variants, in order."""
     rows = []
     for name, figures in experiments.items():
-        named = {name: figures} | {
-            f"{name}, {variant.replace('_', ' ')}": one for variant, one in figures["variants"].items()
+        labeled = {name: figures} | {
+            f"{name}, {variant.replace('_', ' ')}": of_variant for variant, of_variant in figures["variants"].items()
         }
-        for label, one in named.items():
-            if one.get("held_out_score", {}).get("nats") is None or one["train_score"]["nats"] is None:
+        for label, entry in labeled.items():
+            if entry.get("held_out_score", {}).get("nats") is None or entry["train_score"]["nats"] is None:
                 continue
-            cold = one.get("held_out_cold_score", {}).get("nats")
+            cold = entry.get("held_out_cold_score", {}).get("nats")
             rows.append(
                 {
                     "name": label,
-                    "train_accuracy": one["train_score"]["accuracy"],
-                    "train_bits": bits_from_nats(one["train_score"]["nats"]),
-                    "accuracy": one["held_out_score"]["accuracy"],
-                    "bits": bits_from_nats(one["held_out_score"]["nats"]),
+                    "train_accuracy": entry["train_score"]["accuracy"],
+                    "train_bits": bits_from_nats(entry["train_score"]["nats"]),
+                    "accuracy": entry["held_out_score"]["accuracy"],
+                    "bits": bits_from_nats(entry["held_out_score"]["nats"]),
                     "cold_bits": None if cold is None else bits_from_nats(cold),
-                    "seconds": one["training_seconds"],
+                    "seconds": entry["training_seconds"],
                 }
             )
     return rows
