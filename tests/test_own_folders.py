@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from charloom.machine import _programs_folder
+from charloom.machine import _compilation_cache
 from charloom.own_folders import NotOwnError, own_folder
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="looks at owners and modes")
@@ -55,13 +55,13 @@ def open_folder(path):
 @pytest.mark.parametrize("below", [".", "xla_gpu_per_fusion_autotune_cache_dir"])  # which XLA makes on a GPU
 @pytest.mark.parametrize("make", [os.mkfifo, link, open_file, open_folder])
 def test_programs_of_jax_are_this_users_files(make, below):
-    folder = _programs_folder()
+    folder = _compilation_cache()
     (folder / below).mkdir(exist_ok=True)
     (folder / below / "good-cache").write_bytes(b"\0")
-    assert _programs_folder() == folder
+    assert _compilation_cache() == folder
     make(folder / below / "strange-cache")
     with pytest.raises(NotOwnError, match=r"strange-cache: not a file that only this user can write\. Remove it"):
-        _programs_folder()
+        _compilation_cache()
 
 
 COMMAND = """

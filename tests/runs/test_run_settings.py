@@ -7,7 +7,7 @@ from charloom.runs import RunSettings
 from charloom.settings import TextSettings
 
 
-def test_paths_hold_in_any_working_folder_and_names_stay(tmp_path, monkeypatch):
+def test_paths_become_absolute_and_names_stay(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "python-reference").write_text("a file with the name of a text of the catalog")
     settings = RunSettings(
@@ -23,5 +23,5 @@ def test_paths_hold_in_any_working_folder_and_names_stay(tmp_path, monkeypatch):
 def test_records_are_not_encoded_into_a_cache(tmp_path):
     RunSettings(sources=("a",), cache=tmp_path)
     RunSettings(sources=("a",), text=TextSettings(delimiter="\n"))
-    with pytest.raises(SettingError, match="cache is for a text that goes on"):
+    with pytest.raises(SettingError, match="cache applies to continuous text"):
         RunSettings(sources=("a",), cache=tmp_path, text=TextSettings(delimiter="\n"))
