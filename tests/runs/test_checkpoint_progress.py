@@ -228,7 +228,7 @@ def test_a_checkpoint_of_another_seed_and_text_with_the_same_shapes_is_not_resum
     shutil.copy(newest(tmp_path / "other"), folder / "checkpoint-000009.safetensors")
     notices = resumed(folder)
     assert any("checkpoint-000009.safetensors is a checkpoint of another run" in text for text in notices)
-    assert any("going on from checkpoint-000002.safetensors: step 60" in text for text in notices)
+    assert any("resuming from checkpoint-000002.safetensors: step 60" in text for text in notices)
     for checkpoint in folder.glob("checkpoint-*"):
         checkpoint.unlink()
     shutil.copy(newest(tmp_path / "other"), folder / "checkpoint-000009.safetensors")
@@ -250,7 +250,7 @@ def test_thousands_of_damaged_checkpoints_and_other_files_with_their_names(home,
     notices = resumed(folder)
     assert sum("Trying the checkpoint before it" in text for text in notices) == 3
     assert "skipping 2,993 more damaged checkpoints" in notices
-    assert any("going on from checkpoint-000002.safetensors: step 60" in text for text in notices)
+    assert any("resuming from checkpoint-000002.safetensors: step 60" in text for text in notices)
 
 
 def test_the_checkpoints_store_the_digest_of_the_run(folder, progress):

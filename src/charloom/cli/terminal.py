@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from textwrap import indent
 from types import TracebackType
-from typing import Self
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn
@@ -17,6 +17,7 @@ from charloom.training import Progress as TrainingProgress
 from charloom.units import LONG_WAIT_SECONDS, bits_from_nats, format_seconds
 
 _SMOOTHING = 0.9
+_Display = TypeVar("_Display", bound="Display")
 
 
 class Display:
@@ -35,7 +36,7 @@ class Display:
         self._task: TaskID | None = None
         self._exit_stack = ExitStack()
 
-    def __enter__(self) -> Self:
+    def __enter__(self: _Display) -> _Display:
         self._bars.start()
         self._exit_stack.enter_context(before_exit(self._bars.stop))  # shows the cursor again
         return self
