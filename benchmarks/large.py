@@ -30,7 +30,7 @@ def main() -> None:
         write_text(folder / "small.txt", SMALL_MEGABYTES)
         cache = ("--cache", str(folder / "cache"))
         _, said, anonymous = train(folder / "large.txt", *cache)
-        print(next(line for line in said.splitlines() if "encoded at" in line).partition(", to be")[0])
+        print(next(line for line in said.splitlines() if "encoded at" in line).partition(" into ")[0])
         speeds: dict[str, list[float]] = {"small": [], "large": []}
         for _ in range(ROUNDS):
             speeds["small"].append(train(folder / "small.txt")[0])

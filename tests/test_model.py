@@ -344,8 +344,8 @@ def test_texts_generated_in_parallel_equal_single_texts_in_any_reading_order():
     prompted = make().prompted("ab")
     settings = SamplingSettings(temperature=1.5)
     stop = "".join(prompted.stream(60, settings, seed=1))[40:44]
-    alone = [prompted.stream(700, settings, seed=1, stream_index=index, stop=stop) for index in range(5)]
-    wanted = [("".join(writing), writing.stopped) for writing in alone]
+    single = [prompted.stream(700, settings, seed=1, stream_index=index, stop=stop) for index in range(5)]
+    wanted = [("".join(stream), stream.stopped) for stream in single]
     together = prompted.stream_many(700, settings, seed=1, stream_indexes=range(5), stop=stop)
     got = {index: "".join(together[index]) for index in (3, 0, 4, 1, 2)}
     assert [(got[index], together[index].stopped) for index in range(5)] == wanted

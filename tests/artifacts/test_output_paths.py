@@ -28,17 +28,17 @@ OPTIONS = [str(word) for name, value in TINY.items() for word in (f"--{name.repl
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_table(case, tmp_path):
-    assert play(case, tmp_path) == (case.becomes, [])
+    assert play(case, tmp_path) == (case.result, [])
 
 
 def test_the_table_sees_a_policy_that_lets_things_go(tmp_path, monkeypatch):
     monkeypatch.setattr(Output, "_taken", lambda self, path: None)
     monkeypatch.setattr(Output, "_keep_earlier", lambda self, sha256: None)
-    foreign = [one for one in CASES if one.writes == "a model" and one.stands in CONTENTS and one.becomes != "written"]
+    foreign = [one for one in CASES if one.writes == "a model" and one.existing in CONTENTS and one.result != "written"]
     for number, case in enumerate(foreign):
         (tmp_path / str(number)).mkdir()
         _, lost = play(case, tmp_path / str(number))
-        assert lost or case.stands in OWN, case
+        assert lost or case.existing in OWN, case
 
 
 def test_every_page_begins_with_what_tells_it(tmp_path):

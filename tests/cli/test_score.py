@@ -173,7 +173,7 @@ def test_ctrl_c_prints_the_highest_lines_so_far(model_file):
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdin.write(b"the quick brown fox\nzzzzz\n")
         process.stdin.flush()
-        # A line that is no UTF-8 is told at once; when the second is, what came with the first has been scored.
+        # charloom reports a bad line at once. After the second report it has scored everything before the first.
         for number in (b"3", b"4"):
             process.stdin.write(b"\xff\n")
             process.stdin.flush()

@@ -9,7 +9,7 @@ from charloom.settings import TextSettings
 
 def test_paths_become_absolute_and_names_stay(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "python-reference").write_text("a file with the name of a text of the catalog")
+    (tmp_path / "python-reference").write_text("a file with the name of a known corpus")
     settings = RunSettings(
         sources=("-", "nietzsche", "python-reference", "#a.txt", "b.txt", "/c.txt"), out=Path("m"), cache=Path("texts")
     )
