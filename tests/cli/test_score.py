@@ -319,7 +319,7 @@ def test_classify_picks_the_model_that_fits_best(charloom, model_file, french, t
     assert [row["model"] for row in rows] == [str(model_file), str(french)]
     shown = charloom("classify", model_file, french, "--text", tmp_path / "en.txt").stdout
     assert shown.startswith(f"{tmp_path / 'en.txt'}: {model_file}, by ")
-    assert_refused(charloom("classify", model_file), 2, "at least two models")
+    assert_refused(charloom("classify", model_file), 2, "give at least two different ones")
     assert_refused(charloom("classify", model_file, model_file), 2, "give at least two different ones")
     assert_refused(charloom("classify", model_file, french, "--text", tmp_path / "none.txt"), 1, "none.txt")
     assert_refused(charloom("classify", model_file, french, stdin=""), 1, "empty")
