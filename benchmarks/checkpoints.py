@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.workloads import EMBEDDING, VOCABULARY
 from charloom.models import Network
 from charloom.runs.run_folder import RunFolder
-from charloom.runs.run_recorder import CheckpointTrees
+from charloom.runs.run_recorder import CheckpointArrays
 from charloom.settings import NetworkSettings
 from charloom.training import StepRule, initial_state
 
@@ -27,7 +27,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=".") as name, RunFolder.opened(Path(name), fresh=True) as folder:
         for _ in range(ROUNDS):
             begin = time.perf_counter()
-            path = folder.write_checkpoint(CheckpointTrees(state, state, network), {"history": []})
+            path = folder.write_checkpoint(CheckpointArrays(state, state, network), {"history": []})
             seconds.append(time.perf_counter() - begin)
         size, between = path.stat().st_size, folder.seconds_between
     once = statistics.median(seconds)

@@ -29,8 +29,8 @@ def main() -> None:
         write_text(folder / "large.txt", megabytes)
         write_text(folder / "small.txt", SMALL_MEGABYTES)
         cache = ("--cache", str(folder / "cache"))
-        _, messages, anonymous = train(folder / "large.txt", *cache)
-        print(next(line for line in messages.splitlines() if "encoded at" in line).partition(", to be")[0])
+        _, said, anonymous = train(folder / "large.txt", *cache)
+        print(next(line for line in said.splitlines() if "encoded at" in line).partition(" into ")[0])
         speeds: dict[str, list[float]] = {"small": [], "large": []}
         for _ in range(ROUNDS):
             speeds["small"].append(train(folder / "small.txt")[0])

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks the built pages in build/site: every internal link leads somewhere, and nothing is loaded from other sites."""
+"""Checks the built pages in build/site: every internal link has a target, and no page loads files from other sites."""
 
 import sys
 from html.parser import HTMLParser
@@ -7,13 +7,13 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
 SITE = Path(__file__).parent.parent / "build" / "site"
-# What a browser loads without being asked, and the attribute that says from where.
+# Elements that a browser loads automatically, and the attribute with the address.
 _LOADED = {"img": "src", "script": "src", "iframe": "src", "source": "src", "audio": "src", "video": "src"}
 _LOADED_LINKS = {"stylesheet", "icon", "preload", "modulepreload", "preconnect", "dns-prefetch"}
 
 
 class _Page(HTMLParser):
-    """What a page links to, what it loads, and which places in it have a name."""
+    """The links of a page, the files it loads, and the names of its anchors."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ def problems(site: Path) -> list[str]:
     found = []
     for path, page in pages.items():
         where = path.relative_to(site)
-        found += [f"{where} loads {one}" for one in page.loaded if urlsplit(one).netloc]
+        found += [f"{where} loads {address}" for address in page.loaded if urlsplit(address).netloc]
         for link in page.links:
             if urlsplit(link).scheme or urlsplit(link).netloc or path.name == "404.html":
                 continue
@@ -47,13 +47,13 @@ def problems(site: Path) -> list[str]:
             target = (path.parent / unquote(urlsplit(name).path)).resolve() if name else path
             target = target / "index.html" if target.is_dir() else target
             if not target.is_file():
-                found.append(f"{where} links to {link}, which is not there")
+                found.append(f"{where} links to {link}, which does not exist")
             elif fragment and target in pages and unquote(fragment) not in pages[target].names:
-                found.append(f"{where} links to {link}, which has no such place")
+                found.append(f"{where} links to {link}, which does not have that anchor")
     return found
 
 
 if __name__ == "__main__":
-    found = problems(SITE.resolve()) if SITE.is_dir() else [f"{SITE} is not built yet: run make docs"]
+    found = problems(SITE.resolve()) if SITE.is_dir() else [f"{SITE} does not exist: run make docs"]
     print(*found, sep="\n", end="\n" if found else "")
     sys.exit(bool(found))

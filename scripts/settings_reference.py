@@ -12,7 +12,7 @@ from typing import Any, get_args
 from charloom.artifacts import write_bytes
 from charloom.runs.recipe import PICKED
 from charloom.settings import (
-    MOST_COUNT,
+    MAX_COUNT,
     CellActivation,
     CellName,
     GateActivation,
@@ -32,27 +32,27 @@ class Range:
     """The numbers that a setting may have.
 
     Attributes:
-        least: the smallest one.
+        minimum: the smallest one.
         above: a bound that they exceed.
-        most: the largest one.
+        maximum: the largest one.
         below: a bound that they stay under.
         whole: whether they are whole numbers.
         note: text that follows the bounds.
     """
 
-    least: float | None = None
+    minimum: float | None = None
     above: float | None = None
-    most: float | None = None
+    maximum: float | None = None
     below: float | None = None
     whole: bool = False
     note: str = ""
 
     def __str__(self) -> str:
-        bounds = [("at least", self.least), ("above", self.above), ("below", self.below), ("at most", self.most)]
-        told = [f"{word} {_number(bound)}" for word, bound in bounds if bound not in (None, MOST_COUNT)]
-        if self.least is not None and self.most not in (None, MOST_COUNT):
-            told = [f"{_number(self.least)} to {_number(self.most)}"]
-        return f"{'whole number' if self.whole else 'number'}, {' and '.join(told)}{self.note}"
+        bounds = [("at least", self.minimum), ("above", self.above), ("below", self.below), ("at most", self.maximum)]
+        bounds_in_words = [f"{word} {_number(bound)}" for word, bound in bounds if bound not in (None, MAX_COUNT)]
+        if self.minimum is not None and self.maximum not in (None, MAX_COUNT):
+            bounds_in_words = [f"{_number(self.minimum)} to {_number(self.maximum)}"]
+        return f"{'whole number' if self.whole else 'number'}, {' and '.join(bounds_in_words)}{self.note}"
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ class Setting:
     default: str = ""
 
 
-_COUNT = Range(least=1, most=MOST_COUNT, whole=True)
-_SHARE = Range(least=0, below=1)
+_COUNT = Range(minimum=1, maximum=MAX_COUNT, whole=True)
+_SHARE = Range(minimum=0, below=1)
 
 
 def _of(kind: type, name: str, allowed: Range | tuple[str, ...] | str, effect: str, default: str = "") -> Setting:
@@ -105,32 +105,32 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         ),
         _network(
             "hidden",
-            Range(least=1, most=16_384, whole=True),
+            Range(minimum=1, maximum=16_384, whole=True),
             "Units per layer. More units learn more and train more slowly. Raise it for a long text and a long run. "
             "Lower it if the validation loss rises while the training loss falls.",
         ),
         _network(
             "layers",
-            Range(least=1, most=100, whole=True),
+            Range(minimum=1, maximum=100, whole=True),
             "Number of recurrent layers. More layers need more time, so try more units first.",
         ),
         _network(
             "embedding",
-            Range(least=1, most=16_384, whole=True),
+            Range(minimum=1, maximum=16_384, whole=True),
             "Size of the vector that stands for a character. Raise it for a vocabulary of thousands of characters.",
         ),
     ),
     "Length of the run": (
         _training(
             "budget",
-            Range(above=0, most=1e9, note=", in seconds, or such as `90s`, `10m`, `1h30m`"),
+            Range(above=0, maximum=1e9, note=", in seconds, or such as `90s`, `10m`, `1h30m`"),
             "Time for the whole call. charloom then picks every setting whose default says so. "
             "Give at most one of `budget`, `epochs` and `steps`.",
             "20 s to 10 min, by the length of the text",
         ),
         _training(
             "epochs",
-            Range(above=0, most=1e9),
+            Range(above=0, maximum=1e9),
             "Passes over the training text, instead of a budget. Use it for runs that others can repeat exactly.",
         ),
         _training("steps", _COUNT, "Optimizer steps, instead of a budget."),
@@ -162,7 +162,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         ),
         _training(
             "learning_rate",
-            Range(above=0, most=1e38),
+            Range(above=0, maximum=1e38),
             "Highest learning rate of the schedule. Lower it if the loss diverges.",
         ),
         _training("schedule", get_args(Schedule), "`cosine` falls to zero at the last step, `constant` stays."),
@@ -175,7 +175,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         ),
         _training(
             "clip_norm",
-            Range(above=0, most=1e38),
+            Range(above=0, maximum=1e38),
             "Global norm that gradients are clipped to. Lower it if single steps make the loss jump.",
         ),
         _training(
@@ -186,7 +186,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         ),
         _training(
             "seed",
-            Range(least=0, most=2**63 - 1, whole=True),
+            Range(minimum=0, maximum=2**63 - 1, whole=True),
             "Random seed of the initial weights, dropout and held-out records. Change it to see how much results vary.",
         ),
     ),
@@ -199,13 +199,13 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         ),
         _training(
             "weight_dropout",
-            Range(least=0, most=0.99),
+            Range(minimum=0, maximum=0.99),
             "Share of the recurrent weights that is dropped in each step. Use it for texts that are read ten times or "
             "more.",
         ),
         _training(
             "weight_decay",
-            Range(least=0, below=100),
+            Range(minimum=0, below=100),
             "Decoupled weight decay, as in AdamW: each step takes away this share of a matrix, times the learning "
             "rate.",
         ),
@@ -429,8 +429,8 @@ def default(setting: Setting) -> str:
     value: Any = next(field.default for field in fields(kind) if field.name == name)
     if value is MISSING:
         raise ValueError(f"{name} has no default")
-    told = "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-    return f"picked, or {told} without a budget" if name in PICKED else told
+    bounds_in_words = "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return f"picked, or {bounds_in_words} without a budget" if name in PICKED else bounds_in_words
 
 
 def _code(name: str) -> str:

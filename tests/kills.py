@@ -1,7 +1,7 @@
-"""`python -m tests.kills [KILLS]`: a run is killed at random moments, resumed, and must give the same model.
+"""`python -m tests.kills [KILLS]`: kills a run at random moments and resumes it; it must give the same model.
 
-Prints how many kills it took, in which states of the folder, and whether the model file was whole after each of them
-and the last one the same, byte for byte, as that of a run that was never killed.
+Prints the number of kills and the states of the folder. Fails if the model file is damaged after a kill, or if the last
+one differs, in any byte, from that of an uninterrupted run.
 """
 
 import os
@@ -16,11 +16,11 @@ from pathlib import Path
 
 from charloom import CharloomError, load
 
-# Checkpoints come often, so that kills meet them being written.
+# Checkpoints are frequent, so that some kills happen while one is written.
 _PROGRAM = """
 import sys
 from charloom.runs import run_folder
-run_folder._SECONDS_BETWEEN = run_folder._COST = 0.05
+run_folder._MIN_SECONDS_BETWEEN = run_folder._MAX_TIME_FRACTION = 0.05
 from charloom.cli import main
 main(sys.argv[1:])
 """
@@ -38,49 +38,49 @@ _SETTINGS = (
     "--seed",
     "1",
 )
-_STEPS_MADE = 60_000
+_STEPS = 60_000
 
 
 def main() -> None:
-    """Runs without a kill, then with kills, and compares."""
+    """Runs without kills, then with kills, and compares the models."""
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else 200
-    print(kill(kills, _STEPS_MADE))
+    print(kill(kills, _STEPS))
 
 
 def kill(kills: int, steps: int) -> str:
-    """Returns a sentence on what `kills` kills came to.
+    """Returns a sentence about the result of `kills` kills.
 
     Raises:
-        SystemExit: a model was lost, or came out another.
+        SystemExit: a model was lost or differs.
     """
-    chance = random.Random(0)
+    rng = random.Random(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        text = "".join(chance.choice(["the quick brown fox\n", "jumps over ", "the lazy dog. "]) for _ in range(4_000))
+        text = "".join(rng.choice(["the quick brown fox\n", "jumps over ", "the lazy dog. "]) for _ in range(4_000))
         (folder / "book.txt").write_text(text)
-        begin = ("train", "book.txt", "--steps", str(steps), *_SETTINGS)
-        started = time.monotonic()
-        if _start(folder, *begin, "--out", "whole.safetensors").wait():
+        command = ("train", "book.txt", "--steps", str(steps), *_SETTINGS)
+        start = time.monotonic()
+        if _start(folder, *command, "--out", "whole.safetensors").wait():
             raise SystemExit("the run without kills failed")
-        whole_seconds = time.monotonic() - started
+        whole_seconds = time.monotonic() - start
         out, run = folder / "killed.safetensors", folder / "run"
         found: Counter[str] = Counter()
         done = 0
         while True:
             resumes = (run / "run.json").exists()
             process = _start(
-                folder, *(("train", "--resume", "run") if resumes else (*begin, "--run", "run", "--out", out.name))
+                folder, *(("train", "--resume", "run") if resumes else (*command, "--run", "run", "--out", out.name))
             )
             try:
-                if done % 5 != 4:  # else it may also meet the beginning
+                if done % 5 != 4:  # every fifth kill may come before the first checkpoint
                     _wait_for_checkpoint(run, process)
-                wait = None if done >= kills else chance.uniform(0.0, max(1.0, whole_seconds / 3))
+                wait = None if done >= kills else rng.uniform(0.0, max(1.0, whole_seconds / 3))
                 if process.wait(wait):
-                    raise SystemExit(f"went wrong after {done} kills")
+                    raise SystemExit(f"a run failed after {done} kills")
                 if done >= kills:
                     break
-                # Done before the next kill: once more from the beginning.
-                _same(folder / "whole.safetensors", out)
+                # The run finished before the next kill, so start again.
+                _require_same(folder / "whole.safetensors", out)
                 subprocess.run(["rm", "-r", str(run), str(out)], check=True)
                 found["finished, started again"] += 1
             except subprocess.TimeoutExpired:
@@ -90,8 +90,8 @@ def kill(kills: int, steps: int) -> str:
                 found[f"{len(list(run.glob('checkpoint-*.safetensors')))} checkpoints"] += 1
                 if list(run.glob(".*.tmp")):
                     found["while a file was written"] += 1
-                _whole(out)
-        _same(folder / "whole.safetensors", out)
+                _require_undamaged(out)
+        _require_same(folder / "whole.safetensors", out)
     states = ", ".join(f"{count} × {state}" for state, count in sorted(found.items()))
     return f"{done} kills: no model lost, no resume that differs ({states})"
 
@@ -112,7 +112,7 @@ def _wait_for_checkpoint(run: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.01)
 
 
-def _whole(model: Path) -> None:
+def _require_undamaged(model: Path) -> None:
     try:
         if model.exists():
             load(model)
@@ -120,9 +120,9 @@ def _whole(model: Path) -> None:
         raise SystemExit(f"a model was lost: {error}") from None
 
 
-def _same(wanted: Path, got: Path) -> None:
+def _require_same(wanted: Path, got: Path) -> None:
     if wanted.read_bytes() != got.read_bytes():
-        raise SystemExit("a resumed run gave another model")
+        raise SystemExit("a resumed run gave a different model")
 
 
 if __name__ == "__main__":

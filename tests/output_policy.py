@@ -1,6 +1,6 @@
-"""The table of the output policy: what stands at a path, who writes there, and what becomes of both.
+"""The table of the output policy: what is at a path, what writes there, and the result.
 
-`python -m tests.output_policy` plays all of it and prints how many files of a user or of another program were replaced.
+`python -m tests.output_policy` runs all cases and prints how many files of a user or another program were replaced.
 """
 
 import io
@@ -64,7 +64,7 @@ CONTENTS: dict[str, bytes] = {
     "half a JSON": b'{"version": "0.0.1", "studies": ',
 }
 OWN = {"a page", "a model", "a truncated model", "a checkpoint", "results", "an empty file"}
-"""What charloom made, or what nothing is lost with; all else belongs to somebody."""
+"""Files that charloom made, or that are empty. All others belong to a user or another program."""
 
 
 def _link(path: Path, content: str | None) -> None:
@@ -98,25 +98,25 @@ class Case:
     """A row of the table.
 
     Attributes:
-        writes: who writes; a key of `WRITERS`.
-        stands: what stands there; a key of `CONTENTS` or `SPECIAL`.
-        becomes: "written", "kept" (written, and what stood there has another name), "aside" (another name is written)
+        writes: what writes; a key of `WRITERS`.
+        existing: what is at the path; a key of `CONTENTS` or `SPECIAL`.
+        result: "written", "kept" (written, and the earlier file has another name), "aside" (written under another name)
             or "refused".
-        is_default: whether the path is one that nobody asked for.
+        is_default: whether the path is a default.
         force: whether `--force` is given.
-        reads: how the writer reads what stands there; a key of `READS`.
+        reads: how the command reads the existing file; a key of `READS`.
     """
 
     writes: str
-    stands: str
-    becomes: str
+    existing: str
+    result: str
     is_default: bool = field(default=False, kw_only=True)
     force: bool = field(default=False, kw_only=True)
     reads: str = field(default="not", kw_only=True)
 
     def __str__(self) -> str:
-        words = [self.writes, *["by default"] * self.is_default, *["with force"] * self.force, "over", self.stands]
-        return " ".join([*words, *(["read", self.reads] if self.reads != "not" else []), "is", self.becomes])
+        words = [self.writes, *["by default"] * self.is_default, *["with force"] * self.force, "over", self.existing]
+        return " ".join([*words, *(["read", self.reads] if self.reads != "not" else []), "is", self.result])
 
 
 def _other_name(path: Path, make: Callable[[Path, Path], None]) -> Path:
@@ -137,7 +137,7 @@ READS: dict[str, Callable[[Path], Path]] = {
 
 @dataclass(frozen=True)
 class Place:
-    """Where a case is played: the output's path, what the writer reads, and a model."""
+    """The paths of a case: the output, what the command reads, and a model."""
 
     path: Path
     read: Path
@@ -231,7 +231,7 @@ _FOREIGN = [
 _UNREADABLE_AS_OUTPUT = ["a link to itself"]
 
 CASES = [
-    # A model: nothing but a model or an empty file gives way, and a model is kept.
+    # A model replaces only a model or an empty file, and keeps the earlier model.
     *(Case("a model", stands, "refused") for stands in [*_FOREIGN, *_UNREADABLE_AS_OUTPUT, "a page", "a checkpoint"]),
     *(Case("a model", stands, "refused", force=True) for stands in ("another's safetensors", "a text", "a checkpoint")),
     *(Case("a model", stands, "aside", is_default=True) for stands in [*_FOREIGN, "a page", "a checkpoint"]),
@@ -246,13 +246,13 @@ CASES = [
     Case("save", "a model", "kept"),
     Case("save", "a model", "written", force=True),
     *(Case("save", stands, "refused") for stands in ("a text", "another's safetensors", "a checkpoint", "a folder")),
-    # A page gives way to a page.
+    # A page replaces only a page.
     *(Case("a page", stands, "refused") for stands in [*_FOREIGN, "a model", "results"]),
     *(Case("a page", stands, "aside", is_default=True) for stands in [*_FOREIGN, "a model"]),
     *(Case("a page", stands, "written") for stands in ("nothing", "an empty file", "a page", "a link to nothing")),
     *(Case("a page", "a page", "refused", reads=reads) for reads in ("itself", "by a link", "by a hard link")),
     Case("a page", "a page", "aside", reads="by a way around", is_default=True),
-    # Results and checkpoints, whose names the program chooses.
+    # Results and checkpoints, whose names charloom chooses.
     *(
         Case("results", stands, "refused")
         for stands in ("another's JSON", "half a JSON", "a text", "a folder", "a page")
@@ -282,7 +282,7 @@ CASES = [
 
 
 def _snapshot(folder: Path) -> dict[Path, tuple[str, bytes]]:
-    """Returns of everything in `folder` what it is, and the content of files."""
+    """Returns the kind of everything in `folder`, and the content of files."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():
@@ -295,15 +295,15 @@ def _snapshot(folder: Path) -> dict[Path, tuple[str, bytes]]:
 
 
 def play(case: Case, folder: Path) -> tuple[str, list[Path]]:
-    """Plays a case in an empty folder; returns what became of it, and the paths of what was lost."""
+    """Runs a case in an empty folder; returns the result, and the paths of what was lost."""
     name, write = WRITERS[case.writes]
     path = folder / "work" / name
     path.parent.mkdir()
     (folder / "text.txt").write_text(TEXT)
-    if case.stands in CONTENTS:
-        path.write_bytes(CONTENTS[case.stands])
+    if case.existing in CONTENTS:
+        path.write_bytes(CONTENTS[case.existing])
     else:
-        SPECIAL[case.stands](path)
+        SPECIAL[case.existing](path)
     read = READS[case.reads](path) if case.reads != "not" else folder / "text.txt"
     before = _snapshot(folder)
     refused = False
@@ -314,11 +314,11 @@ def play(case: Case, folder: Path) -> tuple[str, list[Path]]:
     after = _snapshot(folder)
     assert not [left for left in after if left.name.startswith(".charloom")]
     place = Path(os.path.realpath(path)) if path.is_symlink() else path
-    own = case.stands in OWN or case.stands == "a link to a model"
+    own = case.existing in OWN or case.existing == "a link to a model"
     may_go = {place} if own and case.reads == "not" and not refused else set()
     lost = [one for one, content in before.items() if one not in may_go and after.get(one) != content]
     contents = [content for kind, content in after.values() if kind == "file"]
-    if "model" in case.stands and not case.force and place in may_go and before[place][1] not in contents:
+    if "model" in case.existing and not case.force and place in may_go and before[place][1] not in contents:
         lost.append(place)
     new = after.keys() - before.keys()
     if refused:
@@ -338,9 +338,9 @@ def main() -> None:
     replaced, differing = 0, []
     for case in CASES:
         with _folder() as folder:
-            became, lost = play(case, folder)
+            result, lost = play(case, folder)
             replaced += len(lost)
-            differing += [f"{case}: {became}"] * (became != case.becomes)
+            differing += [f"{case}: {result}"] * (result != case.result)
     print("\n".join(differing))
     print(f"files of another program or of the user replaced: {replaced} of {len(CASES)} cases")
 

@@ -1,6 +1,6 @@
-"""Commands that get a signal at a random moment: each ends with the signal's status, soon, and without noise.
+"""`python -m tests.signals [TRIES]`: sends commands a signal at a random moment.
 
-python -m tests.signals [TRIES]
+Each command must end soon, with the signal's status, and without a traceback.
 """
 
 import os
@@ -18,15 +18,15 @@ from tests.cli.conftest import QUICK, TEXT
 _LONG = ("--steps", "1000000", *QUICK)
 _PATIENCE_SECONDS = 30
 _PROGRAM = "import sys; from charloom.cli import main; main(sys.argv[1:])"
-# A signal that comes sooner meets Python's own beginning.
+# An earlier signal arrives while Python itself starts.
 _PYTHON_SECONDS = 0.15
 
 
 def commands(folder: Path) -> dict[str, list[str]]:
-    """Makes what the commands need in `folder`, and returns their words; none ends soon by itself, but for the last."""
+    """Makes the files that the commands need in `folder`, and returns their arguments. Only the last few end soon."""
     (folder / "book.txt").write_text(TEXT)
-    made = [sys.executable, "-m", "charloom", "train", "book.txt", "--steps", "50", *QUICK]
-    subprocess.run(made, cwd=folder, check=True, capture_output=True)
+    train = [sys.executable, "-m", "charloom", "train", "book.txt", "--steps", "50", *QUICK]
+    subprocess.run(train, cwd=folder, check=True, capture_output=True)
     return {
         "train": ["train", "book.txt", "--out", "other.safetensors", *_LONG],
         "train, a pipe": ["train", "-", "--out", "third.safetensors", *_LONG],
@@ -41,12 +41,12 @@ def commands(folder: Path) -> dict[str, list[str]]:
     }
 
 
-def signalled(words: list[str], folder: Path, number: int, seconds: float) -> str:
-    """Sends a command the signal after so many seconds, and returns how that ended, in a few words."""
+def result_of_signal(arguments: list[str], folder: Path, number: int, seconds: float) -> str:
+    """Sends a command the signal after this many seconds, and returns how the command ended, in a few words."""
     with (
         tempfile.TemporaryFile("w+") as err,
         subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, *words],
+            [sys.executable, "-c", _PROGRAM, *arguments],
             cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -64,32 +64,32 @@ def signalled(words: list[str], folder: Path, number: int, seconds: float) -> st
             return "FAULT: does not end"
         took = time.monotonic() - sent
         err.seek(0)
-        said = err.read()
-    if (status == -number and not said) or (seconds < _PYTHON_SECONDS and "KeyboardInterrupt" in said):
-        return "met Python's own beginning"  # which a shell sees as 128 + number, too
-    if "Traceback" in said or "Exception ignored" in said:
-        return f"FAULT: noise: {said}"
-    if status == 128 + number or (words[0] == "serve" and (number, status) == (signal.SIGTERM, 0)):
+        errors = err.read()
+    if (status == -number and not errors) or (seconds < _PYTHON_SECONDS and "KeyboardInterrupt" in errors):
+        return "ended while Python started"  # a shell reports this as 128 + number, too
+    if "Traceback" in errors or "Exception ignored" in errors:
+        return f"FAULT: traceback: {errors}"
+    if status == 128 + number or (arguments[0] == "serve" and (number, status) == (signal.SIGTERM, 0)):
         return "ended" if took < 3 else "ended after more than 3 s"
-    return "was done before" if not is_early or status == 0 else f"FAULT: status {status}: {said}"
+    return "had finished before" if not is_early or status == 0 else f"FAULT: status {status}: {errors}"
 
 
 def attack(tries: int, seed: int = 0) -> dict[str, Counter[str]]:
-    """Returns for each command how so many tries in all ended."""
-    chance = random.Random(seed)
+    """Returns how each command ended, counted over all tries."""
+    rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as name:
-        named = commands(Path(name))
-        ended: dict[str, Counter[str]] = {command: Counter() for command in named}
+        by_name = commands(Path(name))
+        results: dict[str, Counter[str]] = {command: Counter() for command in by_name}
         for number in range(tries):
-            command = list(named)[number % len(named)]
-            sent = chance.choice([signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-            how = signalled(named[command], Path(name), sent, chance.uniform(0, 5) ** 2 / 5)
-            ended[command][how] += 1
-    return ended
+            command = list(by_name)[number % len(by_name)]
+            sent = rng.choice([signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+            result = result_of_signal(by_name[command], Path(name), sent, rng.uniform(0, 5) ** 2 / 5)
+            results[command][result] += 1
+    return results
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs this may ignore it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the parent process may ignore it
     os.environ.setdefault("PYTHONPATH", os.getcwd())
-    for command, ways in attack(int(sys.argv[1]) if len(sys.argv) > 1 else 200).items():
-        print(f"{command}: " + ", ".join(f"{count} {how}" for how, count in sorted(ways.items())))
+    for command, results in attack(int(sys.argv[1]) if len(sys.argv) > 1 else 200).items():
+        print(f"{command}: " + ", ".join(f"{count} {result}" for result, count in sorted(results.items())))

@@ -14,7 +14,7 @@ from charloom.errors import SettingError, TextTypeError, UnknownCharacterError
 
 
 @pytest.mark.parametrize("value", [5, np.int8(5), np.uint64(5), np.array(5), True + 4])
-def test_every_integer_is_one(value):
+def test_integers_of_every_type_are_accepted(value):
     found = whole_number("n", value, 1, 10)
     assert (found, type(found)) == (5, int)
 
@@ -22,12 +22,12 @@ def test_every_integer_is_one(value):
 @pytest.mark.parametrize(
     "value", [5.0, np.float64(5), "5", None, True, np.True_, [5], np.array([5]), np.array([5, 6]), 0, 11, float("nan")]
 )
-def test_what_is_no_integer_in_the_bounds_is_refused(value):
+def test_other_values_are_refused_as_integers(value):
     with pytest.raises(SettingError, match=r"^n must be a whole number from 1 to 10, got "):
         whole_number("n", value, 1, 10)
 
 
-def test_a_long_integer_is_refused_without_its_digits():
+def test_a_huge_integer_is_refused_without_printing_its_digits():
     with pytest.raises(SettingError, match=r"got an integer of 16,610 bits$"):
         whole_number("n", 10**5000, 1, 10)
 
@@ -35,12 +35,12 @@ def test_a_long_integer_is_refused_without_its_digits():
 @pytest.mark.parametrize(
     "value", [0.5, np.float16(0.5), np.float32(0.5), np.array(0.5), Fraction(1, 2), Decimal("0.5")]
 )
-def test_every_number_is_one(value):
-    found = number("x", value, least=0, below=1)
+def test_numbers_of_every_type_are_accepted(value):
+    found = number("x", value, minimum=0, below=1)
     assert (found, type(found)) == (0.5, float)
 
 
-def test_an_integer_is_a_number():
+def test_an_integer_is_accepted_as_a_number():
     found = number("x", np.int64(2))
     assert (found, type(found)) == (2.0, float)
 
@@ -67,12 +67,12 @@ def test_an_integer_is_a_number():
         np.datetime64("2020"),
     ],
 )
-def test_what_is_no_number_in_the_bounds_is_refused(value):
+def test_other_values_are_refused_as_numbers(value):
     with pytest.raises(SettingError, match=r"^x must be a finite number, at least 0 and below 1, got "):
-        number("x", value, least=0, below=1)
+        number("x", value, minimum=0, below=1)
 
 
-def test_truth_values_and_choices():
+def test_flags_and_choices():
     assert flag("f", np.True_) is True
     assert flag("f", False) is False
     for value in (1, "no", None):
@@ -97,14 +97,14 @@ def test_texts():
     assert text("t", "\udcff", "bytes") == "\udcff"  # a byte that is not UTF-8, as Python reads names
     with pytest.raises(UnknownCharacterError, match=r"^t has half a character \(U\+D800\) at character 1,"):
         text("t", "a\ud800", "bytes")
-    with pytest.raises(TextTypeError, match=r"^t is bytes, and this model reads characters\. Decode it first"):
+    with pytest.raises(TextTypeError, match=r"^t is bytes, but this model reads characters\. Decode it first"):
         text("t", b"a", "chars")
     for value in (float("nan"), None):
         with pytest.raises(
-            TextTypeError, match=r"^t must be a text, got .*Leave out what is missing, such as by Series"
+            TextTypeError, match=r"^t must be a text, got .*Leave out missing values, for example with Series"
         ):
             text("t", value, "chars")
-    with pytest.raises(TypeError, match=r"^t must be a text, got 5, of type int\. Convert it by str\(\)\.$"):
+    with pytest.raises(TypeError, match=r"^t must be a text, got 5, of type int\. Convert it with str\(\)\.$"):
         text("t", 5, "chars")
 
 
@@ -177,7 +177,7 @@ print(json.dumps(found))
 """
 
 
-def test_a_notebooks_arguments(tmp_path):
+def test_arguments_from_a_notebook(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", _NOTEBOOK, os.fspath(tmp_path)], capture_output=True, text=True, timeout=300
     )
@@ -203,19 +203,19 @@ def test_a_notebooks_arguments(tmp_path):
         "temperature": "SettingError: temperature must be a finite number, at least 0 and at most 1e+06, got '1'",
         "window": f"SettingError: window {count} 2,147,483,647, got 1.5",
         "stop": "SettingError: stop must be a text, got 3",
-        "generated": "TextTypeError: prompt must be a text, got nan, of type float. Leave out what is missing",
+        "generated": "TextTypeError: prompt must be a text, got nan, of type float. Leave out missing values",
         "one text": "TextTypeError: texts must be a list of texts, got 'abc'. Put one text into a list, or call score.",
         "no texts": "TextTypeError: texts must be a list of texts, got None.",
-        "missing": "TextTypeError: texts[1] must be a text, got nan, of type float. Leave out what is missing",
-        "none": "TextTypeError: texts[2] must be a text, got None, of type NoneType. Leave out what is missing",
-        "number": "TextTypeError: texts[0] must be a text, got 3, of type int. Convert it by str().",
-        "bytes": "TextTypeError: texts[1] is bytes, and this model reads characters. Decode it first",
+        "missing": "TextTypeError: texts[1] must be a text, got nan, of type float. Leave out missing values",
+        "none": "TextTypeError: texts[2] must be a text, got None, of type NoneType. Leave out missing values",
+        "number": "TextTypeError: texts[0] must be a text, got 3, of type int. Convert it with str().",
+        "bytes": "TextTypeError: texts[1] is bytes, but this model reads characters. Decode it first",
         "unknown": "UnknownCharacterError: texts[1]: cannot encode 'X' (U+0058) at character 2",
         "policy": "SettingError: unknown must be error or skip or replace, got 'ignore'",
         "half": "UnknownCharacterError: texts[1] has half a character (U+D800) at character 1",
         "scored": "TextTypeError: text must be a text, got None, of type NoneType.",
         "next": "TextTypeError: text must be a text, got nan, of type float.",
-        "embed": "TextTypeError: text is bytes, and this model reads characters.",
+        "embed": "TextTypeError: text is bytes, but this model reads characters.",
         "half prompt": "UnknownCharacterError: prompt has half a character (U+D800) at character 0",
     }
     assert found.keys() == wanted.keys()

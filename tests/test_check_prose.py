@@ -14,7 +14,7 @@ def script():
     return module
 
 
-def test_sentences_are_those_that_people_read(script):
+def test_sentences_are_split_as_people_read_them(script):
     text = """# A heading of a page
 
 **One sentence.** Another [with a link](https://example.org/a.b.c)!

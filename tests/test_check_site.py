@@ -4,7 +4,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
-def test_broken_links_and_what_comes_from_other_sites_are_found(tmp_path):
+def test_broken_links_and_external_files_are_found(tmp_path):
     spec = importlib.util.spec_from_file_location("check_site", ROOT / "scripts" / "check_site.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)

@@ -6,7 +6,7 @@ from charloom.cli.run import charloom
 ROOT = Path(__file__).parent.parent
 
 
-def test_the_reference_is_what_the_help_pages_say():
+def test_the_reference_matches_the_help_pages():
     spec = importlib.util.spec_from_file_location("cli_reference", ROOT / "scripts" / "cli_reference.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)

@@ -1,6 +1,6 @@
-"""charloom as a library: it changes nothing of the program that imports it, and minds none of its settings of JAX.
+"""charloom as a library: it does not change the program that imports it, and works with any of its JAX settings.
 
-Each program runs in a process of its own, without what tests set up for themselves.
+Each program runs in a separate process, without the setup of the tests.
 """
 
 import json
@@ -33,7 +33,7 @@ def settings():
         "files": resource.getrlimit(resource.RLIMIT_NOFILE),
     }
 
-# What comes with JAX is not charloom's doing.
+# Changes by JAX and other libraries do not count.
 import equinox, filelock, jax, optax, platformdirs
 jax.numpy.zeros(1)
 before = settings()
@@ -49,11 +49,11 @@ print(json.dumps(found))
 
 
 def host(folder, code, *arguments, **environment):
-    """Returns what a program prints as JSON, which has `text.txt` beside it."""
+    """Returns the JSON that a program prints. Its folder contains `text.txt`."""
     (folder / "text.txt").write_text(TEXT)
     ours = ("JAX_", "XLA_", "TF_", "NPROC")
     plain = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    # Programs are compiled once for all of these.
+    # All of these processes share one compilation cache.
     kept = {"JAX_COMPILATION_CACHE_DIR": str(Path(os.environ["XDG_CACHE_HOME"]) / "hosts")}
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
@@ -67,8 +67,8 @@ def host(folder, code, *arguments, **environment):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="looks where Linux tells")
-def test_nothing_of_the_host_program_is_changed(tmp_path):
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="reads Linux's /proc")
+def test_the_host_program_is_not_changed(tmp_path):
     assert host(tmp_path, HOST) == {}
 
 
@@ -104,12 +104,12 @@ many = loaded.score_many(["a", "t"] * 40)
 found["score"] = digest(loaded.score("the cat", top_predictions=2).nats, *(score.nats for score in many))
 found["next"] = digest(loaded.next("h", loaded.next("t").carry).log_probs, loaded.embed("cat"))
 stream = TokenStream.from_documents([loaded.vocabulary.encode("the cat " * 30)])
-found["adapted"] = dynamic_score(loaded, stream).nats_per_char
+found["dynamic"] = dynamic_score(loaded, stream).nats_per_char
 print(json.dumps(found))
 """
 
 
-def test_numbers_are_the_same_where_the_host_computes_in_64_bits(tmp_path):
+def test_results_are_the_same_if_the_host_uses_64_bits(tmp_path):
     wanted = host(tmp_path, NUMBERS)
     for arguments, environment in (([], {"JAX_ENABLE_X64": "1"}), (["before"], {}), (["after"], {})):
         folder = tmp_path / "_".join([*arguments, *environment])
@@ -117,7 +117,7 @@ def test_numbers_are_the_same_where_the_host_computes_in_64_bits(tmp_path):
         assert host(folder, NUMBERS, *arguments, **environment) == wanted
 
 
-def test_the_reference_gives_the_same_numbers_in_64_bits(tmp_path):
+def test_the_reference_kernels_give_the_same_results_in_64_bits(tmp_path):
     (tmp_path / "wide").mkdir()
     wanted = host(tmp_path, NUMBERS, CHARLOOM_KERNELS="reference")
     assert host(tmp_path / "wide", NUMBERS, CHARLOOM_KERNELS="reference", JAX_ENABLE_X64="1") == wanted
@@ -162,7 +162,7 @@ print(json.dumps([wanted, answers]))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
 @pytest.mark.usefixtures("native_library")
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="another device may not be shared")
-def test_a_forked_process_writes_natively_and_says_what_it_cannot(tmp_path):
+def test_a_forked_process_generates_with_native_kernels_and_refuses_the_rest(tmp_path):
     wanted, answers = host(tmp_path, FORKED)
     assert answers[:2] == wanted
     for answer in answers[2:]:

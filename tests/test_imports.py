@@ -1,4 +1,4 @@
-"""What comes with what: quick commands must not load JAX."""
+"""Imports: quick commands must not load JAX, and inference must not load the optimizer."""
 
 import os
 import subprocess
@@ -23,18 +23,18 @@ import pytest
         "from charloom.cli.run import run; run(['serve', '--help'])",
     ],
 )
-def test_without_jax(code):
+def test_quick_commands_do_not_load_jax(code):
     check = "import sys; sys.exit('jax' in sys.modules or 'optax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", f"{code}; {check}"], capture_output=True).returncode == 0
 
 
 @pytest.mark.parametrize("code", ["import charloom; charloom.load", "import charloom.server"])
-def test_a_model_that_writes_needs_no_optimizer(code):
+def test_inference_does_not_load_the_optimizer(code):
     check = "import sys; sys.exit('optax' in sys.modules or 'charloom.training' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", f"{code}; {check}"], capture_output=True).returncode == 0
 
 
-def test_ctrl_c_while_modules_load_is_no_traceback(tmp_path):
+def test_ctrl_c_during_imports_prints_no_traceback(tmp_path):
     (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     done = subprocess.run([sys.executable, "-m", "charloom", "--help"], capture_output=True, env=environment)

@@ -54,7 +54,7 @@ def rewrite(path, change):
 @pytest.mark.parametrize(
     "vocabulary", [Vocabulary.of_texts(["äöü\n"]), Vocabulary.of_texts(["xyz"]), Vocabulary.of_bytes()]
 )
-def test_a_model_loads_as_it_was_saved(tmp_path, vocabulary):
+def test_a_model_survives_saving_and_loading(tmp_path, vocabulary):
     lowercase = vocabulary.units == "chars"
     model = make(vocabulary=vocabulary, lowercase=lowercase, layers=2)
     model.save(tmp_path / "m.safetensors")
@@ -69,7 +69,7 @@ def test_a_model_loads_as_it_was_saved(tmp_path, vocabulary):
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "m.safetensors").read_bytes()
 
 
-def test_the_file_is_as_the_design_says(saved):
+def test_the_file_has_the_documented_content(saved):
     tensors, metadata = read_tensor_file(saved)
     assert set(tensors) == {
         "embedding",
@@ -115,13 +115,13 @@ def test_the_file_is_as_the_design_says(saved):
         (lambda t, m: m.pop("model"), "model is missing"),
         (lambda t, m: m.update(vocabulary=3), "vocabulary is 3, expected an object"),
         (lambda t, m: m["vocabulary"].update(characters="ba"), "vocabulary.characters are not sorted"),
-        (lambda t, m: m["vocabulary"].update(characters="aa"), "not sorted, or one stands twice"),
+        (lambda t, m: m["vocabulary"].update(characters="aa"), "not sorted, or one appears twice"),
         (
             lambda t, m: m["vocabulary"].update(units="words"),
             "vocabulary.units is 'words', which this version does not know",
         ),
-        (lambda t, m: m["text"].update(encoding="a\0b"), "text.encoding names no text encoding"),
-        (lambda t, m: m["text"].update(delimiter="%"), "vocabulary.characters lack the one that ends a record"),
+        (lambda t, m: m["text"].update(encoding="a\0b"), "text.encoding must be a text encoding"),
+        (lambda t, m: m["text"].update(delimiter="%"), "vocabulary.characters lack the end of a record"),
         (lambda t, m: m["text"].pop("min_count"), "text.min_count is missing"),
         (lambda t, m: m["text"].update(min_count="2"), "text.min_count is '2', expected an integer"),
         (lambda t, m: m["text"].update(lowercase="yes"), "text.lowercase is 'yes', expected true or false"),
@@ -160,7 +160,7 @@ def test_the_file_is_as_the_design_says(saved):
         ),
         (
             lambda t, m: m["vocabulary"].update(units="bytes"),
-            "vocabulary.characters are there, and the units are bytes",
+            "vocabulary.characters are given, but the units are bytes",
         ),
         (lambda t, m: m.update(more=1), "m.safetensors: more is not a field that this version knows"),
         (lambda t, m: t["head.bias"].__setitem__(3, np.nan), "'head.bias' has weights that are NaN or infinite"),
@@ -171,7 +171,7 @@ def test_the_file_is_as_the_design_says(saved):
         ),
     ],
 )
-def test_a_changed_file_is_refused_in_a_line(saved, change, words):
+def test_a_changed_file_is_refused_with_one_line(saved, change, words):
     rewrite(saved, change)
     with pytest.raises(ModelFileError, match=words) as caught:
         load(saved)
@@ -180,7 +180,7 @@ def test_a_changed_file_is_refused_in_a_line(saved, change, words):
     assert len(str(caught.value)) < len(str(saved)) + 500
 
 
-def test_a_file_of_version_1_is_read_as_what_it_was(saved):
+def test_a_version_1_file_is_read(saved):
     model = load(saved)
 
     def age(tensors, metadata):
@@ -195,7 +195,7 @@ def test_a_file_of_version_1_is_read_as_what_it_was(saved):
     assert old.generate("ab", 30) == model.generate("ab", 30)
 
 
-def test_a_file_of_version_2_is_read_as_what_it_was(saved):
+def test_a_version_2_file_is_read(saved):
     model = load(saved)
 
     def age(tensors, metadata):
@@ -208,7 +208,7 @@ def test_a_file_of_version_2_is_read_as_what_it_was(saved):
     assert old.generate("ab", 30) == model.generate("ab", 30)
 
 
-def test_a_file_of_version_3_is_read_in_todays_words(saved):
+def test_a_version_3_file_is_read_with_the_new_names(saved):
     def age(tensors, metadata):
         metadata["format_version"] = 3
         metadata["training"] = {
@@ -241,7 +241,7 @@ def test_a_file_of_version_3_is_read_in_todays_words(saved):
     }
 
 
-def test_json_does_not_tell_5_from_5_0(saved):
+def test_integers_may_be_written_as_floats(saved):
     model = load(saved)
 
     def as_floats(tensors, metadata):
@@ -258,10 +258,10 @@ def test_json_does_not_tell_5_from_5_0(saved):
     assert len(found.generate("abca", 5)) == 9
 
 
-def test_a_vocabulary_with_half_a_character_is_refused(saved):
+def test_a_vocabulary_with_a_lone_surrogate_is_refused(saved):
     data = saved.read_bytes()
     assert data.count(b"ABCabc") == 1
-    for half in (rb"\\ud800", rb"\ud800", b"\xed\xa0\x80"):  # escaped in the inner JSON, in the header, and raw
+    for half in (rb"\\ud800", rb"\ud800", b"\xed\xa0\x80"):  # escaped in the inner JSON, escaped in the header, and raw
         (length,) = struct.unpack("<Q", data[:8])
         header = data[8 : 8 + length].replace(b"ABCabc", b"ABCab" + half)
         saved.write_bytes(struct.pack("<Q", len(header)) + header + data[8 + length :])
@@ -280,7 +280,7 @@ def test_a_name_with_control_characters_loads_and_is_shown_escaped(saved):
     assert "\x1b" not in model._repr_html_()
 
 
-def test_a_prompt_is_read_as_the_text_was():
+def test_a_prompt_is_normalized_like_the_training_text():
     model = make("abc\n", lowercase=True)
     assert model.generate("AB\r\n", 5).startswith("ab\n")
     assert model.unknown_characters("AXB") == ["x"]
@@ -289,7 +289,7 @@ def test_a_prompt_is_read_as_the_text_was():
     assert model.generate("AXB", 5, unknown="skip") == model.generate("AB", 5)
 
 
-def test_the_length_is_that_of_the_new_text():
+def test_the_length_counts_only_new_characters():
     model = make()
     assert len(model.generate("ab", 130)) == 132
     assert len(model.generate("", 1)) == 1
@@ -297,36 +297,36 @@ def test_the_length_is_that_of_the_new_text():
         model.generate("", 0)
 
 
-def test_bytes_become_text_even_where_they_are_no_utf8():
+def test_bytes_become_text_even_if_they_are_not_utf8():
     text = make(vocabulary=Vocabulary.of_bytes()).generate("é", 200, temperature=2.0)
     assert text.startswith("é")
     text.encode()
 
 
 @given(st.text("ab", max_size=40), st.text("ab", min_size=1, max_size=4), st.integers(1, 7))
-def test_a_text_ends_before_its_stop_wherever_the_pieces_are_cut(text, stop, size):
+def test_a_text_ends_before_its_stop_for_every_piece_size(text, stop, size):
     vocabulary = Vocabulary.of_texts(["ab"])
     ids = vocabulary.encode(text)
     blocks = (ids[begin : begin + size] for begin in range(0, len(ids), size))
-    writing = TextStream(blocks, vocabulary.decoder(), stop)
-    assert "".join(writing) == text.partition(stop)[0]
-    assert writing.stopped == ("stop" if stop in text else "length")
+    stream = TextStream(blocks, vocabulary.decoder(), stop)
+    assert "".join(stream) == text.partition(stop)[0]
+    assert stream.stopped == ("stop" if stop in text else "length")
 
 
-def test_what_may_begin_the_stop_waits_and_the_rest_does_not():
+def test_only_a_possible_start_of_the_stop_text_is_held_back():
     vocabulary = Vocabulary.of_texts(["abc"])
     pieces = list(TextStream((vocabulary.encode(piece) for piece in ("aab", "ca", "b")), vocabulary.decoder(), "abb"))
     assert pieces == ["a", "abc", "ab"]
 
 
-def test_a_stop_is_read_as_the_text_was():
+def test_a_stop_text_is_normalized_like_the_training_text():
     model = make("abc", lowercase=True)
     assert model.generate("", 200, seed=1, stop="A") == model.generate("", 200, seed=1, stop="a")
     assert "a" not in model.generate("", 200, seed=1, stop="A")
 
 
 def test_an_unknown_policy_is_refused():
-    # In a process without the type checker of the tests, which would be first to refuse it.
+    # In a process without the tests' type checker, which would refuse it first.
     code = "import charloom; charloom.Vocabulary.of_texts(['a']).encode('b', unknown='ignore')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "SettingError: unknown must be error or skip or replace, got 'ignore'" in done.stderr
@@ -340,12 +340,12 @@ def test_many_texts_share_one_prompt():
     assert "".join(prompted.stream(80, settings, seed=1, stream_index=2)) == texts[2]
 
 
-def test_texts_that_are_written_side_by_side_are_those_of_one_at_a_time_in_whatever_order_they_are_read():
+def test_texts_generated_in_parallel_equal_single_texts_in_any_reading_order():
     prompted = make().prompted("ab")
     settings = SamplingSettings(temperature=1.5)
     stop = "".join(prompted.stream(60, settings, seed=1))[40:44]
-    alone = [prompted.stream(700, settings, seed=1, stream_index=index, stop=stop) for index in range(5)]
-    wanted = [("".join(writing), writing.stopped) for writing in alone]
+    single = [prompted.stream(700, settings, seed=1, stream_index=index, stop=stop) for index in range(5)]
+    wanted = [("".join(stream), stream.stopped) for stream in single]
     together = prompted.stream_many(700, settings, seed=1, stream_indexes=range(5), stop=stop)
     got = {index: "".join(together[index]) for index in (3, 0, 4, 1, 2)}
     assert [(got[index], together[index].stopped) for index in range(5)] == wanted
@@ -353,12 +353,12 @@ def test_texts_that_are_written_side_by_side_are_those_of_one_at_a_time_in_whate
     assert len({len(text) for text, _ in wanted}) > 1
 
 
-def test_the_metadata_is_json_without_surprises(saved):
+def test_the_metadata_is_plain_json(saved):
     _, metadata = read_tensor_file(saved)
     assert json.loads(json.dumps(metadata)) == metadata
 
 
-def test_a_model_of_records_is_the_same_after_loading_and_wants_the_beginning_of_one(tmp_path):
+def test_a_model_of_records_survives_loading_and_refuses_a_complete_record_as_prompt(tmp_path):
     vocabulary = Vocabulary.of_texts(["abc"], record_end="\n")
     model = replace(make(vocabulary=vocabulary), text=TextSettings(delimiter="\n"))
     model.save(tmp_path / "m.safetensors")
@@ -370,13 +370,13 @@ def test_a_model_of_records_is_the_same_after_loading_and_wants_the_beginning_of
     assert loaded.vocabulary.decode(loaded.vocabulary.encode("aXb", "replace")) == "aab"
 
 
-def test_a_replacement_character_that_was_learnt_is_written(tmp_path):
+def test_a_learned_replacement_character_is_generated(tmp_path):
     model = make("\ufffd")
     assert "\ufffd" in model.generate("", 20)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "elman"])
-def test_what_comes_next_is_what_the_equations_say(cell, kernels):
+def test_next_matches_the_equations(cell, kernels):
     model = make(cell=cell, layers=2)
     reference = NumpyNetwork(model.network)
     reference.reset()
@@ -385,8 +385,9 @@ def test_what_comes_next_is_what_the_equations_say(cell, kernels):
     np.testing.assert_allclose(found.probs, softmax(logits[-1]), atol=1e-5)
     best = np.argsort(-logits[-1])[:3]
     assert [character for character, _ in found.top(3)] == [model.vocabulary.characters[at] for at in best]
-    np.testing.assert_allclose([chance for _, chance in found.top(3)], softmax(logits[-1])[best], atol=1e-5)
-    # The same from where an earlier one stands, which can be gone on from more than once.
+    probabilities = [probability for _, probability in found.top(3)]
+    np.testing.assert_allclose(probabilities, softmax(logits[-1])[best], atol=1e-5)
+    # The same from the carry of an earlier call, which can be used more than once.
     earlier = model.next("abc")
     np.testing.assert_allclose(earlier.probs, softmax(logits[3]), atol=1e-5)
     for _ in range(2):
@@ -397,13 +398,13 @@ def test_what_comes_next_is_what_the_equations_say(cell, kernels):
         model.next("x", earlier.carry)
 
 
-def test_the_next_byte_has_a_name_of_its_own():
+def test_every_byte_has_a_name_in_next():
     found = make(vocabulary=Vocabulary.of_bytes()).next("ü")
     assert len(found.probs) == 256
     assert set(found.characters) == {chr(byte) for byte in range(256)}
 
 
-def test_a_model_scores_texts_as_it_was_trained_on_them():
+def test_scored_texts_are_normalized_like_the_training_text():
     model = make(text="abc\n", lowercase=True)
     np.testing.assert_array_equal(model.score("AB\r\nC").nats, model.score("ab\nc").nats)
     many = model.score_many(["AB\r\nC", "a"])
@@ -418,14 +419,14 @@ def test_a_model_scores_texts_as_it_was_trained_on_them():
         model.score("axb")
 
 
-def test_a_notebook_shows_a_model_and_escapes_it():
+def test_the_notebook_display_is_escaped():
     model = replace(make(), trained_on={"name": "<b>.txt", "sha256": "0", "characters": 7})
     shown = model._repr_html_()
     assert "&lt;b&gt;.txt, 7 characters" in shown
     assert "<b>" not in shown
 
 
-def test_what_comes_next_is_what_is_scored(kernels):
+def test_next_agrees_with_score(kernels):
     rare = Vocabulary.of_texts(["aaabbb\nc"], min_count=2)
     model = replace(make(vocabulary=rare), text=TextSettings(min_count=2))
     unknown = rare.characters.index("\ufffd")
@@ -435,7 +436,7 @@ def test_what_comes_next_is_what_is_scored(kernels):
         assert found.log_probs[unknown] == pytest.approx(-nats, abs=1e-5)
 
 
-def test_a_window_is_embedded_as_it_is_read():
+def test_embed_reads_only_the_window():
     model = replace(make(layers=2), training={"window": 3})
     reference = NumpyNetwork(model.network)
     reference.reset()
@@ -445,12 +446,12 @@ def test_a_window_is_embedded_as_it_is_read():
     np.testing.assert_array_equal(model.embed("bca"), model.embed("aabca"))
 
 
-def test_no_more_is_guessed_than_there_is():
+def test_top_predictions_are_limited_to_the_vocabulary():
     score = make(text="ab").score("ab", top_predictions=9)
     assert score.top_predictions.token_ids.shape == (2, 2)
 
 
-def test_a_record_is_not_gone_on_with_behind_its_end():
+def test_a_record_does_not_continue_after_its_end():
     names = replace(make(vocabulary=Vocabulary("chars", "\nab", "\n")), text=TextSettings(delimiter="\n"))
     carry = names.next("b").carry
     for call in (
@@ -463,7 +464,7 @@ def test_a_record_is_not_gone_on_with_behind_its_end():
             call()
 
 
-def test_a_record_may_come_with_its_end_and_not_with_two():
+def test_a_record_may_include_its_end_only_once():
     names = replace(make(vocabulary=Vocabulary("chars", "\nab", "\n")), text=TextSettings(delimiter="\n"))
     for text in ("ab", "ab\n", "ab\r\n"):
         assert names.score(text).text == names.score_many([text])[0].text == "ab\n"
@@ -475,7 +476,7 @@ def test_a_record_may_come_with_its_end_and_not_with_two():
             names.score_many(["a", text])
 
 
-def test_a_carry_belongs_to_its_model(tmp_path, kernels):
+def test_a_carry_of_another_model_is_refused(tmp_path, kernels):
     one, larger = make(text="ab\n"), make(text="abcdefghij\n")
     carry = one.next("a").carry
     for other in (larger, make(text="ab\n", layers=2)):
@@ -486,7 +487,7 @@ def test_a_carry_belongs_to_its_model(tmp_path, kernels):
     np.testing.assert_array_equal(again.next("b", carry).log_probs, one.next("b", carry).log_probs)
 
 
-def test_a_cell_that_the_native_kernels_do_not_know_is_the_references(monkeypatch, native_library):
+def test_an_unknown_cell_uses_the_reference_kernels(monkeypatch, native_library):
     class OtherCell(ElmanCell):
         pass
 

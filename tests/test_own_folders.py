@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from charloom.machine import _programs_folder
+from charloom.machine import _compilation_cache
 from charloom.own_folders import NotOwnError, own_folder
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs file owners and modes")
@@ -25,16 +25,16 @@ def test_a_folder_is_private(name, cache, tmp_path):
     assert folder == cache / name
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     folder.chmod(0o777)
-    with pytest.raises(NotOwnError, match=r"not this user's alone\. Remove it"):
+    with pytest.raises(NotOwnError, match=r"other users can write there\. Remove it"):
         own_folder(name)
     folder.rmdir()
     (tmp_path / "open").mkdir(mode=0o777)
     folder.symlink_to(tmp_path / "open")
-    with pytest.raises(NotOwnError, match="not this user's alone"):
+    with pytest.raises(NotOwnError, match="other users can write there"):
         own_folder(name)
     folder.unlink()
     os.mkfifo(folder)
-    with pytest.raises(NotOwnError, match=r"cannot make|not this user's alone"):
+    with pytest.raises(NotOwnError, match=r"cannot create|other users can write there"):
         own_folder(name)
 
 
@@ -54,14 +54,14 @@ def open_folder(path):
 
 @pytest.mark.parametrize("below", [".", "xla_gpu_per_fusion_autotune_cache_dir"])  # XLA creates the second one on a GPU
 @pytest.mark.parametrize("make", [os.mkfifo, link, open_file, open_folder])
-def test_compiled_jax_programs_are_private_files(make, below):
-    folder = _programs_folder()
+def test_programs_of_jax_are_this_users_files(make, below):
+    folder = _compilation_cache()
     (folder / below).mkdir(exist_ok=True)
     (folder / below / "good-cache").write_bytes(b"\0")
-    assert _programs_folder() == folder
+    assert _compilation_cache() == folder
     make(folder / below / "strange-cache")
-    with pytest.raises(NotOwnError, match=r"strange-cache is not a file of this user's alone\. Remove it"):
-        _programs_folder()
+    with pytest.raises(NotOwnError, match=r"strange-cache: not a file that only this user can write\. Remove it"):
+        _compilation_cache()
 
 
 COMMAND = """
@@ -86,7 +86,6 @@ def test_without_a_private_folder_a_command_runs_with_a_warning(cache, tmp_path)
     os.mkfifo(programs / "strange-cache")
     done = run()
     assert done.stdout == "None\n"
-    warning = (
-        f"compiled programs are not kept: {programs / 'strange-cache'} is not a file of this user's alone. Remove it"
-    )
-    assert done.stderr == f"{warning}\n"
+    problem = f"{programs / 'strange-cache'}: not a file that only this user can write. Remove it"
+    said = f"charloom does not cache compiled programs: {problem}"
+    assert done.stderr == f"{said}\n"

@@ -6,12 +6,12 @@ from benchmarks.quality.ngram import NgramModel
 from benchmarks.quality.results import README, RESULTS, standard_error, with_tables
 
 
-def test_the_tables_of_the_readme_are_those_of_the_results():
+def test_the_tables_of_the_readme_match_the_results():
     page = README.read_text()
     assert with_tables(page, json.loads(RESULTS.read_text())) == page
 
 
-def test_a_table_takes_the_place_of_the_one_before():
+def test_a_table_replaces_the_previous_one():
     names = {"seconds": 119.51, "parameters": 567, "nats_per_char": 1.9, "standard_error": 0.0121}
     run = {"seconds": 77.04, "parameters": 1234, "nats_per_char": 1.5, "dynamic_nats_per_char": 1.25}
     page = "a\n<!-- budgets -->\nold\n<!-- end of budgets -->\nb\n<!-- texts -->\n<!-- end of texts -->\nc\n"
@@ -24,7 +24,7 @@ def test_a_table_takes_the_place_of_the_one_before():
     assert changed.endswith("<!-- end of texts -->\nc\n")
 
 
-def test_the_standard_error_is_that_of_samples_that_are_drawn_again():
+def test_the_standard_error_matches_the_bootstrap():
     rng = np.random.default_rng(0)
     characters = rng.integers(3, 12, 400)
     nats = rng.gamma(2.0, 1.0, 400) * characters
@@ -33,7 +33,7 @@ def test_the_standard_error_is_that_of_samples_that_are_drawn_again():
     assert standard_error(nats, characters) == pytest.approx(means.std(), rel=0.05)
 
 
-def test_an_n_gram_model_is_sure_of_what_it_has_always_seen():
+def test_an_n_gram_model_predicts_what_always_followed():
     def bits_per_char(train, text, order):
         bits = NgramModel(train, order, train + text).bits(text, before=train)
         assert len(bits) == len(text)

@@ -1,4 +1,4 @@
-"""Reports on models that are degenerate, or that a file describes absurdly."""
+"""Reports on degenerate models, and on model files with absurd metadata."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from charloom.report import report
 from charloom.text import Corpus, Vocabulary
 from tests.test_model import make
 
-HUGE = 3e38  # of float32
+HUGE = 3e38  # close to the maximum of float32
 
 
 def huge(model):
@@ -49,7 +49,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_degenerate_model_is_reported_on(tmp_path, name):
+def test_a_degenerate_model_gets_a_report(tmp_path, name):
     MODELS[name]().save(tmp_path / "m.safetensors")
     model = load(tmp_path / "m.safetensors")
     text = b"ab\nab" * 9 if model.vocabulary.units == "bytes" else "ab\nab" * 9
@@ -66,10 +66,10 @@ def test_a_degenerate_model_is_reported_on(tmp_path, name):
     assert 'y="nan' not in svg
 
 
-def test_the_longer_the_window_the_less_is_generated():
+def test_a_longer_window_means_fewer_samples():
     model = make(text="ab\n", hidden=2, embedding=1)
     lengths = []
     for window in (10, 100, 4096):
-        texts, _ = report_module._written(replace(model, training={"window": window}))
+        texts, _ = report_module._samples_and_speed(replace(model, training={"window": window}))
         lengths.append(sum(map(len, texts)))
     assert lengths == [4800, 2000, 60]

@@ -57,15 +57,15 @@ def test_every_field_has_a_row():
 def test_a_range_ends_where_the_page_says(setting):
     (kind, name), allowed = setting.field, setting.allowed
     inside, outside = [], []
-    if allowed.least is not None:
-        inside.append(allowed.least)
-        outside.append(allowed.least - 1 if allowed.whole else math.nextafter(allowed.least, -math.inf))
+    if allowed.minimum is not None:
+        inside.append(allowed.minimum)
+        outside.append(allowed.minimum - 1 if allowed.whole else math.nextafter(allowed.minimum, -math.inf))
     if allowed.above is not None:
         inside.append(math.nextafter(allowed.above, math.inf))
         outside.append(allowed.above)
-    if allowed.most is not None:
-        inside.append(allowed.most)
-        outside.append(allowed.most + 1 if allowed.whole else math.nextafter(allowed.most, math.inf))
+    if allowed.maximum is not None:
+        inside.append(allowed.maximum)
+        outside.append(allowed.maximum + 1 if allowed.whole else math.nextafter(allowed.maximum, math.inf))
     if allowed.below is not None:
         inside.append(math.nextafter(allowed.below, -math.inf))
         outside.append(allowed.below)

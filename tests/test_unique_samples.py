@@ -41,7 +41,7 @@ def known(*records, text=RECORDS):
     return KnownText(Corpus("known", ("\n".join(records),), "0"), text)
 
 
-def test_no_text_comes_twice_and_none_is_copied():
+def test_no_text_is_repeated_or_copied():
     texts, tally = search(make(), 40, known=known("a", "b", "ab"))
     assert len(texts) == len(set(texts)) == tally.found == 40
     assert not {"a", "b", "ab"} & set(texts)
@@ -50,7 +50,7 @@ def test_no_text_comes_twice_and_none_is_copied():
     assert tally.tries == 40 + tally.copies + tally.duplicates + tally.unfinished + tally.empty
 
 
-def test_what_is_kept_is_what_would_be_written_anyway_less_what_is_dropped():
+def test_unique_samples_are_the_plain_samples_without_the_dropped_ones():
     model = make()
     plain, _ = search(model, 60, unique=False)
     wanted = list(dict.fromkeys(plain))
@@ -59,8 +59,8 @@ def test_what_is_kept_is_what_would_be_written_anyway_less_what_is_dropped():
     assert texts == wanted
 
 
-def test_the_search_ends_where_nothing_new_can_come():
-    # Of "a" and "b" there are six records of one or two.
+def test_the_search_ends_if_nothing_new_is_possible():
+    # There are six records of one or two characters "a" and "b".
     texts, tally = search(make(), 1000, length=3)
     assert set(texts) <= {"a", "b", "aa", "ab", "ba", "bb"}
     assert tally.found == len(texts) == 6
@@ -68,7 +68,7 @@ def test_the_search_ends_where_nothing_new_can_come():
     assert 2000 <= tally.tries < 10_000
 
 
-def test_records_that_do_not_end_are_dropped():
+def test_unfinished_records_are_dropped():
     model = make()
     bias = jnp.asarray(np.array([-np.inf, 0, 0], np.float32))
     network = replace(model.network, head=replace(model.network.head, bias=bias))
@@ -78,8 +78,8 @@ def test_records_that_do_not_end_are_dropped():
 
 
 def brute_force(text, corpus):
-    parts = [text[begin:end] for begin in range(len(text)) for end in range(begin + 1, len(text) + 1)]
-    return max(len(part) for part in parts if part in corpus)
+    passages = [text[start:end] for start in range(len(text)) for end in range(start + 1, len(text) + 1)]
+    return max(len(passage) for passage in passages if passage in corpus)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -94,7 +94,7 @@ def test_the_longest_verbatim_run(seed):
     assert not continuous.has("xyz")
 
 
-def test_a_record_is_known_only_as_a_whole():
+def test_only_whole_records_count_as_copies():
     names = known("emma", "olivia")
     assert names.has("emma")
     assert not names.has("emm")
@@ -102,7 +102,7 @@ def test_a_record_is_known_only_as_a_whole():
 
 
 @pytest.mark.parametrize("kernels", ["native", "reference"])
-def test_the_unknown_character_is_never_written(kernels, monkeypatch):
+def test_the_unknown_character_is_never_generated(kernels, monkeypatch):
     monkeypatch.setenv("CHARLOOM_KERNELS", kernels)
     vocabulary = Vocabulary.of_texts(["abab", "z"], min_count=2)
     settings = NetworkSettings(hidden=4, embedding=4)

@@ -1,4 +1,4 @@
-"""`python -m charloom` is `charloom`."""
+"""`python -m charloom` runs the command line."""
 
 from charloom.cli import main
 

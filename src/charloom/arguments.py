@@ -1,6 +1,6 @@
-"""Arguments of any library's number types (Python's, NumPy's, JAX's), as Python's own; what cannot be one is refused.
+"""Converts arguments of Python's, NumPy's and JAX's types to Python's own types, and refuses all others.
 
-Truth values are no numbers here, though Python has them as integers.
+Truth values do not count as numbers here, although Python's bool is an integer type.
 """
 
 import math
@@ -13,16 +13,16 @@ from charloom.errors import SettingError, TextTypeError, UnknownCharacterError
 from charloom.printable import quoted
 
 
-def whole_number(name: str, value: Any, least: int, most: int) -> int:
+def whole_number(name: str, value: Any, minimum: int, maximum: int) -> int:
     """Returns `value` as an int.
 
     Raises:
-        SettingError: it is not an integer from `least` to `most`; 5.0 is none.
+        SettingError: it is not an integer from `minimum` to `maximum`. 5.0 is not an integer.
     """
     number = _integer(value)
-    if number is None or not least <= number <= most:
-        bound = "2**63 - 1" if most == 2**63 - 1 else f"{most:,}"
-        raise SettingError(name, f"must be a whole number from {least:,} to {bound}, got {quoted(value)}")
+    if number is None or not minimum <= number <= maximum:
+        bound = "2**63 - 1" if maximum == 2**63 - 1 else f"{maximum:,}"
+        raise SettingError(name, f"must be a whole number from {minimum:,} to {bound}, got {quoted(value)}")
     return number
 
 
@@ -30,10 +30,10 @@ def number(
     name: str,
     value: Any,
     *,
-    least: float = -math.inf,
+    minimum: float = -math.inf,
     above: float = -math.inf,
     below: float = math.inf,
-    most: float = math.inf,
+    maximum: float = math.inf,
 ) -> float:
     """Returns `value` as a float.
 
@@ -42,11 +42,11 @@ def number(
     """
     found = _float(value)
     # NaN fails the first comparison.
-    if found is not None and least <= found <= most and above < found < below and math.isfinite(found):
+    if found is not None and minimum <= found <= maximum and above < found < below and math.isfinite(found):
         return found
     bounds = [
         f"{words} {bound:g}"
-        for words, bound in (("at least", least), ("above", above), ("below", below), ("at most", most))
+        for words, bound in (("at least", minimum), ("above", above), ("below", below), ("at most", maximum))
         if math.isfinite(bound)
     ]
     raise SettingError(name, f"must be a finite number, {' and '.join(bounds)}, got {quoted(value)}")
@@ -67,7 +67,7 @@ def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
     """Returns `value` as a str.
 
     Raises:
-        SettingError: it is none of `choices`.
+        SettingError: it is not one of `choices`.
     """
     if isinstance(value, str) and value in choices:
         return str(value)
@@ -75,45 +75,45 @@ def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
 
 
 def path(name: str, value: Any, *, folder: bool = False) -> Path:
-    """Returns `value` as a Path; what is there is not looked at.
+    """Returns `value` as a Path, without looking for the file.
 
     Raises:
-        SettingError: it cannot be a file's name, or a folder's.
+        SettingError: no file can have this name, or no folder if `folder` is true.
     """
     try:
         text = os.fsdecode(value)
     except TypeError:
         raise SettingError(name, f"must be a path, got {quoted(value)}") from None
     if not text:
-        raise SettingError(name, "must be a path, got an empty one")
+        raise SettingError(name, "must be a path, got an empty text")
     if "\0" in text:
         raise SettingError(name, f"must be a path, got {quoted(text)}, which has a null byte")
     try:
         os.fsencode(text)
     except UnicodeEncodeError as error:
         character = f"U+{ord(text[error.start]):04X}"
-        raise SettingError(name, f"must be a path, got {quoted(text)}: no file name has a {character}") from None
+        raise SettingError(name, f"must be a path, got {quoted(text)}: no file name can have {character}") from None
     if not folder and text.endswith(tuple(filter(None, (os.sep, os.altsep)))):
         raise SettingError(name, f"must be a file, got a folder's name, {quoted(text)}")
     return Path(text)
 
 
 def text(name: str, value: Any, units: str) -> str | bytes:
-    """Returns a text that a model of `units` can read; of characters a str, of bytes either.
+    """Returns a text that a model of `units` can read: a str for characters, a str or bytes for bytes.
 
     Raises:
         TextTypeError: it is not a text, or it is bytes and the model reads characters.
-        UnknownCharacterError: the model reads bytes, and a character has none in UTF-8.
+        UnknownCharacterError: the model reads bytes, and a character has no bytes in UTF-8.
     """
     if isinstance(value, bytes | bytearray | memoryview):
         if units == "bytes":
             return bytes(value)
         raise TextTypeError(
-            f"{name} is bytes, and this model reads characters. Decode it first, such as by text.decode('utf-8')."
+            f"{name} is bytes, but this model reads characters. Decode it first, for example with text.decode('utf-8')."
         )
     if not isinstance(value, str):
         missing = value is None or (isinstance(value, float) and math.isnan(value))
-        remedy = "Leave out what is missing, such as by Series.dropna()" if missing else "Convert it by str()"
+        remedy = "Leave out missing values, for example with Series.dropna()" if missing else "Convert it with str()"
         raise TextTypeError(f"{name} must be a text, got {quoted(value)}, of type {type(value).__name__}. {remedy}.")
     if units == "bytes":
         try:
@@ -121,7 +121,7 @@ def text(name: str, value: Any, units: str) -> str | bytes:
         except UnicodeEncodeError as error:
             raise UnknownCharacterError(
                 f"{name} has half a character (U+{ord(value[error.start]):04X}) at character {error.start}, which has "
-                "no bytes in UTF-8. Take it out, or give bytes."
+                "no bytes in UTF-8. Remove it, or give bytes."
             ) from None
     return value
 
@@ -136,7 +136,7 @@ def _integer(value: Any) -> int | None:
 
 
 def _float(value: Any) -> float | None:
-    # NumPy turns texts and arrays of one number into floats as well.
+    # float() would also accept NumPy's texts, and arrays of one number.
     if isinstance(value, bool | str | bytes) or _kind(value) not in "iufV" or getattr(value, "ndim", None):
         return None
     try:
@@ -146,5 +146,5 @@ def _float(value: Any) -> float | None:
 
 
 def _kind(value: Any) -> str:
-    """Returns what NumPy calls the kind of a value's type; "f" where it has none."""
+    """Returns NumPy's letter for the kind of a value's type; "f" for types that are not NumPy's."""
     return str(getattr(getattr(value, "dtype", None), "kind", "f"))

@@ -1,4 +1,4 @@
-"""What is to be said of a model, for people and as JSON values."""
+"""Describes a model, for people and as JSON values."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def metadata(model: "TextModel") -> dict[str, Any]:
-    """Returns what tells a model from another, as JSON values."""
+    """Returns what identifies a model, as JSON values."""
     vocabulary = model.vocabulary
     return {
         "format_version": model.format_version,
@@ -28,27 +28,27 @@ def metadata(model: "TextModel") -> dict[str, Any]:
 
 
 def summary(model: "TextModel") -> dict[str, str]:
-    """Returns what a person would want to know of a model: a name of each fact, and the fact."""
-    settings, vocabulary, on, training = model.settings, model.vocabulary, model.trained_on, model.training
+    """Returns a summary of a model for people: a value for each label."""
+    settings, vocabulary, trained_on, training = model.settings, model.vocabulary, model.trained_on, model.training
     lines = {
         "model": f"{settings.cell}, {settings.layers} × {settings.hidden}, "
         f"{_inputs(settings)}{_unusual(settings)}, {model.network.parameters:,} parameters",
         "vocabulary": f"{vocabulary.size:,} {'characters' if vocabulary.units == 'chars' else 'bytes'}"
         + (f": {vocabulary.characters!r}" if 0 < len(vocabulary.characters) <= 200 else "")
-        + (", lower-cased" if model.text.lowercase else ""),
+        + (", lowercase" if model.text.lowercase else ""),
     }
     if model.text.delimiter is not None:
-        lines["records"] = "a line each" if model.text.record_end == "\n" else f"between {model.text.delimiter!r}"
+        lines["records"] = "one per line" if model.text.record_end == "\n" else f"between {model.text.delimiter!r}"
     by_layer = [reference_reason(settings.hidden, activation) for activation in settings.cell_activations]
     if reasons := sorted({reason for reason in by_layer if reason}):
         where = "" if all(by_layer) else " in some layers"
         lines["kernels"] = f"reference{where}: {', '.join(reasons)}"
-    if on.keys() >= {"name", "characters"}:
-        lines["trained on"] = f"{shortened(on['name'])}, {on['characters']:,} characters"
-    if "sha256" in on:
-        lines["SHA-256"] = one_line(on["sha256"])
+    if trained_on.keys() >= {"name", "characters"}:
+        lines["trained on"] = f"{shortened(trained_on['name'])}, {trained_on['characters']:,} characters"
+    if "sha256" in trained_on:
+        lines["SHA-256"] = one_line(trained_on["sha256"])
     if model.window is not None:
-        lines["window"] = f"{model.window} characters, read again for each one that is written"
+        lines["window"] = f"{model.window} characters, read again for each new character"
     if training.keys() >= {"kept_step", "steps"}:
         lines["kept"] = f"step {training['kept_step']:,} of {training['steps']:,}"
     if training.keys() >= {"validation_nats_per_char", "validation_chars"}:
@@ -65,12 +65,12 @@ def _inputs(settings: "NetworkSettings") -> str:
 
 
 def _unusual(settings: "NetworkSettings") -> str:
-    """Returns what is other than it mostly is, each with a comma before it."""
+    """Returns the settings that differ from the usual ones, each after a comma."""
     gates, last = settings.gate_activation.replace("_", " "), settings.cell_activations[-1]
     remarks = [
         (settings.gate_activation != "sigmoid", f"{gates} gates"),
         (settings.cell_activation != "tanh", f"{settings.cell_activation} cells"),
         (last != settings.cell_activation, f"{last} in the last cell"),
-        (settings.head != "dense", f"whose outputs are {settings.head}"),
+        (settings.head != "dense", f"outputs used as {settings.head}"),
     ]
-    return "".join(f", {remark}" for unusual, remark in remarks if unusual)
+    return "".join(f", {remark}" for is_unusual, remark in remarks if is_unusual)

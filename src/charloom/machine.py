@@ -1,7 +1,7 @@
-"""This machine: the cores that this process may use; and what charloom sets in a process that is its own.
+"""This machine: its cores and memory, and the settings of a process that belongs to charloom.
 
-A library changes nothing of the program that imports it. The command line's process is charloom's own, and says so
-before JAX is loaded, which reads the number of threads and the level of its chatter then.
+A library must not change the program that imports it. The command line's process belongs to charloom, and says so with
+`own_process` before JAX is loaded, because JAX then reads the number of threads and the log level.
 """
 
 import logging
@@ -24,47 +24,47 @@ _CGROUP = Path("/sys/fs/cgroup")
 _CGROUP_QUOTA = _CGROUP / "cpu.max"
 _MEMORY_INFO = Path("/proc/meminfo")
 _GROUPS = Path("/proc/self/cgroup")
-# What XLA's CPU client takes for the size of its thread pool.
+# The environment variable from which XLA's CPU client takes the size of its thread pool.
 _XLA_POOL = "NPROC"
-# With one thread XLA sums matrix products in another order than with several, and every result would depend on it.
-# So one core has a pool of two; see docs/design/threads.md.
-_SMALLEST_POOL = 2
+# With one thread XLA sums matrix products in another order than with several, so results would depend on the threads.
+# A single core therefore gets a pool of two; see docs/design/threads.md.
+_MIN_POOL_SIZE = 2
 
 
 def available_cores() -> int:
-    """Returns how many cores this process may use: the machine's, less what affinity or a cgroup's quota takes."""
+    """Returns how many cores this process may use: the machine's, limited by affinity and the cgroup's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = _CGROUP_QUOTA.read_text().split()
         if quota != "max":
             cores = min(cores, max(1, math.ceil(int(quota) / int(period))))
     except (OSError, ValueError):
-        pass  # no cgroup, or one without a quota
+        pass  # there is no cgroup, or it has no quota
     return cores
 
 
 def use_threads(count: int | None) -> int:
-    """Makes computations of this process use `count` threads, and returns how many it will be.
+    """Makes computations of this process use `count` threads, and returns the number that they will use.
 
-    At most and by default as many as the available cores. Fewer leave the other cores alone, where the system
-    can be told so. Takes effect only before the first computation.
+    The default and the maximum are the available cores. With fewer threads the other cores stay free, if the system
+    supports affinity. This takes effect only before the first computation.
     """
     if count is not None:
         count = require_count("threads", count)
     count = min(count or available_cores(), available_cores())
-    os.environ[_XLA_POOL] = str(max(count, _SMALLEST_POOL))
+    os.environ[_XLA_POOL] = str(max(count, _MIN_POOL_SIZE))
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
-        first = os.getpid() % len(cores)  # so that processes of one thread do not all meet on the first core
+        first = os.getpid() % len(cores)  # so that single-threaded processes do not all share the first core
         os.sched_setaffinity(0, (cores[first:] + cores[:first])[:count])
     return count
 
 
 @contextmanager
-def few_threads(count: int | None) -> Iterator[int]:
-    """Makes computations use `count` threads, as `use_threads`, and what else this process does all of its cores.
+def limited_threads(count: int | None) -> Iterator[int]:
+    """Limits computations to `count` threads, like `use_threads`; the rest of this process may use all its cores.
 
-    What computes is to be loaded meanwhile.
+    Load the code that computes inside this context.
     """
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     try:
@@ -86,9 +86,9 @@ def processor_name() -> str:
 
 
 def available_memory_bytes() -> int | None:
-    """Returns how much more memory this process may have; None where the system does not tell.
+    """Returns how much more memory this process may use; None if the system does not say.
 
-    The least of what the machine has free, file caches included, and of what its control groups leave.
+    It is the minimum of the machine's free memory, including file caches, and of what its control groups allow.
     """
     try:
         lines = _MEMORY_INFO.read_text().splitlines()
@@ -96,11 +96,11 @@ def available_memory_bytes() -> int | None:
         available = 1024 * int(figures["MemAvailable"].split()[0])
     except (OSError, KeyError, ValueError, IndexError):
         return None
-    return max(0, min([available, *_left_by_groups()]))
+    return max(0, min([available, *_memory_left_by_groups()]))
 
 
-def _left_by_groups() -> Iterator[int]:
-    """Yields what is left of each memory limit of a control group that this process is in, and of those around it."""
+def _memory_left_by_groups() -> Iterator[int]:
+    """Yields how much memory is left under each limit of this process's control groups and their parents."""
     try:
         memberships = [line.split(":", 2) for line in _GROUPS.read_text().splitlines()]
     except OSError:
@@ -114,20 +114,20 @@ def _left_by_groups() -> Iterator[int]:
         else:
             continue
         group = root / name.lstrip("/")
-        # In a container the name may be that of outside: then its own group is the root.
+        # In a container the name may be the one outside of it; then the process's group is the root.
         for folder in dict.fromkeys((group, *group.parents, root)):
             if not folder.is_relative_to(root):
                 continue
             try:
-                most, used = int((folder / limit).read_text()), int((folder / usage).read_text())
+                allowed, used = int((folder / limit).read_text()), int((folder / usage).read_text())
                 stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-                yield most - used + int(stat.get(caches, 0))
-            except (OSError, ValueError):  # no limit, or none that can be read
+                yield allowed - used + int(stat.get(caches, 0))
+            except (OSError, ValueError):  # there is no limit, or it cannot be read
                 continue
 
 
 def peak_memory_bytes() -> int | None:
-    """Returns the most memory that this process has held at a time; None where the system does not tell."""
+    """Returns the peak memory of this process; None if the system does not say."""
     try:
         import resource
     except ImportError:  # Windows
@@ -140,10 +140,10 @@ _owns_process = False
 
 
 def own_process() -> None:
-    """Tells charloom that this process is its own, to be set up when JAX is loaded. The user's settings come first.
+    """Declares that this process belongs to charloom, which then configures JAX when it loads it.
 
-    For programs: the command line, benchmarks and tests. JAX is then quiet, keeps what it compiles for the next
-    process, and uses the cores that there are.
+    Programs call this: the command line, benchmarks and tests. JAX then logs less, caches compiled programs for later
+    processes, and uses all available cores. The user's own settings take precedence.
     """
     global _owns_process
     _owns_process = True
@@ -151,42 +151,42 @@ def own_process() -> None:
 
 
 def set_up_jax() -> None:
-    """Loads JAX; in a process of charloom's own it is set up. Elsewhere nothing is changed."""
+    """Loads JAX, and configures it in a process that belongs to charloom. Elsewhere it changes nothing."""
     if _owns_process:
-        os.environ.setdefault(_XLA_POOL, str(max(available_cores(), _SMALLEST_POOL)))
+        os.environ.setdefault(_XLA_POOL, str(max(available_cores(), _MIN_POOL_SIZE)))
     import jax
 
     if not _owns_process:
         return
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
     logging.getLogger("jax._src.compiler").setLevel(logging.ERROR)
-    # A cache that cannot be used costs time, and is no user's business.
+    # An unusable cache only costs time, so the user need not know.
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
     config: Any = jax.config  # untyped
     if config.jax_compilation_cache_dir is None and config.jax_enable_compilation_cache:
         try:
-            folder = _programs_folder()
+            folder = _compilation_cache()
         except NotOwnError as problem:
-            logger.warning("compiled programs are not kept: %s", problem)
+            logger.warning("charloom does not cache compiled programs: %s", problem)
             return
         config.update("jax_compilation_cache_dir", str(folder))
         config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def _programs_folder() -> Path:
-    """Returns the folder of programs that JAX compiled, which it reads and runs whatever they are.
+def _compilation_cache() -> Path:
+    """Returns JAX's compilation cache. JAX runs the programs in it without checking them.
 
     Raises:
-        NotOwnError: others could have written there, or something there is neither a file nor a folder.
+        NotOwnError: other users could have written there, or something there is neither a file nor a folder.
     """
     folder = own_folder("jax")
     refuse_what_is_not_own(folder)
     return folder
 
 
-def jax_facts() -> dict[str, str]:
-    """Returns JAX's version and the device that it computes on; loads JAX."""
+def jax_info() -> dict[str, str]:
+    """Returns JAX's version and its device. Loads JAX."""
     set_up_jax()
     import jax
 

@@ -41,7 +41,7 @@ from charloom.models import Dense, Network, named_tensors, restore_tensors
 from charloom.printable import one_line, quoted
 from charloom.prompted_model import PromptedModel
 from charloom.settings import (
-    MOST_COUNT,
+    MAX_COUNT,
     NetworkSettings,
     SamplingSettings,
     TextSettings,
@@ -150,7 +150,7 @@ class TextModel:
             TextTypeError: `text` is not a text.
             SettingError: Another argument is out of its range.
         """
-        top_predictions = whole_number("top_predictions", top_predictions, 0, MOST_COUNT)
+        top_predictions = whole_number("top_predictions", top_predictions, 0, MAX_COUNT)
         scorer = self.scorer(prompt, unknown)
         return scorer.begin(top_predictions).score(scorer.with_record_end(self._seen("text", text)))[0]
 

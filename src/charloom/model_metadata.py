@@ -1,4 +1,4 @@
-"""What a model file says of its model: each field with its type and its bounds; see docs/design/model-file.md."""
+"""The metadata of a model file: each field with its type and bounds; see docs/design/model-file.md."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -15,10 +15,10 @@ from charloom.settings import NetworkSettings, TextSettings, Units
 from charloom.text import Vocabulary
 
 FORMAT_VERSION = 4
-"""The version of the model files that are written. Earlier ones are read as well; every other is refused."""
+"""The version of the model files that charloom writes. It also reads earlier versions, and refuses all others."""
 
-MOST_WINDOW = 4_096
-"""A model of windows reads as many characters again for each one that it generates."""
+MAX_WINDOW = 4_096
+"""The largest window. A model with a window reads that many characters again for each one that it generates."""
 
 _REMEDY = "The file was changed after it was written."
 _ADDED_IN_VERSION_2 = {
@@ -44,10 +44,10 @@ _Count = Annotated[int, Meta(ge=0, le=2**53)]
 _Nats = Annotated[float, Meta(ge=0, le=1e9)]
 _Share = Annotated[float, Meta(ge=0, lt=1)]
 _Positive = Annotated[float, Meta(gt=0, le=1e38)]
-_Word = Annotated[str, Meta(max_length=100)]
+_ShortText = Annotated[str, Meta(max_length=100)]
 
 
-# Exactly the settings of `NetworkSettings`, each of them given.
+# Exactly the settings of `NetworkSettings`, all of them required.
 _Network = defstruct(
     "_Network", [(one.name, one.type) for one in fields(NetworkSettings)], frozen=True, forbid_unknown_fields=True
 )
@@ -64,7 +64,7 @@ class _EarlierText(Struct, frozen=True, forbid_unknown_fields=True):
 
 class _Text(Struct, frozen=True, forbid_unknown_fields=True):
     lowercase: bool
-    encoding: _Word
+    encoding: _ShortText
     delimiter: Annotated[str, Meta(max_length=1_000)] | None
     min_count: int
 
@@ -87,7 +87,7 @@ class _Sample(Struct, frozen=True):
 
 
 class _Training(Struct, frozen=True):
-    """What is known of the training; a later version may know more, which is kept and not used."""
+    """The training. A later version may have more fields, which charloom keeps and does not use."""
 
     steps: _Count = 0
     kept_step: _Count = 0
@@ -98,12 +98,12 @@ class _Training(Struct, frozen=True):
     validation_nats_per_char: _Nats = 0.0
     history: Annotated[list[_Evaluation], Meta(max_length=100_000)] = []
     samples: Annotated[list[_Sample], Meta(max_length=1_000)] = []
-    window: Annotated[int, Meta(ge=1, le=MOST_WINDOW)] = 1
+    window: Annotated[int, Meta(ge=1, le=MAX_WINDOW)] = 1
     batch_size: _Count = 0
     sequence_length: _Count = 0
     dropout: _Share = 0.0
     learning_rate: _Positive = 1.0
-    schedule: _Word = ""
+    schedule: _ShortText = ""
     warmup: _Share = 0.0
     weight_dropout: _Share = 0.0
     weight_decay: Annotated[float, Meta(ge=0, lt=100)] = 0.0
@@ -119,31 +119,31 @@ class _Training(Struct, frozen=True):
 
 class _Metadata(Struct, frozen=True, forbid_unknown_fields=True):
     format_version: int
-    model: _Network  # type: ignore[valid-type]  # mypy does not know what defstruct makes
+    model: _Network  # type: ignore[valid-type]  # mypy does not know the class that defstruct creates
     vocabulary: _Vocabulary
     text: _Text
     trained_on: _TrainedOn
     training: _Training
-    charloom_version: _Word = ""
+    charloom_version: _ShortText = ""
 
 
 class _EarlierMetadata(_Metadata, frozen=True, forbid_unknown_fields=True):
-    """Before version 3 only the case of the text was told."""
+    """Before version 3, the only setting of the text was its case."""
 
-    text: _EarlierText  # type: ignore[assignment]  # another type than in the base, on purpose
+    text: _EarlierText  # type: ignore[assignment]  # a different type than in the base class, on purpose
 
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What a model file says of its model, checked.
+    """The checked metadata of a model file.
 
     Attributes:
-        format_version: of the file.
-        network: its shape.
-        text: how texts are read.
-        vocabulary: of the model.
-        trained_on: as the file has it.
-        training: as the file has it.
+        format_version: the file's version.
+        network: the shape of the network.
+        text: how to read texts.
+        vocabulary: the model's vocabulary.
+        trained_on: the training text, as the file describes it.
+        training: the training, as the file describes it.
     """
 
     format_version: int
@@ -155,16 +155,16 @@ class ModelMetadata:
 
 
 def model_metadata(found: Mapping[str, Any], path: Path) -> ModelMetadata:
-    """Returns what `found`, the JSON of the model file at `path`, says.
+    """Returns the metadata in `found`, the JSON of the model file at `path`.
 
     Raises:
-        ModelFileError: it is a checkpoint's, of another version, or a field is missing, unknown, or not as it may be.
+        ModelFileError: it is from a checkpoint or another version, or a field is missing, unknown or invalid.
     """
     version = _version(found, path)
     if version == 1 and isinstance(found.get("model"), dict):
         found = {**found, "model": _ADDED_IN_VERSION_2 | found["model"]}
     if version < 4 and isinstance(found.get("training"), dict):
-        found = {**found, "training": _in_todays_words(found["training"])}
+        found = {**found, "training": _with_current_names(found["training"])}
     read = convert_json(found, _EarlierMetadata if version < 3 else _Metadata, str(path), remedy=_REMEDY)
     section = "model"
     try:
@@ -177,26 +177,31 @@ def model_metadata(found: Mapping[str, Any], path: Path) -> ModelMetadata:
         raise ModelFileError(f"{one_line(str(path))}: {section}.{error}. {_REMEDY}") from error
     trained_on, training = found["trained_on"], found["training"]
     return ModelMetadata(
-        version, network, text, vocabulary, _counted(trained_on, read.trained_on), _counted(training, read.training)
+        version,
+        network,
+        text,
+        vocabulary,
+        _with_integers(trained_on, read.trained_on),
+        _with_integers(training, read.training),
     )
 
 
 def _version(found: Mapping[str, Any], path: Path) -> int:
     shown, version = one_line(str(path)), found.get("format_version")
     if "checkpoint_version" in found:
-        raise ModelFileError(f"{shown} is a checkpoint of training, not a model. Give the model file beside it.")
+        raise ModelFileError(f"{shown} is a training checkpoint, not a model. Give the run's model file.")
     if isinstance(version, int | float) and not isinstance(version, bool) and version in range(1, FORMAT_VERSION + 1):
         return int(version)
     made_by = found.get("charloom_version", "another one")
     made_by = one_line(made_by) if isinstance(made_by, str) and len(made_by) <= 40 else quoted(made_by, 40)
     raise ModelFileError(
         f"{shown} has format version {quoted(version, 40)}, made by charloom {made_by}; charloom {__version__} reads "
-        f"versions up to {FORMAT_VERSION}. Install the charloom that made it, or train again."
+        f"versions up to {FORMAT_VERSION}. Install the version that made it, or train again."
     )
 
 
-def _in_todays_words(training: dict[str, Any]) -> dict[str, Any]:
-    """Returns what an earlier version says of a training, in the words of version 4."""
+def _with_current_names(training: dict[str, Any]) -> dict[str, Any]:
+    """Returns the training section of an earlier version with the names of version 4."""
     renamed = _renamed(training)
     for name in ("history", "samples"):
         if isinstance(entries := renamed.get(name), list):
@@ -208,8 +213,8 @@ def _renamed(values: dict[str, Any]) -> dict[str, Any]:
     return {_RENAMED_IN_VERSION_4.get(name, name): value for name, value in values.items()}
 
 
-def _counted(found: Mapping[str, Any], read: Struct) -> dict[str, Any]:
-    """Returns a section as it was found, with integers in the place of floats such as 5.0 where integers are meant."""
+def _with_integers(found: Mapping[str, Any], read: Struct) -> dict[str, Any]:
+    """Returns a section as it was found, with floats such as 5.0 converted in integer fields."""
     return {
         name: checked if isinstance(checked := getattr(read, name, None), int) and isinstance(value, float) else value
         for name, value in found.items()
@@ -220,12 +225,12 @@ def _vocabulary(section: _Vocabulary, text: TextSettings) -> Vocabulary:
     characters = section.characters
     if section.units == "bytes":
         if characters:
-            raise SettingError("characters", "are there, and the units are bytes")
+            raise SettingError("characters", "are given, but the units are bytes")
         return Vocabulary.of_bytes(text.record_end)
     if not characters:
         raise SettingError("characters", "are missing")
     if sorted(set(characters)) != list(characters):
-        raise SettingError("characters", "are not sorted, or one stands twice")
+        raise SettingError("characters", "are not sorted, or one appears twice")
     if text.record_end is not None and text.record_end not in characters:
-        raise SettingError("characters", "lack the one that ends a record")
+        raise SettingError("characters", "lack the end of a record")
     return Vocabulary("chars", characters, text.record_end)

@@ -1,7 +1,7 @@
-"""Folders of the user's cache that programs are run from: nobody else may have written there.
+"""Cache folders from which charloom runs programs: only this user may write there.
 
-What others could have put there is never run: the folder and its files must be this user's own, be no links, and be
-closed to the writing of others.
+charloom never runs a file that another user could have put there. The folder and its files must belong to this user,
+must not be links, and must not be writable by others.
 """
 
 import os
@@ -11,14 +11,14 @@ from pathlib import Path
 
 
 class NotOwnError(Exception):
-    """A folder of programs cannot be had, or is not this user's alone; the message says which and why."""
+    """A folder cannot be created, or other users can write there; the message says which folder and why."""
 
 
 def own_folder(name: str) -> Path:
-    """Returns the folder `name` of charloom's cache, made where it is not there yet.
+    """Returns the folder `name` of charloom's cache, and creates it if it is missing.
 
     Raises:
-        NotOwnError: it cannot be made, or others could have written there.
+        NotOwnError: it cannot be created, or other users could have written there.
     """
     from platformdirs import user_cache_path
 
@@ -26,17 +26,17 @@ def own_folder(name: str) -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise NotOwnError(f"cannot make {folder}: {error.strerror or error}") from error
+        raise NotOwnError(f"cannot create {folder}: {error.strerror or error}") from error
     if not _is_own(folder, stat.S_ISDIR):
-        raise NotOwnError(f"{folder} is not this user's alone. Remove it")
+        raise NotOwnError(f"{folder}: other users can write there. Remove it")
     return folder
 
 
 def refuse_what_is_not_own(folder: Path) -> None:
-    """Checks everything in `folder`; on a GPU, XLA keeps folders there.
+    """Checks everything in `folder`, including subfolders, which XLA creates on a GPU.
 
     Raises:
-        NotOwnError: something is not this user's alone, or is neither a file nor a folder.
+        NotOwnError: other users can write to something there, or it is neither a file nor a folder.
     """
     try:
         with os.scandir(folder) as entries:
@@ -44,7 +44,7 @@ def refuse_what_is_not_own(folder: Path) -> None:
                 if _is_own(entry, stat.S_ISDIR):
                     refuse_what_is_not_own(folder / entry.name)
                 elif not is_own_file(entry):
-                    raise NotOwnError(f"{folder / entry.name} is not a file of this user's alone. Remove it")
+                    raise NotOwnError(f"{folder / entry.name}: not a file that only this user can write. Remove it")
     except OSError as error:
         raise NotOwnError(f"cannot read {folder}: {error.strerror or error}") from error
 
@@ -59,6 +59,6 @@ def _is_own(path: Path | os.DirEntry[str], is_kind: Callable[[int], bool]) -> bo
         found = path.stat(follow_symlinks=False)
     except OSError:
         return False
-    if not hasattr(os, "getuid"):  # Windows, whose profiles are closed to others
+    if not hasattr(os, "getuid"):  # Windows, where other users cannot write to a user's profile
         return is_kind(found.st_mode)
     return is_kind(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

@@ -1,11 +1,11 @@
-"""Text from outside (names, files, requests) made safe to print: one line that steers no terminal and forges no log."""
+"""Makes text from outside (names, files, requests) safe to print: it cannot control a terminal or forge a log."""
 
 import os
 import re
 import shlex
 
-MOST_PRINTED = 300
-"""Characters of a value that an error quotes; the rest is cut."""
+MAX_PRINTED = 300
+"""How many characters of a value an error quotes; the rest is cut."""
 
 
 def one_line(text: str) -> str:
@@ -19,44 +19,44 @@ def one_line(text: str) -> str:
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
-def shortened(text: str, most: int = MOST_PRINTED) -> str:
-    """Returns `text` on one line, cut to `most` characters.
+def shortened(text: str, max_characters: int = MAX_PRINTED) -> str:
+    """Returns `text` on one line, cut to `max_characters`.
 
-    >>> shortened("a\\nbcd", most=4)
+    >>> shortened("a\\nbcd", max_characters=4)
     'a\\\\nb…'
     """
-    line = one_line(text[: most + 1])
-    return line if len(line) <= most else f"{line[:most]}…"
+    line = one_line(text[: max_characters + 1])
+    return line if len(line) <= max_characters else f"{line[:max_characters]}…"
 
 
-# What steers a terminal or reorders what it shows: controls, line separators, bidirectional marks, surrogates.
-_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Characters that control a terminal or reorder its text: controls, line separators, bidirectional marks, surrogates.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def lines_shown(text: str) -> str:
-    """Returns a text of several lines with what steers a terminal escaped; newlines and tabs stay.
+def printable_lines(text: str) -> str:
+    """Returns a text of several lines with control characters escaped; newlines and tabs stay.
 
-    >>> lines_shown("a\\tb\\n\\x1b[31mc\\r\\xa0")
+    >>> printable_lines("a\\tb\\n\\x1b[31mc\\r\\xa0")
     'a\\tb\\n\\\\x1b[31mc\\\\r\\xa0'
     """
-    return _STEERING.sub(lambda found: repr(found[0])[1:-1], text)
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
-def quoted(value: object, most: int = MOST_PRINTED) -> str:
-    """Returns `repr(value)` on one line, cut to `most` characters, for an error that quotes what it was given.
+def quoted(value: object, max_characters: int = MAX_PRINTED) -> str:
+    """Returns `repr(value)` on one line, cut to `max_characters`, for an error that quotes what it was given.
 
-    >>> quoted("x" * 400, most=10)
+    >>> quoted("x" * 400, max_characters=10)
     "'xxxxxxxxx…"
     """
-    if isinstance(value, int) and value.bit_length() > 4 * most:  # Python refuses to write down the longest ones
+    if isinstance(value, int) and value.bit_length() > 4 * max_characters:  # Python refuses to print the longest ones
         return f"an integer of {value.bit_length():,} bits"
-    # A text is cut first: the representation of megabytes takes time that its beginning does not.
-    text = one_line(repr(value[: most + 1] if isinstance(value, str | bytes) else value))
-    return text if len(text) <= most else f"{text[:most]}…"
+    # Cut a text first, because repr() of megabytes is slow.
+    text = one_line(repr(value[: max_characters + 1] if isinstance(value, str | bytes) else value))
+    return text if len(text) <= max_characters else f"{text[:max_characters]}…"
 
 
 def shell_word(text: str) -> str:
-    """Returns `text` as a word that a shell reads back, on one line; what is not printable is escaped in `$'…'`.
+    """Returns `text` quoted for a shell, on one line. Unprintable characters are escaped in `$'…'`.
 
     >>> print(shell_word("a b"), shell_word("it's"), shell_word("red\\x1b"))
     'a b' 'it'"'"'s' $'red\\033'
@@ -68,7 +68,7 @@ def shell_word(text: str) -> str:
 
 
 def shell_path(path: str | os.PathLike[str]) -> str:
-    """Returns a path as a word of a command line, which no command takes for an option or for standard input.
+    """Returns a path quoted for a command line, so that no command mistakes it for an option or standard input.
 
     >>> shell_path("-x.txt")
     './-x.txt'
@@ -78,5 +78,5 @@ def shell_path(path: str | os.PathLike[str]) -> str:
 
 
 def _bytes_of(character: str) -> str:
-    # Three digits in base eight end by themselves, whatever follows.
+    # Always three octal digits, so that a digit may follow.
     return "".join(f"\\{byte:03o}" for byte in character.encode("utf-8", "surrogateescape"))

@@ -20,9 +20,9 @@ class PromptedModel:
 
     Attributes:
         model: the model.
-        network: which texts are sampled from.
-        prompt: as the model read it, with newlines, case and unknown characters as it knows them.
-        state: the network's, after it.
+        network: the network that samples.
+        prompt: the prompt as the model read it, after normalization and the policy for unknown characters.
+        state: the network's state after the prompt.
     """
 
     model: "TextModel"
@@ -39,12 +39,14 @@ class PromptedModel:
         stream_index: int = 0,
         stop: str | None = None,
     ) -> TextStream:
-        """Returns an iterator over up to `length` new characters, in small pieces as they come.
+        """Returns an iterator over up to `length` new characters, in small pieces as they are generated.
 
         Args:
-            seed: of the choices.
-            stream_index: tells texts apart that are sampled with the same seed.
-            stop: end before the first occurrence of this text.
+            length: the maximum number of new characters.
+            settings: the sampling settings.
+            seed: the random seed.
+            stream_index: the index of this text among those with the same seed.
+            stop: a text to stop before.
         """
         (text,) = self.stream_many(length, settings, seed=seed, stream_indexes=[stream_index], stop=stop)
         return text
@@ -58,16 +60,16 @@ class PromptedModel:
         stream_indexes: Sequence[int],
         stop: str | None = None,
     ) -> list[TextStream]:
-        """Returns what `stream` does for each of `stream_indexes`; the texts are sampled side by side, as any is read.
+        """Returns what `stream` returns, for each of `stream_indexes`.
 
-        Each is the text that it would be alone.
+        The texts are sampled in parallel, while any of them is read. Each text is the same as if it were sampled alone.
         """
         length, seed = require_count("length", length), require_seed(seed)
         if stop is not None and not isinstance(stop, str):
             raise SettingError("stop", f"must be a text, got {quoted(stop)}")
         if stop == "":
             raise SettingError("stop", "must not be empty")
-        stop = self.model.normalize(stop) if stop else None  # in the model's own letters
+        stop = self.model.normalize(stop) if stop else None  # in characters that the model can generate
         blocks = generate_tokens(self.network, self.state, length, settings, seed, stream_indexes)
         vocabulary, streams = self.model.vocabulary, split_streams(blocks, len(stream_indexes))
         return [TextStream(stream, vocabulary.decoder(), stop, vocabulary.end_id) for stream in streams]

@@ -1,7 +1,7 @@
-"""Every setting, its default and its range: frozen dataclasses, checked when built.
+"""Every setting with its default and range, as frozen dataclasses that are checked when they are built.
 
-The command line, Python and the model file all take their words and defaults from here. Nothing
-here imports JAX, so that help pages and refusals come at once.
+The command line, Python and the model file all take their names and defaults from here. Nothing here imports JAX, so
+help pages and errors appear at once.
 """
 
 import codecs
@@ -25,8 +25,8 @@ CellActivation = Literal["tanh", "relu", "softmax"]
 Inputs = Literal["embedding", "one-hot", "scalar"]
 HeadName = Literal["dense", "logits", "probabilities"]
 
-MOST_COUNT = 2**31 - 1
-"""Counts are no larger: the programs that count have 32 bits."""
+MAX_COUNT = 2**31 - 1
+"""The largest count. Compiled programs count with 32 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +35,11 @@ class TextSettings:
 
     Attributes:
         units: "chars" for Unicode characters, "bytes" for raw bytes.
-        lowercase: whether characters are lower-cased first.
-        encoding: of the files, where characters are read. A model remembers the one that it was trained from; other
-            texts are in encodings of their own.
-        delimiter: what stands between records, each a separate text; None for a text that goes on.
-        min_count: characters that occur less often are folded into one unknown character.
+        lowercase: whether to convert characters to lower case first.
+        encoding: the encoding of the files, for models of characters. A model file stores the encoding of the training
+            text; other texts may have other encodings.
+        delimiter: the text between records, each of which is a separate text; None for continuous text.
+        min_count: characters that occur less often are replaced with one unknown character.
     """
 
     units: Units = "chars"
@@ -59,52 +59,52 @@ class TextSettings:
             codecs.lookup(self.encoding)
         except (LookupError, ValueError):
             raise SettingError(
-                "encoding", f"names no text encoding: {quoted(self.encoding)}; try utf-8, cp1252 or utf-16"
+                "encoding", f"must be a text encoding, such as utf-8, cp1252 or utf-16, got {quoted(self.encoding)}"
             ) from None
         if self.units == "bytes":
             if self.lowercase:
-                raise SettingError("lowercase", "changes characters; it does not go with bytes")
+                raise SettingError("lowercase", "changes characters, so it cannot be combined with bytes")
             if self.encoding != "utf-8":
-                raise SettingError("encoding", "is for characters, and bytes are read as they are")
+                raise SettingError("encoding", "applies to characters, so it cannot be combined with bytes")
             if self.min_count != 1:
-                raise SettingError("min_count", "folds characters; it does not go with bytes")
+                raise SettingError("min_count", "replaces characters, so it cannot be combined with bytes")
         if self.delimiter == "":
             raise SettingError("delimiter", "must not be empty")
         if self.delimiter is not None and not _is_unicode(self.delimiter):
-            raise SettingError("delimiter", "must be text, in UTF-8")
+            raise SettingError("delimiter", "must be valid Unicode text")
         _require_count(self, "min_count")
 
     def in_encoding(self, encoding: str) -> "TextSettings":
-        """Returns how to read another text than the one trained on: the same way, from `encoding`.
+        """Returns these settings with another encoding, to read a text other than the training text.
 
         Raises:
-            SettingError: there is no such encoding, or bytes are read, which have none.
+            SettingError: Python does not know the encoding, or the units are bytes.
         """
         return replace(self, encoding=encoding)
 
     @property
     def record_end(self) -> str | None:
-        """The character that stands for a record's end, and for its start input; None for a text that goes on."""
+        """The character for a record's end and start input; None for continuous text."""
         return None if self.delimiter is None else "\n" if self.delimiter in ("\n", "\r\n") else "\x1e"
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings:
-    """The network's shape. Units and widths are at most 16,384, so that a kernel's elements are counted in 32 bits.
+    """The network's shape. Units and widths are at most 16,384, so that 32 bits can count a kernel's elements.
 
     Attributes:
-        cell: "lstm", "gru" or "elman" (Keras's SimpleRNN).
-        layers: how many recurrent layers, at most 100.
-        hidden: units of each layer.
-        embedding: width of the character embedding; used where `inputs` is "embedding".
-        inputs: what the first layer reads of a token: its row of a trained embedding, its one-hot vector,
-            or one number, its id over the vocabulary's size.
-        gate_activation: of the gates; Keras before 2.3 had "hard_sigmoid", clip(0.2 x + 0.5, 0, 1).
-        cell_activation: of the candidate and the output.
-        last_cell_activation: that of the last layer, where it is another one.
-        head: what becomes of the last layer's outputs: "dense" maps them to logits; "logits" takes them for
-            logits as they are, and "probabilities" for probabilities that may not sum to one. For
-            both of these `hidden` is the vocabulary's size.
+        cell: the cell type: "lstm", "gru" or "elman" (Keras's SimpleRNN).
+        layers: number of recurrent layers, at most 100.
+        hidden: number of units per layer.
+        embedding: size of the character embedding, if `inputs` is "embedding".
+        inputs: what the first layer reads: "embedding" is a trained embedding, "one-hot" a one-hot vector, and "scalar"
+            the token's id divided by the vocabulary's size.
+        gate_activation: activation of the gates. Keras before 2.3 used "hard_sigmoid", clip(0.2 x + 0.5, 0, 1).
+        cell_activation: activation of the candidate and the output.
+        last_cell_activation: activation of the last layer, if it differs.
+        head: how the last layer's outputs are used: "dense" maps them to logits. "logits" uses them as logits, and
+            "probabilities" as probabilities that may not sum to one. For the last two, `hidden` is the vocabulary's
+            size.
     """
 
     cell: CellName = "lstm"
@@ -119,9 +119,9 @@ class NetworkSettings:
 
     def __post_init__(self) -> None:
         _require_choice(self, "cell", get_args(CellName))
-        _require_count(self, "layers", most=100)
-        _require_count(self, "hidden", most=16_384)
-        _require_count(self, "embedding", most=16_384)
+        _require_count(self, "layers", maximum=100)
+        _require_count(self, "hidden", maximum=16_384)
+        _require_count(self, "embedding", maximum=16_384)
         _require_choice(self, "inputs", get_args(Inputs))
         _require_choice(self, "gate_activation", get_args(GateActivation))
         _require_choice(self, "cell_activation", get_args(CellActivation))
@@ -129,7 +129,7 @@ class NetworkSettings:
             _require_choice(self, "last_cell_activation", get_args(CellActivation))
         _require_choice(self, "head", get_args(HeadName))
         if self.cell == "elman" and self.gate_activation != "sigmoid":
-            raise SettingError("gate_activation", "is for cells with gates; Elman's has none")
+            raise SettingError("gate_activation", "applies to cells with gates; elman has none")
 
     @property
     def cell_activations(self) -> tuple[CellActivation, ...]:
@@ -139,7 +139,7 @@ class NetworkSettings:
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> "NetworkSettings":
-        """Returns the settings in `mapping`, which has exactly the fields' names.
+        """Returns the settings in `mapping`, whose keys must be exactly the fields' names.
 
         Raises:
             SettingError: a key is unknown or missing, or a value is of the wrong type or range.
@@ -147,7 +147,7 @@ class NetworkSettings:
         names = [field.name for field in fields(cls)]
         for key in mapping:
             if key not in names:
-                raise SettingError(str(key), "is not a setting that this version knows")
+                raise SettingError(str(key), "is not a setting of this version")
         for name in names:
             if name not in mapping:
                 raise SettingError(name, "is missing")
@@ -159,27 +159,27 @@ class TrainingSettings:
     """How the network is trained.
 
     Attributes:
-        batch_size: streams of the text that are read side by side.
-        sequence_length: characters a row reads in one step (the truncated-BPTT span).
-        dropout: share of each layer's outputs that is zeroed during training.
-        learning_rate: the highest rate of the schedule.
-        schedule: "cosine" falls to zero at the last step, "constant" stays.
-        warmup: share of the steps over which the rate first rises from zero.
-        weight_dropout: share of the recurrent weights that a step does without.
-        weight_decay: share of each matrix of weights that a step takes away, times the rate.
-        clip_norm: gradients with a larger global norm are scaled down to it.
-        state_reset_probability: share of a row's steps before which its state is zeroed. A row reads on for the whole
-            run; a network that had only ever seen a warm state would be lost at the beginning of a text.
-        epochs: passes over the training part; may be a fraction of one.
-        steps: optimizer steps.
-        budget: seconds that the whole run may take. At most one of `epochs`, `steps` and `budget`; none of them
-            means a budget that suits the text.
-        step_plan: of a run that ended by a budget and is made once more by `steps`: its plans, see
-            `charloom.training.StepPlan`; empty for a run that goes on evenly.
-        validation: below 1 a share of the text, from 1 a count of characters or of records; None means 0.1, and
-            at most 500,000 characters.
-        patience: evaluations in a row without an improvement that end the run; None for all steps.
-        seed: of the initial weights and of dropout.
+        batch_size: number of rows per batch. Each row is a contiguous stream of the text.
+        sequence_length: characters per row in one step (truncated BPTT).
+        dropout: fraction of each layer's outputs to drop during training.
+        learning_rate: peak learning rate of the schedule.
+        schedule: "cosine" falls to zero at the last step; "constant" does not change.
+        warmup: fraction of the steps during which the learning rate rises from zero.
+        weight_dropout: fraction of the recurrent weights to drop per step.
+        weight_decay: decoupled weight decay: each step shrinks the weight matrices by this times the learning rate.
+        clip_norm: maximum global norm of the gradients; larger gradients are scaled down.
+        state_reset_probability: probability of zeroing a row's state before a step. Otherwise a row's state is carried
+            through the whole run, and the network would never learn to start a text from the zero state.
+        epochs: passes over the training part; may be a fraction.
+        steps: number of optimizer steps.
+        budget: seconds that the whole run may take. Give at most one of `epochs`, `steps` and `budget`. Without any,
+            charloom chooses a budget for the length of the text.
+        step_plan: the step plan of a run with a budget, to repeat it with the same `steps`; see
+            `charloom.training.StepPlan`. Empty for other runs.
+        validation: held-out part: below 1 a fraction of the text, from 1 a number of characters or records. None means
+            0.1, but at most 500,000 characters.
+        patience: number of evaluations without improvement before early stopping; None for no early stopping.
+        seed: random seed of the initial weights and of dropout.
     """
 
     batch_size: int = 16
@@ -204,29 +204,29 @@ class TrainingSettings:
         for name in ("batch_size", "sequence_length"):
             _require_count(self, name)
         _require_choice(self, "schedule", get_args(Schedule))
-        _require_number(self, "dropout", least=0.0, below=1.0)
-        _require_number(self, "learning_rate", above=0.0, most=1e38)
-        _require_number(self, "state_reset_probability", least=0.0, below=1.0)
-        _require_number(self, "warmup", least=0.0, below=1.0)
-        _require_number(self, "weight_dropout", least=0.0, most=0.99)
-        _require_number(self, "weight_decay", least=0.0, below=100.0)
-        _require_number(self, "clip_norm", above=0.0, most=1e38)
+        _require_number(self, "dropout", minimum=0.0, below=1.0)
+        _require_number(self, "learning_rate", above=0.0, maximum=1e38)
+        _require_number(self, "state_reset_probability", minimum=0.0, below=1.0)
+        _require_number(self, "warmup", minimum=0.0, below=1.0)
+        _require_number(self, "weight_dropout", minimum=0.0, maximum=0.99)
+        _require_number(self, "weight_decay", minimum=0.0, below=100.0)
+        _require_number(self, "clip_norm", above=0.0, maximum=1e38)
         if self.epochs is not None:
-            _require_number(self, "epochs", above=0.0, most=1e9)
+            _require_number(self, "epochs", above=0.0, maximum=1e9)
         if self.steps is not None:
             _require_count(self, "steps")
         if self.budget is not None:
-            _require_number(self, "budget", above=0.0, most=1e9)
+            _require_number(self, "budget", above=0.0, maximum=1e9)
         lengths = [name for name in ("steps", "budget", "epochs") if getattr(self, name) is not None]
         if len(lengths) > 1:
-            raise SettingError(lengths[0], f"and {lengths[1]} both say how long to train: give one")
+            raise SettingError(lengths[0], f"and {lengths[1]} both set how long to train: give only one of them")
         self._require_step_plan()
         if self.validation is not None:
             _require_number(self, "validation", above=0.0)
             if self.validation >= 1 and self.validation != int(self.validation):
                 raise SettingError(
                     "validation",
-                    f"is a share below 1 or a whole count of characters, got {self.validation:g}",
+                    f"must be a fraction below 1 or a whole number of characters or records, got {self.validation:g}",
                 )
         if self.patience is not None:
             _require_count(self, "patience")
@@ -236,37 +236,35 @@ class TrainingSettings:
         try:
             plans = tuple(
                 (
-                    arguments.whole_number("step_plan", step, 0, MOST_COUNT),
-                    arguments.whole_number("step_plan", all_, 0, MOST_COUNT),
+                    arguments.whole_number("step_plan", step, 0, MAX_COUNT),
+                    arguments.whole_number("step_plan", total, 0, MAX_COUNT),
                 )
-                for step, all_ in self.step_plan
+                for step, total in self.step_plan
             )
         except (TypeError, ValueError):
             raise SettingError(
-                "step_plan", f"must be pairs of whole numbers from 0 to {MOST_COUNT:,}, got {quoted(self.step_plan)}"
+                "step_plan", f"must be pairs of whole numbers from 0 to {MAX_COUNT:,}, got {quoted(self.step_plan)}"
             ) from None
         _set(self, "step_plan", plans)
         if not plans:
             return
-        begins = [step for step, _ in plans]
-        if begins != sorted(set(begins)) or begins[0] != 0 or any(step >= planned for step, planned in plans):
-            raise SettingError(
-                "step_plan", "must be pairs of a step, ascending from 0, and of a larger count of all steps"
-            )
-        if any(planned <= after for (_, planned), (after, _) in itertools.pairwise(plans)):
-            raise SettingError("step_plan", "has a plan that begins after the one before it ended")
+        starts = [step for step, _ in plans]
+        if starts != sorted(set(starts)) or starts[0] != 0 or any(step >= total for step, total in plans):
+            raise SettingError("step_plan", "must be pairs of a step, ascending from 0, and a larger total of steps")
+        if any(total <= next_start for (_, total), (next_start, _) in itertools.pairwise(plans)):
+            raise SettingError("step_plan", "has a plan that starts after the previous one ended")
         if plans[-1][1] != self.steps:
-            raise SettingError("step_plan", f"ends after {plans[-1][1]:,} steps, and steps are {self.steps}: give both")
+            raise SettingError("step_plan", f"ends after {plans[-1][1]:,} steps, but steps is {self.steps}: give both")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingSettings:
-    """How the next character is chosen from the model's distribution.
+    """How to sample the next character from the model's distribution.
 
     Attributes:
-        temperature: divides the logits; 0 takes the most likely character (greedy).
-        top_k: choose among the k most likely characters only.
-        top_p: choose among the fewest characters whose probabilities reach p together.
+        temperature: divides the logits; 0 always takes the most likely character (greedy).
+        top_k: sample only from the k most likely characters.
+        top_p: sample only from the fewest characters whose total probability reaches p.
     """
 
     temperature: float = 0.8
@@ -274,11 +272,11 @@ class SamplingSettings:
     top_p: float | None = None
 
     def __post_init__(self) -> None:
-        _require_number(self, "temperature", least=0.0, most=1e6)
+        _require_number(self, "temperature", minimum=0.0, maximum=1e6)
         if self.top_k is not None:
             _require_count(self, "top_k")
         if self.top_p is not None:
-            _require_number(self, "top_p", above=0.0, most=1.0)
+            _require_number(self, "top_p", above=0.0, maximum=1.0)
 
 
 def _is_unicode(text: str) -> bool:
@@ -290,22 +288,22 @@ def require_seed(seed: SupportsIndex) -> int:
     return arguments.whole_number("seed", seed, 0, 2**63 - 1)
 
 
-def require_count(name: str, value: SupportsIndex, most: int = MOST_COUNT) -> int:
-    """Returns `value` as an int; raises `SettingError` unless it is a whole number from 1 to `most`."""
-    return arguments.whole_number(name, value, 1, most)
+def require_count(name: str, value: SupportsIndex, maximum: int = MAX_COUNT) -> int:
+    """Returns `value` as an int; raises `SettingError` unless it is a whole number from 1 to `maximum`."""
+    return arguments.whole_number(name, value, 1, maximum)
 
 
 def require_path(name: str, path: str | bytes | os.PathLike[Any], *, folder: bool = False) -> Path:
-    """Returns `path` as a Path; raises `SettingError` unless it can be a file's name, or a folder's."""
+    """Returns `path` as a Path; raises `SettingError` if no file can have this name, or no folder."""
     return arguments.path(name, path, folder=folder)
 
 
 def _set(settings: object, name: str, value: object) -> None:
-    object.__setattr__(settings, name, value)  # while a frozen dataclass is built
+    object.__setattr__(settings, name, value)  # works while a frozen dataclass is built
 
 
-def _require_count(settings: object, name: str, most: int = MOST_COUNT) -> None:
-    _set(settings, name, require_count(name, getattr(settings, name), most))
+def _require_count(settings: object, name: str, maximum: int = MAX_COUNT) -> None:
+    _set(settings, name, require_count(name, getattr(settings, name), maximum))
 
 
 def _require_choice(settings: object, name: str, choices: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Texts that are not written twice, and not copied from what the model has read."""
+"""Samples without duplicates, and without copies of a known text."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ from charloom.prompted_model import PromptedModel
 from charloom.settings import SamplingSettings, TextSettings, require_count
 from charloom.text import Corpus, split_records
 
-TOGETHER = 64
-"""Texts that are written side by side, several times as fast as one after another."""
-_TRIES_IN_VAIN = 2_000
-"""So many tries in a row that bring nothing end the search."""
+TEXTS_PER_BATCH = 64
+"""How many texts are generated in parallel, which is several times as fast as one by one."""
+_MAX_FAILED_TRIES = 2_000
+"""The search ends after this many tries in a row without a new text."""
 
 
 class KnownText:
-    """A text that nothing is to be copied from.
+    """A text that samples must not be copied from.
 
     Args:
-        corpus: what was read.
-        settings: as the model was trained with; they tell records from a text that goes on.
+        corpus: the text.
+        settings: the model's text settings, which say whether the text is made of records.
     """
 
     def __init__(self, corpus: Corpus, settings: TextSettings):
@@ -27,15 +27,15 @@ class KnownText:
         self._records: frozenset[str] | None = None
         if settings.delimiter is not None:
             texts = split_records(corpus.documents, settings)
-            self._records = frozenset(map(_as_written, texts))
-        self._all = (settings.record_end or "\0").join(map(_as_written, texts))
+            self._records = frozenset(map(_as_text, texts))
+        self._all = (settings.record_end or "\0").join(map(_as_text, texts))
 
     def has(self, text: str) -> bool:
-        """Returns whether `text` is one of the records, or stands somewhere in a text that goes on."""
+        """Returns whether `text` is one of the records, or occurs in continuous text."""
         return text in self._all if self._records is None else text in self._records
 
     def longest_run(self, text: str, longer_than: int) -> int:
-        """Returns the length of the longest part of `text` that stands in the known one, or `longer_than`."""
+        """Returns the length of the longest passage of `text` that occurs in the known text, or `longer_than`."""
         longest, begin = longer_than, 0
         while begin + longest < len(text):
             if text[begin : begin + longest + 1] in self._all:
@@ -47,16 +47,16 @@ class KnownText:
 
 @dataclass
 class Tally:
-    """What a search came to.
+    """The counts of a search.
 
     Attributes:
         found: texts that were kept.
-        tries: texts that were written.
-        duplicates: those that had been written before.
-        copies: those that the known text has.
+        tries: texts that were generated.
+        duplicates: texts that had been generated before.
+        copies: texts that occur in the known text.
         unfinished: records that did not end within the length.
-        empty: those without any character.
-        longest_run: characters of the longest part of a kept text that stands in the known one.
+        empty: texts without any character.
+        longest_run: length of the longest passage of a kept text that occurs in the known text.
     """
 
     found: int = 0
@@ -80,47 +80,47 @@ def unique_samples(
     unique: bool = True,
     known: KnownText | None = None,
 ) -> Iterator[tuple[str, TextStream]]:
-    """Yields up to `count` texts, each with how it was written; fewer where thousands of tries bring nothing new.
+    """Yields up to `count` texts, each with its stream; fewer if thousands of tries in a row give nothing new.
 
     Args:
-        prompted: what writes them.
-        count: how many are wanted.
-        length: new characters of each at most.
-        settings: how characters are chosen.
-        tally: is kept up to date.
-        seed: of the choices.
-        stop: end each before this text.
-        unique: whether none may come twice.
-        known: a text that none may be copied from.
+        prompted: the model and its prompt.
+        count: how many texts to yield.
+        length: the maximum number of new characters per text.
+        settings: the sampling settings.
+        tally: the counts, which this function updates.
+        seed: the random seed.
+        stop: a text to stop before.
+        unique: whether to drop duplicates.
+        known: a text; samples that occur in it are dropped.
     """
     count = require_count("count", count)
     is_record = prompted.model.text.delimiter is not None
-    seen: set[str] = set()
+    kept: set[str] = set()
     last_found = 0
-    while tally.found < count and tally.tries - last_found < _TRIES_IN_VAIN:
-        indexes = range(tally.tries, tally.tries + TOGETHER)
-        for writing in prompted.stream_many(length, settings, seed=seed, stream_indexes=indexes, stop=stop):
-            text = "".join(writing)
-            # A prompt is no copy of the model's, but of a record it is a part.
+    while tally.found < count and tally.tries - last_found < _MAX_FAILED_TRIES:
+        indexes = range(tally.tries, tally.tries + TEXTS_PER_BATCH)
+        for stream in prompted.stream_many(length, settings, seed=seed, stream_indexes=indexes, stop=stop):
+            text = "".join(stream)
+            # The user wrote the prompt, so it does not count as copied; but it is a part of a record.
             whole = prompted.prompt + text if is_record else text
             tally.tries += 1
-            if is_record and writing.stopped == "length":
+            if is_record and stream.stopped == "length":
                 tally.unfinished += 1
             elif not whole:
                 tally.empty += 1
             elif known is not None and known.has(whole):
                 tally.copies += 1
-            elif unique and whole in seen:
+            elif unique and whole in kept:
                 tally.duplicates += 1
             else:
-                seen.add(whole)
+                kept.add(whole)
                 tally.found, last_found = tally.found + 1, tally.tries
                 if known is not None:
                     tally.longest_run = known.longest_run(whole, tally.longest_run)
-                yield text, writing
+                yield text, stream
                 if tally.found == count:
                     return
 
 
-def _as_written(text: str | bytes) -> str:
+def _as_text(text: str | bytes) -> str:
     return text.decode("utf-8", "replace") if isinstance(text, bytes) else text

@@ -1,7 +1,10 @@
-"""Units of the loss: nats inside, bits and perplexity for people."""
+"""Units: nats inside charloom, bits and perplexity for people; and durations."""
 
 import math
 import re
+
+LONG_WAIT_SECONDS = 3.0
+"""charloom announces how long a wait takes if it takes longer than this."""
 
 _NUMBER = r"(\d+\.?\d*|\.\d+)"
 _DURATION = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?")
@@ -19,7 +22,7 @@ def bits_from_nats(nats: float) -> float:
 def perplexity_from_nats(nats_per_char: float) -> float:
     """Returns the perplexity per character, exp(nats): the number of equally likely characters.
 
-    Infinite where the exponential leaves the range of a float.
+    Infinity if the exponential is too large for a float.
 
     >>> round(perplexity_from_nats(math.log(27)), 9)
     27.0
@@ -45,7 +48,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def significant(number: float, digits: int) -> str:
-    """Returns a number of which so many digits tell something, the others of a whole one all the same.
+    """Returns a number with this many significant digits. Larger whole numbers keep all their digits.
 
     >>> significant(0.98765, 2), significant(98.5, 3), significant(123456.7, 3)
     ('0.99', '98.5', '123,457')
@@ -54,22 +57,22 @@ def significant(number: float, digits: int) -> str:
 
 
 def parse_seconds(text: str) -> float:
-    """Returns the duration that `text` says, in seconds: numbers with the units s, m and h, the largest first.
+    """Returns a duration in seconds. It is written as numbers with the units h, m and s, the largest unit first.
 
     Raises:
-        ValueError: it says none.
+        ValueError: `text` is not a duration.
 
     >>> parse_seconds("90s"), parse_seconds("1.5m"), parse_seconds("1h30m")
     (90.0, 90.0, 5400.0)
     """
     found = _DURATION.fullmatch(text.strip().lower())
     if not found or not any(found.groups()):
-        raise ValueError(f"{text!r} is no duration: give one such as 90s, 10m, 2h or 1h30m")
+        raise ValueError(f"{text!r} is not a duration: give one such as 90s, 10m, 2h or 1h30m")
     return sum(float(number) * seconds for number, seconds in zip(found.groups(), (3600, 60, 1), strict=True) if number)
 
 
 def shortest_seconds(seconds: float) -> str:
-    """Returns a duration as `parse_seconds` reads it, as short as it can be.
+    """Returns a duration in the shortest form that `parse_seconds` reads.
 
     >>> shortest_seconds(90), shortest_seconds(7200), shortest_seconds(77.5)
     ('90s', '2h', '77.5s')
@@ -81,5 +84,5 @@ def shortest_seconds(seconds: float) -> str:
 
 
 def finite_or_none(number: float) -> float | None:
-    """Returns `number`, or None where it is infinite or none at all: JSON has no such thing."""
+    """Returns `number`, or None if it is infinite or not a number, which JSON cannot express."""
     return number if math.isfinite(number) else None

@@ -27,18 +27,18 @@ OPTIONS = [str(word) for name, value in TINY.items() for word in (f"--{name.repl
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_the_output_policy(case, tmp_path):
-    assert play(case, tmp_path) == (case.becomes, [])
+def test_the_table(case, tmp_path):
+    assert play(case, tmp_path) == (case.result, [])
 
 
 def test_the_cases_detect_a_policy_that_loses_files(tmp_path, monkeypatch):
     monkeypatch.setattr(Output, "_taken", lambda self, path: None)
     monkeypatch.setattr(Output, "_keep_earlier", lambda self, sha256: None)
-    foreign = [one for one in CASES if one.writes == "a model" and one.stands in CONTENTS and one.becomes != "written"]
+    foreign = [one for one in CASES if one.writes == "a model" and one.existing in CONTENTS and one.result != "written"]
     for number, case in enumerate(foreign):
         (tmp_path / str(number)).mkdir()
         _, lost = play(case, tmp_path / str(number))
-        assert lost or case.stands in OWN, case
+        assert lost or case.existing in OWN, case
 
 
 def test_every_page_is_recognized_by_its_beginning(tmp_path):
@@ -133,7 +133,7 @@ def test_a_file_that_appears_during_a_run_is_kept_and_so_is_the_model(tmp_path):
     assert out.read_bytes() == CONTENTS["another's safetensors"]
     assert result.out == tmp_path / "m.model.safetensors"
     assert cl.load(result.out).training["steps"] == 20
-    assert any("is taken by now: the model is written to" in notice for notice in notices)
+    assert any("charloom writes the model to" in notice for notice in notices)
 
 
 def test_a_resumed_run_replaces_its_own_model_and_keeps_another(tmp_path):
@@ -187,7 +187,7 @@ def test_a_file_with_the_name_of_the_lock_is_not_emptied(tmp_path):
     ("arguments", "words"),
     [
         (["train", "x", "--out", "a\0b"], "--out must be a path, got 'a\\x00b', which has a null byte"),
-        (["train", "x", "--out", "a\ud800"], "--out must be a path, got 'a\\ud800': no file name has a U+D800"),
+        (["train", "x", "--out", "a\ud800"], "--out must be a path, got 'a\\ud800': no file name can have U+D800"),
         (["train", "x", "--out", "models/"], "--out must be a file, got a folder's name, 'models/'"),
         (["train", "x", "--out", ""], "--out must be a path, got an empty one"),
         (["train", "x", "--run", "a\0b"], "--run must be a path"),
@@ -262,12 +262,12 @@ def test_a_report_does_not_replace_a_text_that_is_a_page(tmp_path):
     for _ in range(2):
         done = charloom("train", "book.html", "--report", "--steps", "1", *OPTIONS, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert "book.report.html: a report" in done.stderr
+        assert "book.report.html: report written" in done.stderr
     names = ["book.html", "book.report.html", "book.safetensors"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert (tmp_path / "book.html").read_text() == TEXT
     done = charloom("train", "book.html", "--seed", "1", "--steps", "1", *OPTIONS, cwd=tmp_path)
-    assert "the earlier model that stood there is kept as book.previous.safetensors" in done.stderr
+    assert "charloom kept the earlier model as book.previous.safetensors" in done.stderr
     done = charloom("train", "book.html", "--seed", "2", "--force", "--steps", "1", *OPTIONS, cwd=tmp_path)
     assert "previous" not in done.stderr
     assert len(list(tmp_path.glob("*previous*"))) == 1

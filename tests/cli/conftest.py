@@ -15,7 +15,7 @@ Command = Callable[..., subprocess.CompletedProcess]
 
 @pytest.fixture(scope="session")
 def forks(tmp_path_factory):
-    """Where a process listens that forks for each command, and the environment that it has; None without forks."""
+    """The address and the environment of a process that forks for each command; None without forks."""
     if not hasattr(os, "pidfd_open"):
         yield None
         return
@@ -29,7 +29,7 @@ def forks(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def charloom(forks) -> Command:
-    """Runs the command line in a process of its own, as a user does."""
+    """Runs the command line in a separate process, as a user does."""
 
     def run(*arguments, stdin=None, cwd=None, file_size_limit=None, timeout=300, **environment):
         if forks is not None and file_size_limit is None and not environment and _environment() == forks[1]:
@@ -53,7 +53,7 @@ def charloom(forks) -> Command:
 
 
 def _environment() -> dict[str, str]:
-    """The environment, less what pytest changes with each test."""
+    """The environment, without the variable that pytest changes with each test."""
     return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
 
 
@@ -84,9 +84,9 @@ def assert_refused(done, status, *words):
 
 
 def trained_in_time(charloom, *arguments, seconds):
-    """Trains with a budget of `seconds`, or of what a machine needs that is slow or busy; returns both.
+    """Trains with a budget of `seconds`, or more if the machine is slow or busy; returns the command and the budget.
 
-    No test is about how long training takes.
+    No test depends on how long training takes.
     """
     for _ in range(6):
         done = charloom("train", *arguments, "--budget", f"{seconds}s", timeout=600)

@@ -1,7 +1,7 @@
 """`python -m tests.cli.forks SOCKET`: runs commands in forks of one process that has imported what they need.
 
-Importing JAX takes most of a short command's time, and tests run hundreds. Each command still has a process, standard
-streams and a folder of its own, and exits on its own. Tests of what happens during imports start new processes instead.
+Importing JAX takes most of a short command's time, and the tests run hundreds of commands. Each command still has a
+separate process with its own standard streams and working folder. Tests of imports start new processes instead.
 """
 
 import array
@@ -14,7 +14,7 @@ import socket
 import sys
 from pathlib import Path
 
-# Passes its streams, its folder and its words on, and ends as the command ends.
+# Passes on its streams, its folder and its arguments, and ends as the command ends.
 _CLIENT = """
 import array, json, os, signal, socket, sys
 server = socket.socket(socket.AF_UNIX)
@@ -31,12 +31,12 @@ sys.exit(status)
 
 
 def command_through(address: Path) -> list[str]:
-    """Returns what `charloom` is to be started as, to run in a fork of the process that listens at `address`."""
+    """Returns the command that runs `charloom` in a fork of the process that listens at `address`."""
     return [sys.executable, "-I", "-S", "-c", _CLIENT, str(address)]
 
 
 def main() -> None:
-    """Imports what commands import, and forks for each that comes, until standard input ends."""
+    """Imports what commands import, and forks for each command, until standard input ends."""
     from charloom.machine import own_process
 
     own_process()
@@ -45,12 +45,12 @@ def main() -> None:
     import charloom.report
     import charloom.runs
     import charloom.server
-    import charloom.studies  # noqa: F401  # imported only so that forks have it
+    import charloom.studies  # noqa: F401  # imported only for the forks
 
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(sys.argv[1])
     listening.listen()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait for commands
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # this process does not wait for the children that serve commands
     gc.freeze()
     print("ready", flush=True)
     while listening in select.select([sys.stdin, listening], [], [])[0]:
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def _serve(connection: socket.socket) -> None:
-    """Runs the command of one connection, and tells its status; ends it where the other side is ended."""
+    """Runs the command of one connection and sends its status; ends the command if the other side ends."""
     files = array.array("i", [0] * 4)
     _, ((_, _, data),), *_ = connection.recvmsg(1, socket.CMSG_SPACE(4 * files.itemsize))
     files = array.array("i", data)

@@ -1,4 +1,4 @@
-"""`charloom train --budget`, as a user runs it. How long it takes is no part of any test; see benchmarks/quality."""
+"""`charloom train --budget`, as a user runs it. No test measures how long it takes; see benchmarks/quality."""
 
 import json
 import re
@@ -18,15 +18,17 @@ def budgeted(charloom, book, tmp_path_factory):
     return folder, done
 
 
-def test_two_lines_say_what_was_picked_and_why(budgeted):
+def test_two_lines_explain_the_picked_settings(budgeted):
     folder, done = budgeted
     picked, because = (line for line in done.stderr.splitlines() if line.startswith(("picked: ", "because: ")))
     hidden = load(folder / "m.safetensors").settings.hidden
     assert re.fullmatch(rf"picked: 1 × {hidden} lstm units, embedding \d+, 4 rows × .* dropout .*", picked)
-    assert re.fullmatch(r"because: about [\d,]+ characters per second here, .* times the 2,376 there are", because)
+    assert re.fullmatch(
+        r"because: this machine trains on about [\d,]+ characters per second: .* passes over 2,376 characters", because
+    )
 
 
-def test_a_run_by_the_clock_is_repeated_byte_for_byte(charloom, book, budgeted):
+def test_a_run_with_a_budget_is_repeated_byte_for_byte(charloom, book, budgeted):
     folder, done = budgeted
     model, again = folder / "m.safetensors", folder / "again.safetensors"
     assert f"To train it again: charloom train {book} --repeat {model} --out NEW.safetensors" in done.stderr
@@ -35,13 +37,13 @@ def test_a_run_by_the_clock_is_repeated_byte_for_byte(charloom, book, budgeted):
     assert again.read_bytes() == model.read_bytes()
 
 
-def test_a_budget_that_is_too_short_says_the_least_that_would_do(charloom, book, tmp_path):
+def test_a_budget_that_is_too_short_is_refused_with_the_minimum(charloom, book, tmp_path):
     done = charloom("train", book, "--out", tmp_path / "m.safetensors", "--budget", "0.5s")
     assert_refused(done, 1, "a budget of 0.5s is too short for this text", "Give --budget ")
     assert not (tmp_path / "m.safetensors").exists()
 
 
-def test_a_folder_of_a_budget_that_was_too_short_is_free_for_a_longer_one(charloom, book, tmp_path):
+def test_after_a_budget_that_was_too_short_the_folder_can_be_used_again(charloom, book, tmp_path):
     text = ("train", book, "--out", tmp_path / "m.safetensors", "--hidden", 16, "--run", tmp_path / "run")
     done = charloom(*text, "--budget", "0.5s")
     assert_refused(done, 1, "is too short")
@@ -50,7 +52,7 @@ def test_a_folder_of_a_budget_that_was_too_short_is_free_for_a_longer_one(charlo
     assert done.returncode == 0, done.stderr
 
 
-def test_a_budget_is_gone_on_with(charloom, book, tmp_path):
+def test_a_run_with_a_budget_is_resumed(charloom, book, tmp_path):
     text = (book, "--out", tmp_path / "m.safetensors", "--hidden", 16, "--run", tmp_path / "run")
     done, seconds = trained_in_time(charloom, *text, "--json", seconds=9)
     assert done.returncode == 0, done.stderr
@@ -58,7 +60,7 @@ def test_a_budget_is_gone_on_with(charloom, book, tmp_path):
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert run["settings"]["training"]["budget"] == seconds
     assert run["settings"]["network"]["hidden"] == 16
-    # All is spent: the resumed run ends at once, with the model that there was.
+    # The budget is spent, so the resumed run ends at once with the same model.
     before = (tmp_path / "m.safetensors").read_bytes()
     done = charloom("train", "--resume", tmp_path / "run", "--json")
     assert done.returncode == 0, done.stderr

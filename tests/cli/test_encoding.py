@@ -1,4 +1,4 @@
-"""A model trained from one encoding reads texts in any; its own is only remembered."""
+"""A model trained from one encoding reads texts in any encoding. Its file only records the first one."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ TEXT = "der Käse schmeckt\nsüß und grün – „köstlich“\n" * 3
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A model of a text in cp1252, one of a text in UTF-8, one of bytes, and the text in three encodings."""
+    """A model of a text in cp1252, one of a text in UTF-8, one of bytes, and a text in three encodings."""
     folder = tmp_path_factory.mktemp("encodings")
     for encoding in ("utf-8", "cp1252", "utf-16"):
         (folder / f"{encoding}.txt").write_bytes(TEXT.encode(encoding))
@@ -73,17 +73,17 @@ def test_a_text_scores_the_same_in_every_encoding(charloom, text, options):
     else:
         assert rows[0]["characters"] == len(TEXT)
         assert rows[0]["nats_per_char"] == pytest.approx(wanted.nats_per_char, abs=1e-4)
-    is_read_as_utf8 = "--encoding" not in options
-    assert ("is read as utf-8, the model was trained on one in cp1252; --encoding" in err) == is_read_as_utf8
+    is_default = "--encoding" not in options
+    assert ("as utf-8, but the model was trained on a text in cp1252: set the encoding" in err) == is_default
 
 
-def test_a_text_in_another_encoding_than_it_is_read_in(charloom):
+def test_a_text_in_the_wrong_encoding_is_refused(charloom):
     status, out, err = charloom("score", "german.safetensors", "cp1252.txt")
     assert (status, out) == (1, "")
-    assert "cannot decode cp1252.txt as utf-8: byte 0xe4 at offset 5. Pass --encoding with the text's own" in err
+    assert "cannot decode cp1252.txt as utf-8: byte 0xe4 at offset 5. Pass the text's encoding with --encoding" in err
 
 
-def test_other_commands_have_the_option(charloom):
+def test_other_commands_have_the_encoding_option(charloom):
     status, out, err = charloom(
         "classify", "german.safetensors", "other.safetensors", "bytes.safetensors", "--text", "cp1252.txt",
         "--encoding", "cp1252", "--json",
@@ -113,15 +113,18 @@ def test_other_commands_have_the_option(charloom):
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (("score", "none.safetensors", "utf-8.txt", "--encoding", "klingon"), "names no text encoding: 'klingon'"),
-        (("classify", "a", "b", "--encoding", "klingon"), "names no text encoding"),
-        (("report", "none", "t", "--encoding", "klingon"), "names no text encoding"),
+        (
+            ("score", "none.safetensors", "utf-8.txt", "--encoding", "klingon"),
+            "must be a text encoding, such as utf-8, cp1252 or utf-16, got 'klingon'",
+        ),
+        (("classify", "a", "b", "--encoding", "klingon"), "must be a text encoding"),
+        (("report", "none", "t", "--encoding", "klingon"), "must be a text encoding"),
         (("report", "none", "--encoding", "cp1252"), "give a text as well"),
         (("generate", "none", "--encoding", "cp1252"), "give --novel as well"),
-        (("score", "bytes.safetensors", "utf-8.txt", "--encoding", "cp1252"), "bytes are read as they are"),
+        (("score", "bytes.safetensors", "utf-8.txt", "--encoding", "cp1252"), "cannot be combined with bytes"),
     ],
 )
-def test_what_makes_no_sense_is_refused(charloom, words, problem):
+def test_invalid_combinations_are_refused(charloom, words, problem):
     status, out, err = charloom(*words)
     assert (status, out) == (2, "")
     assert err.startswith("charloom: ")
@@ -129,7 +132,7 @@ def test_what_makes_no_sense_is_refused(charloom, words, problem):
     assert problem in err
 
 
-def test_standard_input_has_an_encoding_too(folder):
+def test_standard_input_can_have_an_encoding(folder):
     done = subprocess.run(
         [sys.executable, "-m", "charloom", "score", "german.safetensors", "-", "--encoding", "cp1252", "--json"],
         cwd=folder,
@@ -140,7 +143,7 @@ def test_standard_input_has_an_encoding_too(folder):
     assert json.loads(done.stdout)["characters"] == len(TEXT)
 
 
-def test_a_report_at_the_end_of_training_reads_the_text_as_training_did(charloom):
+def test_a_report_after_training_uses_the_same_encoding(charloom):
     status, _, err = charloom(
         "train", "cp1252.txt", "--encoding", "cp1252", "--steps", "2", "--hidden", "8", "--report",
         "--out", "trained.safetensors",

@@ -13,7 +13,7 @@ from charloom.settings import NetworkSettings
 from tests.cli.conftest import assert_refused
 
 
-def test_a_pipe_gets_prompt_and_text_only(charloom, model_file):
+def test_a_pipe_gets_only_the_prompt_and_the_text(charloom, model_file):
     done = charloom("generate", model_file, "--prompt", "the qui", "--length", 40, "--seed", 3)
     assert done.returncode == 0
     assert done.stderr == ""
@@ -28,7 +28,7 @@ def test_greedy_text_follows_the_book(charloom, model_file):
     assert done.stdout == "the quick brown fox\n\n"[:21]
 
 
-def test_a_seed_is_drawn_and_shown(charloom, model_file):
+def test_a_random_seed_is_printed(charloom, model_file):
     first, second = (charloom("generate", model_file, "--temperature", 2) for _ in range(2))
     assert first.stderr.startswith("seed ")
     assert first.stdout != second.stdout
@@ -36,7 +36,7 @@ def test_a_seed_is_drawn_and_shown(charloom, model_file):
     assert charloom("generate", model_file, "--temperature", 2, "--seed", seed).stdout == first.stdout
 
 
-def test_several_texts_are_those_of_one_at_a_time(charloom, model_file):
+def test_several_texts_equal_single_texts(charloom, model_file):
     options = ("--seed", 4, "--length", 30, "--temperature", 1.5)
     many = charloom("generate", model_file, "--count", 3, "--json", *options)
     texts = [json.loads(line) for line in many.stdout.splitlines()]
@@ -48,7 +48,7 @@ def test_several_texts_are_those_of_one_at_a_time(charloom, model_file):
     assert plain.stdout == "\n".join(text["text"] + "\n" for text in texts)
 
 
-def test_json_tells_why_a_text_ended(charloom, model_file):
+def test_json_says_why_a_text_ended(charloom, model_file):
     done = charloom("generate", model_file, "--prompt", "the", "--stop", "x", "--length", 500, "--seed", 1, "--json")
     text = json.loads(done.stdout)
     assert text["stopped"] == "stop"
@@ -58,7 +58,7 @@ def test_json_tells_why_a_text_ended(charloom, model_file):
     assert json.loads(done.stdout)["stopped"] == "length"
 
 
-def test_an_empty_prompt_is_a_beginning(charloom, model_file):
+def test_an_empty_prompt_starts_a_text(charloom, model_file):
     done = charloom("generate", model_file, "--prompt", "", "--temperature", 0, "--length", 3, "--seed", 0)
     assert done.returncode == 0
     assert done.stdout in ("the\n", "jum\n")  # what follows a newline in the book
@@ -75,13 +75,13 @@ def test_unknown_characters(charloom, model_file):
     )
     skipped = charloom("generate", model_file, *options, "--unknown", "skip")
     assert skipped.stdout.startswith("th")
-    assert "left out, as the model does not know it: 'é' (U+00E9)" in skipped.stderr
+    assert "left out, because the model does not know it: 'é' (U+00E9)" in skipped.stderr
     replaced = charloom("generate", model_file, *options, "--unknown", "replace")
     assert replaced.stdout.startswith("th ")
     assert "replaced with ' '" in replaced.stderr
 
 
-def test_a_prompt_that_is_no_utf8(charloom, model_file):
+def test_a_prompt_that_is_not_utf8_is_refused(charloom, model_file):
     done = charloom("generate", model_file, "--prompt", "th\udce9", "--seed", 1)
     assert_refused(done, 1, "cannot encode", "at character 2")
 
@@ -106,7 +106,7 @@ def test_a_prompt_that_is_no_utf8(charloom, model_file):
         (("--cell", "gru"), ["no such option"]),
     ],
 )
-def test_wrong_words(charloom, options, words):
+def test_wrong_options_are_refused(charloom, options, words):
     assert_refused(charloom("generate", "no-such-model", *options), 2, *words)
 
 
@@ -151,7 +151,7 @@ def test_no_model(charloom, tmp_path):
     assert_refused(charloom("generate"), 2, "missing argument 'MODEL'")
 
 
-def writing(model_file, length):
+def generating(model_file, length):
     return subprocess.Popen(
         [sys.executable, "-m", "charloom", "generate", str(model_file), "--length", str(length), "--seed", "1"],
         stdout=subprocess.PIPE,
@@ -159,31 +159,31 @@ def writing(model_file, length):
     )
 
 
-def test_a_reader_that_has_enough_ends_it_quietly(model_file):
-    with writing(model_file, 300_000) as process:
+def test_a_closed_pipe_ends_generation_quietly(model_file):
+    with generating(model_file, 300_000) as process:
         assert process.stdout.read(100)
         process.stdout.close()
         assert process.wait(timeout=60) == 0
         assert process.stderr.read() == b""
 
 
-def test_text_comes_while_it_is_written(model_file):
-    with writing(model_file, 100_000_000) as process:  # which would take an hour
+def test_text_is_printed_while_it_is_generated(model_file):
+    with generating(model_file, 100_000_000) as process:  # all of it would take an hour
         assert len(process.stdout.read(1000)) == 1000
         process.kill()
 
 
-def test_a_full_disk_is_told_in_a_line(model_file):
+def test_a_full_disk_is_reported_in_one_line(model_file):
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "charloom", "generate", model_file, "--seed", "1"]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (
         1,
-        "charloom: cannot write standard output: No space left on device. Send it to another place.\n",
+        "charloom: cannot write to standard output: No space left on device. Redirect it to another file.\n",
     )
 
 
-def test_letters_that_the_locale_has_not(charloom, tmp_path):
+def test_characters_outside_the_locale_are_escaped(charloom, tmp_path):
     vocabulary, settings = Vocabulary.of_texts(["é\n"]), NetworkSettings(hidden=2, embedding=2)
     network = Network.init(settings, vocabulary.size, vocabulary.start_id, np.random.default_rng(0))
     TextModel(network, vocabulary, settings).save(tmp_path / "m.safetensors")
@@ -192,8 +192,8 @@ def test_letters_that_the_locale_has_not(charloom, tmp_path):
     assert done.stdout.startswith("\\xe9")
 
 
-def test_ctrl_c_ends_it_quietly(model_file):
-    with writing(model_file, 100_000_000) as process:
+def test_ctrl_c_ends_generation_quietly(model_file):
+    with generating(model_file, 100_000_000) as process:
         assert process.stdout.read(100)
         process.send_signal(signal.SIGINT)
         process.stdout.read()
@@ -205,15 +205,15 @@ def test_a_models_window_is_used_and_a_short_prompt_refused(charloom, tmp_path):
     vocabulary = Vocabulary.of_texts(["the quick brown fox\n"])
     settings = NetworkSettings(cell="elman", hidden=12, embedding=4)
     network = Network.init(settings, vocabulary.size, vocabulary.start_id, np.random.default_rng(0))
-    network = jax.tree.map(lambda weight: 5 * weight, network)  # so that what it reads shows
+    network = jax.tree.map(lambda weight: 5 * weight, network)  # so that the window makes a difference
     path = tmp_path / "windows.safetensors"
     TextModel(network, vocabulary, settings, training={"window": 8}).save(path)
     assert "window" in charloom("show", path).stdout
     arguments = ("generate", path, "--prompt", "the quick", "--length", 40, "--temperature", 1, "--seed", 1)
-    written = charloom(*arguments)
-    assert written.returncode == 0, written.stderr
-    assert charloom(*arguments, "--window", 8).stdout == written.stdout
-    assert charloom(*arguments, "--window", 9).stdout != written.stdout
+    done = charloom(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert charloom(*arguments, "--window", 8).stdout == done.stdout
+    assert charloom(*arguments, "--window", 9).stdout != done.stdout
     short = charloom("generate", path, "--prompt", "the", "--seed", 1)
     assert_refused(short, 1, "the prompt has 3 characters, but the model reads a window of 8")
     assert_refused(charloom("generate", path, "--window", 0), 2, "--window must be a whole number from 1")

@@ -1,4 +1,4 @@
-"""Records through the command line."""
+"""Models of records, through the command line."""
 
 import json
 
@@ -27,37 +27,37 @@ def model(charloom, names):
     return path
 
 
-def test_names_one_a_line_that_are_new(charloom, model, names):
+def test_new_names_are_printed_one_per_line(charloom, model, names):
     command = ("generate", model, "--count", 20, "--unique", "--novel", names, "--temperature", 1.2, "--seed", 3)
     done = charloom(*command)
     assert done.returncode == 0, done.stderr
-    written = done.stdout.splitlines()
-    assert len(written) == len(set(written)) == 20
-    assert not set(written) & set(NAMES)
-    (told,) = done.stderr.splitlines()
-    assert told.startswith("kept 20 in ")
-    assert "as duplicates, " in told
-    assert "as copies" in told
-    assert "longest verbatim run" in told
+    samples = done.stdout.splitlines()
+    assert len(samples) == len(set(samples)) == 20
+    assert not set(samples) & set(NAMES)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("kept 20 in ")
+    assert "as duplicates, " in line
+    assert "as copies" in line
+    assert "longest verbatim run" in line
     objects = [json.loads(line) for line in charloom(*command, "--json").stdout.splitlines()]
-    assert [one["text"] for one in objects] == written
-    assert {one["stopped"] for one in objects} == {"end"}
+    assert [sample["text"] for sample in objects] == samples
+    assert {sample["stopped"] for sample in objects} == {"end"}
 
 
-def test_most_of_what_it_writes_is_like_what_it_read(charloom, model):
+def test_most_samples_resemble_the_records(charloom, model):
     done = charloom("generate", model, "--count", 50, "--seed", 1)
-    written = done.stdout.splitlines()
-    assert len(written) == 50
-    alike = [name for name in written if len(name) == 6 and all(name[at : at + 2] in SYLLABLES for at in (0, 2, 4))]
-    assert len(alike) > 40
+    samples = done.stdout.splitlines()
+    assert len(samples) == 50
+    similar = [name for name in samples if len(name) == 6 and all(name[at : at + 2] in SYLLABLES for at in (0, 2, 4))]
+    assert len(similar) > 40
 
 
-def test_the_same_texts_whatever_is_asked_for_beside_them(charloom, model):
+def test_texts_do_not_depend_on_how_many_are_generated(charloom, model):
     many = charloom("generate", model, "--count", 70, "--seed", 9).stdout.splitlines()
     assert charloom("generate", model, "--count", 3, "--seed", 9).stdout.splitlines() == many[:3]
 
 
-def test_another_text_is_said_and_accepted(charloom, model, tmp_path):
+def test_another_novel_text_is_reported_and_accepted(charloom, model, tmp_path):
     other = tmp_path / "other.txt"
     other.write_text("xyz\n")
     done = charloom("generate", model, "--count", 2, "--novel", other, "--seed", 1)
@@ -65,17 +65,17 @@ def test_another_text_is_said_and_accepted(charloom, model, tmp_path):
     assert "other.txt is not the text that the model was trained on (names.txt)" in done.stderr
 
 
-def test_a_search_in_vain_ends_and_says_so(charloom, model, names):
+def test_a_failed_search_ends_with_an_error(charloom, model, names):
     done = charloom("generate", model, "--count", 5000, "--unique", "--novel", names, "--temperature", 0.1, "--seed", 1)
     assert done.returncode == 1
     assert "of 5,000 texts" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
 
 
-def test_the_file_says_what_it_was_trained_on(charloom, model):
+def test_the_model_file_describes_the_training_text(charloom, model):
     loaded = load(model)
     assert loaded.text.delimiter == "\n"
-    assert "a line each" in charloom("show", model).stdout
+    assert "one per line" in charloom("show", model).stdout
     assert loaded.trained_on["name"] == "names.txt"
 
 
@@ -106,7 +106,7 @@ def test_bad_input_is_refused(charloom, tmp_path, text, options, status, words):
     assert_refused(done, status, *words)
 
 
-def test_a_run_of_records_goes_on_with_them_and_with_no_others(charloom, names, tmp_path):
+def test_a_run_of_records_resumes_only_with_the_same_delimiter(charloom, names, tmp_path):
     def train(*options):
         return charloom("train", *options, cwd=tmp_path)
 
@@ -116,8 +116,8 @@ def test_a_run_of_records_goes_on_with_them_and_with_no_others(charloom, names, 
     assert done.returncode == 0, done.stderr
 
 
-def test_thousands_of_characters_train_and_are_written(charloom, tmp_path):
-    # 3,000 Chinese characters, and families of emoji that are joined.
+def test_a_vocabulary_of_thousands_of_characters(charloom, tmp_path):
+    # 3,000 Chinese characters, and a family of joined emoji.
     common = "".join(map(chr, range(0x4E00, 0x4E00 + 3000))) + "\U0001f468\u200d\U0001f469\u200d\U0001f467"
     (tmp_path / "t.txt").write_text(common * 2 + "\u9fa5")
     out = tmp_path / "m.safetensors"

@@ -1,4 +1,4 @@
-"""`charloom train --repeat`: the same model file again, from nothing but the text and that file."""
+"""`charloom train --repeat`: the same model file again, from only the text and that file."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def trained(charloom, folder, *words, stdin=None):
 
 
 def rewritten(path, change):
-    """Writes a model file with another training section, and the weights as they are."""
+    """Writes a model file with another training section and the same weights."""
     tensors, metadata = read_tensor_file(path)
     change(metadata["training"])
     write_tensor_file(path, tensors, metadata)
@@ -33,7 +33,7 @@ def rewritten(path, change):
         ["-", *TINY, "--encoding", "cp1252", "--cell", "gru", "--layers", 2, "--weight-decay", 0],
     ],
 )
-def test_the_same_bytes_come_out(charloom, book, tmp_path, monkeypatch, words):
+def test_a_repeated_run_gives_the_same_bytes(charloom, book, tmp_path, monkeypatch, words):
     text = book.read_text()
     monkeypatch.chdir(tmp_path)
     (tmp_path / "book.txt").write_text(text)
@@ -46,10 +46,10 @@ def test_the_same_bytes_come_out(charloom, book, tmp_path, monkeypatch, words):
     done = charloom("train", "--repeat", model, "--out", again, "--", source, stdin=stdin)
     assert done.returncode == 0, done.stderr
     assert again.read_bytes() == model.read_bytes()
-    # What comes out the same needs no second name: neither model is kept aside.
+    # The new model is the same, so there is no need to keep the earlier one under another name.
     done = charloom("train", "--repeat", model, "--out", model, "--", source, stdin=stdin)
     assert done.returncode == 0, done.stderr
-    assert "is kept as" not in done.stderr
+    assert "kept the earlier model" not in done.stderr
     assert again.read_bytes() == model.read_bytes()
 
 
@@ -58,12 +58,12 @@ def test_another_text_is_refused_with_both_digests(charloom, book, tmp_path):
     other = tmp_path / "other.txt"
     other.write_text(book.read_text() + "!")
     done = charloom("train", other, "--repeat", model, "--out", tmp_path / "new.safetensors")
-    assert_refused(done, 1, "other.txt is another text", load(model).trained_on["sha256"])
+    assert_refused(done, 1, "other.txt is not the text that the model was trained on", load(model).trained_on["sha256"])
     assert not (tmp_path / "new.safetensors").exists()
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("--hidden", 16, "--dropout", 0.5), "leave out --hidden, --dropout"),
         (("--budget", "1m"), "leave out --budget"),
@@ -72,31 +72,31 @@ def test_another_text_is_refused_with_both_digests(charloom, book, tmp_path):
         (("--resume", "run"), "--resume and --repeat exclude each other"),
     ],
 )
-def test_settings_come_from_the_model_only(charloom, book, model_file, words, told):
-    assert_refused(charloom("train", book, "--repeat", model_file, *words), 2, told)
+def test_other_settings_are_refused(charloom, book, model_file, words, message):
+    assert_refused(charloom("train", book, "--repeat", model_file, *words), 2, message)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda training: training.clear(), "does not say how it was trained"),
-        (lambda training: training.pop("seed"), "does not say how it was trained: it has no seed"),
+        (lambda training: training.pop("seed"), "does not say how it was trained: seed missing"),
         (lambda training: training.update(is_repeatable=False), "cannot be repeated"),
         (lambda training: training.update(step_plan=[[0, 7]]), "training.step_plan ends after 7 steps"),
         (lambda training: training.update(step_plan=[[1, 30]]), "pairs of a step, ascending from 0"),
         (
             lambda training: training.update(step_plan=[[0, 4], [5, 30]]),
-            "a plan that begins after the one before it ended",
+            "a plan that starts after the previous one ended",
         ),
         (lambda training: training.update(dropout=-1), "dropout"),
         (lambda training: training.update(schedule="linear"), "training.schedule"),
     ],
 )
-def test_a_file_that_does_not_say_how_is_refused(charloom, book, tmp_path, change, told):
+def test_a_file_without_valid_training_settings_is_refused(charloom, book, tmp_path, change, message):
     model = trained(charloom, tmp_path, book, *TINY)
     rewritten(model, change)
     done = charloom("train", book, "--repeat", model, "--out", tmp_path / "new.safetensors")
-    assert_refused(done, 1, told)
+    assert_refused(done, 1, message)
     assert not (tmp_path / "new.safetensors").exists()
 
 
@@ -107,7 +107,7 @@ def test_a_damaged_or_missing_model_is_refused(charloom, book, tmp_path):
     assert_refused(charloom("train", book, "--repeat", tmp_path / "none.safetensors"), 1, "none.safetensors")
 
 
-def test_another_machine_is_told_of(charloom, book, tmp_path):
+def test_another_machine_is_reported(charloom, book, tmp_path):
     model = trained(charloom, tmp_path, book, *TINY)
     rewritten(model, lambda training: training["machine"].update(processor="Another One 3000\x1b[31m"))
     done = charloom("train", book, "--repeat", model, "--out", tmp_path / "new.safetensors")

@@ -15,11 +15,11 @@ def pages(charloom, model_file, book, tmp_path_factory):
     for name, texts in (("alone", ()), ("with", (book,))):
         done = charloom("report", model_file, *texts, "--out", folder / f"{name}.html")
         assert done.returncode == 0, done.stderr
-        assert f"{name}.html: a report" in done.stderr
+        assert f"{name}.html: report written" in done.stderr
     return folder
 
 
-def test_a_report_tells_what_is_known_of_a_model(pages, model_file):
+def test_a_report_describes_the_model(pages, model_file):
     html, training = (pages / "alone.html").read_text(), load(model_file).training
     assert "book.txt, 2,640 characters" in html
     assert f"step {training['kept_step']:,} of {training['steps']:,}" in html
@@ -31,23 +31,21 @@ def test_a_report_tells_what_is_known_of_a_model(pages, model_file):
     assert not re.search(r"""https?://(?!www\.w3\.org)|@import|<script""", html)
 
 
-def test_with_a_text_it_looks_inside(pages):
+def test_a_report_with_a_text_analyzes_it(pages):
     html = (pages / "with.html").read_text()
     assert "no text was given" not in html
-    told = (
+    sentence = (
         r"book.txt, which it was trained on: [\d.]+ bits per character on the last 264 characters, which were held out"
     )
-    assert re.search(told, html)
-    assert "follows <b>the place in a line</b>" in html
-    assert re.search(
-        r"The longest run of characters in the first 5 that stands in book.txt word for word has \d+", html
-    )
+    assert re.search(sentence, html)
+    assert "follows <b>the position in a line</b>" in html
+    assert re.search(r"The longest passage that the first 5 share with book.txt word for word has \d+ characters", html)
 
 
 @needs_browser
 @pytest.mark.parametrize("name", ["alone", "with"])
 @pytest.mark.parametrize("width", [375, 1200])
-def test_it_opens_in_a_browser(pages, name, width):
+def test_a_report_opens_in_a_browser(pages, name, width):
     with opened(pages / f"{name}.html", width) as tab:
         assert not scrolls_sideways(tab)
         assert tab.locator("h1").inner_text() == "book.safetensors"
@@ -66,9 +64,9 @@ def test_training_ends_with_a_report(charloom, tmp_path, options):
     assert "text.txt" in html
     assert "word for word" in html
     assert re.search(
-        r"Of 500 texts, \d+ repeats? an earlier one, and \d+ stands? in"
+        r"Of 500 samples, \d+ repeats? an earlier one, and \d+ (is|are) in"
         if options[0] == "--records"
-        else "Of 12 texts",
+        else "Of 12 samples",
         html,
     )
 
@@ -77,26 +75,26 @@ def test_a_text_from_a_pipe_is_read_once(charloom, book, tmp_path):
     out = tmp_path / "model.safetensors"
     done = charloom("train", "-", "--out", out, "--steps", 5, "--report", *QUICK, stdin=TEXT)
     assert done.returncode == 0, done.stderr
-    assert "it came from a pipe, and is read once" in (tmp_path / "model.html").read_text()
+    assert "it came from a pipe, which can be read only once" in (tmp_path / "model.html").read_text()
     os.mkfifo(tmp_path / "pipe")
-    with subprocess.Popen(["sh", "-c", f"cat {book} > {tmp_path}/pipe"]) as writer:
+    with subprocess.Popen(["sh", "-c", f"cat {book} > {tmp_path}/pipe"]) as cat:
         done = charloom("train", tmp_path / "pipe", "--out", out, "--steps", 5, "--report", *QUICK)
-        assert writer.wait(20) == 0
+        assert cat.wait(20) == 0
     assert done.returncode == 0, done.stderr
-    assert "it came from a pipe, and is read once" in (tmp_path / "model.html").read_text()
+    assert "it came from a pipe, which can be read only once" in (tmp_path / "model.html").read_text()
 
 
-def test_what_cannot_be_reported_on_is_refused(charloom, model_file, book, tmp_path):
+def test_wrong_inputs_and_outputs_are_refused(charloom, model_file, book, tmp_path):
     assert_refused(charloom("report", tmp_path / "none.safetensors"), 1, "none.safetensors")
     assert_refused(charloom("report", model_file, tmp_path / "none.txt", "--out", tmp_path / "p.html"), 1, "none.txt")
     assert_refused(charloom("report", model_file, "--out", tmp_path / "no" / "p.html"), 1, "p.html")
-    # What is no page is not written over.
+    # A page replaces only another page.
     assert_refused(charloom("report", model_file, "--out", book), 1, "it is not a page that charloom made")
     assert_refused(charloom("score", model_file, book, "--html", book), 1, "it is one of the files to read")
     assert not (tmp_path / "p.html").exists()
 
 
-def test_a_page_of_a_text_by_surprise(charloom, model_file, tmp_path):
+def test_score_writes_a_page(charloom, model_file, tmp_path):
     (tmp_path / "text.txt").write_text("the quick brown fox\njumps over\n")
     page = tmp_path / "page.html"
     done = charloom("score", model_file, tmp_path / "text.txt", "--html", page)
@@ -106,5 +104,5 @@ def test_a_page_of_a_text_by_surprise(charloom, model_file, tmp_path):
     (tmp_path / "long.txt").write_text(TEXT * 100)
     refused = charloom("score", model_file, tmp_path / "long.txt", "--html", page)
     assert_refused(refused, 1, "more than the 200,000 characters that a page can show")
-    assert "31 characters" in page.read_text()  # as it was
+    assert "31 characters" in page.read_text()  # unchanged
     assert_refused(charloom("score", model_file, tmp_path / "text.txt", "--html", page, "--per", "line"), 2, "--html")

@@ -23,7 +23,7 @@ NO_NETWORK = {"CHARLOOM_DATA": "", "HTTPS_PROXY": "http://127.0.0.1:9", "https_p
 
 @pytest.fixture(scope="session")
 def alphabet(charloom, tmp_path_factory):
-    """A folder with the quick run of two experiments that need no corpus."""
+    """A folder with a quick run of two experiments that do not need a corpus."""
     out = tmp_path_factory.mktemp("results") / "alphabet"
     done = charloom("reproduce", "--quick", "alphabet/stateful", "alphabet/three_to_one", "--out", out)
     assert done.returncode == 0, done.stderr
@@ -40,23 +40,23 @@ def results_of(folder):
     return json.loads((folder / "results.json").read_text())
 
 
-def test_results_are_as_promised(alphabet):
+def test_results_have_the_documented_content(alphabet):
     results = results_of(alphabet)
     assert results["version"] == __version__
     assert results["machine"]["cores"] >= 1
     assert list(results["studies"]) == ["alphabet"]
     experiments = results["studies"]["alphabet"]
-    assert list(experiments) == ["three_to_one", "stateful"]  # in the publication's order
+    assert list(experiments) == ["three_to_one", "stateful"]  # in the order of the publication
     for experiment in experiments.values():
-        promised = {"losses", "published_losses", "accuracy", "parameters", "seconds_per_epoch", "samples"}
-        assert promised <= set(experiment)
+        documented = {"losses", "published_losses", "accuracy", "parameters", "seconds_per_epoch", "samples"}
+        assert documented <= set(experiment)
         assert 0 <= experiment["accuracy"] <= 1
         assert experiment["losses"][-1] < 0.5 * experiment["losses"][0]
     assert len(experiments["stateful"]["losses"]) == 300
     assert load(alphabet / "alphabet/stateful/model.safetensors").settings.hidden == 16
 
 
-def test_an_experiment_gives_the_same_figures_if_jax_computes_in_64_bits(charloom, alphabet, tmp_path):
+def test_an_experiment_gives_the_same_losses_if_jax_uses_64_bits(charloom, alphabet, tmp_path):
     done = charloom("reproduce", "--quick", "alphabet/stateful", "--out", tmp_path, JAX_ENABLE_X64="1")
     assert done.returncode == 0, done.stderr
     wide, wanted = (results_of(folder)["studies"]["alphabet"]["stateful"] for folder in (tmp_path, alphabet))
@@ -64,7 +64,7 @@ def test_an_experiment_gives_the_same_figures_if_jax_computes_in_64_bits(charloo
 
 
 class Page(HTMLParser):
-    """Collects a page's tags, and complains of those that are not closed."""
+    """Collects a page's tags, and checks that they are closed."""
 
     VOID = ("meta", "img", "br", "link", "input")
 
@@ -83,7 +83,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_report_is_one_page_that_needs_nothing_else(alphabet):
+def test_the_report_is_one_self_contained_page(alphabet):
     page = Page((alphabet / "report.html").read_text())
     images = [attributes for tag, attributes in page.tags if tag == "img"]
     assert len(images) == 4  # a curve and a diagram for each experiment
@@ -100,7 +100,7 @@ def test_the_report_is_one_page_that_needs_nothing_else(alphabet):
     assert not any(tag in ("script", "link", "iframe") for tag, _ in page.tags)
 
 
-def test_what_is_done_is_not_done_again(charloom, copy):
+def test_finished_experiments_are_skipped(charloom, copy):
     before = results_of(copy)
     done = charloom("reproduce", "--quick", "alphabet/stateful", "alphabet/three_to_one", "--out", copy)
     assert done.returncode == 0
@@ -121,7 +121,7 @@ def test_what_is_done_is_not_done_again(charloom, copy):
         (("--threads", "0"), ["--threads must be"]),
     ],
 )
-def test_wrong_words(charloom, tmp_path, arguments, words):
+def test_wrong_options_are_refused(charloom, tmp_path, arguments, words):
     out = tmp_path / "out"
     assert_refused(charloom("reproduce", *arguments, "--out", out), 2, *words, "charloom reproduce --help")
     assert not out.exists()
@@ -132,7 +132,7 @@ def change(folder, **values):
     (folder / "results.json").write_text(json.dumps(results | values))
 
 
-def test_results_of_something_else_are_left_alone(charloom, copy):
+def test_results_of_another_run_are_not_replaced(charloom, copy):
     before = (copy / "results.json").read_bytes()
     arguments = ("reproduce", "alphabet/stateful", "--out", copy)
     assert_refused(charloom(*arguments), 1, "another run (mode quick, seed 0)", "--force")
@@ -148,7 +148,7 @@ def test_results_of_something_else_are_left_alone(charloom, copy):
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "told"),
+    ("path", "value", "message"),
     [
         ("studies", [], r"studies is \[\], expected an object"),
         ("run", 3, "run is 3, expected an object"),
@@ -170,7 +170,7 @@ def test_results_of_something_else_are_left_alone(charloom, copy):
         ("studies.alphabet.stateful.variants", {"more": {}}, "summary is missing"),
     ],
 )
-def test_damaged_results_are_left_alone_and_the_field_is_named(copy, path, value, told):
+def test_damaged_results_are_refused_with_the_field(copy, path, value, message):
     results = content = results_of(copy)
     *parents, name = path.split(".")
     for parent in parents:
@@ -182,9 +182,9 @@ def test_damaged_results_are_left_alone_and_the_field_is_named(copy, path, value
     (copy / "results.json").write_text(json.dumps(results))
     before = (copy / "results.json").read_bytes()
     settings = ReproduceSettings(names=["alphabet/stateful"], out=copy, mode="quick")
-    if told is None:
-        told = "has results of another study, novels"
-    with pytest.raises(OutputError, match=told) as caught:
+    if message is None:
+        message = "holds results of another study, novels"
+    with pytest.raises(OutputError, match=message) as caught:
         list(reproduce(settings))
     assert str(copy / "results.json") in str(caught.value)
     assert "--force to start again and keep that file" in str(caught.value)
@@ -192,7 +192,7 @@ def test_damaged_results_are_left_alone_and_the_field_is_named(copy, path, value
 
 
 @pytest.mark.parametrize("content", [b'{"studies": ', b"[" * 10_000, b"", b"\xff", b"null"])
-def test_what_is_not_results_is_left_alone_and_kept_by_force(copy, content):
+def test_foreign_content_is_refused_and_kept_with_force(copy, content):
     (copy / "results.json").write_bytes(content)
     settings = ReproduceSettings(names=["alphabet/stateful"], out=copy, mode="quick", force=True)
     with pytest.raises(OutputError, match=r"results\.json"):
@@ -205,20 +205,20 @@ def test_what_is_not_results_is_left_alone_and_kept_by_force(copy, content):
     assert (copy / "results.previous1.json").read_bytes() == content
 
 
-def test_results_that_are_not_a_file_are_refused_and_never_waited_for(copy):
+def test_a_named_pipe_as_results_is_refused_without_waiting(copy):
     (copy / "results.json").unlink()
     os.mkfifo(copy / "results.json")
     with pytest.raises(OutputError, match="it is not a regular file"):
         list(reproduce(ReproduceSettings(names=["alphabet/stateful"], out=copy, mode="quick")))
 
 
-def test_results_of_another_kind_are_left_alone(copy):
+def test_results_of_another_version_are_refused(copy):
     change(copy, results_version=0)
     with pytest.raises(OutputError, match="results of another charloom version"):
         list(reproduce(ReproduceSettings(names=["alphabet/stateful"], out=copy, mode="quick")))
 
 
-def test_force_runs_the_named_experiments_again_and_keeps_the_rest(charloom, copy):
+def test_force_reruns_the_named_experiment_and_keeps_the_others(charloom, copy):
     before = results_of(copy)["studies"]["alphabet"]
     done = charloom("reproduce", "--quick", "alphabet/stateful", "--out", copy, "--force")
     assert done.returncode == 0, done.stderr
@@ -228,7 +228,7 @@ def test_force_runs_the_named_experiments_again_and_keeps_the_rest(charloom, cop
     assert after["stateful"]["losses"] == before["stateful"]["losses"]  # the same seed
 
 
-def test_force_throws_another_runs_results_away(charloom, copy):
+def test_force_replaces_the_results_of_another_run(charloom, copy):
     change(copy, version="0.0.1")
     done = charloom("reproduce", "--quick", "alphabet/stateful", "--out", copy, "--force")
     assert done.returncode == 0, done.stderr
@@ -237,7 +237,7 @@ def test_force_throws_another_runs_results_away(charloom, copy):
     assert json.loads((copy / "results.previous.json").read_text())["version"] == "0.0.1"
 
 
-def test_without_its_corpus_a_study_is_left_out_and_the_others_are_done(charloom, tmp_path):
+def test_a_study_without_its_corpus_is_skipped(charloom, tmp_path):
     out = tmp_path / "out"
     experiments = ("nietzsche/char3", "nietzsche/char_loop", "alphabet/stateful")
     elsewhere = {**NO_NETWORK, "XDG_CACHE_HOME": str(tmp_path / "cache")}
@@ -245,19 +245,19 @@ def test_without_its_corpus_a_study_is_left_out_and_the_others_are_done(charloom
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("charloom: not done: nietzsche/char3, nietzsche/char_loop: cannot download nietzsche")
+    assert last.startswith("charloom: not finished: nietzsche/char3, nietzsche/char_loop: cannot download nietzsche")
     assert "CHARLOOM_DATA" in last
     assert list(results_of(out)["studies"]) == ["alphabet"]
     assert (out / "report.html").exists()
 
 
-def test_two_at_a_time_do_not_write_into_one_folder(charloom, copy):
+def test_two_processes_cannot_use_one_folder(charloom, copy):
     with FileLock(copy / LOCK_FILE):
         done = charloom("reproduce", "--quick", "alphabet/stateful", "--out", copy)
     assert_refused(done, 1, "another charloom process is using")
 
 
-def test_ctrl_c_stops_and_the_same_command_goes_on(charloom, tmp_path, data_folder):
+def test_ctrl_c_stops_and_the_same_command_resumes(charloom, tmp_path, data_folder):
     arguments = ["reproduce", "--quick", "nietzsche/char_loop", "--out", str(tmp_path)]
     process = subprocess.Popen(
         [sys.executable, "-m", "charloom", *arguments], stderr=subprocess.PIPE, text=True, env=os.environ
@@ -270,7 +270,7 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(charloom, tmp_path, data_fold
     process.send_signal(signal.SIGINT)
     _, rest = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the same command goes on from here" in rest
+    assert "run the same command to resume" in rest
     assert "Traceback" not in rest
     again = charloom(*arguments)
     assert again.returncode == 0, again.stderr

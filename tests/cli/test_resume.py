@@ -1,4 +1,4 @@
-"""`charloom train --run` and `--resume`, in processes of their own that are stopped and killed."""
+"""`charloom train --run` and `--resume`, in separate processes that are stopped and killed."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ main(sys.argv[1:])
 """
 
 
-def begun(folder, *arguments):
+def started(folder, *arguments):
     return subprocess.Popen(
         [sys.executable, "-c", _PROGRAM, "train", *map(str, arguments)],
         cwd=folder,
@@ -46,8 +46,8 @@ def wait_for(path, process):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_leaves_a_checkpoint_to_go_on_from(charloom, book, tmp_path, number, status):
-    process = begun(tmp_path, book, *QUICK, "--steps", 500_000, "--run", "run", "--out", "m.safetensors")
+def test_a_signal_leaves_a_checkpoint_to_resume_from(charloom, book, tmp_path, number, status):
+    process = started(tmp_path, book, *QUICK, "--steps", 500_000, "--run", "run", "--out", "m.safetensors")
     try:
         wait_for(tmp_path / "m.safetensors", process)
         process.send_signal(number)
@@ -62,7 +62,7 @@ def test_a_signal_leaves_a_checkpoint_to_go_on_from(charloom, book, tmp_path, nu
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="there are no terminals to close")
-def test_a_terminal_that_is_closed_leaves_a_checkpoint_and_the_model(book, tmp_path):
+def test_a_closed_terminal_leaves_a_checkpoint_and_the_model(book, tmp_path):
     master, terminal = os.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", _PROGRAM, "train", str(book), *map(str, QUICK), "--steps", "500000", "--run", "run"],
@@ -76,18 +76,18 @@ def test_a_terminal_that_is_closed_leaves_a_checkpoint_and_the_model(book, tmp_p
         for _ in range(6_000):
             if (tmp_path / "book.safetensors").exists():
                 break
-            if select.select([master], [], [], 0.01)[0]:  # a terminal that nobody reads would hold the run up
+            if select.select([master], [], [], 0.01)[0]:  # a full terminal would block the run
                 os.read(master, 4096)
-        os.close(master)  # whatever is printed from here on fails
+        os.close(master)  # from here on printing fails
         process.send_signal(signal.SIGHUP)
         assert process.wait(60) > 0
     finally:
         process.kill()
     assert list((tmp_path / "run").glob("checkpoint-*.safetensors"))
-    assert "validation_nats_per_char" in load(tmp_path / "book.safetensors").training  # written at the very end
+    assert "validation_nats_per_char" in load(tmp_path / "book.safetensors").training  # added at the very end
 
 
-def test_a_pipe_is_kept_to_go_on_with(charloom, tmp_path):
+def test_a_text_from_a_pipe_is_kept_for_resuming(charloom, tmp_path):
     done = charloom("train", "-", *QUICK, "--steps", 30, "--run", "run", stdin=TEXT, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     model = (tmp_path / "model.safetensors").read_bytes()
@@ -98,7 +98,7 @@ def test_a_pipe_is_kept_to_go_on_with(charloom, tmp_path):
     assert (tmp_path / "model.safetensors").read_bytes() == model
 
 
-def test_what_cannot_be_gone_on_with_is_refused_in_a_line(charloom, book, tmp_path):
+def test_a_run_that_cannot_be_resumed_is_refused_with_one_line(charloom, book, tmp_path):
     assert charloom("train", book, *QUICK, "--steps", 2, "--run", "run", cwd=tmp_path).returncode == 0
     differs = charloom("train", "--resume", "run", "--hidden", 48, "--seed", 1, cwd=tmp_path)
     assert_refused(differs, 1, "--hidden is 32 there, 48 here; --seed is 0 there, 1 here")
@@ -111,26 +111,26 @@ def test_what_cannot_be_gone_on_with_is_refused_in_a_line(charloom, book, tmp_pa
     digests = [hashlib.sha256(text.encode()).hexdigest()[:12] for text in (TEXT, TEXT[1:])]
     assert_refused(other, 1, *digests, "charloom train --resume run TEXT")
     assert charloom("train", book, "--resume", "run", "--hidden", 32, cwd=tmp_path).returncode == 0
-    assert_refused(charloom("train", book, "--run", "run", cwd=tmp_path), 1, "run holds a run already")
-    assert_refused(charloom("train", "--resume", "none", cwd=tmp_path), 1, "none holds no run to resume")
+    assert_refused(charloom("train", book, "--run", "run", cwd=tmp_path), 1, "run already holds a run")
+    assert_refused(charloom("train", "--resume", "none", cwd=tmp_path), 1, "none does not hold a run to resume")
     assert_refused(charloom("train", "--resume", "run", "--run", "b", cwd=tmp_path), 2, "give only one of them")
     assert_refused(charloom("train", cwd=tmp_path), 2, "missing argument 'SOURCE...'")
     assert_refused(charloom("train", book, "--patience", 0), 2, "--patience must be a whole number from 1")
 
 
 def test_kills_at_random_moments_lose_nothing():
-    told = kill(3, steps=8_000)
-    assert told.startswith("3 kills: no model lost, no resume that differs")
-    assert "3 × 2 checkpoints" in told or "× 1 checkpoints" in told
+    summary = kill(3, steps=8_000)
+    assert summary.startswith("3 kills: no model lost, no resume that differs")
+    assert "3 × 2 checkpoints" in summary or "× 1 checkpoints" in summary
 
 
-def test_event_files_have_what_the_metrics_have(charloom, book, tmp_path):
+def test_event_files_match_the_metrics(charloom, book, tmp_path):
     done = charloom("train", book, *QUICK, "--steps", 20, "--run", "run", "--tensorboard", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (path,) = (tmp_path / "run" / "tensorboard").iterdir()
     plotted = {}
     data = path.read_bytes()
-    while data:  # records: length, its checksum, an event, its checksum
+    while data:  # each entry: length, its checksum, an event, its checksum
         (length,) = struct.unpack("<Q", data[:8])
         event = Event.FromString(data[12 : 12 + length])
         data = data[16 + length :]
@@ -144,13 +144,13 @@ def test_event_files_have_what_the_metrics_have(charloom, book, tmp_path):
     assert_refused(charloom("train", book, "--tensorboard"), 2, "--tensorboard writes into a run's folder")
 
 
-def test_ctrl_c_while_a_text_is_encoded_ends_at_once(book, tmp_path):
-    first = begun(tmp_path, book, *QUICK, "--steps", 1, "--cache", "cache")
+def test_ctrl_c_while_waiting_for_the_cache_ends_at_once(book, tmp_path):
+    first = started(tmp_path, book, *QUICK, "--steps", 1, "--cache", "cache")
     first.communicate(timeout=60)
     assert first.returncode == 0
     (entry,) = (tmp_path / "cache").iterdir()
-    with lock_folder(entry):  # as if another process were at it
-        process = begun(tmp_path, book, *QUICK, "--steps", 1, "--cache", "cache")
+    with lock_folder(entry):  # as if another process were encoding the text
+        process = started(tmp_path, book, *QUICK, "--steps", 1, "--cache", "cache")
         try:
             assert "waiting for another charloom process" in process.stderr.readline()
             process.send_signal(signal.SIGINT)

@@ -21,7 +21,7 @@ def rest(tmp_path):
 
 
 def nats_of(path, text):
-    """What each character of `text` costs, in float64 and from the equations."""
+    """The nats of each character of `text`, in float64 and from the equations."""
     model = load(path)
     (cell,), head = model.network.cells, model.network.head
     weights = [
@@ -57,30 +57,30 @@ def test_a_score_is_the_mean_over_every_character(charloom, model_file, rest):
     )
 
 
-def test_a_model_that_keeps_learning_is_a_figure_apart(charloom, model_file, rest):
+def test_dynamic_evaluation_is_a_separate_figure(charloom, model_file, rest):
     plain = json.loads(charloom("score", model_file, rest, "--json").stdout)
     done = charloom("score", model_file, rest, "--dynamic-evaluation", "--json")
     report = json.loads(done.stdout)
     assert {key: report[key] for key in plain} == plain
-    # It learns the one word that it did not know.
+    # It learns the one word that differs from the training text.
     assert report["dynamic_nats_per_char"] < 0.95 * report["nats_per_char"]
     assert report["dynamic_bits_per_char"] == pytest.approx(report["dynamic_nats_per_char"] / math.log(2))
-    assert "while it keeps learning: " in charloom("score", model_file, rest, "--dynamic-evaluation").stdout
-    # A sequence of 64 characters is scored before anything is learnt from it.
+    assert "with dynamic evaluation: " in charloom("score", model_file, rest, "--dynamic-evaluation").stdout
+    # A sequence of 64 characters is scored before the copy learns from it.
     first = json.loads(charloom("score", model_file, "-", "--dynamic-evaluation", "--json", stdin=REST[:64]).stdout)
     assert first["dynamic_nats_per_char"] == pytest.approx(first["nats_per_char"], abs=1e-5)
 
 
-def test_unknown_characters_are_told(charloom, model_file, tmp_path):
+def test_unknown_characters_are_reported(charloom, model_file, tmp_path):
     (tmp_path / "foreign.txt").write_text("the quick über fox 7\n")
     assert_refused(charloom("score", model_file, tmp_path / "foreign.txt"), 1, "cannot encode 'ü'")
     for policy, characters, words in (("skip", 19, "left out"), ("replace", 21, "scored as ' '")):
         done = charloom("score", model_file, tmp_path / "foreign.txt", "--unknown", policy, "--json")
         assert json.loads(done.stdout)["characters"] == characters
-        assert f"2 characters {words}, unknown to the model: " in done.stderr
+        assert f"2 unknown characters {words}: " in done.stderr
 
 
-def test_what_cannot_be_scored_is_refused(charloom, model_file, rest, tmp_path):
+def test_wrong_inputs_and_options_are_refused(charloom, model_file, rest, tmp_path):
     assert_refused(charloom("score", tmp_path / "none.safetensors", rest), 1, "none.safetensors")
     assert_refused(charloom("score", model_file, tmp_path / "none.txt"), 1, "none.txt")
     assert_refused(charloom("score", model_file), 1, "standard input: empty")
@@ -113,7 +113,7 @@ def rows_of(done):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_lines_are_scored_each_for_itself_or_in_a_row(charloom, model_file, rest):
+def test_lines_are_scored_separately_or_with_carried_state(charloom, model_file, rest):
     rows = rows_of(charloom("score", model_file, rest, "--per", "line", "--json"))
     lines = REST.splitlines(keepends=True)
     assert [(row["line"], row["text"], row["characters"]) for row in rows] == [
@@ -156,7 +156,7 @@ def test_lines_by_their_three_most_surprising_characters(charloom, model_file, r
     assert shown.startswith(f"{peaks[0]:7.3f}  ")
 
 
-def test_a_pipe_is_answered_line_by_line(model_file):
+def test_lines_from_a_pipe_are_scored_one_by_one(model_file):
     command = [sys.executable, "-m", "charloom", "score", str(model_file), "-", "--per", "line", "--json"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         for number, line in enumerate((b"the quick\n", b"brown fox\r\n", b"\n"), 1):
@@ -168,12 +168,12 @@ def test_a_pipe_is_answered_line_by_line(model_file):
         assert process.wait(20) == 0
 
 
-def test_who_stops_watching_sees_the_highest_so_far(model_file):
+def test_ctrl_c_prints_the_highest_lines_so_far(model_file):
     command = [sys.executable, "-m", "charloom", "score", str(model_file), "-", "--per", "line", "--top", "1", "--json"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdin.write(b"the quick brown fox\nzzzzz\n")
         process.stdin.flush()
-        # A line that is not UTF-8 is told at once; when the second is, what came with the first has been scored.
+        # charloom reports a bad line at once. After the second report it has scored everything before the first.
         for number in (b"3", b"4"):
             process.stdin.write(b"\xff\n")
             process.stdin.flush()
@@ -183,14 +183,14 @@ def test_who_stops_watching_sees_the_highest_so_far(model_file):
         assert process.wait(20) == 130
 
 
-def test_who_has_read_enough_may_go(model_file, tmp_path):
+def test_a_closed_pipe_ends_scoring_quietly(model_file, tmp_path):
     (tmp_path / "long.txt").write_text("the quick brown fox\n" * 20_000)
     command = f"{sys.executable} -m charloom score {model_file} {tmp_path}/long.txt --per line | head -n 1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
     assert (done.stdout.count("\n"), done.stderr) == (1, "")
 
 
-def test_lines_that_cannot_be_read_are_told_and_the_others_scored(model_file):
+def test_lines_that_are_not_utf8_are_reported_and_skipped(model_file):
     command = [sys.executable, "-m", "charloom", "score", str(model_file), "--per", "line", "--json"]
     data = b"the fox\n\xff\xfe\n\nthe dog"
     done = subprocess.run(command, input=data, capture_output=True, timeout=60)
@@ -199,7 +199,7 @@ def test_lines_that_cannot_be_read_are_told_and_the_others_scored(model_file):
     assert done.returncode == 0
 
 
-def test_an_unknown_character_ends_lines_or_is_counted(charloom, model_file):
+def test_an_unknown_character_stops_scoring_or_is_counted(charloom, model_file):
     text = "the fox\nthe 7 dogs\nthe dog\n"
     done = charloom("score", model_file, "-", "--per", "line", "--json", stdin=text)
     assert done.returncode == 1
@@ -209,10 +209,10 @@ def test_an_unknown_character_ends_lines_or_is_counted(charloom, model_file):
     assert (carried.stdout.count("\n"), carried.stderr) == (1, done.stderr)
     done = charloom("score", model_file, "-", "--per", "line", "--json", "--unknown", "replace", stdin=text)
     assert [row["unknown"] for row in rows_of(done)] == [0, 1, 0]
-    assert "1 character scored as ' '" in done.stderr
+    assert "1 unknown character scored as ' '" in done.stderr
 
 
-def test_characters_and_files_are_scored_each_for_itself(charloom, model_file, rest, tmp_path):
+def test_characters_and_files_are_scored_separately(charloom, model_file, rest, tmp_path):
     (tmp_path / "a.txt").write_text("the fox\n")
     rows = rows_of(charloom("score", model_file, tmp_path / "a.txt", "--per", "char", "--json"))
     assert [(row["index"], row["char"]) for row in rows] == list(enumerate("the fox\n"))
@@ -243,7 +243,7 @@ def test_a_prompt_is_read_before_each_line(charloom, model_file):
 def test_bytes_and_characters(charloom, model_file, book, tmp_path):
     (tmp_path / "cp1252.txt").write_bytes("caf\xe9\n".encode("cp1252"))
     refused = charloom("score", model_file, tmp_path / "cp1252.txt")
-    assert_refused(refused, 1, "cannot decode", "Pass --encoding with the text's own")
+    assert_refused(refused, 1, "cannot decode", "Pass the text's encoding with --encoding")
     of_bytes = tmp_path / "bytes.safetensors"
     charloom("train", book, "--bytes", "--steps", 20, "--hidden", 16, "--out", of_bytes)
     rows = rows_of(charloom("score", of_bytes, tmp_path / "cp1252.txt", "--per", "line", "--json"))
@@ -263,7 +263,7 @@ def french(charloom, tmp_path_factory):
     return model
 
 
-def test_a_line_that_one_of_two_models_does_not_know_ends_the_lines(charloom, model_file, book, tmp_path):
+def test_a_line_unknown_to_one_of_two_models_stops_scoring(charloom, model_file, book, tmp_path):
     narrow = tmp_path / "narrow.safetensors"
     (tmp_path / "narrow.txt").write_text(TEXT.replace("z", "s"))
     charloom("train", tmp_path / "narrow.txt", "--out", narrow, "--steps", 5, "--hidden", 16, "--batch-size", 4)
@@ -285,18 +285,18 @@ def test_two_models_are_compared_by_bytes(charloom, model_file, french, tmp_path
     for row in (english, foreign):
         assert row["ratio_bits_per_byte"] == pytest.approx(row["against_bits_per_byte"] - row["bits_per_byte"])
     assert english["bits_per_byte"] == pytest.approx(english["bits_per_char"])
-    assert "they are compared by bits per byte of UTF-8" in done.stderr
+    assert "charloom compares them by bits per byte of UTF-8" in done.stderr
     top = rows_of(charloom("score", model_file, "-", *options, "--per", "line", "--top", 1, stdin=text))
     assert top == [foreign]
     shown = charloom("score", model_file, "-", *options[:-1], stdin="the quick brown fox\n").stdout
-    assert "bits per byte likelier than by the other model" in shown
-    # A model against itself, which knows the same characters.
+    assert "bits per byte likelier than under the other model" in shown
+    # A model compared with itself knows the same characters.
     same = charloom("score", model_file, "-", "--against", model_file, "--json", stdin="the fox\n")
     assert json.loads(same.stdout)["ratio_bits_per_byte"] == 0
     assert same.stderr == ""
 
 
-def test_a_text_is_given_to_the_model_that_it_is_likest(charloom, model_file, french, tmp_path):
+def test_classify_picks_the_model_that_fits_best(charloom, model_file, french, tmp_path):
     (tmp_path / "en.txt").write_text("the lazy dog\n")
     (tmp_path / "fr.txt").write_text("voix d'un cœur\n")
     for name, best in (("en", model_file), ("fr", french)):
@@ -313,14 +313,14 @@ def test_a_text_is_given_to_the_model_that_it_is_likest(charloom, model_file, fr
     ]
     done = charloom("classify", model_file, french, "--json", stdin="7777\n")
     assert json.loads(done.stdout)["unknown"] == {str(model_file): 4, str(french): 4}
-    assert f"{french}: 4 characters scored as " in done.stderr
+    assert f"{french}: 4 unknown characters scored as " in done.stderr
     files = ("--text", tmp_path / "en.txt", "--text", tmp_path / "fr.txt")
     rows = rows_of(charloom("classify", model_file, french, *files, "--per", "file", "--json"))
     assert [row["model"] for row in rows] == [str(model_file), str(french)]
     shown = charloom("classify", model_file, french, "--text", tmp_path / "en.txt").stdout
     assert shown.startswith(f"{tmp_path / 'en.txt'}: {model_file}, by ")
-    assert_refused(charloom("classify", model_file), 2, "at least two models")
-    assert_refused(charloom("classify", model_file, model_file), 2, "each once")
+    assert_refused(charloom("classify", model_file), 2, "give at least two different ones")
+    assert_refused(charloom("classify", model_file, model_file), 2, "give at least two different ones")
     assert_refused(charloom("classify", model_file, french, "--text", tmp_path / "none.txt"), 1, "none.txt")
     assert_refused(charloom("classify", model_file, french, stdin=""), 1, "empty")
 
@@ -337,13 +337,13 @@ def records(charloom, tmp_path_factory):
     return models
 
 
-def test_records_cost_the_same_however_they_are_told(charloom, records):
+def test_records_cost_the_same_with_every_delimiter(charloom, records):
     data = "name 1\r\n\r\nname 22\r\n"
     for model in records:
         whole = json.loads(charloom("score", model, "-", "--json", stdin=data).stdout)
-        adapted = json.loads(charloom("score", model, "-", "--dynamic-evaluation", "--json", stdin=data).stdout)
-        assert whole["characters"] == len("name 1.name 22.")  # a record without any character is none
-        assert {key: adapted[key] for key in whole} == whole
+        dynamic = json.loads(charloom("score", model, "-", "--dynamic-evaluation", "--json", stdin=data).stdout)
+        assert whole["characters"] == len("name 1.name 22.")  # empty records do not count
+        assert {key: dynamic[key] for key in whole} == whole
         lines = rows_of(charloom("score", model, "-", "--per", "line", "--json", stdin=data))
         assert [(row["text"], row["characters"]) for row in lines] == [("name 1", 7), ("", 0), ("name 22", 8)]
         characters = rows_of(charloom("score", model, "-", "--per", "char", "--json", stdin=data))
@@ -352,7 +352,7 @@ def test_records_cost_the_same_however_they_are_told(charloom, records):
             assert nats / math.log(2) == pytest.approx(bits, rel=1e-5)
 
 
-def test_a_record_that_cannot_be_read_is_told_whatever_is_asked_for(records, tmp_path):
+def test_a_record_that_is_not_utf8_is_reported_in_every_mode(records, tmp_path):
     for options in (("--json",), ("--per", "char", "--json"), ("--html", str(tmp_path / "p.html"), "--json")):
         command = [sys.executable, "-m", "charloom", "score", str(records[0]), "-", *options]
         done = subprocess.run(command, input=b"name 1\n\xff\nname 2\n", capture_output=True, timeout=60)

@@ -28,7 +28,7 @@ def test_show_a_model(charloom, model_file):
         assert words in shown
 
 
-def test_show_what_two_models_have_in_common_and_what_not(charloom, model_file, book, tmp_path):
+def test_show_two_models(charloom, model_file, book, tmp_path):
     other = tmp_path / "other.safetensors"
     charloom("train", book, "--out", other, "--steps", 5, "--hidden", 16, "--embedding", 8, "--batch-size", 4)
     lines = charloom("show", model_file, other, "--json").stdout.splitlines()
@@ -38,7 +38,7 @@ def test_show_what_two_models_have_in_common_and_what_not(charloom, model_file, 
     assert shown[1].endswith(f"B {other}")
     assert sum("lstm, 1 × " in line for line in shown) == 2
     assert sum("book.txt, 2,640 characters" in line for line in shown) == 1
-    assert_refused(charloom("show", model_file, other, other), 2, "two models can be compared")
+    assert_refused(charloom("show", model_file, other, other), 2, "show compares two models")
 
 
 def test_show_the_machine(charloom):
@@ -54,13 +54,13 @@ def test_corpora_are_listed(charloom, tmp_path):
     assert "comes with Python" in charloom("corpora", "python-reference").stdout
 
 
-def test_a_wrong_copy_and_a_wrong_name(charloom, tmp_path):
+def test_a_wrong_copy_and_a_wrong_name_are_refused(charloom, tmp_path):
     (tmp_path / "names.txt").write_text("not the names")
     assert_refused(charloom("corpora", "names", CHARLOOM_DATA=str(tmp_path)), 1, "SHA-256 differs")
     assert_refused(charloom("corpora", "shakespeare"), 1, "Did you mean tinyshakespeare?")
 
 
-def test_help_is_there_and_has_examples(charloom):
+def test_help_pages_have_examples(charloom):
     for command in ("train", "generate", "score", "classify", "report", "show", "corpora"):
         text = charloom(command, "--help").stdout
         assert f"charloom {command}" in text.split("Options:")[0].split("\n", 1)[1]
@@ -76,7 +76,7 @@ def test_help_is_there_and_has_examples(charloom):
         (("report", "x" * 5_000), 1, "cannot read xxx", "xxx: File name too long. `charloom train` makes model files."),
     ],
 )
-def test_a_refusal_has_a_bounded_length(charloom, words, status, begin, end):
+def test_an_error_has_a_bounded_length(charloom, words, status, begin, end):
     done = charloom(*words)
     assert done.returncode == status
     (line,) = done.stderr.splitlines()

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="names and pipes of a
 
 @pytest.fixture
 def charloom(tmp_path, monkeypatch, capsys):
-    """Runs a command in a folder of its own; returns its status, output and errors."""
+    """Runs a command in a temporary folder; returns its status, output and errors."""
     monkeypatch.chdir(tmp_path)
 
     def charloom(*words):
@@ -33,7 +33,7 @@ def charloom(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("name", ["-names.txt", os.fsdecode(b"caf\xe9.txt")])
-def test_a_file_of_any_name(charloom, name):
+def test_files_with_unusual_names(charloom, name):
     with open(name, "w") as file:
         file.write(TEXT)
     status, out, err = charloom("train", *TRAIN, "--", name)
@@ -47,7 +47,7 @@ def test_a_file_of_any_name(charloom, name):
         assert (status, err.count("\n")) == (2, 1)
 
 
-def test_a_name_that_is_empty_and_a_link_to_itself(charloom):
+def test_an_empty_name_and_a_link_to_itself_are_refused(charloom):
     os.symlink("loop", "loop")
     for name, problem in (("", "a source's name is empty"), ("loop", "Too many levels of symbolic links")):
         for words in (("train", name), ("train", name, "--out", "m.safetensors")):
@@ -56,18 +56,18 @@ def test_a_name_that_is_empty_and_a_link_to_itself(charloom):
             assert problem in err
 
 
-def test_a_pipe_with_a_name(charloom):
+def test_training_from_a_named_pipe(charloom):
     os.mkfifo("pipe")
-    writer = threading.Thread(target=lambda: Path("pipe").write_text(TEXT))
-    writer.start()
+    thread = threading.Thread(target=lambda: Path("pipe").write_text(TEXT))
+    thread.start()
     status, out, err = charloom("train", "pipe", *TRAIN, "--report")
-    writer.join()
+    thread.join()
     assert status == 0, err
     assert json.loads(out)["train_chars"] == len(TEXT) * 9 // 10
     assert Path("pipe.safetensors").exists()
 
 
-def test_lines_of_a_pipe_with_a_name_are_scored_as_they_come(tmp_path):
+def test_lines_from_a_named_pipe_are_read_as_they_arrive(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     is_answered = threading.Event()
 
@@ -77,14 +77,14 @@ def test_lines_of_a_pipe_with_a_name_are_scored_as_they_come(tmp_path):
             pipe.flush()
             assert is_answered.wait(60)
 
-    writer = threading.Thread(target=write)
-    writer.start()
-    (one,) = inputs([str(tmp_path / "pipe")], TextSettings())
-    batches = iter_lines(one.chunks(), one.name, one.settings)
+    thread = threading.Thread(target=write)
+    thread.start()
+    (pipe,) = inputs([str(tmp_path / "pipe")], TextSettings())
+    batches = iter_lines(pipe.chunks(), pipe.name, pipe.settings)
     assert [line.text for line in next(batches)] == ["one"]
     is_answered.set()
     assert list(batches) == []
-    writer.join()
+    thread.join()
 
 
 def test_standard_input_by_its_path(tmp_path):

@@ -1,4 +1,4 @@
-"""What commands print, where it goes, and what becomes of it when nobody reads it."""
+"""What commands print, on which stream, and what happens if nothing reads it."""
 
 import os
 import re
@@ -20,7 +20,7 @@ def shell(command, cwd, **streams):
     return subprocess.run(["bash", "-c", command], cwd=cwd, capture_output=True, text=True, timeout=120)
 
 
-def test_a_reader_of_diagnostics_that_goes_away_changes_nothing(tmp_path):
+def test_a_closed_standard_error_does_not_stop_training(tmp_path):
     """As in `charloom train book.txt 2>&1 | head -1`."""
     (tmp_path / "book.txt").write_text(TEXT)
     quick = " ".join(QUICK)
@@ -39,7 +39,7 @@ def test_a_reader_of_diagnostics_that_goes_away_changes_nothing(tmp_path):
         ("charloom score {model} {book} --prompt X --unknown skip 2>/dev/full", "{book}: "),
     ],
 )
-def test_results_are_printed_whatever_becomes_of_diagnostics(model_file, book, tmp_path, command, printed):
+def test_results_are_printed_even_without_standard_error(model_file, book, tmp_path, command, printed):
     done = shell(command.format(model=model_file, book=book), tmp_path)
     assert done.returncode == 0
     assert done.stdout.startswith(printed.format(book=book))
@@ -50,19 +50,19 @@ def test_results_are_printed_whatever_becomes_of_diagnostics(model_file, book, t
 def test_results_that_cannot_be_printed_are_an_error(model_file, tmp_path, command):
     command = command.format(model=model_file)
     assert_refused(shell(f"{command} >&-", tmp_path), 1, "standard output is closed")
-    problem = "cannot write standard output: No space left on device. Send it to another place."
+    problem = "cannot write to standard output: No space left on device. Redirect it to another file."
     assert_refused(shell(f"{command} >/dev/full", tmp_path), 1, problem)
 
 
-def test_a_standard_input_that_cannot_be_read_is_named(model_file, tmp_path):
+def test_an_unreadable_standard_input_is_reported(model_file, tmp_path):
     done = shell(f"charloom score {model_file} --per line 0>other", tmp_path)
     assert_refused(done, 1, "cannot read standard input: Bad file descriptor.")
     assert_refused(shell("charloom train - 0>other", tmp_path), 1, "cannot read standard input: ")
 
 
-def test_files_never_get_the_numbers_of_closed_streams(book, tmp_path):
+def test_files_do_not_get_the_numbers_of_closed_streams(book, tmp_path):
     done = shell(f"charloom train {book} {' '.join(QUICK)} --steps 2 --out m.safetensors <&- >&- 2>&-", tmp_path)
-    assert done.returncode == 0  # what it made is the model
+    assert done.returncode == 0  # the model is the result
     assert load(tmp_path / "m.safetensors").training["steps"] == 2
     done = shell(f"charloom train {book} {' '.join(QUICK)} --steps 2 --out m.safetensors --json >&-", tmp_path)
     assert_refused(done, 1, "standard output is closed")
@@ -102,21 +102,21 @@ def test_names_from_outside_are_escaped(capsys, model_file, tmp_path):
         (ESCAPE,),
         ("show", f"--{ESCAPE}"),
     ]
-    said = ""
+    errors = ""
     for arguments in commands:
         run(list(map(str, arguments)))
         out, err = capsys.readouterr()
-        said += err
+        errors += err
         printed = out + err
         assert "\x1b" not in printed, arguments
         assert "\u202e" not in printed, arguments
         assert not re.search("^forged", printed, re.MULTILINE), arguments
         assert "Traceback" not in printed, arguments
-    assert f"{SHOWN}.bin" in said  # left out as binary
+    assert f"{SHOWN}.bin" in errors  # left out as binary
 
 
 def on_terminal(*arguments):
-    """Returns what a command shows on a terminal."""
+    """Returns what a command prints on a terminal."""
     pty = pytest.importorskip("pty")
     master, terminal = pty.openpty()
     with subprocess.Popen(
@@ -127,14 +127,14 @@ def on_terminal(*arguments):
         try:
             while data := os.read(master, 4096):
                 shown += data
-        except OSError:  # how a terminal ends on Linux
+        except OSError:  # the end of a terminal on Linux
             pass
         assert process.wait(60) == 0
     os.close(master)
     return shown.decode().replace("\r\n", "\n")
 
 
-def test_a_models_text_steers_no_terminal(charloom, tmp_path):
+def test_generated_text_cannot_control_a_terminal(charloom, tmp_path):
     text = tmp_path / "steering.txt"
     text.write_text("\x1b[2J\x9b\ta\n" * 400)
     model = tmp_path / "m.safetensors"
@@ -143,7 +143,7 @@ def test_a_models_text_steers_no_terminal(charloom, tmp_path):
     assert "\x9b" not in trained
     arguments = ("generate", model, "--prompt", "\x1b[2J", "--seed", 1, "--length", 200, "--temperature", 0)
     piped = charloom(*arguments).stdout
-    assert piped.startswith("\x1b[2J")  # as it is, into a pipe
+    assert piped.startswith("\x1b[2J")  # unchanged in a pipe
     assert piped.count("\x9b") > 3
     shown = on_terminal(*arguments)
     assert "\x1b" not in shown
@@ -151,7 +151,7 @@ def test_a_models_text_steers_no_terminal(charloom, tmp_path):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of the address space are Linux's")
-def test_too_little_address_space_for_a_library_is_a_line(model_file, tmp_path):
+def test_too_little_address_space_is_reported_in_one_line(model_file, tmp_path):
     done = shell(f"ulimit -v 300000; charloom generate {model_file}", tmp_path)
     assert_refused(done, 1, "cannot load a library: ")
-    assert "Raise the limit" in done.stderr
+    assert "ulimit -v sets a limit, raise it" in done.stderr

@@ -36,14 +36,14 @@ def test_json_is_one_object_on_standard_output(charloom, book, tmp_path):
     loaded = load(out)
     assert loaded.network.parameters == report["parameters"]
     assert loaded.training["validation_nats_per_char"] == report["validation_nats_per_char"]
-    assert "\x1b" not in done.stderr  # no colors where nobody sees them
+    assert "\x1b" not in done.stderr  # no colors without a terminal
 
 
-def test_the_same_run_gives_the_same_file_whatever_the_threads(charloom, book, tmp_path):
+def test_the_file_does_not_depend_on_the_number_of_threads(charloom, book, tmp_path):
     files = []
     for index, threads in enumerate((1, 2)):
         out = tmp_path / f"{index}.safetensors"
-        # Large enough for XLA to share its products out.
+        # Large enough for XLA to divide its matrix products among the threads.
         options = ("--layers", 2, "--hidden", 256, "--batch-size", 16, "--steps", 5, "--dropout", 0.2)
         assert train(charloom, book, "--out", out, *options, "--threads", threads).returncode == 0
         files.append(out.read_bytes())
@@ -57,7 +57,7 @@ def test_a_pipe_and_the_default_name(charloom, tmp_path):
     assert load(tmp_path / "model.safetensors").trained_on["name"] == "standard input"
 
 
-def test_a_folder_in_bytes_or_lower_case(charloom, tmp_path):
+def test_a_folder_as_bytes_or_in_lower_case(charloom, tmp_path):
     (tmp_path / "Words").mkdir()
     (tmp_path / "Words" / "a.txt").write_text("Quite Some Words\n" * 40)
     (tmp_path / "Words" / "b.bin").write_bytes(bytes(range(256)) * 2)
@@ -70,7 +70,7 @@ def test_a_folder_in_bytes_or_lower_case(charloom, tmp_path):
     assert load(tmp_path / "Words.safetensors").vocabulary.units == "bytes"
 
 
-def test_settings_shrink_to_a_short_text_and_a_line_says_so(charloom, tmp_path):
+def test_settings_are_adjusted_to_a_short_text_with_a_notice(charloom, tmp_path):
     (tmp_path / "short.txt").write_text("to be or not to be, " * 6)
     done = charloom("train", tmp_path / "short.txt", "--out", tmp_path / "m.safetensors", "--steps", 20)
     assert done.returncode == 0, done.stderr
@@ -81,7 +81,7 @@ def test_settings_shrink_to_a_short_text_and_a_line_says_so(charloom, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (
-        "batch_size 1 instead of 4 and sequence_length 108 instead of 512: the text has only 108 characters"
+        "batch_size 1 instead of 4 and sequence_length 108 instead of 512, because the text has only 108 characters"
         in done.stderr
     )
 
@@ -101,7 +101,7 @@ def test_settings_shrink_to_a_short_text_and_a_line_says_so(charloom, tmp_path):
         (b"\x00\x01" * 100, (), ["binary, not text", "Pass --bytes"]),
     ],
 )
-def test_texts_that_cannot_be_learnt(charloom, tmp_path, content, options, words):
+def test_unsuitable_texts_are_refused(charloom, tmp_path, content, options, words):
     (tmp_path / "text.txt").write_bytes(content)
     done = train(charloom, tmp_path / "text.txt", "--out", tmp_path / "m.safetensors", *options)
     assert_refused(done, 1, *words)
@@ -118,7 +118,7 @@ def test_texts_that_cannot_be_learnt(charloom, tmp_path, content, options, words
         ("*.nothing", ["no file matches"]),
     ],
 )
-def test_sources_that_are_not_there(charloom, tmp_path, source, words):
+def test_missing_sources_are_refused(charloom, tmp_path, source, words):
     (tmp_path / "folder").mkdir()
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "x.png").write_bytes(b"\x00" * 9)
@@ -132,11 +132,11 @@ def test_sources_that_are_not_there(charloom, tmp_path, source, words):
         (("--dropout", "1"), ["--dropout must be", "below 1, got 1.0"]),
         (("--learning-rate", "nan"), ["--learning-rate must be", "got nan"]),
         (("--validation", "-1"), ["--validation must be"]),
-        (("--validation", "10.5"), ["--validation is a share below 1 or a whole count"]),
-        (("--epochs", "2", "--steps", "9"), ["--steps and epochs both say how long"]),
-        (("--epochs", "2", "--budget", "1m"), ["--budget and epochs both say how long"]),
-        (("--steps", "2", "--budget", "1m"), ["--steps and budget both say how long"]),
-        (("--budget", "90"), ["'90' is no duration: give one such as 90s, 10m, 2h or 1h30m"]),
+        (("--validation", "10.5"), ["--validation must be a fraction below 1 or a whole number"]),
+        (("--epochs", "2", "--steps", "9"), ["--steps and epochs both set how long"]),
+        (("--epochs", "2", "--budget", "1m"), ["--budget and epochs both set how long"]),
+        (("--steps", "2", "--budget", "1m"), ["--steps and budget both set how long"]),
+        (("--budget", "90"), ["'90' is not a duration: give one such as 90s, 10m, 2h or 1h30m"]),
         (("--budget", "0s"), ["--budget must be", "above 0", "got 0.0"]),
         (("--threads", "0"), ["--threads must be"]),
         (("--lanes", "16"), ["no such option: --lanes. Use --batch-size."]),
@@ -149,14 +149,17 @@ def test_sources_that_are_not_there(charloom, tmp_path, source, words):
         (("--records", "--state-reset-probability", "0.1"), ["--state-reset-probability must be 0 for records"]),
         (("--seed", "-3"), ["--seed must be"]),
         (("--epochs", "1e300"), ["--epochs must be"]),
-        (("--encoding", "undefined"), ["--encoding names no text encoding"]),
-        (("--encoding", "klingon"), ["--encoding names no text encoding: 'klingon'"]),
+        (("--encoding", "undefined"), ["--encoding must be a text encoding"]),
+        (
+            ("--encoding", "klingon"),
+            ["--encoding must be a text encoding, such as utf-8, cp1252 or utf-16, got 'klingon'"],
+        ),
         (("--bytes", "--lowercase"), ["--lowercase changes characters"]),
         (("--hiden", "3"), ["--hidden", "See charloom train --help"]),
         (("--hidden", "many"), ["'many' is not a valid integer"]),
     ],
 )
-def test_wrong_words_are_refused_without_opening_a_file(charloom, options, words):
+def test_wrong_options_are_refused_without_opening_a_file(charloom, options, words):
     assert_refused(charloom("train", "there-is-no-such-file", *options), 2, *words)
 
 
@@ -164,7 +167,7 @@ def test_no_source_is_refused(charloom):
     assert_refused(charloom("train"), 2, "missing argument")
 
 
-def test_an_output_that_cannot_be_is_found_out_before_training(charloom, book, tmp_path):
+def test_an_impossible_output_is_refused_before_training(charloom, book, tmp_path):
     for out, words in {
         tmp_path / "none" / "m.safetensors": "is not a folder. Create it first",
         book / "m.safetensors": "is not a folder",
@@ -183,12 +186,12 @@ def test_a_full_disk_leaves_the_old_model(charloom, book, model_file, tmp_path):
     out.write_bytes(model_file.read_bytes())
     done = train(charloom, book, "--out", out, "--steps", 40, file_size_limit=40)
     assert_refused(done, 1, "cannot write", "File too large. Free some space")
-    assert "Training goes on" in done.stderr
+    assert "Training continues" in done.stderr
     assert out.read_bytes() == model_file.read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
 
 
-def test_a_loss_that_is_no_number_is_told(charloom, book, tmp_path):
+def test_a_diverged_loss_is_reported(charloom, book, tmp_path):
     done = train(charloom, book, "--out", tmp_path / "m.safetensors", "--learning-rate", "1e38")
     assert done.returncode == 1
     assert "training diverged" in done.stderr
@@ -196,7 +199,7 @@ def test_a_loss_that_is_no_number_is_told(charloom, book, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_a_model_is_not_written_over_a_text(charloom, book, model_file, tmp_path):
+def test_a_model_does_not_replace_a_text(charloom, book, model_file, tmp_path):
     (tmp_path / "a.txt").write_bytes(book.read_bytes())
     out = tmp_path / "m.safetensors"
     out.write_bytes(model_file.read_bytes())
@@ -204,13 +207,13 @@ def test_a_model_is_not_written_over_a_text(charloom, book, model_file, tmp_path
     assert out.read_bytes() == model_file.read_bytes()
 
 
-def test_a_closed_standard_input():
+def test_a_closed_standard_input_is_reported():
     done = subprocess.run(f"{sys.executable} -m charloom train - <&-", shell=True, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "charloom: there is no standard input to read.\n")
 
 
 def interrupted(book, out, signals):
-    """Sends Ctrl-C as many times as `signals` once the first line about progress is there."""
+    """Sends Ctrl-C this many times after the first progress line."""
     process = subprocess.Popen(
         [sys.executable, "-m", "charloom", "train", book, "--out", out, "--steps", "1000000", *QUICK],
         stderr=subprocess.PIPE,
@@ -246,7 +249,7 @@ def test_ctrl_c_while_reading_quits_quietly(tmp_path):
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdin is not None
-    process.stdin.write("a line\n" * 100_000)  # more than a pipe holds: it is being read
+    process.stdin.write("a line\n" * 100_000)  # more than a pipe holds, so charloom is reading it
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout, stderr) == (130, "", "")

@@ -8,7 +8,7 @@ _SYLLABLES = "an bel cor da el fi gra ha is jo ka li mo na or pe qui ro sa ti ul
 _WORDS = {
     "english": "the a of and to in it was that he she they sea ship captain house night letter said went looked",
     "french": "le la les de des et un une il elle dans que qui pas mer navire maison nuit lettre dit alla",
-    "german": "der die das und ein eine er sie war in dem nicht mit auf see schiff haus nacht brief sagte ging",
+    "german": "der die das und ein eine er es war in dem nicht mit auf see schiff haus nacht brief sagte ging",
 }
 _EVENTS = (
     "INFO web: GET /index.html answered 200 in {} ms",

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from charloom.errors import CharloomError
-from charloom.reports import MOST_CHARACTERS, surprise_page
+from charloom.reports import MAX_CHARACTERS, surprise_page
 from tests.reports.browser import needs_browser, opened, scrolls_sideways
 
 ALPHABET = list("\n ab<&é")
@@ -24,7 +24,7 @@ def page(tmp_path_factory):
     return path, top_predictions
 
 
-def test_the_page_holds_its_numbers_and_nothing_from_elsewhere(page):
+def test_the_page_contains_its_data_and_no_external_files(page):
     html = page[0].read_text()
     data = json.loads(re.search(r'id="data">(.*?)</script>', html, re.DOTALL)[1])
     assert "".join(data["characters"]) == TEXT
@@ -35,15 +35,15 @@ def test_the_page_holds_its_numbers_and_nothing_from_elsewhere(page):
     assert not re.search(r"""(src|href)\s*=|https?://|@import|url\(""", html)
 
 
-def test_more_than_a_page_can_show_is_refused():
-    many = MOST_CHARACTERS + 1
+def test_a_text_too_long_for_a_page_is_refused():
+    many = MAX_CHARACTERS + 1
     none = np.zeros((many, 1), np.int32)
     with pytest.raises(CharloomError, match="more than the 200,000 characters"):
         surprise_page("long", "book", "a" * many, np.zeros(many, np.float32), none, none.astype(np.float32), "a")
 
 
 @needs_browser
-def test_pointing_and_walking_show_what_was_expected(page):
+def test_pointer_and_keys_show_the_predictions(page):
     path, top_predictions = page
     with opened(path) as tab:
         spans = tab.locator("#text span")
@@ -54,27 +54,27 @@ def test_pointing_and_walking_show_what_was_expected(page):
         named = {"\n": "⏎ new line", " ": "␣ space"}
         assert shown[::2] == [named.get(ALPHABET[at], ALPHABET[at]) for at in top_predictions[4]]
         assert shown[1::2] == ["50.0 %", "25.0 %", "10.0 %", "5.0 %", "0.0 %"]
-        # By the keyboard alone: to the text, right, down a line, up again.
+        # With only the keyboard: to the text, right, down a line, up again.
         tab.locator("#text").focus()
         for key, place in (("ArrowRight", 6), ("ArrowLeft", 5), ("ArrowDown", 15), ("ArrowUp", 1), ("End", 4000)):
             tab.keyboard.press(key)
             assert tab.inner_text("#what").startswith(f"character {place:,}: ")
-        tab.keyboard.press("ArrowRight")  # on to the next page
+        tab.keyboard.press("ArrowRight")  # to the next page
         assert tab.inner_text("#where") == "characters 4,001 to 8,000 of 9,800"
-        tab.get_by_role("button", name="After").click()
+        tab.get_by_role("button", name="Next").click()
         assert tab.inner_text("#where") == "characters 8,001 to 9,800 of 9,800"
-        assert tab.get_by_role("button", name="After").is_disabled()
+        assert tab.get_by_role("button", name="Next").is_disabled()
 
 
 @needs_browser
-def test_surprise_is_told_without_color(page):
+def test_surprise_is_visible_without_color(page):
     with opened(page[0]) as tab:
-        tab.get_by_role("button", name="After").click()
-        tab.get_by_role("button", name="After").click()
+        tab.get_by_role("button", name="Next").click()
+        tab.get_by_role("button", name="Next").click()
         last = tab.locator("#text span").last
         assert last.evaluate("span => getComputedStyle(span).borderBottomWidth") == "6px"
-        tab.get_by_role("button", name="Before").click()
-        tab.get_by_role("button", name="Before").click()
+        tab.get_by_role("button", name="Previous").click()
+        tab.get_by_role("button", name="Previous").click()
         assert tab.locator("#text span").first.evaluate("s => getComputedStyle(s).borderBottomWidth") == "0px"
 
 

@@ -23,7 +23,7 @@ def make_state(hidden=8, trained=True):
     return trainer.state
 
 
-def test_a_state_comes_back_bit_for_bit(tmp_path):
+def test_a_state_survives_writing_and_reading(tmp_path):
     state = make_state()
     write_checkpoint(tmp_path / "a.safetensors", state, {"epoch": 3})
     back = read_state(tmp_path / "a.safetensors", make_state(trained=False))
@@ -34,7 +34,7 @@ def test_a_state_comes_back_bit_for_bit(tmp_path):
     assert int(back.optimizer.count) == 3
 
 
-def test_what_is_no_checkpoint_of_this_model_is_refused_in_a_line(tmp_path):
+def test_damaged_files_and_checkpoints_of_other_models_are_refused(tmp_path):
     path = tmp_path / "a.safetensors"
     write_checkpoint(path, make_state(), {})
     with pytest.raises(ModelFileError, match=r"'carry.0.cell' is float32 of shape \(2, 8\)"):
@@ -48,12 +48,12 @@ def test_what_is_no_checkpoint_of_this_model_is_refused_in_a_line(tmp_path):
             read(tmp_path / "missing.safetensors")
 
 
-def test_a_checkpoint_is_not_taken_for_a_model_nor_a_model_for_a_checkpoint(tmp_path):
+def test_a_checkpoint_is_not_a_model_and_a_model_is_not_a_checkpoint(tmp_path):
     state = make_state()
     write_checkpoint(tmp_path / "a.safetensors", state, {})
-    with pytest.raises(ModelFileError, match="a checkpoint of training, not a model"):
+    with pytest.raises(ModelFileError, match="a training checkpoint, not a model"):
         load(tmp_path / "a.safetensors")
     model = TextModel(state.network, Vocabulary.of_texts(["\nabcd"]), NetworkSettings(hidden=8, embedding=4))
     model.save(tmp_path / "b.safetensors")
-    with pytest.raises(ModelFileError, match="no checkpoint that this version can go on from"):
+    with pytest.raises(ModelFileError, match="not a checkpoint that this version can resume from"):
         read_progress(tmp_path / "b.safetensors")

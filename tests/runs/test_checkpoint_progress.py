@@ -1,4 +1,4 @@
-"""What checkpoints say of their runs: types, bounds, fields that must agree, and whose they are."""
+"""The progress in checkpoints: types, bounds, fields that must agree, and the run they belong to."""
 
 import copy
 import itertools
@@ -27,7 +27,7 @@ STEP_PLAN = StepPlan(((0, 60),))
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A run that is done, its text and its model beside it."""
+    """A finished run, next to its text and its model."""
     home = tmp_path_factory.mktemp("home")
     (home / "book.txt").write_text(TEXT)
     settings = RunSettings(
@@ -37,16 +37,16 @@ def home(tmp_path_factory):
         network=NETWORK,
         training=TRAINING,
     )
-    # Its first checkpoint is of step 1, its second of the end.
-    asked = itertools.count(1)
-    follow(run_training(settings, lambda: next(asked) == 1), lambda event: None)
+    # The first checkpoint is of step 1, the second of the end.
+    calls = itertools.count(1)
+    follow(run_training(settings, lambda: next(calls) == 1), lambda event: None)
     cl.resume(home / "run")
     return home
 
 
 @pytest.fixture
 def folder(home, tmp_path):
-    """A copy of the run's folder."""
+    """A copy of the run folder."""
     return shutil.copytree(home / "run", tmp_path / "run")
 
 
@@ -60,7 +60,7 @@ def newest(folder):
 
 
 def rewritten(path, change):
-    """Changes a checkpoint's progress and leaves its tensors as they are."""
+    """Changes a checkpoint's progress, but not its tensors."""
     data = path.read_bytes()
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     metadata = json.loads(header["__metadata__"]["charloom"])
@@ -68,14 +68,14 @@ def rewritten(path, change):
     write_tensor_file(path, tensors_of(data), metadata)
 
 
-def test_what_was_written_is_good(progress, tmp_path):
+def test_written_progress_is_accepted(progress, tmp_path):
     got = checked_progress(progress, tmp_path, progress["run"], STEP_PLAN, False)
     assert json.loads(json.dumps(got.as_json())) == progress
     assert got.loop.step == 60
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "told"),
+    ("path", "value", "message"),
     [
         ("history", ..., "history is missing"),
         ("history", None, "history is None, expected a list"),
@@ -89,7 +89,7 @@ def test_what_was_written_is_good(progress, tmp_path):
         ("history", [], "loop.evaluated is 60, expected 0 as in history"),
         ("loop", [], r"loop is \[\], expected an object"),
         ("loop.step", np.nan, "loop.step is nan, expected an integer"),
-        ("loop.step", 61, "loop.step is 61, expected a part of those planned"),
+        ("loop.step", 61, "loop.step is 61, expected at most 60"),
         ("loop.step", -1, "loop.step is -1"),
         ("loop.step", 59, "loop.nats_count is 0, expected -1"),
         ("loop.step", "60", "loop.step is '60', expected an integer"),
@@ -111,7 +111,7 @@ def test_what_was_written_is_good(progress, tmp_path):
         ("loop.more", 1, "loop.more is not a field"),
         ("best", [], r"best is \[\], expected an object or null"),
         ("best", None, "loop.lowest is"),
-        ("best.step", 7, "best.step is 7, expected one of history"),
+        ("best.step", 7, "best.step is 7, expected a step in history"),
         ("best.epoch", np.inf, "best.epoch is inf"),
         ("samples", None, "samples is None, expected a list"),
         ("samples.0.text", 5, r"samples\[0\].text is 5, expected a string"),
@@ -123,7 +123,7 @@ def test_what_was_written_is_good(progress, tmp_path):
         ("more", 1, "more is not a field"),
     ],
 )
-def test_what_was_not_written_so_is_refused_with_its_field(progress, tmp_path, path, value, told):
+def test_wrong_values_are_refused_with_the_field(progress, tmp_path, path, value, message):
     values = content = copy.deepcopy(progress)
     *parents, name = (int(part) if part.isdigit() else part for part in path.split("."))
     for parent in parents:
@@ -132,7 +132,7 @@ def test_what_was_not_written_so_is_refused_with_its_field(progress, tmp_path, p
         del content[name]
     else:
         content[name] = value
-    with pytest.raises(ModelFileError, match=told) as caught:
+    with pytest.raises(ModelFileError, match=message) as caught:
         checked_progress(values, tmp_path / "checkpoint-000002.safetensors", progress["run"], STEP_PLAN, False)
     assert "checkpoint-000002.safetensors" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -151,7 +151,7 @@ def test_what_was_not_written_so_is_refused_with_its_field(progress, tmp_path, p
         {"step": 59, "evaluated": 0, "lowest": None, "nats_count": 59},
     ],
 )
-def test_what_is_within_its_bounds_is_good(progress, tmp_path, loop):
+def test_values_within_their_bounds_are_accepted(progress, tmp_path, loop):
     values = progress | {"loop": progress["loop"] | loop}
     if loop.get("evaluated") == 0:
         values |= {"history": [], "best": None}
@@ -160,31 +160,31 @@ def test_what_is_within_its_bounds_is_good(progress, tmp_path, loop):
 
 
 @pytest.mark.parametrize("values", [None, [], "text", 5, {}, {"run": 5}])
-def test_what_is_not_such_an_object_is_refused(progress, tmp_path, values):
+def test_other_values_are_refused(progress, tmp_path, values):
     with pytest.raises(ModelFileError):
         checked_progress(values, tmp_path, progress["run"], STEP_PLAN, False)
 
 
 @pytest.mark.parametrize(
-    ("plans", "told"),
+    ("plans", "message"),
     [
         ([], "does not ascend"),
         ([[1, 60]], "does not ascend"),
         ([[0, 80], [0, 60]], "does not ascend"),
         ([[0, 80], [40, 90], [20, 60]], "does not ascend"),
-        ([[0, 0]], "ends before it begins"),
-        ([[0, 2**31]], "ends before it begins"),
-        ([[0, 30], [40, 60]], "after the one before it ended"),
+        ([[0, 0]], "ends before it starts"),
+        ([[0, 2**31]], "ends before it starts"),
+        ([[0, 30], [40, 60]], "after the previous one ended"),
         ([[0, 59]], "loop.step is 60"),
         ([[0, 900], [30, 60]], None),
     ],
 )
-def test_a_run_with_a_budget_may_have_been_planned_again(progress, tmp_path, plans, told):
+def test_a_run_with_a_budget_may_have_changed_its_plan(progress, tmp_path, plans, message):
     values = progress | {"loop": progress["loop"] | {"step_plan": {"plans": plans}}}
-    if told is None:
+    if message is None:
         assert checked_progress(values, tmp_path, progress["run"], STEP_PLAN, True).loop.step_plan.steps == 60
         return
-    with pytest.raises(ModelFileError, match=told):
+    with pytest.raises(ModelFileError, match=message):
         checked_progress(values, tmp_path, progress["run"], STEP_PLAN, True)
 
 
@@ -195,23 +195,23 @@ def resumed(folder):
     return notices
 
 
-def test_a_checkpoint_that_was_changed_is_passed_over(home, folder, tmp_path):
+def test_a_changed_checkpoint_is_skipped(home, folder, tmp_path):
     rewritten(newest(folder), lambda progress: progress | {"history": None})
     wanted = (home / "m.safetensors").read_bytes()
     shutil.copy(home / "book.txt", tmp_path / "book.txt")
     notices = resumed(folder)
-    assert any("history is None, expected a list. The one before it is used" in text for text in notices)
-    assert any("going on from checkpoint-000001.safetensors: step 1" in text for text in notices)
+    assert any("history is None, expected a list. Trying the checkpoint before it" in text for text in notices)
+    assert any("resuming from checkpoint-000001.safetensors: step 1" in text for text in notices)
     assert (tmp_path / "m.safetensors").read_bytes() == wanted
 
 
-def test_tensors_that_were_changed_are_damaged(home, folder, tmp_path):
+def test_changed_tensors_are_reported_as_damaged(home, folder, tmp_path):
     data = bytearray(newest(folder).read_bytes())
     data[-1] ^= 1
     newest(folder).write_bytes(data)
     shutil.copy(home / "book.txt", tmp_path / "book.txt")
     notices = resumed(folder)
-    assert any("its tensors are not those that were written. The one before it is used" in text for text in notices)
+    assert any("its tensors do not match their digest. Trying the checkpoint before it" in text for text in notices)
 
 
 def test_a_checkpoint_of_another_seed_and_text_with_the_same_shapes_is_not_resumed(folder, tmp_path):
@@ -223,20 +223,22 @@ def test_a_checkpoint_of_another_seed_and_text_with_the_same_shapes_is_not_resum
         network=NETWORK,
         training=TrainingSettings(batch_size=4, sequence_length=16, steps=60, seed=1),
     )
-    asked = itertools.count(1)
-    follow(run_training(other, lambda: next(asked) == 1), lambda event: None)
+    calls = itertools.count(1)
+    follow(run_training(other, lambda: next(calls) == 1), lambda event: None)
     shutil.copy(newest(tmp_path / "other"), folder / "checkpoint-000009.safetensors")
     notices = resumed(folder)
     assert any("checkpoint-000009.safetensors is a checkpoint of another run" in text for text in notices)
-    assert any("going on from checkpoint-000002.safetensors: step 60" in text for text in notices)
+    assert any("resuming from checkpoint-000002.safetensors: step 60" in text for text in notices)
     for checkpoint in folder.glob("checkpoint-*"):
         checkpoint.unlink()
     shutil.copy(newest(tmp_path / "other"), folder / "checkpoint-000009.safetensors")
-    with pytest.raises(RunFolderError, match=r"no good checkpoint\. .* of another run .* Put one back, or begin"):
+    with pytest.raises(
+        RunFolderError, match=r"not hold a good checkpoint\. .* of another run .* Restore one, or start"
+    ):
         resumed(folder)
 
 
-def test_thousands_of_checkpoints_and_what_only_has_the_name_of_one(home, folder, tmp_path):
+def test_thousands_of_damaged_checkpoints_and_other_files_with_their_names(home, folder, tmp_path):
     shutil.copy(home / "book.txt", tmp_path / "book.txt")
     for number in range(10, 3_001):
         (folder / f"checkpoint-{number:06d}.safetensors").write_bytes(b"not one")
@@ -246,11 +248,11 @@ def test_thousands_of_checkpoints_and_what_only_has_the_name_of_one(home, folder
     os.symlink("nowhere", folder / "checkpoint-005003.safetensors")
     (folder / f"checkpoint-{'9' * 200}.safetensors").write_bytes(b"")
     notices = resumed(folder)
-    assert sum("The one before it is used" in text for text in notices) == 3
-    assert "2,993 more checkpoints before it are passed over" in notices
-    assert any("going on from checkpoint-000002.safetensors: step 60" in text for text in notices)
+    assert sum("Trying the checkpoint before it" in text for text in notices) == 3
+    assert "skipping 2,993 more damaged checkpoints" in notices
+    assert any("resuming from checkpoint-000002.safetensors: step 60" in text for text in notices)
 
 
-def test_the_digest_of_the_checkpoints_is_that_of_the_run(folder, progress):
+def test_the_checkpoints_store_the_digest_of_the_run(folder, progress):
     assert json.loads((folder / "run.json").read_text())["digest"] == progress["run"]
     assert settings_of_run(folder).training == TRAINING

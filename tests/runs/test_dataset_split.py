@@ -1,4 +1,4 @@
-"""Records: what is trained on and what is held out."""
+"""The split of records into a training part and a held-out part."""
 
 from collections import Counter
 
@@ -16,7 +16,7 @@ LINES = TextSettings(delimiter="\n")
 NAMES = [f"{first}{second}" for first in "abcdefgh" for second in ("nn", "mm", "o" * 40)]
 
 
-def parts_of(records, validation=None, seed=0, text=LINES):
+def split_of(records, validation=None, seed=0, text=LINES):
     corpus = Corpus("names", ("\n".join(records) + "\n",), "0")
     return split_corpus(corpus, text, TrainingSettings(validation=validation, seed=seed))
 
@@ -25,55 +25,55 @@ def records_of(stream, vocabulary):
     return [vocabulary.decode(document) for document in stream.documents]
 
 
-def test_whole_records_with_their_ends_are_in_one_part_each():
-    parts = parts_of(NAMES, 5)
-    train, held_out = (records_of(stream, parts.vocabulary) for stream in (parts.train, parts.validation))
+def test_each_record_is_in_exactly_one_part():
+    split = split_of(NAMES, 5)
+    train, held_out = (records_of(stream, split.vocabulary) for stream in (split.train, split.validation))
     assert len(held_out) == 5
     assert sorted(train + held_out) == sorted(f"{name}\n" for name in NAMES)
 
 
-def test_the_seed_draws_them():
+def test_the_seed_draws_the_held_out_records():
     def held_out(seed):
-        parts = parts_of(NAMES, 5, seed)
-        return records_of(parts.validation, parts.vocabulary)
+        split = split_of(NAMES, 5, seed)
+        return records_of(split.validation, split.vocabulary)
 
     assert held_out(1) == held_out(1) != held_out(2)
 
 
 def test_copies_of_a_held_out_record_are_trained_on_and_a_notice_counts_them():
     records = NAMES + NAMES[:12] * 3
-    parts = parts_of(records, 0.3)
-    train, held_out = (Counter(records_of(stream, parts.vocabulary)) for stream in (parts.train, parts.validation))
+    split = split_of(records, 0.3)
+    train, held_out = (Counter(records_of(stream, split.vocabulary)) for stream in (split.train, split.validation))
     assert train + held_out == Counter(f"{record}\n" for record in records)
     copies = sum(count for record, count in held_out.items() if record in train)
     assert copies > 2
-    (notice,) = parts.notices
-    assert notice.startswith(f"{copies} of 18 held-out records also stand in the training part")
+    (notice,) = split.notices
+    assert notice.startswith(f"{copies} of 18 held-out records also occur in the training part")
 
 
-def test_few_copies_are_not_worth_a_notice():
-    parts = parts_of([*NAMES, *(f"{name}!" for name in NAMES), NAMES[0]], 20)
-    train, held_out = (set(records_of(stream, parts.vocabulary)) for stream in (parts.train, parts.validation))
+def test_a_few_copies_give_no_notice():
+    split = split_of([*NAMES, *(f"{name}!" for name in NAMES), NAMES[0]], 20)
+    train, held_out = (set(records_of(stream, split.vocabulary)) for stream in (split.train, split.validation))
     assert len(train & held_out) <= 1
-    assert parts.notices == ()
+    assert split.notices == ()
 
 
 def test_a_record_that_repeats_is_as_frequent_in_training_as_in_the_text():
-    """A log lost its most frequent lines when copies were taken out."""
-    parts = parts_of(["started"] * 900 + [f"failed {number}" for number in range(100)], 100)
-    train = records_of(parts.train, parts.vocabulary)
+    """Without copies, a log would lose its most frequent lines."""
+    split = split_of(["started"] * 900 + [f"failed {number}" for number in range(100)], 100)
+    train = records_of(split.train, split.vocabulary)
     assert len(train) == 900
     assert train.count("started\n") == pytest.approx(810, abs=30)
 
 
-def test_shares_and_counts_are_of_records():
+def test_validation_counts_records():
     stream = TokenStream.from_documents([np.array([index % 250, index // 250]) for index in range(1000)])
     assert len(hold_out_records(stream, None, 0)[1].starts) == 100
     assert len(hold_out_records(stream, 0.25, 0)[1].starts) == 250
     assert len(hold_out_records(stream, 7, 0)[1].starts) == 7
 
 
-def test_without_a_wish_at_most_500_000_characters_are_held_out():
+def test_by_default_at_most_500_000_characters_are_held_out():
     stream = TokenStream.from_documents(np.full(30_000, index, np.int32) for index in range(300))
     _, validation, notices = hold_out_records(stream, None, 0)
     assert len(validation.starts) == 16
@@ -88,35 +88,35 @@ def test_without_a_wish_at_most_500_000_characters_are_held_out():
         (["emma"], None, "leaves 0 of 1 records"),
     ],
 )
-def test_parts_that_would_be_empty_are_refused(records, validation, message):
+def test_empty_parts_are_refused(records, validation, message):
     with pytest.raises(TooShortError, match=message):
-        parts_of(records, validation)
+        split_of(records, validation)
 
 
 def test_a_record_begins_after_the_end_token_and_is_predicted_to_its_end():
-    """Rows of records: every token once an epoch, a reset at each record's first, long ones carried over sequences."""
-    parts = parts_of(NAMES, 4)
-    stream = parts.train
+    """Every token occurs once per epoch, each record resets the state, and long records span several sequences."""
+    split = split_of(NAMES, 4)
+    stream = split.train
     batches = ContiguousBatches(stream, batch_size=1, sequence_length=16)
     block = batches.block(0, len(stream) // 16, len(stream) // 16)
     targets = block.token_ids[:, 0, 1:].reshape(-1)
     resets = block.resets[:, 0].reshape(-1)
     np.testing.assert_array_equal(targets, stream.token_ids[: len(targets)])
     np.testing.assert_array_equal(np.flatnonzero(resets), stream.starts[stream.starts < len(targets)])
-    assert (block.token_ids[:, 0, :-1].reshape(-1)[resets] == parts.vocabulary.start_id).all()
+    assert (block.token_ids[:, 0, :-1].reshape(-1)[resets] == split.vocabulary.start_id).all()
 
 
-def test_rare_characters_are_folded_and_said():
-    parts = parts_of([*NAMES, "zq"], 4, text=TextSettings(delimiter="\n", min_count=2))
-    assert not set("zq") & set(parts.vocabulary.characters)
-    (notice,) = parts.notices
+def test_rare_characters_are_replaced_with_a_notice():
+    split = split_of([*NAMES, "zq"], 4, text=TextSettings(delimiter="\n", min_count=2))
+    assert not set("zq") & set(split.vocabulary.characters)
+    (notice,) = split.notices
     assert notice.endswith("they occur fewer than 2 times: 'q' (U+0071), 'z' (U+007A)")
-    assert len(parts.vocabulary.characters) == len("\nabcdefghmno\ufffd")
+    assert len(split.vocabulary.characters) == len("\nabcdefghmno\ufffd")
 
 
-def test_rows_begin_at_records_of_their_own_or_wherever_equal_parts_do():
+def test_rows_start_at_different_records_or_at_equal_offsets():
     stream = TokenStream.from_documents([np.zeros(length, np.int64) for length in (3, 4, 2, 5, 6)])
-    assert record_offsets(stream, 2).tolist() == [0, 9]  # the equal parts begin at 0 and 10
+    assert record_offsets(stream, 2).tolist() == [0, 9]  # equal rows would start at 0 and 10
     assert record_offsets(stream, 4).tolist() == [0, 3, 9, 14]
     long = TokenStream.from_documents([np.zeros(length, np.int64) for length in (90, 10)])
     assert record_offsets(long, 4) is None  # three rows would read the same

@@ -1,4 +1,4 @@
-"""Dynamic evaluation beside an optimizer and a network that share no code with charloom's."""
+"""Dynamic evaluation, compared with an optimizer and a network that share no code with charloom's."""
 
 from functools import partial
 
@@ -16,7 +16,7 @@ from charloom.text import Vocabulary
 from tests.reference import NumpyNetwork
 
 SPAN = 64
-"""Characters that are scored before the model learns from them."""
+"""The number of characters that are scored before the model learns from them."""
 
 
 def small_model():
@@ -55,8 +55,8 @@ def numerical_gradient(weights, loss, step=1e-5):
     return gradient
 
 
-def evaluated_dynamically(model, token_ids, rate):
-    """Returns the mean nats while the model learns: Adam (Kingma and Ba, 2015, end of section 2), norm clipped to 1."""
+def reference_score(model, token_ids, rate):
+    """Returns the mean nats with Adam (Kingma and Ba, 2015, end of section 2) and gradients clipped to norm 1."""
     weights = [np.array(leaf, np.float64) for leaf in jax.tree.leaves(model.network)]
     first, second = ([np.zeros_like(weight) for weight in weights] for _ in range(2))
     previous, state = None, NumpyNetwork(model.network).zeros
@@ -83,9 +83,9 @@ def test_each_span_is_scored_before_adam_learns_from_it(rate):
     model = small_model()
     before = [np.array(leaf, np.float64) for leaf in jax.tree.leaves(model.network)]
     token_ids = np.random.default_rng(5).choice(5, size=3 * SPAN + 17, p=[0.05, 0.5, 0.25, 0.15, 0.05])
-    adapted = dynamic_score(model, TokenStream.from_documents([token_ids]), rate)
-    assert adapted.nats_per_char == pytest.approx(evaluated_dynamically(model, token_ids, rate), abs=2e-5)
+    dynamic = dynamic_score(model, TokenStream.from_documents([token_ids]), rate)
+    assert dynamic.nats_per_char == pytest.approx(reference_score(model, token_ids, rate), abs=2e-5)
     unchanged, _ = nats_of(model, before, token_ids, None, NumpyNetwork(model.network).zeros)
-    assert abs(adapted.nats_per_char - unchanged.mean()) > 1e-4  # it did learn
-    for leaf, was in zip(jax.tree.leaves(model.network), before, strict=True):
-        np.testing.assert_array_equal(leaf, was)  # and left the model as it was
+    assert abs(dynamic.nats_per_char - unchanged.mean()) > 1e-4  # it did learn
+    for leaf, original in zip(jax.tree.leaves(model.network), before, strict=True):
+        np.testing.assert_array_equal(leaf, original)  # and the model itself did not change

@@ -22,7 +22,7 @@ def book(tmp_path):
 
 
 def ctrl_c_at(kind, times=1):
-    """Presses Ctrl-C when the first event of this kind comes."""
+    """Presses Ctrl-C at the first event of this kind."""
     left = [times]
 
     def on_event(event):
@@ -48,13 +48,13 @@ def test_the_best_model_so_far_is_returned_with_a_warning(book, tmp_path, run):
 
 
 @pytest.mark.parametrize(("kind", "times"), [(Notice, 1), (Evaluation, 2)])
-def test_ctrl_c_raises_where_there_is_no_model_and_the_second_time(book, kind, times):
+def test_ctrl_c_raises_without_a_model_and_the_second_time(book, kind, times):
     with pytest.raises(KeyboardInterrupt):
         charloom.train(book, steps=100_000, on_event=ctrl_c_at(kind, times), **SETTINGS)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_handler_of_the_hosts_is_left_alone(book, monkeypatch):
+def test_the_hosts_own_handler_is_not_replaced(book, monkeypatch):
     pressed = []
     before = signal.signal(signal.SIGINT, lambda *_: pressed.append(1))
     try:
@@ -64,19 +64,19 @@ def test_a_handler_of_the_hosts_is_left_alone(book, monkeypatch):
     assert pressed == [1]
 
 
-def test_a_stop_that_takes_long_says_so(book, monkeypatch):
+def test_a_long_stop_is_announced(book, monkeypatch):
     monkeypatch.setattr(training_run, "closing_seconds", lambda *arguments: 12.0)
-    said = []
-    pressed = ctrl_c_at(Evaluation)
+    notices = []
+    press = ctrl_c_at(Evaluation)
 
     def on_event(event):
-        pressed(event)
+        press(event)
         if isinstance(event, Notice):
-            said.append(event.text)
+            notices.append(event.text)
 
     with pytest.warns(RuntimeWarning, match="interrupted"):
         charloom.train(book, steps=100_000, on_event=on_event, **SETTINGS)
-    assert said[-1] == "the held-out text is scored, which takes about 12 s"
+    assert notices[-1] == "scoring the held-out text, which takes about 12 s"
 
 
 def test_the_closing_seconds_grow_with_the_text():
@@ -86,7 +86,7 @@ def test_the_closing_seconds_grow_with_the_text():
     assert 0 < seconds[0] < seconds[1]
 
 
-def test_other_threads_train_as_well(book):
+def test_training_works_in_other_threads(book):
     models = []
     thread = threading.Thread(target=lambda: models.append(charloom.train(book, steps=3, **SETTINGS)))
     thread.start()

@@ -24,20 +24,20 @@ def metrics(tmp_path):
     return MetricsFile(tmp_path / "metrics.jsonl")
 
 
-def test_what_will_be_made_again_and_what_was_not_finished_is_forgotten(metrics):
-    assert metrics.forget_after(5) == []
+def test_later_and_incomplete_lines_are_removed(metrics):
+    assert metrics.remove_after(5) == []
     for step in (2, 4, 6):
         metrics.add(json.loads(line(step)))
     with metrics.path.open("ab") as file:
         file.write(line(8)[:20])
-    assert metrics.forget_after(4) == []
+    assert metrics.remove_after(4) == []
     assert metrics.path.read_bytes() == line(2) + line(4)
-    assert metrics.forget_after(0) == []
+    assert metrics.remove_after(0) == []
     assert metrics.path.read_bytes() == b""
 
 
 @pytest.mark.parametrize(
-    ("damaged", "told"),
+    ("damaged", "message"),
     [
         (b"[]\n", "line 2: its content is [], expected an object"),
         (b"\0" * 100 + b"\n", "line 2 is damaged: it is not valid JSON"),
@@ -49,46 +49,46 @@ def test_what_will_be_made_again_and_what_was_not_finished_is_forgotten(metrics)
         (line(3, epoch=None), "line 2: epoch is None, expected a number"),
         (line(3, epoch=float("nan")), "line 2 is damaged: it is not valid JSON"),
         (line(3, more=1), "line 2: more is not a field that this version knows"),
-        (line(2), "line 2: step is 2, expected one after 2."),
+        (line(2), "line 2: step is 2, expected a step after 2."),
         (b"x" * 200_000 + b"\n", "line 2 is damaged: it is not valid JSON"),
     ],
 )
-def test_damaged_lines_are_left_out_and_the_first_is_described(metrics, damaged, told):
+def test_damaged_lines_are_removed_and_the_first_is_reported(metrics, damaged, message):
     metrics.path.write_bytes(line(2) + damaged + line(4))
-    (notice,) = metrics.forget_after(9)
-    assert f"metrics.jsonl, {told}" in notice
-    assert notice.endswith("1 such line is left out of the metrics")
+    (notice,) = metrics.remove_after(9)
+    assert f"metrics.jsonl, {message}" in notice
+    assert notice.endswith("Removing 1 damaged line from the metrics")
     assert len(notice) < 700
     assert metrics.path.read_bytes() == line(2) + line(4)
 
 
-def test_of_many_damaged_lines_there_is_one_notice(metrics):
+def test_many_damaged_lines_give_one_notice(metrics):
     metrics.path.write_bytes(b"5\n" * 10_000 + line(4))
-    (notice,) = metrics.forget_after(9)
+    (notice,) = metrics.remove_after(9)
     assert "line 1: its content is 5" in notice
-    assert notice.endswith("10,000 such lines are left out of the metrics")
+    assert notice.endswith("Removing 10,000 damaged lines from the metrics")
     assert metrics.path.read_bytes() == line(4)
 
 
-def test_what_is_not_a_file_is_refused_and_never_waited_for(metrics):
+def test_other_kinds_of_files_are_refused_without_waiting(metrics):
     os.mkfifo(metrics.path)
     with pytest.raises(OutputError, match=r"cannot write .*metrics\.jsonl"):
         metrics.add({})
     with pytest.raises(RunFolderError, match=r"cannot read .*metrics\.jsonl: it is not a regular file"):
-        metrics.forget_after(1)
+        metrics.remove_after(1)
     metrics.path.unlink()
     metrics.path.mkdir()
     with pytest.raises(OutputError, match=r"cannot write .*metrics\.jsonl"):
         metrics.add({})
     with pytest.raises(RunFolderError, match=r"cannot read .*metrics\.jsonl"):
-        metrics.forget_after(1)
+        metrics.remove_after(1)
 
 
-def test_what_is_not_a_number_is_null_and_read_back(metrics):
+def test_nan_is_written_as_null(metrics):
     diverged = {**json.loads(line(1)), "train_nats_per_char": float("nan"), "validation_bits_per_char": float("inf")}
     metrics.add(diverged)
     written = metrics.path.read_text().splitlines()[-1]
     assert json.loads(written) == {**diverged, "train_nats_per_char": None, "validation_bits_per_char": None}
     assert "NaN" not in written
     metrics.add(json.loads(line(2)))
-    assert metrics.forget_after(2) == []
+    assert metrics.remove_after(2) == []

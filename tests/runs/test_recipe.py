@@ -1,5 +1,4 @@
 import math
-import re
 from pathlib import Path
 
 import pytest
@@ -20,15 +19,15 @@ def picked(characters, seconds, speed=SPEED, given=frozenset(), network=None, tr
 
 
 @given(characters, seconds, st.floats(1.5, 100))
-def test_more_time_is_never_for_a_smaller_network(characters, seconds, factor):
+def test_more_time_never_picks_a_smaller_network(characters, seconds, factor):
     choice, longer = picked(characters, seconds), picked(characters, factor * seconds)
     assert longer.network.hidden >= choice.network.hidden
-    # Twice as fast a machine is as good as twice the time.
+    # A machine that is twice as fast is equivalent to twice the time.
     assert picked(characters, seconds, factor * SPEED).network == longer.network
 
 
 @given(st.integers(10_000, 10**9), seconds)
-def test_what_is_read_more_often_is_read_with_more_dropout(characters, seconds):
+def test_more_passes_mean_more_dropout(characters, seconds):
     less = picked(10 * characters, seconds)
     assert picked(characters, seconds).training.dropout >= less.training.dropout
 
@@ -63,32 +62,33 @@ def test_the_speed_follows_from_the_references():
         network = NetworkSettings(hidden=hidden)
         choice = picked(10**6, 60, given={"hidden"}, network=network)
         assert choice.chars_per_second == pytest.approx(SPEED / factor)
-    # A layer above the first has products with the outputs of the one below, and with its own.
+    # A layer above the first multiplies the outputs of the layer below and its own state.
     for layers in (1, 2, 3):
         choice = picked(10**6, 60, given={"hidden"}, network=NetworkSettings(hidden=256, layers=layers))
         assert choice.chars_per_second == pytest.approx(SPEED * (1024 + 64) / ((2 * layers - 1) * 1024 + 64))
-    # Thousands of characters make a head that takes longer than the layer.
+    # With thousands of characters the head takes longer than the layer.
     network = NetworkSettings(hidden=256)
     many = picked(10**6, 60, given={"hidden"}, network=network, vocab_size=5000)
     assert many.chars_per_second == pytest.approx(SPEED * (1024 + 64) / (1024 + 5000))
     assert picked(10**6, 60, vocab_size=5000).network.hidden < picked(10**6, 60).network.hidden
 
 
-def test_two_lines_tell_it():
+def test_two_lines_describe_the_choice():
     choice = picked(1_000_000, 60, given={"hidden"}, network=NetworkSettings(hidden=256))
     assert choice.what.startswith("1 × 256 lstm units, embedding 64, 16 rows × 64, dropout ")
-    assert re.fullmatch(
-        r"about 100,000 characters per second here, 6,000,000 in 60 s: 6 times the 1,000,000 there are", choice.why
+    assert choice.why == (
+        "this machine trains on about 100,000 characters per second: 6,000,000 in 60 s, "
+        "or 6 passes over 1,000,000 characters"
     )
 
 
 @pytest.mark.parametrize(
-    ("speed", "told"),
+    ("speed", "digits"),
     [(9.4, "9"), (87.6, "88"), (123.4, "120"), (98_765, "99,000"), (123_456, "120,000"), (2_555_555, "2,600,000")],
 )
-def test_figures_that_are_predictions_have_two_digits(speed, told):
+def test_predicted_figures_have_two_digits(speed, digits):
     choice = picked(10**6, 1.0, speed, given={"hidden"}, network=NetworkSettings(hidden=256))
-    assert choice.why.startswith(f"about {told} characters per second here, {told} in 1 s: ")
+    assert choice.why.startswith(f"this machine trains on about {digits} characters per second: {digits} in 1 s, ")
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_figures_that_are_predictions_have_two_digits(speed, told):
         (1000, 0.5, 0.35),
     ],
 )
-def test_what_is_dropped_is_what_the_design_says(passes, dropout, weight_dropout):
-    # docs/design/recipe.md, with lines over the logarithm between its figures.
+def test_dropout_matches_the_design(passes, dropout, weight_dropout):
+    # The figures of docs/design/recipe.md, interpolated over the logarithm of the passes.
     characters = int(60 * SPEED / passes)
     training = picked(characters, 60, given={"hidden"}, network=NetworkSettings(hidden=256)).training
     assert dropout is None or training.dropout == pytest.approx(dropout, abs=0.006)
@@ -118,53 +118,53 @@ def test_what_is_dropped_is_what_the_design_says(passes, dropout, weight_dropout
 
 
 @pytest.mark.parametrize(("hidden", "rate"), [(64, 0.01), (384, 0.01), (512, 0.0075), (768, 0.005), (2048, 0.0019)])
-def test_a_wide_layer_has_a_lower_rate_in_proportion(hidden, rate):
+def test_a_wide_layer_has_a_proportionally_lower_learning_rate(hidden, rate):
     choice = picked(10**6, 60, given={"hidden"}, network=NetworkSettings(hidden=hidden))
     assert choice.training.learning_rate == pytest.approx(rate, abs=1e-4)
 
 
 def weights(hidden, vocab_size=64):
-    """The products of an LSTM's step and of its head's."""
+    """The number of multiplications in a step of an LSTM and its head."""
     return 4 * hidden * hidden + hidden * vocab_size
 
 
 @pytest.mark.parametrize(
-    ("characters", "speed", "a_weight"), [(10**8, SPEED, 32), (10**5, SPEED / 20, 8), (10**6, SPEED / 2, 8)]
+    ("characters", "speed", "per_weight"), [(10**8, SPEED, 32), (10**5, SPEED / 20, 8), (10**6, SPEED / 2, 8)]
 )
 @pytest.mark.parametrize("budget", [30.0, 120.0, 240.0])
-def test_a_network_is_as_large_as_the_work_allows(characters, speed, a_weight, budget):
+def test_the_network_size_follows_the_characters_per_weight(characters, speed, per_weight, budget):
     hidden = picked(characters, budget, speed).network.hidden
     read = budget * speed * weights(256) / weights(hidden)
     passes = read / characters
-    between = 2 < passes < 6  # there the characters for each weight fall from 32 to 8
-    assert (8 if between else a_weight) / 2 < read / weights(hidden) < (32 if between else a_weight) * 2
+    between = 2 < passes < 6  # there the characters per weight fall from 32 to 8
+    assert (8 if between else per_weight) / 2 < read / weights(hidden) < (32 if between else per_weight) * 2
 
 
 @given(st.integers(10_000, 10**8), seconds)
 @settings(max_examples=30)
-def test_no_network_can_learn_its_text_by_heart(characters, seconds):
+def test_no_network_can_memorize_its_text(characters, seconds):
     hidden = picked(characters, seconds).network.hidden
     assert hidden == 64 or weights(hidden) <= 2.5 * characters
 
 
-def test_scoring_takes_a_third_of_the_time_of_training_and_training_always_a_part():
+def test_scoring_is_three_times_as_fast_and_training_always_gets_a_part():
     def left(closing):
         network = NetworkSettings(hidden=256)
         return pick(network, TrainingSettings(), {"hidden"}, 10**6, 64, 60.0, SPEED, closing).why.split(" in ")[1]
 
-    assert left(3_000_000).startswith("50 s: ")
-    assert left(10**9).startswith("6 s: ")
+    assert left(3_000_000).startswith("50 s, ")
+    assert left(10**9).startswith("6 s, ")
 
 
 @pytest.mark.parametrize(
     ("characters", "seconds"),
     [(1, 20), (40_000, 20), (250_000, 50), (1_000_000, 100), (2_250_000, 150), (9_000_000, 300), (36_000_000, 600)],
 )
-def test_the_default_budget_goes_with_the_root_of_the_length(characters, seconds):
+def test_the_default_budget_grows_with_the_root_of_the_length(characters, seconds):
     assert default_budget(characters) == seconds
 
 
-def test_a_longer_text_has_a_longer_default():
+def test_a_longer_text_has_a_longer_default_budget():
     budgets = [default_budget(10**power) for power in range(1, 12)]
     assert budgets == sorted(budgets)
     assert 60 <= default_budget(10**6) <= 120

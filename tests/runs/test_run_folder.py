@@ -1,4 +1,4 @@
-"""Runs with a folder: what is in it, and that a resumed run gives the same model."""
+"""Runs with a folder: its content, and that a resumed run gives the same model."""
 
 import json
 
@@ -28,8 +28,8 @@ def book(tmp_path):
 
 @pytest.fixture
 def often(monkeypatch):
-    monkeypatch.setattr(run_folder, "_SECONDS_BETWEEN", 0.0)
-    monkeypatch.setattr(run_folder, "_COST", 1e9)
+    monkeypatch.setattr(run_folder, "_MIN_SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(run_folder, "_MAX_TIME_FRACTION", 1e9)
 
 
 def settings(book, **others):
@@ -47,7 +47,7 @@ def resumed(folder, on_event=lambda event: None):
 
 
 def stopped_after(run, dispatches):
-    """Follows a run and wishes it to stop after some dispatches; returns its events."""
+    """Follows a run and stops it after some dispatches; returns its events."""
     events = []
 
     def should_stop():
@@ -59,7 +59,7 @@ def stopped_after(run, dispatches):
 
 @pytest.mark.usefixtures("often")
 @pytest.mark.parametrize("dispatches", [1, 2, 5])
-def test_a_run_that_was_stopped_comes_to_the_same_file(book, dispatches):
+def test_a_stopped_and_resumed_run_gives_the_same_file(book, dispatches):
     follow(run_training(settings(book)), lambda event: None)
     wanted = book.with_name("m.safetensors").read_bytes()
     folder = book.with_name("run")
@@ -75,7 +75,7 @@ def test_a_run_that_was_stopped_comes_to_the_same_file(book, dispatches):
 
 
 @pytest.mark.usefixtures("often")
-def test_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over(book):
+def test_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_skipped(book):
     folder = book.with_name("run")
     stopped_after(settings(book, folder=folder), 4)
     older, newer = sorted(folder.glob("checkpoint-*"))
@@ -84,24 +84,24 @@ def test_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over(book
     resumed(folder, lambda event: notices.append(event.text) if isinstance(event, Notice) else None)
     (damaged,) = [text for text in notices if "damaged" in text]
     assert newer.name in damaged
-    assert damaged.endswith("The one before it is used")
-    assert any(text.startswith(f"going on from {older.name}") for text in notices)
+    assert damaged.endswith("Trying the checkpoint before it")
+    assert any(text.startswith(f"resuming from {older.name}") for text in notices)
 
 
 @pytest.mark.usefixtures("often")
-def test_without_a_good_checkpoint_nothing_is_gone_on_with_nor_begun_over(book):
+def test_without_a_good_checkpoint_a_run_is_neither_resumed_nor_restarted(book):
     folder = book.with_name("run")
     stopped_after(settings(book, folder=folder), 3)
     for checkpoint in folder.glob("checkpoint-*"):
         checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    with pytest.raises(RunFolderError, match="has no good checkpoint"):
+    with pytest.raises(RunFolderError, match="does not hold a good checkpoint"):
         resumed(folder)
     (folder / "run.json").unlink()
-    with pytest.raises(OutputError, match="holds a run already"):
+    with pytest.raises(OutputError, match="already holds a run"):
         follow(run_training(settings(book, folder=folder)), lambda event: None)
 
 
-def test_metrics_that_cannot_be_written_cost_a_line_and_no_model(book, monkeypatch):
+def test_unwritable_metrics_give_a_notice_and_the_same_model(book, monkeypatch):
     def full(self, metrics):
         raise OutputError("cannot write metrics.jsonl: No space left on device.")
 
@@ -113,18 +113,18 @@ def test_metrics_that_cannot_be_written_cost_a_line_and_no_model(book, monkeypat
         run_training(settings(book, folder=book.with_name("run"))),
         lambda event: notices.append(getattr(event, "text", "")),
     )
-    assert sum("No space left on device. Training goes on" in text for text in notices) > 1
+    assert sum("No space left on device. Training continues" in text for text in notices) > 1
     assert book.with_name("m.safetensors").read_bytes() == wanted
 
 
-def test_a_folder_within_the_text_is_refused(tmp_path):
+def test_a_run_folder_inside_the_text_is_refused(tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text(TEXT)
-    with pytest.raises(OutputError, match="would be read as text"):
+    with pytest.raises(OutputError, match="would read it as text"):
         cl.train(tmp_path / "notes", run=tmp_path / "notes" / "run", steps=2)
 
 
-def test_a_run_without_a_checkpoint_begins_anew_and_a_finished_one_is_finished(book):
+def test_a_finished_run_is_scored_again_and_a_run_without_checkpoints_restarts(book):
     folder = book.with_name("run")
     model = cl.train(book, run=folder, steps=40, hidden=24, batch_size=4, sequence_length=16)
     kernel = np.asarray(model.network.head.kernel)
@@ -132,16 +132,14 @@ def test_a_run_without_a_checkpoint_begins_anew_and_a_finished_one_is_finished(b
     again = cl.resume(folder, events.append)
     assert not any(isinstance(event, Evaluation) for event in events)
     notices = [event.text for event in events if isinstance(event, Notice)]
-    assert any(
-        text.endswith("step 40, the end of this run: its model is scored and written once more") for text in notices
-    )
+    assert any(text.endswith("step 40, the end of this run; scoring and saving its model again") for text in notices)
     np.testing.assert_array_equal(again.network.head.kernel, kernel)
     for checkpoint in folder.glob("checkpoint-*"):
         checkpoint.unlink()
     np.testing.assert_array_equal(cl.resume(folder).network.head.kernel, kernel)
 
 
-def test_the_folder_of_a_budget_that_was_too_short_is_free_and_one_to_resume_stays(book, monkeypatch):
+def test_a_budget_that_is_too_short_frees_a_new_folder_and_keeps_an_old_one(book, monkeypatch):
     def too_short(*_):
         yield Notice("a first step was made")
         raise BudgetError("too short")
@@ -154,7 +152,7 @@ def test_the_folder_of_a_budget_that_was_too_short_is_free_and_one_to_resume_sta
     events = run_training(settings(book, folder=folder))
     while next(events) != Notice("a first step was made"):
         pass
-    events.close()  # as where the process is killed
+    events.close()  # as if the process were killed
     with pytest.raises(BudgetError):
         resumed(folder)
     assert (folder / "run.json").exists()
@@ -163,28 +161,29 @@ def test_the_folder_of_a_budget_that_was_too_short_is_free_and_one_to_resume_sta
 def test_another_text_version_or_folder_is_refused(book, tmp_path):
     folder = book.with_name("run")
     cl.train(book, run=folder, steps=2, hidden=8, batch_size=4, sequence_length=16)
-    with pytest.raises(OutputError, match=r"holds a run already\. Go on with it by --resume"):
+    with pytest.raises(OutputError, match=r"already holds a run\. Resume it with --resume"):
         cl.train(book, run=folder, steps=2, hidden=8)
     with lock_folder(folder), pytest.raises(OutputError, match="another charloom process is using"):
         cl.resume(folder)
     book.write_text(TEXT + "more")
     with pytest.raises(
-        RunFolderError, match=r"a run on book\.txt \(2,800 characters, .* that is book\.txt \(2,804 characters, .* now"
+        RunFolderError,
+        match=r"a run on book\.txt \(2,800 characters, .* the text is now book\.txt \(2,804 characters, ",
     ):
         cl.resume(folder)
     run = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(run | {"version": "0.0.9"}))
-    with pytest.raises(RunFolderError, match=r"of charloom 0\.0\.9, and this is"):
+    with pytest.raises(RunFolderError, match=r"of charloom 0\.0\.9, but this is"):
         cl.resume(folder)
     (folder / "run.json").write_text("{")
     with pytest.raises(RunFolderError, match="is damaged"):
         cl.resume(folder)
-    with pytest.raises(RunFolderError, match="holds no run to resume"):
+    with pytest.raises(RunFolderError, match="does not hold a run to resume"):
         cl.resume(tmp_path)
 
 
 @pytest.mark.usefixtures("often")
-def test_a_checkpoint_that_cannot_be_written_leaves_the_run_and_the_ones_before(book, monkeypatch):
+def test_an_unwritable_checkpoint_does_not_stop_the_run(book, monkeypatch):
     folder = book.with_name("run")
     write, calls = run_folder.write_checkpoint, []
 
@@ -197,14 +196,14 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_run_and_the_ones_before(
     monkeypatch.setattr(run_folder, "write_checkpoint", fails_at_first_and_later)
     events = []
     follow(run_training(settings(book, folder=folder)), events.append)
-    told = [event.text for event in events if isinstance(event, Notice) and "No space left" in event.text]
-    assert len(told) == 2
-    assert told[0].endswith("Training goes on; the checkpoints before are as they were")
+    notices = [event.text for event in events if isinstance(event, Notice) and "No space left" in event.text]
+    assert len(notices) == 2
+    assert notices[0].endswith("Training continues; earlier checkpoints are unchanged")
     assert len(list(folder.glob("checkpoint-*"))) == 2
     assert isinstance(events[-1], Saved)
 
 
-def test_a_checkpoint_costs_a_hundredth_of_the_time_at_most(tmp_path, monkeypatch):
+def test_checkpoints_take_a_hundredth_of_the_time_at_most(tmp_path, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(run_folder.time, "monotonic", lambda: now[0])
 

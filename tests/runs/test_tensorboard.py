@@ -29,20 +29,20 @@ def records(path):
         data = data[16 + length :]
 
 
-def test_points_of_steps_that_are_made_again_are_hidden(tmp_path):
+def test_points_of_repeated_steps_are_hidden(tmp_path):
     with TensorBoardWriter(tmp_path / "plots") as writer:
         for step in (3, 5, 4):
             writer.add(at(step))
     (path,) = (tmp_path / "plots").iterdir()
-    told = [
+    points = [
         (event.step, "hide" if event.session_log.status == SessionLog.START else "point")
         for event in list(records(path))[1:]
     ]
-    # A point of speed and one of the loss each.
-    assert told == [(3, "hide"), *[(3, "point")] * 2, *[(5, "point")] * 2, (4, "hide"), *[(4, "point")] * 2]
+    # One point of the loss and one of the speed for each step.
+    assert points == [(3, "hide"), *[(3, "point")] * 2, *[(5, "point")] * 2, (4, "hide"), *[(4, "point")] * 2]
 
 
-def test_a_full_disk_is_told_of_once(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_once(tmp_path, monkeypatch):
     def full(self, event):
         raise OSError(28, "No space left on device")
 
@@ -54,7 +54,7 @@ def test_a_full_disk_is_told_of_once(tmp_path, monkeypatch):
         writer.add(at(3))
 
 
-def test_a_file_in_the_way_is_told_of_once(tmp_path):
+def test_a_file_in_place_of_the_folder_is_reported_once(tmp_path):
     (tmp_path / "plots").write_bytes(b"")
     with TensorBoardWriter(tmp_path / "plots") as writer:
         with pytest.raises(OutputError, match="it is not a folder"):

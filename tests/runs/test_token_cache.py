@@ -1,4 +1,4 @@
-"""Texts that are encoded into a folder: the same as in memory, once, and in little memory."""
+"""Texts that are encoded into a folder: the same as in memory, only once, and with little memory."""
 
 import gzip
 import hashlib
@@ -19,7 +19,7 @@ import zstandard
 import charloom as cl
 from charloom.artifacts import lock_folder
 from charloom.errors import OutputError, SettingError, SourceError
-from charloom.runs import RunSettings, run_training, token_cache, training_run
+from charloom.runs import RunSettings, run_corpus, run_training, token_cache
 from charloom.runs.dataset_split import split_corpus
 from charloom.runs.token_cache import encoded_corpus
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
@@ -31,7 +31,7 @@ QUICK = {"hidden": 16, "embedding": 4, "batch_size": 4, "sequence_length": 16}
 
 
 def encoded(paths, cache, settings=None, standard_input=None):
-    """Returns the encoded corpus, and the events on the way to it."""
+    """Returns the encoded corpus, and the events of encoding it."""
     settings, events = settings or TextSettings(), []
     sources = find_sources(paths, settings, standard_input)
     return follow(encoded_corpus(sources, settings, cache), events.append), events
@@ -53,46 +53,46 @@ def entries(cache):
     ],
 )
 @pytest.mark.parametrize("chunk", [5, 1 << 17])
-def test_what_is_encoded_is_the_text(tmp_path, monkeypatch, settings, chunk):
+def test_the_encoded_text_equals_the_text_in_memory(tmp_path, monkeypatch, settings, chunk):
     monkeypatch.setattr(compression, "_CHUNK", chunk)
     folder = tmp_path / "texts"
     folder.mkdir()
     (folder / "a.txt").write_bytes(TEXT.encode(settings.encoding))
     (folder / "b.txt").write_bytes(b"")
     (folder / "c.txt.gz").write_bytes(gzip.compress(TEXT[7:].encode(settings.encoding)))
-    if "16" not in settings.encoding:  # where zeros are text
+    if "16" not in settings.encoding:  # in UTF-16 zeros are text
         (folder / "d.bin").write_bytes(b"\0\0\1")
     training = TrainingSettings(validation=50)
     corpus = read_corpus([folder], settings)
     wanted = split_corpus(corpus, settings, training)
     got, _ = encoded([folder], tmp_path / "cache", settings)
     assert got.metadata == corpus.metadata
-    parts = got.split(training)
-    assert parts.vocabulary == wanted.vocabulary
-    assert parts.notices == wanted.notices
-    for mine, theirs in ((parts.train, wanted.train), (parts.validation, wanted.validation)):
+    split = got.split(training)
+    assert split.vocabulary == wanted.vocabulary
+    assert split.notices == wanted.notices
+    for mine, theirs in ((split.train, wanted.train), (split.validation, wanted.validation)):
         assert mine.token_ids.dtype == theirs.token_ids.dtype
         np.testing.assert_array_equal(mine.token_ids, theirs.token_ids)
         np.testing.assert_array_equal(mine.starts, theirs.starts)
 
 
-def test_it_is_encoded_once_and_again_where_it_has_changed(tmp_path):
+def test_a_text_is_encoded_once_and_again_after_a_change(tmp_path):
     book, cache = tmp_path / "book.txt", tmp_path / "cache"
     book.write_text(TEXT)
     first, events = encoded([book], cache)
     wanted = np.array(first.stream.token_ids)
     assert isinstance(events[0], Encoding)
     (entry,) = entries(cache)
-    assert entry.stat().st_mode & 0o077 == 0  # what a user writes is not for others
+    assert entry.stat().st_mode & 0o077 == 0  # other users cannot read the text
     again, events = encoded([book], cache)
     assert [type(event) for event in events] == [Notice]
-    assert "was encoded before" in events[0].text
+    assert "using the encoded text in" in events[0].text
     np.testing.assert_array_equal(again.stream.token_ids, wanted)
 
     (entry / "tokens.bin").write_bytes(b"cut off")
     mended, events = encoded([book], cache)
     assert isinstance(events[0], Notice)
-    assert "is damaged, and is encoded again" in events[0].text
+    assert "is damaged; encoding it again" in events[0].text
     assert isinstance(events[1], Encoding)
     np.testing.assert_array_equal(mended.stream.token_ids, wanted)
 
@@ -105,12 +105,12 @@ def test_it_is_encoded_once_and_again_where_it_has_changed(tmp_path):
     book.write_text(TEXT + "more")
     longer, _ = encoded([book], cache)
     assert len(longer.stream) == len(wanted) + 4
-    assert not entry.exists()  # nothing will read it any more
+    assert not entry.exists()  # because its file has changed
     assert len(entries(cache)) == 2
 
 
 @pytest.mark.parametrize("damage", [b"\xff", b" "])
-def test_ids_that_changed_behind_the_same_times_are_encoded_again(tmp_path, damage):
+def test_changed_token_ids_with_the_same_times_are_encoded_again(tmp_path, damage):
     book, cache = tmp_path / "book.txt", tmp_path / "cache"
     book.write_text("plain words only\n" * 100)
     first, _ = encoded([book], cache)
@@ -119,7 +119,7 @@ def test_ids_that_changed_behind_the_same_times_are_encoded_again(tmp_path, dama
     found = tokens.stat()
     with tokens.open("r+b") as file:
         file.seek(700)
-        file.write(bytes([wanted[700] ^ 1]) if damage == b" " else damage)  # another character, or none
+        file.write(bytes([wanted[700] ^ 1]) if damage == b" " else damage)  # another token id, or an invalid one
     os.utime(tokens, ns=(found.st_atime_ns, found.st_mtime_ns))
     mended, events = encoded([book], cache)
     assert any(isinstance(event, Encoding) for event in events)
@@ -136,7 +136,7 @@ def test_a_text_from_a_pipe_is_encoded_once_too(tmp_path):
 
 
 @pytest.mark.parametrize("digest", [b"0" * 64, b"f" * 64, b"", b"\xff"])
-def test_a_text_file_whose_digest_is_of_something_else_is_not_read(tmp_path, digest):
+def test_a_text_file_with_a_wrong_digest_is_not_read(tmp_path, digest):
     book, cache = tmp_path / "book.txt", tmp_path / "cache"
     book.write_text(TEXT)
     encoded([book], cache)
@@ -146,9 +146,9 @@ def test_a_text_file_whose_digest_is_of_something_else_is_not_read(tmp_path, dig
     assert any(isinstance(event, Encoding) for event in events)
 
 
-def test_events_and_a_notice_tell_how_far_and_how_fast(tmp_path, monkeypatch):
+def test_events_and_a_notice_report_progress_and_speed(tmp_path, monkeypatch):
     monkeypatch.setattr(compression, "_CHUNK", 100)
-    monkeypatch.setattr(token_cache, "_BETWEEN_EVENTS", 3_000)
+    monkeypatch.setattr(token_cache, "_BYTES_BETWEEN_EVENTS", 3_000)
     now = iter([10.0, 10.5])
     monkeypatch.setattr(token_cache, "time", SimpleNamespace(perf_counter=lambda: next(now), time=time.time))
     (tmp_path / "book.txt").write_bytes(b"ab" * 5_000)
@@ -156,17 +156,17 @@ def test_events_and_a_notice_tell_how_far_and_how_fast(tmp_path, monkeypatch):
     *readings, notice = events
     assert [event.read for event in readings] == [100, 3_100, 6_100, 9_100, 12_100, 15_100, 18_100]
     assert {event.of for event in readings} == {20_000}
-    assert "encoded at 0 MB a second" in notice.text  # 0.01 MB, read twice, in half a second
+    assert "encoded at 0 MB per second" in notice.text  # 0.01 MB, read twice, in half a second
 
     now = iter([10.0, 10.001])
     monkeypatch.setattr(compression, "_CHUNK", 1 << 17)
     (tmp_path / "book.txt").write_bytes(b"ab" * 50_000)
     _, events = encoded([tmp_path / "book.txt"], tmp_path / "cache")
-    assert "encoded at 100 MB a second" in events[-1].text
+    assert "encoded at 100 MB per second" in events[-1].text
 
 
-def text_of(entry, **changes):
-    """Writes `text.json` with other values, behind a digest of these."""
+def rewrite_text(entry, **changes):
+    """Writes `text.json` with other values and their digest."""
     body = json.loads((entry / "text.json").read_bytes().partition(b"\n")[2]) | changes
     data = json.dumps({name: value for name, value in body.items() if value is not ...}).encode()
     (entry / "text.json").write_bytes(hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
@@ -199,15 +199,15 @@ def test_a_text_file_with_other_values_is_not_read(tmp_path, changes):
     first, _ = encoded([book], cache)
     wanted = np.array(first.stream.token_ids)
     (entry,) = entries(cache)
-    text_of(entry, **changes)
+    rewrite_text(entry, **changes)
     mended, events = encoded([book], cache)
     assert any(isinstance(event, Encoding) for event in events)
     np.testing.assert_array_equal(mended.stream.token_ids, wanted)
-    text_of(entry)
+    rewrite_text(entry)
     assert not any(isinstance(event, Encoding) for event in encoded([book], cache)[1])
 
 
-def test_what_was_encoded_for_another_text_is_not_read(tmp_path):
+def test_the_encoding_of_another_text_is_not_read(tmp_path):
     cache = tmp_path / "cache"
     for name in ("a", "b"):
         (tmp_path / name).write_text(f"text {name}\n" * 20)
@@ -221,7 +221,7 @@ def test_what_was_encoded_for_another_text_is_not_read(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["text.json", "tokens.bin"])
-def test_what_is_not_a_file_in_a_cache_is_a_line_or_encoded_again_and_never_waited_for(tmp_path, name):
+def test_other_kinds_of_files_in_the_cache_are_replaced_or_refused_without_waiting(tmp_path, name):
     book, cache = tmp_path / "book.txt", tmp_path / "cache"
     book.write_text(TEXT)
     first, _ = encoded([book], cache)
@@ -237,7 +237,7 @@ def test_what_is_not_a_file_in_a_cache_is_a_line_or_encoded_again_and_never_wait
         encoded([book], cache)
 
 
-def test_an_entry_that_is_removed_while_it_is_waited_for_is_made_again(tmp_path):
+def test_an_entry_removed_while_waiting_is_encoded_again(tmp_path):
     book, cache, settings = tmp_path / "book.txt", tmp_path / "cache", TextSettings()
     book.write_text(TEXT)
     encoded([book], cache)
@@ -250,7 +250,7 @@ def test_an_entry_that_is_removed_while_it_is_waited_for_is_made_again(tmp_path)
     assert corpus.vocabulary.decode(corpus.stream.token_ids) == TEXT.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def test_an_entry_that_is_removed_just_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+def test_an_entry_removed_before_locking_is_encoded_again(tmp_path, monkeypatch):
     calls = []
 
     @contextmanager
@@ -268,7 +268,7 @@ def test_an_entry_that_is_removed_just_before_it_is_locked_is_made_again(tmp_pat
     assert calls.count(True) == 2
 
 
-def test_each_way_to_read_a_text_has_its_own(tmp_path):
+def test_each_text_setting_has_its_own_entry(tmp_path):
     book, cache = tmp_path / "book.txt", tmp_path / "cache"
     book.write_text("Aa " * 50)
     plain, _ = encoded([book], cache)
@@ -276,9 +276,9 @@ def test_each_way_to_read_a_text_has_its_own(tmp_path):
     assert (plain.vocabulary.characters, lower.vocabulary.characters) == (" Aa", " a")
 
 
-def test_a_file_that_is_not_there_now_may_come_back(tmp_path):
+def test_the_entry_of_a_missing_file_is_kept(tmp_path):
     book, cache = tmp_path / "book.txt", tmp_path / "cache"
-    book.write_text("on a disk that is taken out")
+    book.write_text("on a disk that is disconnected")
     encoded([book], cache)
     book.rename(tmp_path / "away")
     (tmp_path / "other.txt").write_text("another text")
@@ -288,7 +288,7 @@ def test_a_file_that_is_not_there_now_may_come_back(tmp_path):
     assert [type(event) for event in events] == [Notice]
 
 
-def test_pieces_that_are_all_ascii_have_the_width_of_the_others(tmp_path):
+def test_ascii_pieces_have_the_same_token_width_as_others(tmp_path):
     many = "".join(map(chr, range(0x4E00, 0x4E00 + 300)))
     (tmp_path / "wide.txt").write_text("plain words only\n" * 20_000 + many + "and more\n" * 20_000)
     got, _ = encoded([tmp_path / "wide.txt"], tmp_path / "cache")
@@ -296,8 +296,8 @@ def test_pieces_that_are_all_ascii_have_the_width_of_the_others(tmp_path):
     assert got.vocabulary.decode(got.stream.token_ids) == (tmp_path / "wide.txt").read_text()
 
 
-def test_large_texts_are_encoded_unasked(tmp_path, monkeypatch):
-    monkeypatch.setattr(training_run, "LARGE", 2_000)
+def test_large_texts_are_encoded_by_default(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_corpus, "LARGE_TEXT_BYTES", 2_000)
     monkeypatch.setattr(token_cache, "default_cache", lambda: tmp_path / "cache")
     (tmp_path / "small.txt").write_text("small\n" * 300)
     (tmp_path / "large.txt").write_text("large\n" * 400)
@@ -309,13 +309,13 @@ def test_large_texts_are_encoded_unasked(tmp_path, monkeypatch):
     assert len(entries(tmp_path / "cache")) == 1
 
 
-def test_what_nothing_will_read_is_removed(tmp_path):
+def test_stale_entries_are_removed(tmp_path):
     cache = tmp_path / "cache"
     for name in ("a", "b", "c"):
         (tmp_path / f"{name}.txt").write_text(f"text {name}")
     encoded([tmp_path / "a.txt"], cache)
     (first,) = entries(cache)
-    (first / f".charloom-text-{'0' * 32}.tmp").write_bytes(b"half, of a killed process")
+    (first / f".charloom-text-{'0' * 32}.tmp").write_bytes(b"half a file from a killed process")
     encoded([tmp_path / "a.txt"], cache)  # the same again
     assert not list(first.glob(".*.tmp"))
 
@@ -326,12 +326,12 @@ def test_what_nothing_will_read_is_removed(tmp_path):
     (foreign / ".notes.tmp").write_bytes(b"not charloom's")
     encoded([tmp_path / "b.txt"], cache)
     assert not list(first.glob(".*.tmp"))
-    assert unfinished.exists()  # somebody may be about to begin
+    assert unfinished.exists()  # another process may be about to start
 
     weeks = time.time() - 20 * 24 * 3_600
     os.utime(first / "text.json", (weeks, weeks))
     (tmp_path / "b.txt").write_text("another text b")
-    tomorrow = time.time() + 24 * 3_600  # as where a clock was set back
+    tomorrow = time.time() + 24 * 3_600  # as if a clock had been set back
     os.utime(unfinished, (tomorrow, tomorrow))
     encoded([tmp_path / "b.txt"], cache)
     assert first.exists()
@@ -348,22 +348,22 @@ def test_what_nothing_will_read_is_removed(tmp_path):
     assert len(entries(cache)) == 2
 
 
-def test_another_process_that_encodes_the_same_is_waited_for(tmp_path):
+def test_encoding_waits_for_another_process(tmp_path):
     book, cache = tmp_path / "book.txt", tmp_path / "cache"
     book.write_text(TEXT)
     encoded([book], cache)
     (entry,) = entries(cache)
-    held, done = threading.Event(), []
+    locked, done = threading.Event(), []
 
     def hold():
         with lock_folder(entry):
-            held.set()
+            locked.set()
             time.sleep(0.5)
             done.append(True)
 
     thread = threading.Thread(target=hold)
     thread.start()
-    held.wait()
+    locked.wait()
     _, events = encoded([book], cache)
     assert events[0] == Encoding(entry, 0, None, is_waiting=True)
     assert done
@@ -383,7 +383,7 @@ def test_a_file_that_changes_between_the_two_readings_is_refused(tmp_path):
     assert not list(cache.glob("*/.*.tmp"))
 
 
-def test_other_bytes_behind_the_same_stamp_are_refused(tmp_path):
+def test_changed_bytes_with_the_same_times_are_refused(tmp_path):
     book, cache, settings = tmp_path / "book.txt", tmp_path / "cache", TextSettings()
     book.write_text("abc abc\n")
     found = os.stat(book)
@@ -398,11 +398,11 @@ def test_other_bytes_behind_the_same_stamp_are_refused(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_named_with_the_option(tmp_path):
     (tmp_path / "book.txt").write_text(TEXT)
-    with pytest.raises(OutputError, match=r"cannot write .* --cache DIR sets"):
+    with pytest.raises(OutputError, match=r"cannot write .* with --cache DIR"):
         encoded([tmp_path / "book.txt"], tmp_path / "book.txt" / "below")
 
 
-def test_of_a_large_compressed_text_no_more_is_in_memory(tmp_path):
+def test_a_large_compressed_text_is_read_in_chunks(tmp_path):
     packed = zstandard.ZstdCompressor(level=19).compress(b"the same line again and again\n" * 3_000_000)
     assert len(packed) < 20_000
     (tmp_path / "lines.txt.zst").write_bytes(packed)
@@ -418,7 +418,7 @@ def test_an_empty_text_is_refused(tmp_path):
         encoded([tmp_path / "empty.txt"], tmp_path / "cache")
 
 
-def test_the_model_is_the_same_as_of_a_text_in_memory_also_when_gone_on_with(tmp_path):
+def test_a_cached_text_gives_the_same_model_even_when_resumed(tmp_path):
     book = tmp_path / "book.txt"
     book.write_text(TEXT * 4)
     cl.train(book, out=tmp_path / "memory.safetensors", steps=40, **QUICK)
@@ -430,8 +430,8 @@ def test_the_model_is_the_same_as_of_a_text_in_memory_also_when_gone_on_with(tmp
         folder=tmp_path / "run",
         cache=tmp_path / "cache",
     )
-    asked = []
-    follow(run_training(settings, should_stop=lambda: len(asked.append(0) or asked) == 3), lambda event: None)
+    calls = []
+    follow(run_training(settings, should_stop=lambda: len(calls.append(0) or calls) == 3), lambda event: None)
     assert (tmp_path / "run" / "checkpoint-000001.safetensors").exists()
     shutil.rmtree(tmp_path / "cache")  # it is encoded again
     cl.resume(tmp_path / "run")
@@ -439,31 +439,31 @@ def test_the_model_is_the_same_as_of_a_text_in_memory_also_when_gone_on_with(tmp
     assert (tmp_path / "cached.safetensors").read_bytes() == (tmp_path / "memory.safetensors").read_bytes()
 
 
-def test_a_cache_is_for_a_text_that_goes_on_and_lies_outside_of_it(tmp_path):
+def test_a_cache_needs_continuous_text_and_an_outside_folder(tmp_path):
     (tmp_path / "book.txt").write_text(TEXT)
-    with pytest.raises(SettingError, match="records are held in memory"):
+    with pytest.raises(SettingError, match="records are kept in memory"):
         cl.train(tmp_path / "book.txt", cache=tmp_path / "cache", records=True, steps=1)
     for source in (tmp_path, tmp_path / "**"):
-        with pytest.raises(OutputError, match="would be read as text"):
+        with pytest.raises(OutputError, match="would read it as text"):
             cl.train(source, cache=tmp_path / "cache", steps=1)
-    with pytest.raises(OutputError, match="no text to train on"):
+    with pytest.raises(OutputError, match="is not for texts"):
         cl.train(tmp_path / "*.txt", cache=tmp_path, steps=1)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_large_text_takes_little_memory(tmp_path):
     book = tmp_path / "large.txt"
-    part_of_it = (TEXT + "some plain words\n" * 5_000) * 10
+    piece = (TEXT + "some plain words\n" * 5_000) * 10
     with book.open("w") as file:
-        for _ in range(60_000_000 // len(part_of_it)):
-            file.write(part_of_it)
+        for _ in range(60_000_000 // len(piece)):
+            file.write(piece)
 
     def anonymous_megabytes():
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) / 1e3 for line in lines if line.startswith("RssAnon:"))
 
     settings = TextSettings()
-    before, most = anonymous_megabytes(), 0.0
+    before, peak = anonymous_megabytes(), 0.0
     run = encoded_corpus(find_sources([book], settings), settings, tmp_path / "cache")
     while True:
         try:
@@ -471,13 +471,13 @@ def test_a_large_text_takes_little_memory(tmp_path):
         except StopIteration as finished:
             corpus = finished.value
             break
-        most = max(most, anonymous_megabytes() - before)
-    assert int(corpus.stream.token_ids.max()) == corpus.vocabulary.size - 1  # all of it is read
-    most = max(most, anonymous_megabytes() - before)
+        peak = max(peak, anonymous_megabytes() - before)
+    assert int(corpus.stream.token_ids.max()) == corpus.vocabulary.size - 1  # reads all of it
+    peak = max(peak, anonymous_megabytes() - before)
     assert len(corpus.stream) > 50_000_000
-    assert most < 30
+    assert peak < 30
 
 
-def test_texts_are_kept_in_the_users_cache(tmp_path, monkeypatch):
+def test_the_default_cache_is_the_users(tmp_path, monkeypatch):
     monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / name)
     assert token_cache.default_cache() == tmp_path / "charloom" / "texts"

@@ -3,7 +3,7 @@
 import sys
 import time
 
-# Whatever is imported here is imported while Ctrl-C still raises.
+# Python imports these modules while Ctrl-C still raises.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,11 +13,11 @@ __all__ = ["main"]
 
 
 def main(arguments: "Sequence[str] | None" = None) -> "NoReturn":
-    """Runs the command line and exits: 0 done, 2 for wrong words, 1 for anything else, 130 for Ctrl-C."""
-    began = time.monotonic()  # on a busy machine the imports take seconds
+    """Runs the command line and exits: 0 for success, 2 for a usage error, 1 for other errors, 130 for Ctrl-C."""
+    started = time.monotonic()  # on a busy machine the imports take seconds
     try:
-        # Nothing else is imported before: until signals are watched, Ctrl-C raises wherever Python happens to be.
-        from charloom.cli.interrupt import leave, watch_signals
+        # Watch signals before importing anything else: until then Ctrl-C raises wherever Python happens to be.
+        from charloom.cli.interrupt import exit_now, watch_signals
         from charloom.cli.streams import open_streams
 
         open_streams()
@@ -28,4 +28,4 @@ def main(arguments: "Sequence[str] | None" = None) -> "NoReturn":
         own_process()
     except KeyboardInterrupt:
         sys.exit(130)
-    leave(run(sys.argv[1:] if arguments is None else arguments, began))
+    exit_now(run(sys.argv[1:] if arguments is None else arguments, started))

@@ -21,12 +21,12 @@ from charloom.cli.options import (
 from charloom.cli.scoring import (
     Input,
     inputs,
+    joined_names,
     line_costs,
     line_text,
-    named,
+    report_comparison,
+    report_unknown,
     require_scored,
-    tell_comparison,
-    tell_unknown,
     total_costs,
 )
 from charloom.cli.streams import print_line, print_lines
@@ -61,15 +61,15 @@ def classify(
 ) -> None:
     """Classify a text by the model that fits it best.
 
-    Models are compared by bits per byte of UTF-8. A character that a model does not know costs as much as one of all
-    Unicode characters. The margin is the distance to the second best model.
+    charloom compares the models by bits per byte of UTF-8. A character that a model does not know costs as much as one
+    of all Unicode characters. The margin is the distance to the second best model.
 
     \b
     charloom classify english.safetensors french.safetensors german.safetensors --text letter.txt
     charloom classify benign.safetensors generated.safetensors --text domains.txt --per line --json
     """
     if len(models) < 2 or len(set(models)) < len(models):
-        raise click.UsageError("give at least two models, each once.")
+        raise click.UsageError("classify compares models: give at least two different ones.")
     require_encoding(encoding)
     set_threads(threads)
 
@@ -77,29 +77,29 @@ def classify(
     from charloom.model import load
 
     scorers = [load(model).scorer(unknown="replace") for model in models]
-    tell_comparison(scorers)
+    report_comparison(scorers)
     encoding = encoding_or_default(encoding, [scorer.settings.encoding for scorer in scorers])
-    found = inputs(files or ("-",), settings_for(scorers, encoding))
+    texts = inputs(files or ("-",), settings_for(scorers, encoding))
     if per == "line":
         width = max(len(one_line(model.stem)) for model in models)
         for scorer in scorers:
             scorer.warm_up()
-        for one in found:
-            name = {"file": one.name} if len(found) > 1 else {}
-            for batch in line_costs(scorers, one):
+        for text in texts:
+            name = {"file": text.name} if len(texts) > 1 else {}
+            for batch in line_costs(scorers, text):
                 rows = (
                     name | {"line": row[0].number, "text": row[0].shown} | _verdict(models, [line.cost for line in row])
                     for row in batch
                 )
                 print_lines(json.dumps(row) if as_json else _line_text(row, width) for row in rows)
     else:
-        for texts in [[one] for one in found] if per == "file" else [found]:
-            costs = total_costs(scorers, texts)
+        for group in [[text] for text in texts] if per == "file" else [texts]:
+            costs = total_costs(scorers, group)
             if per is None:
-                require_scored(texts, costs)
-            _print_verdict(texts, _verdict(models, costs), as_json, of_file=per == "file")
+                require_scored(group, costs)
+            _print_verdict(group, _verdict(models, costs), as_json, of_file=per == "file")
     for model, scorer in zip(models, scorers, strict=True):
-        tell_unknown(str(model), scorer, "replace")
+        report_unknown(str(model), scorer, "replace")
 
 
 def _print_verdict(texts: Sequence[Input], verdict: dict[str, Any], as_json: bool, *, of_file: bool) -> None:
@@ -108,24 +108,24 @@ def _print_verdict(texts: Sequence[Input], verdict: dict[str, Any], as_json: boo
         print_line(json.dumps(({"file": texts[0].name} if of_file else {}) | verdict))
         return
     if margin is None:
-        print_line(f"{named(texts)}: nothing to classify")
+        print_line(f"{joined_names(texts)}: nothing to classify")
         return
-    print_line(f"{named(texts)}: {verdict['model']}, by {margin:.3f} bits per byte")
+    print_line(f"{joined_names(texts)}: {verdict['model']}, by {margin:.3f} bits per byte")
     ranked = sorted((math.inf if bits is None else bits, model) for model, bits in verdict["bits_per_byte"].items())
     for bits, model in ranked:
         print_line(f"  {bits:7.3f}  {model}")
 
 
 def _verdict(models: Sequence[Path], costs: Sequence["Cost"]) -> dict[str, Any]:
-    """Returns the model by which the text is likeliest, the margin to the second, and what it costs each."""
+    """Returns the model that fits the text best, the margin to the second, and each model's cost."""
     bits = {str(model): cost.bits_per_byte for model, cost in zip(models, costs, strict=True)}
-    # What is no number is no candidate, unless all are none.
+    # A model whose cost is not a number is never the best, unless all of them are like that.
     best, second = sorted(bits, key=lambda model: math.inf if math.isnan(bits[model]) else bits[model])[:2]
     return {
         "model": best,
         "unknown": {str(model): cost.unknown for model, cost in zip(models, costs, strict=True)},
         "margin_bits_per_byte": finite_or_none(bits[second] - bits[best]),
-        "bits_per_byte": {model: finite_or_none(one) for model, one in bits.items()},
+        "bits_per_byte": {model: finite_or_none(value) for model, value in bits.items()},
     }
 
 

@@ -28,13 +28,13 @@ def corpora(name: str | None, as_json: bool) -> None:
         if name not in CORPORA:
             raise SourceError(unknown_corpus_message(name))
         read_named_corpus_bytes(name)
-    for each in [name] if name is not None else CORPORA:
-        metadata = _metadata(each)
+    for listed in [name] if name is not None else CORPORA:
+        metadata = _metadata(listed)
         if as_json:
             print_line(json.dumps(metadata))
         else:
             where = metadata["path"] or ("comes with Python" if metadata["url"] is None else "not downloaded yet")
-            print_line(f"{each:<18}{metadata['description']}; {where}")
+            print_line(f"{listed:<18}{metadata['description']}; {where}")
 
 
 def _metadata(name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Settings that come from an earlier run: from its folder (`train --resume`) or its model (`train --repeat`)."""
+"""Settings of an earlier run: from its folder (`train --resume`) or its model (`train --repeat`)."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,37 +15,37 @@ if TYPE_CHECKING:
 
 
 def resumed_settings(context: click.Context, given: "RunSettings", folder: Path) -> "RunSettings":
-    """Returns the settings of the run in `folder`; the text and the files may be in another place now.
+    """Returns the settings of the run in `folder`; the text and the files may have moved.
 
     Raises:
-        RunFolderError: the command line asks for another setting.
+        RunFolderError: the command line gives a different setting.
     """
     from charloom.runs import settings_of_run
 
-    held = settings_of_run(folder, samples=True)
-    asked, own = (_flat(settings) for settings in (given.from_anywhere(), held))
+    stored = settings_of_run(folder, samples=True)
+    new, original = (_flat(settings) for settings in (given.with_absolute_paths(), stored))
     differing = []
     for parameter in context.command.params:
         name = {"as_bytes": "units", "records": "delimiter"}.get(str(parameter.name), str(parameter.name))
-        if name in ("sources", "out", "cache"):  # the text's digest says whether it is the same
+        if name in ("sources", "out", "cache"):  # the text's digest shows whether it is the same
             continue
         is_given = context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
-        if is_given and name in own and asked[name] != own[name]:
+        if is_given and name in original and new[name] != original[name]:
             differing.append(
-                f"{parameter.opts[0]} is {_shown(name, own[name])} there, {_shown(name, asked[name])} here"
+                f"{parameter.opts[0]} is {_shown(name, original[name])} there, {_shown(name, new[name])} here"
             )
     if differing:
         raise RunFolderError(
-            f"{held.folder} is a run of other settings: {'; '.join(differing)}. Leave them out to resume it, or "
-            "begin another run with --run."
+            f"{stored.folder} holds a run with other settings: {'; '.join(differing)}. Leave them out to resume it, or "
+            "start another run with --run."
         )
-    out = given.out if context.get_parameter_source("out") is ParameterSource.COMMANDLINE else held.out
+    out = given.out if context.get_parameter_source("out") is ParameterSource.COMMANDLINE else stored.out
     return replace(
-        held,
-        sources=given.sources or held.sources,
+        stored,
+        sources=given.sources or stored.sources,
         text_given=bool(given.sources),
-        out=out or folder / "model.safetensors",  # a run that Python began may have kept its model in memory
-        cache=given.cache or held.cache,
+        out=out or folder / "model.safetensors",  # a run started from Python may have kept its model in memory
+        cache=given.cache or stored.cache,
         report=given.report,
         force=given.force,
     )
@@ -55,21 +55,20 @@ def repeated_settings(context: click.Context, given: "RunSettings", path: Path) 
     """Returns the settings of the run that made the model at `path`.
 
     Raises:
-        click.UsageError: the command line asks for a setting.
-        ModelFileError: the file does not say how it was trained.
+        click.UsageError: the command line gives a setting.
+        ModelFileError: the file does not say how the model was trained.
     """
     from charloom.model import load
     from charloom.runs import repeated_training
 
-    of_a_run = {*_flat(given), "as_bytes", "records"} - {"sources", "out", "cache"}
-    asked = [
+    fixed = {*_flat(given), "as_bytes", "records"} - {"sources", "out", "cache"}
+    surplus = [
         parameter.opts[0]
         for parameter in context.command.params
-        if parameter.name in of_a_run
-        and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+        if parameter.name in fixed and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
     ]
-    if asked:
-        raise click.UsageError(f"--repeat takes every setting from the model: leave out {', '.join(asked)}", context)
+    if surplus:
+        raise click.UsageError(f"--repeat takes every setting from the model: leave out {', '.join(surplus)}", context)
     model = load(path)
     return replace(
         given,
@@ -81,8 +80,8 @@ def repeated_settings(context: click.Context, given: "RunSettings", path: Path) 
 
 
 def _flat(settings: "RunSettings") -> dict[str, Any]:
-    parts = settings.as_json()
-    return {**parts, **parts["text"], **parts["network"], **parts["training"]}
+    sections = settings.as_json()
+    return {**sections, **sections["text"], **sections["network"], **sections["training"]}
 
 
 def _shown(name: str, value: Any) -> str:

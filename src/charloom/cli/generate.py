@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -17,13 +17,14 @@ from charloom.cli.options import (
     set_threads,
     threads_option,
 )
-from charloom.cli.streams import print_line, print_text, tell
+from charloom.cli.streams import print_line, print_message, print_text
 from charloom.errors import CharloomError
 from charloom.settings import SamplingSettings, UnknownPolicy, require_count, require_seed
 
 if TYPE_CHECKING:
     from charloom.inference import TextStream
     from charloom.model import TextModel
+    from charloom.prompted_model import PromptedModel
     from charloom.unique_samples import KnownText, Tally
 
 
@@ -38,9 +39,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Sampling temperature: below 1 is safer, above 1 bolder, 0 greedy.",
 )
-@click.option("--top-k", type=int, metavar="K", help="Sample from the K most likely characters only.")
+@click.option("--top-k", type=int, metavar="K", help="Sample only from the K most likely characters.")
 @click.option("--top-p", type=float, metavar="P", help="Sample from the fewest characters that reach probability P.")
-@click.option("--seed", type=int, help="Random seed of the sampler.  [default: drawn, and shown]")
+@click.option("--seed", type=int, help="Random seed of the sampler.  [default: a random one, printed]")
 @click.option("--count", type=int, default=1, show_default=True, help="Number of texts.")
 @click.option("--unique", is_flag=True, help="Leave out duplicates.")
 @click.option(
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     help="Leave out texts that occur in TEXT, usually the training text.",
 )
 @click.option("--encoding", metavar="NAME", help="Encoding of the --novel text.  [default: utf-8]")
-@click.option("--stop", metavar="TEXT", help="Stop before this text.")
+@click.option("--stop", metavar="TEXT", help="Stop generating before this text.")
 @click.option(
     "--window",
     type=int,
@@ -86,7 +87,7 @@ def generate(
 ) -> None:
     """Generate text with a model.
 
-    charloom prints the prompt and the new characters. Several texts are separated by an empty line; records are printed
+    charloom prints the prompt and the new characters. It separates several texts by an empty line, and prints records
     one per line.
 
     \b
@@ -106,83 +107,107 @@ def generate(
 
     require_encoding(encoding)
     if encoding is not None and novel is None:
-        raise click.UsageError("--encoding is the --novel text's: give --novel as well.")
+        raise click.UsageError("--encoding applies to the --novel text: give --novel as well.")
     set_threads(threads)
 
     from charloom.model import load
     from charloom.text import describe_characters
-    from charloom.unique_samples import TOGETHER, Tally, unique_samples
 
     loaded = load(model)
     prompted = loaded.prompted(prompt, unknown, window)
     unknowns = loaded.unknown_characters(prompt)
     if unknowns:
-        done = "left out" if unknown == "skip" else f"replaced with {loaded.vocabulary.replacement!r}"
-        tell(f"{done}, as the model does not know it: {describe_characters(unknowns)}")
+        action = "left out" if unknown == "skip" else f"replaced with {loaded.vocabulary.replacement!r}"
+        print_message(f"{action}, because the model does not know it: {describe_characters(unknowns)}")
     known = None if novel is None else _known_text(loaded, novel, encoding)
     if seed is None:
         seed = secrets.randbelow(2**32)
-        tell(f"seed {seed}")
-    show = partial(_show, loaded, prompted.prompt, seed, as_json)
-    if unique or known is not None:
-        tally = Tally()
-        texts = unique_samples(
-            prompted, count, length, settings, tally, seed=seed, stop=stop, unique=unique, known=known
+        print_message(f"seed {seed}")
+    sampled = partial(_sample_unique, unique=unique, known=known) if unique or known is not None else _sample
+    for index, (pieces, stream) in enumerate(sampled(prompted, count, length, settings, seed, stop)):
+        _print_sample(loaded, prompted.prompt, seed, as_json, index, pieces, stream)
+
+
+def _sample(
+    prompted: "PromptedModel", count: int, length: int, settings: SamplingSettings, seed: int, stop: str | None
+) -> Iterator[tuple[Iterable[str], "TextStream"]]:
+    """Yields each text's pieces, as they are generated, and its stream."""
+    from charloom.unique_samples import TEXTS_PER_BATCH
+
+    for first in range(0, count, TEXTS_PER_BATCH):
+        indexes = range(first, min(first + TEXTS_PER_BATCH, count))
+        for stream in prompted.stream_many(length, settings, seed=seed, stream_indexes=indexes, stop=stop):
+            yield stream, stream
+
+
+def _sample_unique(
+    prompted: "PromptedModel",
+    count: int,
+    length: int,
+    settings: SamplingSettings,
+    seed: int,
+    stop: str | None,
+    *,
+    unique: bool,
+    known: "KnownText | None",
+) -> Iterator[tuple[Iterable[str], "TextStream"]]:
+    """Yields each text that is kept, and its stream; then prints how many were tried and dropped.
+
+    Raises:
+        CharloomError: fewer than `count` were found.
+    """
+    from charloom.unique_samples import Tally, unique_samples
+
+    tally = Tally()
+    samples = unique_samples(prompted, count, length, settings, tally, seed=seed, stop=stop, unique=unique, known=known)
+    for text, stream in samples:
+        yield [text], stream
+    print_message(_tally_line(tally, unique, known is not None))
+    if tally.found < count:
+        raise CharloomError(
+            f"found {tally.found:,} of {count:,} texts: thousands of tries in a row gave nothing new. "
+            "Raise --temperature, or ask for fewer texts."
         )
-        for index, (text, writing) in enumerate(texts):
-            show(index, [text], writing)
-        tell(_told(tally, unique, known is not None))
-        if tally.found < count:
-            raise CharloomError(
-                f"found {tally.found:,} of {count:,} texts: in thousands of tries nothing new came. "
-                "Raise --temperature, or ask for fewer."
-            )
-        return
-    for first in range(0, count, TOGETHER):
-        indexes = range(first, min(first + TOGETHER, count))
-        writings = prompted.stream_many(length, settings, seed=seed, stream_indexes=indexes, stop=stop)
-        for index, writing in zip(indexes, writings, strict=True):
-            show(index, writing, writing)
 
 
-def _show(
-    model: "TextModel", prompt: str, seed: int, as_json: bool, index: int, pieces: Iterable[str], writing: "TextStream"
+def _print_sample(
+    model: "TextModel", prompt: str, seed: int, as_json: bool, index: int, pieces: Iterable[str], stream: "TextStream"
 ) -> None:
-    """Prints a text as it is written."""
+    """Prints a text while it is generated."""
     if as_json:
         text = "".join(pieces)
-        print_line(json.dumps({"prompt": prompt, "text": text, "seed": seed, "stopped": writing.stopped}))
+        print_line(json.dumps({"prompt": prompt, "text": text, "seed": seed, "stopped": stream.stopped}))
         return
-    apart = "\n" if index > 0 and model.text.record_end != "\n" else ""
-    if apart or prompt:
-        print_text(apart + prompt)
+    separator = "\n" if index > 0 and model.text.record_end != "\n" else ""
+    if separator or prompt:
+        print_text(separator + prompt)
     for piece in pieces:
         print_text(piece)
     print_text("\n")
 
 
 def _known_text(model: "TextModel", novel: Path, encoding: str | None) -> "KnownText":
-    """Returns the text that nothing is to be copied from; says where it is another than was trained on."""
+    """Returns the text that samples must not occur in. Prints a note if it is not the training text."""
     from charloom.text import read_corpus
     from charloom.unique_samples import KnownText
 
     settings = model.text.in_encoding(encoding_or_default(encoding, [model.text.encoding]))
-    corpus, on = read_corpus([novel], settings), model.trained_on
+    corpus = read_corpus([novel], settings)
     for notice in corpus.notices:
-        tell(notice)
-    if on.get("sha256") != corpus.sha256:
-        trained_on = on.get("name", "unknown")
-        tell(f"{corpus.name} is not the text that the model was trained on ({trained_on})")
+        print_message(notice)
+    if model.trained_on.get("sha256") != corpus.sha256:
+        trained_on = model.trained_on.get("name", "unknown")
+        print_message(f"{corpus.name} is not the text that the model was trained on ({trained_on})")
     return KnownText(corpus, model.text)
 
 
-def _told(tally: "Tally", unique: bool, novel: bool) -> str:
+def _tally_line(tally: "Tally", unique: bool, novel: bool) -> str:
     dropped = [
         (tally.duplicates, "duplicates", unique),
         (tally.copies, "copies", novel),
         (tally.unfinished, "longer than --length", tally.unfinished),
         (tally.empty, "empty", tally.empty),
     ]
-    reasons = ", ".join(f"{count:,} as {reason}" for count, reason, is_told in dropped if is_told)
+    reasons = ", ".join(f"{count:,} as {reason}" for count, reason, is_printed in dropped if is_printed)
     run = f"; longest verbatim run: {tally.longest_run:,} characters" if novel else ""
     return f"kept {tally.found:,} in {tally.tries:,} tries; dropped {reasons}{run}"

@@ -6,17 +6,17 @@ from typing import Any
 
 import click
 
-from charloom.cli.streams import tell
+from charloom.cli.streams import print_message
 from charloom.settings import TextSettings, require_path
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-INTERRUPTED, WRONG_WORDS, WRONG_DATA = 130, 2, 1
+FAILURE, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 """Exit statuses other than 0."""
 
 
 class FilePath(click.ParamType[Path]):
-    """A file's path; what no file can be called is refused without looking for it."""
+    """A file's path. A name that no file can have is refused without looking for it."""
 
     name = "path"
 
@@ -26,7 +26,7 @@ class FilePath(click.ParamType[Path]):
 
 
 class FolderPath(click.ParamType[Path]):
-    """A folder's path; the same."""
+    """A folder's path. A name that no folder can have is refused without looking for it."""
 
     name = "path"
 
@@ -36,7 +36,7 @@ class FolderPath(click.ParamType[Path]):
 
 
 class SourceName(click.ParamType[str]):
-    """What is read: a file, a folder, a pattern, `-` or the name of a corpus."""
+    """A text to read: a file, a folder, a pattern, `-`, or a name from `charloom corpora`."""
 
     name = "source"
 
@@ -70,32 +70,35 @@ encoding_option: Decorator = click.option("--encoding", metavar="NAME", help="En
 
 
 def encoding_or_default(encoding: str | None, trained_from: Iterable[str]) -> str:
-    """Returns the encoding to read a text in, UTF-8 where none is given; says so where a model's text had another.
+    """Returns the encoding of a text: the given one, or UTF-8. Prints a note if a model's text had another.
 
     Args:
-        encoding: as given.
-        trained_from: encodings of the texts that the models were trained on.
+        encoding: the value of --encoding; None if it was not given.
+        trained_from: the encodings of the texts that the models were trained on.
     """
     others = sorted(other for other in set(trained_from) if other.lower() not in ("utf-8", "utf8"))
     if encoding is None and others:
-        tell(f"the text is read as utf-8, the model was trained on one in {', '.join(others)}; --encoding sets another")
+        print_message(
+            f"reading the text as utf-8, but the model was trained on a text in {', '.join(others)}: "
+            "set the encoding with --encoding"
+        )
     return encoding or TextSettings.encoding
 
 
 def require_encoding(encoding: str | None) -> None:
-    """Checks that Python knows the encoding, before anything is opened.
+    """Checks that Python knows the encoding, before any file is opened.
 
     Raises:
-        SettingError: there is none.
+        SettingError: Python does not know it.
     """
     if encoding is not None:
         TextSettings(encoding=encoding)
 
 
 def set_threads(threads: int | None) -> None:
-    """Sets the threads to compute with, and says where fewer are used than were asked for."""
+    """Sets the number of threads, and prints a note if fewer are available."""
     from charloom.machine import use_threads
 
     used = use_threads(threads)
     if threads is not None and used != threads:
-        tell(f"threads {used} instead of {threads}: this process may use {used} cores")
+        print_message(f"threads: {used} instead of {threads}, because this process may use {used} cores")

@@ -14,7 +14,7 @@ from charloom.cli.options import (
     set_threads,
     threads_option,
 )
-from charloom.cli.streams import tell
+from charloom.cli.streams import print_message
 
 if TYPE_CHECKING:
     from charloom.artifacts import Output
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     "--out",
     type=FilePath(),
     metavar="PAGE",
-    help="File to write.  [default: MODEL's name, with .html]",
+    help="HTML file to write.  [default: MODEL's name, with .html]",
 )
 @encoding_option
 @threads_option
@@ -46,7 +46,7 @@ def report(model: Path, text: tuple[str, ...], out: Path | None, encoding: str |
     """
     require_encoding(encoding)
     if encoding is not None and not text:
-        raise click.UsageError("--encoding is of TEXT: give a text as well.")
+        raise click.UsageError("--encoding applies to TEXT: give a text as well.")
     set_threads(threads)
 
     from charloom.artifacts import InputFiles, Output
@@ -65,10 +65,18 @@ def report(model: Path, text: tuple[str, ...], out: Path | None, encoding: str |
 def write_report(
     model: "TextModel", name: str, page: "Output", corpus: "Corpus | None", why_not: str = "no text was given"
 ) -> None:
-    """Writes the page, with `corpus` looked into, and says so."""
+    """Writes the page, with a section about `corpus`, and prints where it is.
+
+    Args:
+        model: the model.
+        name: the model's name.
+        page: where to write.
+        corpus: a text to analyze with the model; None for none.
+        why_not: why there is no text.
+    """
     from charloom.report import report as page_of
 
     for notice in () if corpus is None else corpus.notices:
-        tell(notice)
+        print_message(notice)
     page.write(page_of(model, name, corpus, why_not).encode("utf-8", "surrogatepass"))
-    tell(f"{page.path}: a report; open it in a browser")
+    print_message(f"{page.path}: report written. Open it in a browser")

@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 
 from charloom.cli.interrupt import Interrupt
-from charloom.cli.options import WRONG_DATA, FolderPath, set_threads, threads_option
-from charloom.cli.streams import print_summary, tell
+from charloom.cli.options import FAILURE, FolderPath, set_threads, threads_option
+from charloom.cli.streams import print_message, print_summary
 
 
 @click.command()
@@ -17,12 +17,12 @@ from charloom.cli.streams import print_summary, tell
     default=Path("charloom-results"),
     show_default=True,
     metavar="DIR",
-    help="Folder for the results. Finished experiments in it are not run again.",
+    help="Folder for the results. charloom skips experiments that are finished there.",
 )
 @click.option("--quick", is_flag=True, help="Run a short version of each experiment, about two minutes in all.")
 @click.option("--full", is_flag=True, help="Run everything as published, even if it takes hours.")
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="Random seed of the initial weights and of shuffling."
+    "--seed", type=int, default=0, show_default=True, help="Random seed of the initial weights and the shuffling."
 )
 @click.option("--force", is_flag=True, help="Replace the results of another run in DIR.")
 @threads_option
@@ -47,7 +47,7 @@ def reproduce(
     charloom reproduce nietzsche/char_rnn nietzsche/char_stateful_rnn --out lesson
     """
     if quick and full:
-        raise click.UsageError("--quick and --full exclude each other.")
+        raise click.UsageError("--quick and --full exclude each other: give only one of them.")
     set_threads(threads)
 
     from charloom.cli.study_display import StudyDisplay
@@ -58,18 +58,18 @@ def reproduce(
     settings = ReproduceSettings(
         names=names, out=out, mode="quick" if quick else "full" if full else "default", seed=seed, force=force
     )
-    going_on = f"{'without --force, ' if force else ''}the same command goes on from here"
-    with StudyDisplay() as display, Interrupt(display.print, going_on) as interrupt:
+    closing_action = f"run the same command {'without --force ' if force else ''}to resume"
+    with StudyDisplay() as display, Interrupt(display.print, closing_action) as interrupt:
 
         def on_event(event: StudyEvent) -> None:
             interrupt.armed = True
             display.show(event)
 
-        problems = follow(run(settings, should_stop=lambda: bool(interrupt.came)), on_event)
-    if interrupt.came:
+        problems = follow(run(settings, should_stop=lambda: bool(interrupt.signal_number)), on_event)
+    if interrupt.signal_number:
         return interrupt.status
     print_summary([f"{out / REPORT_FILE}: open it in a browser"], may_be_closed=True)
     if problems:
-        tell(f"charloom: not done: {'; '.join(problems)}")
-        return WRONG_DATA
+        print_message(f"charloom: not finished: {'; '.join(problems)}")
+        return FAILURE
     return 0

@@ -1,4 +1,4 @@
-"""The `charloom` command: its commands, and how whatever goes wrong becomes one line and an exit status."""
+"""The `charloom` command: its subcommands, and how each error becomes one line and an exit status."""
 
 import errno
 import os
@@ -12,13 +12,13 @@ from charloom import __version__
 from charloom.cli.classify import classify
 from charloom.cli.corpora import corpora
 from charloom.cli.generate import generate
-from charloom.cli.options import INTERRUPTED, WRONG_DATA, WRONG_WORDS
+from charloom.cli.options import FAILURE, INTERRUPTED, USAGE_ERROR
 from charloom.cli.report import report
 from charloom.cli.reproduce import reproduce
 from charloom.cli.score import score
 from charloom.cli.serve import serve
 from charloom.cli.show import show
-from charloom.cli.streams import flush_results, forget_output, tell
+from charloom.cli.streams import discard_output, flush_results, print_message
 from charloom.cli.train import train
 from charloom.errors import CharloomError, SettingError
 from charloom.printable import shortened
@@ -40,17 +40,17 @@ for _command in (train, generate, score, classify, report, show, serve, reproduc
     charloom.add_command(_command)
 
 
-def run(arguments: Sequence[str], began: float | None = None) -> int:
+def run(arguments: Sequence[str], started: float | None = None) -> int:
     """Returns the exit status of the command line `arguments`.
 
     Args:
         arguments: without the program's name.
-        began: when the command began, by `time.monotonic`, which a budget counts from; None for now.
+        started: when the command started, by `time.monotonic`. A budget counts from then. None means now.
     """
-    began = time.monotonic() if began is None else began
+    started = time.monotonic() if started is None else started
     try:
-        # Not charloom.main: it has its own way with interrupts and closed pipes.
-        with charloom.make_context("charloom", list(arguments) or ["--help"], obj=began) as context:
+        # Not charloom.main, because it handles interrupts and closed pipes differently.
+        with charloom.make_context("charloom", list(arguments) or ["--help"], obj=started) as context:
             status: int | None = charloom.invoke(context)
         flush_results()
         return status or 0
@@ -58,43 +58,45 @@ def run(arguments: Sequence[str], began: float | None = None) -> int:
         return finished.exit_code
     except click.NoSuchOption as error:
         renamed = _RENAMED.get(error.option_name)
-        said = error.format_message() if renamed is None else f"no such option: {error.option_name}. {renamed}"
-        return _refused(error.ctx.info_name if error.ctx and error.ctx.parent else None, said)
+        problem = error.format_message() if renamed is None else f"no such option: {error.option_name}. {renamed}"
+        return _usage_error(error.ctx.info_name if error.ctx and error.ctx.parent else None, problem)
     except click.UsageError as error:
-        return _refused(error.ctx.info_name if error.ctx and error.ctx.parent else None, error.format_message())
+        return _usage_error(error.ctx.info_name if error.ctx and error.ctx.parent else None, error.format_message())
     except SettingError as error:
-        named = next((word for word in arguments if word in charloom.commands), None)
-        return _refused(named, f"{_option_of(error.setting)} {error.problem}.")
+        command = next((word for word in arguments if word in charloom.commands), None)
+        return _usage_error(command, f"{_option_of(error.setting)} {error.problem}.")
     except CharloomError as error:
-        _say(str(error))
-        return WRONG_DATA
+        _print_error(str(error))
+        return FAILURE
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:
-        forget_output()  # the reader of standard output has closed it; writing to standard error never fails
+        discard_output()  # the reader of standard output closed it; writing to standard error never fails
         return 0
     except OSError as error:
         if error.filename:
-            _say(f"{error.filename}: {error.strerror or error}.")
-        else:  # files are opened by name: only standard output is not
-            _say(_CLOSED if error.errno == errno.EBADF else _NOT_WRITTEN.format(error.strerror or error))
-        forget_output()
-        return WRONG_DATA
+            _print_error(f"{error.filename}: {error.strerror or error}.")
+        else:  # charloom opens files by name, so this is standard output
+            _print_error(_CLOSED if error.errno == errno.EBADF else _NOT_WRITTEN.format(error.strerror or error))
+        discard_output()
+        return FAILURE
     except MemoryError:
-        _say(_OUT_OF_MEMORY)
-        return WRONG_DATA
+        _print_error(_OUT_OF_MEMORY)
+        return FAILURE
     except ImportError as error:
-        if isinstance(error, ModuleNotFoundError) or (error.path or "").endswith(".py"):  # a fault of charloom's
+        if isinstance(error, ModuleNotFoundError) or (error.path or "").endswith(".py"):  # a bug in charloom
             raise
-        _say(f"cannot load a library: {error}. Raise the limit, if ulimit -v has one, or install charloom again.")
-        return WRONG_DATA
+        _print_error(
+            f"cannot load a library: {error}. If ulimit -v sets a limit, raise it; otherwise install charloom again."
+        )
+        return FAILURE
     except (RuntimeError, AssertionError) as error:
-        # JAX has no classes for what a user can put right.
-        problem = _OUT_OF_MEMORY if "RESOURCE_EXHAUSTED" in str(error) else _device_problem()
-        if problem is None:
+        # JAX has no exception classes for problems that a user can fix.
+        device_problem = _OUT_OF_MEMORY if "RESOURCE_EXHAUSTED" in str(error) else _device_problem()
+        if device_problem is None:
             raise
-        _say(problem)
-        return WRONG_DATA
+        _print_error(device_problem)
+        return FAILURE
 
 
 _RENAMED = {
@@ -107,34 +109,34 @@ _RENAMED = {
     "--pace": "The step plan is in the model file: use --repeat MODEL.",
     "--keep-copies": "Copies of held-out records always stay in the training part.",
 }
-"""Options by their earlier names."""
-_LONGEST = 1_000
-"""Characters of a line on standard error; a name that is no path may be of megabytes."""
-_CLOSED = "standard output is closed. Send it to a file, or to /dev/null."
-_NOT_WRITTEN = "cannot write standard output: {}. Send it to another place."
-_OUT_OF_MEMORY = "out of memory. Use a smaller model or a shorter text, or end other programs."
+"""Former names of options, and what to use instead."""
+_MAX_ERROR_CHARACTERS = 1_000
+"""Longest error line. A wrong argument may have megabytes."""
+_CLOSED = "standard output is closed. Redirect it to a file, or to /dev/null."
+_NOT_WRITTEN = "cannot write to standard output: {}. Redirect it to another file."
+_OUT_OF_MEMORY = "out of memory. Use a smaller model or a shorter text, or close other programs."
 
 
 def _device_problem() -> str | None:
-    """Returns why JAX computes nothing at all; None where it does, or was not loaded."""
+    """Returns why JAX cannot compute at all; None if it can, or was not loaded."""
     if "jax" not in sys.modules:
         return None
     import jax
 
     try:
         jax.devices()
-    except Exception as error:  # a RuntimeError, or an assertion that fails
+    except Exception as error:  # a RuntimeError or a failed assertion
         platforms = os.environ.get("JAX_PLATFORMS")
         if platforms is None:
             return f"JAX cannot use this machine: {shortened(str(error))}. Set JAX_PLATFORMS=cpu."
         return (
-            f"JAX_PLATFORMS={shortened(platforms)}: JAX finds no such device here. Unset it, or set JAX_PLATFORMS=cpu."
+            f"JAX_PLATFORMS={shortened(platforms)}: JAX found no such device here. Unset it, or set JAX_PLATFORMS=cpu."
         )
     return None
 
 
 def _option_of(setting: str) -> str:
-    """Returns the option that sets `setting`, by the parameters' names."""
+    """Returns the option that sets `setting`, found by its parameter name."""
     for command in charloom.commands.values():
         for parameter in command.params:
             if parameter.name == setting and isinstance(parameter, click.Option):
@@ -142,15 +144,15 @@ def _option_of(setting: str) -> str:
     return setting
 
 
-def _refused(command: str | None, problem: str) -> int:
+def _usage_error(command: str | None, problem: str) -> int:
     help_page = f"charloom {command} --help" if command else "charloom --help"
     problem = problem if problem.endswith((".", "?", "!")) else f"{problem}."
-    lead = problem[0] if problem[1:2].isupper() else problem[0].lower()  # the name of a variable stays as it is
-    _say(f"{lead}{problem[1:]} See {help_page}.")
-    return WRONG_WORDS
+    initial = problem[0] if problem[1:2].isupper() else problem[0].lower()  # a variable's name stays as it is
+    _print_error(f"{initial}{problem[1:]} See {help_page}.")
+    return USAGE_ERROR
 
 
-def _say(line: str) -> None:
-    if len(line) > _LONGEST:  # what is wrong stands before a name or behind it
-        line = f"{line[: _LONGEST // 2]}…{line[-_LONGEST // 2 :]}"
-    tell(f"charloom: {line}")
+def _print_error(line: str) -> None:
+    if len(line) > _MAX_ERROR_CHARACTERS:  # the problem is stated before or after a long name
+        line = f"{line[: _MAX_ERROR_CHARACTERS // 2]}…{line[-_MAX_ERROR_CHARACTERS // 2 :]}"
+    print_message(f"charloom: {line}")

@@ -1,4 +1,4 @@
-"""What the commands that score share: their inputs, and how lines and totals are told."""
+"""What the scoring commands share: their inputs, and how they print lines and totals."""
 
 import heapq
 import itertools
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from charloom.cli.streams import print_lines, tell
+from charloom.cli.streams import print_lines, print_message
 from charloom.errors import CharloomError, EncodingError, SourceError, UnknownCharacterError
 from charloom.settings import TextSettings, UnknownPolicy
 from charloom.units import finite_or_none
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Input:
-    """A text that is scored.
+    """A text to score.
 
     Attributes:
-        name: as it is called in messages.
-        chunks: begins to read it.
-        settings: how its bytes are read.
+        name: its name in messages.
+        chunks: starts reading it.
+        settings: how to read its bytes.
     """
 
     name: str
@@ -34,188 +34,190 @@ class Input:
 
 
 def inputs(files: Sequence[str], settings: TextSettings) -> list[Input]:
-    """Returns the texts that `files` name, in order; standard input is not read yet.
+    """Returns the texts that `files` name, in order, without reading standard input.
 
     Raises:
-        SourceError: one is missing.
+        SourceError: a file is missing.
     """
     from charloom.text import find_sources, is_pipe, pipe_chunks, standard_input_chunks
 
-    found = []
+    texts = []
     for file in files:
         if file == "-":
-            found.append(Input("standard input", standard_input_chunks, settings))
+            texts.append(Input("standard input", standard_input_chunks, settings))
             continue
-        if is_pipe(file):  # whose lines are scored as they come
-            found.append(Input(file, partial(pipe_chunks, file), settings))
+        if is_pipe(file):  # its lines are scored as they arrive
+            texts.append(Input(file, partial(pipe_chunks, file), settings))
             continue
         sources = find_sources([file], settings)
         for notice in sources.notices:
-            tell(notice)
-        found += [Input(source.name, source.chunks, settings) for source in sources.files]
-    return found
+            print_message(notice)
+        texts += [Input(source.name, source.chunks, settings) for source in sources.files]
+    return texts
 
 
-def named(found: Sequence[Input]) -> str:
-    """Returns what several inputs are called together."""
-    names = [one.name for one in found[:3]]
-    return ", ".join(names) + (f" and {len(found) - 3:,} more" if len(found) > 3 else "")
+def joined_names(texts: Sequence[Input]) -> str:
+    """Returns the names of several inputs: the first three, and how many more there are."""
+    names = [text.name for text in texts[:3]]
+    return ", ".join(names) + (f" and {len(texts) - 3:,} more" if len(texts) > 3 else "")
 
 
-def total_costs(scorers: Sequence["Scorer"], found: Sequence[Input]) -> list["Cost"]:
-    """Returns what the texts cost each of `scorers`, all together; records each from its own beginning."""
+def total_costs(scorers: Sequence["Scorer"], texts: Sequence[Input]) -> list["Cost"]:
+    """Returns the total cost of all texts for each of `scorers`. Each record is scored from its own beginning."""
     from charloom.inference import Cost, scored_pieces
 
     totals = [Cost()] * len(scorers)
-    for one in found:
-        if one.settings.delimiter is not None:
-            rows = ([line.cost for line in row] for batch in line_costs(scorers, one) for row in batch)
+    for text in texts:
+        if text.settings.delimiter is not None:
+            rows = ([line.cost for line in row] for batch in line_costs(scorers, text) for row in batch)
         else:
-            rows = ([cost for _, cost in row] for row in scored_pieces(scorers, one.chunks(), one.name, one.settings))
-        with _telling_where(one):
+            pieces = scored_pieces(scorers, text.chunks(), text.name, text.settings)
+            rows = ([cost for _, cost in row] for row in pieces)
+        with _naming_input(text):
             for row in rows:
                 totals = [total + cost for total, cost in zip(totals, row, strict=True)]
     return totals
 
 
-def require_scored(found: Sequence[Input], costs: Sequence["Cost"]) -> None:
-    """Makes sure that there was something to score.
+def require_scored(texts: Sequence[Input], costs: Sequence["Cost"]) -> None:
+    """Checks that there was something to score.
 
     Raises:
-        CharloomError: there was not.
+        CharloomError: there was nothing to score.
     """
     if not all(cost.characters for cost in costs):
         raise CharloomError(
-            f"{named(found)} has no character that the model knows. Give another text."
+            f"{joined_names(texts)} has no character that the model knows. Give another text."
             if any(cost.unknown for cost in costs)
-            else f"{named(found)}: empty. Give a text to score."
+            else f"{joined_names(texts)}: empty. Give a text to score."
         )
 
 
 def line_costs(
-    scorers: Sequence["Scorer"], one: Input, *, carry: bool = False
+    scorers: Sequence["Scorer"], text: Input, *, carry: bool = False
 ) -> Iterator[list[tuple["LineScore", ...]]]:
-    """Yields batches of lines, in order: what each costs each of `scorers`. Bad lines are told, and left out."""
+    """Yields batches of lines, in order: the cost of each line for each of `scorers`. Reports and skips bad lines."""
     from charloom.inference import score_lines
     from charloom.text import iter_lines
 
-    batches = iter_lines(one.chunks(), one.name, one.settings)
+    batches = iter_lines(text.chunks(), text.name, text.settings)
     copies = itertools.tee(batches, len(scorers))
     scored = [score_lines(scorer, copy, carry=carry) for scorer, copy in zip(scorers, copies, strict=True)]
-    with _telling_where(one):
+    with _naming_input(text):
         for batch in zip(*scored, strict=True):
-            rows = list(zip(*batch, strict=False))  # one that meets an unknown character ends sooner, and says so next
+            # A scorer that meets an unknown character yields fewer lines here, and raises at the next batch.
+            rows = list(zip(*batch, strict=False))
             for row in rows:
-                _tell_problem(one, row[0].number, row[0].problem)
+                _report_problem(text, row[0].number, row[0].problem)
             yield [row for row in rows if row[0].problem is None]
 
 
-def piece_scores(scorer: "Scorer", one: Input, top_predictions: int = 0) -> Iterator["Score"]:
-    """Yields the scores of a text's pieces, with so many top predictions; records each start from zero."""
+def piece_scores(scorer: "Scorer", text: Input, top_predictions: int = 0) -> Iterator["Score"]:
+    """Yields the scores of a text's pieces, with the given number of top predictions. Each record starts from zero."""
     from charloom.inference import score_parts, scored_pieces
     from charloom.text import iter_lines
 
-    with _telling_where(one):
-        if one.settings.delimiter is None:
-            for ((score, _),) in scored_pieces([scorer], one.chunks(), one.name, one.settings, top_predictions):
+    with _naming_input(text):
+        if text.settings.delimiter is None:
+            for ((score, _),) in scored_pieces([scorer], text.chunks(), text.name, text.settings, top_predictions):
                 yield score
             return
-        for parts in score_parts(
-            scorer, iter_lines(one.chunks(), one.name, one.settings), top_predictions=top_predictions
-        ):
+        lines = iter_lines(text.chunks(), text.name, text.settings)
+        for parts in score_parts(scorer, lines, top_predictions=top_predictions):
             for line, score in parts:
                 if line.is_last:
-                    _tell_problem(one, line.number, line.problem)
+                    _report_problem(text, line.number, line.problem)
                 yield score
 
 
-def _tell_problem(one: Input, number: int, problem: str | None) -> None:
+def _report_problem(text: Input, number: int, problem: str | None) -> None:
     if problem is not None:
-        tell(f"{one.name}, line {number:,}: {problem}; not scored")
+        print_message(f"{text.name}, line {number:,}: {problem}; not scored")
 
 
 @contextmanager
-def _telling_where(one: Input) -> Iterator[None]:
-    """Says in which text what went wrong, and what to do about its encoding."""
+def _naming_input(text: Input) -> Iterator[None]:
+    """Adds the text's name, or advice about its encoding, to an error."""
     try:
         yield
     except UnknownCharacterError as error:
-        raise CharloomError(f"{one.name}: {error}") from error
+        raise CharloomError(f"{text.name}: {error}") from error
     except EncodingError as error:
         raise SourceError(
-            f"{error.problem} Pass --encoding with the text's own, or give it to a model of bytes (trained with "
-            "--bytes)."
+            f"{error.problem} Pass the text's encoding with --encoding, or use a model of bytes (trained with --bytes)."
         ) from error
 
 
-def tell_unknown(name: str, scorer: "Scorer", unknown: UnknownPolicy) -> None:
-    """Says on standard error which characters `scorer` has not known so far, and what became of them.
+def report_unknown(name: str, scorer: "Scorer", unknown: UnknownPolicy) -> None:
+    """Prints which characters `scorer` did not know so far, and what it did with them.
 
     Args:
-        name: of its model, to be told where there are several; else nothing.
-        scorer: forgets them.
+        name: the model's name if there are several models; otherwise empty.
+        scorer: the scorer; its count of unknown characters is reset.
         unknown: the policy.
     """
     from charloom.text import describe_characters
 
     if scorer.unknown:
-        done = "left out" if unknown == "skip" else f"scored as {scorer.vocabulary.replacement!r}"
-        who = f"{name}: " if name else ""
-        which = f"character{'s' * (scorer.unknown.total() > 1)} {done}, unknown to the model"
-        tell(f"{who}{scorer.unknown.total():,} {which}: {describe_characters(scorer.unknown)}")
+        action = "left out" if unknown == "skip" else f"scored as {scorer.vocabulary.replacement!r}"
+        model = f"{name}: " if name else ""
+        count = scorer.unknown.total()
+        print_message(
+            f"{model}{count:,} unknown character{'s' * (count > 1)} {action}: {describe_characters(scorer.unknown)}"
+        )
         scorer.unknown.clear()
 
 
-def tell_comparison(scorers: Sequence["Scorer"]) -> None:
-    """Says on standard error by what models are compared that do not know the same characters."""
+def report_comparison(scorers: Sequence["Scorer"]) -> None:
+    """Prints how models with different vocabularies are compared."""
     if len({(scorer.vocabulary.units, scorer.vocabulary.characters) for scorer in scorers}) > 1:
-        tell(
-            "the models do not know the same characters: they are compared by bits per byte of UTF-8, an unknown "
-            "character charged as one of all there are"
+        print_message(
+            "the models do not know the same characters: charloom compares them by bits per byte of UTF-8, and an "
+            "unknown character costs as much as one of all Unicode characters"
         )
 
 
 def units_of(text: str | bytes) -> Sequence[str]:
-    """Returns the characters of a text, or its bytes, those that are no ASCII escaped."""
+    """Returns the characters of a text, or its bytes with those outside of ASCII escaped."""
     return text if isinstance(text, str) else [chr(byte) if byte < 0x80 else f"\\x{byte:02x}" for byte in text]
 
 
 class Lines:
-    """Prints lines as they are scored, or the highest of them at the end.
+    """Prints lines as they are scored, or the highest-rated of them at the end.
 
     Args:
-        above: print those alone that are rated higher.
-        top: print so many of the highest, at the end; None to print them as they come.
-        as_text: says how a line is printed.
+        above: print only lines that are rated higher.
+        top: print this many of the highest-rated lines at the end; None to print lines as they arrive.
+        as_text: formats a line.
     """
 
     def __init__(self, above: float | None, top: int | None, as_text: Callable[[dict[str, Any]], str]) -> None:
         self._above, self._top, self._as_text = above, top, as_text
-        self._held: list[tuple[float, int, dict[str, Any]]] = []
+        self._kept: list[tuple[float, int, dict[str, Any]]] = []
         self._count = itertools.count()
 
     def add(self, rated: Sequence[tuple[float, dict[str, Any]]]) -> None:
-        """Takes lines with their ratings; those to be printed at once are, and leave Python's buffers."""
+        """Takes lines with their ratings, and prints and flushes those that need not wait."""
         chosen = [(rating, row) for rating, row in rated if self._above is None or rating > self._above]
         if self._top is None:
             print_lines(self._as_text(row) for _, row in chosen)
             return
         for rating, row in chosen:
-            entry = (rating, -next(self._count), row)  # of equals the earlier one is kept
-            if len(self._held) < self._top:
-                heapq.heappush(self._held, entry)
+            entry = (rating, -next(self._count), row)  # among equals the earlier one is kept
+            if len(self._kept) < self._top:
+                heapq.heappush(self._kept, entry)
             else:
-                heapq.heappushpop(self._held, entry)
+                heapq.heappushpop(self._kept, entry)
 
     def finish(self) -> None:
-        """Prints those that were held, the highest first."""
-        held, self._held = self._held, []  # at once: a signal may have this done in another thread
-        rows = [row for _, _, row in sorted(held, key=lambda entry: entry[:2], reverse=True)]
+        """Prints the lines that were kept, the highest-rated first."""
+        kept, self._kept = self._kept, []  # in one step: a signal may call this in another thread
+        rows = [row for _, _, row in sorted(kept, key=lambda entry: entry[:2], reverse=True)]
         print_lines(map(self._as_text, rows))
 
 
 def line_report(name: str | None, line: "LineScore") -> dict[str, Any]:
-    """Returns what JSON has of a line; with `name`, of which file it is."""
+    """Returns the JSON values of a line, with its file's `name` if that is given."""
     return ({} if name is None else {"file": name}) | {
         "line": line.number,
         "characters": line.cost.characters,
@@ -228,7 +230,7 @@ def line_report(name: str | None, line: "LineScore") -> dict[str, Any]:
 
 
 def line_text(row: dict[str, Any], figure: float | None, remark: str = "") -> str:
-    """Returns a line for people: a figure, what else there is to say, where it stands, and its text."""
+    """Returns a line for people: its figure, an optional remark, where it is, and its text."""
     where = f"{row['file']}:{row['line']}" if "file" in row else str(row["line"])
     number = "      –" if figure is None else f"{figure:7.3f}"
     return f"{number}  {remark}{where:>6}  {row['text']}"

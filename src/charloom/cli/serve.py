@@ -12,9 +12,9 @@ from typing import Any
 import click
 
 from charloom.cli.options import FilePath
-from charloom.cli.streams import tell
+from charloom.cli.streams import print_message
 
-# The engine comes back from its products every few milliseconds, and would wait for the network's thread as long again.
+# The engine returns to Python every few milliseconds. By default it would wait as long again for the network thread.
 SWITCH_SECONDS = 0.0005
 
 
@@ -34,11 +34,18 @@ SWITCH_SECONDS = 0.0005
 @click.option(
     "--cors", "origins", multiple=True, metavar="ORIGIN", help="Site whose pages may send requests; * means any."
 )
-@click.option("--max-streams", type=int, metavar="N", help="Texts generated at the same time.  [default: 1024]")
-@click.option("--max-queue", type=int, metavar="N", help="Texts that may wait in the queue.  [default: 1024]")
-@click.option("--max-tokens", type=int, metavar="N", help="Most characters per text.  [default: 32768]")
 @click.option(
-    "--max-prompt", type=int, metavar="N", help="Most characters of a prompt or of a text to score.  [default: 65536]"
+    "--max-streams", type=int, metavar="N", help="Maximum number of texts generated at the same time.  [default: 1024]"
+)
+@click.option(
+    "--max-queue", type=int, metavar="N", help="Maximum number of texts that wait in the queue.  [default: 1024]"
+)
+@click.option("--max-tokens", type=int, metavar="N", help="Maximum number of characters per text.  [default: 32768]")
+@click.option(
+    "--max-prompt",
+    type=int,
+    metavar="N",
+    help="Maximum number of characters of a prompt or of a text to score.  [default: 65536]",
 )
 @click.option("--timeout", type=float, metavar="SECONDS", help="Time limit of a request.  [default: 300]")
 @click.option("--log-prompts", is_flag=True, help="Also log the texts of requests.")
@@ -59,9 +66,9 @@ def serve(
 ) -> None:
     """Serve models over HTTP, with a page to try them.
 
-    The API is OpenAI's completions API and a few endpoints more. A model has the name of its file. If CHARLOOM_TOKEN
-    is set, requests must carry it as a bearer token. The server listens on this machine only, unless --host says
-    otherwise.
+    The API is OpenAI's completions API with a few more endpoints. Each model has the name of its file. If
+    CHARLOOM_TOKEN is set, requests must carry it as a bearer token. Without --host, the server accepts connections from
+    this machine only.
 
     \b
     charloom serve book.safetensors
@@ -73,21 +80,21 @@ def serve(
             raise click.UsageError(f"--cors takes an origin, such as https://example.org, or *; got {origin!r}.")
     for name in hosts:
         if not re.fullmatch(r"[^/:\s]+", name):
-            raise click.UsageError(f"--allow-host takes a name alone, such as example.org; got {name!r}.")
-    _log()
+            raise click.UsageError(f"--allow-host takes only a host name, such as example.org; got {name!r}.")
+    _set_up_log()
 
-    from charloom.machine import available_cores, few_threads
+    from charloom.machine import available_cores, limited_threads
     from charloom.server import Limits, require_token
     from charloom.server import serve as run
 
-    asked: dict[str, Any] = {
+    given: dict[str, Any] = {
         "max_streams": max_streams,
         "max_queue": max_queue,
         "max_tokens": max_tokens,
         "max_prompt": max_prompt,
         "timeout": timeout,
     }
-    limits = Limits(**{name: value for name, value in asked.items() if value is not None})
+    limits = Limits(**{name: value for name, value in given.items() if value is not None})
     token = os.environ.get("CHARLOOM_TOKEN")
     if token is not None:
         require_token("CHARLOOM_TOKEN", token)
@@ -103,7 +110,7 @@ def serve(
             origins=origins,
             reloads=reloads,
             limits=limits,
-            while_loading=partial(few_threads, max(1, available_cores() - 1) if threads is None else threads),
+            while_loading=partial(limited_threads, max(1, available_cores() - 1) if threads is None else threads),
             ready=_ready,
         )
     finally:
@@ -111,13 +118,13 @@ def serve(
 
 
 def _ready(address: str) -> None:
-    gc.freeze()  # else the collector would look through JAX and the models again, which stops everything for some 80 ms
-    _flush_log()  # what was logged comes first
-    tell(f"{address}: ready (Ctrl-C stops)")
+    gc.freeze()  # otherwise the collector scans JAX and the models again, which stops everything for about 80 ms
+    _flush_log()  # print earlier log lines first
+    print_message(f"{address}: ready (Ctrl-C stops)")
 
 
-def _log() -> None:
-    """Sends what the server logs to standard error, a line each, with the time."""
+def _set_up_log() -> None:
+    """Sends the server's log to standard error, one line per entry, with the time."""
     from charloom.server.logs import OneLineFormatter, QueuedHandler
 
     handler = QueuedHandler()

@@ -26,7 +26,7 @@ def show(models: tuple[Path, ...], as_json: bool) -> None:
     charloom show book.safetensors other.safetensors
     """
     if len(models) > 2:
-        raise click.UsageError("two models can be compared: give no more.")
+        raise click.UsageError(f"show compares two models: give at most two, got {len(models)}.")
     if not models:
         columns = [_machine()]
     else:
@@ -47,7 +47,7 @@ def show(models: tuple[Path, ...], as_json: bool) -> None:
 
 
 def _print_compared(models: tuple[Path, ...], columns: list[dict[str, str]]) -> None:
-    """Prints facts that two models share once, and those that they do not one under the other."""
+    """Prints each value that the models share once, and values that differ below each other."""
     a, b = columns
     names = [*a, *(name for name in b if name not in a)]
     width = max(map(len, names))
@@ -62,13 +62,13 @@ def _print_compared(models: tuple[Path, ...], columns: list[dict[str, str]]) -> 
 
 def _machine() -> dict[str, Any]:
     from charloom.kernels import kernels_in_use
-    from charloom.machine import available_cores, jax_facts, processor_name
+    from charloom.machine import available_cores, jax_info, processor_name
 
     kernels = kernels_in_use()
     return {
         "charloom": __version__,
         "python": platform.python_version(),
-        **jax_facts(),
+        **jax_info(),
         "processor": processor_name(),
         "cores": available_cores(),
         "kernels": f"{kernels.name}: {kernels.why}",

@@ -1,4 +1,4 @@
-"""How `charloom reproduce` looks while it runs: bars on a terminal, and a line per epoch and experiment."""
+"""Progress of `charloom reproduce`: bars on a terminal, and a line per epoch and experiment."""
 
 from rich.progress import SpinnerColumn
 
@@ -30,8 +30,8 @@ class StudyDisplay(Display):
             self.print(self._epoch_line(event))
         elif isinstance(event, Stopped) and self._task is not None:
             if event.reason == "diverged":
-                self.print("    the loss has left all bounds: training ends here")
-            self._bars.update(self._task, state="looking at what it learned")
+                self.print("    the loss diverged: training ends here")
+            self._bars.update(self._task, state="evaluating the model")
         elif isinstance(event, ExperimentEnd):
             self._end(event)
         elif isinstance(event, Notice):
@@ -42,32 +42,32 @@ class StudyDisplay(Display):
         number, experiments = event.place
         self.print(f"{number}/{experiments} {event.name}" + (f": {event.cut}" if event.cut else ""))
         self._drop_bar()
-        self._task = self._bars.add_task("", total=None, state="compiling, then at work")
+        self._task = self._bars.add_task("", total=None, state="compiling")
 
     def _epoch_line(self, event: EpochEnd) -> str:
-        assert self._experiment is not None  # epochs are those of an experiment
+        assert self._experiment is not None  # an experiment starts before its epochs end
         published = self._experiment.published_losses
         line = f"    epoch {event.epoch:>3} of {self._experiment.epochs}   loss {event.loss_nats:.4f}"
         if published and event.epoch <= len(published):
             line += f" (published {published[event.epoch - 1]:.4f})"
         if event.held_out is not None:
-            line += f"   held out {event.held_out.nats_per_char:.4f}"
+            line += f"   held-out loss {event.held_out.nats_per_char:.4f}"
         return f"{line}   accuracy {event.accuracy:.3f}   {event.seconds:.1f} s"
 
     def _end(self, event: ExperimentEnd) -> None:
         self._drop_bar()
         figures = event.figures
-        parts = [
+        items = [
             f"{figures['parameters']:,} parameters",
             f"loss {loss_text(figures['losses'][-1])}",
             f"accuracy {accuracy_text(figures)}",
+            f"{format_seconds(figures['training_seconds'])} of training",
         ]
-        parts.append(f"{format_seconds(figures['training_seconds'])} of training")
-        self.print(f"    done: {', '.join(parts)}")
+        self.print(f"    done: {', '.join(items)}")
         for check in figures["checks"]:
-            self.print(f"    {'holds' if check['holds'] else 'DOES NOT HOLD'}: {check['check']}")
+            self.print(f"    {'passed' if check['holds'] else 'FAILED'}: {check['check']}")
         if left_out := figures.get("variants_left_out"):
-            self.print(f"    left for --full: {', '.join(left_out).replace('_', ' ')}")
+            self.print(f"    run only with --full: {', '.join(left_out).replace('_', ' ')}")
 
     def _drop_bar(self) -> None:
         if self._task is not None:

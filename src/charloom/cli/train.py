@@ -14,7 +14,7 @@ import click
 from charloom.cli.earlier_runs import repeated_settings, resumed_settings
 from charloom.cli.interrupt import Interrupt
 from charloom.cli.options import (
-    WRONG_DATA,
+    FAILURE,
     Decorator,
     FilePath,
     FolderPath,
@@ -23,7 +23,7 @@ from charloom.cli.options import (
     set_threads,
     threads_option,
 )
-from charloom.cli.streams import print_summary, tell
+from charloom.cli.streams import print_message, print_summary
 from charloom.errors import OutputError
 from charloom.printable import shell_path
 from charloom.settings import CellName, NetworkSettings, Schedule, TextSettings, TrainingSettings
@@ -37,17 +37,17 @@ if TYPE_CHECKING:
 
 
 _REPORT_SECONDS = 2.0
-"""What a report takes of a budget."""
+"""How much of a budget is reserved for a report."""
 
 
 def _setting(settings: type, name: str, flag: str, kind: Any, text: str) -> Decorator:
-    """Returns the option `flag` for the field `name`, with its default from there."""
+    """Returns the option `flag` for the field `name`, with that field's default."""
     default = next(field.default for field in fields(settings) if field.name == name)
     return click.option(flag, name, type=kind, default=default, show_default=default is not None, help=text)
 
 
 def _picked(settings: type, name: str, flag: str, kind: type, text: str) -> Decorator:
-    """Returns the option `flag` for the field `name`, which a budget picks a value for."""
+    """Returns the option `flag` for the field `name`, whose value charloom picks for runs with a budget."""
     default = next(field.default for field in fields(settings) if field.name == name)
     return click.option(flag, name, type=kind, help=f"{text}  [default: picked, or {default} without a budget]")
 
@@ -94,10 +94,10 @@ class _Duration(click.ParamType[float]):
 @_setting(
     TrainingSettings, "sequence_length", "--sequence-length", int, "Characters per row in one step (truncated BPTT)."
 )
-@_picked(TrainingSettings, "dropout", "--dropout", float, "Share of each layer's outputs that is dropped.")
-@_picked(TrainingSettings, "learning_rate", "--learning-rate", float, "Highest learning rate of the schedule.")
+@_picked(TrainingSettings, "dropout", "--dropout", float, "Fraction of each layer's outputs to drop.")
+@_picked(TrainingSettings, "learning_rate", "--learning-rate", float, "Peak learning rate of the schedule.")
 @_picked(
-    TrainingSettings, "weight_dropout", "--weight-dropout", float, "Share of the recurrent weights that is dropped."
+    TrainingSettings, "weight_dropout", "--weight-dropout", float, "Fraction of the recurrent weights to drop per step."
 )
 @_picked(TrainingSettings, "weight_decay", "--weight-decay", float, "Decoupled weight decay, as in AdamW.")
 @_setting(
@@ -105,25 +105,29 @@ class _Duration(click.ParamType[float]):
     "schedule",
     "--schedule",
     click.Choice(get_args(Schedule)),
-    "Learning-rate schedule: fall to zero, or stay.",
+    "Learning-rate schedule: constant, or falling to zero.",
 )
 @_setting(
-    TrainingSettings, "warmup", "--warmup-ratio", float, "Share of the run in which the learning rate rises from zero."
+    TrainingSettings,
+    "warmup",
+    "--warmup-ratio",
+    float,
+    "Fraction of the run during which the learning rate rises from zero.",
 )
-@_setting(TrainingSettings, "clip_norm", "--clip-norm", float, "Global norm that gradients are clipped to.")
+@_setting(TrainingSettings, "clip_norm", "--clip-norm", float, "Maximum global norm of the gradients.")
 @click.option(
     "--state-reset-probability",
     "state_reset_probability",
     type=float,
     help="Probability of zeroing a row's state before a step.  "
-    f"[default: {TrainingSettings.state_reset_probability}; records always begin from zero]",
+    f"[default: {TrainingSettings.state_reset_probability}; records always start from zero]",
 )
 @_setting(
     TrainingSettings,
     "validation",
     "--validation",
     float,
-    "What to hold out: a share below 1, or a count of characters (from the end) or records (drawn by the seed).  "
+    "Held-out part: a fraction below 1, or a number of characters (from the end) or records (drawn by the seed).  "
     "[default: 0.1, at most 500,000 characters]",
 )
 @_setting(TrainingSettings, "patience", "--patience", int, "Evaluations without improvement before early stopping.")
@@ -134,23 +138,27 @@ class _Duration(click.ParamType[float]):
 @click.option(
     "--delimiter",
     metavar="TEXT",
-    help=r"Text between records, if it is not the end of a line; \n and \t work.",
+    help=r"Text between records, if that is not the end of a line; \n and \t work.",
 )
 @_setting(
-    TextSettings, "min_count", "--min-count", int, "Replace characters that occur less often by one unknown character."
+    TextSettings,
+    "min_count",
+    "--min-count",
+    int,
+    "Replace characters that occur less often with one unknown character.",
 )
 @_setting(TrainingSettings, "seed", "--seed", int, "Random seed of the initial weights, dropout and held-out records.")
 @click.option(
     "--run",
     type=FolderPath(),
     metavar="DIR",
-    help="Folder for checkpoints and metrics, to resume from.",
+    help="Folder for checkpoints and metrics. Resume from it with --resume.",
 )
 @click.option(
     "--resume",
     type=FolderPath(),
     metavar="DIR",
-    help="Resume the run in DIR with its own settings. Give SOURCE or --out if the text or the model has moved.",
+    help="Resume the run in DIR with its settings. Give SOURCE or --out if the text or the model has moved.",
 )
 @click.option(
     "--repeat",
@@ -162,7 +170,7 @@ class _Duration(click.ParamType[float]):
     "--cache",
     type=FolderPath(),
     metavar="DIR",
-    help="Folder that keeps the encoded text.  [default: the user's cache, for texts of 100 MB and more]",
+    help="Folder for the encoded text.  [default: the user's cache, for texts of 100 MB and more]",
 )
 @click.option("--report", is_flag=True, help="Write an HTML page about the model next to it.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard event files into the run folder.")
@@ -215,7 +223,7 @@ def train(
     if resume is not None and run is not None:
         raise click.UsageError("--run starts a run and --resume continues one: give only one of them", context)
     if resume is not None and repeat is not None:
-        raise click.UsageError("--resume and --repeat exclude each other", context)
+        raise click.UsageError("--resume and --repeat exclude each other: give only one of them", context)
     if tensorboard and resume is None and run is None:
         raise click.UsageError("--tensorboard writes into a run's folder: give --run as well", context)
     text = TextSettings(
@@ -225,13 +233,13 @@ def train(
         delimiter=_unescaped(delimiter) if delimiter is not None else "\n" if records else None,
         min_count=min_count,
     )
-    network = NetworkSettings(**_of(NetworkSettings, values))
-    training = TrainingSettings(**_of(TrainingSettings, values))
+    network = NetworkSettings(**_fields_of(NetworkSettings, values))
+    training = TrainingSettings(**_fields_of(TrainingSettings, values))
     given = frozenset(name for name, value in values.items() if value is not None)
 
     set_threads(threads)
 
-    from charloom.cli.terminal import Beat, TrainingDisplay
+    from charloom.cli.terminal import PhaseTimer, TrainingDisplay
     from charloom.runs import RunSettings, run_training
     from charloom.training import Event, Progress, follow
 
@@ -254,50 +262,61 @@ def train(
     if repeat is not None:
         settings = repeated_settings(context, settings, repeat)
     folder = settings.folder
-    kept = "the model is validated and saved" if folder is None else "a checkpoint and the model are saved"
     plots = folder / "tensorboard" if tensorboard and folder is not None else None
-    beat = Beat()
-    with TrainingDisplay() as display, Interrupt(display.print, kept, beat.left) as interrupt, _plotting(plots) as plot:
+    timer = PhaseTimer()
+    with (
+        TrainingDisplay() as display,
+        Interrupt(display.print, _closing_action(folder), timer.seconds_left) as interrupt,
+        _plotting(plots) as plot,
+    ):
 
         def on_event(event: Event) -> None:
-            beat.follow(event)
+            timer.follow(event)
             if isinstance(event, Progress):
                 interrupt.armed = True  # from here on there is a model to keep
             display.show(event)
             try:
                 plot(event)
             except OutputError as error:
-                display.print(f"{error} Nothing more is plotted; training goes on")
+                display.print(f"{error} charloom stops plotting; training continues")
 
-        reserved = _REPORT_SECONDS if report else 0.0  # a budget's time is the report's, too
-        result = follow(run_training(settings, lambda: bool(interrupt.came), context.obj, reserved), on_event)
+        reserved = _REPORT_SECONDS if report else 0.0  # a budget includes the report
+        run_events = run_training(settings, lambda: bool(interrupt.signal_number), context.obj, reserved)
+        result = follow(run_events, on_event)
     seconds = time.monotonic() - context.obj
     assert result.out is not None  # the command line always names one
     if result.page is not None:
         _write_report(settings, result, result.out.name, result.page)
     out = result.out
     if result.model.training["is_repeatable"]:
-        text_words = " ".join("-" if source == "-" else shell_path(source) for source in settings.sources)
-        tell(f"To train it again: charloom train {text_words} --repeat {shell_path(out)} --out NEW.safetensors")
+        sources_text = " ".join("-" if source == "-" else shell_path(source) for source in settings.sources)
+        print_message(
+            f"To train it again: charloom train {sources_text} --repeat {shell_path(out)} --out NEW.safetensors"
+        )
     summary = [json.dumps(_report(out, result, seconds))] if as_json else _summary(out, result, seconds)
     print_summary(summary, may_be_closed=not as_json)
-    if interrupt.came:
+    if interrupt.signal_number:
         if folder is not None:
-            tell(f"Resume with: charloom train --resume {shell_path(folder)}")
+            print_message(f"Resume with: charloom train --resume {shell_path(folder)}")
         return interrupt.status
-    return WRONG_DATA if result.stopped.reason == "diverged" else 0
+    return FAILURE if result.stopped.reason == "diverged" else 0
+
+
+def _closing_action(folder: Path | None) -> str:
+    """Says what the command does after a signal."""
+    return "saving the best model" if folder is None else "saving a checkpoint and the best model"
 
 
 def _write_report(settings: "RunSettings", result: "TrainingResult", name: str, page: "Output") -> None:
-    """Writes the report on a model beside it, with the text that it was trained on where that can be read again."""
+    """Writes the report next to the model, with a section on the training text if that can be read again."""
     from charloom.cli.report import write_report
-    from charloom.runs.token_cache import LARGE
+    from charloom.runs.token_cache import LARGE_TEXT_BYTES
     from charloom.text import find_sources, read_corpus
 
-    corpus, why_not = None, "it came from a pipe, and is read once"
+    corpus, why_not = None, "it came from a pipe, which can be read only once"
     if not any(source == "-" or Path(source).is_fifo() for source in settings.sources):
-        sources, why_not = find_sources(settings.sources, settings.text), "it is too large to be looked into"
-        if sources.estimated_size < LARGE:
+        sources, why_not = find_sources(settings.sources, settings.text), "it is too large"
+        if sources.estimated_size < LARGE_TEXT_BYTES:
             corpus = read_corpus(sources, settings.text)
     write_report(result.model, name, page, corpus, why_not)
 
@@ -313,8 +332,8 @@ def _plotting(folder: Path | None) -> "Iterator[Callable[[Event], None]]":
         yield writer.add
 
 
-def _of(settings: type, values: dict[str, Any]) -> dict[str, Any]:
-    """Returns those of `values` that are settings of this kind, less those that are left to their defaults."""
+def _fields_of(settings: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Returns the `values` that are fields of `settings` and were given."""
     return {field.name: values[field.name] for field in fields(settings) if values.get(field.name) is not None}
 
 

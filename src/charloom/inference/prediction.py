@@ -11,7 +11,7 @@ from charloom.arguments import whole_number
 from charloom.errors import SettingError
 from charloom.inference.generation import DecoderState, NativeDecoderState
 from charloom.models import Network
-from charloom.settings import MOST_COUNT
+from charloom.settings import MAX_COUNT
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Next:
         Raises:
             SettingError: `count` is not a whole number from 0.
         """
-        order = np.argsort(-self.log_probs, kind="stable")[: whole_number("count", count, 0, MOST_COUNT)]
+        order = np.argsort(-self.log_probs, kind="stable")[: whole_number("count", count, 0, MAX_COUNT)]
         return [(self.characters[at], float(np.exp(self.log_probs[at]))) for at in order]
 
 

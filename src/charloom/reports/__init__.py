@@ -1,13 +1,13 @@
-"""Reports: self-contained HTML pages, made from values alone. Nothing here loads JAX."""
+"""Reports: self-contained HTML pages, made from plain values. Nothing here loads JAX."""
 
 from charloom.reports.model_report import model_report
 from charloom.reports.pages import PAGE
 from charloom.reports.study_report import study_report
-from charloom.reports.surprise import MOST_CHARACTERS, surprise_page, too_long
+from charloom.reports.surprise import MAX_CHARACTERS, surprise_page, too_long
 from charloom.reports.unit_probes import UnitProbe, features_of, unit_probes
 
 __all__ = [
-    "MOST_CHARACTERS",
+    "MAX_CHARACTERS",
     "PAGE",
     "UnitProbe",
     "features_of",

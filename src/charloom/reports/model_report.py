@@ -1,4 +1,4 @@
-"""The page of a report on a model, from values alone."""
+"""The report page of a model, made from plain values."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -11,7 +11,7 @@ _STEPS = 4
 
 
 def model_report(values: Mapping[str, Any]) -> str:
-    """Returns a self-contained HTML page of what `charloom.report.report` gathers."""
+    """Returns a self-contained HTML page of the values that `charloom.report.report` collects."""
     text = values["text"]
     return rendered(
         "model.html.j2",
@@ -19,13 +19,13 @@ def model_report(values: Mapping[str, Any]) -> str:
         map=character_map(values["characters"]),
         units=[]
         if text is None
-        else [dict(one, runs=list(_runs(one["text"], one["outputs"]))) for one in text["units"]],
+        else [dict(unit, runs=list(_runs(unit["text"], unit["outputs"]))) for unit in text["units"]],
         **values,
     )
 
 
 def _runs(text: str, outputs: Sequence[float]) -> Iterator[tuple[str, str]]:
-    """Yields pieces of `text` whose unit puts out about the same, with the style that they are drawn in."""
+    """Yields pieces of `text` for which the unit's output is about the same, each with its style."""
     steps = [round(_STEPS * output) for output in outputs]
     for step, run in groupby(zip(steps, text, strict=True), key=lambda pair: pair[0]):
         style = f"{'up' if step > 0 else 'down'}{abs(step)}" if step else "none"

@@ -1,4 +1,4 @@
-"""Pages: templates filled in, each a file that opens without a network."""
+"""Fills in page templates. Each page is a file that opens without a network."""
 
 import json
 import re
@@ -11,20 +11,20 @@ from charloom.artifacts import OutputKind
 _BEGINNING = re.compile(
     rb"\s*<!doctype html>\s*<html[^>]*>\s*<head>\s*<meta charset=[^>]*>\s*<meta name=.generator. content=.charloom\W"
 )
-_MOST_BEGINNING_BYTES = 1000
+_MAX_BEGINNING_BYTES = 1000
 
 
 def _is_own(path: Path) -> bool:
     with open(path, "rb") as file:
-        return _BEGINNING.match(file.read(_MOST_BEGINNING_BYTES)) is not None
+        return _BEGINNING.match(file.read(_MAX_BEGINNING_BYTES)) is not None
 
 
 PAGE = OutputKind("page", "page.html", "report", _is_own)
-"""Files that may be replaced by a page: other pages of charloom's. Each template begins with what tells them."""
+"""A page may replace only other charloom pages, which are recognized by the beginning of each template."""
 
 
 def rendered(template: str, filters: dict[str, Callable[..., Any]] | None = None, **values: Any) -> str:
-    """Returns the page that `template` makes of `values`; what it is given is escaped."""
+    """Returns the page that `template` makes of `values`, which it escapes."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -40,8 +40,8 @@ def rendered(template: str, filters: dict[str, Callable[..., Any]] | None = None
 
 
 def script_data(value: Any) -> Any:
-    """Returns `value` as JSON that may stand in a script element, whatever text is in it."""
+    """Returns `value` as JSON that is safe in a script element, whatever text it contains."""
     from markupsafe import Markup
 
-    # A "<" could end the element, or begin a comment.
+    # A "<" could end the element or start a comment.
     return Markup(json.dumps(value, separators=(",", ":")).replace("<", "\\u003c"))

@@ -1,4 +1,4 @@
-"""Pictures as data URIs, each with a text that says what it shows."""
+"""Pictures as data URIs, each with a text alternative."""
 
 import io
 import math
@@ -10,9 +10,9 @@ from xml.sax.saxutils import escape
 
 from charloom.units import bits_from_nats
 
-_OURS, _PUBLISHED, _HELD_OUT, _OTHER = "#0b5394", "#c05600", "#38761d", "#7a7a7a"
-_COLORS = {"here": _OURS, "published": _PUBLISHED, "held out": _HELD_OUT}
-_BAR_LEAST = 0.01
+_HERE, _PUBLISHED, _HELD_OUT, _OTHER = "#0b5394", "#c05600", "#38761d", "#7a7a7a"
+_COLORS = {"here": _HERE, "published": _PUBLISHED, "held out": _HELD_OUT}
+_MIN_BAR = 0.01
 
 Values = Sequence[float | None]
 
@@ -23,7 +23,7 @@ class Picture:
 
     Attributes:
         source: a data URI.
-        text: what the image shows, for those who do not see it.
+        text: what the image shows, for people who cannot see it.
     """
 
     source: str
@@ -31,7 +31,7 @@ class Picture:
 
 
 def loss_curves(title: str, curves: Mapping[str, Values]) -> Picture:
-    """Returns the loss of each epoch, in nats per character, one curve a name; epochs without a number are left out."""
+    """Returns curves of the loss of each epoch, in nats per character, without epochs whose loss is None."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -44,7 +44,7 @@ def loss_curves(title: str, curves: Mapping[str, Values]) -> Picture:
         epochs = [epoch for epoch, value in enumerate(values, 1) if value is not None]
         losses = [value for value in values if value is not None]
         style = "-" if name in _COLORS else next(others)
-        marker = "o" if len(losses) <= 12 else None  # so that one epoch shows, and forty stay a line
+        marker = "o" if len(losses) <= 12 else None  # a single epoch needs a marker; many would clutter the line
         axes.plot(epochs, losses, style, color=_COLORS.get(name, _OTHER), marker=marker, markersize=3, label=name)
     axes.set_xlabel("epoch")
     axes.set_ylabel("nats per character")
@@ -55,7 +55,7 @@ def loss_curves(title: str, curves: Mapping[str, Values]) -> Picture:
 
 
 def training_curves(history: Sequence[Mapping[str, float | None]]) -> Picture:
-    """Returns what was trained on and what was held out cost at each evaluation, in bits per character."""
+    """Returns curves of the training and held-out loss at each evaluation, in bits per character."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
@@ -64,10 +64,10 @@ def training_curves(history: Sequence[Mapping[str, float | None]]) -> Picture:
     axes = figure.subplots()
     sentences = []
     for name, key, color, style in (
-        ("training", "train_nats_per_char", _OURS, "--"),
+        ("training", "train_nats_per_char", _HERE, "--"),
         ("held out", "validation_nats_per_char", _HELD_OUT, "-"),
     ):
-        points = [(one["step"], bits_from_nats(nats)) for one in history if (nats := one[key]) is not None]
+        points = [(entry["step"], bits_from_nats(nats)) for entry in history if (nats := entry[key]) is not None]
         steps, bits = zip(*points, strict=True) if points else ((), ())
         axes.plot(steps, bits, style, color=color, marker="o", markersize=3, label=name)
         if bits:
@@ -82,22 +82,22 @@ def training_curves(history: Sequence[Mapping[str, float | None]]) -> Picture:
 
 
 def character_map(characters: Sequence[Mapping[str, Any]]) -> Any:
-    """Returns an SVG element with each character at its place; `x` and `y` are of any size."""
+    """Returns an SVG element with each character at its position; `x` and `y` may have any scale."""
     from markupsafe import Markup
 
     width, height, margin = 640, 420, 24
 
     def scaled(name: str, size: int) -> list[float]:
-        values = [float(one[name]) for one in characters]
+        values = [float(character[name]) for character in characters]
         low, spread = min(values), (max(values) - min(values)) or 1.0
         return [margin + (value - low) / spread * (size - 2 * margin) for value in values]
 
     drawn = "".join(
-        f'<text x="{x:.1f}" y="{y + 5:.1f}" class="{_kind(one["character"])}">{_glyph(one["character"])}'
-        f"<title>{escape(repr(one['character']))}</title></text>"
-        for one, x, y in zip(characters, scaled("x", width), scaled("y", height), strict=True)
+        f'<text x="{x:.1f}" y="{y + 5:.1f}" class="{_kind(entry["character"])}">{_glyph(entry["character"])}'
+        f"<title>{escape(repr(entry['character']))}</title></text>"
+        for entry, x, y in zip(characters, scaled("x", width), scaled("y", height), strict=True)
     )
-    label = f"A map of {len(characters)} characters by the two directions in which their embeddings differ most."
+    label = f"A map of {len(characters)} characters by the first two principal components of their embeddings."
     return Markup(f'<svg class="map" viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{drawn}</svg>')
 
 
@@ -109,25 +109,25 @@ def _kind(character: str) -> str:
     return "digit" if character.isdigit() else "other"
 
 
-def probability_bars(title: str, letters: str, chances: Sequence[float]) -> Picture:
-    """Returns a bar for each of `letters`, as high as its probability."""
+def probability_bars(title: str, characters: str, probabilities: Sequence[float]) -> Picture:
+    """Returns a bar for each of `characters`, as high as its probability."""
     width, height = 6, 60
-    heights = [max(chance, _BAR_LEAST) * height for chance in chances]
+    heights = [max(probability, _MIN_BAR) * height for probability in probabilities]
     bars = "".join(
         f'<rect x="{index * width}" y="{height - bar:.1f}" width="{width - 1}" height="{bar:.1f}"/>'
         for index, bar in enumerate(heights)
     )
-    svg = _svg(len(chances) * width, height, f'<g fill="{_OURS}">{bars}</g>')
-    highest = max(range(len(chances)), key=chances.__getitem__)
-    words = (
-        f"{title}: on average {sum(chances) / len(chances):.2f}, "
-        f"highest {chances[highest]:.2f} before character {highest + 1}, {letters[highest]!r}."
+    svg = _svg(len(probabilities) * width, height, f'<g fill="{_HERE}">{bars}</g>')
+    highest = max(range(len(probabilities)), key=probabilities.__getitem__)
+    text = (
+        f"{title}: mean {sum(probabilities) / len(probabilities):.2f}, "
+        f"highest {probabilities[highest]:.2f} before character {highest + 1}, {characters[highest]!r}."
     )
-    return Picture(_data_uri(svg), words)
+    return Picture(_data_uri(svg), text)
 
 
 def batching_diagram(batching: Mapping[str, Any], rows: Sequence[str], targets: Sequence[str]) -> Picture:
-    """Returns how the first steps cut the text: boxes that are read, and in color what is to be predicted."""
+    """Returns a diagram of the first batch: boxes for the characters that are read, and the targets in color."""
     every = batching["targets"] == "every"
     shown = min(batching["length"], 12)
     carried = batching["kind"] in ("StatefulRows", "ContiguousStreams")
@@ -150,17 +150,13 @@ def batching_diagram(batching: Mapping[str, Any], rows: Sequence[str], targets: 
                 )
     width = left + (shown + 2) * box
     svg = _svg(width, 150, f"<style>{_DIAGRAM_STYLE}</style>{''.join(parts)}")
-    words = (
-        f"The first three rows, each of {batching['length']} characters that are read"
-        + (f" (the last {shown} are drawn)" if shown < batching["length"] else "")
-        + (", with the one to predict under each" if every else ", and the one to predict after them")
-        + (
-            ". The state is carried on from a row's window to its next."
-            if carried
-            else ". Each row is a separate text."
-        )
+    text = (
+        f"The first three rows of {batching['length']} input characters each"
+        + (f" (only the last {shown} are drawn)" if shown < batching["length"] else "")
+        + (", with the target below each" if every else ", followed by the target")
+        + (". The state is carried from each window of a row to the next." if carried else ". Each row is independent.")
     )
-    return Picture(_data_uri(svg), words)
+    return Picture(_data_uri(svg), text)
 
 
 _DIAGRAM_STYLE = (

@@ -1,4 +1,4 @@
-"""The report on studies: every experiment beside what was published of it, one page for all."""
+"""The report on studies: one page that shows every experiment next to its published figures."""
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,8 +16,8 @@ def study_report(results: Mapping[str, Any], about: Mapping[str, Mapping[str, st
     """Returns a self-contained HTML page.
 
     Args:
-        results: what `results.json` holds.
-        about: of each study, by name, its `title`, a `note`, and the `source` where it was published.
+        results: the content of `results.json`.
+        about: the `title`, a `note` and the published `source` of each study, by its name.
     """
     filters: dict[str, Callable[..., Any]] = {
         "seconds": format_seconds,
@@ -55,23 +55,23 @@ def _experiment(study: str, name: str, experiments: Mapping[str, Any]) -> dict[s
         "figures": figures,
         "published_loss": _published_loss(figures),
         "sentences": sentences(name, experiments),
-        "facts": list(_facts(figures)),
+        "comparison": list(_comparison(figures)),
         "diagram": batching_diagram(figures["batching"], preview["texts"], preview["target_texts"]),
         "curves": _curves(f"{study}/{name}", figures),
-        "rows": list(zip(*(preview[part] for part in _PREVIEW_COLUMNS), strict=True)),
+        "rows": list(zip(*(preview[column] for column in _PREVIEW_COLUMNS), strict=True)),
         "predictions": [sample for sample in samples if sample["kind"] == "prediction"],
         "pieces": [sample for sample in samples if sample["kind"] == "piece"],
         "temperatures": [sample for sample in samples if sample["kind"] == "temperature"],
         "texts": _texts(samples),
         "variants": [
-            {"name": variant.replace("_", " "), "figures": one, "texts": _texts(one["samples"])}
-            for variant, one in figures["variants"].items()
+            {"name": variant.replace("_", " "), "figures": of_variant, "texts": _texts(of_variant["samples"])}
+            for variant, of_variant in figures["variants"].items()
         ],
     }
 
 
 def _published_loss(figures: Mapping[str, Any]) -> str:
-    """Returns the published loss of the epoch that the run ends with."""
+    """Returns the published loss of the epoch with which the run ends."""
     published, epochs = figures["published_losses"], len(figures["losses"])
     return loss_text(published[epochs - 1]) if published and epochs <= len(published) else ""
 
@@ -87,44 +87,44 @@ def _with_bars(sample: Mapping[str, Any]) -> dict[str, Any]:
     return dict(sample, bars=bars)
 
 
-def _facts(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Yields what it is, the figure here, and the published one."""
+def _comparison(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yields rows of a label, the figure here, and the published figure."""
     published, batching = figures["published"], figures["batching"]
 
-    def beside(value: Any, form: str = ",") -> str:
-        return "" if value is None else format(value, form)
+    def formatted(value: Any, format_spec: str = ",") -> str:
+        return "" if value is None else format(value, format_spec)
 
-    parameters = beside(published.get("parameters"))
+    parameters = formatted(published.get("parameters"))
     if published.get("parameters_computed"):
         parameters += " (computed from its description)"
     elif "parameters_about" in published:
         parameters = f"about {published['parameters_about']:,}"
     yield "parameters", f"{figures['parameters']:,}", parameters
     if "rows" in batching:
-        yield "rows per epoch", f"{batching['rows']:,}", beside(published.get("rows"))
+        yield "rows per epoch", f"{batching['rows']:,}", formatted(published.get("rows"))
     yield "steps per epoch", f"{batching['steps_per_epoch']:,}", ""
     losses = figures["losses"]
     yield f"training loss, epoch {len(losses)}", loss_text(losses[-1]), _published_loss(figures)
     if figures["held_out_characters"]:
-        heard = published.get("held_out_loss")
+        held_out = published.get("held_out_loss")
         yield (
             f"held-out loss, epoch {len(losses)}",
             loss_text(figures["held_out_losses"][-1]),
-            f"{heard['loss']} after epoch {heard['epoch']}" if heard else "",
+            f"{held_out['loss']} after epoch {held_out['epoch']}" if held_out else "",
         )
-    which = "median accuracy" if "seeds" in figures else "training accuracy"
-    yield which, accuracy_text(figures), beside(published.get("accuracy"), ".2f")
+    label = "median accuracy" if "seeds" in figures else "training accuracy"
+    yield label, accuracy_text(figures), formatted(published.get("accuracy"), ".2f")
     if "accuracy" in published and len(figures.get("accuracies", ())) > 1:
-        yield "training accuracy by epoch", " ".join(f"{one:.2f}" for one in figures["accuracies"]), ""
+        yield "training accuracy by epoch", " ".join(f"{accuracy:.2f}" for accuracy in figures["accuracies"]), ""
     seconds = published.get("seconds_per_epoch")
     yield (
         "seconds per epoch",
         f"{figures['seconds_per_epoch']:.3g}",
         f"{statistics.median(seconds):g}" if seconds else "",
     )
-    yield "training, in all", format_seconds(figures["training_seconds"]), ""
+    yield "total training time", format_seconds(figures["training_seconds"]), ""
     if figures["peak_memory_bytes"] is not None:
-        yield "most memory so far", f"{figures['peak_memory_bytes'] / 1e6:,.0f} MB", ""
+        yield "peak memory so far", f"{figures['peak_memory_bytes'] / 1e6:,.0f} MB", ""
 
 
 def _curves(title: str, figures: Mapping[str, Any]) -> Picture | None:
@@ -142,11 +142,11 @@ def _curves(title: str, figures: Mapping[str, Any]) -> Picture | None:
 
 
 def _visible(text: str) -> str:
-    """Returns `text` with a mark where a line ends, for texts of a line."""
+    """Returns `text` on one line, with a mark for each line end."""
     return text.replace("\n", "⏎")
 
 
-def _ids(values: Sequence[int], most: int = 12) -> str:
-    """Returns the first of `values` as people write a list."""
-    shown = ", ".join(map(str, values[:most]))
-    return f"{shown}, …" if len(values) > most else shown
+def _ids(values: Sequence[int], max_count: int = 12) -> str:
+    """Returns the first of `values` as a list for people."""
+    shown = ", ".join(map(str, values[:max_count]))
+    return f"{shown}, …" if len(values) > max_count else shown

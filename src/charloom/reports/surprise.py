@@ -1,4 +1,4 @@
-"""A text colored by surprise: what each character cost a model, and what it expected in its place."""
+"""A text colored by surprise: the bits of each character, and the model's predictions for its place."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,17 +9,17 @@ from jaxtyping import Float32, Int32
 from charloom.errors import CharloomError
 from charloom.reports.pages import rendered, script_data
 
-MOST_CHARACTERS = 200_000
-"""Characters that a page can show; a browser takes seconds for more."""
+MAX_CHARACTERS = 200_000
+"""How many characters a page can show. More would take a browser several seconds."""
 LEVELS = (1, 2, 4, 6, 9)
 """Bits at which a character's color changes."""
 
 
 def too_long(title: str) -> CharloomError:
-    """Returns what to say of a text that no page can show."""
+    """Returns the error for a text that is too long for a page."""
     return CharloomError(
-        f"{title} has more than the {MOST_CHARACTERS:,} characters that a page can show. Give a part of it, or look "
-        "for the lines to show with --per line --top."
+        f"{title} has more than the {MAX_CHARACTERS:,} characters that a page can show. Give a part of it, or find "
+        "its most surprising lines with --per line --top."
     )
 
 
@@ -35,25 +35,25 @@ def surprise_page(
     """Returns a self-contained HTML page.
 
     Args:
-        title: what the text is called.
-        model: what the model is called.
+        title: the text's name.
+        model: the model's name.
         characters: the text.
-        bits: what each cost.
-        top_predictions: the most likely tokens in each place, as positions in `alphabet`.
+        bits: the bits of each character.
+        top_predictions: the most likely tokens for each place, as positions in `alphabet`.
         log_probs: natural logarithms of their probabilities.
-        alphabet: what the model can guess.
+        alphabet: the characters that the model can predict.
 
     Raises:
-        CharloomError: there is more text than a page can show.
+        CharloomError: the text is too long for a page.
     """
-    if len(characters) > MOST_CHARACTERS:
+    if len(characters) > MAX_CHARACTERS:
         raise too_long(title)
     data: dict[str, Any] = {
         "characters": list(characters),
-        # JSON knows finite numbers alone.
+        # JSON has only finite numbers.
         "bits": np.round(np.nan_to_num(bits.astype(np.float64), posinf=999), 2).tolist(),
         "top_predictions": top_predictions.flatten().tolist(),
-        # In thousandths: all that is shown of them.
+        # In thousandths, which is the precision that the page shows.
         "chances": np.round(1000 * np.nan_to_num(np.exp(log_probs.astype(np.float64)))).astype(int).flatten().tolist(),
         "each": top_predictions.shape[1],
         "alphabet": list(alphabet),

@@ -1,6 +1,6 @@
-"""Telling units: those whose output follows something that a reader sees in a text, found by correlation.
+"""Interpretable units: units whose output follows a visible feature of the text, found by correlation.
 
-Source: Karpathy, Johnson and Fei-Fei, 2015 (units that follow quotes, brackets and the place in a line).
+Source: Karpathy, Johnson and Fei-Fei, 2015 (units that follow quotes, brackets and the position in a line).
 """
 
 from collections.abc import Callable, Iterator
@@ -9,21 +9,21 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32
 
-_EXCERPT = 600
-_LEAST_CORRELATION = 0.3
+_EXCERPT_LENGTH = 600
+_MIN_CORRELATION = 0.3
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 
 
 @dataclass(frozen=True)
 class UnitProbe:
-    """A unit and what it follows.
+    """A unit and the feature that it follows.
 
     Attributes:
-        feature: what it follows, in words.
-        unit: its place among all units.
-        correlation: of its output with the feature over the text, between -1 and 1.
-        first: where an excerpt begins in which the feature comes and goes.
-        last: where that ends.
+        feature: the feature's name.
+        unit: the unit's index among all units.
+        correlation: the correlation of its output with the feature over the text, between -1 and 1.
+        first: where an excerpt starts in which the feature varies.
+        last: where the excerpt ends.
     """
 
     feature: str
@@ -34,11 +34,11 @@ class UnitProbe:
 
 
 def unit_probes(text: str, outputs: Float32[np.ndarray, "time units"]) -> list[UnitProbe]:
-    """Returns for each feature that comes and goes in `text` the unit that follows it best, the best first.
+    """Returns, for each feature that varies in `text`, the unit that follows it best; the best unit first.
 
     Args:
-        text: what was read.
-        outputs: of each unit after each character.
+        text: the text that the model read.
+        outputs: the output of each unit after each character.
     """
     found = []
     centered = outputs - outputs.mean(axis=0)
@@ -46,43 +46,43 @@ def unit_probes(text: str, outputs: Float32[np.ndarray, "time units"]) -> list[U
     for feature, values in features_of(text).items():
         deviation = values - values.mean()
         size = np.sqrt((deviation**2).sum())
-        if size == 0:  # nothing of the kind is in the text
+        if size == 0:  # the feature does not vary in the text
             continue
         correlations = deviation.astype(np.float32) @ centered / np.maximum(size * spread, 1e-6)
         unit = int(np.abs(correlations).argmax())
-        if abs(correlations[unit]) >= _LEAST_CORRELATION:
-            first = _liveliest(deviation)
-            last = min(first + _EXCERPT, len(text))
+        if abs(correlations[unit]) >= _MIN_CORRELATION:
+            first = _most_varied_excerpt(deviation)
+            last = min(first + _EXCERPT_LENGTH, len(text))
             found.append(UnitProbe(feature, unit, float(correlations[unit]), first, last))
-    return sorted(found, key=lambda one: -abs(one.correlation))
+    return sorted(found, key=lambda probe: -abs(probe.correlation))
 
 
 def features_of(text: str) -> dict[str, Float[np.ndarray, " time"]]:
-    """Returns what a reader sees after each character of `text`, as numbers."""
-    followers: dict[str, Callable[[str], Iterator[float]]] = {
-        "the place in a line": _place_in_line,
-        "the place in a word": _place_in_word,
+    """Returns the value of each feature after each character of `text`."""
+    features: dict[str, Callable[[str], Iterator[float]]] = {
+        "the position in a line": _position_in_line,
+        "the position in a word": _position_in_word,
         "inside quotes": _inside_quotes,
         "inside brackets": _inside_brackets,
         "capitals": lambda text: (float(character.isupper()) for character in text),
         "digits": lambda text: (float(character.isdigit()) for character in text),
         "spaces": lambda text: (float(character == " ") for character in text),
     }
-    return {name: np.fromiter(follow(text), np.float64, len(text)) for name, follow in followers.items()}
+    return {name: np.fromiter(values(text), np.float64, len(text)) for name, values in features.items()}
 
 
-def _place_in_line(text: str) -> Iterator[float]:
-    place = 0
+def _position_in_line(text: str) -> Iterator[float]:
+    position = 0
     for character in text:
-        place = 0 if character == "\n" else place + 1
-        yield float(min(place, 200))
+        position = 0 if character == "\n" else position + 1
+        yield float(min(position, 200))
 
 
-def _place_in_word(text: str) -> Iterator[float]:
-    place = 0
+def _position_in_word(text: str) -> Iterator[float]:
+    position = 0
     for character in text:
-        place = place + 1 if character.isalnum() else 0
-        yield float(min(place, 30))
+        position = position + 1 if character.isalnum() else 0
+        yield float(min(position, 30))
 
 
 def _inside_quotes(text: str) -> Iterator[float]:
@@ -94,7 +94,7 @@ def _inside_quotes(text: str) -> Iterator[float]:
             inside = False
         elif character == '"':
             inside = not inside
-        elif character == before == "\n":  # a mark that was never closed ends with its paragraph
+        elif character == before == "\n":  # a quote that is never closed ends with its paragraph
             inside = False
         before = character
         yield float(inside)
@@ -114,11 +114,12 @@ def _inside_brackets(text: str) -> Iterator[float]:
         yield float(bool(expected))
 
 
-def _liveliest(deviation: Float[np.ndarray, " time"]) -> int:
-    """Returns where an excerpt begins in which a feature varies most."""
-    if len(deviation) <= _EXCERPT:
+def _most_varied_excerpt(deviation: Float[np.ndarray, " time"]) -> int:
+    """Returns the start of the excerpt in which a feature varies most."""
+    if len(deviation) <= _EXCERPT_LENGTH:
         return 0
     sums = np.concatenate([[0.0], np.cumsum(deviation)])
     squares = np.concatenate([[0.0], np.cumsum(deviation**2)])
-    means = (sums[_EXCERPT:] - sums[:-_EXCERPT]) / _EXCERPT
-    return int(((squares[_EXCERPT:] - squares[:-_EXCERPT]) / _EXCERPT - means**2).argmax())
+    length = _EXCERPT_LENGTH
+    means = (sums[length:] - sums[:-length]) / length
+    return int(((squares[length:] - squares[:-length]) / length - means**2).argmax())

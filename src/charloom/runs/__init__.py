@@ -1,4 +1,4 @@
-"""Runs: from a corpus to a model file, with checkpoints to go on from."""
+"""Runs: from a corpus to a model file, with checkpoints to resume from."""
 
 from charloom.runs.dynamic_evaluation import dynamic_score, token_stream
 from charloom.runs.from_python import resume, train

@@ -1,4 +1,4 @@
-"""Checkpoints: a training state in a file, to go on from."""
+"""Checkpoints: a training state in a file, to resume from."""
 
 import hashlib
 from collections.abc import Mapping
@@ -26,15 +26,15 @@ CHECKPOINT = OutputKind(
     lambda path: has_metadata_field(path, "checkpoint_version"),
     owner="run",
 )
-"""Files that may be replaced by a checkpoint."""
+"""A checkpoint may replace only another checkpoint."""
 
 State = TypeVar("State")
 
 
 def write_checkpoint(path: Path, state: Any, progress: Mapping[str, Any]) -> Path:
-    """Writes `state`, a tree of arrays, and what is to be known of it, JSON values, in one step; returns where.
+    """Writes `state`, a tree of arrays, and `progress`, JSON values, atomically; returns the path.
 
-    That is `path`, or a name beside it where something stands there that is not a checkpoint.
+    The path is `path`, or a name next to it if another file has that name.
 
     Raises:
         OutputError: the file cannot be written.
@@ -51,10 +51,10 @@ def write_checkpoint(path: Path, state: Any, progress: Mapping[str, Any]) -> Pat
 
 
 def read_progress(path: Path) -> dict[str, Any]:
-    """Returns what was written beside a checkpoint's state, without reading the state.
+    """Returns the progress in a checkpoint, without reading the state.
 
     Raises:
-        ModelFileError: the file is missing, damaged, or no checkpoint.
+        ModelFileError: the file is missing, damaged, or not a checkpoint.
     """
     return _progress_of(read_metadata(path), path)
 
@@ -64,7 +64,7 @@ def read_state(path: Path, like: State) -> State:
 
     Args:
         path: the file.
-        like: a state of the same structure and shapes, whatever its values.
+        like: a state with the same structure and shapes.
 
     Raises:
         ModelFileError: the file is missing, damaged, or a checkpoint of another model.
@@ -73,14 +73,14 @@ def read_state(path: Path, like: State) -> State:
     _progress_of(metadata, path)
     state = restore_tensors(like, tensors, path)
     if metadata.get("tensors_sha256") != _sha256(tensors):
-        raise ModelFileError(f"{path} is damaged: its tensors are not those that were written.")
+        raise ModelFileError(f"{path} is damaged: its tensors do not match their digest.")
     return state
 
 
 def _progress_of(metadata: Mapping[str, Any], path: Path) -> dict[str, Any]:
     progress = metadata.get("progress")
     if metadata.get("checkpoint_version") != CHECKPOINT_VERSION or not isinstance(progress, dict):
-        raise ModelFileError(f"{path} is no checkpoint that this version can go on from.")
+        raise ModelFileError(f"{path} is not a checkpoint that this version can resume from.")
     return progress
 
 

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its run beside the arrays, with checks that its parts agree."""
+"""The progress of a run that a checkpoint stores next to the arrays, with checks that its fields agree."""
 
 import itertools
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from msgspec import Meta, Struct
 from charloom.artifacts import convert_json
 from charloom.errors import ModelFileError
 from charloom.runs.run_file import Sha256
-from charloom.settings import MOST_COUNT
+from charloom.settings import MAX_COUNT
 from charloom.training import MAX_RETRIES, LoopProgress, StepPlan
 
-_Step = Annotated[int, Meta(ge=1, le=MOST_COUNT)]
+_Step = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
 _Nats = Annotated[float, Meta(ge=-1e300, le=1e300)]
-_MOST_SECONDS = 1e12
+_MAX_SECONDS = 1e12
 
 
 class BestEvaluation(Struct, forbid_unknown_fields=True, frozen=True):
@@ -28,39 +28,39 @@ class BestEvaluation(Struct, forbid_unknown_fields=True, frozen=True):
     validation_nats_per_char: _Nats
 
 
-class Evaluated(Struct, forbid_unknown_fields=True, frozen=True):
-    """An entry of the history; None is what was not a number."""
+class HistoryEntry(Struct, forbid_unknown_fields=True, frozen=True):
+    """An entry of the history; a loss of NaN becomes None."""
 
     step: _Step
     train_nats_per_char: _Nats | None
     validation_nats_per_char: _Nats | None
 
 
-class Sampled(Struct, forbid_unknown_fields=True, frozen=True):
-    """A short text, and the step after which the model wrote it."""
+class SampleEntry(Struct, forbid_unknown_fields=True, frozen=True):
+    """A short sample, and the step after which the model generated it."""
 
     step: _Step
     text: Annotated[str, Meta(max_length=100_000)]
 
 
 class CheckpointProgress(Struct, forbid_unknown_fields=True, frozen=True):
-    """Where a run stands.
+    """The progress of a run.
 
     Attributes:
         run: the digest in `run.json`.
-        loop: where it stands.
+        loop: the progress of the training loop.
         best: the best evaluation; None before the first.
         history: the evaluations so far.
-        samples: that the model file has.
-        spent: seconds of the budget.
+        samples: the samples in the model file.
+        spent: how many seconds of the budget are spent.
     """
 
     run: Sha256
     loop: LoopProgress
     best: BestEvaluation | None
-    history: list[Evaluated]
-    samples: list[Sampled]
-    spent: Annotated[float, Meta(ge=0, le=_MOST_SECONDS)]
+    history: list[HistoryEntry]
+    samples: list[SampleEntry]
+    spent: Annotated[float, Meta(ge=0, le=_MAX_SECONDS)]
 
     def as_json(self) -> dict[str, Any]:
         """Returns the same as JSON values."""
@@ -74,18 +74,18 @@ def checked_progress(
     """Returns the progress in the checkpoint at `path`.
 
     Args:
-        values: JSON values.
-        path: for the error.
-        run: the digest of the run that is to be resumed.
-        first_pace: how the run is planned where it begins.
-        has_budget: whether it may have been planned again.
+        values: the JSON values.
+        path: the checkpoint's path, for errors.
+        run: the digest of the run to resume.
+        first_step_plan: the step plan with which the run starts.
+        has_budget: whether the run may have changed its plan.
 
     Raises:
-        ModelFileError: a field has another type or is out of bounds, fields do not agree, or it is another run's.
+        ModelFileError: a field has another type or is out of bounds, fields disagree, or the run is another one.
     """
     if isinstance(values, dict) and isinstance(values.get("run"), str) and values["run"] != run:
         raise ModelFileError(
-            f"{path} is a checkpoint of another run (digest {values['run'][:12]!r}, that of run.json is {run[:12]!r})."
+            f"{path} is a checkpoint of another run (its digest is {values['run'][:12]!r}, run.json has {run[:12]!r})."
         )
     progress = convert_json(values, CheckpointProgress, str(path))
     if problem := _problem(progress, first_step_plan, has_budget):
@@ -94,7 +94,7 @@ def checked_progress(
 
 
 def _problem(progress: CheckpointProgress, first_step_plan: StepPlan, has_budget: bool) -> str | None:
-    """Returns the first field that does not agree with the others, and what it should be."""
+    """Returns the first field that disagrees with the others, and what it should be."""
     loop, history = progress.loop, progress.history
     evaluated = history[-1].step if history else 0
     lowest = None if progress.best is None else progress.best.validation_nats_per_char
@@ -111,7 +111,7 @@ def _problem(progress: CheckpointProgress, first_step_plan: StepPlan, has_budget
                     "loop.step",
                     loop.step,
                     0 <= loop.step <= loop.step_plan.steps,
-                    "a part of those planned",
+                    f"at most {loop.step_plan.steps}",
                 ),
                 ("loop.evaluated", loop.evaluated, loop.evaluated == evaluated, f"{evaluated} as in history"),
                 (
@@ -129,8 +129,8 @@ def _problem(progress: CheckpointProgress, first_step_plan: StepPlan, has_budget
                 (
                     "best.step",
                     progress.best and progress.best.step,
-                    progress.best is None or progress.best.step in {one.step for one in history},
-                    "one of history",
+                    progress.best is None or progress.best.step in {entry.step for entry in history},
+                    "a step in history",
                 ),
             )
             if not is_good
@@ -140,16 +140,16 @@ def _problem(progress: CheckpointProgress, first_step_plan: StepPlan, has_budget
 
 
 def _plan_problem(plans: Sequence[tuple[int, int]]) -> str | None:
-    begins = [step for step, _ in plans]
-    if not plans or begins[0] != 0 or not all(a < b for a, b in itertools.pairwise(begins)):
+    starts = [step for step, _ in plans]
+    if not plans or starts[0] != 0 or not all(a < b for a, b in itertools.pairwise(starts)):
         return "does not ascend from step 0"
-    if not all(begin < end <= MOST_COUNT for begin, end in plans):
-        return "has a plan that ends before it begins"
-    if not all(end > begin for (_, end), (begin, _) in itertools.pairwise(plans)):
-        return "has a plan that begins after the one before it ended"
+    if not all(start < end <= MAX_COUNT for start, end in plans):
+        return "has a plan that ends before it starts"
+    if not all(end > start for (_, end), (start, _) in itertools.pairwise(plans)):
+        return "has a plan that starts after the previous one ended"
     return None
 
 
-def _is_ascending(entries: Sequence[Evaluated | Sampled]) -> bool:
+def _is_ascending(entries: Sequence[HistoryEntry | SampleEntry]) -> bool:
     steps = [entry.step for entry in entries]
     return steps == sorted(set(steps))

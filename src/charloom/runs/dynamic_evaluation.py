@@ -1,4 +1,4 @@
-"""Dynamic evaluation: what a text costs a model that keeps learning while it reads; no figure of the model as it is."""
+"""Dynamic evaluation: scores a text with a copy of the model that keeps learning while it reads."""
 
 import numpy as np
 
@@ -11,15 +11,20 @@ from charloom.text import Corpus, split_records
 from charloom.training import StepRule, initial_state, root_key, run_block
 
 DYNAMIC_RATE = 1e-3
-"""Adam's rate while a text is read; `python -m benchmarks.quality.adapting` compares some on validation parts."""
+"""Adam's learning rate. `python -m benchmarks.quality.adapting` compares some rates on held-out text."""
 
 
 def token_stream(model: TextModel, corpus: Corpus, unknown: UnknownPolicy = "error") -> TokenStream:
-    """Returns the texts of `corpus`, which was read by the model's settings, as its network reads them.
+    """Returns the texts of `corpus` as token ids for the model's network.
+
+    Args:
+        model: the model.
+        corpus: the texts, read by the model's settings.
+        unknown: what to do with characters that the model does not know.
 
     Raises:
         UnknownCharacterError: a character is unknown and `unknown` is "error".
-        TooShortError: nothing is left of them.
+        TooShortError: no character is left.
     """
     if model.text.delimiter is not None:
         return TokenStream.from_records(split_records(corpus.documents, model.text), model.vocabulary, unknown)
@@ -30,15 +35,15 @@ def token_stream(model: TextModel, corpus: Corpus, unknown: UnknownPolicy = "err
 
 
 def dynamic_score(model: TextModel, stream: TokenStream, learning_rate: float = DYNAMIC_RATE) -> MeanScore:
-    """Returns the means over all of `stream`, each sequence scored before the model learns from it.
+    """Returns the mean score of `stream`. Each sequence of 64 characters is scored before the copy learns from it.
 
-    A sequence has 64 characters. The model itself is as it was.
+    The model itself does not change.
     Source: Mikolov et al., 2010 (dynamic models); Krause et al., 2018.
     """
     rule = StepRule(clip_norm=1.0)
     state = initial_state(model.network, 1, rule)
     nats, correct, characters = 0.0, 0.0, 0
-    first, key = 0, root_key(0)  # nothing is drawn
+    first, key = 0, root_key(0)  # the key is not used, because nothing is random
     for block in ordered_pass(stream):
         rates = np.full(len(block.token_ids), learning_rate, np.float32)
         arrays = block.token_ids, block.resets, block.scored, block.state_resets

@@ -1,4 +1,4 @@
-"""Ctrl-C while Python trains: the call returns the best model so far instead of losing it."""
+"""Ctrl-C during training from Python: the call returns the best model so far instead of losing it."""
 
 import signal
 import threading
@@ -12,59 +12,59 @@ from charloom.training import Event, Progress, follow
 
 
 def train_interruptibly(
-    settings: RunSettings, on_event: Callable[[Event], None], began: float | None = None
+    settings: RunSettings, on_event: Callable[[Event], None], started: float | None = None
 ) -> TrainingResult:
-    """Returns the result of a run, which the first Ctrl-C stops in good order, with a warning.
+    """Returns the result of a run. The first Ctrl-C stops the run cleanly, with a warning.
 
-    Ctrl-C is taken over in the main thread only, only where Python's own handler is in place, and only until the call
-    returns. Before the first steps are done there is no model to return. Then, and the second time, Ctrl-C raises as
-    usual.
+    This handles Ctrl-C only in the main thread, only if Python's own handler is in place, and only until the call
+    returns. Ctrl-C raises as usual before the first steps, when there is no model to return, and when it is pressed a
+    second time.
 
     Args:
-        settings: of the run.
-        on_event: is called with each event.
-        began: as of `run_training`.
+        settings: the run's settings.
+        on_event: called with each event.
+        started: as for `run_training`.
 
     Raises:
         CharloomError: as `run_training` raises it.
         KeyboardInterrupt: there is no model yet, or Ctrl-C was pressed twice.
     """
-    wish = _Wish()
+    request = _StopRequest()
 
     def follow_event(event: Event) -> None:
-        wish.has_model = wish.has_model or isinstance(event, Progress)
+        request.has_model = request.has_model or isinstance(event, Progress)
         on_event(event)
 
-    is_taken = _is_ctrl_c_pythons()
-    if is_taken:
-        signal.signal(signal.SIGINT, wish.handle)
+    handles_ctrl_c = _can_handle_ctrl_c()
+    if handles_ctrl_c:
+        signal.signal(signal.SIGINT, request.handle)
     try:
-        result = follow(run_training(settings, lambda: wish.came, began), follow_event)
+        result = follow(run_training(settings, lambda: request.is_made, started), follow_event)
     finally:
-        if is_taken:
+        if handles_ctrl_c:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-    if wish.came:
+    if request.is_made:
         warnings.warn(
             f"training was interrupted after {result.stopped.step:,} steps: this is the best model so far",
             RuntimeWarning,
-            stacklevel=3,  # whoever called `train` or `resume`
+            stacklevel=3,  # points at the call of `train` or `resume`
         )
     return result
 
 
-class _Wish:
-    """What Ctrl-C asks for."""
+class _StopRequest:
+    """A request to stop, made by Ctrl-C."""
 
     def __init__(self) -> None:
         self.has_model = False
-        self.came = False
+        self.is_made = False
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        if not self.has_model or self.came:
+        if not self.has_model or self.is_made:
             raise KeyboardInterrupt
-        self.came = True
+        self.is_made = True
 
 
-def _is_ctrl_c_pythons() -> bool:
+def _can_handle_ctrl_c() -> bool:
     is_main = threading.current_thread() is threading.main_thread()
     return is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -12,15 +12,15 @@ from msgspec import Meta, Struct
 
 from charloom.artifacts import atomic_write, cannot_write, convert_json, open_without_waiting, parse_json
 from charloom.errors import OutputError, RunFolderError
-from charloom.settings import MOST_COUNT
+from charloom.settings import MAX_COUNT
 from charloom.units import finite_or_none
 
 METRICS_FILE = "metrics.jsonl"
-_MOST_LINE_BYTES = 65_536
+_MAX_LINE_BYTES = 65_536
 
 
 class _Metrics(Struct, forbid_unknown_fields=True):
-    step: Annotated[int, Meta(ge=1, le=MOST_COUNT)]
+    step: Annotated[int, Meta(ge=1, le=MAX_COUNT)]
     train_nats_per_char: float | None
     validation_nats_per_char: float | None
     epoch: float
@@ -32,32 +32,33 @@ _DECODER = msgspec.json.Decoder(_Metrics)
 
 
 class MetricsFile:
-    """The metrics of a run, at `path`."""
+    """The file of a run's metrics."""
 
     def __init__(self, path: Path):
         self.path = path
 
     def add(self, metrics: Mapping[str, Any]) -> None:
-        """Writes a line; a figure that is not a number becomes null, for JSON has no other word for it.
+        """Writes a line. NaN and infinity become null, because JSON cannot express them.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the line cannot be written.
         """
-        shown = {name: finite_or_none(value) if isinstance(value, float) else value for name, value in metrics.items()}
+        values = {name: finite_or_none(value) if isinstance(value, float) else value for name, value in metrics.items()}
         try:
             with open(self.path, "ab", opener=open_without_waiting) as file:
-                file.write(json.dumps(shown, allow_nan=False).encode() + b"\n")
+                file.write(json.dumps(values, allow_nan=False).encode() + b"\n")
         except OSError as error:
             raise OutputError(cannot_write(self.path, error)) from error
 
-    def forget_after(self, step: int) -> list[str]:
-        """Removes the lines of evaluations after `step`, which will be made again, and those that are damaged.
+    def remove_after(self, step: int) -> list[str]:
+        """Removes damaged lines and the lines of evaluations after `step`, which the resumed run will repeat.
 
-        Returns a notice of damaged lines. A last line without an end is not one: the process ended while it wrote.
+        Returns a notice about damaged lines. An incomplete last line does not count as damaged, because the process may
+        have ended while writing it.
 
         Raises:
             RunFolderError: the file cannot be read.
-            OutputError: it cannot be written.
+            OutputError: the file cannot be written.
         """
         problem, damaged, last = "", 0, 0
         try:
@@ -79,15 +80,15 @@ class MetricsFile:
             raise RunFolderError(f"cannot read {self.path}: {error.strerror or error}. Move it away.") from error
         if not damaged:
             return []
-        return [f"{problem} {damaged:,} such {'line is' if damaged == 1 else 'lines are'} left out of the metrics"]
+        return [f"{problem} Removing {damaged:,} damaged {'line' if damaged == 1 else 'lines'} from the metrics"]
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes]:
-    """Yields lines with their ends; the beginning and the end of one that is too long to be charloom's."""
-    while line := file.readline(_MOST_LINE_BYTES):
+    """Yields lines with their ends. A line that is too long to be charloom's is shortened."""
+    while line := file.readline(_MAX_LINE_BYTES):
         end = line
-        while len(end) == _MOST_LINE_BYTES and not end.endswith(b"\n"):
-            end = file.readline(_MOST_LINE_BYTES)
+        while len(end) == _MAX_LINE_BYTES and not end.endswith(b"\n"):
+            end = file.readline(_MAX_LINE_BYTES)
         yield line if end is line else line + b"\n" * end.endswith(b"\n")
 
 
@@ -99,9 +100,9 @@ def _step_of(line: bytes) -> int | None:
 
 
 def _problem_of(line: bytes, where: str, last: int) -> str:
-    """Returns what is wrong with a line, for `_DECODER` does not show what it found."""
+    """Returns what is wrong with a line, because `_DECODER` does not say what it found."""
     try:
         metrics = convert_json(parse_json(line, where, RunFolderError), _Metrics, where, RunFolderError)
     except RunFolderError as error:
         return str(error)
-    return f"{where}: step is {metrics.step:,}, expected one after {last:,}."
+    return f"{where}: step is {metrics.step:,}, expected a step after {last:,}."

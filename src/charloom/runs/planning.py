@@ -1,4 +1,4 @@
-"""How long a run is to be: by what was asked for, or by a budget of time and this machine's speed."""
+"""Plans the length of a run: from the settings, or from a time budget and this machine's speed."""
 
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -8,27 +8,27 @@ from charloom.data import Block, ContiguousBatches, TokenStream, evaluation_pass
 from charloom.errors import SettingError
 from charloom.inference import score_blocks
 from charloom.models import Dense, Network
-from charloom.runs.calibration import PASSES, sharpened
+from charloom.runs.calibration import CALIBRATION_PASSES, scale_logits
 from charloom.runs.dataset_split import DatasetSplit
 from charloom.runs.recipe import PICKED, default_budget, pick, reference
 from charloom.runs.run_settings import RunSettings
 from charloom.runs.splits import fit_batch_size
-from charloom.settings import MOST_COUNT, TextSettings, TrainingSettings
+from charloom.settings import MAX_COUNT, TextSettings, TrainingSettings
 from charloom.training import Budget, Deadline, Event, Notice, StepPlan, reading_speed, training_speed
 from charloom.units import shortest_seconds
 
 ScorePass = Callable[[TokenStream], Iterator[Block]]
-_PART, _MOST_SEQUENCES = 10, 64
-"""What is timed again and again is this part of all sequences, and no more than so many."""
+_TIMED_PARTS, _MAX_TIMED_SEQUENCES = 10, 64
+"""Repeated timings use one part of this many, but at most this number of sequences."""
 _STEPS = 64
 
 
-def with_length(
+def plan_length(
     settings: RunSettings, split: DatasetSplit, clock: Budget
 ) -> Generator[Event, None, tuple[RunSettings, float]]:
-    """Returns the settings with a length, and with a budget all that was left open; and the expected speed.
+    """Returns the settings with a length, and the expected speed. Yields notices about what it chose.
 
-    Starts `clock` on the budget.
+    For a run with a budget it picks the settings that were not given, and starts `clock` on the budget.
     """
     training, characters = settings.training, len(split.train)
     if training.epochs is not None or training.steps is not None:
@@ -38,91 +38,93 @@ def with_length(
     budget = training.budget
     if budget is None:
         budget = default_budget(characters + len(split.validation))
-        # What nobody asked for begins when the text is read and the kernels are compiled.
+        # A default budget starts when the text is read and the kernels are compiled.
         budget += round(clock.spent + clock.reserved)
         training, fitted = replace(training, budget=budget), replace(fitted, budget=budget)
         yield Notice(
-            f"budget {shortest_seconds(budget)}, which suits a text of this length; --budget, --epochs and "
-            "--steps set how long to train"
+            f"budget {shortest_seconds(budget)}, chosen for a text of this length. "
+            "Set another length with --budget, --epochs or --steps"
         )
     clock.seconds = budget
-    given = PICKED if settings.resume else settings.given  # all was picked before
-    closing = (1 + PASSES) * len(split.validation)
+    given = PICKED if settings.resume else settings.given  # a resumed run has picked all settings before
+    closing = (1 + CALIBRATION_PASSES) * len(split.validation)
     left = max(1.0, clock.left)
     choice = pick(settings.network, fitted, given, characters, split.vocabulary.size, left, speed, closing)
     if not settings.resume:
         yield Notice(f"picked: {choice.what}")
         yield Notice(f"because: {choice.why}")
-    asked = replace(choice.training, batch_size=training.batch_size, sequence_length=training.sequence_length)
-    return replace(settings, network=choice.network, training=asked), choice.chars_per_second
+    chosen = replace(choice.training, batch_size=training.batch_size, sequence_length=training.sequence_length)
+    return replace(settings, network=choice.network, training=chosen), choice.chars_per_second
 
 
 def first_step_plan(training: TrainingSettings, batches: ContiguousBatches, speed: float, clock: Budget) -> StepPlan:
-    """Returns how the run is to go on; with a budget for the characters that can be read in it at `speed`.
+    """Returns the step plan with which a run starts. With a budget it covers what can be read in it at `speed`.
 
     Raises:
-        SettingError: it would have too many steps.
+        SettingError: the run would have too many steps.
     """
     if training.step_plan:
         return StepPlan(training.step_plan)
     if training.budget is not None:
         steps = max(1, int(speed * clock.left / batches.characters_per_step))
-        return StepPlan(((0, min(steps, MOST_COUNT)),))
+        return StepPlan(((0, min(steps, MAX_COUNT)),))
     steps = training.steps or batches.steps_in(training.epochs or 1)
-    if steps > MOST_COUNT:
-        raise SettingError("epochs", f"ask for {steps:,} steps of this text, more than a run can count")
+    if steps > MAX_COUNT:
+        raise SettingError("epochs", f"would take {steps:,} steps with this text, and a run has at most {MAX_COUNT:,}")
     return StepPlan(((0, steps),))
 
 
 def score_pass(text: TextSettings) -> ScorePass:
-    """Returns the pass that the kept model's score is of: records in any order, for each starts from zero."""
+    """Returns the pass that scores the kept model. The order of records does not matter, as each starts from zero."""
     return ordered_pass if text.delimiter is None else record_pass
 
 
 def closing_seconds(network: Network, validation: TokenStream, final_pass: ScorePass) -> float:
-    """Returns about how long the evaluation and the scores take that end a run, from a moment of reading."""
+    """Estimates how long the evaluation and the scores at the end of a run take, from a short measurement."""
     evaluation_batch_size, score_batch_size = (
         next(blocks(validation)).batch_size for blocks in (evaluation_pass, final_pass)
     )
     read = {count: reading_speed(network, count, _STEPS) for count in {score_batch_size, evaluation_batch_size}}
-    return len(validation) * (1 / read[score_batch_size] + (1 + PASSES) / read[evaluation_batch_size])
+    return len(validation) * (1 / read[score_batch_size] + (1 + CALIBRATION_PASSES) / read[evaluation_batch_size])
 
 
 def deadline_of(clock: Budget, network: Network, validation: TokenStream, final_pass: ScorePass) -> Deadline:
-    """Returns the run's deadline; measures what is to be done when training is over, and compiles it.
+    """Returns the run's deadline. Compiles and measures the work that follows training.
 
     Args:
-        clock: of the run's budget.
-        network: one such as is trained.
-        validation: what evaluations and the kept model's score read.
-        final_pass: makes the blocks that the score reads it in.
+        clock: the clock of the run's budget.
+        network: a network of the shape to train.
+        validation: the held-out text, which evaluations and the final score read.
+        final_pass: makes the blocks of the final score.
     """
-    evaluation, score = (_Scoring(blocks(validation)) for blocks in (evaluation_pass, final_pass))
+    evaluation, score = (_ScoringTimer(blocks(validation)) for blocks in (evaluation_pass, final_pass))
     evaluation_seconds, score_seconds = (scoring.compiled_seconds(network) for scoring in (evaluation, score))
     if isinstance(network.head, Dense):
-        sharpened(network, 1.0)  # which calibration will do, compiled here as well
-    return Deadline(clock, score_seconds, evaluation_seconds, PASSES, score.seconds)
+        scale_logits(network, 1.0)  # compiles it for calibration
+    return Deadline(clock, score_seconds, evaluation_seconds, CALIBRATION_PASSES, score.seconds)
 
 
-class _Scoring:
-    """Tells how long scoring some blocks takes, by a part of the first of them."""
+class _ScoringTimer:
+    """Estimates how long scoring some blocks takes, from a part of the first block."""
 
     def __init__(self, blocks: Iterator[Block]) -> None:
         first = next(blocks)
         self._sequences = first.steps + sum(block.steps for block in blocks)
         self._first = first
-        self._part = replace(first, steps=max(1, min(first.steps, self._sequences // _PART, _MOST_SEQUENCES)))
+        self._part = replace(
+            first, steps=max(1, min(first.steps, self._sequences // _TIMED_PARTS, _MAX_TIMED_SEQUENCES))
+        )
 
     def compiled_seconds(self, network: Network) -> float:
-        """Returns what all blocks take, by the whole of the first; compiles what there is to compile."""
+        """Compiles the scoring, and returns the seconds for all blocks, from the whole first block."""
         score_blocks(network, [self._first])
-        return self._by(network, self._first)
+        return self._estimate(network, self._first)
 
     def seconds(self, network: Network) -> float:
-        """Returns what all blocks take now, by so small a part that it may be asked for often."""
-        return self._by(network, self._part)
+        """Returns the seconds for all blocks now, from a part small enough to be timed often."""
+        return self._estimate(network, self._part)
 
-    def _by(self, network: Network, block: Block) -> float:
-        begin = time.perf_counter()
+    def _estimate(self, network: Network, block: Block) -> float:
+        start = time.perf_counter()
         score_blocks(network, [block])
-        return (time.perf_counter() - begin) * self._sequences / block.steps
+        return (time.perf_counter() - start) * self._sequences / block.steps

@@ -1,4 +1,4 @@
-"""A run that is made again, from the settings and the step plan in a model's file."""
+"""Repeats a run, from the settings and the step plan in a model file."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -9,31 +9,31 @@ from charloom.model import TextModel
 from charloom.printable import one_line
 from charloom.settings import TrainingSettings
 
-_NEEDED = ("steps", "batch_size", "sequence_length", "learning_rate", "seed")
+_REQUIRED = ("steps", "batch_size", "sequence_length", "learning_rate", "seed")
 
 
 def repeated_training(model: TextModel, name: str) -> TrainingSettings:
-    """Returns how `model` was trained, with its step plan.
+    """Returns the training settings of `model`, with its step plan.
 
     Args:
-        model: a model as its file has it.
-        name: of the file, for errors.
+        model: the loaded model.
+        name: the file's name, for errors.
 
     Raises:
         ModelFileError: the file does not say how the model was trained, or the settings contradict each other.
     """
-    held = model.training
-    if missing := [field for field in _NEEDED if field not in held]:
+    stored = model.training
+    if missing := [field for field in _REQUIRED if field not in stored]:
         raise ModelFileError(
-            f"{one_line(name)} does not say how it was trained: it has no {', '.join(missing)}. "
+            f"{one_line(name)} does not say how it was trained: {', '.join(missing)} missing. "
             "Give a model that 'charloom train' made."
         )
-    if not held.get("is_repeatable", True):
+    if not stored.get("is_repeatable", True):
         raise ModelFileError(
-            f"{one_line(name)} cannot be repeated: its training was stopped early, or its loss diverged in a run by "
-            "the clock. Train a new model."
+            f"{one_line(name)} cannot be repeated: its training was interrupted, or its loss diverged in a run with a "
+            "budget. Train a new model."
         )
-    values = {field.name: held[field.name] for field in fields(TrainingSettings) if field.name in held}
+    values = {field.name: stored[field.name] for field in fields(TrainingSettings) if field.name in stored}
     try:
         return TrainingSettings(**values)
     except SettingError as error:
@@ -43,14 +43,14 @@ def repeated_training(model: TextModel, name: str) -> TrainingSettings:
 
 
 def require_same_text(trained_on: Mapping[str, Any], found: Mapping[str, str | int]) -> None:
-    """Makes sure that the text `found` is the one that a model was trained on.
+    """Checks that the text `found` is the one that a model was trained on.
 
     Raises:
-        SourceError: it is another one; the message has both digests.
+        SourceError: it is a different text; the message has both digests.
     """
     if trained_on.get("sha256") != found["sha256"]:
         raise SourceError(
-            f"{one_line(str(found['name']))} is another text than the model was trained on: its SHA-256 is "
-            f"{found['sha256']}, not {one_line(str(trained_on.get('sha256', 'known')))[:64]}. "
-            "Give the model's own text, or train without --repeat."
+            f"{one_line(str(found['name']))} is not the text that the model was trained on: its SHA-256 is "
+            f"{found['sha256']}, the model's is {one_line(str(trained_on.get('sha256', 'unknown')))[:64]}. "
+            "Give the model's training text, or train without --repeat."
         )

@@ -1,4 +1,4 @@
-"""What a run keeps while it goes on: the best model, its history, checkpoints and metrics."""
+"""Records a run while it trains: the best model, its history, checkpoints and metrics."""
 
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -12,10 +12,10 @@ from charloom.artifacts import Output
 from charloom.errors import OutputError
 from charloom.model import TextModel
 from charloom.models import Network, SequenceModel
-from charloom.runs.checkpoint_progress import BestEvaluation, CheckpointProgress, Evaluated, Sampled
+from charloom.runs.checkpoint_progress import BestEvaluation, CheckpointProgress, HistoryEntry, SampleEntry
 from charloom.runs.run_folder import RunFolder
 from charloom.runs.run_settings import RunSettings
-from charloom.runs.this_machine import machine_facts
+from charloom.runs.this_machine import machine_info
 from charloom.settings import SamplingSettings, TrainingSettings
 from charloom.text import Vocabulary
 from charloom.training import (
@@ -32,23 +32,22 @@ from charloom.training import (
     TrainingLoop,
     TrainingState,
 )
-from charloom.units import bits_from_nats, finite_or_none, format_seconds
+from charloom.units import LONG_WAIT_SECONDS, bits_from_nats, finite_or_none, format_seconds
 
 _SAMPLE_LENGTH = 160
 _SAMPLE_RECORDS = 5
 _SAMPLE_SECONDS = 15.0
-_WORTH_TELLING_SECONDS = 3.0
-_SAMPLES_APART = 1.5
-"""Each sample that the model file has comes after so many times the steps of the one before it."""
+_SAMPLE_STEP_RATIO = 1.5
+"""Each sample in the model file comes after at least this many times the steps of the previous one."""
 
 
-class CheckpointTrees(NamedTuple):
+class CheckpointArrays(NamedTuple):
     """The arrays of a checkpoint.
 
     Attributes:
-        training: as of `LoopState`.
-        good: as of `LoopState`.
-        best: the best weights so far; any before the first evaluation.
+        training: as in `LoopState`.
+        good: as in `LoopState`.
+        best: the best weights so far; before the first evaluation the current ones.
     """
 
     training: TrainingState
@@ -57,19 +56,20 @@ class CheckpointTrees(NamedTuple):
 
 
 class RunRecorder:
-    """Remembers the best evaluation, and makes the model of it.
+    """Records the best evaluation, and builds the model from it.
 
     Attributes:
         best: the best evaluation; None before the first.
 
     Args:
-        settings: what was asked for.
-        fitted: the same, made to fit the text.
-        trained_on: the text.
-        vocabulary: of the text.
-        folder: for checkpoints and metrics.
-        clock: how much of a budget is spent.
-        run: the digest that stands in each checkpoint.
+        settings: the run's settings.
+        fitted: the training settings, adjusted to the text.
+        trained_on: the training text.
+        vocabulary: the text's vocabulary.
+        output: where to write the model; None keeps it in memory.
+        folder: the folder for checkpoints and metrics; None for none.
+        clock: the clock of the run's budget.
+        run: the run's digest, which each checkpoint stores.
     """
 
     def __init__(
@@ -89,24 +89,24 @@ class RunRecorder:
         self._trained_on = dict(trained_on)
         self._training = fitted
         self._step_plan: StepPlan | None = None  # before training
-        self._machine = machine_facts()
+        self._machine = machine_info()
         self._clock = clock
-        self._history: list[Evaluated] = []
-        self._samples: list[Sampled] = []
+        self._history: list[HistoryEntry] = []
+        self._samples: list[SampleEntry] = []
         self._output = output
         self._folder = folder
         self._run = run
 
     def model(self, outcome: Mapping[str, float] = MappingProxyType({})) -> TextModel:
-        """Returns the best model so far, with what is known of its training and `outcome`."""
-        assert self.best is not None  # callers have seen an improvement
+        """Returns the best model so far, with its training section and `outcome`."""
+        assert self.best is not None  # callers check that there was an improvement
         return TextModel(
             network=self.best.network,
             vocabulary=self._vocabulary,
             settings=self._settings.network,
             text=self._settings.text,
             trained_on=self._trained_on,
-            training=asdict(self.repeating)
+            training=asdict(self.repeatable_settings)
             | {
                 "machine": self._machine,
                 "kept_step": self.best.step,
@@ -117,21 +117,21 @@ class RunRecorder:
         )
 
     @property
-    def repeating(self) -> TrainingSettings:
-        """The settings that train the same once more, however long it was to go on."""
-        assert self._step_plan is not None  # training has begun
+    def repeatable_settings(self) -> TrainingSettings:
+        """The settings that repeat this run, without its budget or epochs."""
+        assert self._step_plan is not None  # training has started
         plans = self._step_plan.plans if len(self._step_plan.plans) > 1 else ()
         return replace(self._training, epochs=None, budget=None, steps=self._step_plan.steps, step_plan=plans)
 
-    def start_from(self, trees: CheckpointTrees, progress: CheckpointProgress) -> LoopState:
-        """Takes over what a checkpoint remembers, and returns where its loop goes on."""
+    def resume_from(self, arrays: CheckpointArrays, progress: CheckpointProgress) -> LoopState:
+        """Restores the progress of a checkpoint, and returns the state from which the loop resumes."""
         self._history = list(progress.history)
         self._samples = list(progress.samples)
         if progress.best is not None:
-            assert isinstance(trees.best, Network)  # as it was written
-            self.best = Evaluation(**msgspec.to_builtins(progress.best), improved=True, network=trees.best)
+            assert isinstance(arrays.best, Network)  # the type that was written
+            self.best = Evaluation(**msgspec.to_builtins(progress.best), improved=True, network=arrays.best)
         self._clock.add_spent(progress.spent)
-        return LoopState(trees.training, trees.good, progress.loop)
+        return LoopState(arrays.training, arrays.good, progress.loop)
 
     def follow(
         self,
@@ -139,26 +139,26 @@ class RunRecorder:
         should_stop: Callable[[], bool],
         closing_seconds: Callable[[Network], float] = lambda network: 0.0,
     ) -> Generator[Event, None, Stopped]:
-        """Passes the loop's events on; saves what improves, writes checkpoints, and a sample now and then.
+        """Passes on the loop's events; saves improved models, writes checkpoints, and samples a text now and then.
 
         Args:
-            loop: is followed to its end.
-            should_stop: as of `run_training`.
-            closing_seconds: returns about how long a network's scores take that end a run.
+            loop: the training loop, which this follows to its end.
+            should_stop: as for `run_training`.
+            closing_seconds: estimates how long scoring a network takes at the end of a run.
         """
         last_sample = time.monotonic()
         for event in loop.events(should_stop):
             self._step_plan = loop.state.progress.step_plan
             yield event
             if isinstance(event, Progress):
-                # What is evaluated after a wish to stop is no part of the run that is resumed later.
+                # A resumed run does not include the evaluation that follows a request to stop.
                 if self._folder is not None and (event.stopping or self._folder.is_checkpoint_due):
                     yield self._checkpoint(self._folder, loop.state)
                 if event.stopping:
                     network = loop.state.training.network
                     assert isinstance(network, Network)
-                    if (seconds := closing_seconds(network)) > _WORTH_TELLING_SECONDS:
-                        yield Notice(f"the held-out text is scored, which takes about {format_seconds(seconds)}")
+                    if (seconds := closing_seconds(network)) > LONG_WAIT_SECONDS:
+                        yield Notice(f"scoring the held-out text, which takes about {format_seconds(seconds)}")
             elif isinstance(event, Evaluation):
                 yield from self._evaluated(event)
                 if self.best and self._settings.samples and time.monotonic() - last_sample > _SAMPLE_SECONDS:
@@ -171,34 +171,34 @@ class RunRecorder:
         raise AssertionError("training ends with Stopped")
 
     def warm_up(self, network: Network) -> None:
-        """Compiles what samples take: the first evaluation would seem to take as long as that, and all after it."""
+        """Compiles the sampling, so that the time of the first evaluation does not include it."""
         text = self._settings.text
         self._sample(TextModel(network, self._vocabulary, self._settings.network, text, self._trained_on))
 
     def _sample(self, model: TextModel) -> str:
         prompted, seed = model.prompted(), self._settings.training.seed
         count = 1 if self._settings.text.delimiter is None else _SAMPLE_RECORDS
-        writings = prompted.stream_many(_SAMPLE_LENGTH, SamplingSettings(), seed=seed, stream_indexes=range(count))
-        return "\n".join("".join(writing) for writing in writings)
+        streams = prompted.stream_many(_SAMPLE_LENGTH, SamplingSettings(), seed=seed, stream_indexes=range(count))
+        return "\n".join("".join(stream) for stream in streams)
 
     def _evaluated(self, evaluation: Evaluation) -> Generator[Event, None, None]:
-        figures = Evaluated(
+        entry = HistoryEntry(
             step=evaluation.step,
             train_nats_per_char=finite_or_none(evaluation.train_nats_per_char),
             validation_nats_per_char=finite_or_none(evaluation.validation_nats_per_char),
         )
-        self._history.append(figures)
+        self._history.append(entry)
         if evaluation.improved:
             self.best = evaluation
-            if not self._samples or evaluation.step >= _SAMPLES_APART * self._samples[-1].step:
-                self._samples.append(Sampled(step=evaluation.step, text=self._sample(self.model())))
+            if not self._samples or evaluation.step >= _SAMPLE_STEP_RATIO * self._samples[-1].step:
+                self._samples.append(SampleEntry(step=evaluation.step, text=self._sample(self.model())))
             if self._output is not None:
                 try:
                     with self._clock.waiting():
                         self._output.write(self.model().to_bytes())
                     yield Saved(self._output.path)
-                except OutputError as error:  # there may be space again at the next improvement
-                    yield Notice(f"{error} Training goes on")
+                except OutputError as error:  # there may be enough space at the next improvement
+                    yield Notice(f"{error} Training continues")
         if self._folder is not None:
             metrics = {
                 "epoch": evaluation.epoch,
@@ -206,9 +206,9 @@ class RunRecorder:
                 "improved": evaluation.improved,
             }
             try:
-                self._folder.metrics.add(msgspec.to_builtins(figures) | metrics)
+                self._folder.metrics.add(msgspec.to_builtins(entry) | metrics)
             except OutputError as error:
-                yield Notice(f"{error} Training goes on")
+                yield Notice(f"{error} Training continues")
 
     def _checkpoint(self, folder: RunFolder, state: LoopState) -> Event:
         best = self.best
@@ -228,9 +228,9 @@ class RunRecorder:
             spent=self._clock.spent,
         )
         network = state.training.network if best is None else best.network
-        trees = CheckpointTrees(state.training, state.good, network)
+        arrays = CheckpointArrays(state.training, state.good, network)
         try:
             with self._clock.waiting():
-                return Saved(folder.write_checkpoint(trees, progress.as_json()))
+                return Saved(folder.write_checkpoint(arrays, progress.as_json()))
         except OutputError as error:
-            return Notice(f"{error} Training goes on; the checkpoints before are as they were")
+            return Notice(f"{error} Training continues; earlier checkpoints are unchanged")

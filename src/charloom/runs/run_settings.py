@@ -1,4 +1,4 @@
-"""What a run is asked for, and the same as JSON values, which its folder keeps."""
+"""The settings of a run, also as the JSON values that its folder stores."""
 
 import os
 from collections.abc import Sequence
@@ -14,25 +14,24 @@ from charloom.text import CORPORA
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """A whole run.
+    """The settings of a run.
 
     Attributes:
-        sources: files, folders, glob patterns, "-" or names of corpora.
+        sources: files, folders, glob patterns, "-" or names from `charloom corpora`.
         out: the model file, written at each improvement; None keeps the model in memory.
-        text: how the sources are read.
-        network: the shape of what is trained.
-        training: how.
-        folder: for checkpoints and metrics; None for none.
-        cache: where the text is kept encoded, to be read from there; None holds all but large texts in memory.
-        resume: whether `folder` holds this run, to be resumed.
-        text_given: whether the `sources` of a resumed run are not those in its folder, but were given again.
-        samples: whether to write a short sample now and then.
-        report: whether the caller will write a page about the model beside it, whose place is to be found.
-        out_is_default: whether nobody asked for `out`, so that a model goes beside what stands there.
-        force: whether an earlier model at `out` is replaced without being kept.
-        repeated: a model whose run is made again: the text must be its own.
-        given: names of the network's and of training's settings that somebody chose; with a budget the others are
-            picked.
+        text: how to read the sources.
+        network: the shape of the network.
+        training: how to train it.
+        folder: the folder for checkpoints and metrics; None for none.
+        cache: the folder for the encoded text; None keeps all but large texts in memory.
+        resume: whether to resume the run in `folder`.
+        text_given: whether the `sources` of a resumed run were given again, instead of read from its folder.
+        samples: whether to yield a short sample now and then.
+        report: whether the caller will write a report next to the model, and needs a path for it.
+        out_is_default: whether `out` is a default, so that the model gets another name if that one is taken.
+        force: whether to replace an earlier model at `out` without keeping it.
+        repeated: a model whose run to repeat; the text must be its training text.
+        given: names of the network and training settings that were given; a budget picks the others.
     """
 
     sources: Sequence[str | os.PathLike[str]]
@@ -53,27 +52,27 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         if self.cache is not None and self.text.delimiter is not None:
-            raise SettingError("cache", "is for a text that goes on; records are held in memory")
+            raise SettingError("cache", "applies to continuous text; records are kept in memory")
         if (
             "state_reset_probability" in self.given
             and self.training.state_reset_probability
             and self.text.delimiter is not None
         ):
             raise SettingError(
-                "state_reset_probability", "must be 0 for records: each is read from its beginning, from zero"
+                "state_reset_probability", "must be 0 for records, because each record starts from the zero state"
             )
 
-    def from_anywhere(self) -> "RunSettings":
-        """Returns the same settings with paths that hold in any working folder."""
+    def with_absolute_paths(self) -> "RunSettings":
+        """Returns the same settings with absolute paths, which are valid in any working folder."""
         return replace(
             self,
-            sources=tuple(_from_anywhere(os.fspath(source)) for source in self.sources),
+            sources=tuple(_absolute_source(os.fspath(source)) for source in self.sources),
             out=None if self.out is None else Path(os.path.abspath(self.out)),
             cache=None if self.cache is None else Path(os.path.abspath(self.cache)),
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Returns the settings as JSON values, the folder and what is shown apart."""
+        """Returns the settings that change the result, and the paths, as JSON values."""
         return {
             "sources": [os.fspath(source) for source in self.sources],
             "out": None if self.out is None else str(self.out),
@@ -84,6 +83,6 @@ class RunSettings:
         }
 
 
-def _from_anywhere(source: str) -> str:
+def _absolute_source(source: str) -> str:
     is_name = source == "-" or (source in CORPORA and not os.path.lexists(source))
     return source if is_name or not source else os.path.abspath(source)

@@ -1,4 +1,4 @@
-"""A run's events as TensorBoard shows them."""
+"""Plots a run's events with TensorBoard."""
 
 import secrets
 import time
@@ -15,9 +15,9 @@ from charloom.units import bits_from_nats
 
 
 class TensorBoardWriter:
-    """Writes event files into a folder, from the first event that there is something to plot of; to be closed.
+    """Writes event files into a folder, starting with the first event that has something to plot. A context manager.
 
-    What was plotted of steps that are made again, by a run that is resumed or that went back, is hidden.
+    When a resumed run, or a run that went back, repeats steps, TensorBoard hides their earlier points.
 
     Raises:
         CharloomError: tensorboardX is not installed.
@@ -31,7 +31,7 @@ class TensorBoardWriter:
         self._folder = folder
         self._writer: Any = None
         self._has_failed = False
-        self._step = 0  # of the last point
+        self._step = 0  # the step of the last point
 
     def __enter__(self) -> "TensorBoardWriter":
         return self
@@ -40,11 +40,11 @@ class TensorBoardWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._writer is not None:
-            with suppress(OSError):  # all up to the last evaluation is written
+            with suppress(OSError):  # everything up to the last evaluation has been written
                 self._writer.close()
 
     def add(self, event: Event) -> None:
-        """Writes what there is to plot of an event, by the count of steps; nothing after it has failed once.
+        """Writes an event's points. After one failure this writes nothing more.
 
         Raises:
             OutputError: the file cannot be written.
@@ -71,13 +71,13 @@ class TensorBoardWriter:
         from tensorboardX.proto.event_pb2 import Event as Record
         from tensorboardX.proto.event_pb2 import SessionLog
 
-        # Not by SummaryWriter, whose thread would end at a full disk, and everything then wait for it.
-        begins = self._writer is None
-        if begins:
+        # Not SummaryWriter: its thread would end when the disk is full, and the run would then wait for it forever.
+        is_first = self._writer is None
+        if is_first:
             make_folder(self._folder)
-            # A name of its own: tensorboardX's has seconds, and would be written over by another run of the same one.
+            # A random suffix, because tensorboardX's names differ only by seconds, and another run could overwrite one.
             self._writer = EventsWriter(str(self._folder / "events"), f".{secrets.token_hex(4)}")
-        if begins or step < self._step:
+        if is_first or step < self._step:
             hide = SessionLog(status=SessionLog.START)
             self._writer.write_event(Record(wall_time=time.time(), step=step, session_log=hide))
         self._step = step

@@ -1,7 +1,8 @@
-"""Texts larger than memory: encoded once, into a folder, and read from there by memory maps.
+"""Texts larger than memory: encoded once into a folder, and then read from there through memory maps.
 
-A folder of the cache has one text read with some settings: `tokens.bin`, its ids in the smallest integer type, and
-`text.json`, what else is known of it, which is written last. Its name tells which files it was made of, as they were.
+Each folder of the cache holds one text, read with certain settings. `tokens.bin` has its token ids, in the smallest
+integer type. `text.json` has everything else, and is written last. The folder's name is a digest of the files, their
+times and the settings.
 """
 
 import hashlib
@@ -41,12 +42,12 @@ from charloom.settings import TextSettings, TrainingSettings
 from charloom.text import CharacterCounts, Sources, Vocabulary, changed, stamp_of, text_pieces
 from charloom.training import Encoding, Event, Notice
 
-LARGE = 100_000_000
-"""Bytes of files from which on a text is not held in memory."""
+LARGE_TEXT_BYTES = 100_000_000
+"""Texts of at least this many bytes are not kept in memory."""
 _FORMAT = 2
-_BETWEEN_EVENTS = 10_000_000
+_BYTES_BETWEEN_EVENTS = 10_000_000
 _UNFINISHED_SECONDS = 3_600
-_CHECKED_TOGETHER = 1 << 22
+_TOKENS_PER_CHECK = 1 << 22
 _UNUSED_SECONDS = 30 * 24 * 3_600
 _TOKENS_FILE, _TEXT_FILE = "tokens.bin", "text.json"
 _ENTRY = re.compile("[0-9a-f]{32}")
@@ -58,13 +59,13 @@ class _Text(Struct, forbid_unknown_fields=True, frozen=True):
 
     Attributes:
         key: the folder's name.
-        files: path, size and time of change of each file; None and a digest of what is not a file.
-        tokens: size and time of change of `tokens.bin`.
-        crc32: of its bytes.
-        vocabulary: of the text.
-        starts: where documents begin.
-        sha256: of the text.
-        notices: for the user.
+        files: path, size and modification time of each file; None and a digest for other sources.
+        tokens: size and modification time of `tokens.bin`.
+        crc32: the CRC-32 of `tokens.bin`.
+        vocabulary: the text's vocabulary.
+        starts: where documents start.
+        sha256: the SHA-256 of the text.
+        notices: lines for the user.
     """
 
     key: str
@@ -79,14 +80,14 @@ class _Text(Struct, forbid_unknown_fields=True, frozen=True):
 
 @dataclass(frozen=True)
 class EncodedCorpus:
-    """A text whose ids lie on disk.
+    """A text whose token ids are on disk.
 
     Attributes:
         name: the sources' base names.
-        sha256: as of `Corpus`.
-        vocabulary: of the text.
-        stream: the ids, memory-mapped.
-        notices: a line for each thing that a user would want to know.
+        sha256: as in `Corpus`.
+        vocabulary: the text's vocabulary.
+        stream: the token ids, memory-mapped.
+        notices: lines for the user.
     """
 
     name: str
@@ -97,11 +98,11 @@ class EncodedCorpus:
 
     @property
     def metadata(self) -> dict[str, str | int]:
-        """What tells this corpus from another, as JSON values."""
+        """What identifies this corpus, as JSON values."""
         return {"name": self.name, "sha256": self.sha256, "characters": len(self.stream)}
 
     def split(self, training: TrainingSettings) -> DatasetSplit:
-        """Returns the text in two parts: its tail is held out.
+        """Returns the text in two parts; the end is held out.
 
         Raises:
             TooShortError: a part would be too small.
@@ -111,7 +112,7 @@ class EncodedCorpus:
 
 
 def default_cache() -> Path:
-    """Returns the folder that encoded texts are kept in."""
+    """Returns the default folder for encoded texts."""
     from platformdirs import user_cache_path
 
     return user_cache_path("charloom") / "texts"
@@ -120,19 +121,19 @@ def default_cache() -> Path:
 def encoded_corpus(
     sources: Sources, settings: TextSettings, cache: Path | None = None
 ) -> Generator[Event, None, EncodedCorpus]:
-    """Returns the text of `sources`, encoded now into `cache`, or before and not changed since.
+    """Returns the text of `sources` from `cache`, and encodes it first if it is not there or has changed.
 
-    Waits for another process that encodes the same.
+    Waits if another process is encoding the same text.
 
     Raises:
-        SourceError: a source cannot be read, is binary, or in another encoding.
+        SourceError: a source cannot be read, is binary, or is in another encoding.
         OutputError: the folder cannot be written.
     """
     cache = cache or default_cache()
     try:
         return (yield from _found_or_encoded(sources, settings, cache))
     except OutputError as error:
-        raise OutputError(f"{error} --cache DIR sets where the encoded text is kept.") from error
+        raise OutputError(f"{error} Choose another folder for the encoded text with --cache DIR.") from error
 
 
 def _found_or_encoded(sources: Sources, settings: TextSettings, cache: Path) -> Generator[Event, None, EncodedCorpus]:
@@ -140,24 +141,24 @@ def _found_or_encoded(sources: Sources, settings: TextSettings, cache: Path) -> 
     while True:
         make_folder(folder)
         with suppress(OSError):
-            os.chmod(folder, 0o700)  # the text may be nobody else's business
+            os.chmod(folder, 0o700)  # the text may be private
         if _is_in_use(folder):
             yield Encoding(folder, 0, None, is_waiting=True)
         with lock_folder(folder, wait=True):
-            if not folder.exists():  # another process removed it while it was waited for
+            if not folder.exists():  # another process removed it while this one waited
                 continue
             remove_unfinished(folder, _OWNER)
             if (corpus := _found(sources, folder)) is not None:
                 with suppress(OSError):
-                    os.utime(folder / _TEXT_FILE)  # it was used
-                yield Notice(f"{sources.name} was encoded before: {folder}")
+                    os.utime(folder / _TEXT_FILE)  # marks it as used
+                yield Notice(f"{sources.name}: using the encoded text in {folder}")
                 return corpus
             if (folder / _TEXT_FILE).exists():
-                yield Notice(f"{sources.name}: what was encoded before is damaged, and is encoded again: {folder}")
-            _tidy(cache)
+                yield Notice(f"{sources.name}: the encoded text in {folder} is damaged; encoding it again")
+            _remove_old_entries(cache)
             yield from _encode(sources, settings, folder)
             if (corpus := _found(sources, folder)) is None:
-                raise OutputError(f"{folder} is not as it was written. Give another place.")
+                raise OutputError(f"{folder}: the encoded text was changed while it was written.")
             return corpus
 
 
@@ -170,8 +171,8 @@ def _is_in_use(folder: Path) -> bool:
 
 
 def _key(sources: Sources, settings: TextSettings) -> str:
-    of = [_FORMAT, _stamps(sources), asdict(settings)]
-    return hashlib.sha256(json.dumps(of).encode()).hexdigest()[:32]
+    values = [_FORMAT, _stamps(sources), asdict(settings)]
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:32]
 
 
 def _stamps(sources: Sources) -> list[list[Any]]:
@@ -182,7 +183,7 @@ def _stamps(sources: Sources) -> list[list[Any]]:
 
 
 def _found(sources: Sources, folder: Path) -> EncodedCorpus | None:
-    """Returns what `folder` holds; None unless that is whole, and what was written for these sources."""
+    """Returns the encoded text in `folder`; None unless it is complete, undamaged and made from these sources."""
     text = _read_text(folder)
     path = folder / _TOKENS_FILE
     if text is None or text.tokens != _stamp(path) or text.files != _stamps(sources):
@@ -194,7 +195,7 @@ def _found(sources: Sources, folder: Path) -> EncodedCorpus | None:
     starts = np.array(text.starts, np.int64)
     if not (starts[0] == 0 and (np.diff(starts) > 0).all() and starts[-1] < len(token_ids)):
         return None
-    # A file may be damaged and its times be as they were. 2 GB take a second to check, and 17 to encode again.
+    # A file may be damaged although its times are unchanged. Checking 2 GB takes a second, encoding them again 17.
     crc32, highest = _checked(token_ids)
     if crc32 != text.crc32 or highest >= text.vocabulary.size:
         return None
@@ -205,8 +206,8 @@ def _found(sources: Sources, folder: Path) -> EncodedCorpus | None:
 def _checked(token_ids: Integer[np.ndarray, " tokens"]) -> tuple[int, int]:
     """Returns the CRC-32 of all ids, and the highest."""
     crc32, highest = 0, 0
-    for start in range(0, len(token_ids), _CHECKED_TOGETHER):
-        part = token_ids[start : start + _CHECKED_TOGETHER]
+    for start in range(0, len(token_ids), _TOKENS_PER_CHECK):
+        part = token_ids[start : start + _TOKENS_PER_CHECK]
         crc32, highest = zlib.crc32(part.data, crc32), max(highest, int(part.max()))
     return crc32, highest
 
@@ -217,13 +218,13 @@ def _write_text(folder: Path, text: _Text) -> None:
 
 
 def _read_text(folder: Path) -> _Text | None:
-    """Returns what `_write_text` wrote into this folder, to the last bit; None if that is not there."""
+    """Returns what `_write_text` wrote into this folder; None if it is missing or differs in any bit."""
     path = folder / _TEXT_FILE
     try:
         digest, _, body = read_regular_file(path).partition(b"\n")
         if hashlib.sha256(body).hexdigest().encode() != digest:
             return None
-        # Not by `parse_json`: names of files may be bytes that are not UTF-8, and millions of files take megabytes.
+        # Not `parse_json`, because file names may not be UTF-8, and the names of millions of files take megabytes.
         text = convert_json(json.loads(body), _Text, str(path))
     except (OSError, ValueError, RecursionError, ModelFileError):
         return None
@@ -231,7 +232,7 @@ def _read_text(folder: Path) -> _Text | None:
 
 
 def _encode(sources: Sources, settings: TextSettings, folder: Path) -> Generator[Event, None, None]:
-    begin = time.perf_counter()
+    start = time.perf_counter()
     reader = _Reader(sources, settings, folder)
     sha256 = hashlib.sha256()
     counts = CharacterCounts(exact=settings.min_count > 1)
@@ -243,19 +244,19 @@ def _encode(sources: Sources, settings: TextSettings, folder: Path) -> Generator
         if isinstance(piece, str):
             counts.add(piece)
         characters += len(piece)
-        yield from reader.counts()
+        yield from reader.events()
     if not characters:
         raise sources.empty()
     vocabulary, notices = vocabulary_of(counts, settings)
-    reader.of = 2 * reader.read
-    again, crc32 = hashlib.sha256(), 0
+    reader.total = 2 * reader.read
+    second_sha256, crc32 = hashlib.sha256(), 0
     with atomic_write(folder / _TOKENS_FILE, _OWNER) as file:
-        for _, piece in reader.pieces(again):
-            token_ids = vocabulary.encode(piece, "replace").tobytes()  # what --min-count folds is replaced
+        for _, piece in reader.pieces(second_sha256):
+            token_ids = vocabulary.encode(piece, "replace").tobytes()  # replaces characters rarer than --min-count
             crc32 = zlib.crc32(token_ids, crc32)
             file.write(token_ids)
-            yield from reader.counts()
-        if again.digest() != sha256.digest():
+            yield from reader.events()
+        if second_sha256.digest() != sha256.digest():
             raise changed(sources.name)
     text = _Text(
         key=folder.name,
@@ -268,28 +269,28 @@ def _encode(sources: Sources, settings: TextSettings, folder: Path) -> Generator
         notices=notices,
     )
     _write_text(folder, text)
-    megabytes, seconds = reader.read / 2e6, max(time.perf_counter() - begin, 1e-3)  # clocks may be coarse
-    yield Notice(f"{sources.name}: encoded at {megabytes / seconds:,.0f} MB a second, to be read from {folder}")
+    megabytes, seconds = reader.read / 2e6, max(time.perf_counter() - start, 1e-3)  # clocks may be coarse
+    yield Notice(f"{sources.name}: encoded at {megabytes / seconds:,.0f} MB per second into {folder}")
 
 
 class _Reader:
-    """Reads all of a text's pieces, and counts the bytes."""
+    """Reads a text's pieces, and counts the bytes."""
 
     def __init__(self, sources: Sources, settings: TextSettings, folder: Path):
         self._sources = sources
         self._settings = settings
         self._folder = folder
         self.read = 0
-        self._told = 0
-        self.of = None if sources.size is None else 2 * sources.size
+        self._reported = 0
+        self.total = None if sources.size is None else 2 * sources.size
 
-    def counts(self) -> Iterator[Encoding]:
-        if self.read - self._told >= _BETWEEN_EVENTS or self._told == 0:
-            self._told = self.read
-            yield Encoding(self._folder, self.read, self.of)
+    def events(self) -> Iterator[Encoding]:
+        if self.read - self._reported >= _BYTES_BETWEEN_EVENTS or self._reported == 0:
+            self._reported = self.read
+            yield Encoding(self._folder, self.read, self.total)
 
     def pieces(self, sha256: Any) -> Iterator[tuple[int, str | bytes]]:
-        """Yields each piece with the number of its file; all bytes go through `sha256`."""
+        """Yields each piece with the number of its file, and updates `sha256` with all bytes."""
         for index, file in enumerate(self._sources.files):
             chunks = self._counted(file.chunks(), sha256)
             is_text = self._settings.units == "chars"
@@ -303,36 +304,38 @@ class _Reader:
             yield chunk
 
 
-def _tidy(cache: Path) -> None:
-    """Removes texts of files that have changed, that were not used for long, or that were never finished."""
+def _remove_old_entries(cache: Path) -> None:
+    """Removes texts whose files have changed, that were not used for a long time, or that were never finished."""
     for entry in list(cache.iterdir()):
-        with suppress(OSError, OutputError):  # another process may be tidying, too
-            if _ENTRY.fullmatch(entry.name) and _is_ours(entry):
-                _tidy_entry(entry)
+        with suppress(OSError, OutputError):  # another process may be removing it too
+            if _ENTRY.fullmatch(entry.name) and _has_only_cache_files(entry):
+                _remove_if_stale(entry)
 
 
-def _tidy_entry(entry: Path) -> None:
+def _remove_if_stale(entry: Path) -> None:
     with lock_folder(entry):
         remove_unfinished(entry, _OWNER)
-        if _is_spent(entry):
+        if _is_stale(entry):
             for name in (_TEXT_FILE, _TOKENS_FILE, LOCK_FILE):
                 (entry / name).unlink(missing_ok=True)
-            entry.rmdir()  # unless somebody else has put something there
+            entry.rmdir()  # fails if the folder has other files
 
 
-def _is_ours(entry: Path) -> bool:
-    """Whether a folder has nothing that this module does not write."""
-    names = [path.name for path in entry.iterdir()] if entry.is_dir() and not entry.is_symlink() else ["another's"]
+def _has_only_cache_files(entry: Path) -> bool:
+    """Whether a folder has only files that this module writes."""
+    if not entry.is_dir() or entry.is_symlink():
+        return False
+    names = [path.name for path in entry.iterdir()]
     return all(name in (_TEXT_FILE, _TOKENS_FILE, LOCK_FILE) or is_unfinished(name, _OWNER) for name in names)
 
 
-def _is_spent(entry: Path) -> bool:
+def _is_stale(entry: Path) -> bool:
     text = _read_text(entry)
-    if text is None:  # somebody may be about to begin
+    if text is None:  # another process may be about to start
         return time.time() - entry.stat().st_mtime > _UNFINISHED_SECONDS
     if time.time() - (entry / _TEXT_FILE).stat().st_mtime > _UNUSED_SECONDS:
         return True
-    # A file that is not there may be on a disk that is not there now.
+    # A missing file may be on a disk that is not connected now.
     return any(
         isinstance(path, str) and os.path.exists(path) and _stamp(Path(path)) != stamp for path, *stamp in text.files
     )

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from charloom import __version__
 from charloom.artifacts import Output, OutputKind, cannot_write, lock_folder, make_folder, remove_own
 from charloom.errors import OutputError, SettingError, SourceError
-from charloom.machine import available_cores, jax_facts, peak_memory_bytes, processor_name
+from charloom.machine import available_cores, jax_info, peak_memory_bytes, processor_name
 from charloom.model import MODEL
 from charloom.printable import one_line
 from charloom.reports import PAGE, study_report
@@ -329,7 +329,7 @@ def _machine() -> dict[str, Any]:
         "cores": available_cores(),
         "system": platform.system(),
         "python": platform.python_version(),
-        **jax_facts(),
+        **jax_info(),
     }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from charloom.errors import BudgetError
 from charloom.models import Network
-from charloom.settings import MOST_COUNT
+from charloom.settings import MAX_COUNT
 from charloom.training.schedule import StepPlan
 from charloom.units import shortest_seconds
 
@@ -192,7 +192,7 @@ class Deadline:
         other = self.budget.spent - self._began - self._training - self._evaluating
         seconds = step_seconds * (1 + max(0.0, other) / self._training)
         more = max(1, int(left / seconds + min(0.5, _LATE_SECONDS / seconds)))
-        steps = min(step + more, MOST_COUNT)
+        steps = min(step + more, MAX_COUNT)
         off = abs(steps - step_plan.steps) * seconds
         if off <= max(_TOLERANCE_SECONDS, _TOLERANCE_SHARE * left):
             return step_plan
