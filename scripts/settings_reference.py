@@ -251,7 +251,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             "SOURCE...",
             "sources",
             None,
-            "files, folders, glob patterns, `-` or catalog names",
+            "files, folders, glob patterns, `-` or corpus names",
             "What to train on. `-` is standard input.",
             "required",
         ),

@@ -92,11 +92,11 @@ def test_serve_takes_the_same_paths_as_load(model_files, monkeypatch):
     letters = model_files["letters"]
     loaded = []
 
-    def catalog(paths):
+    def registry(paths):
         loaded.append(paths)
         raise CharloomError("far enough")
 
-    monkeypatch.setattr("charloom.server.run.ModelRegistry", catalog)
+    monkeypatch.setattr("charloom.server.run.ModelRegistry", registry)
     for paths in (str(letters), letters, [str(letters)], (os.fsencode(letters),)):
         with pytest.raises(CharloomError, match="far enough"):
             serve(paths, port=0)

@@ -11,7 +11,7 @@ from charloom.text import Corpus, split_records
 from charloom.training import StepRule, initial_state, root_key, run_block
 
 DYNAMIC_RATE = 1e-3
-"""Adam's learning rate. `python -m benchmarks.quality.adapting` compares some rates on held-out text."""
+"""Adam's learning rate. `python -m benchmarks.quality.dynamic_evaluation` compares some rates on held-out text."""
 
 
 def token_stream(model: TextModel, corpus: Corpus, unknown: UnknownPolicy = "error") -> TokenStream:

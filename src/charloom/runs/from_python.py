@@ -61,7 +61,7 @@ def train(
     Ctrl-C stops training and returns the best model so far, with a warning. A second one raises KeyboardInterrupt.
 
     Args:
-        *sources: Files, folders, glob patterns, catalog names, or "-" for standard input.
+        *sources: Files, folders, glob patterns, corpus names, or "-" for standard input.
         out: Model file, written at each improvement. An earlier model is kept as NAME.previous.safetensors. Without it,
             the model is only returned.
         lowercase: Convert the text to lower case.

@@ -29,7 +29,7 @@ class StudyText:
     """The text that an experiment trains on.
 
     Attributes:
-        source: name in the catalog, or the text itself if `literal` is true.
+        source: name of a corpus, or the text itself if `literal` is true.
         literal: whether `source` is the text.
         settings: how to read the text.
         begin: index of the first character to use.

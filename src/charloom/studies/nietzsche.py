@@ -1,4 +1,4 @@
-"""The Nietzsche ladder: five models of the same text, each a small step from the previous one."""
+"""The Nietzsche tutorial: five models of the same text, each a small step from the previous one."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ _SIGMOID_GATES = {
 }
 
 NIETZSCHE = Study(
-    title="The Nietzsche ladder: a recurrent network in five steps",
+    title="The Nietzsche tutorial: a recurrent network in five steps",
     experiments={
         "char3": Experiment(
             summary="three characters through a shared ReLU layer and a shared tanh layer of 256 units",

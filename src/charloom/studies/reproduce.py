@@ -304,8 +304,8 @@ def _held(path: Path, run: Mapping[str, Any], chosen: Sequence[tuple[str, str]])
     except OutputError as error:
         return {}, str(error)
     if held["run"] != run:
-        described = one_line(", ".join(f"{name} {value}" for name, value in held["run"].items()))[:100]
-        return {}, f"{path} has results of another run ({described})."
+        settings = one_line(", ".join(f"{name} {value}" for name, value in held["run"].items()))[:100]
+        return {}, f"{path} has results of another run ({settings})."
     others = [study for study in held["studies"] if study not in {study for study, _ in chosen}]
     return held, f"{path} has results of another study, {', '.join(others)}." if others else None
 

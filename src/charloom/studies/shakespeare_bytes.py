@@ -59,7 +59,7 @@ SHAKESPEARE_BYTES = Study(
                 "text": StudyText(source="tinyshakespeare", first=200_000, held_out=0.1),
             },
         ),
-        "unrolled": Experiment(
+        "longer_sequence": Experiment(
             summary="the network of the question with a sequence length of 32",
             lesson="The network of the question was large enough. What it lacked was a gradient that reaches back.",
             beats=("question", "answer"),

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.quality.adapting`: compares learning rates for dynamic evaluation.
+"""`python -m benchmarks.quality.dynamic_evaluation`: compares learning rates for dynamic evaluation.
 
 The texts are the first 1,003,854 characters of tiny Shakespeare, Nietzsche and Python's language reference. A model is
 trained on each for half a minute. A row has the nats per character of the held-out last tenth, for each rate.
