@@ -10,7 +10,7 @@ LANGUAGES = ("sh", "python", "javascript")
 """The languages of blocks that are commands; the others are output or files."""
 
 _BLOCK = re.compile(
-    r"(?:^<!-- (?P<note>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"(?:^<!-- (?P<note>[^\n]*?) -->\n\n?)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 _NOT_RUN = "not run: "
 _KEEPS_RUNNING = "keeps running"
@@ -57,11 +57,17 @@ def pages() -> list[Path]:
 
 
 def blocks(markdown: str) -> Iterator[Block]:
-    """Yields a page's blocks of commands, in their order."""
+    """Yields a page's blocks of commands, in their order.
+
+    Raises:
+        ValueError: a comment above a block is unknown.
+    """
     for found in _BLOCK.finditer(markdown):
         if found["language"] not in LANGUAGES:
             continue
         note = found["note"] or ""
+        if note and note != _KEEPS_RUNNING and not note.startswith(_NOT_RUN):
+            raise ValueError(f"the comment {note!r} above a block is neither {_KEEPS_RUNNING!r} nor {_NOT_RUN!r}")
         yield Block(
             found["language"],
             found["text"],
