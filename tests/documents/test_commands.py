@@ -16,7 +16,7 @@ from tests.documents.blocks import ROOT, blocks, pages
 from tests.documents.reader import Reader
 from tests.documents.texts import write_texts
 
-MOST_NOT_RUN = 5
+MAX_NOT_RUN = 5
 PAGES = {str(page.relative_to(ROOT)): list(blocks(page.read_text("utf-8"))) for page in pages()}
 MODELS = {
     "docs/how-to/authors.md": ("english", "french"),
@@ -31,7 +31,15 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="the documents' comma
 
 def test_almost_every_block_is_run():
     assert sum(map(len, PAGES.values())) > 40
-    assert sum(bool(block.not_run) for of_page in PAGES.values() for block in of_page) <= MOST_NOT_RUN
+    assert sum(bool(block.not_run) for of_page in PAGES.values() for block in of_page) <= MAX_NOT_RUN
+
+
+def test_a_comment_above_a_block_is_one_that_is_known():
+    block = "```sh\ncharloom serve book.safetensors\n```\n"
+    assert [one.keeps_running for one in blocks(f"{block}\n<!-- keeps running -->\n\n{block}")] == [False, True]
+    assert [one.not_run for one in blocks(f"<!-- not run: needs Docker -->\n{block}")] == ["needs Docker"]
+    with pytest.raises(ValueError, match="'keep running' above a block"):
+        list(blocks(f"<!-- keep running -->\n\n{block}"))
 
 
 @pytest.mark.parametrize("page", [page for page, of_page in PAGES.items() if any(not one.not_run for one in of_page)])
