@@ -138,11 +138,11 @@ def _wrong_name(rng: Random) -> Parts:
 
 KINDS: dict[str, Callable[[Random], Parts]] = {
     "a message of another service": _of_another_service,
-    "a level of another message": _of_another_level,
+    "a log level that does not fit its message": _of_another_level,
     "an impossible address": _impossible_address,
     "a word cut short": _cut_word,
     "fields in another order": _other_order,
-    "a name that repeats wrongly": _wrong_name,
+    "a repeated name that differs": _wrong_name,
 }
 
 

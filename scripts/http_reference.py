@@ -124,7 +124,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "characters": "Number of scored characters. The end of the line counts as one.",
         "nats": "Total, in nats.",
         "bits_per_char": _BITS,
-        "peak_bits": "Mean of the three most surprising characters, in bits.",
+        "peak_bits": "Mean of the three most surprising characters, in bits. An unknown character counts 20 bits.",
         "unknown": _UNKNOWN_COUNT,
         "text": "The line, without its end.",
     },

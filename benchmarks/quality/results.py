@@ -5,7 +5,7 @@ RUN is one of:
 - `shakespeare-77s`, `shakespeare-10m`, `shakespeare-1h`: trains on the first 1,003,854 characters of tiny Shakespeare
   and scores the last 111,540, with the commands that users have.
 - `makemore-2m`: names, with 1,000 records held out. Copies of them stay in the training part, as in makemore.
-- `TEXT-BUDGET`: a text of the catalog and 30s, 2m or 10m. An n-gram model and compressors score its held-out part too.
+- `TEXT-BUDGET`: a named text and 30s, 2m or 10m. An n-gram model and compressors score its held-out part too.
 
 Results are kept in results.json next to this file. Without RUN, only the tables are updated. Run it on a machine that
 does nothing else.
@@ -57,7 +57,7 @@ COMPARED = {
         "tiny Shakespeare, 77 s", (1.886, f"[nanoGPT]({_GITHUB}/nanoGPT)'s recipe for a CPU, 77 s"), ()
     ),
     "shakespeare-10m": Compared(
-        "tiny Shakespeare, 10 min", None, ((1.470, f"[nanoGPT]({_GITHUB}/nanoGPT), 3 min on an A100"),)
+        "tiny Shakespeare, 10 min", None, ((1.4697, f"[nanoGPT]({_GITHUB}/nanoGPT), 3 min on an A100"),)
     ),
     "shakespeare-1h": Compared(
         "tiny Shakespeare, 1 h",
@@ -174,8 +174,8 @@ def budget_table(results: dict[str, Any]) -> str:
     for run, compared in COMPARED.items():
         if run in results:
             of = results[run]
-            bits = f"**{of['nats_per_char'] / _LN_2:.3f}**"
-            bits += f" ± {of['standard_error'] / _LN_2:.3f}" if "standard_error" in of else ""
+            bits = f"{of['nats_per_char'] / _LN_2:.3f}"
+            bits = f"{bits} ± {of['standard_error'] / _LN_2:.3f}" if "standard_error" in of else f"**{bits}**"
             measured = (
                 "" if compared.measured is None else f"{compared.measured[0] / _LN_2:.3f}: {compared.measured[1]}"
             )
@@ -185,7 +185,7 @@ def budget_table(results: dict[str, Any]) -> str:
 
 
 def text_table(results: dict[str, Any]) -> str:
-    """Returns a Markdown table of bits per character for the texts of the catalog."""
+    """Returns a Markdown table of bits per character for the named texts."""
     others = ("5-gram", "xz", "zstd")
     lines = [f"| | {' | '.join((*others, *(f'charloom, {budget}' for budget in BUDGETS)))} |", "| --- " * 7 + "|"]
     for name in TEXTS:

@@ -19,6 +19,7 @@ from tests.documents.texts import write_texts
 MAX_NOT_RUN = 5
 PAGES = {str(page.relative_to(ROOT)): list(blocks(page.read_text("utf-8"))) for page in pages()}
 MODELS = {
+    "docs/design/model-file.md": ("book",),
     "docs/how-to/authors.md": ("english", "french"),
     "docs/how-to/score-texts.md": ("book", "app", "english", "french", "german", "benign", "generated"),
     "docs/how-to/serve.md": ("book", "names"),

@@ -39,6 +39,7 @@ def folder(tmp_path_factory):
     network = Network.init(settings, vocabulary.size, vocabulary.start_id, np.random.default_rng(0))
     network = jax.tree.map(lambda weight: weight * 1000, network)
     TextModel(network, vocabulary, settings, TextSettings(delimiter="\n")).save(folder / "app.safetensors")
+    (folder / "threshold.txt").write_text("9\n")
     return folder
 
 

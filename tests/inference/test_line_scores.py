@@ -96,3 +96,14 @@ def test_bits_per_byte_include_unknown_characters():
     assert (line.cost.characters, line.cost.unknown, line.cost.utf8_bytes) == (2, 2, 5)
     alone = nats_of("ab").sum()
     assert line.cost.bits_per_byte == pytest.approx((alone + 2 * np.log(0x110000 - 0x800)) / np.log(2) / 5, rel=1e-5)
+
+
+@pytest.mark.parametrize("unknown", ["replace", "skip"])
+def test_unknown_characters_are_the_most_surprising_ones_of_a_line(unknown):
+    ordinary, odd, very_odd = scored("abca\nab\u00e9ca\n\u00e9\u00e8\u00ea\u00eb\n", unknown=unknown)
+    of_unicode = np.log2(0x110000 - 0x800)
+    assert ordinary.cost.peak_bits == pytest.approx(np.sort(nats_of("abca\n"))[-3:].mean() / np.log(2), abs=1e-4)
+    assert odd.cost.unknown == 1
+    assert odd.cost.peak_bits == pytest.approx((of_unicode + sum(sorted(odd.cost.highest)[-2:]) / np.log(2)) / 3)
+    assert odd.cost.peak_bits > 2 * odd.cost.bits_per_char
+    assert very_odd.cost.peak_bits == pytest.approx(of_unicode)

@@ -126,7 +126,7 @@ def score(
     \b
     charloom score book.safetensors another-book.txt
     charloom score book.safetensors chapter.txt --per line --top 10
-    tail -f app.log | charloom score app.safetensors - --per line --by peak --above 9
+    tail -f app.log | charloom score app.safetensors - --per line --by peak --above 9 --unknown replace
     charloom score english.safetensors letters.txt --per line --against french.safetensors
     charloom score book.safetensors chapter.txt --html chapter.html
     """

@@ -6,15 +6,10 @@ from dataclasses import dataclass
 
 from charloom.errors import SourceError
 from charloom.inference.scorer import Scorer
-from charloom.inference.scores import PEAK, Score, peak_bits
+from charloom.inference.scores import PEAK, UNKNOWN_NATS, Score, peak_bits
 from charloom.settings import TextSettings
 from charloom.text import text_pieces
 from charloom.units import bits_from_nats
-
-UNKNOWN_NATS = math.log(0x110000 - 0x800)
-"""Extra nats of an unknown character when models are compared: it could be any Unicode character.
-
-Without it, a model with a small vocabulary would have an unfair advantage."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +57,14 @@ class Cost:
 
     @property
     def peak_bits(self) -> float:
-        """Mean of the most surprising characters, in bits."""
-        return peak_bits(self.highest)
+        """Mean of the most surprising characters in bits, including unknown ones."""
+        return peak_bits(self.highest, self.unknown)
 
     @property
     def bits_per_byte(self) -> float:
-        """Bits per byte of UTF-8, including `UNKNOWN_NATS`.
+        """Bits per byte of UTF-8, by which models with different vocabularies can be compared.
 
-        Models with different vocabularies can be compared by it.
+        Each unknown character costs `UNKNOWN_NATS` more. Without that, a small vocabulary would be an advantage.
         """
         if not self.utf8_bytes:
             return math.nan

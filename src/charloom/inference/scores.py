@@ -12,6 +12,8 @@ from charloom.units import bits_from_nats, perplexity_from_nats
 
 PEAK = 3
 """Number of most surprising characters whose mean is a text's peak."""
+UNKNOWN_NATS = math.log(0x110000 - 0x800)
+"""Nats of an unknown character: it could be any Unicode character."""
 
 
 class TopPredictions(NamedTuple):
@@ -74,8 +76,11 @@ class Score:
 
     @property
     def peak_bits(self) -> float:
-        """Mean of `highest` in bits. It shows a surprise in one place, which the mean of a long text hides."""
-        return peak_bits(self.highest.tolist())
+        """Mean of the `PEAK` most surprising characters in bits; see `peak_bits`.
+
+        It shows a surprise in one place, which the mean of a long text hides.
+        """
+        return peak_bits(self.highest.tolist(), self.unknown)
 
     @property
     def bits(self) -> Float32[np.ndarray, " characters"]:
@@ -83,6 +88,12 @@ class Score:
         return self.nats / np.float32(math.log(2))
 
 
-def peak_bits(highest: Sequence[float]) -> float:
-    """Returns the mean of some nats in bits; NaN if there are none."""
-    return bits_from_nats(math.fsum(highest) / len(highest)) if highest else math.nan
+def peak_bits(highest: Sequence[float], unknown: int) -> float:
+    """Returns the mean of a text's `PEAK` most surprising characters in bits; NaN if it has none.
+
+    Args:
+        highest: nats of the most surprising characters that were scored.
+        unknown: number of unknown characters, which cost `UNKNOWN_NATS` each, whatever was scored in their place.
+    """
+    nats = sorted([*highest, *[UNKNOWN_NATS] * min(unknown, PEAK)])[-PEAK:]
+    return bits_from_nats(math.fsum(nats) / len(nats)) if nats else math.nan
