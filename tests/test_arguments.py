@@ -101,10 +101,10 @@ def test_texts():
         text("t", b"a", "chars")
     for value in (float("nan"), None):
         with pytest.raises(
-            TextTypeError, match=r"^t must be a text, got .*Leave out missing values, for example with Series"
+            TextTypeError, match=r"^t must be a string, got .*Leave out missing values, for example with Series"
         ):
             text("t", value, "chars")
-    with pytest.raises(TypeError, match=r"^t must be a text, got 5, of type int\. Convert it with str\(\)\.$"):
+    with pytest.raises(TypeError, match=r"^t must be a string, got 5 of type int\. Convert it with str\(\)\.$"):
         text("t", 5, "chars")
 
 
@@ -195,26 +195,26 @@ def test_arguments_from_a_notebook(tmp_path):
         "learning_rate": "SettingError: learning_rate must be a finite number, above 0 and at most 1e+38, got ",
         "seed": "SettingError: seed must be a whole number from 0 to 2**63 - 1, got True",
         "records": "SettingError: records must be True or False, got 'no'",
-        "encoding": "SettingError: encoding must be a text, got 5",
+        "encoding": "SettingError: encoding must be a string, got 5",
         "budget": "SettingError: budget must be a finite number, above 0 and at most 1e+09, got True",
         "source": "SettingError: source must be a path, got 5",
         "path": "SettingError: model must be a path, got 5",
         "length": f"SettingError: length {count} 2,147,483,647, got 5.0",
         "temperature": "SettingError: temperature must be a finite number, at least 0 and at most 1e+06, got '1'",
         "window": f"SettingError: window {count} 2,147,483,647, got 1.5",
-        "stop": "SettingError: stop must be a text, got 3",
-        "generated": "TextTypeError: prompt must be a text, got nan, of type float. Leave out missing values",
-        "one text": "TextTypeError: texts must be a list of texts, got 'abc'. Put one text into a list, or call score.",
-        "no texts": "TextTypeError: texts must be a list of texts, got None.",
-        "missing": "TextTypeError: texts[1] must be a text, got nan, of type float. Leave out missing values",
-        "none": "TextTypeError: texts[2] must be a text, got None, of type NoneType. Leave out missing values",
-        "number": "TextTypeError: texts[0] must be a text, got 3, of type int. Convert it with str().",
+        "stop": "SettingError: stop must be a string, got 3",
+        "generated": "TextTypeError: prompt must be a string, got nan of type float. Leave out missing values",
+        "one text": "TextTypeError: texts must be a list of strings, got 'abc'. Put one text into a list",
+        "no texts": "TextTypeError: texts must be a list of strings, got None.",
+        "missing": "TextTypeError: texts[1] must be a string, got nan of type float. Leave out missing values",
+        "none": "TextTypeError: texts[2] must be a string, got None of type NoneType. Leave out missing values",
+        "number": "TextTypeError: texts[0] must be a string, got 3 of type int. Convert it with str().",
         "bytes": "TextTypeError: texts[1] is bytes, but this model reads characters. Decode it first",
         "unknown": "UnknownCharacterError: texts[1]: cannot encode 'X' (U+0058) at character 2",
         "policy": "SettingError: unknown must be error or skip or replace, got 'ignore'",
         "half": "UnknownCharacterError: texts[1] has half a character (U+D800) at character 1",
-        "scored": "TextTypeError: text must be a text, got None, of type NoneType.",
-        "next": "TextTypeError: text must be a text, got nan, of type float.",
+        "scored": "TextTypeError: text must be a string, got None of type NoneType.",
+        "next": "TextTypeError: text must be a string, got nan of type float.",
         "embed": "TextTypeError: text is bytes, but this model reads characters.",
         "half prompt": "UnknownCharacterError: prompt has half a character (U+D800) at character 0",
     }

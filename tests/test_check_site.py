@@ -19,6 +19,6 @@ def test_broken_links_and_external_files_are_found(tmp_path):
     assert script.problems(tmp_path) == [
         "index.html loads https://cdn.example/x.js",
         "index.html loads //fonts.example/f.css",
-        "index.html links to gone/, which is not there",
-        "index.html links to guide/#gone, which has no such place",
+        "index.html links to gone/, which does not exist",
+        "index.html links to guide/#gone, which does not have that anchor",
     ]

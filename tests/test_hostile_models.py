@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from charloom.description import metadata, summary
 from charloom.errors import ModelFileError
 from charloom.model import load
-from charloom.report import _told
+from charloom.report import _training_rows
 from charloom.reports.pictures import training_curves
 from charloom.text import Vocabulary
 from tests.fuzz.values import mutated_tensor_file
@@ -56,6 +56,6 @@ def test_a_mutated_model_file_is_refused_in_one_line_or_can_be_shown(originals, 
         return
     assert all(len(value) < 3000 for value in summary(model).values())
     assert json.loads(json.dumps(metadata(model)))["cell"] == model.settings.cell
-    history = _told(model, "history", {"step", "train_nats_per_char", "validation_nats_per_char"})
+    history = _training_rows(model, "history", {"step", "train_nats_per_char", "validation_nats_per_char"})
     if len(history) > 1 and seed % 8 == 0:
         assert training_curves(history).source.startswith("data:")

@@ -85,7 +85,7 @@ def path(name: str, value: Any, *, folder: bool = False) -> Path:
     except TypeError:
         raise SettingError(name, f"must be a path, got {quoted(value)}") from None
     if not text:
-        raise SettingError(name, "must be a path, got an empty text")
+        raise SettingError(name, "must be a path, got an empty string")
     if "\0" in text:
         raise SettingError(name, f"must be a path, got {quoted(text)}, which has a null byte")
     try:
@@ -114,7 +114,7 @@ def text(name: str, value: Any, units: str) -> str | bytes:
     if not isinstance(value, str):
         missing = value is None or (isinstance(value, float) and math.isnan(value))
         remedy = "Leave out missing values, for example with Series.dropna()" if missing else "Convert it with str()"
-        raise TextTypeError(f"{name} must be a text, got {quoted(value)}, of type {type(value).__name__}. {remedy}.")
+        raise TextTypeError(f"{name} must be a string, got {quoted(value)} of type {type(value).__name__}. {remedy}.")
     if units == "bytes":
         try:
             value.encode("utf-8", "surrogateescape")

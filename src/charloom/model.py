@@ -173,7 +173,7 @@ class TextModel:
         """
         if isinstance(texts, str | bytes | bytearray) or not isinstance(texts, Iterable):
             raise TextTypeError(
-                f"texts must be a list of texts, got {quoted(texts, 60)}. Put one text into a list, or call score."
+                f"texts must be a list of strings, got {quoted(texts, 60)}. Put one text into a list, or call score."
             )
         scorer, records = self.scorer(prompt, unknown), []
         for index, text in enumerate(texts):

@@ -66,7 +66,7 @@ class PromptedModel:
         """
         length, seed = require_count("length", length), require_seed(seed)
         if stop is not None and not isinstance(stop, str):
-            raise SettingError("stop", f"must be a text, got {quoted(stop)}")
+            raise SettingError("stop", f"must be a string, got {quoted(stop)}")
         if stop == "":
             raise SettingError("stop", "must not be empty")
         stop = self.model.normalize(stop) if stop else None  # in characters that the model can generate

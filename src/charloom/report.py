@@ -50,7 +50,7 @@ def report(model: TextModel, name: str, corpus: Corpus | None = None, why_not: s
             "version": __version__,
             "summary": summary(model),
             "settings": {
-                shortened(key): shortened(str(value))
+                shortened(key): shortened(_readable(value))
                 for key, value in model.training.items()
                 if isinstance(value, int | float | str)
             },
@@ -64,6 +64,12 @@ def report(model: TextModel, name: str, corpus: Corpus | None = None, why_not: s
             "why_not": why_not,
         }
     )
+
+
+def _readable(value: bool | float | str) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _training_rows(model: TextModel, name: str, keys: set[str]) -> list[dict[str, Any]]:

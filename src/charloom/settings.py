@@ -53,7 +53,7 @@ class TextSettings:
         _set(self, "lowercase", arguments.flag("lowercase", self.lowercase))
         for name in ("encoding", "delimiter"):
             if not isinstance(value := getattr(self, name), str) and (value is not None or name == "encoding"):
-                raise SettingError(name, f"must be a text, got {quoted(value)}")
+                raise SettingError(name, f"must be a string, got {quoted(value)}")
         try:
             "".encode(self.encoding)
             codecs.lookup(self.encoding)

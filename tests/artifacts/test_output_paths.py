@@ -168,11 +168,11 @@ def test_a_run_folder_keeps_foreign_files(tmp_path):
         assert sorted(path.name for path in tmp_path.iterdir()) == sorted([".charloom.lock", *foreign])
         folder.keep_standard_input(b"a text")
         folder.keep_standard_input(b"a text")  # a run that did not start can be started again
-        with pytest.raises(OutputError, match="another file has that name"):
+        with pytest.raises(OutputError, match="another file has this name"):
             folder.keep_standard_input(b"another")
         with pytest.raises(OutputError, match="another charloom process is using"):
             RunFolder.opened(tmp_path, fresh=True).__enter__()
-    with pytest.raises(OutputError, match="the run keeps a file of that name"):
+    with pytest.raises(OutputError, match="the run folder uses this name"):
         cl.train(__file__, out=tmp_path / "run.json", run=tmp_path, steps=1, **TINY)
 
 
@@ -189,7 +189,7 @@ def test_a_file_with_the_name_of_the_lock_is_not_emptied(tmp_path):
         (["train", "x", "--out", "a\0b"], "--out must be a path, got 'a\\x00b', which has a null byte"),
         (["train", "x", "--out", "a\ud800"], "--out must be a path, got 'a\\ud800': no file name can have U+D800"),
         (["train", "x", "--out", "models/"], "--out must be a file, got a folder's name, 'models/'"),
-        (["train", "x", "--out", ""], "--out must be a path, got an empty one"),
+        (["train", "x", "--out", ""], "--out must be a path, got an empty string"),
         (["train", "x", "--run", "a\0b"], "--run must be a path"),
         (["train", "--resume", "a\ud800"], "--resume must be a path"),
         (["train", "x", "--cache", "a\0b"], "--cache must be a path"),

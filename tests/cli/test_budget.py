@@ -24,7 +24,8 @@ def test_two_lines_explain_the_picked_settings(budgeted):
     hidden = load(folder / "m.safetensors").settings.hidden
     assert re.fullmatch(rf"picked: 1 × {hidden} lstm units, embedding \d+, 4 rows × .* dropout .*", picked)
     assert re.fullmatch(
-        r"because: this machine trains on about [\d,]+ characters per second: .* passes over 2,376 characters", because
+        r"because: at about [\d,]+ characters per second, \d+ s of training are [\d.]+ passes over 2,376 characters",
+        because,
     )
 
 

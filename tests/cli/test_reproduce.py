@@ -183,7 +183,7 @@ def test_damaged_results_are_refused_with_the_field(copy, path, value, message):
     before = (copy / "results.json").read_bytes()
     settings = ReproduceSettings(names=["alphabet/stateful"], out=copy, mode="quick")
     if message is None:
-        message = "holds results of another study, novels"
+        message = "has results of another study, novels"
     with pytest.raises(OutputError, match=message) as caught:
         list(reproduce(settings))
     assert str(copy / "results.json") in str(caught.value)

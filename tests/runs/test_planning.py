@@ -12,10 +12,10 @@ from charloom.models import Network
 from charloom.runs import RunSettings, planning
 from charloom.runs.calibration import CALIBRATION_PASSES
 from charloom.runs.dataset_split import split_corpus
-from charloom.runs.planning import closing_seconds, deadline_of, first_step_plan, plan_length, score_pass
+from charloom.runs.planning import closing_seconds, deadline_of, first_step_plan, plan_length, score_pass, shortfall
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
 from charloom.text import Corpus
-from charloom.training import Budget, StepPlan, follow
+from charloom.training import Budget, StepPlan, Stopped, follow
 from charloom.units import shortest_seconds
 
 SPEED = 100_000.0
@@ -80,7 +80,7 @@ def test_a_default_budget_excludes_the_first_compilation(monkeypatch):
 @pytest.mark.usefixtures("measured")
 def test_the_time_for_scoring_is_not_used_for_training():
     def seconds_in(because):
-        return float(because.partition(" s, ")[0].rpartition(" ")[2])
+        return float(because.partition(" s of training")[0].rpartition(" ")[2])
 
     training = TrainingSettings(budget=2_000.0)
     _, speed, (_, because) = planned(2_000_000, replace(training, validation=1_000_000), Budget(np.inf))
@@ -137,3 +137,13 @@ def test_closing_includes_an_evaluation_a_calibration_and_a_score(monkeypatch):
 def test_records_are_scored_in_parallel():
     assert score_pass(TextSettings(delimiter="\n")) is record_pass
     assert score_pass(TextSettings()) is ordered_pass
+
+
+def test_a_run_that_was_slowed_down_says_so():
+    def stopped(epoch, reason="finished"):
+        return Stopped(step=10, epoch=epoch, reason=reason, chars_per_second=1.0)
+
+    assert shortfall(6.0, stopped(5.0)) == []
+    assert shortfall(6.0, stopped(1.0, "interrupted")) == []
+    (notice,) = shortfall(6.0, stopped(1.0))
+    assert notice.startswith("training made 1 epochs instead of about 6, ")

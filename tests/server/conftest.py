@@ -77,12 +77,12 @@ class RunningServer:
 WITH_LIMITS = """
 import sys
 from pathlib import Path
-from charloom.cli.serve import SWITCH_SECONDS, _log
+from charloom.cli.serve import SWITCH_SECONDS, _set_up_log
 from charloom.machine import limited_threads, own_process
 from charloom.server import Limits, serve
 own_process()
 sys.setswitchinterval(SWITCH_SECONDS)
-_log()
+_set_up_log()
 ready = lambda address: print(f"{address}: ready", flush=True)
 limits = Limits(**eval(sys.argv[2]))
 serve([Path(sys.argv[1])], port=0, limits=limits, while_loading=lambda: limited_threads(1), ready=ready)

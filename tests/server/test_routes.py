@@ -101,7 +101,7 @@ def test_serve_takes_the_same_paths_as_load(model_files, monkeypatch):
         with pytest.raises(CharloomError, match="far enough"):
             serve(paths, port=0)
     assert loaded == [[letters]] * 4
-    with pytest.raises(SettingError, match="model must be a path, got an empty one"):
+    with pytest.raises(SettingError, match="model must be a path, got an empty string"):
         serve([""])
 
 

@@ -51,3 +51,8 @@ def test_a_line_end_stays_whole_when_a_long_word_is_cut(text, cuts):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoding, "_MAX_WORD_LENGTH", 2)
         assert "".join(text_pieces(chunks, "a.txt", TextSettings())) == normalize(text, TextSettings())
+
+
+def test_a_word_document_is_named_as_such():
+    with pytest.raises(SourceError, match=r"book\.docx is a zip file, as Word .* Save the document as plain text"):
+        list(text_pieces([b"PK\x03\x04\x14\0\x06\0"], "book.docx", TextSettings()))

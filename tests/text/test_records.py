@@ -33,7 +33,7 @@ def test_texts_without_records_or_with_the_record_end_are_refused():
         split_records(["a\x1eb;c"], TextSettings(delimiter=";"))
     with pytest.raises(SettingError, match="empty"):
         TextSettings(delimiter="")
-    with pytest.raises(SettingError, match="must be text"):
+    with pytest.raises(SettingError, match="must be valid Unicode text"):
         TextSettings(units="bytes", delimiter="\udcff")  # the command line decodes a byte that is not UTF-8 like this
 
 

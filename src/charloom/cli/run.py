@@ -107,9 +107,13 @@ _RENAMED = {
     "--cold-starts": "Use --state-reset-probability.",
     "--adapt": "Use --dynamic-evaluation.",
     "--pace": "The step plan is in the model file: use --repeat MODEL.",
+    "--lr": "Use --learning-rate.",
+    "--hidden-size": "Use --hidden.",
+    "--num-layers": "Use --layers.",
+    "--seq-length": "Use --sequence-length.",
     "--keep-copies": "Copies of held-out records always stay in the training part.",
 }
-"""Former names of options, and what to use instead."""
+"""Former names of options and names in other programs, and what to use instead."""
 _MAX_ERROR_CHARACTERS = 1_000
 """Longest error line. A wrong argument may have megabytes."""
 _CLOSED = "standard output is closed. Redirect it to a file, or to /dev/null."

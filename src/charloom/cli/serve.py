@@ -13,6 +13,7 @@ import click
 
 from charloom.cli.options import FilePath
 from charloom.cli.streams import print_message
+from charloom.settings import require_count
 
 # The engine returns to Python every few milliseconds. By default it would wait as long again for the network thread.
 SWITCH_SECONDS = 0.0005
@@ -94,6 +95,8 @@ def serve(
         "max_prompt": max_prompt,
         "timeout": timeout,
     }
+    # Before the server takes its port, because this needs no file.
+    threads = max(1, available_cores() - 1) if threads is None else require_count("threads", threads)
     limits = Limits(**{name: value for name, value in given.items() if value is not None})
     token = os.environ.get("CHARLOOM_TOKEN")
     if token is not None:
@@ -110,7 +113,7 @@ def serve(
             origins=origins,
             reloads=reloads,
             limits=limits,
-            while_loading=partial(limited_threads, max(1, available_cores() - 1) if threads is None else threads),
+            while_loading=partial(limited_threads, threads),
             ready=_ready,
         )
     finally:

@@ -371,6 +371,6 @@ def _summary(out: Path, result: "TrainingResult", seconds: float) -> list[str]:
     return [
         f"{out}: {bits_from_nats(nats):.3f} bits ({nats:.4f} nats) per character on {result.validation_chars:,} "
         f"held-out characters, after {format_seconds(seconds)}"
-        + (f" at {speed:,.0f} characters per second" if speed else ""),
+        + (f" (training: {speed:,.0f} characters per second)" if speed else ""),
         f"Next: charloom generate {shell_path(out)}",
     ]

@@ -14,13 +14,15 @@ from charloom.runs.recipe import PICKED, default_budget, pick, reference
 from charloom.runs.run_settings import RunSettings
 from charloom.runs.splits import fit_batch_size
 from charloom.settings import MAX_COUNT, TextSettings, TrainingSettings
-from charloom.training import Budget, Deadline, Event, Notice, StepPlan, reading_speed, training_speed
-from charloom.units import shortest_seconds
+from charloom.training import Budget, Deadline, Event, Notice, StepPlan, Stopped, reading_speed, training_speed
+from charloom.units import shortest_seconds, significant
 
 ScorePass = Callable[[TokenStream], Iterator[Block]]
 _TIMED_PARTS, _MAX_TIMED_SEQUENCES = 10, 64
 """Repeated timings use one part of this many, but at most this number of sequences."""
 _STEPS = 64
+_EXPECTED_FRACTION = 0.6
+"""A run that makes less than this fraction of the planned epochs was slowed down by other programs."""
 
 
 def plan_length(
@@ -72,6 +74,17 @@ def first_step_plan(training: TrainingSettings, batches: ContiguousBatches, spee
     if steps > MAX_COUNT:
         raise SettingError("epochs", f"would take {steps:,} steps with this text, and a run has at most {MAX_COUNT:,}")
     return StepPlan(((0, steps),))
+
+
+def shortfall(epochs: float, stopped: Stopped) -> list[str]:
+    """Returns a notice if a run with a budget made much fewer epochs than its first plan, which had `epochs`."""
+    if stopped.reason != "finished" or stopped.epoch >= _EXPECTED_FRACTION * epochs:
+        return []
+    made, planned = significant(stopped.epoch, 2), significant(epochs, 2)
+    return [
+        f"training made {made} epochs instead of about {planned}, because the machine was slower than at the start. "
+        "When it is less busy, the same budget gives a better model."
+    ]
 
 
 def score_pass(text: TextSettings) -> ScorePass:

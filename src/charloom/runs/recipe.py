@@ -117,8 +117,8 @@ def pick(
         f"weight decay {training.weight_decay:g}"
     )
     why = (
-        f"this machine trains on about {_rounded(speed):,} characters per second: {_rounded(seconds * speed):,} in "
-        f"{seconds:.0f} s, or {significant(passes, 3)} passes over {characters:,} characters"
+        f"at about {_rounded(speed):,} characters per second, {seconds:.0f} s of training are "
+        f"{significant(passes, 3)} passes over {characters:,} characters"
     )
     return Choice(network, training, speed, what, why)
 

@@ -18,7 +18,7 @@ from charloom.models import Network
 from charloom.runs.calibration import calibrate
 from charloom.runs.checkpoint_progress import CheckpointProgress, checked_progress
 from charloom.runs.dataset_split import DatasetSplit, record_offsets
-from charloom.runs.planning import closing_seconds, deadline_of, first_step_plan, plan_length, score_pass
+from charloom.runs.planning import closing_seconds, deadline_of, first_step_plan, plan_length, score_pass, shortfall
 from charloom.runs.run_corpus import find_text, read_and_split
 from charloom.runs.run_file import RunFile, as_read_back, run_file
 from charloom.runs.run_folder import RunFolder
@@ -167,6 +167,8 @@ def _run(
         if folder is not None and not settings.resume:
             folder.remove_run()  # so that the folder can be used with a longer budget
         raise
+    if deadline is not None and not settings.resume:  # a resumed run was planned at another time
+        yield from map(Notice, shortfall(epochs, stopped))
     return (yield from _finished(settings, split, recorder, loop, stopped, output, page))
 
 

@@ -15,6 +15,8 @@ from charloom.settings import TextSettings
 Text = TypeVar("Text", str, bytes, str | bytes)
 
 _UTF8 = ("utf-8", "utf-8-sig")
+_ZIP = b"PK\x03\x04"
+"""The first bytes of a zip file, and so of a document of Word or LibreOffice."""
 _MARKS = {
     "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
     "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
@@ -97,6 +99,11 @@ def decoded(chunks: Iterable[bytes], name: str, encoding: str) -> Iterator[str]:
     try:
         for chunk in chain([head], chunks):
             if not zeros and b"\0" in chunk:
+                if head.startswith(_ZIP):
+                    raise EncodingError(
+                        f"{name} is a zip file, as Word and other programs write, not plain text.",
+                        "Save the document as plain text in UTF-8.",
+                    )
                 raise EncodingError(
                     f"{name} is binary, not text: a zero byte at offset {read + chunk.index(0)}.",
                     "Pass --bytes to model raw bytes, or --encoding (utf-16, say) if it is text.",
