@@ -21,6 +21,7 @@ names = {{"__name__": "__main__"}}
 for line in iter(sys.stdin.readline, ""):
     path = line.strip()
     exec(compile(open(path, encoding="utf-8").read(), path, "exec"), names)
+    print()
     print({_MARK!r}, flush=True)
 """
 
@@ -126,6 +127,9 @@ class _Session:
 
     def close(self) -> None:
         _end(self._process)
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
 
 
 class _Running:

@@ -44,7 +44,7 @@ def folder(tmp_path_factory):
 
 
 def test_the_documents_have_pipes():
-    assert len(PIPES) >= 3
+    assert len(PIPES) >= 2
     assert any("sed -u" in pipe for pipe in PIPES)
 
 
