@@ -142,7 +142,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         ),
         _training(
             "validation",
-            Range(above=0, note=": below 1 a share, from 1 a whole number of characters or records"),
+            Range(above=0, note=": below 1 a fraction, from 1 a whole number of characters or records"),
             "What to hold out: the end of a text, or records drawn by the seed. Lower it if you have little text.",
             "0.1, at most 500,000 characters",
         ),
@@ -163,15 +163,15 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         _training(
             "learning_rate",
             Range(above=0, maximum=1e38),
-            "Highest learning rate of the schedule. Lower it if the loss diverges.",
+            "Peak learning rate of the schedule. Lower it if the loss diverges.",
         ),
         _training("schedule", get_args(Schedule), "`cosine` falls to zero at the last step, `constant` stays."),
         Setting(
             "--warmup-ratio",
             "warmup_ratio",
-            (TrainingSettings, "warmup"),
+            (TrainingSettings, "warmup_ratio"),
             _SHARE,
-            "Share of the run in which the learning rate rises from zero. Raise it if the loss jumps at the start.",
+            "Fraction of the run in which the learning rate rises from zero. Raise it if the loss jumps at the start.",
         ),
         _training(
             "clip_norm",
@@ -194,19 +194,19 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         _training(
             "dropout",
             _SHARE,
-            "Share of each layer's outputs that is dropped during training. Raise it against overfitting, 0.3 to 0.5 "
-            "for texts that are read many times. Use 0 if the text is read once.",
+            "Fraction of each layer's outputs that is dropped during training. Raise it against overfitting, 0.3 to "
+            "0.5 for texts that are read many times. Use 0 if the text is read once.",
         ),
         _training(
             "weight_dropout",
             Range(minimum=0, maximum=0.99),
-            "Share of the recurrent weights that is dropped in each step. Use it for texts that are read ten times or "
-            "more.",
+            "Fraction of the recurrent weights that is dropped in each step. Use it for texts that are read ten times "
+            "or more.",
         ),
         _training(
             "weight_decay",
             Range(minimum=0, below=100),
-            "Decoupled weight decay, as in AdamW: each step takes away this share of a matrix, times the learning "
+            "Decoupled weight decay, as in AdamW: each step takes away this fraction of a matrix, times the learning "
             "rate.",
         ),
     ),

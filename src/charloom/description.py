@@ -50,7 +50,7 @@ def summary(model: "TextModel") -> dict[str, str]:
     if model.window is not None:
         lines["window"] = f"{model.window} characters, read again for each new character"
     if training.keys() >= {"kept_step", "steps"}:
-        lines["kept"] = f"step {training['kept_step']:,} of {training['steps']:,}"
+        lines["best"] = f"step {training['kept_step']:,} of {training['steps']:,}"
     if training.keys() >= {"validation_nats_per_char", "validation_chars"}:
         nats = training["validation_nats_per_char"]
         lines["validation"] = (

@@ -38,6 +38,7 @@ _RENAMED_IN_VERSION_4 = {
     "pace": "step_plan",
     "weight_drop": "weight_dropout",
     "cold_starts": "state_reset_probability",
+    "warmup": "warmup_ratio",
 }
 
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
@@ -104,7 +105,7 @@ class _Training(Struct, frozen=True):
     dropout: _Share = 0.0
     learning_rate: _Positive = 1.0
     schedule: _ShortText = ""
-    warmup: _Share = 0.0
+    warmup_ratio: _Share = 0.0
     weight_dropout: _Share = 0.0
     weight_decay: Annotated[float, Meta(ge=0, lt=100)] = 0.0
     clip_norm: _Positive = 1.0

@@ -164,7 +164,7 @@ class TrainingSettings:
         dropout: fraction of each layer's outputs to drop during training.
         learning_rate: peak learning rate of the schedule.
         schedule: "cosine" falls to zero at the last step; "constant" does not change.
-        warmup: fraction of the steps during which the learning rate rises from zero.
+        warmup_ratio: fraction of the steps during which the learning rate rises from zero.
         weight_dropout: fraction of the recurrent weights to drop per step.
         weight_decay: decoupled weight decay: each step shrinks the weight matrices by this times the learning rate.
         clip_norm: maximum global norm of the gradients; larger gradients are scaled down.
@@ -187,7 +187,7 @@ class TrainingSettings:
     dropout: float = 0.1
     learning_rate: float = 0.006
     schedule: Schedule = "cosine"
-    warmup: float = 0.05
+    warmup_ratio: float = 0.05
     weight_dropout: float = 0.0
     weight_decay: float = 0.0
     clip_norm: float = 1.0
@@ -207,7 +207,7 @@ class TrainingSettings:
         _require_number(self, "dropout", minimum=0.0, below=1.0)
         _require_number(self, "learning_rate", above=0.0, maximum=1e38)
         _require_number(self, "state_reset_probability", minimum=0.0, below=1.0)
-        _require_number(self, "warmup", minimum=0.0, below=1.0)
+        _require_number(self, "warmup_ratio", minimum=0.0, below=1.0)
         _require_number(self, "weight_dropout", minimum=0.0, maximum=0.99)
         _require_number(self, "weight_decay", minimum=0.0, below=100.0)
         _require_number(self, "clip_norm", above=0.0, maximum=1e38)

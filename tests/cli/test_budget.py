@@ -22,9 +22,9 @@ def test_two_lines_explain_the_picked_settings(budgeted):
     folder, done = budgeted
     picked, because = (line for line in done.stderr.splitlines() if line.startswith(("picked: ", "because: ")))
     hidden = load(folder / "m.safetensors").settings.hidden
-    assert re.fullmatch(rf"picked: 1 × {hidden} lstm units, embedding \d+, 4 rows × .* dropout .*", picked)
+    assert re.fullmatch(rf"picked: LSTM, 1 × {hidden} units, embedding \d+, 4 rows × .* dropout .*", picked)
     assert re.fullmatch(
-        r"because: at about [\d,]+ characters per second, \d+ s of training are [\d.]+ passes over 2,376 characters",
+        r"because: at about [\d,]+ characters per second, \d+ s of training are [\d.,]+ passes over 2,376 characters",
         because,
     )
 

@@ -75,10 +75,9 @@ def test_the_speed_follows_from_the_references():
 
 def test_two_lines_describe_the_choice():
     choice = picked(1_000_000, 60, given={"hidden"}, network=NetworkSettings(hidden=256))
-    assert choice.what.startswith("1 × 256 lstm units, embedding 64, 16 rows × 64, dropout ")
+    assert choice.what.startswith("LSTM, 1 × 256 units, embedding 64, 16 rows × 64, dropout ")
     assert choice.why == (
-        "this machine trains on about 100,000 characters per second: 6,000,000 in 60 s, "
-        "or 6 passes over 1,000,000 characters"
+        "at about 100,000 characters per second, 60 s of training are 6 passes over 1,000,000 characters"
     )
 
 
@@ -88,7 +87,7 @@ def test_two_lines_describe_the_choice():
 )
 def test_predicted_figures_have_two_digits(speed, digits):
     choice = picked(10**6, 1.0, speed, given={"hidden"}, network=NetworkSettings(hidden=256))
-    assert choice.why.startswith(f"this machine trains on about {digits} characters per second: {digits} in 1 s, ")
+    assert choice.why.startswith(f"at about {digits} characters per second, 1 s of training ")
 
 
 @pytest.mark.parametrize(
@@ -150,10 +149,12 @@ def test_no_network_can_memorize_its_text(characters, seconds):
 def test_scoring_is_three_times_as_fast_and_training_always_gets_a_part():
     def left(closing):
         network = NetworkSettings(hidden=256)
-        return pick(network, TrainingSettings(), {"hidden"}, 10**6, 64, 60.0, SPEED, closing).why.split(" in ")[1]
+        return pick(network, TrainingSettings(), {"hidden"}, 10**6, 64, 60.0, SPEED, closing).why.split(
+            " per second, "
+        )[1]
 
-    assert left(3_000_000).startswith("50 s, ")
-    assert left(10**9).startswith("6 s, ")
+    assert left(3_000_000).startswith("50 s of ")
+    assert left(10**9).startswith("6 s of ")
 
 
 @pytest.mark.parametrize(

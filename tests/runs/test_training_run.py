@@ -64,7 +64,7 @@ def test_schedule_warmup_clipping_and_resets_can_be_set(book):
     """Each setting is in the model file and changes the weights."""
     choices = {
         "schedule": ("schedule", "constant"),
-        "warmup_ratio": ("warmup", 0.5),
+        "warmup_ratio": ("warmup_ratio", 0.5),
         "clip_norm": ("clip_norm", 0.01),
         "state_reset_probability": ("state_reset_probability", 0.9),
     }

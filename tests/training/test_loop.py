@@ -222,7 +222,7 @@ def test_an_event_announces_each_evaluation_and_its_duration():
 
 
 def test_a_loss_of_nan_ends_the_run():
-    settings = TrainingSettings(batch_size=4, sequence_length=16, learning_rate=1e38, warmup=0)
+    settings = TrainingSettings(batch_size=4, sequence_length=16, learning_rate=1e38, warmup_ratio=0)
     events = events_of(settings, steps=10_000)
     assert events[-1].reason == "diverged"
     assert events[-1].step < 10_000

@@ -14,7 +14,7 @@ def evenly(steps):
 
 
 def test_the_rate_warms_up_and_falls_to_zero():
-    settings = TrainingSettings(learning_rate=0.01, warmup=0.1, schedule="cosine")
+    settings = TrainingSettings(learning_rate=0.01, warmup_ratio=0.1, schedule="cosine")
     rates = learning_rates(settings, evenly(1000), 0, 1000)
     np.testing.assert_allclose(rates[:100], 0.01 * np.arange(1, 101) / 100, rtol=1e-6)
     assert rates.max() == pytest.approx(0.01)
@@ -24,7 +24,7 @@ def test_the_rate_warms_up_and_falls_to_zero():
 
 
 def test_a_constant_rate_does_not_change():
-    rates = learning_rates(TrainingSettings(learning_rate=0.01, warmup=0, schedule="constant"), evenly(50), 0, 50)
+    rates = learning_rates(TrainingSettings(learning_rate=0.01, warmup_ratio=0, schedule="constant"), evenly(50), 0, 50)
     np.testing.assert_array_equal(rates, np.float32(0.01))
 
 
@@ -45,7 +45,7 @@ def test_evaluations_are_few_and_cheap():
 
 
 def test_the_rate_reaches_zero_at_the_end_of_the_last_plan():
-    settings = TrainingSettings(learning_rate=0.01, warmup=0.1)
+    settings = TrainingSettings(learning_rate=0.01, warmup_ratio=0.1)
     for steps in (300, 2000):
         step_plan = evenly(1000).replanned(200, steps)
         rates = learning_rates(settings, step_plan, 0, steps)

@@ -172,8 +172,8 @@ def report_comparison(scorers: Sequence["Scorer"]) -> None:
     """Prints how models with different vocabularies are compared."""
     if len({(scorer.vocabulary.units, scorer.vocabulary.characters) for scorer in scorers}) > 1:
         print_message(
-            "the models do not know the same characters: charloom compares them by bits per byte of UTF-8, and an "
-            "unknown character costs as much as one of all Unicode characters"
+            "the models have different vocabularies: charloom compares them by bits per byte of UTF-8, and an unknown "
+            "character costs as much as a blind guess among all Unicode characters"
         )
 
 

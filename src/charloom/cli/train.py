@@ -109,7 +109,7 @@ class _Duration(click.ParamType[float]):
 )
 @_setting(
     TrainingSettings,
-    "warmup",
+    "warmup_ratio",
     "--warmup-ratio",
     float,
     "Fraction of the run during which the learning rate rises from zero.",

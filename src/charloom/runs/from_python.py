@@ -38,7 +38,7 @@ def train(
     weight_dropout: float | None = None,
     weight_decay: float | None = None,
     schedule: Schedule = TrainingSettings.schedule,
-    warmup_ratio: float = TrainingSettings.warmup,
+    warmup_ratio: float = TrainingSettings.warmup_ratio,
     clip_norm: float = TrainingSettings.clip_norm,
     state_reset_probability: float | None = None,
     epochs: float | None = None,
@@ -81,7 +81,7 @@ def train(
         weight_dropout: Share of the recurrent weights that is dropped.
         weight_decay: Decoupled weight decay, as in AdamW.
         schedule: Learning-rate schedule: "cosine" falls to zero at the last step, "constant" stays.
-        warmup_ratio: Share of the run in which the learning rate rises from zero.
+        warmup_ratio: Fraction of the run in which the learning rate rises from zero.
         clip_norm: Global norm that gradients are clipped to.
         state_reset_probability: Probability of zeroing a row's state before a step. Records always begin from zero.
         epochs: Passes over the training text, instead of a budget.
@@ -136,7 +136,7 @@ def train(
             budget=_seconds(budget),
             validation=validation,
             schedule=schedule,
-            warmup=warmup_ratio,
+            warmup_ratio=warmup_ratio,
             clip_norm=clip_norm,
             patience=patience,
             seed=seed,

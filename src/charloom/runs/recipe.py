@@ -27,6 +27,7 @@ PICKED = frozenset({"hidden", "dropout", "learning_rate", "weight_dropout", "wei
 # Scoring a character is this many times as fast as training on it.
 _SCORING_SPEED = 3.0
 _MIN_TRAINING_FRACTION = 0.1
+_CELL_NAMES = {"lstm": "LSTM", "gru": "GRU", "elman": "Elman"}
 _MIN_SECONDS, _MAX_SECONDS = 20.0, 600.0
 _SECONDS_PER_MEGABYTE = 100.0
 
@@ -111,7 +112,8 @@ def pick(
     )
     training = replace(training, **{name: getattr(picked, name) for name in PICKED - {"hidden"} - given})
     what = (
-        f"{network.layers} × {network.hidden} {network.cell} units, embedding {network.embedding}, "
+        f"{_CELL_NAMES[network.cell]}, {network.layers} × {network.hidden} units, "
+        f"embedding {network.embedding}, "
         f"{training.batch_size} rows × {training.sequence_length}, dropout {training.dropout:g}, "
         f"weight dropout {training.weight_dropout:g}, learning rate {training.learning_rate:g}, "
         f"weight decay {training.weight_decay:g}"

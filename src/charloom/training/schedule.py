@@ -99,8 +99,8 @@ def learning_rates(
     before, after = progress[:-1], progress[1:]
     rates = np.full(count, settings.learning_rate, np.float64)
     if settings.schedule == "cosine":
-        phase = np.clip((before - settings.warmup) / (1 - settings.warmup), 0, 1)
+        phase = np.clip((before - settings.warmup_ratio) / (1 - settings.warmup_ratio), 0, 1)
         rates *= (1 + np.cos(np.pi * phase)) / 2
-    rising = before < settings.warmup
-    rates[rising] = settings.learning_rate * np.minimum(1, after[rising] / settings.warmup)
+    rising = before < settings.warmup_ratio
+    rates[rising] = settings.learning_rate * np.minimum(1, after[rising] / settings.warmup_ratio)
     return rates.astype(np.float32)
