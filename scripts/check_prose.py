@@ -43,8 +43,8 @@ def sentences(text: str) -> Iterator[str]:
     # A paragraph's lines belong together; an item of a list begins another.
     text = re.sub(r"\n(?=\s*(?:[-*]|\d+\.|\[\^\w+\]:)\s)", "\n\n", "\n".join(lines))
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
-    text = re.sub(r"`[^`]*`", "code", text)
     for paragraph in re.split(r"\n\s*\n", text):
+        paragraph = re.sub(r"`[^`]*`", "code", paragraph)
         for sentence in re.split(r"(?<=[.!?:])(?:\*\*|\[\^\w+\])*\s+", " ".join(paragraph.split())):
             if sentence:
                 yield sentence

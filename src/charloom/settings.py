@@ -219,7 +219,7 @@ class TrainingSettings:
             _require_number(self, "budget", above=0.0, maximum=1e9)
         lengths = [name for name in ("steps", "budget", "epochs") if getattr(self, name) is not None]
         if len(lengths) > 1:
-            raise SettingError(lengths[0], f"and {lengths[1]} both set how long to train: give only one of them")
+            raise SettingError(lengths[0], f"and {lengths[1]} both set the length of training: give only one of them")
         self._require_step_plan()
         if self.validation is not None:
             _require_number(self, "validation", above=0.0)

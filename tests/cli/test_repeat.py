@@ -2,8 +2,10 @@
 
 import pytest
 
+import charloom as cl
 from charloom.artifacts import read_tensor_file, write_tensor_file
 from charloom.model import load
+from charloom.training import Saved
 from tests.cli.conftest import assert_refused
 
 TINY = ("--hidden", 8, "--embedding", 4, "--batch-size", 2, "--sequence-length", 8, "--steps", 30)
@@ -46,10 +48,38 @@ def test_a_repeated_run_gives_the_same_bytes(charloom, book, tmp_path, monkeypat
     done = charloom("train", "--repeat", model, "--out", again, "--", source, stdin=stdin)
     assert done.returncode == 0, done.stderr
     assert again.read_bytes() == model.read_bytes()
-    # The new model is the same, so there is no need to keep the earlier one under another name.
-    done = charloom("train", "--repeat", model, "--out", model, "--", source, stdin=stdin)
+
+
+def test_only_the_model_of_an_ended_run_is_repeatable(book, tmp_path):
+    """A file from the middle of a run must not: the run may be killed."""
+    models = []
+
+    def on_event(event):
+        if isinstance(event, Saved):
+            models.append(load(out))
+
+    out = tmp_path / "m.safetensors"
+    cl.train(book, out=out, epochs=3, hidden=8, batch_size=2, sequence_length=8, on_event=on_event)
+    assert len(models) >= 2
+    assert [model.training["is_repeatable"] for model in models] == [False] * (len(models) - 1) + [True]
+    assert load(out).training["is_repeatable"]
+
+
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_the_model_that_is_repeated_is_not_replaced(charloom, book, tmp_path, force):
+    model = trained(charloom, tmp_path, book, *TINY)
+    before = model.read_bytes()
+    done = charloom("train", book, "--repeat", model, "--out", model, *force)
+    assert_refused(done, 1, "charloom reads this file")
+    assert model.read_bytes() == before
+
+
+def test_the_same_text_under_another_name_gives_the_same_bytes(charloom, book, tmp_path):
+    model = trained(charloom, tmp_path, book, *TINY)
+    (tmp_path / "other.txt").write_text(book.read_text())
+    again = tmp_path / "again.safetensors"
+    done = charloom("train", tmp_path / "other.txt", "--repeat", model, "--out", again)
     assert done.returncode == 0, done.stderr
-    assert "kept the earlier model" not in done.stderr
     assert again.read_bytes() == model.read_bytes()
 
 

@@ -5,9 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from charloom.units import parse_seconds
+
 ROOT = Path(__file__).parents[2]
 LANGUAGES = ("sh", "python", "javascript")
-"""The languages of blocks that are commands; the others are output or files."""
+"""The languages of blocks that are commands."""
+_FILES = ("text", "ini", "json", "nginx", "dockerfile")
+"""The languages of output and files."""
 
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<note>[^\n]*?) -->\n\n?)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -46,6 +50,8 @@ class Block:
         A page then takes seconds, and passes or fails however busy the machine is.
         """
         text = self.text
+        for budget in re.findall(r"--budget (\S+)|budget=\"(\w+)\"", text):
+            parse_seconds("".join(budget))  # raises if charloom would
         for pattern, shorter in _SHORTER:
             text = pattern.sub(shorter, text)
         return text
@@ -60,10 +66,15 @@ def blocks(markdown: str) -> Iterator[Block]:
     """Yields a page's blocks of commands, in their order.
 
     Raises:
-        ValueError: a comment above a block is unknown.
+        ValueError: a comment above a block, a block's language or its indentation is unknown.
     """
-    for found in _BLOCK.finditer(markdown):
-        if found["language"] not in LANGUAGES:
+    found_blocks = list(_BLOCK.finditer(markdown))
+    if len(re.findall(r"^ *(?:```|~~~)", markdown, re.MULTILINE)) != 2 * len(found_blocks):
+        raise ValueError("a block is indented, is not closed, or has more than a language after ```")
+    for found in found_blocks:
+        if found["language"] not in (*LANGUAGES, *_FILES):
+            raise ValueError(f"the language {found['language']!r} is neither of {LANGUAGES} nor of {_FILES}")
+        if found["language"] in _FILES:
             continue
         note = found["note"] or ""
         if note and note != _KEEPS_RUNNING and not note.startswith(_NOT_RUN):

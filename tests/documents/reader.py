@@ -1,5 +1,6 @@
 """A reader of one page, who pastes its blocks into a shell, a Python and Node."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from tests.documents.blocks import Block
 
+SHELL = ["bash", "-e", "-o", "pipefail"]
+"""A shell in which a failure anywhere ends the page."""
 TIMEOUT_SECONDS = 300
 STARTING_SECONDS = 3
 """How long a program that keeps running is watched at least."""
@@ -49,7 +52,7 @@ class Reader:
         path = self._blocks / f"line{block.line}.{_SUFFIXES[block.language]}"
         path.write_text(block.shortened(), "utf-8")
         if block.keeps_running:
-            command = ["sh", "-e"] if block.language == "sh" else [block.language, "-u"]
+            command = SHELL if block.language == "sh" else [block.language, "-u"]
             program = _Running([*command, str(path)], path.with_suffix(".log"), self._folder, self._environment)
             self._running.append(program)
             if "charloom serve" in block.text:
@@ -86,7 +89,7 @@ class Reader:
 
     def _session(self, language: str) -> "_Session":
         if language not in self._sessions:
-            command = ["sh", "-e"] if language == "sh" else ["python", "-u", "-c", _PYTHON]
+            command = SHELL if language == "sh" else ["python", "-u", "-c", _PYTHON]
             self._sessions[language] = _Session(command, language, self._folder, self._environment)
         return self._sessions[language]
 
@@ -165,10 +168,9 @@ class _Running:
 
 
 def _end(process: "subprocess.Popen[str] | subprocess.Popen[bytes]") -> None:
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    """Ends a program and what it started, even if the program itself has ended."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)

@@ -43,6 +43,27 @@ def test_a_comment_above_a_block_is_one_that_is_known():
         list(blocks(f"<!-- keep running -->\n\n{block}"))
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        "```bash\nls\n```\n",
+        "- An item:\n\n  ```sh\n  ls\n  ```\n",
+        '```sh title="a"\nls\n```\n',
+        "```sh\nls\n",
+        "~~~sh\nls\n~~~\n",
+    ],
+)
+def test_a_block_that_would_not_be_run_is_refused(page):
+    with pytest.raises(ValueError, match=r"a block is indented|the language 'bash'"):
+        list(blocks(page))
+
+
+def test_a_budget_that_charloom_would_refuse_is_refused():
+    (block,) = blocks("```sh\ncharloom train book.txt --budget 10minutes\n```\n")
+    with pytest.raises(ValueError, match="10minutes"):
+        block.shortened()
+
+
 @pytest.mark.parametrize("page", [page for page, of_page in PAGES.items() if any(not one.not_run for one in of_page)])
 def test_a_page(page, installed, data_folder, tmp_path, tmp_path_factory):
     to_run = [block for block in PAGES[page] if not block.not_run]

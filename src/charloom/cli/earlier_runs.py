@@ -76,6 +76,7 @@ def repeated_settings(context: click.Context, given: "RunSettings", path: Path) 
         network=model.settings,
         training=repeated_training(model, str(path)),
         repeated=model,
+        repeated_file=path,
     )
 
 

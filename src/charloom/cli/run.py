@@ -58,7 +58,11 @@ def run(arguments: Sequence[str], started: float | None = None) -> int:
         return finished.exit_code
     except click.NoSuchOption as error:
         renamed = _RENAMED.get(error.option_name)
-        problem = error.format_message() if renamed is None else f"no such option: {error.option_name}. {renamed}"
+        options = {name for parameter in (error.ctx.command.params if error.ctx else ()) for name in parameter.opts}
+        if renamed is None or not options & {*renamed.replace(".", "").split()}:
+            problem = error.format_message()
+        else:
+            problem = f"no such option: {error.option_name}. {renamed}"
         return _usage_error(error.ctx.info_name if error.ctx and error.ctx.parent else None, problem)
     except click.UsageError as error:
         return _usage_error(error.ctx.info_name if error.ctx and error.ctx.parent else None, error.format_message())
@@ -111,7 +115,7 @@ _RENAMED = {
     "--hidden-size": "Use --hidden.",
     "--num-layers": "Use --layers.",
     "--seq-length": "Use --sequence-length.",
-    "--keep-copies": "Copies of held-out records always stay in the training part.",
+    "--keep-copies": "Leave it out: with --records, copies of held-out records always stay in the training part.",
 }
 """Former names of options and names in other programs, and what to use instead."""
 _MAX_ERROR_CHARACTERS = 1_000

@@ -5,12 +5,14 @@ Without a generator they are JAX zeros, so that `jax.eval_shape` gives a model's
 """
 
 import os
+import threading
 from contextlib import AbstractContextManager
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+_BLAS_LOCK = threading.Lock()
 _SET_BY_IMPORT = "KMP_DUPLICATE_LIB_OK"  # an environment variable that importing threadpoolctl sets
 
 
@@ -36,7 +38,8 @@ def orthogonal(rng: np.random.Generator | None, shape: tuple[int, int]) -> Float
     """
     if rng is None:
         return jnp.zeros(shape, jnp.float32)
-    with _one_blas_thread():  # results must not depend on the number of cores
+    # Results must not depend on the number of cores. The limit is the process's, so overlapping ones would remain.
+    with _BLAS_LOCK, _one_blas_thread():
         tall, triangle = np.linalg.qr(rng.standard_normal((max(shape), min(shape)), np.float32))
     tall *= np.where(triangle.diagonal() < 0, -1, 1).astype(np.float32)
     return jnp.asarray(tall if shape[0] >= shape[1] else np.ascontiguousarray(tall.T))

@@ -56,6 +56,7 @@ def read_and_split(
     identity, stored = corpus.metadata, None
     if settings.repeated is not None:
         require_same_text(settings.repeated.trained_on, identity)
+        identity = {**identity, "name": str(settings.repeated.trained_on.get("name", identity["name"]))}
         if (changes := machine_changes(settings.repeated.training.get("machine", {}))) is not None:
             yield Notice(f"the model may differ from the original in its last bits: {changes}")
     if folder is not None and settings.resume:

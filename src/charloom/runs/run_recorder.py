@@ -109,6 +109,7 @@ class RunRecorder:
             training=asdict(self.repeatable_settings)
             | {
                 "machine": self._machine,
+                "is_repeatable": False,  # until the run has ended
                 "kept_step": self.best.step,
                 "history": msgspec.to_builtins(self._history),
                 "samples": msgspec.to_builtins(self._samples),

@@ -31,6 +31,7 @@ class RunSettings:
         out_is_default: whether `out` is a default, so that the model gets another name if that one is taken.
         force: whether to replace an earlier model at `out` without keeping it.
         repeated: a model whose run to repeat; the text must be its training text.
+        repeated_file: the file of that model, which the new one must not replace.
         given: names of the network and training settings that were given; a budget picks the others.
     """
 
@@ -48,6 +49,7 @@ class RunSettings:
     out_is_default: bool = False
     force: bool = False
     repeated: TextModel | None = None
+    repeated_file: Path | None = None
     given: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:

@@ -99,9 +99,10 @@ def run_training(
 def _run(
     settings: RunSettings, folder: RunFolder | None, should_stop: Callable[[], bool], clock: Budget
 ) -> Generator[Event, None, TrainingResult]:
-    model_output(settings, folder, InputFiles())  # raises before anything is read
+    models = () if settings.repeated_file is None else (settings.repeated_file,)
+    model_output(settings, folder, InputFiles(models))  # raises before anything is read
     sources = find_text(settings, folder)
-    inputs = InputFiles(sources.paths, standard_input="-" in settings.sources)
+    inputs = InputFiles([*sources.paths, *models], standard_input="-" in settings.sources)
     output = model_output(settings, folder, inputs)
     page = report_page(settings, output, sources)
     if output is not None and output.path != settings.out:

@@ -18,6 +18,9 @@ _SURROGATE = re.compile("[\\ud800-\\udfff]")
 _FIELD = re.compile(r"^Object (?:missing required|contains unknown) field `(.*)`$")
 _UNSUPPORTED = ("suffix", "logit_bias", "presence_penalty", "frequency_penalty")
 _CHOICES = {"per": "text, line or char", "unknown": "error, skip or replace"}
+_UNKNOWN_FIELD = re.compile(r"^Object contains unknown field `([^`]*)`")
+_RENAMED = {"guesses": "top_predictions"}
+"""Former names of fields."""
 _PATH = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
 
 
@@ -102,6 +105,11 @@ def _invalid(problem: str) -> ApiError:
         param = named[1]
     if param in _UNSUPPORTED:
         return ApiError(400, f"{param} is not supported. Leave it out.", param=param, code="unsupported")
+    if (unknown := _UNKNOWN_FIELD.match(message)) is not None:
+        name = unknown[1]
+        remedy = f"Use {_RENAMED[name]}" if name in _RENAMED else "Leave it out"
+        message = f"{name} is not a field of this request. {remedy}."
+        return ApiError(400, message, param=name, code="invalid_value")
     choices = f" Use {_CHOICES[param]}." if param in _CHOICES else ""
     where = f"{param}: " if param and named is None else ""
     return ApiError(400, f"{where}{message}.{choices}", param=param, code="invalid_value")
