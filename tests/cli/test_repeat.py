@@ -70,7 +70,7 @@ def test_the_model_that_is_repeated_is_not_replaced(charloom, book, tmp_path, fo
     model = trained(charloom, tmp_path, book, *TINY)
     before = model.read_bytes()
     done = charloom("train", book, "--repeat", model, "--out", model, *force)
-    assert_refused(done, 1, "charloom reads this file")
+    assert_refused(done, 1, "is one of the files to read")
     assert model.read_bytes() == before
 
 
