@@ -124,9 +124,9 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         _training(
             "budget",
             Range(above=0, maximum=1e9, note=", in seconds, or such as `90s`, `10m`, `1h30m`"),
-            "Time for the whole call. charloom then picks every setting whose default says so. "
+            "Time for the whole call. charloom then picks every setting whose default is *picked*. "
             "Give at most one of `budget`, `epochs` and `steps`.",
-            "20 s to 10 min, by the length of the text",
+            "20 s to 10 min, depending on the length of the text",
         ),
         _training(
             "epochs",
@@ -138,7 +138,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             "patience",
             _COUNT,
             "Evaluations without improvement before early stopping. Set it for long runs, for example to 5.",
-            "none: make all steps",
+            "none: run all steps",
         ),
         _training(
             "validation",
@@ -152,7 +152,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             "batch_size",
             _COUNT,
             "Rows per batch, each a contiguous stream of the text. Larger batches train faster per character and make "
-            "fewer steps. Raise the learning rate with it. charloom lowers it for a short text.",
+            "fewer steps per epoch. If you raise it, raise the learning rate too. charloom lowers it for a short text.",
         ),
         _training(
             "sequence_length",
@@ -165,7 +165,9 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             Range(above=0, maximum=1e38),
             "Peak learning rate of the schedule. Lower it if the loss diverges.",
         ),
-        _training("schedule", get_args(Schedule), "`cosine` falls to zero at the last step, `constant` stays."),
+        _training(
+            "schedule", get_args(Schedule), "`cosine` falls to zero at the last step, `constant` stays at the peak."
+        ),
         Setting(
             "--warmup-ratio",
             "warmup_ratio",
@@ -176,7 +178,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         _training(
             "clip_norm",
             Range(above=0, maximum=1e38),
-            "Global norm that gradients are clipped to. Lower it if single steps make the loss jump.",
+            "Global norm that gradients are clipped to. Lower it if individual steps make the loss jump.",
         ),
         _training(
             "state_reset_probability",
@@ -194,19 +196,18 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         _training(
             "dropout",
             _SHARE,
-            "Fraction of each layer's outputs that is dropped during training. Raise it against overfitting, 0.3 to "
+            "Fraction of each layer's outputs to drop during training. Raise it against overfitting, 0.3 to "
             "0.5 for texts that are read many times. Use 0 if the text is read once.",
         ),
         _training(
             "weight_dropout",
             Range(minimum=0, maximum=0.99),
-            "Fraction of the recurrent weights that is dropped in each step. Use it for texts that are read ten times "
-            "or more.",
+            "Fraction of the recurrent weights to drop in each step. Use it for texts that are read ten times or more.",
         ),
         _training(
             "weight_decay",
             Range(minimum=0, below=100),
-            "Decoupled weight decay, as in AdamW: each step takes away this fraction of a matrix, times the learning "
+            "Decoupled weight decay, as in AdamW: each step shrinks every matrix by this fraction times the learning "
             "rate.",
         ),
     ),
@@ -217,7 +218,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             "bytes",
             (TextSettings, "units"),
             "on or off",
-            "Model raw bytes instead of characters. Use it for files that are not text, or in many scripts.",
+            "Model raw bytes instead of characters. Use it for binary files, or for text in many writing systems.",
             "off",
         ),
         _text(
@@ -235,15 +236,15 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         ),
         _text(
             "delimiter",
-            "a text that is not empty",
+            "a non-empty string",
             "Text between records, if it is not the end of a line. On the command line, `\\n` and `\\t` work.",
             "none, or the end of a line with `--records`",
         ),
         _text(
             "min_count",
             _COUNT,
-            "Replace characters that occur less often by one unknown character. Raise it for a text with thousands of "
-            "rare characters.",
+            "Replace characters that occur fewer times than this with one unknown character. Raise it for a text "
+            "with thousands of rare characters.",
         ),
     ),
     "Files": (
@@ -271,7 +272,14 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             "Replace an earlier model without keeping it, and train even if memory seems too small.",
             "off",
         ),
-        Setting("--run", "run", None, "a folder", "Folder for checkpoints and metrics, to resume from.", "none"),
+        Setting(
+            "--run",
+            "run",
+            None,
+            "a folder",
+            "Folder for checkpoints and metrics. The run can be resumed from it.",
+            "none",
+        ),
         Setting(
             "--resume",
             "",
@@ -293,7 +301,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             "cache",
             None,
             "a folder",
-            "Folder that keeps the encoded text, so that it does not fill the memory. Not for records.",
+            "Folder for the encoded text, which then does not have to fit in memory. Not for records.",
             "the user's cache, for texts of 100 MB and more",
         ),
         Setting("--report", "", None, "on or off", "Write an HTML page about the model next to it.", "off"),
