@@ -57,7 +57,10 @@ if TYPE_CHECKING:
     "--top", type=int, metavar="N", help="With --per line: print only the N most surprising lines, at the end."
 )
 @click.option(
-    "--above", type=float, metavar="BITS", help="With --per line: print only lines above this many bits per character."
+    "--above",
+    type=float,
+    metavar="BITS",
+    help="With --per line: print only lines whose rating is above this many bits; see --by.",
 )
 @click.option(
     "--by",

@@ -83,7 +83,7 @@ def shortfall(epochs: float, stopped: Stopped) -> list[str]:
     made, planned = significant(stopped.epoch, 2), significant(epochs, 2)
     return [
         f"training made {made} epochs instead of about {planned}, because the machine was slower than at the start. "
-        "When it is less busy, the same budget gives a better model."
+        "For a better model, run the same command again when the machine is less busy."
     ]
 
 
