@@ -313,7 +313,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             "",
             None,
             _COUNT,
-            "Number of threads. Lower it to leave cores to other programs. Only the last bits of a result can depend on it.",
+            "Number of threads. Lower it to leave cores free. Only the last bits of a result can depend on it.",
             "the cores this process may use",
         ),
         Setting(
