@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-# In a process of its own: what benchmarks import, such as Keras, sets itself up for the whole process.
+# In a separate process, because imports of benchmarks, such as Keras, change the whole process.
 _IMPORT_ALL = """
 import importlib, inspect, pkgutil
 import benchmarks

@@ -1,8 +1,8 @@
-import importlib.util
 import re
 from pathlib import Path
 
 import pytest
+from scripts import http_reference
 
 from charloom.server.routes import document
 
@@ -10,26 +10,18 @@ ROOT = Path(__file__).parent.parent
 SERVER = ROOT / "src" / "charloom" / "server"
 
 
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("http_reference", ROOT / "scripts" / "http_reference.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script
+def test_the_tables_are_those_of_the_servers_types():
+    assert http_reference.PAGE.read_text("utf-8") == http_reference.page(), "run scripts/http_reference.py"
 
 
-def test_the_tables_are_those_of_the_servers_types(script):
-    assert script.PAGE.read_text("utf-8") == script.page(), "run scripts/http_reference.py"
-
-
-def test_a_field_without_a_meaning_is_refused(script, monkeypatch):
-    monkeypatch.delitem(script.MEANINGS["Health"], "ready")
+def test_a_field_without_a_meaning_is_refused(monkeypatch):
+    monkeypatch.delitem(http_reference.MEANINGS["Health"], "ready")
     with pytest.raises(ValueError, match="Health"):
-        script.page()
+        http_reference.page()
 
 
-def test_every_status_and_code_is_explained(script):
-    page = script.PAGE.read_text("utf-8")
+def test_every_status_and_code_is_explained():
+    page = http_reference.PAGE.read_text("utf-8")
     rows = re.findall(r"^\| ([0-9, ]+) \| (?:`(\w+)`|none) \|", page, re.MULTILINE)
     statuses = {status for statuses, _ in rows for status in statuses.split(", ")}
     responses = document()["paths"]["/v1/completions"]["post"]["responses"]
@@ -38,7 +30,7 @@ def test_every_status_and_code_is_explained(script):
     assert {code for _, code in rows if code} == set(re.findall(r'\bcode="(\w+)"', source))
 
 
-def test_every_metric_is_explained(script):
+def test_every_metric_is_explained():
     named = set(re.findall(r'"(charloom_\w+)"', (SERVER / "metrics.py").read_text("utf-8")))
-    explained = re.findall(r"^\| `(charloom_\w+)` \|", script.PAGE.read_text("utf-8"), re.MULTILINE)
+    explained = re.findall(r"^\| `(charloom_\w+)` \|", http_reference.PAGE.read_text("utf-8"), re.MULTILINE)
     assert {name.removesuffix("_total") for name in explained} == named

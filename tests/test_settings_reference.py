@@ -1,11 +1,10 @@
-import importlib.util
 import inspect
 import math
-import sys
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from scripts import settings_reference
 
 import charloom as cl
 from charloom.cli.run import charloom
@@ -15,17 +14,12 @@ from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
 ROOT = Path(__file__).parent.parent
 
 
-def _script():
-    spec = importlib.util.spec_from_file_location("settings_reference", ROOT / "scripts" / "settings_reference.py")
-    script = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = script  # dataclasses look their module up
-    spec.loader.exec_module(script)
-    return script
-
-
-SCRIPT = _script()
-SHOWN = [setting for settings in SCRIPT.SECTIONS.values() for setting in settings]
-RANGES = [one for one in (*SHOWN, *SCRIPT.STUDIES) if isinstance(one.allowed, SCRIPT.Range) and one.field is not None]
+SHOWN = [setting for settings in settings_reference.SECTIONS.values() for setting in settings]
+RANGES = [
+    one
+    for one in (*SHOWN, *settings_reference.STUDIES)
+    if isinstance(one.allowed, settings_reference.Range) and one.field is not None
+]
 
 
 def _id(setting):
@@ -33,7 +27,7 @@ def _id(setting):
 
 
 def test_the_page_is_what_the_settings_say():
-    assert SCRIPT.PAGE.read_text("utf-8") == SCRIPT.page(), "run scripts/settings_reference.py"
+    assert settings_reference.PAGE.read_text("utf-8") == settings_reference.page(), "run scripts/settings_reference.py"
 
 
 def test_every_option_has_a_row():
@@ -47,7 +41,7 @@ def test_every_keyword_of_python_has_a_row():
 
 
 def test_every_field_has_a_row():
-    shown = {setting.field for setting in (*SHOWN, *SCRIPT.STUDIES)} - {None}
+    shown = {setting.field for setting in (*SHOWN, *settings_reference.STUDIES)} - {None}
     assert shown == {
         (kind, field.name) for kind in (NetworkSettings, TrainingSettings, TextSettings) for field in fields(kind)
     }
