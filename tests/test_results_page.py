@@ -45,7 +45,7 @@ def test_quick_runs_and_runs_of_another_version_are_refused(results):
 
 
 def test_without_results_the_message_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr("RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(script, "RESULTS", tmp_path / "results.json")
     monkeypatch.setattr(sys, "argv", ["results.py"])
     with pytest.raises(SystemExit, match="Name a folder"):
         script.main()
