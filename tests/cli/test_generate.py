@@ -104,6 +104,7 @@ def test_a_prompt_that_is_not_utf8_is_refused(charloom, model_file):
         (("--seed", str(2**63)), ["--seed must be"]),
         (("--unknown", "guess"), ["'guess' is not one of"]),
         (("--cell", "gru"), ["no such option"]),
+        (("--lanes", "5"), ["no such option '--lanes'"]),
     ],
 )
 def test_wrong_options_are_refused(charloom, options, words):

@@ -142,7 +142,7 @@ def test_missing_sources_are_refused(charloom, tmp_path, source, words):
         (("--lanes", "16"), ["no such option: --lanes. Use --batch-size."]),
         (("--updates", "9"), ["no such option: --updates. Use --steps."]),
         (("--lr", "0.1"), ["no such option: --lr. Use --learning-rate."]),
-        (("--pace", "0:9"), ["no such option: --pace. The step plan is in the model file: use --repeat MODEL."]),
+        (("--pace", "0:9"), ["no such option: --pace. Use --repeat."]),
         (("--warmup-ratio", "1"), ["--warmup-ratio must be", "below 1, got 1.0"]),
         (("--schedule", "linear"), ["--schedule", "'linear' is not one of 'constant', 'cosine'"]),
         (("--clip-norm", "0"), ["--clip-norm must be", "above 0 and at most 1e+38, got 0.0"]),

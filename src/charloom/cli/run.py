@@ -57,12 +57,11 @@ def run(arguments: Sequence[str], started: float | None = None) -> int:
     except click.exceptions.Exit as finished:
         return finished.exit_code
     except click.NoSuchOption as error:
-        renamed = _RENAMED.get(error.option_name)
         options = {name for parameter in (error.ctx.command.params if error.ctx else ()) for name in parameter.opts}
-        if renamed is None or not options & {*renamed.replace(".", "").split()}:
-            problem = error.format_message()
-        else:
-            problem = f"no such option: {error.option_name}. {renamed}"
+        renamed = _RENAMED.get(error.option_name)
+        problem = error.format_message()
+        if renamed in options:
+            problem = f"no such option: {error.option_name}. Use {renamed}."
         return _usage_error(error.ctx.info_name if error.ctx and error.ctx.parent else None, problem)
     except click.UsageError as error:
         return _usage_error(error.ctx.info_name if error.ctx and error.ctx.parent else None, error.format_message())
@@ -104,20 +103,19 @@ def run(arguments: Sequence[str], started: float | None = None) -> int:
 
 
 _RENAMED = {
-    "--lanes": "Use --batch-size.",
-    "--unroll": "Use --sequence-length.",
-    "--updates": "Use --steps.",
-    "--weight-drop": "Use --weight-dropout.",
-    "--cold-starts": "Use --state-reset-probability.",
-    "--adapt": "Use --dynamic-evaluation.",
-    "--pace": "The step plan is in the model file: use --repeat MODEL.",
-    "--lr": "Use --learning-rate.",
-    "--hidden-size": "Use --hidden.",
-    "--num-layers": "Use --layers.",
-    "--seq-length": "Use --sequence-length.",
-    "--keep-copies": "Leave it out: with --records, copies of held-out records always stay in the training part.",
+    "--lanes": "--batch-size",
+    "--unroll": "--sequence-length",
+    "--updates": "--steps",
+    "--weight-drop": "--weight-dropout",
+    "--cold-starts": "--state-reset-probability",
+    "--adapt": "--dynamic-evaluation",
+    "--pace": "--repeat",
+    "--lr": "--learning-rate",
+    "--hidden-size": "--hidden",
+    "--num-layers": "--layers",
+    "--seq-length": "--sequence-length",
 }
-"""Former names of options and names in other programs, and what to use instead."""
+"""Former names of options, and names in other programs, with charloom's."""
 _MAX_ERROR_CHARACTERS = 1_000
 """Longest error line. A wrong argument may have megabytes."""
 _CLOSED = "standard output is closed. Redirect it to a file, or to /dev/null."

@@ -122,15 +122,8 @@ def _run(
     batches = ContiguousBatches(train_stream, training.batch_size, training.sequence_length, offsets)
     step_plan = first_step_plan(training, batches, speed, clock)
     if not settings.force:
-        require_memory(
-            training_bytes(
-                settings.network,
-                vocabulary.size,
-                training.batch_size,
-                training.sequence_length,
-                checkpoints=folder is not None,
-            )
-        )
+        shape = vocabulary.size, training.batch_size, training.sequence_length
+        require_memory(training_bytes(settings.network, *shape, checkpoints=folder is not None))
     network = Network.init(settings.network, vocabulary.size, vocabulary.start_id, np.random.default_rng(training.seed))
     deadline = None
     if training.budget is not None:
