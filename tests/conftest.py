@@ -89,20 +89,17 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     root = Path(__file__).parents[1]
     folder = tmp_path_factory.getbasetemp()
     folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "installed"
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder / "wheels", root]
-            subprocess.run(build, check=True, capture_output=True)
-            subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
-    (wheel,) = (folder / "wheels").glob("charloom-*.whl")
-    links = " ".join(filter(None, [os.environ.get("PIP_FIND_LINKS"), str(wheel.parent)]))
+    links = " ".join(filter(None, [os.environ.get("PIP_FIND_LINKS"), str(folder / "wheels")]))
     pip = {"PIP_FIND_LINKS": links, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_COMPILE": "1"}
     constraints = root / "constraints" / f"python{sys.version_info[0]}.{sys.version_info[1]}.txt"
     if constraints.exists():
         pip["PIP_CONSTRAINT"] = str(constraints)
     programs = folder / "venv" / "bin"
     with FileLock(f"{folder}.lock"):
-        if not (programs / "charloom").exists():
-            install = [programs / "pip", "install", "--quiet", "charloom"]
-            subprocess.run(install, check=True, env=os.environ | pip)
+        if not folder.exists():
+            build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder / "wheels", root]
+            subprocess.run(build, check=True, capture_output=True)
+            subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+            subprocess.run([programs / "pip", "install", "--quiet", "charloom"], check=True, env=os.environ | pip)
+    (wheel,) = (folder / "wheels").glob("charloom-*.whl")
     return Installed(programs, wheel, pip)
