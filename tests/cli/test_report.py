@@ -50,7 +50,7 @@ def test_a_report_opens_in_a_browser(pages, name, width):
         assert not scrolls_sideways(tab)
         assert tab.locator("h1").inner_text() == "book.safetensors"
         assert tab.locator("img.picture").evaluate("image => image.naturalWidth") > 0
-        tab.get_by_text("Every setting").click()
+        tab.get_by_text("All settings").click()
         assert not scrolls_sideways(tab)
 
 

@@ -2,10 +2,12 @@
 
 import re
 from contextlib import contextmanager
+from itertools import pairwise
 
 import pytest
 
 import charloom
+from charloom.reports.surprise import LEVELS
 from tests.reports.browser import CHROMIUM, needs_browser, scrolls_sideways
 from tests.server.conftest import model_of, serving
 
@@ -54,6 +56,13 @@ def wait_for_status(tab, text):
 @pytest.fixture(scope="module")
 def model(model_files):
     return charloom.load(model_files["letters"])
+
+
+def test_the_colors_are_those_of_the_pages_of_score(api):
+    bounds = [f"{low} to {high}" for low, high in pairwise([0, *LEVELS])]
+    with opened(api.url) as tab:
+        assert tab.locator(".legend span").all_text_contents() == [*bounds, f"{LEVELS[-1]} and more"]
+        assert f"[{', '.join(map(str, LEVELS))}]" in tab.evaluate("fetch('page.js').then(one => one.text())")
 
 
 def test_a_text_is_generated_colored_and_continued(api, model):

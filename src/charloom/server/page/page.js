@@ -4,7 +4,7 @@
 
 const $ = (id) => document.getElementById(id);
 const SETTINGS = { prompt: "", temperature: "0.8", top_p: "1", length: "400", seed: "" };
-const SURPRISE_BITS = [1, 2, 3, 4, 6, 8]; // lower bounds of the colors, in bits
+const SURPRISE_BITS = [1, 2, 4, 6, 9]; // lower bounds of the colors, in bits, as on the pages of `score --html`
 
 let running = null; // the AbortController of the text being generated
 let shownText = ""; // the displayed text, including the prompt
