@@ -32,7 +32,8 @@ double median(std::vector<double> times) {
 
 }  // namespace
 
-int main(int, char** arguments) {
+int main(int count, char** arguments) {
+  const bool is_bfloat16 = count > 7;
   const auto number = [&](int at) { return static_cast<size_t>(std::atoi(arguments[at])); };
   const size_t hidden = number(1), batch_size = number(2), time = number(3), features = number(4);
   const int threads = static_cast<int>(number(5));
@@ -66,9 +67,11 @@ int main(int, char** arguments) {
   std::vector<double> forwards, backwards;
   for (const double begin = now(); now() - begin < seconds;) {
     const double started = now();
-    charloom::run_forward<charloom::LSTM>(forward, threads);
+    is_bfloat16 ? charloom::run_forward<charloom::LSTM, charloom::BFloat16>(forward, threads)
+                : charloom::run_forward<charloom::LSTM>(forward, threads);
     const double between = now();
-    charloom::run_backward<charloom::LSTM>(backward, threads);
+    is_bfloat16 ? charloom::run_backward<charloom::LSTM, charloom::BFloat16>(backward, threads)
+                : charloom::run_backward<charloom::LSTM>(backward, threads);
     forwards.push_back(between - started), backwards.push_back(now() - between);
   }
   const double operations = 2e-9 * gates * (hidden + features) * rows;

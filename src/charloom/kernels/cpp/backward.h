@@ -2,11 +2,10 @@
 // computes the gradient of each weight matrix as one product over all steps and batch rows.
 #pragma once
 
+#include "kernel_gradient.h"
 #include "layer.h"
 
 namespace charloom {
-
-constexpr int kChunk = 1024;  // steps times batch rows of a kernel's gradient that are processed at a time, to stay in the cache
 
 struct Backward : Layer {
   int table_rows;
@@ -25,118 +24,97 @@ struct Backward : Layer {
   float* d_start_cell;
 };
 
-// Packs a transposed kernel of `count` rows into panels like those of `pack_forward`, from row `first` on:
-// panel[v][part][u][r] = kernel[first + r, parts_at[part] * hidden + v * kWidth + u].
+// The depth of a product with the gates' gradients of all units: [vector][part][unit of the vector].
 template <class Cell>
+int gradients_depth(int hidden) {
+  return vectors_of(hidden) * Cell::gate_count * kWidth;
+}
+
+// Packs a transposed kernel of `count` rows into panels like those of `pack_forward`, from row `first` on:
+// panel[v][part][u][r] = kernel[first + r, parts_at[part] * hidden + v * kWidth + u], where u are pairs for bfloat16.
+template <class Cell, class Precision = Float32>
 inline void pack_backward(const float* kernel, int count, int hidden, const int* parts_at, int first, int vectors,
-                          float* panel) {
-  const int columns = vectors * kWidth, gates = Cell::gate_count * hidden;
+                          typename Precision::Element* panel) {
+  constexpr int kStep = Precision::kStep;
+  const int columns = vectors * kWidth, gates = Cell::gate_count * hidden, depth = gradients_depth<Cell>(hidden);
   for (int r = 0; r < columns; r += kWidth) {
     for (int part = 0; part < Cell::gate_count; ++part)  // a part's rows are read from end to end
       for (int v = 0; v < vectors_of(hidden); ++v) {
-        float* to = panel + r + static_cast<size_t>(v * Cell::gate_count + part) * kWidth * columns;
+        auto* to = panel + r * kStep + static_cast<size_t>(v * Cell::gate_count + part) * kWidth * columns;
         const float* from = kernel + static_cast<size_t>(first + r) * gates + parts_at[part] * hidden + v * kWidth;
         Vector square[kWidth];
         for (int i = 0; i < kWidth; ++i, from += gates)
           square[i] = first + r + i < count ? load(from, valid(v * kWidth, hidden)) : Vector{};
         transpose(square);
-        for (const Vector& row : square) store(to, row), to += columns;
+        for (int u = 0; u < kWidth; u += kStep, to += kStep * columns) {
+          Vector depths[kStep];
+          std::copy_n(square + u, kStep, depths);
+          Precision::store_packed(to, depths);
+        }
       }
+    for (int k = depth; k < Precision::depth_of(depth); k += kStep)
+      Precision::store_packed(panel + r * kStep + static_cast<size_t>(k) * columns, {});
   }
 }
 
-// Transposed rows are stored in groups of columns, to[group][row][column], which `multiply` reads when it sums over rows.
-// There is a cache line between groups, so that they are not all mapped to the same cache set.
-inline size_t transposed_floats(int columns, int depth) {
-  return static_cast<size_t>(columns) * depth + static_cast<size_t>(columns / kRows + 1) * kLine;
-}
-
-// The offset of the group with index `index`, whose first column is `column`.
-inline size_t group_at(int column, int index, int depth) {
-  return static_cast<size_t>(column) * depth + static_cast<size_t>(index) * kLine;
-}
-
-// The sizes of the parts of the backward pass's working memory.
-template <class Cell>
+// The sizes of the parts of the backward pass's working memory, in floats.
+template <class Cell, class Precision>
 struct BackwardMemory {
-  size_t packed, packed_inputs, carried, step, previous, inputs, table, gates;
+  size_t packed, packed_inputs, carried, step, previous, inputs, table, panel, gates;
 
   BackwardMemory(const Backward& call, int threads) {
-    const size_t rows = static_cast<size_t>(call.time) * call.batch_size, vectors = vectors_of(call.hidden_size);
-    const size_t gradients = vectors * Cell::gate_count * kWidth;
-    packed = vectors_of(call.hidden_size) * kWidth * gradients;
-    packed_inputs = vectors_of(call.features) * kWidth * gradients;
+    const int rows = call.time * call.batch_size, depth = gradients_depth<Cell>(call.hidden_size);
+    const size_t vectors = vectors_of(call.hidden_size), padded = Precision::depth_of(depth);
+    packed = Precision::floats(vectors * kWidth * padded);
+    packed_inputs = Precision::floats(vectors_of(call.features) * kWidth * padded);
     carried = static_cast<size_t>(call.batch_size) * row_stride(call.hidden_size);
-    step = static_cast<size_t>(call.batch_size) * row_stride(static_cast<int>(gradients));
-    previous = transposed_floats(call.hidden_size, static_cast<int>(rows));
-    inputs = transposed_floats(call.features, static_cast<int>(rows));
+    step = Precision::floats(static_cast<size_t>(call.batch_size) * Precision::stride_of(depth));
+    previous = KernelGradient<Precision>::transposed_floats(call.hidden_size, rows);
+    inputs = KernelGradient<Precision>::transposed_floats(call.features, rows);
     table = threads * static_cast<size_t>(call.table_rows) * kPanel * kWidth;
+    panel = static_cast<size_t>(threads) * Scratch::rounded(KernelGradient<Precision>::panel_floats());
     gates = call.gates ? 0 : rows * vectors * Cell::kept * kWidth;
   }
 
   size_t floats() const {
     size_t all = 0;
-    for (size_t part : {packed, packed_inputs, carried, step, step, step, step, previous, inputs, table, gates})
+    for (size_t part : {packed, packed_inputs, carried, step, step, step, step, previous, inputs, table, panel, gates})
       all += Scratch::rounded(part);
     return all;
   }
 };
 
-// Transposes rows. `row_of` returns a pointer to a row, or null for a row of zeros.
-template <class RowOf>
-void transpose(int columns, int depth, Member member, const RowOf& row_of, float* to) {
-  constexpr int kMaxGroups = 32;  // groups that are written at the same time, so that each row is read in long runs
-  struct Group {
-    int first, count;
-    float* to;
-  } groups[kMaxGroups];
-  int group_count = 0, index = 0;
-  const auto copy = [&] {
-    if (group_count == 0) return;
-    for (int row = member.first(depth); row < member.last(depth); ++row) {
-      const float* from = row_of(row);
-      for (int g = 0; g < group_count; ++g) {
-        const auto [first, count, begin] = groups[g];
-        float* group = begin + static_cast<size_t>(row) * count;
-        if (from)
-          copy_few(from + first, count, group);
-        else
-          std::fill_n(group, count, 0.0f);
-      }
-    }
-    group_count = 0;
-  };
-  for_each_group(0, columns, [&](int first, int count) {
-    groups[group_count++] = {first, count, to + group_at(first, index++, depth)};
-    if (group_count == kMaxGroups) copy();
-  });
-  copy();
-}
-
-// Computes a kernel's gradient for the units of one panel: `transposed`, which has `columns` columns, times the gradients that
-// begin at `panel`. It is one product over steps and batch rows.
-template <class Cell>
-void kernel_gradient(const Backward& call, const float* transposed, int columns, const int* parts_at, int vector, int vectors,
-                     const float* panel, ptrdiff_t panel_stride, float* gradient) {
+// Computes the gradients of the two kernels for the units of one panel, whose gates' gradients begin at `panel`.
+// `previous` are the transposed states before each step, and `inputs` the transposed features.
+template <class Cell, class Precision>
+void kernel_gradients(const Backward& call, const typename Precision::Element* previous, const typename Precision::Element* inputs,
+                      int vector, int vectors, const float* panel, ptrdiff_t panel_stride, typename Precision::Element* packed) {
+  using Gradient = KernelGradient<Precision>;
+  static constexpr int recurrent_parts[] = {0, 1, 2, 3};
   const int hidden = call.hidden_size, depth = call.time * call.batch_size, width = vectors * Cell::gate_count;
-  for (int first = 0; first < depth; first += kChunk) {
-    const int chunk = std::min(kChunk, depth - first);
-    int index = 0;
-    for_each_group(0, columns, [&](int column, int count) {
-      Vector sums[kRows * kPanel];
-      const float* rows = transposed + group_at(column, index++, depth) + static_cast<size_t>(first) * count;
-      const float* from = panel + first * panel_stride;
-      const Product product{rows, 1, count, from, panel_stride, chunk, from};
-      multiply(&product, 1, count, width, sums);
-      for (int c = 0; c < count; ++c)
-        for (int u = 0; u < vectors; ++u)
-          for (int part = 0; part < Cell::gate_count; ++part) {
-            const int unit = (vector + u) * kWidth, valid = charloom::valid(unit, hidden);
-            float* at = gradient + (static_cast<size_t>(column + c) * Cell::gate_count + parts_at[part]) * hidden + unit;
-            const Vector sum = sums[c * width + u * Cell::gate_count + part];
-            store(at, first == 0 ? sum : load(at, valid) + sum, valid);
-          }
-    });
+  for (int first = 0; first < depth; first += Gradient::kChunk) {
+    const int chunk = std::min(Gradient::kChunk, depth - first);
+    const auto* gradients = Gradient::packed_panel(panel + first * panel_stride + Cell::recurrent_at * kWidth, panel_stride, width,
+                                                   chunk, packed);
+    const auto add_to = [&](float* gradient, const int* parts_at) {
+      return [=](int column, int count, const Vector* sums) {
+        for (int c = 0; c < count; ++c)
+          for (int u = 0; u < vectors; ++u)
+            for (int part = 0; part < Cell::gate_count; ++part) {
+              const int unit = (vector + u) * kWidth, valid = charloom::valid(unit, hidden);
+              float* at = gradient + (static_cast<size_t>(column + c) * Cell::gate_count + parts_at[part]) * hidden + unit;
+              const Vector sum = sums[c * width + u * Cell::gate_count + part];
+              store(at, first == 0 ? sum : load(at, valid) + sum, valid);
+            }
+      };
+    };
+    Gradient::multiply_chunk(previous, hidden, depth, first, chunk, gradients, panel_stride, width,
+                             add_to(call.d_recurrent_kernel, recurrent_parts));
+    if (call.features == 0) continue;
+    if (Cell::recurrent_at != 0)
+      gradients = Gradient::packed_panel(panel + first * panel_stride, panel_stride, width, chunk, packed);
+    Gradient::multiply_chunk(inputs, call.features, depth, first, chunk, gradients, panel_stride, width,
+                             add_to(call.d_kernel, Cell::input_gates));
   }
 }
 
@@ -166,41 +144,49 @@ void row_gradients(const Backward& call, int vector, int vectors, const float* p
 }
 
 // `call` is a copy, as in `forward`.
-template <class Cell>
+template <class Cell, class Precision>
 void backward(const Backward call, Member member, Scratch scratch) {
+  using Element = typename Precision::Element;
+  const TileScope tiles_in_use;
   static constexpr int recurrent_parts[] = {0, 1, 2, 3};
   // Whether the gradients of the two products differ, so that both are stored.
   constexpr bool separate = Cell::recurrent_at != 0;
   const int hidden = call.hidden_size, batch_size = call.batch_size, features = call.features, depth = call.time * batch_size;
-  const int vectors_of_units = vectors_of(hidden), gradients = vectors_of_units * Cell::gate_count * kWidth;
-  const int stride = row_stride(hidden), step_stride = row_stride(gradients);
-  const BackwardMemory<Cell> memory(call, member.members);
-  float* packed = scratch.take(memory.packed);
-  float* packed_inputs = scratch.take(memory.packed_inputs);
+  const int vectors_of_units = vectors_of(hidden), gradients = gradients_depth<Cell>(hidden);
+  const int stride = row_stride(hidden), step_stride = Precision::stride_of(gradients);
+  const BackwardMemory<Cell, Precision> memory(call, member.members);
+  Element* packed = scratch.take<Element>(memory.packed);
+  Element* packed_inputs = scratch.take<Element>(memory.packed_inputs);
   float* carried = scratch.take(memory.carried);
-  float* d_products[2];  // the gradients of the recurrent product of this step and of the next one
-  float* d_projected[2];
-  for (float*& of_step : d_products) of_step = scratch.take(memory.step);
-  for (float*& of_step : d_projected) of_step = scratch.take(memory.step);
-  float* previous = scratch.take(memory.previous);
-  float* inputs = scratch.take(memory.inputs);
+  Element* d_products[2];  // the gradients of the recurrent product of this step and of the next one
+  Element* d_projected[2];
+  for (Element*& of_step : d_products) of_step = scratch.take<Element>(memory.step);
+  for (Element*& of_step : d_projected) of_step = scratch.take<Element>(memory.step);
+  Element* previous = scratch.take<Element>(memory.previous);
+  Element* inputs = scratch.take<Element>(memory.inputs);
   float* table = scratch.take(memory.table) + static_cast<size_t>(member.index) * call.table_rows * kPanel * kWidth;
+  Element* panels = scratch.take<Element>(memory.panel);
+  panels += memory.panel / member.members * member.index * sizeof(float) / sizeof(Element);
   float* gates = call.gates ? call.gates : scratch.take(memory.gates);
   const GateTiles<Cell> tiles(call);
   const CellTiles cell_tiles(call);
   const Steps steps(call, memory.packed + memory.packed_inputs, member, 1);
 
-  const size_t column = static_cast<size_t>(gradients) * kWidth;  // size of a row of a panel, per vector of units
+  const size_t column = static_cast<size_t>(Precision::depth_of(gradients)) * kWidth;  // size of a panel, per vector of columns
   // A member that reads all units reads whole panels.
   const int panel_vectors = steps.by_batch_rows ? kPanel : 1;
-  const auto pack = [&](int width, const float* kernel, int count, const int* parts_at, float* to) {
+  const auto pack = [&](int width, const float* kernel, int count, const int* parts_at, Element* to) {
     const Share share(member, width, panel_vectors);
     for_each_panel(share.first, share.last, kPanel, false, [&](int vector, int vectors) {
-      pack_backward<Cell>(kernel, count, hidden, parts_at, vector * kWidth, vectors, to + vector * column);
+      pack_backward<Cell, Precision>(kernel, count, hidden, parts_at, vector * kWidth, vectors, to + vector * column);
     });
   };
   pack(vectors_of_units, call.recurrent_kernel, hidden, recurrent_parts, packed);
   pack(vectors_of(features), call.kernel, features, Cell::input_gates, packed_inputs);
+  if (Precision::depth_of(gradients) != gradients)  // the padding must be zero
+    for (int batch_row = member.first(batch_size); batch_row < member.last(batch_size); ++batch_row)
+      for (Element* of_step : {d_products[0], d_products[1], d_projected[0], d_projected[1]})
+        std::fill_n(of_step + static_cast<size_t>(batch_row) * step_stride + gradients, Precision::depth_of(gradients) - gradients, 0);
   member.wait();
 
   // Step -1 is the state before the first step.
@@ -209,22 +195,24 @@ void backward(const Backward call, Member member, Scratch scratch) {
     const size_t later = static_cast<size_t>(step + 1) * batch_size;
     const bool backwards = step % 2 != 0;
     // Calls body(first_batch_row, rows, vector, vectors, sums) with the products of the next step's gradients.
-    const auto multiplied = [&](const Share& share, const float* kernel, const float* of_later, const auto& body) CHARLOOM_INLINE {
+    const auto multiplied = [&](const Share& share, const Element* kernel, const Element* of_later, const auto& body) CHARLOOM_INLINE {
       for_each_panel(share.first, share.last, kPanel, backwards, [&](int vector, int vectors) CHARLOOM_INLINE {
-        const float* panel = kernel + vector * column;
-        const float* next_panel = backwards ? panel - kPanel * column : panel + vectors * column;
-        for_each_group(steps.first_batch_row, steps.last_batch_row, [&](int first_batch_row, int rows) CHARLOOM_INLINE {
-          Vector sums[kRows * kPanel];
-          const int group = steps.group_of(first_batch_row);
-          const Product product{of_later + static_cast<size_t>(first_batch_row) * step_stride, step_stride, 1, panel,
-                                vectors * kWidth, gradients, next_panel + static_cast<size_t>(group) * gradients * kLine};
+        const Element* panel = kernel + vector * column;
+        const Element* next_panel = backwards ? panel - kPanel * column : panel + vectors * column;
+        for_each_group<Precision::kRows>(steps.first_batch_row, steps.last_batch_row, [&](int first_batch_row, int rows) CHARLOOM_INLINE {
+          Vector sums[Precision::kRows * kPanel];
+          const auto product = Precision::product(of_later + static_cast<size_t>(first_batch_row) * step_stride, step_stride, panel,
+                                                  vectors, gradients, next_panel,
+                                                  steps.template group_of<Precision::kRows>(first_batch_row));
           if (!is_last) multiply(&product, 1, rows, vectors, sums);
-          body(first_batch_row, rows, vector, vectors, sums);
+          for_each_group(0, rows, [&](int first, int count) CHARLOOM_INLINE {
+            body(first_batch_row + first, count, vector, vectors, sums + first * vectors);
+          });
         });
       });
     };
-    float* d_product = d_products[step & 1];
-    float* d_input = separate ? d_projected[step & 1] : d_product;
+    Element* d_product = d_products[step & 1];
+    Element* d_input = separate ? d_projected[step & 1] : d_product;
     const auto step_back = [&](int first_batch_row, int rows, int vector, int vectors, const Vector* sums) CHARLOOM_INLINE {
       const size_t first_row = static_cast<size_t>(std::max(step, 0)) * batch_size + first_batch_row;
       for (int u = 0; u < vectors; ++u) {
@@ -266,8 +254,8 @@ void backward(const Backward call, Member member, Scratch scratch) {
           if (!call.resets[first_row + r]) of_batch_row[r].before = load(before + r * before_stride, count);
         }
         if constexpr (Cell::has_cell) call.activations.cell(ends, rows, 1);
-        float* to_product = d_product + static_cast<size_t>(first_batch_row) * step_stride + (vector + u) * Cell::gate_count * kWidth;
-        float* to_input = d_input + (to_product - d_product);
+        Element* to_product = d_product + static_cast<size_t>(first_batch_row) * step_stride + (vector + u) * Cell::gate_count * kWidth;
+        Element* to_input = d_input + (to_product - d_product);
         for (int r = 0; r < rows; ++r) {
           Vector of_gates[Cell::kept];
           float* to = tile + r * tile_stride;
@@ -282,8 +270,8 @@ void backward(const Backward call, Member member, Scratch scratch) {
             store(to + gate.value * kWidth, of_gates[gate.value]);
           });
           unrolled<Cell::gate_count>([&](auto part) CHARLOOM_INLINE {
-            store(to_product + r * step_stride + part.value * kWidth, of_gates[Cell::recurrent_at + part.value]);
-            if (separate && features) store(to_input + r * step_stride + part.value * kWidth, of_gates[part.value]);
+            Precision::store(to_product + r * step_stride + part.value * kWidth, of_gates[Cell::recurrent_at + part.value]);
+            if (separate && features) Precision::store(to_input + r * step_stride + part.value * kWidth, of_gates[part.value]);
           });
         }
       }
@@ -302,20 +290,19 @@ void backward(const Backward call, Member member, Scratch scratch) {
     steps.team.wait();
   }
 
-  transpose(hidden, depth, member, [&](int row) -> const float* {
+  KernelGradient<Precision>::transpose(hidden, depth, member, [&](int row) -> const float* {
     return call.resets[row] ? nullptr
            : row < batch_size    ? call.start + static_cast<size_t>(row) * hidden
                             : call.outputs + static_cast<size_t>(row - batch_size) * hidden;
   }, previous);
-  transpose(features, depth, member, [&](int row) { return call.inputs + static_cast<size_t>(row) * features; }, inputs);
+  KernelGradient<Precision>::transpose(
+      features, depth, member, [&](int row) { return call.inputs + static_cast<size_t>(row) * features; }, inputs);
   member.wait();
   const Share share(member, vectors_of_units, Cell::units);
   for_each_panel(share.first, share.last, Cell::units, false, [&](int vector, int vectors) {
     const float* panel = tiles.at(gates, 0, vector);
     const ptrdiff_t stride = tiles.stride(vector);
-    kernel_gradient<Cell>(call, previous, hidden, recurrent_parts, vector, vectors, panel + Cell::recurrent_at * kWidth, stride,
-                          call.d_recurrent_kernel);
-    kernel_gradient<Cell>(call, inputs, features, Cell::input_gates, vector, vectors, panel, stride, call.d_kernel);
+    kernel_gradients<Cell, Precision>(call, previous, inputs, vector, vectors, panel, stride, panels);
     row_gradients<Cell>(call, vector, vectors, panel, stride, table);
   });
 }

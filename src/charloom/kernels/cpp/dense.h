@@ -83,6 +83,7 @@ inline void dense_backward(const DenseBackward call, Member member, Scratch scra
     });
   });
   for_each_panel(share.first, share.last, kPanel, false, [&](int vector, int vectors) {
+    constexpr int kChunk = KernelGradient<Float32>::kChunk;
     for (int first = 0; first < call.rows; first += kChunk) {
       const int chunk = std::min(kChunk, call.rows - first);
       const float* values = call.values + static_cast<size_t>(first) * inputs + vector * kWidth;

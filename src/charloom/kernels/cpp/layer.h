@@ -11,7 +11,7 @@
 #include <algorithm>
 
 #include "cells.h"
-#include "product.h"
+#include "precision.h"
 #include "threads.h"
 
 namespace charloom {
@@ -56,28 +56,40 @@ using GateTiles = Tiles<Cell::units, Cell::kept>;
 using CellTiles = Tiles<1, 1>;
 
 // Packs a kernel of `depth` rows into the panels of the vectors of units from `first` to `last`, in `packed`.
-// A panel that begins at `unit` is panel[k][u][part] = kernel[k, part * hidden + unit + u].
-template <class Cell>
-inline void pack_forward(const float* kernel, int depth, int hidden, int first, int last, float* packed) {
-  for (int k = 0; k < depth; ++k)  // the outer loop, so that the kernel's rows are read from end to end
+// A panel that begins at `unit` is panel[k][u][part] = kernel[k, part * hidden + unit + u], where k are pairs for bfloat16.
+template <class Cell, class Precision = Float32>
+inline void pack_forward(const float* kernel, int depth, int hidden, int first, int last, typename Precision::Element* packed) {
+  constexpr int kStep = Precision::kStep;
+  const int padded = Precision::depth_of(depth);
+  for (int k = 0; k < padded; k += kStep)  // the outer loop, so that the kernel's rows are read from end to end
     for_each_panel(first, last, Cell::units, false, [&](int vector, int vectors) CHARLOOM_INLINE {
-      float* to = packed + (static_cast<size_t>(vector) * depth + static_cast<size_t>(k) * vectors) * Cell::gate_count * kWidth;
+      auto* to = packed + (static_cast<size_t>(vector) * padded + static_cast<size_t>(k) * vectors) * Cell::gate_count * kWidth;
       for (int u = 0; u < vectors; ++u)
-        for (int part = 0; part < Cell::gate_count; ++part, to += kWidth) {
+        for (int part = 0; part < Cell::gate_count; ++part, to += kStep * kWidth) {
           const int at = (vector + u) * kWidth;
-          store(to, load(kernel + (static_cast<size_t>(k) * Cell::gate_count + part) * hidden + at, valid(at, hidden)));
+          Vector depths[kStep] = {};
+          for (int i = 0; i < kStep; ++i)
+            if (k + i < depth) depths[i] = load(kernel + (static_cast<size_t>(k + i) * Cell::gate_count + part) * hidden + at, valid(at, hidden));
+          Precision::store_packed(to, depths);
         }
     });
 }
 
-// The distance between two rows of a state in working memory. It is not a power of two, because such rows would all be mapped
-// to the same cache set.
-inline int row_stride(int floats) { return vectors_of(floats) * kWidth + kLine; }
+// Copies a row of `count` floats as a factor, with zeros up to its depth. A null pointer stands for a row of zeros.
+template <class Precision>
+inline void copy_row(const float* from, int count, typename Precision::Element* to) {
+  const int padded = std::max(Precision::depth_of(count), vectors_of(count) * kWidth);
+  for (int at = 0; at < padded; at += kWidth)
+    Precision::store(to + at, from && at < count ? load(from + at, valid(at, count)) : Vector{});
+}
+
+// The distance between two rows of floats in working memory.
+inline int row_stride(int floats) { return Float32::stride_of(floats); }
 
 // Computes the products of a layer's input, `products[0]` (its depth may be 0), and of its state, `products[1]`. For a cell with
 // a separate recurrent bias, the first product is stored separately in `projected`.
-template <class Cell>
-inline void multiply_layer(const Product* products, int rows, int columns, Vector* projected, Vector* sums) {
+template <class Cell, class Factors>
+inline void multiply_layer(const Factors* products, int rows, int columns, Vector* projected, Vector* sums) {
   if constexpr (Cell::has_recurrent_bias) {
     multiply(products, 1, rows, columns, projected);
     multiply(products + 1, 1, rows, columns, sums);
@@ -116,9 +128,10 @@ struct Share {
   }
 };
 
-template <class Cell>
+// The number of floats that a packed kernel takes.
+template <class Cell, class Precision = Float32>
 size_t packed_floats(int depth, int hidden) {
-  return static_cast<size_t>(depth) * Cell::gate_count * vectors_of(hidden) * kWidth;
+  return Precision::floats(static_cast<size_t>(Precision::depth_of(depth)) * Cell::gate_count * vectors_of(hidden) * kWidth);
 }
 
 // What a member computes in each step: all batch rows of its units, or all units of its batch rows. `packed` is the number of
@@ -137,8 +150,11 @@ struct Steps {
         first_batch_row(by_batch_rows ? member.first(call.batch_size) : 0),
         last_batch_row(by_batch_rows ? member.last(call.batch_size) : call.batch_size) {}
 
-  // The index of the group of batch rows that begins at `batch_row`. Groups are as even as possible: some have fewer than kRows.
-  int group_of(int batch_row) const { return (batch_row - first_batch_row + kRows - 1) / kRows; }
+  // The index of the group of batch rows that begins at `batch_row`. Groups are as even as possible: some have fewer than `MaxRows`.
+  template <int MaxRows>
+  int group_of(int batch_row) const {
+    return (batch_row - first_batch_row + MaxRows - 1) / MaxRows;
+  }
 };
 
 }  // namespace charloom

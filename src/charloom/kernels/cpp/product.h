@@ -81,10 +81,10 @@ inline void multiply(const Product* products, int count, int rows, int vectors, 
   kinds[(rows - 1) * kPanel + vectors - 1](products, count, result);
 }
 
-// Calls body(first, rows) for groups of up to kRows of the rows from `first` to `last`, as even as possible.
-template <class Body>
+// Calls body(first, rows) for groups of up to `MaxRows` of the rows from `first` to `last`, as even as possible.
+template <int MaxRows = kRows, class Body>
 [[gnu::always_inline]] inline void for_each_group(int first, int last, const Body& body) {
-  for (int groups = (last - first + kRows - 1) / kRows; groups > 0; --groups) {
+  for (int groups = (last - first + MaxRows - 1) / MaxRows; groups > 0; --groups) {
     const int rows = (last - first) / groups;
     body(first, rows);
     first += rows;

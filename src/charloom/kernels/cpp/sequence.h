@@ -13,16 +13,16 @@ int threads_for(const Layer& call, int threads) {
   return operations < kMinParallelOperations ? 1 : threads;
 }
 
-template <class Cell>
+template <class Cell, class Precision = Float32>
 void run_forward(const Forward& call, int threads) {
-  Team::of_process().run(threads_for<Cell>(call, threads), forward_floats<Cell>(call),
-                         [&](Member member, Scratch scratch) { forward<Cell>(call, member, scratch); });
+  Team::of_process().run(threads_for<Cell>(call, threads), forward_floats<Cell, Precision>(call),
+                         [&](Member member, Scratch scratch) { forward<Cell, Precision>(call, member, scratch); });
 }
 
-template <class Cell>
+template <class Cell, class Precision = Float32>
 void run_backward(const Backward& call, int threads) {
-  Team::of_process().run(threads_for<Cell>(call, threads), BackwardMemory<Cell>(call, threads).floats(),
-                         [&](Member member, Scratch scratch) { backward<Cell>(call, member, scratch); });
+  Team::of_process().run(threads_for<Cell>(call, threads), BackwardMemory<Cell, Precision>(call, threads).floats(),
+                         [&](Member member, Scratch scratch) { backward<Cell, Precision>(call, member, scratch); });
 }
 
 }  // namespace charloom

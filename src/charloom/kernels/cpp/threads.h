@@ -213,10 +213,12 @@ class Scratch {
  public:
   explicit Scratch(float* memory) : next_(memory) {}
 
-  float* take(size_t floats) {
+  // Returns memory of the size of `floats` floats.
+  template <class Element = float>
+  Element* take(size_t floats) {
     float* taken = next_;
     next_ += rounded(floats);
-    return taken;
+    return reinterpret_cast<Element*>(taken);
   }
 
   // Rounds up to whole cache lines, so that no two parts share one.
