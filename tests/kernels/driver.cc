@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -70,6 +71,7 @@ void check(bool holds, const std::string& what) {
 
 struct Problem {
   int cell, gate_count, kept, hidden_size, batch_size, time, features;
+  bool bfloat16 = false;
   Activations activations{};
   Floats table, inputs, kernel, recurrent_kernel, bias, start, start_cell, d_outputs, d_last, d_last_cell;
   std::vector<int32_t> rows;
@@ -78,7 +80,7 @@ struct Problem {
   std::string name() const {
     static const char* const cells[] = {"lstm", "gru", "elman"};
     return std::string(cells[cell]) + " hidden " + std::to_string(hidden_size) + " batch " + std::to_string(batch_size) +
-           " sequence " + std::to_string(time) + " features " + std::to_string(features) + (activations.hard_gates ? " hard gates" : "") + (activations.relu ? " relu" : "");
+           " sequence " + std::to_string(time) + " features " + std::to_string(features) + (activations.hard_gates ? " hard gates" : "") + (activations.relu ? " relu" : "") + (bfloat16 ? " bfloat16" : "");
   }
 };
 
@@ -117,6 +119,8 @@ struct Answer {
   Numbers outputs, last_cell, d_table, d_inputs, d_kernel, d_recurrent_kernel, d_recurrent_bias, d_start, d_start_cell;
   Numbers table_scale, kernel_scale, recurrent_scale, bias_scale;
   Numbers outputs_only;  // without a backward pass
+  // The gradients of the gates, [time, batch rows, gates]: of the input product and of the recurrent product.
+  Numbers d_projected, d_products;
 
   explicit Answer(const Problem& p) {
     const size_t state = static_cast<size_t>(p.batch_size) * p.hidden_size;
@@ -126,10 +130,11 @@ struct Answer {
     d_start.resize(state), d_start_cell.resize(p.cell == 0 ? state : 0);
     table_scale.resize(d_table.size()), kernel_scale.resize(d_kernel.size());
     recurrent_scale.resize(d_recurrent_kernel.size()), bias_scale.resize(d_recurrent_bias.size());
+    d_projected.resize(p.time * state * p.gate_count), d_products.resize(d_projected.size());
   }
 };
 
-template <class Cell>
+template <class Cell, class Precision>
 Answer<float> run(const Problem& p, int threads) {
   Answer<float> a(p);
   Forward f{};
@@ -139,11 +144,12 @@ Answer<float> run(const Problem& p, int threads) {
   f.resets = p.resets.get(), f.table = p.table.data(), f.recurrent_bias = p.bias.data();
   f.outputs = a.outputs.data(), f.last_cell = a.last_cell.data();
   const size_t kept = static_cast<size_t>(p.time) * p.batch_size * vectors_of(p.hidden_size) * kWidth;
-  Floats gates(kept * p.kept), cells(p.cell == 0 ? kept : 0);
-  run_forward<Cell>(f, threads);
+  Floats gates(kept * Cell::kept), cells(p.cell == 0 ? kept : 0);
+  run_forward<Cell, Precision>(f, threads);
   a.outputs_only = a.outputs;
   f.gates = p.kept ? gates.data() : nullptr, f.cells = cells.empty() ? nullptr : cells.data();
-  run_forward<Cell>(f, threads);
+  run_forward<Cell, Precision>(f, threads);
+  f.gates = gates.data();  // the Elman network has room for them here, so that their gradients can be compared
   Backward b{};
   static_cast<Layer&>(b) = f;
   b.table_rows = kTableRows, b.outputs = a.outputs.data(), b.gates = f.gates, b.cells = f.cells;
@@ -151,17 +157,46 @@ Answer<float> run(const Problem& p, int threads) {
   b.d_table = a.d_table.data(), b.d_inputs = a.d_inputs.data(), b.d_kernel = a.d_kernel.data();
   b.d_recurrent_kernel = a.d_recurrent_kernel.data(), b.d_recurrent_bias = a.d_recurrent_bias.data();
   b.d_start = a.d_start.data(), b.d_start_cell = a.d_start_cell.data();
-  run_backward<Cell>(b, threads);
+  run_backward<Cell, Precision>(b, threads);
+  const GateTiles<Cell> tiles(f);
+  for (int row = 0; row < p.time * p.batch_size; ++row)
+    for (int j = 0; j < p.hidden_size; ++j)
+      for (int part = 0; part < Cell::gate_count; ++part) {
+        const float* tile = tiles.at(gates.data(), row, j / kWidth) + j % kWidth;
+        const size_t at = static_cast<size_t>(row) * Cell::gate_count * p.hidden_size + j;
+        a.d_products[at + part * p.hidden_size] = tile[(Cell::recurrent_at + part) * kWidth];
+        a.d_projected[at + Cell::input_gates[part] * p.hidden_size] = tile[part * kWidth];
+      }
   return a;
+}
+
+template <class Cell>
+Answer<float> run(const Problem& p, int threads) {
+  return p.bfloat16 ? run<Cell, BFloat16>(p, threads) : run<Cell, Float32>(p, threads);
 }
 
 Answer<float> run(const Problem& p, int threads) {
   return p.cell == 0 ? run<LSTM>(p, threads) : p.cell == 1 ? run<GRU>(p, threads) : run<Elman>(p, threads);
 }
 
+// Returns the nearest bfloat16 number, with ties to even.
+float nearest_half(float x) {
+  if (!std::isfinite(x)) return x;
+  const float ulp = std::ldexp(1.0f, std::max(std::ilogb(x), -126) - 7);
+  return std::fabs(x) < std::numeric_limits<float>::min() ? std::copysign(0.0f, x) : std::nearbyint(x / ulp) * ulp;
+}
+
 // The same, directly from the equations, one unit at a time.
+//
+// In bfloat16, a tiny difference may round a factor to another number. Factors are therefore the rounded results of the kernels,
+// and each result is compared by itself.
 struct Slow {
   const Problem& p;
+  const Answer<float>& got;
+
+  // Returns the factor of a product for a number from the problem, or for one that the kernels computed as `theirs`.
+  double factor(float given) const { return p.bfloat16 ? nearest_half(given) : given; }
+  double factor(double own, float theirs) const { return p.bfloat16 ? nearest_half(theirs) : own; }
 
   double gate(double x) const { return p.activations.hard_gates ? std::fmin(std::fmax(0.2 * x + 0.5, 0), 1) : 1 / (1 + std::exp(-x)); }
   double d_gate(double y) const { return p.activations.hard_gates ? (y > 0 && y < 1 ? 0.2 : 0) : y * (1 - y); }
@@ -184,13 +219,15 @@ struct Slow {
       const bool reset = p.resets[row(t)];
       h_before[t] = reset ? Doubles(H) : h[t], c_before[t] = reset ? Doubles(H) : c[t];
       Doubles sums(G);
-      for (int k = 0; k < H; ++k)
-        for (int g = 0; g < G; ++g) sums[g] += h_before[t][k] * p.recurrent_kernel[static_cast<size_t>(k) * G + g];
+      for (int k = 0; k < H; ++k) {
+        const double before = factor_before(h_before[t][k], t, batch_row, k);
+        for (int g = 0; g < G; ++g) sums[g] += before * factor(p.recurrent_kernel[static_cast<size_t>(k) * G + g]);
+      }
       const float* chosen = p.table.data() + static_cast<size_t>(p.rows[row(t)]) * G;
       Doubles x(chosen, chosen + G);
       for (int k = 0; k < p.features; ++k)
         for (int g = 0; g < G; ++g)
-          x[g] += static_cast<double>(p.inputs[row(t) * p.features + k]) * p.kernel[static_cast<size_t>(k) * G + g];
+          x[g] += factor(p.inputs[row(t) * p.features + k]) * factor(p.kernel[static_cast<size_t>(k) * G + g]);
       double* kept = gates[t].data();
       for (int j = 0; j < H; ++j) {
         if (p.cell == 0) {
@@ -235,14 +272,21 @@ struct Slow {
         for (int part = 0; part < p.gate_count; ++part) d_sums[part * H + j] = d_x[part * H + j];
         if (p.cell == 1) d_sums[2 * H + j] *= kept[H + j];
       }
+      Doubles d_product(G), d_input(G);  // factors
+      for (int g = 0; g < G; ++g) {
+        a.d_projected[row(t) * G + g] = d_x[g], a.d_products[row(t) * G + g] = d_sums[g];
+        d_product[g] = factor(d_sums[g], got.d_products[row(t) * G + g]);
+        d_input[g] = factor(d_x[g], got.d_projected[row(t) * G + g]);
+      }
       const bool reset = p.resets[row(t)];
       for (int k = 0; k < H; ++k) {
         double d = past[k];
+        const double before = factor_before(h_before[t][k], t, batch_row, k);
         for (int g = 0; g < G; ++g) {
           const size_t at = static_cast<size_t>(k) * G + g;
-          d += d_sums[g] * p.recurrent_kernel[at];
-          a.d_recurrent_kernel[at] += h_before[t][k] * d_sums[g];
-          a.recurrent_scale[at] += std::fabs(h_before[t][k] * d_sums[g]);
+          d += d_product[g] * factor(p.recurrent_kernel[at]);
+          a.d_recurrent_kernel[at] += before * d_product[g];
+          a.recurrent_scale[at] += std::fabs(before * d_product[g]);
         }
         d_h[k] = reset ? 0 : d;
         if (reset) d_c[k] = 0;
@@ -253,16 +297,23 @@ struct Slow {
         if (p.cell == 1) a.d_recurrent_bias[g] += d_sums[g], a.bias_scale[g] += std::fabs(d_sums[g]);
       }
       for (int k = 0; k < p.features; ++k) {
-        const double input = p.inputs[row(t) * p.features + k];
+        const double input = factor(p.inputs[row(t) * p.features + k]);
         for (int g = 0; g < G; ++g) {
           const size_t at = static_cast<size_t>(k) * G + g;
-          a.d_inputs[row(t) * p.features + k] += d_x[g] * p.kernel[at];
-          a.d_kernel[at] += input * d_x[g], a.kernel_scale[at] += std::fabs(input * d_x[g]);
+          a.d_inputs[row(t) * p.features + k] += d_input[g] * factor(p.kernel[at]);
+          a.d_kernel[at] += input * d_input[g], a.kernel_scale[at] += std::fabs(input * d_input[g]);
         }
       }
     }
     for (int j = 0; j < H; ++j) a.d_start[batch_row * H + j] = d_h[j];
     for (int j = 0; j < (p.cell == 0 ? H : 0); ++j) a.d_start_cell[batch_row * H + j] = d_c[j];
+  }
+
+  // Returns the factor for unit k of h before step t.
+  double factor_before(double own, int t, int batch_row, int k) const {
+    if (!p.bfloat16 || p.resets[t * p.batch_size + batch_row]) return own;
+    if (t == 0) return factor(p.start[batch_row * p.hidden_size + k]);
+    return factor(got.outputs[(static_cast<size_t>(t - 1) * p.batch_size + batch_row) * p.hidden_size + k]);
   }
 };
 
@@ -290,12 +341,14 @@ bool same(const Answer<float>& a, const Answer<float>& b) {
 
 void check_problem(const Problem& p) {
   const Answer<float> got = run(p, 1);
-  const Answer<double> wanted = Slow{p}.run();
+  const Answer<double> wanted = Slow{p, got}.run();
   // A small sum is compared with an absolute tolerance.
   const auto at_least_one = [](const Doubles& values) { return std::fmax(largest(values), 1); };
   compare(got.outputs, wanted.outputs, largest(wanted.outputs), p.name() + ": outputs");
   check(same(got.outputs, got.outputs_only), p.name() + ": outputs depend on whether there is a backward pass");
   compare(got.last_cell, wanted.last_cell, at_least_one(wanted.last_cell), p.name() + ": the last c");
+  compare(got.d_projected, wanted.d_projected, at_least_one(wanted.d_projected), p.name() + ": d_projected");
+  compare(got.d_products, wanted.d_products, at_least_one(wanted.d_products), p.name() + ": d_products");
   compare(got.d_table, wanted.d_table, largest(wanted.table_scale), p.name() + ": d_table");
   compare(got.d_inputs, wanted.d_inputs, at_least_one(wanted.d_inputs), p.name() + ": d_inputs");
   compare(got.d_kernel, wanted.d_kernel, at_least_one(wanted.kernel_scale), p.name() + ": d_kernel");
@@ -307,9 +360,10 @@ void check_problem(const Problem& p) {
 }
 
 // The results of a batch row are independent of the other rows.
-void check_independent_rows(int cell) {
-  const Problem p = make(cell, 33, 7, 9, 20, 5);
+void check_independent_rows(int cell, bool bfloat16) {
+  Problem p = make(cell, 33, 7, 9, 20, 5);
   Problem single = make(cell, 33, 1, 9, 20, 5);
+  p.bfloat16 = single.bfloat16 = bfloat16;
   const auto first_batch_row = [&](const Floats& from, int width, int steps) {
     Floats of_batch_row;
     for (int t = 0; t < steps; ++t) of_batch_row.insert(of_batch_row.end(), from.begin() + t * 7 * width, from.begin() + t * 7 * width + width);
@@ -326,8 +380,9 @@ void check_independent_rows(int cell) {
 }
 
 // A NaN or an infinity stays in its batch row until a reset.
-void check_not_a_number(int cell, float poison) {
+void check_not_a_number(int cell, bool bfloat16, float poison) {
   Problem p = make(cell, 20, 3, 4, 0, 6);
+  p.bfloat16 = bfloat16;
   std::fill_n(p.resets.get(), 12, false);
   p.resets[2 * 3 + 1] = true;
   p.start[20] = poison;  // of the second batch row
@@ -346,11 +401,88 @@ void check_not_a_number(int cell, float poison) {
   check(others, p.name() + ": a NaN reached another batch row");
 }
 
+// Every kind of float is rounded to the nearest bfloat16 number.
+void check_halves() {
+  int different = 0;
+  for (uint64_t start = 0; start < 1ull << 32; start += 65521 * kWidth) {
+    float numbers[kWidth], others[kWidth];
+    for (int i = 0; i < kWidth; ++i) {
+      const uint32_t bits = static_cast<uint32_t>(start + i * 65521ull), more = bits * 2654435761u;
+      numbers[i] = std::bit_cast<float>(bits), others[i] = std::bit_cast<float>(more);
+    }
+    alignas(64) Half halves[kWidth], pairs[2 * kWidth];
+    store_halves(halves, load(numbers));
+    store_pairs(pairs, paired(load(numbers), load(others)));
+    for (int i = 0; i < kWidth; ++i)
+      for (const auto& [half, number] : {std::pair{halves[i], numbers[i]}, {pairs[2 * i], numbers[i]}, {pairs[2 * i + 1], others[i]}}) {
+        // Rounding up may overflow to infinity.
+        const float wanted = nearest_half(number);
+        if (std::isnan(number)) different += (half & 0x7f80) != 0x7f80 || (half & 0x7f) == 0;
+        else different += half != std::bit_cast<uint32_t>(wanted) >> 16;
+      }
+  }
+  check(different == 0, std::to_string(different) + " floats are not rounded to the nearest bfloat16 number");
+}
+
+// It is not inlined, because GCC 12 drops summands when it vectorizes the loop that calls it.
+[[gnu::noinline]] float plus_product(float sum, Half left, Half right) {
+  const auto number = [](Half half) { return std::bit_cast<float>(static_cast<uint32_t>(half) << 16); };
+  return sum + number(left) * number(right);
+}
+
+// Sums are the same bits as those of the documented order, for every number of rows and vectors.
+void check_pair_products() {
+  std::mt19937 random(3);
+  std::normal_distribution<float> normal;
+  for (const int depth : {32, 96, 512})
+    for (int rows = 1; rows <= kPairRows; ++rows)
+      for (int vectors = 1; vectors <= kPanel; ++vectors) {
+        const int stride = half_stride(depth);
+        std::vector<Half> left(static_cast<size_t>(rows) * stride), panel(static_cast<size_t>(depth) * vectors * kWidth);
+        for (std::vector<Half>* halves : {&left, &panel})
+          for (Half& half : *halves) {
+            half = static_cast<Half>(std::bit_cast<uint32_t>(static_cast<float>(normal(random))) >> 16);
+          }
+        [[maybe_unused]] const TileScope scope;
+        const PairProduct products[] = {{left.data(), stride, panel.data(), depth / 2, panel.data()},
+                                        {left.data(), stride, panel.data(), depth / 2, panel.data()}};
+        Vector sums[kPairRows * kPanel];
+        multiply(products, 2, rows, vectors, sums);
+        int different = 0;
+        for (int r = 0; r < rows; ++r)
+          for (int v = 0; v < vectors; ++v)
+            for (int lane = 0; lane < kWidth; ++lane) {
+              float sum = 0;
+              for (int product = 0; product < 2; ++product)
+                for (int block = 0; block < depth / 2; block += kPairs) {
+                  [[maybe_unused]] float firsts = 0, seconds = 0;
+                  for (int k = block; k < block + kPairs; ++k) {
+                    const Half* row = left.data() + r * stride + 2 * k;
+                    const Half* column = panel.data() + ((static_cast<size_t>(k) * vectors + v) * kWidth + lane) * 2;
+#if defined(CHARLOOM_AMX)
+                    if (may_use_tiles()) {
+                      firsts = plus_product(firsts, row[0], column[0]), seconds = plus_product(seconds, row[1], column[1]);
+                      continue;
+                    }
+#endif
+                    sum = plus_product(plus_product(sum, row[1], column[1]), row[0], column[0]);
+                  }
+#if defined(CHARLOOM_AMX)
+                  if (may_use_tiles()) sum += firsts + seconds;
+#endif
+                }
+              different += sum != sums[r * vectors + v][lane];
+            }
+        check(different == 0, std::to_string(different) + " sums of " + std::to_string(rows) + " rows and " + std::to_string(vectors) + " vectors");
+      }
+}
+
 struct Head {
   int rows, inputs, outputs;
+  bool bfloat16;
   Floats values, kernel, bias, d_results;
 
-  Head(int rows, int inputs, int outputs) : rows(rows), inputs(inputs), outputs(outputs) {
+  Head(int rows, int inputs, int outputs, bool bfloat16) : rows(rows), inputs(inputs), outputs(outputs), bfloat16(bfloat16) {
     std::mt19937 random(9);
     std::normal_distribution<float> normal;
     for (Floats* numbers : {&values, &kernel, &bias, &d_results}) {
@@ -359,37 +491,42 @@ struct Head {
     }
   }
   std::string name() const {
-    return "head of " + std::to_string(rows) + " rows, " + std::to_string(inputs) + " to " + std::to_string(outputs);
+    return "head of " + std::to_string(rows) + " rows, " + std::to_string(inputs) + " to " + std::to_string(outputs) + (bfloat16 ? " bfloat16" : "");
   }
+  double factor(float given) const { return bfloat16 ? nearest_half(given) : given; }
 };
 
 struct HeadAnswer {
   Floats results, d_values, d_kernel, d_bias;
 };
 
+template <class Precision>
 HeadAnswer run(const Head& head, int threads) {
   HeadAnswer a;
   a.results.resize(head.d_results.size()), a.d_values.resize(head.values.size());
   a.d_kernel.resize(head.kernel.size()), a.d_bias.resize(head.bias.size());
   const Dense dense{head.rows, head.inputs, head.outputs, head.values.data(), head.kernel.data()};
-  run_dense_forward({dense, head.bias.data(), a.results.data()}, threads);
-  run_dense_backward({dense, head.d_results.data(), a.d_values.data(), a.d_kernel.data(), a.d_bias.data()}, threads);
+  run_dense_forward<Precision>({dense, head.bias.data(), a.results.data()}, threads);
+  run_dense_backward<Precision>({dense, head.d_results.data(), a.d_values.data(), a.d_kernel.data(), a.d_bias.data()}, threads);
   return a;
 }
 
-void check_head(int rows, int inputs, int outputs) {
-  const Head head(rows, inputs, outputs);
+HeadAnswer run(const Head& head, int threads) { return head.bfloat16 ? run<BFloat16>(head, threads) : run<Float32>(head, threads); }
+
+void check_head(int rows, int inputs, int outputs, bool bfloat16) {
+  const Head head(rows, inputs, outputs, bfloat16);
   Doubles results, d_values(head.values.size()), d_kernel(head.kernel.size()), d_bias(head.bias.size());
   for (int row = 0; row < rows; ++row)
     for (int output = 0; output < outputs; ++output) {
       double sum = head.bias[output];
-      const double gradient = head.d_results[row * outputs + output];
+      const double gradient = head.factor(head.d_results[row * outputs + output]);
       for (int input = 0; input < inputs; ++input) {
-        const double value = head.values[row * inputs + input], weight = head.kernel[input * outputs + output];
+        const double value = head.factor(head.values[row * inputs + input]);
+        const double weight = head.factor(head.kernel[input * outputs + output]);
         sum += value * weight;
         d_values[row * inputs + input] += gradient * weight, d_kernel[input * outputs + output] += gradient * value;
       }
-      results.push_back(sum), d_bias[output] += gradient;
+      results.push_back(sum), d_bias[output] += head.d_results[row * outputs + output];
     }
   const HeadAnswer got = run(head, 1);
   compare(got.results, results, largest(results), head.name() + ": results");
@@ -401,7 +538,7 @@ void check_head(int rows, int inputs, int outputs) {
     check(same(got.results, other.results) && same(got.d_values, other.d_values) && same(got.d_kernel, other.d_kernel) &&
               same(got.d_bias, other.d_bias), head.name() + ": different results with " + std::to_string(threads) + " threads");
   }
-  Head single(1, inputs, outputs);
+  Head single(1, inputs, outputs, bfloat16);
   single.kernel = head.kernel, single.bias = head.bias;
   single.values.assign(head.values.end() - inputs, head.values.end());
   single.d_results.assign(head.d_results.end() - outputs, head.d_results.end());
@@ -704,21 +841,31 @@ int main(int count, char** arguments) {
         if (work * time > (brief ? 2e6 : 4e7)) continue;
         // The first layer has no features, later ones have as many as units. Any other number is also valid.
         const int features[] = {0, hiddens[i], hiddens[(i + 3) % 4]};
-        check_problem(make(cell, hiddens[i], batch_sizes[j], time, features[(i + j) % 3], 100 * i + j));
+        Problem p = make(cell, hiddens[i], batch_sizes[j], time, features[(i + j) % 3], 100 * i + j);
+        check_problem(p);
+        p.bfloat16 = true;
+        check_problem(p);
       }
     for (int hard = 0; hard < 2; ++hard)
       for (int relu = 0; relu < 2; ++relu) {
         Problem p = make(cell, 33, 5, 6, 18, 3);
         p.activations = {hard == 1, relu == 1};
         check_problem(p);
+        p.bfloat16 = true;
+        check_problem(p);
       }
-    check_independent_rows(cell);
-    check_not_a_number(cell, std::numeric_limits<float>::quiet_NaN());
-    check_not_a_number(cell, std::numeric_limits<float>::infinity());
+    for (const bool bfloat16 : {false, true}) {
+      check_independent_rows(cell, bfloat16);
+      check_not_a_number(cell, bfloat16, std::numeric_limits<float>::quiet_NaN());
+      check_not_a_number(cell, bfloat16, std::numeric_limits<float>::infinity());
+    }
   }
+  check_halves();
+  check_pair_products();
   for (int rows : {1, 7, 100, brief ? 130 : 2500})
     for (int inputs : {16, 64, 128, 144})
-      for (int outputs : {1, 5, 57, 64, 65, 200}) check_head(rows, inputs, outputs);
+      for (int outputs : {1, 5, 57, 64, 65, 200})
+        for (const bool bfloat16 : {false, true}) check_head(rows, inputs, outputs, bfloat16);
   for (const SamplingRule& rule : {SamplingRule{0.8f, 0, 0, 0, nullptr, nullptr}, SamplingRule{-1, 0, 0, 0, nullptr, nullptr},
                                    SamplingRule{1.5f, 3, 0, 0, nullptr, nullptr},
                                    SamplingRule{1.5f, 0, 3000000000u, 0, nullptr, nullptr}}) {

@@ -94,8 +94,8 @@ void kernel_gradients(const Backward& call, const typename Precision::Element* p
   const int hidden = call.hidden_size, depth = call.time * call.batch_size, width = vectors * Cell::gate_count;
   for (int first = 0; first < depth; first += Gradient::kChunk) {
     const int chunk = std::min(Gradient::kChunk, depth - first);
-    const auto* gradients = Gradient::packed_panel(panel + first * panel_stride + Cell::recurrent_at * kWidth, panel_stride, width,
-                                                   chunk, packed);
+    const auto* gradients = Gradient::packed_panel(panel + first * panel_stride + Cell::recurrent_at * kWidth, panel_stride,
+                                                   width * kWidth, chunk, packed);
     const auto add_to = [&](float* gradient, const int* parts_at) {
       return [=](int column, int count, const Vector* sums) {
         for (int c = 0; c < count; ++c)
@@ -112,7 +112,7 @@ void kernel_gradients(const Backward& call, const typename Precision::Element* p
                              add_to(call.d_recurrent_kernel, recurrent_parts));
     if (call.features == 0) continue;
     if (Cell::recurrent_at != 0)
-      gradients = Gradient::packed_panel(panel + first * panel_stride, panel_stride, width, chunk, packed);
+      gradients = Gradient::packed_panel(panel + first * panel_stride, panel_stride, width * kWidth, chunk, packed);
     Gradient::multiply_chunk(inputs, call.features, depth, first, chunk, gradients, panel_stride, width,
                              add_to(call.d_kernel, Cell::input_gates));
   }
@@ -147,7 +147,7 @@ void row_gradients(const Backward& call, int vector, int vectors, const float* p
 template <class Cell, class Precision>
 void backward(const Backward call, Member member, Scratch scratch) {
   using Element = typename Precision::Element;
-  const TileScope tiles_in_use;
+  [[maybe_unused]] const TileScope tiles_in_use;
   static constexpr int recurrent_parts[] = {0, 1, 2, 3};
   // Whether the gradients of the two products differ, so that both are stored.
   constexpr bool separate = Cell::recurrent_at != 0;

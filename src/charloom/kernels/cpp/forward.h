@@ -1,8 +1,6 @@
 // The forward pass of a layer over a whole sequence. It keeps what the backward pass needs.
 #pragma once
 
-#include <type_traits>
-
 #include "layer.h"
 
 namespace charloom {
@@ -17,35 +15,26 @@ struct Forward : Layer {
   float* cells;
 };
 
-template <class Precision>
-size_t rows_floats(size_t rows, int depth) {
-  return Precision::floats(rows * Precision::stride_of(depth));
-}
-
-// Whether the rows of a layer's features are read where they are. Otherwise they are converted first.
-template <class Precision>
-constexpr bool kReadsFloats = std::is_same_v<typename Precision::Element, float>;
-
 template <class Cell, class Precision>
 size_t forward_floats(const Forward& call) {
   const size_t rows = static_cast<size_t>(call.time) * call.batch_size;
   return Scratch::rounded(packed_floats<Cell, Precision>(call.hidden_size, call.hidden_size)) +
          Scratch::rounded(packed_floats<Cell, Precision>(call.features, call.hidden_size)) +
-         2 * Scratch::rounded(rows_floats<Precision>(call.batch_size, call.hidden_size)) +
-         (kReadsFloats<Precision> ? 0 : Scratch::rounded(rows_floats<Precision>(rows, call.features)));
+         2 * Scratch::rounded(Precision::floats(static_cast<size_t>(call.batch_size) * Precision::stride_of(call.hidden_size))) +
+         Scratch::rounded(Precision::converted_floats(rows, call.features));
 }
 
 // `call` is a copy, so the compiler knows that no store changes it, and reads its fields only once.
 template <class Cell, class Precision>
 void forward(const Forward call, Member member, Scratch scratch) {
   using Element = typename Precision::Element;
-  const TileScope tiles_in_use;
+  [[maybe_unused]] const TileScope tiles_in_use;
   const int hidden = call.hidden_size, batch_size = call.batch_size, features = call.features;
   const int stride = Precision::stride_of(hidden), all_rows = call.time * batch_size;
   Element* packed = scratch.take<Element>(packed_floats<Cell, Precision>(hidden, hidden));
   Element* packed_inputs = scratch.take<Element>(packed_floats<Cell, Precision>(features, hidden));
   Element* states[2];
-  for (Element*& state : states) state = scratch.take<Element>(rows_floats<Precision>(batch_size, hidden));
+  for (Element*& state : states) state = scratch.take<Element>(Precision::floats(static_cast<size_t>(batch_size) * stride));
   const Share share(member, vectors_of(hidden), Cell::units);
   const Steps steps(call, packed_floats<Cell, Precision>(hidden + features, hidden), member, Cell::units);
   const GateTiles<Cell> tiles(call);
@@ -61,17 +50,8 @@ void forward(const Forward call, Member member, Scratch scratch) {
     copy_row<Precision>(call.resets[batch_row] ? nullptr : call.start + static_cast<size_t>(batch_row) * hidden, hidden, states[0] + at);
     copy_row<Precision>(nullptr, hidden, states[1] + at);  // the padding must be zero
   }
-  const Element* inputs;
-  ptrdiff_t inputs_stride = features;
-  if constexpr (kReadsFloats<Precision>) {
-    inputs = call.inputs;
-  } else {
-    inputs_stride = Precision::stride_of(features);
-    Element* converted = scratch.take<Element>(rows_floats<Precision>(all_rows, features));
-    for (int row = member.first(all_rows); features && row < member.last(all_rows); ++row)
-      copy_row<Precision>(call.inputs + static_cast<size_t>(row) * features, features, converted + row * inputs_stride);
-    inputs = converted;
-  }
+  const auto inputs = Precision::factors(call.inputs, member.first(all_rows), member.last(all_rows), features,
+                                         scratch.take<Element>(Precision::converted_floats(all_rows, features)));
   member.wait();
 
   for (int step = 0; step < call.time; ++step) {
@@ -91,7 +71,7 @@ void forward(const Forward call, Member member, Scratch scratch) {
       const Element* input_panel = packed_inputs + vector * column * input_depth;
       for_each_group<Precision::kRows>(steps.first_batch_row, steps.last_batch_row, [&](int first_of_group, int group_rows) CHARLOOM_INLINE {
         const typename Precision::Factors products[] = {
-            Precision::product(inputs + (first_row + first_of_group) * inputs_stride, inputs_stride, input_panel, columns, features,
+            Precision::product(inputs.row(first_row + first_of_group), inputs.stride, input_panel, columns, features,
                                input_panel + columns * kWidth * input_depth, 0),
             Precision::product(state + static_cast<size_t>(first_of_group) * stride, stride, panel, columns, hidden, next_panel,
                                steps.template group_of<Precision::kRows>(first_of_group))};

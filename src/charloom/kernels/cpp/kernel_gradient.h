@@ -112,13 +112,13 @@ struct KernelGradient<BFloat16> {
     }
   }
 
-  // Packs `chunk` rows of `vectors` vectors, and returns them.
-  static const Half* packed_panel(const float* panel, ptrdiff_t stride, int vectors, int chunk, Half* packed) {
+  // Packs `chunk` rows of `floats` floats, and returns them.
+  static const Half* packed_panel(const float* panel, ptrdiff_t stride, int floats, int chunk, Half* packed) {
     Half* to = packed;
     for (int row = 0; row < padded_depth(chunk); row += 2, panel += 2 * stride)
-      for (int v = 0; v < vectors; ++v, to += 2 * kWidth) {
-        const float* from = panel + v * kWidth;
-        store_pairs(to, paired(row < chunk ? load(from) : Vector{}, row + 1 < chunk ? load(from + stride) : Vector{}));
+      for (int at = 0; at < floats; at += kWidth, to += 2 * kWidth) {
+        const auto part = [&](int i) { return row + i < chunk ? load(panel + i * stride + at, valid(at, floats)) : Vector{}; };
+        store_pairs(to, paired(part(0), part(1)));
       }
     return packed;
   }

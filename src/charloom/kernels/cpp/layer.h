@@ -75,14 +75,6 @@ inline void pack_forward(const float* kernel, int depth, int hidden, int first, 
     });
 }
 
-// Copies a row of `count` floats as a factor, with zeros up to its depth. A null pointer stands for a row of zeros.
-template <class Precision>
-inline void copy_row(const float* from, int count, typename Precision::Element* to) {
-  const int padded = std::max(Precision::depth_of(count), vectors_of(count) * kWidth);
-  for (int at = 0; at < padded; at += kWidth)
-    Precision::store(to + at, from && at < count ? load(from + at, valid(at, count)) : Vector{});
-}
-
 // The distance between two rows of floats in working memory.
 inline int row_stride(int floats) { return Float32::stride_of(floats); }
 
