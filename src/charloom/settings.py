@@ -19,6 +19,7 @@ from charloom.printable import quoted
 Units = Literal["chars", "bytes"]
 Schedule = Literal["constant", "cosine"]
 UnknownPolicy = Literal["error", "skip", "replace"]
+Precision = Literal["float32", "bfloat16"]
 CellName = Literal["lstm", "gru", "elman"]
 GateActivation = Literal["sigmoid", "hard_sigmoid"]
 CellActivation = Literal["tanh", "relu", "softmax"]

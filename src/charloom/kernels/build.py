@@ -18,10 +18,10 @@ from charloom.own_folders import NotOwnError, is_own_file, own_folder
 logger = logging.getLogger("charloom")
 
 _HEADERS = (
-    *("vectors.h", "threads.h", "product.h", "cells.h", "layer.h", "forward.h", "backward.h", "sequence.h"),
-    *("checks.h", "dense.h", "sampling.h", "generator.h"),
+    *("vectors.h", "threads.h", "product.h", "amx.h", "bfloat16.h", "precision.h", "cells.h", "layer.h", "forward.h"),
+    *("kernel_gradient.h", "backward.h", "sequence.h", "checks.h", "dense.h", "sampling.h", "generator.h"),
 )
-_UNITS = ("handlers.cc", "sequence.cc", "generator.cc")
+_UNITS = ("handlers.cc", "sequence_bfloat16.cc", "sequence.cc", "generator.cc")
 """The sources, which are compiled in parallel, the longest first."""
 _FLAGS = ("-std=c++20", "-O2", "-pthread", "-fPIC")
 _COMPILER_NAMES = ("c++", "g++", "clang++")

@@ -16,8 +16,9 @@ from charloom.kernels import native
 from charloom.kernels.activations import CELL_ACTIVATIONS, GATE_ACTIVATIONS
 from charloom.kernels.choice import uses_native_kernel
 from charloom.kernels.inputs import LayerInputs
+from charloom.kernels.precision import rounded, summed_product
 from charloom.kernels.scan import scan_steps, zeroed
-from charloom.settings import CellActivation, GateActivation
+from charloom.settings import CellActivation, GateActivation, Precision
 
 
 class _Gates(NamedTuple):
@@ -28,7 +29,7 @@ class _Gates(NamedTuple):
 
 
 class _Residuals(NamedTuple):
-    recurrent_kernel: Float[Array, "hidden gates"]
+    recurrent_kernel: Float[Array, "hidden gates"]  # rounded to the precision of the factors
     start: Float[Array, "batch hidden"]
     resets: Bool[Array, "time batch"]
     hidden: Float[Array, "time batch hidden"]
@@ -66,6 +67,7 @@ def gru_sequence(
     resets: Bool[Array, "time batch"],
     gate_activation: GateActivation = "sigmoid",
     cell_activation: CellActivation = "tanh",
+    precision: Precision = "float32",
 ) -> tuple[Float[Array, "time batch hidden"], Float[Array, "batch hidden"]]:
     """Returns the outputs of all time steps and the last carry.
 
@@ -79,18 +81,18 @@ def gru_sequence(
         resets: where True, the row's state is zeroed before the time step.
         gate_activation: see `gru_step`.
         cell_activation: see `gru_step`.
-
-    Differentiable in the first four.
+        precision: the precision of the factors of all products.
     """
     if uses_native_kernel(inputs, recurrent_kernel, cell_activation):
         activations = native.Activations(gate_activation, cell_activation)
-        return native.gru_sequence(inputs, recurrent_kernel, recurrent_bias, carry, resets, activations)
+        return native.gru_sequence(inputs, recurrent_kernel, recurrent_bias, carry, resets, activations, precision)
+    projected = inputs.projected(precision)
     return _reference(
-        inputs.projected(), recurrent_kernel, recurrent_bias, carry, resets, gate_activation, cell_activation
+        projected, recurrent_kernel, recurrent_bias, carry, resets, gate_activation, cell_activation, precision
     )
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+@partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
 def _reference(
     projected: Float[Array, "time batch gates"],
     recurrent_kernel: Float[Array, "hidden gates"],
@@ -99,8 +101,10 @@ def _reference(
     resets: Bool[Array, "time batch"],
     gate_activation: GateActivation,
     cell_activation: CellActivation,
+    precision: Precision,
 ) -> tuple[Float[Array, "time batch hidden"], Float[Array, "batch hidden"]]:
-    return _forward(projected, recurrent_kernel, recurrent_bias, carry, resets, gate_activation, cell_activation)[0]
+    arguments = projected, recurrent_kernel, recurrent_bias, carry, resets
+    return _forward(*arguments, gate_activation, cell_activation, precision)[0]
 
 
 def _forward(
@@ -111,23 +115,26 @@ def _forward(
     resets: Bool[Array, "time batch"],
     gate_activation: GateActivation,
     cell_activation: CellActivation,
+    precision: Precision,
 ) -> tuple[tuple[Float[Array, "time batch hidden"], Float[Array, "batch hidden"]], _Residuals]:
+    kernel = rounded(recurrent_kernel, precision)
+
     def step(
         carry: Float[Array, "batch hidden"], inputs: tuple[Float[Array, "batch gates"], Bool[Array, " batch"]]
     ) -> tuple[Float[Array, "batch hidden"], tuple[Float[Array, "batch hidden"], _Gates]]:
         projected, resets = inputs
-        carry, gates = _step(
-            projected, recurrent_kernel, recurrent_bias, zeroed(carry, resets), gate_activation, cell_activation
-        )
+        carry = zeroed(carry, resets)
+        carry, gates = _step(projected, kernel, recurrent_bias, carry, gate_activation, cell_activation, precision)
         return carry, (carry, gates)
 
     last, (hidden, gates) = scan_steps(step, carry, (projected, resets))
-    return (hidden, last), _Residuals(recurrent_kernel, carry, resets, hidden, gates)
+    return (hidden, last), _Residuals(kernel, carry, resets, hidden, gates)
 
 
 def _backward(
     gate_activation: GateActivation,
     cell_activation: CellActivation,
+    precision: Precision,
     residuals: _Residuals,
     cotangents: tuple[Float[Array, "time batch hidden"], Float[Array, "batch hidden"]],
 ) -> tuple[
@@ -154,13 +161,13 @@ def _backward(
         d_reset = gate_backward(gate.reset, d_candidate * gate.recurrent)
         d_projected = jnp.concatenate([d_update, d_reset, d_candidate], axis=-1)
         d_product = jnp.concatenate([d_update, d_reset, d_candidate * gate.reset], axis=-1)
-        before = d_hidden * gate.update + d_product @ transposed
+        before = d_hidden * gate.update + rounded(d_product, precision) @ transposed
         return zeroed(before, resets), (d_projected, d_product)
 
     d_start, (d_projected, d_product) = scan_steps(
         step, last_cotangent, (hidden_cotangents, resets, previous, gates), reverse=True
     )
-    d_recurrent_kernel = jnp.einsum("tlh,tlg->hg", previous, d_product)
+    d_recurrent_kernel = summed_product(rounded(previous, precision), rounded(d_product, precision))
     return d_projected, d_recurrent_kernel, d_product.sum(axis=(0, 1)), d_start, None
 
 
@@ -174,10 +181,12 @@ def _step(
     carry: Float[Array, "batch hidden"],
     gate_activation: GateActivation,
     cell_activation: CellActivation,
+    precision: Precision = "float32",
 ) -> tuple[Float[Array, "batch hidden"], _Gates]:
+    """Returns the carry after a time step, and the gates. `recurrent_kernel` is already rounded."""
     gate = GATE_ACTIVATIONS[gate_activation].apply
     update_in, reset_in, candidate_in = jnp.split(projected, 3, axis=-1)
-    update, reset, recurrent = jnp.split(carry @ recurrent_kernel + recurrent_bias, 3, axis=-1)
+    update, reset, recurrent = jnp.split(rounded(carry, precision) @ recurrent_kernel + recurrent_bias, 3, axis=-1)
     update, reset = gate(update_in + update), gate(reset_in + reset)
     candidate = CELL_ACTIVATIONS[cell_activation].apply(candidate_in + reset * recurrent)
     return update * carry + (1 - update) * candidate, _Gates(update, reset, candidate, recurrent)

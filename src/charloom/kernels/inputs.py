@@ -6,6 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32
 
+from charloom.kernels.precision import product
+from charloom.settings import Precision
+
 
 class Features(NamedTuple):
     """Inputs that are multiplied by a kernel.
@@ -20,9 +23,9 @@ class Features(NamedTuple):
     kernel: Float[Array, "features gates"]
     bias: Float[Array, " gates"]
 
-    def projected(self) -> Float[Array, "time batch gates"]:
+    def projected(self, precision: Precision = "float32") -> Float[Array, "time batch gates"]:
         """Returns values · kernel + bias."""
-        return self.values @ self.kernel + self.bias
+        return product(self.values, self.kernel, precision) + self.bias
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -41,8 +44,8 @@ class Rows(NamedTuple):
     ids: Int32[Array, "time batch"]
     table: Float[Array, "rows gates"]
 
-    def projected(self) -> Float[Array, "time batch gates"]:
-        """Returns the selected rows of the table."""
+    def projected(self, precision: Precision = "float32") -> Float[Array, "time batch gates"]:
+        """Returns the selected rows of the table, which is not a product of the layer and is never rounded."""
         return self.gathered() if jax.default_backend() == "cpu" else self.multiplied()
 
     def gathered(self) -> Float[Array, "time batch gates"]:

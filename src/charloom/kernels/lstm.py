@@ -19,8 +19,9 @@ from charloom.kernels import native
 from charloom.kernels.activations import CELL_ACTIVATIONS, GATE_ACTIVATIONS
 from charloom.kernels.choice import uses_native_kernel
 from charloom.kernels.inputs import LayerInputs
+from charloom.kernels.precision import rounded, summed_product
 from charloom.kernels.scan import scan_steps, zeroed
-from charloom.settings import CellActivation, GateActivation
+from charloom.settings import CellActivation, GateActivation, Precision
 
 
 class LSTMCarry(NamedTuple):
@@ -40,7 +41,7 @@ class _Gates(NamedTuple):
 class LSTMResiduals(NamedTuple):
     """What the forward pass keeps for the backward pass."""
 
-    recurrent_kernel: Float[Array, "hidden gates"]
+    recurrent_kernel: Float[Array, "hidden gates"]  # rounded to the precision of the factors
     start: LSTMCarry
     resets: Bool[Array, "time batch"]
     hidden: Float[Array, "time batch hidden"]
@@ -76,6 +77,7 @@ def lstm_sequence(
     resets: Bool[Array, "time batch"],
     gate_activation: GateActivation = "sigmoid",
     cell_activation: CellActivation = "tanh",
+    precision: Precision = "float32",
 ) -> tuple[Float[Array, "time batch hidden"], LSTMCarry]:
     """Returns the outputs of all time steps and the last carry.
 
@@ -88,15 +90,17 @@ def lstm_sequence(
         resets: where True, the row's state is zeroed before the time step.
         gate_activation: see `lstm_step`.
         cell_activation: see `lstm_step`.
+        precision: the precision of the factors of all products.
     """
     if uses_native_kernel(inputs, recurrent_kernel, cell_activation):
         activations = native.Activations(gate_activation, cell_activation)
-        outputs, last = native.lstm_sequence(inputs, recurrent_kernel, tuple(carry), resets, activations)
+        outputs, last = native.lstm_sequence(inputs, recurrent_kernel, tuple(carry), resets, activations, precision)
         return outputs, LSTMCarry(*last)
-    return _reference(inputs.projected(), recurrent_kernel, carry, resets, gate_activation, cell_activation)
+    projected = inputs.projected(precision)
+    return _reference(projected, recurrent_kernel, carry, resets, gate_activation, cell_activation, precision)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
 def _reference(
     projected: Float[Array, "time batch gates"],
     recurrent_kernel: Float[Array, "hidden gates"],
@@ -104,12 +108,16 @@ def _reference(
     resets: Bool[Array, "time batch"],
     gate_activation: GateActivation,
     cell_activation: CellActivation,
+    precision: Precision,
 ) -> tuple[Float[Array, "time batch hidden"], LSTMCarry]:
+    kernel = rounded(recurrent_kernel, precision)
+
     def step(
         carry: LSTMCarry, inputs: tuple[Float[Array, "batch gates"], Bool[Array, " batch"]]
     ) -> tuple[LSTMCarry, Float[Array, "batch hidden"]]:
         projected, resets = inputs
-        carry = lstm_step(projected, recurrent_kernel, _reset(carry, resets), gate_activation, cell_activation)
+        carry = _reset(carry, resets)
+        carry, _ = _step(projected, kernel, carry, gate_activation, cell_activation, precision)
         return carry, carry.hidden
 
     carry, hidden = scan_steps(step, carry, (projected, resets))
@@ -123,24 +131,28 @@ def lstm_forward(
     resets: Bool[Array, "time batch"],
     gate_activation: GateActivation,
     cell_activation: CellActivation,
+    precision: Precision = "float32",
 ) -> tuple[tuple[Float[Array, "time batch hidden"], LSTMCarry], LSTMResiduals]:
     """Returns the reference result of `lstm_sequence` for projected inputs, and the residuals for `lstm_backward`."""
+    kernel = rounded(recurrent_kernel, precision)
 
     def step(
         carry: LSTMCarry, inputs: tuple[Float[Array, "batch gates"], Bool[Array, " batch"]]
     ) -> tuple[LSTMCarry, tuple[LSTMCarry, _Gates]]:
         projected, resets = inputs
-        carry, gates = _step(projected, recurrent_kernel, _reset(carry, resets), gate_activation, cell_activation)
+        carry = _reset(carry, resets)
+        carry, gates = _step(projected, kernel, carry, gate_activation, cell_activation, precision)
         return carry, (carry, gates)
 
     last, (carries, gates) = scan_steps(step, carry, (projected, resets))
-    residuals = LSTMResiduals(recurrent_kernel, carry, resets, carries.hidden, carries.cell, gates)
+    residuals = LSTMResiduals(kernel, carry, resets, carries.hidden, carries.cell, gates)
     return (carries.hidden, last), residuals
 
 
 def lstm_backward(
     gate_activation: GateActivation,
     cell_activation: CellActivation,
+    precision: Precision,
     residuals: LSTMResiduals,
     cotangents: tuple[Float[Array, "time batch hidden"], LSTMCarry],
 ) -> tuple[Float[Array, "time batch gates"], Float[Array, "hidden gates"], LSTMCarry, None]:
@@ -174,13 +186,13 @@ def lstm_backward(
             ],
             axis=-1,
         )
-        before = LSTMCarry(d_projected @ transposed, d_cell * gate.forget)
+        before = LSTMCarry(rounded(d_projected, precision) @ transposed, d_cell * gate.forget)
         return _reset(before, resets), d_projected
 
     d_start, d_projected = scan_steps(
         step, last_cotangent, (hidden_cotangents, resets, cell, previous.cell, gates), reverse=True
     )
-    d_recurrent_kernel = jnp.einsum("tlh,tlg->hg", previous.hidden, d_projected)
+    d_recurrent_kernel = summed_product(rounded(previous.hidden, precision), rounded(d_projected, precision))
     return d_projected, d_recurrent_kernel, d_start, None
 
 
@@ -193,9 +205,13 @@ def _step(
     carry: LSTMCarry,
     gate_activation: GateActivation,
     cell_activation: CellActivation,
+    precision: Precision = "float32",
 ) -> tuple[LSTMCarry, _Gates]:
+    """Returns the carry after a time step, and the gates. `recurrent_kernel` is already rounded."""
     gate, activate = GATE_ACTIVATIONS[gate_activation].apply, CELL_ACTIVATIONS[cell_activation].apply
-    input_, forget, candidate, output = jnp.split(projected + carry.hidden @ recurrent_kernel, 4, axis=-1)
+    input_, forget, candidate, output = jnp.split(
+        projected + rounded(carry.hidden, precision) @ recurrent_kernel, 4, axis=-1
+    )
     gates = _Gates(gate(input_), gate(forget), activate(candidate), gate(output))
     cell = gates.forget * carry.cell + gates.input * gates.candidate
     return LSTMCarry(gates.output * activate(cell), cell), gates

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int32
 from charloom.kernels.choice import MAX_VECTOR_WIDTH, kernels_in_use
 from charloom.kernels.inputs import Features, LayerInputs, Rows
 from charloom.kernels.operations import require_array
-from charloom.settings import CellActivation, GateActivation
+from charloom.settings import CellActivation, GateActivation, Precision
 
 _State = Float[Array, "batch hidden"]
 _Outputs = Float[Array, "time batch hidden"]
@@ -41,6 +41,7 @@ def _call(
     handler: str,
     results: tuple[tuple[int, ...], ...],
     *arguments: Array,
+    precision: Precision,
     activations: Activations | None = None,
     in_place: Mapping[int, int] = MappingProxyType({}),
 ) -> tuple[Array, ...]:
@@ -52,7 +53,8 @@ def _call(
     shapes = tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in results)  # type: ignore[no-untyped-call]
     target = f"charloom_{handler}_{kernels_in_use().suffix}"
     call = jax.ffi.ffi_call(target, shapes, vmap_method="sequential", input_output_aliases=dict(in_place))
-    return tuple(call(*arguments, **({} if activations is None else activations.as_attributes())))
+    attributes = {} if activations is None else activations.as_attributes()
+    return tuple(call(*arguments, bfloat16=np.int32(precision == "bfloat16"), **attributes))
 
 
 class _Layer(NamedTuple):
@@ -108,16 +110,17 @@ def _gradient(inputs: LayerInputs, table: Array, features: Array, kernel: Array)
     return Rows._make((None, table)) if isinstance(inputs, Rows) else Features(features, kernel, table[0])
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def lstm_sequence(
     inputs: LayerInputs,
     recurrent_kernel: Float[Array, "hidden gates"],
     carry: tuple[_State, _State],
     resets: _Resets,
     activations: Activations,
+    precision: Precision,
 ) -> tuple[_Outputs, tuple[_State, _State]]:
     """Returns the same as `charloom.kernels.lstm_sequence`; `carry` is (h, c)."""
-    return _lstm(inputs, recurrent_kernel, carry, resets, activations, kept=False)[0]
+    return _lstm(inputs, recurrent_kernel, carry, resets, activations, precision, kept=False)[0]
 
 
 def _lstm(
@@ -126,6 +129,7 @@ def _lstm(
     carry: tuple[Array, Array],
     resets: Array,
     activations: Activations,
+    precision: Precision,
     *,
     kept: bool,
 ) -> Any:
@@ -134,7 +138,7 @@ def _lstm(
     of_backward = (_kept(inputs, hidden, 4), _kept(inputs, hidden, 1)) if kept else ((0,), (0,))
     shapes = (*inputs.shape, hidden), carry[1].shape, *of_backward
     outputs, last_cell, gates, cells = _call(
-        "lstm_forward", shapes, *layer, carry[1], _table(inputs), activations=activations
+        "lstm_forward", shapes, *layer, carry[1], _table(inputs), activations=activations, precision=precision
     )
     return (outputs, (outputs[-1], last_cell)), (inputs, recurrent_kernel, carry, resets, outputs, cells, gates)
 
@@ -143,7 +147,7 @@ def _lstm_forward(*arguments: Any) -> Any:
     return _lstm(*arguments, kept=True)
 
 
-def _lstm_backward(activations: Activations, residuals: Any, cotangents: Any) -> Any:
+def _lstm_backward(activations: Activations, precision: Precision, residuals: Any, cotangents: Any) -> Any:
     inputs, recurrent_kernel, carry, resets, outputs, cells, gates = residuals
     d_outputs, d_last = cotangents
     layer = _Layer.of(inputs, recurrent_kernel, carry[0], resets)
@@ -152,7 +156,7 @@ def _lstm_backward(activations: Activations, residuals: Any, cotangents: Any) ->
     # The gates' gradients overwrite the gates, because nothing else reads either.
     in_place = {len(layer) + 3: 0}
     _, *d_inputs, d_kernel, d_start, d_start_cell = _call(
-        "lstm_backward", shapes, *arguments, activations=activations, in_place=in_place
+        "lstm_backward", shapes, *arguments, activations=activations, precision=precision, in_place=in_place
     )
     return _gradient(inputs, *d_inputs), d_kernel, (d_start, d_start_cell), None
 
@@ -160,7 +164,7 @@ def _lstm_backward(activations: Activations, residuals: Any, cotangents: Any) ->
 lstm_sequence.defvjp(_lstm_forward, _lstm_backward)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(5,))
+@partial(jax.custom_vjp, nondiff_argnums=(5, 6))
 def gru_sequence(
     inputs: LayerInputs,
     recurrent_kernel: Float[Array, "hidden gates"],
@@ -168,9 +172,10 @@ def gru_sequence(
     carry: _State,
     resets: _Resets,
     activations: Activations,
+    precision: Precision,
 ) -> tuple[_Outputs, _State]:
     """Returns the same as `charloom.kernels.gru_sequence`."""
-    return _gru(inputs, recurrent_kernel, recurrent_bias, carry, resets, activations, kept=False)[0]
+    return _gru(inputs, recurrent_kernel, recurrent_bias, carry, resets, activations, precision, kept=False)[0]
 
 
 def _gru(
@@ -180,13 +185,14 @@ def _gru(
     carry: Array,
     resets: Array,
     activations: Activations,
+    precision: Precision,
     *,
     kept: bool,
 ) -> Any:
     hidden = len(recurrent_kernel)
     layer = _Layer.of(inputs, recurrent_kernel, carry, resets)
     shapes = (*inputs.shape, hidden), _kept(inputs, hidden, 4) if kept else (0,)
-    outputs, gates = _call("gru_forward", shapes, *layer, recurrent_bias, _table(inputs), activations=activations)
+    outputs, gates = _call("gru_forward", shapes, *layer, recurrent_bias, _table(inputs), activations=activations, precision=precision)
     return (outputs, outputs[-1]), (inputs, recurrent_kernel, carry, resets, outputs, gates)
 
 
@@ -194,14 +200,14 @@ def _gru_forward(*arguments: Any) -> Any:
     return _gru(*arguments, kept=True)
 
 
-def _gru_backward(activations: Activations, residuals: Any, cotangents: Any) -> Any:
+def _gru_backward(activations: Activations, precision: Precision, residuals: Any, cotangents: Any) -> Any:
     inputs, recurrent_kernel, carry, resets, outputs, gates = residuals
     layer = _Layer.of(inputs, recurrent_kernel, carry, resets)
     arguments = *layer, outputs, gates, *cotangents
     shapes = gates.shape, *layer.gradient_shapes(inputs), (recurrent_kernel.shape[1],), carry.shape
     in_place = {len(layer) + 1: 0}
     _, *d_inputs, d_kernel, d_bias, d_start = _call(
-        "gru_backward", shapes, *arguments, activations=activations, in_place=in_place
+        "gru_backward", shapes, *arguments, activations=activations, precision=precision, in_place=in_place
     )
     return _gradient(inputs, *d_inputs), d_kernel, d_bias, d_start, None
 
@@ -209,34 +215,40 @@ def _gru_backward(activations: Activations, residuals: Any, cotangents: Any) -> 
 gru_sequence.defvjp(_gru_forward, _gru_backward)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def elman_sequence(
     inputs: LayerInputs,
     recurrent_kernel: Float[Array, "hidden hidden"],
     carry: _State,
     resets: _Resets,
     activations: Activations,
+    precision: Precision,
 ) -> tuple[_Outputs, _State]:
     """Returns the same as `charloom.kernels.elman_sequence`."""
     layer = _Layer.of(inputs, recurrent_kernel, carry, resets)
     shape = *inputs.shape, len(recurrent_kernel)
-    (outputs,) = _call("elman_forward", (shape,), *layer, _table(inputs), activations=activations)
+    (outputs,) = _call("elman_forward", (shape,), *layer, _table(inputs), activations=activations, precision=precision)
     return outputs, outputs[-1]
 
 
 def _elman_forward(
-    inputs: LayerInputs, recurrent_kernel: Array, carry: Array, resets: Array, activations: Activations
+    inputs: LayerInputs,
+    recurrent_kernel: Array,
+    carry: Array,
+    resets: Array,
+    activations: Activations,
+    precision: Precision,
 ) -> Any:
-    outputs, last = elman_sequence(inputs, recurrent_kernel, carry, resets, activations)
+    outputs, last = elman_sequence(inputs, recurrent_kernel, carry, resets, activations, precision)
     return (outputs, last), (inputs, recurrent_kernel, carry, resets, outputs)
 
 
-def _elman_backward(activations: Activations, residuals: Any, cotangents: tuple[Array, Array]) -> Any:
+def _elman_backward(activations: Activations, precision: Precision, residuals: Any, cotangents: tuple[Array, Array]) -> Any:
     inputs, recurrent_kernel, carry, resets, outputs = residuals
     layer = _Layer.of(inputs, recurrent_kernel, carry, resets)
     shapes = *layer.gradient_shapes(inputs), carry.shape
     *d_inputs, d_kernel, d_start = _call(
-        "elman_backward", shapes, *layer, outputs, *cotangents, activations=activations
+        "elman_backward", shapes, *layer, outputs, *cotangents, activations=activations, precision=precision
     )
     return _gradient(inputs, *d_inputs), d_kernel, d_start, None
 
@@ -244,21 +256,25 @@ def _elman_backward(activations: Activations, residuals: Any, cotangents: tuple[
 elman_sequence.defvjp(_elman_forward, _elman_backward)
 
 
-@jax.custom_vjp
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
 def dense(
-    inputs: Float[Array, "rows input"], kernel: Float[Array, "input output"], bias: Float[Array, " output"]
+    inputs: Float[Array, "rows input"],
+    kernel: Float[Array, "input output"],
+    bias: Float[Array, " output"],
+    precision: Precision,
 ) -> Float[Array, "rows output"]:
     """Returns the same as `charloom.kernels.dense`."""
-    return _call("dense_forward", ((len(inputs), len(bias)),), inputs, kernel, bias)[0]
+    return _call("dense_forward", ((len(inputs), len(bias)),), inputs, kernel, bias, precision=precision)[0]
 
 
-def _dense_forward(inputs: Array, kernel: Array, bias: Array) -> Any:
-    return dense(inputs, kernel, bias), (inputs, kernel, bias)
+def _dense_forward(inputs: Array, kernel: Array, bias: Array, precision: Precision) -> Any:
+    return dense(inputs, kernel, bias, precision), (inputs, kernel, bias)
 
 
-def _dense_backward(residuals: tuple[Array, Array, Array], cotangent: Array) -> Any:
+def _dense_backward(precision: Precision, residuals: tuple[Array, Array, Array], cotangent: Array) -> Any:
     inputs, kernel, bias = residuals
-    return _call("dense_backward", (inputs.shape, kernel.shape, bias.shape), inputs, kernel, cotangent)
+    shapes = inputs.shape, kernel.shape, bias.shape
+    return _call("dense_backward", shapes, inputs, kernel, cotangent, precision=precision)
 
 
 dense.defvjp(_dense_forward, _dense_backward)

@@ -23,7 +23,7 @@ from charloom.kernels import (
     lstm_step,
 )
 from charloom.models.initializers import glorot_uniform, orthogonal, zeros
-from charloom.settings import CellActivation, CellName, GateActivation
+from charloom.settings import CellActivation, CellName, GateActivation, Precision
 
 
 class Cell(eqx.Module):
@@ -37,6 +37,7 @@ class Cell(eqx.Module):
         bias: added to the product of inputs and kernel.
         gate_activation: the activation of the gates, for cells that have gates.
         cell_activation: the activation of the candidate or output.
+        precision: the precision of the factors of a sequence's products.
         gate_count: how many pre-activations a unit has.
     """
 
@@ -45,6 +46,7 @@ class Cell(eqx.Module):
     bias: Float[Array, " gates"]
     gate_activation: GateActivation = eqx.field(static=True)
     cell_activation: CellActivation = eqx.field(static=True)
+    precision: Precision = eqx.field(static=True, default="float32", kw_only=True)
 
     gate_count: ClassVar[int]
 
@@ -126,7 +128,7 @@ class LSTMCell(Cell):
         self, inputs: LayerInputs, carry: LSTMCarry, resets: Bool[Array, "time batch"]
     ) -> tuple[Float[Array, "time batch hidden"], LSTMCarry]:
         activations = self.gate_activation, self.cell_activation
-        return lstm_sequence(inputs, self.recurrent_kernel, carry, resets, *activations)
+        return lstm_sequence(inputs, self.recurrent_kernel, carry, resets, *activations, self.precision)
 
 
 class GRUCell(Cell):
@@ -157,8 +159,8 @@ class GRUCell(Cell):
         carry: Float[Array, "batch hidden"],
         resets: Bool[Array, "time batch"],
     ) -> tuple[Float[Array, "time batch hidden"], Float[Array, "batch hidden"]]:
-        activations = self.gate_activation, self.cell_activation
-        return gru_sequence(inputs, self.recurrent_kernel, self.recurrent_bias, carry, resets, *activations)
+        settings = self.gate_activation, self.cell_activation, self.precision
+        return gru_sequence(inputs, self.recurrent_kernel, self.recurrent_bias, carry, resets, *settings)
 
 
 class ElmanCell(Cell):
@@ -178,7 +180,7 @@ class ElmanCell(Cell):
         carry: Float[Array, "batch hidden"],
         resets: Bool[Array, "time batch"],
     ) -> tuple[Float[Array, "time batch hidden"], Float[Array, "batch hidden"]]:
-        return elman_sequence(inputs, self.recurrent_kernel, carry, resets, self.cell_activation)
+        return elman_sequence(inputs, self.recurrent_kernel, carry, resets, self.cell_activation, self.precision)
 
 
 CELLS: dict[CellName, type[Cell]] = {"lstm": LSTMCell, "gru": GRUCell, "elman": ElmanCell}

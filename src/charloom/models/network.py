@@ -4,6 +4,8 @@ Inputs are embeddings, one-hot vectors or scalars. They are folded into the firs
 product is a table with one row per token. A time step looks up its row, and the table's gradient is a segment sum.
 """
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ from charloom.kernels import LayerInputs, Rows, dense, require_own_process
 from charloom.models.cells import CELLS, Cell
 from charloom.models.initializers import glorot_uniform, uniform, zeros
 from charloom.models.sequence_model import Carry, DropoutMasks, SequenceModel
-from charloom.settings import Inputs, NetworkSettings
+from charloom.settings import Inputs, NetworkSettings, Precision
 
 
 class Dense(eqx.Module):
@@ -23,6 +25,7 @@ class Dense(eqx.Module):
 
     kernel: Float[Array, "input output"]
     bias: Float[Array, " output"]
+    precision: Precision = eqx.field(static=True, default="float32")
 
     @classmethod
     def init(cls, input_size: int, output_size: int, rng: np.random.Generator | None) -> "Dense":
@@ -30,7 +33,7 @@ class Dense(eqx.Module):
         return cls(glorot_uniform(rng, (input_size, output_size)), zeros(output_size))
 
     def __call__(self, inputs: Float[Array, "*batch input"]) -> Float[Array, "*batch output"]:
-        return dense(inputs, self.kernel, self.bias)
+        return dense(inputs, self.kernel, self.bias, self.precision)
 
 
 class LogitsHead(eqx.Module):
@@ -162,6 +165,12 @@ class Network(SequenceModel):
             if layer + 1 < len(self.cells):
                 inputs = self.cells[layer + 1].features(hidden)
         return tuple(outputs), tuple(last)
+
+    def with_precision(self, precision: Precision) -> "Network":
+        """Returns the network with the same float32 weights, whose sequences multiply factors of `precision`."""
+        cells = tuple(dataclasses.replace(cell, precision=precision) for cell in self.cells)
+        head = dataclasses.replace(self.head, precision=precision) if isinstance(self.head, Dense) else self.head
+        return dataclasses.replace(self, cells=cells, head=head)
 
     def with_weight_dropout(self, share: float, key: Key[Array, ""]) -> "Network":
         """Returns the network with dropout on its recurrent weights.

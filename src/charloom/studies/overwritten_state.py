@@ -24,7 +24,7 @@ def overwrite(network: Network) -> Network:
     return dataclasses.replace(network, cells=tuple(kinds[type(cell)](**vars(cell)) for cell in network.cells))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def _elman(*arguments: Any) -> Any:
     return elman_forward(*arguments)[0]
 
@@ -37,7 +37,7 @@ def _elman_forward(*arguments: Any) -> Any:
 _elman.defvjp(_elman_forward, elman_backward)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
 def _lstm(*arguments: Any) -> Any:
     return lstm_forward(*arguments)[0]
 
@@ -57,7 +57,7 @@ class _OverwrittenElmanCell(ElmanCell):
         carry: Float[Array, "batch hidden"],
         resets: Bool[Array, "time batch"],
     ) -> tuple[Float[Array, "time batch hidden"], Float[Array, "batch hidden"]]:
-        return _elman(inputs.projected(), self.recurrent_kernel, carry, resets, self.cell_activation)
+        return _elman(inputs.projected(self.precision), self.recurrent_kernel, carry, resets, self.cell_activation, self.precision)
 
 
 class _OverwrittenLSTMCell(LSTMCell):
@@ -68,5 +68,11 @@ class _OverwrittenLSTMCell(LSTMCell):
         resets: Bool[Array, "time batch"],
     ) -> tuple[Float[Array, "time batch hidden"], LSTMCarry]:
         return _lstm(
-            inputs.projected(), self.recurrent_kernel, carry, resets, self.gate_activation, self.cell_activation
+            inputs.projected(self.precision),
+            self.recurrent_kernel,
+            carry,
+            resets,
+            self.gate_activation,
+            self.cell_activation,
+            self.precision,
         )

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int32, Key
 
 from charloom.kernels import compiled, own_settings
 from charloom.models import Carry, Network, SequenceModel, Totals, draw_dropout_masks, sequence_totals
+from charloom.settings import Precision
 
 _BETA_1, _BETA_2 = 0.9, 0.999
 _WEIGHT_DROPOUT_KEY = 2  # folded into a step's key, for weight dropout
@@ -38,6 +39,7 @@ class StepRule:
         last_only: whether only the last position of the sequence is predicted.
         weight_dropout: share of the recurrent weights that a step sets to zero.
         weight_decay: decoupled weight decay of matrices, at a learning rate of 1; biases do not decay.
+        precision: the precision of the factors of products. Weights, sums and the optimizer are always float32.
     """
 
     dropout: float = 0.0
@@ -48,6 +50,7 @@ class StepRule:
     last_only: bool = False
     weight_dropout: float = 0.0
     weight_decay: float = 0.0
+    precision: Precision = "float32"
 
 
 def root_key(seed: int) -> Key[Array, ""]:
@@ -141,6 +144,9 @@ def block_steps(
             network = network.with_weight_dropout(
                 rule.weight_dropout, jax.random.fold_in(step_key, _WEIGHT_DROPOUT_KEY)
             )
+        if rule.precision != "float32":
+            assert isinstance(network, Network)
+            network = network.with_precision(rule.precision)
         logits, carry = network(ids[:-1], resets[index].T, carry, masks, last_only=rule.last_only)
         totals = sequence_totals(logits, ids, scored[index].T)
         return totals.nats / jnp.maximum(1, scored[index].sum()), (totals, carry)

@@ -70,3 +70,15 @@ extern "C" [[gnu::visibility("default")]] int charloom_run_generator(const void*
 extern "C" [[gnu::visibility("default")]] void charloom_use_threads(int count) {
   charloom::allowed_threads = std::clamp(count, 1, kMaxThreads);
 }
+
+// How fast products of bfloat16 numbers are.
+extern "C" [[gnu::visibility("default")]] int charloom_bfloat16_instructions() {
+#if defined(CHARLOOM_AMX)
+  if (charloom::may_use_tiles()) return 2;
+#endif
+#if defined(__AVX512BF16__)
+  return 1;
+#else
+  return 0;
+#endif
+}

@@ -10,13 +10,16 @@
 
 namespace charloom {
 
-// These are compiled in `sequence.cc`, on another core.
-extern template void run_forward<LSTM>(const Forward&, int);
-extern template void run_forward<GRU>(const Forward&, int);
-extern template void run_forward<Elman>(const Forward&, int);
-extern template void run_backward<LSTM>(const Backward&, int);
-extern template void run_backward<GRU>(const Backward&, int);
-extern template void run_backward<Elman>(const Backward&, int);
+// These are compiled in `sequence.cc` and `sequence_bfloat16.cc`, on another core.
+#define CHARLOOM_EXTERN(Cell, Precision)                              \
+  extern template void run_forward<Cell, Precision>(const Forward&, int); \
+  extern template void run_backward<Cell, Precision>(const Backward&, int);
+CHARLOOM_EXTERN(LSTM, Float32)
+CHARLOOM_EXTERN(LSTM, BFloat16)
+CHARLOOM_EXTERN(GRU, Float32)
+CHARLOOM_EXTERN(GRU, BFloat16)
+CHARLOOM_EXTERN(Elman, Float32)
+CHARLOOM_EXTERN(Elman, BFloat16)
 
 }  // namespace charloom
 
@@ -49,9 +52,18 @@ ffi::Error guarded(const char* operation, const Body& body) {
   }
 }
 
+// Calls `body` with the type of a precision.
+template <class Body>
+void in_precision(bool bfloat16, const Body& body) {
+  if (bfloat16)
+    body(charloom::BFloat16{});
+  else
+    body(charloom::Float32{});
+}
+
 // The arguments that every layer's call begins with, in this order.
 struct LayerArgs {
-  int32_t hard_gates, relu;
+  int32_t bfloat16, hard_gates, relu;
   Ints rows;
   Floats inputs, kernel, recurrent_kernel, start;
   Bools resets;
@@ -129,9 +141,12 @@ class Operands {
   Floats floats() { return of<Floats>(); }
   Result result() { return value_of(results_.get<Floats>(result_++)); }
 
+  // Whether factors are bfloat16 numbers.
+  static int32_t bfloat16(const Attributes& attributes) { return value_of(attributes.get<int32_t>("bfloat16")); }
+
   // The attributes and the first arguments of every layer's call.
   LayerArgs layer(const Attributes& attributes) {
-    return {value_of(attributes.get<int32_t>("hard_gates")), value_of(attributes.get<int32_t>("relu")),
+    return {bfloat16(attributes), value_of(attributes.get<int32_t>("hard_gates")), value_of(attributes.get<int32_t>("relu")),
             of<Ints>(), floats(), floats(), floats(), floats(), of<Bools>()};
   }
 
@@ -203,7 +218,9 @@ ffi::Error lstm_forward(Arguments arguments, Results results, Attributes attribu
     call.last_cell = last_cell->typed_data();
     call.gates = data_or_null(gates);
     call.cells = data_or_null(cells);
-    charloom::run_forward<charloom::LSTM>(call, charloom::allowed_threads);
+    in_precision(args.bfloat16, [&](auto precision) {
+      charloom::run_forward<charloom::LSTM, decltype(precision)>(call, charloom::allowed_threads);
+    });
   });
 }
 
@@ -231,7 +248,9 @@ ffi::Error lstm_backward(Arguments arguments, Results results, Attributes attrib
     call.d_last_cell = d_last_cell.typed_data();
     call.gates = gates->typed_data();  // in the memory of the argument
     call.d_start_cell = d_start_cell->typed_data();
-    charloom::run_backward<charloom::LSTM>(call, charloom::allowed_threads);
+    in_precision(args.bfloat16, [&](auto precision) {
+      charloom::run_backward<charloom::LSTM, decltype(precision)>(call, charloom::allowed_threads);
+    });
   });
 }
 
@@ -251,7 +270,9 @@ ffi::Error gru_forward(Arguments arguments, Results results, Attributes attribut
     call.table = table.typed_data();
     call.outputs = outputs->typed_data();
     call.gates = data_or_null(gates);
-    charloom::run_forward<charloom::GRU>(call, charloom::allowed_threads);
+    in_precision(args.bfloat16, [&](auto precision) {
+      charloom::run_forward<charloom::GRU, decltype(precision)>(call, charloom::allowed_threads);
+    });
   });
 }
 
@@ -273,7 +294,9 @@ ffi::Error gru_backward(Arguments arguments, Results results, Attributes attribu
     args.bias("d_recurrent_bias", *d_recurrent_bias);
     call.gates = gates->typed_data();  // in the memory of the argument
     call.d_recurrent_bias = d_recurrent_bias->typed_data();
-    charloom::run_backward<charloom::GRU>(call, charloom::allowed_threads);
+    in_precision(args.bfloat16, [&](auto precision) {
+      charloom::run_backward<charloom::GRU, decltype(precision)>(call, charloom::allowed_threads);
+    });
   });
 }
 
@@ -289,7 +312,9 @@ ffi::Error elman_forward(Arguments arguments, Results results, Attributes attrib
     args.outputs("outputs", *outputs);
     call.table = table.typed_data();
     call.outputs = outputs->typed_data();
-    charloom::run_forward<charloom::Elman>(call, charloom::allowed_threads);
+    in_precision(args.bfloat16, [&](auto precision) {
+      charloom::run_forward<charloom::Elman, decltype(precision)>(call, charloom::allowed_threads);
+    });
   });
 }
 
@@ -305,7 +330,9 @@ ffi::Error elman_backward(Arguments arguments, Results results, Attributes attri
     args.fill<charloom::Elman>(call, *d_table);
     cotangents(args, call, outputs, d_outputs, d_last);
     gradients(args, call, d_table, d_inputs, d_kernel, d_recurrent_kernel, d_start);
-    charloom::run_backward<charloom::Elman>(call, charloom::allowed_threads);
+    in_precision(args.bfloat16, [&](auto precision) {
+      charloom::run_backward<charloom::Elman, decltype(precision)>(call, charloom::allowed_threads);
+    });
   });
 }
 
@@ -323,7 +350,7 @@ charloom::Dense dense(const Floats& values, const Floats& kernel, const Bias& bi
   return {rows, inputs, outputs, values.typed_data(), kernel.typed_data()};
 }
 
-ffi::Error dense_forward(Arguments arguments, Results results, Attributes) {
+ffi::Error dense_forward(Arguments arguments, Results results, Attributes attributes) {
   return guarded("dense_forward", [&] {
     Operands in(arguments, results);
     const Floats values = in.floats(), kernel = in.floats(), bias = in.floats();
@@ -333,11 +360,13 @@ ffi::Error dense_forward(Arguments arguments, Results results, Attributes) {
     static_cast<charloom::Dense&>(call) = dense(values, kernel, bias, *outputs);
     call.bias = bias.typed_data();
     call.results = outputs->typed_data();
-    charloom::run_dense_forward(call, charloom::allowed_threads);
+    in_precision(in.bfloat16(attributes), [&](auto precision) {
+      charloom::run_dense_forward<decltype(precision)>(call, charloom::allowed_threads);
+    });
   });
 }
 
-ffi::Error dense_backward(Arguments arguments, Results results, Attributes) {
+ffi::Error dense_backward(Arguments arguments, Results results, Attributes attributes) {
   return guarded("dense_backward", [&] {
     Operands in(arguments, results);
     const Floats values = in.floats(), kernel = in.floats(), d_results = in.floats();
@@ -351,7 +380,9 @@ ffi::Error dense_backward(Arguments arguments, Results results, Attributes) {
     call.d_values = d_values->typed_data();
     call.d_kernel = d_kernel->typed_data();
     call.d_bias = d_bias->typed_data();
-    charloom::run_dense_backward(call, charloom::allowed_threads);
+    in_precision(in.bfloat16(attributes), [&](auto precision) {
+      charloom::run_dense_backward<decltype(precision)>(call, charloom::allowed_threads);
+    });
   });
 }
 

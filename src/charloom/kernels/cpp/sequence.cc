@@ -4,11 +4,11 @@
 
 namespace charloom {
 
-template void run_forward<LSTM>(const Forward&, int);
-template void run_forward<GRU>(const Forward&, int);
-template void run_forward<Elman>(const Forward&, int);
-template void run_backward<LSTM>(const Backward&, int);
-template void run_backward<GRU>(const Backward&, int);
-template void run_backward<Elman>(const Backward&, int);
+template void run_forward<LSTM, Float32>(const Forward&, int);
+template void run_forward<GRU, Float32>(const Forward&, int);
+template void run_forward<Elman, Float32>(const Forward&, int);
+template void run_backward<LSTM, Float32>(const Backward&, int);
+template void run_backward<GRU, Float32>(const Backward&, int);
+template void run_backward<Elman, Float32>(const Backward&, int);
 
 }  // namespace charloom
