@@ -116,6 +116,7 @@ class _Training(Struct, frozen=True):
     validation: _Positive | None = None
     patience: _Count | None = None
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    precision: _ShortText = ""
 
 
 class _Metadata(Struct, frozen=True, forbid_unknown_fields=True):

@@ -94,7 +94,8 @@ def operation(name):
 
 def run(name, arguments, results):
     shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in results]
-    attributes = {} if name.startswith("dense") else {"hard_gates": np.int32(0), "relu": np.int32(0)}
+    names = ("bfloat16",) if name.startswith("dense") else ("bfloat16", "hard_gates", "relu")
+    attributes = dict.fromkeys(names, np.int32(0))
     in_place = {list(arguments).index("gates"): 0} if "gates" in arguments else {}
     call = jax.ffi.ffi_call(f"charloom_{name}_{kernels_in_use().suffix}", shapes, input_output_aliases=in_place)
     return jax.block_until_ready(jax.jit(lambda arrays: call(*arrays, **attributes))(list(arguments.values())))

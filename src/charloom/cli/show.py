@@ -61,7 +61,7 @@ def _print_compared(models: tuple[Path, ...], columns: list[dict[str, str]]) -> 
 
 
 def _machine() -> dict[str, Any]:
-    from charloom.kernels import kernels_in_use
+    from charloom.kernels import bfloat16_instructions, kernels_in_use
     from charloom.machine import available_cores, jax_info, processor_name
 
     kernels = kernels_in_use()
@@ -72,4 +72,5 @@ def _machine() -> dict[str, Any]:
         "processor": processor_name(),
         "cores": available_cores(),
         "kernels": f"{kernels.name}: {kernels.why}",
+        "bfloat16": bfloat16_instructions() or "no fast instructions",
     }

@@ -26,7 +26,7 @@ from charloom.cli.options import (
 from charloom.cli.streams import print_message, print_summary
 from charloom.errors import OutputError
 from charloom.printable import shell_path
-from charloom.settings import CellName, NetworkSettings, Schedule, TextSettings, TrainingSettings
+from charloom.settings import CellName, NetworkSettings, PrecisionChoice, Schedule, TextSettings, TrainingSettings
 from charloom.text import uncompressed_name
 from charloom.units import bits_from_nats, format_seconds, parse_seconds
 
@@ -113,6 +113,13 @@ class _Duration(click.ParamType[float]):
     "--warmup-ratio",
     float,
     "Fraction of the run during which the learning rate rises from zero.",
+)
+@_setting(
+    TrainingSettings,
+    "precision",
+    "--precision",
+    click.Choice(get_args(PrecisionChoice)),
+    "Precision of the factors of matrix products.",
 )
 @_setting(TrainingSettings, "clip_norm", "--clip-norm", float, "Maximum global norm of the gradients.")
 @click.option(

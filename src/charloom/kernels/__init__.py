@@ -4,7 +4,13 @@ from charloom.machine import set_up_jax
 
 set_up_jax()
 
-from charloom.kernels.choice import Kernels, has_native_kernel, kernels_in_use, reference_reason
+from charloom.kernels.choice import (
+    Kernels,
+    bfloat16_instructions,
+    has_native_kernel,
+    kernels_in_use,
+    reference_reason,
+)
 from charloom.kernels.compiled import compiled, own_settings, require_own_process
 from charloom.kernels.dense import dense
 from charloom.kernels.elman import elman_sequence, elman_step
@@ -25,6 +31,7 @@ __all__ = [
     "LayerInputs",
     "LayerWeights",
     "Rows",
+    "bfloat16_instructions",
     "compiled",
     "dense",
     "elman_sequence",

@@ -28,6 +28,8 @@ _REQUESTED = "CHARLOOM_KERNELS=reference"
 _CHOICES = ("native", "reference", "auto")
 # The activations that are computed for each unit separately.
 _NATIVE_CELLS: tuple[CellActivation, ...] = ("tanh", "relu")
+# In the order of the library's numbers.
+_BFLOAT16_INSTRUCTIONS = (None, "AVX512_BF16", "AMX")
 # XLA unrolls a short loop over a small layer and fuses it with the rest of an optimizer step, which is faster.
 _SMALL_UNITS = 64
 _SHORT_STEPS = 8
@@ -120,6 +122,13 @@ def reference_reason(units: int, cell_activation: CellActivation, time_steps: in
         return "few units and few time steps"
     # Packing the weights is not worthwhile for one time step.
     return "one time step" if time_steps == 1 else None
+
+
+def bfloat16_instructions() -> str | None:
+    """Returns the instructions with which native kernels multiply bfloat16 numbers fast; None if there are none."""
+    if kernels_in_use().name != "native":
+        return None
+    return _BFLOAT16_INSTRUCTIONS[loaded_library().charloom_bfloat16_instructions()]
 
 
 def loaded_library() -> ctypes.CDLL:

@@ -192,7 +192,9 @@ def _gru(
     hidden = len(recurrent_kernel)
     layer = _Layer.of(inputs, recurrent_kernel, carry, resets)
     shapes = (*inputs.shape, hidden), _kept(inputs, hidden, 4) if kept else (0,)
-    outputs, gates = _call("gru_forward", shapes, *layer, recurrent_bias, _table(inputs), activations=activations, precision=precision)
+    outputs, gates = _call(
+        "gru_forward", shapes, *layer, recurrent_bias, _table(inputs), activations=activations, precision=precision
+    )
     return (outputs, outputs[-1]), (inputs, recurrent_kernel, carry, resets, outputs, gates)
 
 
@@ -243,7 +245,9 @@ def _elman_forward(
     return (outputs, last), (inputs, recurrent_kernel, carry, resets, outputs)
 
 
-def _elman_backward(activations: Activations, precision: Precision, residuals: Any, cotangents: tuple[Array, Array]) -> Any:
+def _elman_backward(
+    activations: Activations, precision: Precision, residuals: Any, cotangents: tuple[Array, Array]
+) -> Any:
     inputs, recurrent_kernel, carry, resets, outputs = residuals
     layer = _Layer.of(inputs, recurrent_kernel, carry, resets)
     shapes = *layer.gradient_shapes(inputs), carry.shape

@@ -20,6 +20,7 @@ _pointer, _status = ctypes.c_void_p, ctypes.c_int
 _message = ctypes.c_char_p, ctypes.c_size_t
 FUNCTIONS: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
     "use_threads": (None, (ctypes.c_int,)),
+    "bfloat16_instructions": (ctypes.c_int, ()),
     "new_generator": (_status, (ctypes.c_int, _pointer, ctypes.POINTER(_pointer), *_message)),
     "run_generator": (_status, (_pointer, _pointer, _pointer, *_message)),
     "delete_generator": (None, (_pointer,)),

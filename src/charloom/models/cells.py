@@ -60,12 +60,13 @@ class Cell(eqx.Module):
         cell_activation: CellActivation = "tanh",
     ) -> "Cell":
         """Returns a cell with initial weights drawn from `rng`; zeros without `rng`."""
+        biases: dict[str, Any] = cls.initial_biases(hidden)
         return cls(
             kernel=glorot_uniform(rng, (input_size, cls.gate_count * hidden)),
             recurrent_kernel=orthogonal(rng, (hidden, cls.gate_count * hidden)),
             gate_activation=gate_activation,
             cell_activation=cell_activation,
-            **cls.initial_biases(hidden),
+            **biases,
         )
 
     @classmethod

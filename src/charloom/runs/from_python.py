@@ -13,7 +13,15 @@ from charloom.model import TextModel
 from charloom.runs.interruption import train_interruptibly
 from charloom.runs.run_file import settings_of_run
 from charloom.runs.run_settings import RunSettings
-from charloom.settings import CellName, NetworkSettings, Schedule, TextSettings, TrainingSettings, require_path
+from charloom.settings import (
+    CellName,
+    NetworkSettings,
+    PrecisionChoice,
+    Schedule,
+    TextSettings,
+    TrainingSettings,
+    require_path,
+)
 from charloom.training import Event
 from charloom.units import parse_seconds
 
@@ -40,6 +48,7 @@ def train(
     schedule: Schedule = TrainingSettings.schedule,
     warmup_ratio: float = TrainingSettings.warmup_ratio,
     clip_norm: float = TrainingSettings.clip_norm,
+    precision: PrecisionChoice = TrainingSettings.precision,
     state_reset_probability: float | None = None,
     epochs: float | None = None,
     steps: int | None = None,
@@ -83,6 +92,8 @@ def train(
         schedule: Learning-rate schedule: "cosine" falls to zero at the last step, "constant" stays.
         warmup_ratio: Fraction of the run in which the learning rate rises from zero.
         clip_norm: Global norm that gradients are clipped to.
+        precision: Precision of the factors of matrix products: "float32", "bfloat16", or "auto" for bfloat16 where the
+            processor multiplies it faster.
         state_reset_probability: Probability of zeroing a row's state before a step. Records always begin from zero.
         epochs: Passes over the training text, instead of a budget.
         steps: Optimizer steps, instead of a budget.
@@ -138,6 +149,7 @@ def train(
             schedule=schedule,
             warmup_ratio=warmup_ratio,
             clip_norm=clip_norm,
+            precision=precision,
             patience=patience,
             seed=seed,
         ),

@@ -14,7 +14,17 @@ from charloom.runs.recipe import PICKED, default_budget, pick, reference
 from charloom.runs.run_settings import RunSettings
 from charloom.runs.splits import fit_batch_size
 from charloom.settings import MAX_COUNT, TextSettings, TrainingSettings
-from charloom.training import Budget, Deadline, Event, Notice, StepPlan, Stopped, reading_speed, training_speed
+from charloom.training import (
+    Budget,
+    Deadline,
+    Event,
+    Notice,
+    StepPlan,
+    Stopped,
+    reading_speed,
+    step_rule,
+    training_speed,
+)
 from charloom.units import shortest_seconds, significant
 
 ScorePass = Callable[[TokenStream], Iterator[Block]]
@@ -36,7 +46,8 @@ def plan_length(
     if training.epochs is not None or training.steps is not None:
         return settings, 0.0
     fitted, _ = fit_batch_size(training, characters)
-    speed = training_speed(reference(settings.network), fitted.batch_size, fitted.sequence_length)
+    network = reference(settings.network)
+    speed = training_speed(network, fitted.batch_size, fitted.sequence_length, step_rule(training).precision)
     budget = training.budget
     if budget is None:
         budget = default_budget(characters + len(split.validation))

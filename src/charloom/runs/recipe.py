@@ -116,7 +116,7 @@ def pick(
         f"embedding {network.embedding}, "
         f"{training.batch_size} rows × {training.sequence_length}, dropout {training.dropout:g}, "
         f"weight dropout {training.weight_dropout:g}, learning rate {training.learning_rate:g}, "
-        f"weight decay {training.weight_decay:g}"
+        f"weight decay {training.weight_decay:g}, {training.precision}"
     )
     why = (
         f"at about {_rounded(speed):,} characters per second, {seconds:.0f} s of training are "

@@ -33,7 +33,10 @@ def repeated_training(model: TextModel, name: str) -> TrainingSettings:
             f"{one_line(name)} cannot be repeated: its training was interrupted, or its loss diverged in a run with a "
             "budget. Train a new model."
         )
-    values = {field.name: stored[field.name] for field in fields(TrainingSettings) if field.name in stored}
+    # Earlier versions did not store the precision, because there was only one.
+    values = {"precision": "float32"} | {
+        field.name: stored[field.name] for field in fields(TrainingSettings) if field.name in stored
+    }
     try:
         return TrainingSettings(**values)
     except SettingError as error:

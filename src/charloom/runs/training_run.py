@@ -19,6 +19,7 @@ from charloom.runs.calibration import calibrate
 from charloom.runs.checkpoint_progress import CheckpointProgress, checked_progress
 from charloom.runs.dataset_split import DatasetSplit, record_offsets
 from charloom.runs.planning import closing_seconds, deadline_of, first_step_plan, plan_length, score_pass, shortfall
+from charloom.runs.precision import with_precision
 from charloom.runs.run_corpus import find_text, read_and_split
 from charloom.runs.run_file import RunFile, as_read_back, run_file
 from charloom.runs.run_folder import RunFolder
@@ -88,7 +89,9 @@ def run_training(
     Raises:
         CharloomError: there is a problem with a source or the output. If possible it is raised before training.
     """
-    settings = replace(settings, network=as_read_back(settings.network), training=as_read_back(settings.training))
+    training, notices = with_precision(as_read_back(settings.training), settings.network)
+    settings = replace(settings, network=as_read_back(settings.network), training=training)
+    yield from map(Notice, notices)
     clock = Budget(math.inf, 0.0 if started is None else time.monotonic() - started, reserved)
     if settings.folder is None:
         return (yield from _run(settings, None, should_stop, clock))

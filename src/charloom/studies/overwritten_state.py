@@ -57,7 +57,9 @@ class _OverwrittenElmanCell(ElmanCell):
         carry: Float[Array, "batch hidden"],
         resets: Bool[Array, "time batch"],
     ) -> tuple[Float[Array, "time batch hidden"], Float[Array, "batch hidden"]]:
-        return _elman(inputs.projected(self.precision), self.recurrent_kernel, carry, resets, self.cell_activation, self.precision)
+        return _elman(
+            inputs.projected(self.precision), self.recurrent_kernel, carry, resets, self.cell_activation, self.precision
+        )
 
 
 class _OverwrittenLSTMCell(LSTMCell):

@@ -74,6 +74,7 @@ def step_rule(settings: TrainingSettings) -> StepRule:
         nesterov=True,
         weight_dropout=settings.weight_dropout,
         weight_decay=settings.weight_decay,
+        precision="float32" if settings.precision == "auto" else settings.precision,
     )
 
 

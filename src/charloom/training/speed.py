@@ -7,7 +7,7 @@ import numpy as np
 
 from charloom.kernels import compiled
 from charloom.models import Network
-from charloom.settings import NetworkSettings
+from charloom.settings import NetworkSettings, Precision
 
 REFERENCE_VOCABULARY = 64
 """Vocabulary size of the measured network."""
@@ -16,12 +16,12 @@ _READINGS = 15
 _STEP_COST = 2.9
 
 
-def training_speed(settings: NetworkSettings, batch_size: int, sequence_length: int) -> float:
+def training_speed(settings: NetworkSettings, batch_size: int, sequence_length: int, precision: Precision) -> float:
     """Returns an estimate of the characters per second at which such a network trains.
 
     An untrained network reads a little. That takes a tenth of a second and the compilation of a small program.
     """
-    network = Network.init(settings, REFERENCE_VOCABULARY, 0, np.random.default_rng(0))
+    network = Network.init(settings, REFERENCE_VOCABULARY, 0, np.random.default_rng(0)).with_precision(precision)
     return reading_speed(network, batch_size, sequence_length, _READINGS) / _STEP_COST
 
 
