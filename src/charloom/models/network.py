@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int32, Key
 
 from charloom.errors import SettingError
 from charloom.kernels import LayerInputs, Rows, dense, require_own_process
-from charloom.models.cells import CELLS, Cell
+from charloom.models.cells import CELLS, Cell, CellWithRecurrentKernel
 from charloom.models.initializers import glorot_uniform, uniform, zeros
 from charloom.models.sequence_model import Carry, DropoutMasks, SequenceModel
 from charloom.settings import Inputs, NetworkSettings
@@ -168,6 +168,9 @@ class Network(SequenceModel):
 
         The remaining weights are scaled by 1 / (1 - share). The share is rounded to a multiple of 1/256.
         Source: Wan et al., 2013 (DropConnect); Merity, Keskar and Socher, 2018 (recurrent weights).
+
+        Raises:
+            SettingError: a cell has no recurrent weights.
         """
 
         def dropped_out(kernel: Float[Array, "hidden gates"], key: Key[Array, ""]) -> Float[Array, "hidden gates"]:
@@ -175,13 +178,15 @@ class Network(SequenceModel):
             dropped = jax.random.bits(key, kernel.shape, jnp.uint8) < of_256
             return jnp.where(dropped, 0, kernel * (256 / (256 - of_256)))
 
-        of_256 = round(256 * share)
-        keys = jax.random.split(key, len(self.cells))
-        return eqx.tree_at(
-            lambda network: [cell.recurrent_kernel for cell in network.cells],
-            self,
-            [dropped_out(cell.recurrent_kernel, cell_key) for cell, cell_key in zip(self.cells, keys, strict=True)],
-        )
+        def recurrent_kernels(network: "Network") -> list[Float[Array, "hidden gates"]]:
+            return [cell.recurrent_kernel for cell in network.cells if isinstance(cell, CellWithRecurrentKernel)]
+
+        of_256, kernels = round(256 * share), recurrent_kernels(self)
+        if len(kernels) < len(self.cells):
+            raise SettingError("weight_dropout", "applies to recurrent weights, and a cell of this network has none")
+        keys = jax.random.split(key, len(kernels))
+        dropped = [dropped_out(kernel, kernel_key) for kernel, kernel_key in zip(kernels, keys, strict=True)]
+        return eqx.tree_at(recurrent_kernels, self, dropped)
 
     def _scalars(self, rows: Int32[Array, "*batch"]) -> Float[Array, "*batch 1"]:
         # Ids are smaller than the vocabulary size. The next row is the start input, which is zero.
