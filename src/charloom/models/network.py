@@ -4,6 +4,8 @@ Inputs are embeddings, one-hot vectors or scalars. They are folded into the firs
 product is a table with one row per token. A time step looks up its row, and the table's gradient is a segment sum.
 """
 
+from dataclasses import replace
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -173,20 +175,17 @@ class Network(SequenceModel):
             SettingError: a cell has no recurrent weights.
         """
 
-        def dropped_out(kernel: Float[Array, "hidden gates"], key: Key[Array, ""]) -> Float[Array, "hidden gates"]:
+        def dropped_out(cell: Cell, key: Key[Array, ""]) -> Cell:
+            if not isinstance(cell, CellWithRecurrentKernel):
+                raise SettingError("weight_dropout", f"applies to recurrent weights; {cell.facts.name} has none")
+            kernel = cell.recurrent_kernel
             # One random byte per weight: drawing 32-bit numbers would take as long as a third of a step.
             dropped = jax.random.bits(key, kernel.shape, jnp.uint8) < of_256
-            return jnp.where(dropped, 0, kernel * (256 / (256 - of_256)))
+            return replace(cell, recurrent_kernel=jnp.where(dropped, 0, kernel * (256 / (256 - of_256))))
 
-        def recurrent_kernels(network: "Network") -> list[Float[Array, "hidden gates"]]:
-            return [cell.recurrent_kernel for cell in network.cells if isinstance(cell, CellWithRecurrentKernel)]
-
-        of_256, kernels = round(256 * share), recurrent_kernels(self)
-        if len(kernels) < len(self.cells):
-            raise SettingError("weight_dropout", "applies to recurrent weights, and a cell of this network has none")
-        keys = jax.random.split(key, len(kernels))
-        dropped = [dropped_out(kernel, kernel_key) for kernel, kernel_key in zip(kernels, keys, strict=True)]
-        return eqx.tree_at(recurrent_kernels, self, dropped)
+        of_256 = round(256 * share)
+        keys = jax.random.split(key, len(self.cells))
+        return replace(self, cells=tuple(map(dropped_out, self.cells, keys)))
 
     def _scalars(self, rows: Int32[Array, "*batch"]) -> Float[Array, "*batch 1"]:
         # Ids are smaller than the vocabulary size. The next row is the start input, which is zero.
