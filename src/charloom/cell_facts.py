@@ -27,6 +27,8 @@ class CellFacts:
         has_cell_activation: whether the setting `cell_activation` applies.
         kept_floats: floats that a training step stores per character and unit: activations, their gradients, and the
             state.
+        elementwise_cost: work per unit besides products, in products that take as long. It counts only for cells
+            without a recurrent product, next to which it would be small.
         native_id: the number of its generator in the native library (`cpp/generator.cc`); None if it has no native
             kernels.
     """
@@ -41,6 +43,7 @@ class CellFacts:
     has_gate_activation: bool = True
     has_cell_activation: bool = True
     kept_floats: int
+    elementwise_cost: int = 0
     native_id: int | None = None
 
     @property
@@ -48,16 +51,16 @@ class CellFacts:
         """The number of pre-activations of a unit."""
         return len(self.gates)
 
-    def products(self, hidden: int, layers: int) -> int:
-        """Returns how many weights of the layers a character is multiplied by.
+    def cost(self, hidden: int, layers: int) -> int:
+        """Returns how many weights of the layers a character is multiplied by, plus other work in the same unit.
 
         The first layer's input costs no product, because it is a row of a table.
 
-        >>> CELL_FACTS["lstm"].products(hidden=10, layers=1), CELL_FACTS["mingru"].products(hidden=10, layers=2)
-        (400, 200)
+        >>> CELL_FACTS["lstm"].cost(hidden=10, layers=1)
+        400
         """
         kernels = layers - 1 + layers * self.has_recurrent_kernel
-        return kernels * self.gate_count * hidden**2
+        return kernels * self.gate_count * hidden**2 + layers * hidden * self.elementwise_cost
 
 
 CELL_FACTS: Mapping[CellName, CellFacts] = {
@@ -96,7 +99,8 @@ CELL_FACTS: Mapping[CellName, CellFacts] = {
             gates=("update", "candidate"),
             has_recurrent_kernel=False,
             has_cell_activation=False,
-            kept_floats=8,
+            kept_floats=9,
+            elementwise_cost=256,
         ),
     )
 }

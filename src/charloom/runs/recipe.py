@@ -132,8 +132,8 @@ def _training_seconds(seconds: float, speed: float, closing_characters: int) -> 
 
 
 def _weights(network: NetworkSettings, vocab_size: int) -> int:
-    """Returns the number of weights that a character is multiplied with: all except the embedding's."""
-    return CELL_FACTS[network.cell].products(network.hidden, network.layers) + network.hidden * vocab_size
+    """Returns the cost of a character: the number of weights it is multiplied with, all except the embedding's."""
+    return CELL_FACTS[network.cell].cost(network.hidden, network.layers) + network.hidden * vocab_size
 
 
 def _interpolated(points: tuple[tuple[float, float], ...], x: float) -> float:
