@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from charloom.artifacts import write_bytes
-from charloom.runs.recipe import PICKED
 from charloom.cell_facts import CELL_FACTS
+from charloom.runs.recipe import PICKED
 from charloom.settings import (
     MAX_COUNT,
     CellActivation,
@@ -352,7 +352,8 @@ STUDIES = (
         "gate_activation",
         (NetworkSettings, "gate_activation"),
         get_args(GateActivation),
-        "Activation of the gates, which `elman` does not have. `hard_sigmoid` is clip(0.2 x + 0.5, 0, 1), as in Keras before 2.3.",
+        "Activation of the gates, which `elman` does not have. `hard_sigmoid` is clip(0.2 x + 0.5, 0, 1), as in Keras "
+        "before 2.3.",
     ),
     Setting(
         "",
