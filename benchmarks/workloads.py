@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from charloom.cell_facts import CELL_FACTS, CellName
+
 VOCABULARY, EMBEDDING = 57, 42
 CHARACTERS = 600_893
 """The length of the text in the Nietzsche study. Any text of this length costs the same."""
@@ -20,7 +22,7 @@ class Training:
         goals: required and targeted speedup over PyTorch; None without a goal.
     """
 
-    cell: str
+    cell: CellName
     layers: int
     hidden: int
     batch_size: int
@@ -30,7 +32,7 @@ class Training:
     @property
     def name(self) -> str:
         """How tables name it."""
-        cell = {"lstm": "LSTM", "gru": "GRU", "elman": "Elman"}[self.cell]
+        cell = CELL_FACTS[self.cell].label
         layers = f"{self.layers} × " if self.layers > 1 else ""
         return f"{cell} {layers}{self.hidden}, {self.batch_size} × {self.sequence_length}"
 
@@ -42,10 +44,7 @@ class Training:
         its weights. Products are the recurrent kernels, the input kernels from the second layer on, and the head. The
         first layer reads a row of a table. The count leaves out the rest: gates, Adam and the table itself.
         """
-        gates = {"lstm": 4, "gru": 3, "elman": 1}[self.cell]
-        recurrent = self.layers * gates * self.hidden**2
-        between = (self.layers - 1) * gates * self.hidden**2
-        return 6 * (recurrent + between + self.hidden * VOCABULARY)
+        return 6 * (CELL_FACTS[self.cell].cost(self.hidden, self.layers) + self.hidden * VOCABULARY)
 
     def as_json(self) -> dict[str, Any]:
         """What the peers get."""

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec.inspect as inspect
 
 from charloom.artifacts import write_bytes
+from charloom.cell_facts import CELL_FACTS
 from charloom.cli.serve import serve
 from charloom.server import Limits
 from charloom.server.completions import _DEFAULT_TOKENS
@@ -159,7 +160,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "object": "",
         "created": "Modification time of the file, in seconds since 1970.",
         "owned_by": "Always `charloom`.",
-        "cell": "Type of the recurrent layers: `lstm`, `gru` or `elman`.",
+        "cell": "Type of the recurrent layers: " + ", ".join(f"`{cell}`" for cell in CELL_FACTS) + ".",
         "layers": "Number of recurrent layers.",
         "hidden": "Units per layer.",
         "parameters": "Number of weights.",

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from charloom.artifacts import write_bytes
+from charloom.cell_facts import CELL_FACTS
 from charloom.runs.recipe import PICKED
 from charloom.settings import (
     MAX_COUNT,
     CellActivation,
-    CellName,
     GateActivation,
     HeadName,
     Inputs,
@@ -100,8 +100,9 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
     "Network": (
         _network(
             "cell",
-            get_args(CellName),
-            "Type of the recurrent layers. Change it to compare: `gru` is smaller, `elman` is the simplest.",
+            tuple(CELL_FACTS),
+            "Type of the recurrent layers. Change it to compare: `gru` is smaller, `elman` is the simplest. "
+            "`mingru` has no recurrent weights and runs without native kernels; give it 2 or 3 layers.",
         ),
         _network(
             "hidden",
@@ -202,7 +203,8 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         _training(
             "weight_dropout",
             Range(minimum=0, maximum=0.99),
-            "Fraction of the recurrent weights to drop in each step. Use it for texts that are read ten times or more.",
+            "Fraction of the recurrent weights to drop in each step. Use it for texts that are read ten times or more. "
+            "`mingru` has no recurrent weights.",
         ),
         _training(
             "weight_decay",
@@ -350,14 +352,15 @@ STUDIES = (
         "gate_activation",
         (NetworkSettings, "gate_activation"),
         get_args(GateActivation),
-        "Activation of the gates. `hard_sigmoid` is clip(0.2 x + 0.5, 0, 1), as in Keras before 2.3.",
+        "Activation of the gates, which `elman` does not have. `hard_sigmoid` is clip(0.2 x + 0.5, 0, 1), as in Keras "
+        "before 2.3.",
     ),
     Setting(
         "",
         "cell_activation",
         (NetworkSettings, "cell_activation"),
         get_args(CellActivation),
-        "Activation of the candidate and of the output.",
+        "Activation of the candidate and of the output. The candidate of `mingru` is linear.",
     ),
     Setting(
         "",

@@ -43,7 +43,14 @@ def elman_step(projected, state, cell):
     return (CELL_ACTIVATIONS[cell.cell_activation](projected + state[0] @ cell.recurrent_kernel),)
 
 
-CELL_STEPS = {"lstm": lstm_step, "gru": gru_step, "elman": elman_step}
+def mingru_step(projected, state, cell):
+    """Returns h after one step; gates are in the order z, n. Neither depends on the state, and n is linear."""
+    pz, pn = np.split(projected, 2)
+    z = GATES[cell.gate_activation](pz)
+    return ((1 - z) * state[0] + z * pn,)
+
+
+CELL_STEPS = {"lstm": lstm_step, "gru": gru_step, "elman": elman_step, "mingru": mingru_step}
 
 
 class NumpyNetwork:

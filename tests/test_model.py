@@ -375,7 +375,7 @@ def test_a_learned_replacement_character_is_generated(tmp_path):
     assert "\ufffd" in model.generate("", 20)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "elman"])
+@pytest.mark.parametrize("cell", CELLS)
 def test_next_matches_the_equations(cell, kernels):
     model = make(cell=cell, layers=2)
     reference = NumpyNetwork(model.network)

@@ -39,7 +39,9 @@ def summary(model: "TextModel") -> dict[str, str]:
     }
     if model.text.delimiter is not None:
         lines["records"] = "one per line" if model.text.record_end == "\n" else f"between {model.text.delimiter!r}"
-    by_layer = [reference_reason(settings.hidden, activation) for activation in settings.cell_activations]
+    by_layer = [
+        reference_reason(settings.cell, settings.hidden, activation) for activation in settings.cell_activations
+    ]
     if reasons := sorted({reason for reason in by_layer if reason}):
         where = "" if all(by_layer) else " in some layers"
         lines["kernels"] = f"reference{where}: {', '.join(reasons)}"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, SupportsIndex, get_args
 
 from charloom import arguments
+from charloom.cell_facts import CELL_FACTS, CellName
 from charloom.errors import SettingError
 from charloom.printable import quoted
 
@@ -21,7 +22,6 @@ Schedule = Literal["constant", "cosine"]
 UnknownPolicy = Literal["error", "skip", "replace"]
 Precision = Literal["float32", "bfloat16"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16"]
-CellName = Literal["lstm", "gru", "elman"]
 GateActivation = Literal["sigmoid", "hard_sigmoid"]
 CellActivation = Literal["tanh", "relu", "softmax"]
 Inputs = Literal["embedding", "one-hot", "scalar"]
@@ -95,14 +95,14 @@ class NetworkSettings:
     """The network's shape. Units and widths are at most 16,384, so that 32 bits can count a kernel's elements.
 
     Attributes:
-        cell: the cell type: "lstm", "gru" or "elman" (Keras's SimpleRNN).
+        cell: the cell type: "lstm", "gru", "elman" (Keras's SimpleRNN) or "mingru".
         layers: number of recurrent layers, at most 100.
         hidden: number of units per layer.
         embedding: size of the character embedding, if `inputs` is "embedding".
         inputs: what the first layer reads: "embedding" is a trained embedding, "one-hot" a one-hot vector, and "scalar"
             the token's id divided by the vocabulary's size.
         gate_activation: activation of the gates. Keras before 2.3 used "hard_sigmoid", clip(0.2 x + 0.5, 0, 1).
-        cell_activation: activation of the candidate and the output.
+        cell_activation: activation of the candidate and the output. A minGRU's candidate is linear.
         last_cell_activation: activation of the last layer, if it differs.
         head: how the last layer's outputs are used: "dense" maps them to logits. "logits" uses them as logits, and
             "probabilities" as probabilities that may not sum to one. For the last two, `hidden` is the vocabulary's
@@ -130,8 +130,12 @@ class NetworkSettings:
         if self.last_cell_activation is not None:
             _require_choice(self, "last_cell_activation", get_args(CellActivation))
         _require_choice(self, "head", get_args(HeadName))
-        if self.cell == "elman" and self.gate_activation != "sigmoid":
-            raise SettingError("gate_activation", "applies to cells with gates; elman has none")
+        facts, defaults = CELL_FACTS[self.cell], NetworkSettings
+        if not facts.has_gate_activation and self.gate_activation != defaults.gate_activation:
+            raise SettingError("gate_activation", f"applies to cells with gates; {self.cell} has none")
+        for name in ("cell_activation", "last_cell_activation"):
+            if not facts.has_cell_activation and getattr(self, name) != getattr(defaults, name):
+                raise SettingError(name, f"applies to cells with an activation; the candidate of {self.cell} is linear")
 
     @property
     def cell_activations(self) -> tuple[CellActivation, ...]:

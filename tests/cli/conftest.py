@@ -72,6 +72,17 @@ def model_file(charloom, book, tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="session")
+def french(charloom, tmp_path_factory):
+    path = tmp_path_factory.mktemp("french") / "french.txt"
+    path.write_text("voix ambiguë d'un cœur\nqui préfère les jattes de kiwis\n" * 60)
+    model = path.with_suffix(".safetensors")
+    options = ("--steps", 600, "--learning-rate", 0.01, "--hidden", 32, "--batch-size", 4, "--sequence-length", 16)
+    done = charloom("train", path, "--out", model, *options)
+    assert done.returncode == 0, done.stderr
+    return model
+
+
 def assert_refused(done, status, *words):
     """One line on standard error, the status, nothing on standard output, no traceback."""
     assert done.returncode == status, done.stderr

@@ -54,7 +54,9 @@ def test_a_report_opens_in_a_browser(pages, name, width):
         assert not scrolls_sideways(tab)
 
 
-@pytest.mark.parametrize("options", [("--records",), ("--bytes",), ("--cell", "gru", "--layers", 2)])
+@pytest.mark.parametrize(
+    "options", [("--records",), ("--bytes",), ("--cell", "gru", "--layers", 2), ("--cell", "mingru")]
+)
 def test_training_ends_with_a_report(charloom, tmp_path, options):
     text, out = tmp_path / "text.txt", tmp_path / "model.safetensors"
     text.write_text("".join(f"line {number} of many\n" for number in range(200)))

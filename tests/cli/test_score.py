@@ -252,17 +252,6 @@ def test_bytes_and_characters(charloom, model_file, book, tmp_path):
     assert [row["char"] for row in rows] == ["c", "a", "f", "\\xe9", "\n"]
 
 
-@pytest.fixture(scope="module")
-def french(charloom, tmp_path_factory):
-    path = tmp_path_factory.mktemp("french") / "french.txt"
-    path.write_text("voix ambiguë d'un cœur\nqui préfère les jattes de kiwis\n" * 60)
-    model = path.with_suffix(".safetensors")
-    options = ("--steps", 600, "--learning-rate", 0.01, "--hidden", 32, "--batch-size", 4, "--sequence-length", 16)
-    done = charloom("train", path, "--out", model, *options)
-    assert done.returncode == 0, done.stderr
-    return model
-
-
 def test_a_line_unknown_to_one_of_two_models_stops_scoring(charloom, model_file, book, tmp_path):
     narrow = tmp_path / "narrow.safetensors"
     (tmp_path / "narrow.txt").write_text(TEXT.replace("z", "s"))

@@ -13,7 +13,7 @@ RULES = [
 
 
 @pytest.mark.usefixtures("kernels")
-@pytest.mark.parametrize(("cell", "layers"), [("lstm", 2), ("gru", 1)])
+@pytest.mark.parametrize(("cell", "layers"), [("lstm", 2), ("gru", 1), ("mingru", 2)])
 def test_a_text_is_independent_of_the_other_texts_in_the_batch(cell, layers):
     network = make(layers, cell=cell)
     rng = np.random.default_rng(0)

@@ -19,7 +19,7 @@ def make(layers=1, start_id=0, vocab=11, hidden=16, **settings):
         start_id,
         np.random.default_rng(1),
     )
-    scale = 1.5 if settings.get("cell") == "elman" else 4  # clear preferences, but no chaotic dynamics
+    scale = 1.5 if settings.get("cell") in ("elman", "mingru") else 4  # clear preferences, but no chaotic dynamics
     return jax.tree.map(lambda weight: weight * scale, network)
 
 

@@ -17,7 +17,7 @@ from filelock import FileLock
 from charloom.kernels import choice as kernel_choice
 from charloom.kernels import dense, kernels_in_use
 from charloom.kernels.build import KernelsUnavailableError, library_path
-from charloom.kernels.choice import has_native_kernel, uses_native_dense, uses_native_kernel
+from charloom.kernels.choice import has_native_kernel, reference_reason, uses_native_dense, uses_native_kernel
 from tests.kernels.test_sequences import make, run
 
 CELLS = [("lstm", "sigmoid", "tanh"), ("gru", "sigmoid", "tanh"), ("elman", "sigmoid", "tanh")]
@@ -91,7 +91,22 @@ def test_with_jax_on_another_device_only_sampling_is_native(monkeypatch):
     monkeypatch.setattr(kernel_choice, "_computes_on_cpu", lambda: False)
     assert not uses_native_kernel(*asked)
     assert not uses_native_dense(*heads)
-    assert has_native_kernel(*asked[1:])
+    assert has_native_kernel("lstm", *asked[1:])
+
+
+def test_a_cell_without_native_kernels_uses_the_reference(monkeypatch):
+    cell, *_ = make(CELLS[0], 64, 3, 5)
+    asked = cell.recurrent_kernel, cell.cell_activation
+    for choice in ("auto", "native"):
+        monkeypatch.setenv("CHARLOOM_KERNELS", choice)
+        assert has_native_kernel("lstm", *asked)
+        assert not has_native_kernel("mingru", *asked)
+        assert reference_reason("lstm", 64, "tanh", 5) is None
+        assert reference_reason("mingru", 64, "tanh", 5) == "minGRU has no native kernels"
+    monkeypatch.setenv("CHARLOOM_KERNELS", "reference")
+    assert (
+        reference_reason("mingru", 64, "tanh") == reference_reason("lstm", 64, "tanh") == "CHARLOOM_KERNELS=reference"
+    )
 
 
 def test_without_a_compiler_the_reference_runs_with_a_warning(tmp_path):

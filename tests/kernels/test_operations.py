@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from charloom.kernels import SAMPLER_RECORD, Activations, Generator, LayerWeights, kernels_in_use
-from charloom.kernels.build import library_path
+from charloom.kernels import SAMPLER_RECORD, Activations, Generator, LayerWeights, choice, kernels_in_use, structures
+from charloom.kernels.build import KernelsUnavailableError, library_path
 from charloom.kernels.native import _Layer
 from charloom.kernels.operations import FUNCTIONS, HANDLERS
 
@@ -33,6 +33,31 @@ def test_the_table_lists_every_exported_function():
     listed = subprocess.run(["nm", option, library_path()], capture_output=True, text=True, check=True).stdout
     exported = {word.lstrip("_") for word in listed.split() if word.lstrip("_").startswith("charloom_")}
     assert exported == {f"charloom_{name}" for name in (*HANDLERS, *FUNCTIONS)}
+
+
+@pytest.mark.parametrize("name", structures.SIZES)
+def test_a_library_with_another_structure_is_not_used(name, monkeypatch):
+    structures.require_equal_sizes(choice.loaded_library())
+    size = structures.SIZES[name]
+    monkeypatch.setattr(structures, "SIZES", {**structures.SIZES, name: size + 8})
+    with pytest.raises(KernelsUnavailableError, match=rf"^the library's {name} has {size} bytes, but charloom's has "):
+        choice._load.__wrapped__()
+    kernels = choice._chosen.__wrapped__
+    monkeypatch.setattr(choice, "_load", choice._load.__wrapped__)
+    assert kernels("auto").name == "reference"
+    assert name in kernels("auto").why
+
+
+def test_a_structure_that_the_library_does_not_know_is_a_difference(monkeypatch):
+    monkeypatch.setattr(structures, "SIZES", {"Other": 8})
+    with pytest.raises(KernelsUnavailableError, match=r"^the library's Other has 0 bytes, but charloom's has 8$"):
+        choice._load.__wrapped__()
+
+
+def test_a_library_without_a_function_is_not_used(monkeypatch):
+    monkeypatch.setitem(FUNCTIONS, "other", (None, ()))
+    with pytest.raises(KernelsUnavailableError, match=r"cannot load .*charloom_other"):
+        choice._load.__wrapped__()
 
 
 def floats(*shape):
@@ -231,6 +256,11 @@ def refusals():
         with pytest.raises(ValueError, match=r"kernels read|C order|recurrent biases|tokens"):
             call()
     return len(calls)
+
+
+def test_a_generator_of_a_cell_without_native_kernels_is_refused():
+    with pytest.raises(ValueError, match="minGRU has no native kernels"):
+        Generator("mingru", *weights(2))
 
 
 def test_weights_and_states_of_different_networks_are_refused():

@@ -21,6 +21,8 @@ VARIANTS = [
     ("elman", "sigmoid", "tanh"),
     ("elman", "sigmoid", "relu"),
     ("elman", "sigmoid", "softmax"),
+    ("mingru", "sigmoid", "tanh"),
+    ("mingru", "hard_sigmoid", "tanh"),
 ]
 FEATURES = 3
 SHAPES = [(1, 1, 1), (33, 3, 5)]  # hidden, rows, time

@@ -19,6 +19,13 @@ NETWORKS = {
     "three layers": {"layers": 3},
     "gru": {"cell": "gru"},
     "elman": {"cell": "elman"},
+    "mingru": {"cell": "mingru"},
+    "mingru, one layer": {"cell": "mingru", "layers": 1},
+    "mingru, three layers": {"cell": "mingru", "layers": 3},
+    "mingru, one-hot": {"cell": "mingru", "inputs": "one-hot"},
+    "mingru, scalar": {"cell": "mingru", "inputs": "scalar"},
+    "mingru, hard gates": {"cell": "mingru", "gate_activation": "hard_sigmoid"},
+    "mingru, logits": {"cell": "mingru", "hidden": 9, "head": "logits"},
     "one-hot": {"inputs": "one-hot"},
     "scalar": {"inputs": "scalar"},
     "hard gates": {"gate_activation": "hard_sigmoid"},
@@ -89,19 +96,21 @@ def test_parameters_are_counted():
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 1_168_275
     # 57 x 42, 256 x (42 + 256 + 1), 256 x 57 + 57: the published SimpleRNN's 93,587.
     assert make(1, vocab=57, embedding=42, hidden=256, cell="elman").parameters == 93_587
+    # Two layers of 2 x 6 x (5 + 1) and 2 x 6 x (6 + 1): a minGRU has no recurrent kernel.
+    assert make(2, cell="mingru").parameters == 9 * 5 + 2 * 6 * (5 + 1 + 6 + 1) + 6 * 9 + 9
     # Two layers of 4 x 62 x (62 + 62 + 1), whose outputs are the logits.
     assert make(2, vocab=62, hidden=62, inputs="one-hot", head="logits").parameters == 62_000
     assert make(1, 0, vocab=3, hidden=2, embedding=2).parameters == 3 * 2 + 4 * 2 * (2 + 2 + 1) + 2 * 3 + 3
 
 
-@pytest.mark.parametrize(("name", "gates"), [("lstm", 4), ("gru", 3), ("elman", 1)])
+@pytest.mark.parametrize(("name", "gates"), [("lstm", 4), ("gru", 3), ("elman", 1), ("mingru", 2)])
 def test_cell_weights_are_initialized_as_in_keras(name, gates):
-    assert set(CELLS) == {"lstm", "gru", "elman"}
     cell = CELLS[name].init(20, 32, np.random.default_rng(3))
     limit = np.sqrt(6 / (20 + gates * 32))
     assert float(jnp.abs(cell.kernel).max()) <= limit
     assert float(cell.kernel.std()) == pytest.approx(limit / np.sqrt(3), rel=0.1)
-    np.testing.assert_allclose(cell.recurrent_kernel @ cell.recurrent_kernel.T, np.eye(32), atol=1e-5)
+    if name != "mingru":
+        np.testing.assert_allclose(cell.recurrent_kernel @ cell.recurrent_kernel.T, np.eye(32), atol=1e-5)
     biases = np.zeros(gates * 32)
     if name == "lstm":
         biases[32:64] = 1
@@ -189,6 +198,11 @@ def test_weight_dropout_drops_a_share_and_scales_the_rest(share):
         assert not np.array_equal(*zeros)
         other = network.with_weight_dropout(share, jax.random.key(4))
         assert not np.array_equal(zeros[0], np.asarray(other.cells[0].recurrent_kernel) == 0)
+
+
+def test_weight_dropout_needs_recurrent_weights():
+    with pytest.raises(SettingError, match="weight_dropout applies to recurrent weights; mingru has none"):
+        make(cell="mingru").with_weight_dropout(0.1, jax.random.key(0))
 
 
 def test_dropped_weights_have_no_gradient():

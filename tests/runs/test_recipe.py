@@ -73,6 +73,14 @@ def test_the_speed_follows_from_the_references():
     assert picked(10**6, 60, vocab_size=5000).network.hidden < picked(10**6, 60).network.hidden
 
 
+def test_weight_dropout_is_picked_only_for_cells_with_recurrent_weights():
+    for cell, expected in (("elman", 0.35), ("mingru", 0.0)):
+        network = NetworkSettings(cell=cell, hidden=256, layers=2)
+        choice = picked(10**5, 1000, given={"hidden"}, network=network)
+        assert (choice.training.weight_dropout, choice.training.dropout) == (expected, 0.5)
+    assert choice.what.startswith("minGRU, 2 × 256 units, ")
+
+
 def test_two_lines_describe_the_choice():
     choice = picked(1_000_000, 60, given={"hidden"}, network=NetworkSettings(hidden=256))
     assert choice.what.startswith("LSTM, 1 × 256 units, embedding 64, 16 rows × 64, dropout ")

@@ -4,7 +4,7 @@ import pytest
 
 from charloom.errors import SettingError
 from charloom.runs import RunSettings
-from charloom.settings import TextSettings
+from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
 
 
 def test_paths_become_absolute_and_names_stay(tmp_path, monkeypatch):
@@ -25,3 +25,10 @@ def test_records_are_not_encoded_into_a_cache(tmp_path):
     RunSettings(sources=("a",), text=TextSettings(delimiter="\n"))
     with pytest.raises(SettingError, match="cache applies to continuous text"):
         RunSettings(sources=("a",), cache=tmp_path, text=TextSettings(delimiter="\n"))
+
+
+def test_weight_dropout_needs_recurrent_weights():
+    training = TrainingSettings(weight_dropout=0.1)
+    RunSettings(sources=("a",), training=training)
+    with pytest.raises(SettingError, match="weight_dropout applies to recurrent weights; mingru has none"):
+        RunSettings(sources=("a",), network=NetworkSettings(cell="mingru"), training=training)

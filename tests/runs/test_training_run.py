@@ -190,14 +190,22 @@ def test_fitted_rows_always_fit(characters, batch_size, sequence):
     assert (fitted.batch_size, fitted.sequence_length) == (batch_size, sequence) or sequence > characters // batch_size
 
 
-@pytest.mark.parametrize("text", [TextSettings(), TextSettings(delimiter="\n"), TextSettings(units="bytes")])
-def test_a_resumed_run_gives_the_same_file(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        (TextSettings(), "lstm"),
+        (TextSettings(delimiter="\n"), "lstm"),
+        (TextSettings(units="bytes"), "lstm"),
+        (TextSettings(), "mingru"),
+    ],
+)
+def test_a_resumed_run_gives_the_same_file(tmp_path, text, cell):
     (tmp_path / "names.txt").write_text("".join(f"{'ab' * (at % 7)}c{at % 100}\n" for at in range(400)))
     settings = RunSettings(
         sources=(tmp_path / "names.txt",),
         out=tmp_path / "whole.safetensors",
         text=text,
-        network=NetworkSettings(hidden=16, embedding=4),
+        network=NetworkSettings(cell=cell, hidden=16, embedding=4),
         training=TrainingSettings(batch_size=4, sequence_length=16, steps=40, validation=0.2, weight_decay=0.1),
     )
     follow(run_training(settings), lambda event: None)

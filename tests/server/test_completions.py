@@ -335,6 +335,20 @@ def test_a_model_with_min_count_never_generates_the_unknown_character(model_file
         assert next(one["prob"] for one in found if one["char"] == "\ufffd") == 0
 
 
+def test_a_model_of_a_cell_without_native_kernels(tmp_path):
+    from tests.server.conftest import model_of, serving
+
+    model = model_of(cell="mingru", layers=2)
+    model.save(tmp_path / "mingru.safetensors")
+    with serving(tmp_path, tmp_path / "mingru.safetensors") as server:
+        done = server.complete("abcdef", seed=1, max_tokens=70, n=2)["choices"]
+        assert done[0]["text"] == model.generate("abcdef", 70, temperature=1.0, seed=1)[6:]
+        (first, *_) = server.post("/v1/next", {"prompt": "abcdef", "top": 1}).json()["data"]
+        assert first["prob"] == pytest.approx(model.next("abcdef").top(1)[0][1], abs=1e-5)
+        (score,) = server.post("/v1/score", {"input": "abcdef"}).json()["data"]
+        assert score["bits_per_char"] == pytest.approx(model.score("abcdef").bits_per_char, abs=1e-5)
+
+
 def test_a_model_of_windows(tmp_path):
     from dataclasses import replace
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from charloom.cell_facts import CELL_FACTS
 from charloom.cli.earlier_runs import repeated_settings, resumed_settings
 from charloom.cli.interrupt import Interrupt
 from charloom.cli.options import (
@@ -26,7 +27,7 @@ from charloom.cli.options import (
 from charloom.cli.streams import print_message, print_summary
 from charloom.errors import OutputError
 from charloom.printable import shell_path
-from charloom.settings import CellName, NetworkSettings, PrecisionChoice, Schedule, TextSettings, TrainingSettings
+from charloom.settings import NetworkSettings, PrecisionChoice, Schedule, TextSettings, TrainingSettings
 from charloom.text import uncompressed_name
 from charloom.units import bits_from_nats, format_seconds, parse_seconds
 
@@ -84,7 +85,7 @@ class _Duration(click.ParamType[float]):
 )
 @_setting(TrainingSettings, "epochs", "--epochs", float, "Passes over the training text, instead of --budget.")
 @_setting(TrainingSettings, "steps", "--steps", int, "Optimizer steps, instead of --budget.")
-@_setting(NetworkSettings, "cell", "--cell", click.Choice(get_args(CellName)), "Type of the recurrent layers.")
+@_setting(NetworkSettings, "cell", "--cell", click.Choice(tuple(CELL_FACTS)), "Type of the recurrent layers.")
 @_picked(NetworkSettings, "hidden", "--hidden", int, "Units per layer.")
 @_setting(NetworkSettings, "layers", "--layers", int, "Number of recurrent layers.")
 @_setting(NetworkSettings, "embedding", "--embedding", int, "Size of the character embedding.")

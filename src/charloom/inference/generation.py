@@ -17,8 +17,8 @@ from jaxtyping import Array, Float, Int32, Integer, Shaped, UInt32
 
 from charloom.inference.sampling import SamplingRule, choose, native_samplers, seed_words, uniforms
 from charloom.kernels import Activations, Generator, GeneratorState, LayerWeights, compiled, has_native_kernel
-from charloom.models import CELLS, Carry, Dense, GRUCell, LogitsHead, Network
-from charloom.settings import CellName, SamplingSettings
+from charloom.models import CELLS, Carry, CellWithRecurrentKernel, Dense, GRUCell, LogitsHead, Network
+from charloom.settings import SamplingSettings
 
 BLOCK_SIZE = 64
 """Characters per call: few enough to stream smoothly, enough to make the cost of a call negligible."""
@@ -165,33 +165,29 @@ _generators: dict[int, Generator] = {}
 
 def _packed(network: Network) -> Generator | None:
     """Returns the network packed for generation, cached; None if the native kernels do not support it."""
-    if not _is_native(network):
+    if (cells := _native_cells(network)) is None:
         return None
     if (known := _generators.get(id(network))) is not None:
         return known
-    generator = _generators[id(network)] = _generator(network)
+    generator = _generators[id(network)] = _generator(network, cells)
     weakref.finalize(network, _generators.pop, id(network), None)
     return generator
 
 
-def _is_native(network: Network) -> bool:
-    cells = network.cells
-    return (
-        _native_cell(network) is not None
-        and isinstance(network.head, Dense | LogitsHead)
-        and all(type(cell) is type(cells[0]) for cell in cells)
-        and all(has_native_kernel(cell.recurrent_kernel, cell.cell_activation) for cell in cells)
-    )
+def _native_cells(network: Network) -> list[CellWithRecurrentKernel] | None:
+    """Returns the network's cells; None if the native kernels do not support the network."""
+    name = network.cells[0].facts.name
+    native = [
+        cell
+        for cell in network.cells
+        if isinstance(cell, CellWithRecurrentKernel)
+        and type(cell) is CELLS[name]  # a subclass may compute something else
+        and has_native_kernel(name, cell.recurrent_kernel, cell.cell_activation)
+    ]
+    return native if len(native) == len(network.cells) and isinstance(network.head, Dense | LogitsHead) else None
 
 
-def _native_cell(network: Network) -> CellName | None:
-    """Returns the native kernels' name for the network's cells; None if they do not support them."""
-    return next((name for name in Generator.CELLS if type(network.cells[0]) is CELLS[name]), None)
-
-
-def _generator(network: Network) -> Generator:
-    name = _native_cell(network)
-    assert name is not None  # callers have checked that it is native
+def _generator(network: Network, cells: Sequence[CellWithRecurrentKernel]) -> Generator:
     head: tuple[np.ndarray, np.ndarray] | None = None
     if isinstance(network.head, Dense):
         head = np.asarray(network.head.kernel), np.asarray(network.head.bias)
@@ -203,9 +199,9 @@ def _generator(network: Network) -> Generator:
             np.asarray(cell.recurrent_bias) if isinstance(cell, GRUCell) else None,
             Activations(cell.gate_activation, cell.cell_activation),
         )
-        for cell in network.cells
+        for cell in cells
     ]
-    return Generator(name, np.asarray(_table(network)), layers, head)
+    return Generator(cells[0].facts.name, np.asarray(_table(network)), layers, head)
 
 
 @compiled

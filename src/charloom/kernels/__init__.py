@@ -14,11 +14,13 @@ from charloom.kernels.choice import (
 from charloom.kernels.compiled import compiled, own_settings, require_own_process
 from charloom.kernels.dense import dense
 from charloom.kernels.elman import elman_sequence, elman_step
-from charloom.kernels.generator import SAMPLER_RECORD, Generator, GeneratorState, LayerWeights
+from charloom.kernels.generator import Generator, GeneratorState, LayerWeights
 from charloom.kernels.gru import gru_sequence, gru_step
 from charloom.kernels.inputs import Features, LayerInputs, Rows
 from charloom.kernels.lstm import LSTMCarry, lstm_sequence, lstm_step
+from charloom.kernels.mingru import mingru_sequence, mingru_step
 from charloom.kernels.native import Activations
+from charloom.kernels.structures import SAMPLER_RECORD
 
 __all__ = [
     "SAMPLER_RECORD",
@@ -42,6 +44,8 @@ __all__ = [
     "kernels_in_use",
     "lstm_sequence",
     "lstm_step",
+    "mingru_sequence",
+    "mingru_step",
     "own_settings",
     "reference_reason",
     "require_own_process",

@@ -15,10 +15,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from charloom.cell_facts import CELL_FACTS, CellName
 from charloom.errors import CharloomError
 from charloom.kernels.build import KernelsUnavailableError, library_path
 from charloom.kernels.inputs import LayerInputs
 from charloom.kernels.operations import HANDLERS, declare
+from charloom.kernels.structures import require_equal_sizes
 from charloom.machine import available_cores
 from charloom.settings import CellActivation
 
@@ -27,7 +29,7 @@ logger = logging.getLogger("charloom")
 _REQUESTED = "CHARLOOM_KERNELS=reference"
 _CHOICES = ("native", "reference", "auto")
 # The activations that are computed for each unit separately.
-_NATIVE_CELLS: tuple[CellActivation, ...] = ("tanh", "relu")
+_NATIVE_ACTIVATIONS: tuple[CellActivation, ...] = ("tanh", "relu")
 # In the order of the library's numbers.
 _BFLOAT16_INSTRUCTIONS = (None, "AVX512_BF16", "AMX")
 # XLA unrolls a short loop over a small layer and fuses it with the rest of an optimizer step, which is faster.
@@ -69,8 +71,11 @@ def uses_native_kernel(
     recurrent_kernel: Float[Array, "hidden gates"],
     cell_activation: CellActivation,
 ) -> bool:
-    """Returns whether native kernels compute a layer. This is independent of the other batch rows."""
-    return math.prod(inputs.shape) > 0 and has_native_kernel(recurrent_kernel, cell_activation, inputs.shape[0])
+    """Returns whether native kernels compute a layer of a cell that has them.
+
+    This is independent of the other batch rows.
+    """
+    return math.prod(inputs.shape) > 0 and _has_native_kernel(recurrent_kernel, cell_activation, inputs.shape[0])
 
 
 def uses_native_dense(inputs: Float[Array, "*batch input"], kernel: Float[Array, "input output"]) -> bool:
@@ -91,28 +96,44 @@ def uses_native_dense(inputs: Float[Array, "*batch input"], kernel: Float[Array,
 
 
 def has_native_kernel(
-    recurrent_kernel: Float[Array, "hidden gates"], cell_activation: CellActivation, time_steps: int | None = None
+    cell: CellName, recurrent_kernel: Float[Array, "hidden gates"], cell_activation: CellActivation
 ) -> bool:
-    """Returns whether native kernels for such a layer are available and in use."""
+    """Returns whether native kernels that generate with such a layer are available and in use."""
+    return CELL_FACTS[cell].native_id is not None and _has_native_kernel(recurrent_kernel, cell_activation, None)
+
+
+def _has_native_kernel(
+    recurrent_kernel: Float[Array, "hidden gates"], cell_activation: CellActivation, time_steps: int | None
+) -> bool:
     return (
         recurrent_kernel.dtype == jnp.float32
-        and reference_reason(len(recurrent_kernel), cell_activation, time_steps) is None
+        and _layer_reason(len(recurrent_kernel), cell_activation, time_steps) is None
         and _chosen(_choice()).name == "native"
     )
 
 
-def reference_reason(units: int, cell_activation: CellActivation, time_steps: int | None = None) -> str | None:
+def reference_reason(
+    cell: CellName, units: int, cell_activation: CellActivation, time_steps: int | None = None
+) -> str | None:
     """Returns why the reference computes a layer even if native kernels are available; None if it does not.
 
     Args:
+        cell: the cell of the layer.
         units: the number of units of the layer.
         cell_activation: the cell activation of the layer.
         time_steps: the length of a sequence; None for generation, which always runs on the CPU with packed weights.
     """
+    if _choice() != "reference" and CELL_FACTS[cell].native_id is None:
+        return f"{CELL_FACTS[cell].label} has no native kernels"
+    return _layer_reason(units, cell_activation, time_steps)
+
+
+def _layer_reason(units: int, cell_activation: CellActivation, time_steps: int | None) -> str | None:
+    """Returns the same as `reference_reason`, for a cell that has native kernels."""
     choice = _choice()
     if choice == "reference":
         return _REQUESTED
-    if cell_activation not in _NATIVE_CELLS:
+    if cell_activation not in _NATIVE_ACTIVATIONS:
         return f"{cell_activation} cells"
     if time_steps is not None and not _computes_on_cpu():
         return f"computed on a {jax.default_backend()}"
@@ -170,9 +191,10 @@ def _load() -> tuple[ctypes.CDLL, str]:
     path = library_path()
     try:
         library = ctypes.CDLL(str(path))
-    except OSError as error:
+        declare(library)
+    except (OSError, AttributeError) as error:
         raise KernelsUnavailableError(f"cannot load {path}: {error}") from error
-    declare(library)
+    require_equal_sizes(library)
     # JAX may cache compiled programs, which refer to handlers by name. Other sources therefore need other names.
     suffix = path.stem.removeprefix("kernels-")
     for handler in HANDLERS:

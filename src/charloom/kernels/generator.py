@@ -3,19 +3,16 @@
 import ctypes
 import weakref
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int32, Shaped
 
+from charloom.cell_facts import CELL_FACTS, CellFacts, CellName
 from charloom.kernels.choice import loaded_library
 from charloom.kernels.native import Activations
 from charloom.kernels.operations import call, require_array
-from charloom.settings import CellName
-
-# The pre-activations per unit of each cell, in the order of the library's numbers for cells.
-_GATE_COUNTS: dict[CellName, int] = {"lstm": 4, "gru": 3, "elman": 1}
-_Pointer = ctypes.c_void_p
+from charloom.kernels.structures import SAMPLER_RECORD, LayerActivations, Pointer, States, Task, Weights
 
 
 class LayerWeights(NamedTuple):
@@ -42,70 +39,8 @@ class GeneratorState(NamedTuple):
     logits: Float32[np.ndarray, "texts vocab"]
 
 
-SAMPLER_RECORD = np.dtype(
-    [
-        ("seed", np.uint32, 2),
-        ("stream", np.uint32),
-        ("position", np.uint32),
-        ("temperature", np.float32),
-        ("top_k", np.int32),
-        ("top_p", np.uint32),
-        ("steps_per_nat", np.float32),
-        ("coarse", np.uintp),
-        ("fine", np.uintp),
-    ],
-    align=True,
-)
-"""Everything that determines a text's sampled tokens except its logits, as numbers of `charloom.inference.sampling`.
-
-- `seed`: the upper and the lower word of the seed.
-- `stream`: the index of the text's stream of random numbers.
-- `position`: the position of the next sampled token in the text.
-- `temperature`: negative for the most likely token.
-- `top_k`: 0 for all tokens.
-- `top_p`: in units of 2**-32; 0 for all tokens.
-- `steps_per_nat`, `coarse`, `fine`: the scale and the addresses of tables of powers of two. Callers keep the tables
-  alive.
-"""
-
-
-class _Weights(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_int) for name in ("layers", "hidden", "vocab", "rows")),
-        *(
-            (name, _Pointer)
-            for name in ("table", "input_kernels", "biases", "recurrent_kernels", "recurrent_biases", "activations")
-        ),
-        *((name, _Pointer) for name in ("head_kernel", "head_bias")),
-    )
-
-
-class _Activations(ctypes.Structure):
-    _fields_ = (("hard_gates", ctypes.c_bool), ("relu", ctypes.c_bool))
-
-
-class _GeneratorState(ctypes.Structure):
-    _fields_ = (
-        ("count", ctypes.c_int),
-        ("room", ctypes.c_int),
-        ("hidden", _Pointer),
-        ("cells", _Pointer),
-        ("logits", _Pointer),
-    )
-
-
-class _Task(ctypes.Structure):
-    _fields_ = (("steps", ctypes.c_int), ("rows", _Pointer), ("samplers", _Pointer))
-
-
 class Generator:
-    """A network's weights, packed for generation.
-
-    Attributes:
-        CELLS: the cells that have native kernels.
-    """
-
-    CELLS: ClassVar[tuple[CellName, ...]] = tuple(_GATE_COUNTS)
+    """A network's weights, packed for generation."""
 
     def __init__(
         self,
@@ -124,36 +59,39 @@ class Generator:
 
         Raises:
             MemoryError: there is not enough memory for a copy of the weights.
-            ValueError: the shapes of the weights do not fit together.
+            ValueError: the cell has no native kernels, or the shapes of the weights do not fit together.
         """
+        facts = CELL_FACTS[cell]
+        if facts.native_id is None:
+            raise ValueError(f"{facts.label} has no native kernels")
         library = loaded_library()
         self.layers, self.hidden = len(layers), len(layers[0].recurrent_kernel)
         self.vocab = self.hidden if head is None else len(head[1])
-        _require_fitting(cell, table, layers, head)
+        _require_fitting(facts, table, layers, head)
         held = [np.ascontiguousarray(array) for array in (table, *(head or ()))]
 
         def pointers(name: str) -> ctypes.Array[ctypes.c_void_p]:
             arrays = [getattr(layer, name) for layer in layers]
             kept = [None if array is None else np.ascontiguousarray(array) for array in arrays]
             held.extend(array for array in kept if array is not None)
-            return (_Pointer * len(layers))(*(None if array is None else array.ctypes.data for array in kept))
+            return (Pointer * len(layers))(*(None if array is None else array.ctypes.data for array in kept))
 
         names = ("kernel", "bias", "recurrent_kernel", "recurrent_bias")
         of_layers = [pointers(name) for name in names]
-        activations = (_Activations * len(layers))(
+        activations = (LayerActivations * len(layers))(
             *(
-                _Activations(layer.activations.gate == "hard_sigmoid", layer.activations.cell == "relu")
+                LayerActivations(layer.activations.gate == "hard_sigmoid", layer.activations.cell == "relu")
                 for layer in layers
             )
         )
-        weights = _Weights(
+        weights = Weights(
             *(self.layers, self.hidden, self.vocab, len(table), held[0].ctypes.data),
             *(ctypes.addressof(pointers_of_layers) for pointers_of_layers in of_layers),
             ctypes.addressof(activations),
             *(array.ctypes.data for array in held[1 : 1 + len(head or ())]),
         )
-        made = _Pointer()
-        call(library.charloom_new_generator, self.CELLS.index(cell), ctypes.byref(weights), ctypes.byref(made))
+        made = Pointer()
+        call(library.charloom_new_generator, facts.native_id, ctypes.byref(weights), ctypes.byref(made))
         self._run, self._handle = library.charloom_run_generator, made
         weakref.finalize(self, library.charloom_delete_generator, made)
 
@@ -197,8 +135,8 @@ class Generator:
             require_array("samplers", samplers, (count,), SAMPLER_RECORD)
             if not samplers.flags.c_contiguous:
                 raise ValueError("samplers must be in C order")
-        arrays = _GeneratorState(count, room, *(array.ctypes.data for array in state))
-        task = _Task(steps, rows.ctypes.data, None if samplers is None else samplers.ctypes.data)
+        arrays = States(count, room, *(array.ctypes.data for array in state))
+        task = Task(steps, rows.ctypes.data, None if samplers is None else samplers.ctypes.data)
         call(self._run, self._handle, ctypes.byref(arrays), ctypes.byref(task))
 
     def _room(self, state: GeneratorState, count: int) -> int:
@@ -230,7 +168,7 @@ class Generator:
 
 
 def _require_fitting(
-    cell: CellName,
+    facts: CellFacts,
     table: np.ndarray,
     layers: Sequence[LayerWeights],
     head: tuple[np.ndarray, np.ndarray] | None,
@@ -241,15 +179,15 @@ def _require_fitting(
         ValueError: a shape or a type is wrong.
     """
     hidden = len(layers[0].recurrent_kernel)
-    gates = _GATE_COUNTS[cell] * hidden
+    gates = facts.gate_count * hidden
     require_array("the table", table, (len(table), gates), np.float32)
     for number, layer in enumerate(layers):
         require_array("a recurrent kernel", layer.recurrent_kernel, (hidden, gates), np.float32)
         if number:
             require_array("a kernel", layer.kernel, (hidden, gates), np.float32)
             require_array("a bias", layer.bias, (gates,), np.float32)
-        if (layer.recurrent_bias is not None) != (cell == "gru"):
-            raise ValueError("only a GRU must have recurrent biases")
+        if (layer.recurrent_bias is not None) != facts.has_recurrent_bias:
+            raise ValueError(f"{facts.label} must have {'' if facts.has_recurrent_bias else 'no '}recurrent biases")
         if layer.recurrent_bias is not None:
             require_array("a recurrent bias", layer.recurrent_bias, (gates,), np.float32)
     if head is not None:

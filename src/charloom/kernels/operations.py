@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-HANDLERS = tuple(
-    f"{kernel}_{direction}" for kernel in ("lstm", "gru", "elman", "dense") for direction in ("forward", "backward")
-)
+from charloom.cell_facts import CELL_FACTS
+
+_KERNELS = *(facts.name for facts in CELL_FACTS.values() if facts.native_id is not None), "dense"
+HANDLERS = tuple(f"{kernel}_{direction}" for kernel in _KERNELS for direction in ("forward", "backward"))
 """The functions that XLA calls."""
 
 _MAX_MESSAGE_BYTES = 200
@@ -24,6 +25,7 @@ FUNCTIONS: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
     "new_generator": (_status, (ctypes.c_int, _pointer, ctypes.POINTER(_pointer), *_message)),
     "run_generator": (_status, (_pointer, _pointer, _pointer, *_message)),
     "delete_generator": (None, (_pointer,)),
+    "size_of": (ctypes.c_size_t, (ctypes.c_char_p,)),
 }
 """The functions that Python calls through ctypes, with the types of their results and arguments."""
 

@@ -1,6 +1,6 @@
 """Models: recurrent networks over token ids, as pytrees."""
 
-from charloom.models.cells import CELLS, Cell, ElmanCell, GRUCell, LSTMCell
+from charloom.models.cells import CELLS, Cell, CellWithRecurrentKernel, ElmanCell, GRUCell, LSTMCell, MinGRUCell
 from charloom.models.initializers import glorot_uniform, orthogonal, uniform, zeros
 from charloom.models.network import Dense, LogitsHead, Network, ProbabilitiesHead
 from charloom.models.objective import Totals, cross_entropy, sequence_totals
@@ -11,12 +11,14 @@ __all__ = [
     "CELLS",
     "Carry",
     "Cell",
+    "CellWithRecurrentKernel",
     "Dense",
     "DropoutMasks",
     "ElmanCell",
     "GRUCell",
     "LSTMCell",
     "LogitsHead",
+    "MinGRUCell",
     "Network",
     "ProbabilitiesHead",
     "SequenceModel",

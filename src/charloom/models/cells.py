@@ -1,4 +1,4 @@
-"""Recurrent cells, and a table of them by name. A new cell needs one class and one entry.
+"""Recurrent cells, and a table of them by name. A new cell needs one class, and one entry in `charloom.cell_facts`.
 
 A cell holds its weights. The computation over time is in `charloom.kernels`.
 """
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from charloom.cell_facts import CELL_FACTS, CellFacts, CellName
 from charloom.kernels import (
     Features,
     LayerInputs,
@@ -21,9 +22,11 @@ from charloom.kernels import (
     gru_step,
     lstm_sequence,
     lstm_step,
+    mingru_sequence,
+    mingru_step,
 )
 from charloom.models.initializers import glorot_uniform, orthogonal, zeros
-from charloom.settings import CellActivation, CellName, GateActivation, Precision
+from charloom.settings import CellActivation, GateActivation, Precision
 
 
 class Cell(eqx.Module):
@@ -32,23 +35,21 @@ class Cell(eqx.Module):
     As in Keras, kernels are initialized Glorot-uniform, recurrent kernels orthogonal, and biases zero.
 
     Attributes:
-        kernel: the weights of the input; `gates` is `gate_count` times `hidden`.
-        recurrent_kernel: the weights of the state.
+        kernel: the weights of the input; `gates` is the number of gates times `hidden`.
         bias: added to the product of inputs and kernel.
         gate_activation: the activation of the gates, for cells that have gates.
-        cell_activation: the activation of the candidate or output.
+        cell_activation: the activation of the candidate or output, for cells that have one.
         precision: the precision of the factors of a sequence's products.
-        gate_count: how many pre-activations a unit has.
+        facts: what the rest of the program knows about the cell.
     """
 
-    kernel: Float[Array, "input gates"]
-    recurrent_kernel: Float[Array, "hidden gates"]
-    bias: Float[Array, " gates"]
-    gate_activation: GateActivation = eqx.field(static=True)
-    cell_activation: CellActivation = eqx.field(static=True)
-    precision: Precision = eqx.field(static=True, default="float32", kw_only=True)
+    kernel: eqx.AbstractVar[Float[Array, "input gates"]]
+    bias: eqx.AbstractVar[Float[Array, " gates"]]
+    gate_activation: eqx.AbstractVar[GateActivation]
+    cell_activation: eqx.AbstractVar[CellActivation]
+    precision: eqx.AbstractVar[Precision]
 
-    gate_count: ClassVar[int]
+    facts: ClassVar[CellFacts]
 
     @classmethod
     def init(
@@ -60,19 +61,18 @@ class Cell(eqx.Module):
         cell_activation: CellActivation = "tanh",
     ) -> "Cell":
         """Returns a cell with initial weights drawn from `rng`; zeros without `rng`."""
-        biases: dict[str, Any] = cls.initial_biases(hidden)
+        weights: dict[str, Any] = cls.initial_weights(hidden, rng)
         return cls(
-            kernel=glorot_uniform(rng, (input_size, cls.gate_count * hidden)),
-            recurrent_kernel=orthogonal(rng, (hidden, cls.gate_count * hidden)),
+            kernel=glorot_uniform(rng, (input_size, cls.facts.gate_count * hidden)),
             gate_activation=gate_activation,
             cell_activation=cell_activation,
-            **biases,
+            **weights,
         )
 
     @classmethod
-    def initial_biases(cls, hidden: int) -> dict[str, Float[Array, " gates"]]:
-        """Returns the initial biases by field name."""
-        return {"bias": zeros(cls.gate_count * hidden)}
+    def initial_weights(cls, hidden: int, rng: np.random.Generator | None) -> dict[str, Float[Array, "..."]]:
+        """Returns the initial weights except the kernel, by field name."""
+        return {"bias": zeros(cls.facts.gate_count * hidden)}
 
     @abstractmethod
     def step(self, projected: Float[Array, "batch gates"], carry: Any) -> tuple[Float[Array, "batch hidden"], Any]:
@@ -87,7 +87,7 @@ class Cell(eqx.Module):
     @property
     def hidden(self) -> int:
         """The number of units of the layer."""
-        return self.recurrent_kernel.shape[0]
+        return self.bias.shape[-1] // self.facts.gate_count
 
     def zero_carry(self, batch_size: int) -> Any:
         """Returns the state before a text begins: zeros for each batch row."""
@@ -102,18 +102,39 @@ class Cell(eqx.Module):
         return Features(values, self.kernel, self.bias)
 
 
-class LSTMCell(Cell):
+class CellWithRecurrentKernel(Cell):
+    """A cell that multiplies its state by a kernel.
+
+    Attributes:
+        recurrent_kernel: the weights of the state.
+    """
+
+    kernel: Float[Array, "input gates"]
+    recurrent_kernel: Float[Array, "hidden gates"]
+    bias: Float[Array, " gates"]
+    gate_activation: GateActivation = eqx.field(static=True)
+    cell_activation: CellActivation = eqx.field(static=True)
+    precision: Precision = eqx.field(static=True, default="float32", kw_only=True)
+
+    @classmethod
+    def initial_weights(cls, hidden: int, rng: np.random.Generator | None) -> dict[str, Float[Array, "..."]]:
+        recurrent_kernel = orthogonal(rng, (hidden, cls.facts.gate_count * hidden))
+        return {"recurrent_kernel": recurrent_kernel, **super().initial_weights(hidden, rng)}
+
+
+class LSTMCell(CellWithRecurrentKernel):
     """Long short-term memory, with gates in the order input, forget, candidate, output, as in Keras.
 
     The forget gate's bias is initialized to one.
     Source: Jozefowicz, Zaremba and Sutskever, 2015 (the forget bias).
     """
 
-    gate_count = 4
+    facts = CELL_FACTS["lstm"]
 
     @classmethod
-    def initial_biases(cls, hidden: int) -> dict[str, Float[Array, " gates"]]:
-        return {"bias": jnp.asarray(np.repeat(np.array([0, 1, 0, 0], np.float32), hidden))}
+    def initial_weights(cls, hidden: int, rng: np.random.Generator | None) -> dict[str, Float[Array, "..."]]:
+        is_forget = np.array([gate == "forget" for gate in cls.facts.gates], np.float32)
+        return super().initial_weights(hidden, rng) | {"bias": jnp.asarray(np.repeat(is_forget, hidden))}
 
     def zero_carry(self, batch_size: int) -> LSTMCarry:
         # These must be two arrays, because a buffer can be donated only once.
@@ -132,7 +153,7 @@ class LSTMCell(Cell):
         return lstm_sequence(inputs, self.recurrent_kernel, carry, resets, *activations, self.precision)
 
 
-class GRUCell(Cell):
+class GRUCell(CellWithRecurrentKernel):
     """Gated recurrent unit, with gates in the order update, reset, candidate, as in Keras.
 
     Attributes:
@@ -141,11 +162,11 @@ class GRUCell(Cell):
 
     recurrent_bias: Float[Array, " gates"]
 
-    gate_count = 3
+    facts = CELL_FACTS["gru"]
 
     @classmethod
-    def initial_biases(cls, hidden: int) -> dict[str, Float[Array, " gates"]]:
-        return {name: zeros(3 * hidden) for name in ("bias", "recurrent_bias")}
+    def initial_weights(cls, hidden: int, rng: np.random.Generator | None) -> dict[str, Float[Array, "..."]]:
+        return super().initial_weights(hidden, rng) | {"recurrent_bias": zeros(cls.facts.gate_count * hidden)}
 
     def step(
         self, projected: Float[Array, "batch gates"], carry: Float[Array, "batch hidden"]
@@ -164,10 +185,10 @@ class GRUCell(Cell):
         return gru_sequence(inputs, self.recurrent_kernel, self.recurrent_bias, carry, resets, *settings)
 
 
-class ElmanCell(Cell):
+class ElmanCell(CellWithRecurrentKernel):
     """Elman network (SimpleRNN in Keras), without gates."""
 
-    gate_count = 1
+    facts = CELL_FACTS["elman"]
 
     def step(
         self, projected: Float[Array, "batch gates"], carry: Float[Array, "batch hidden"]
@@ -184,4 +205,30 @@ class ElmanCell(Cell):
         return elman_sequence(inputs, self.recurrent_kernel, carry, resets, self.cell_activation, self.precision)
 
 
-CELLS: dict[CellName, type[Cell]] = {"lstm": LSTMCell, "gru": GRUCell, "elman": ElmanCell}
+class MinGRUCell(Cell):
+    """Minimal gated recurrent unit, with gates in the order update, candidate. The candidate is linear."""
+
+    kernel: Float[Array, "input gates"]
+    bias: Float[Array, " gates"]
+    gate_activation: GateActivation = eqx.field(static=True)
+    cell_activation: CellActivation = eqx.field(static=True)
+    precision: Precision = eqx.field(static=True, default="float32", kw_only=True)
+
+    facts = CELL_FACTS["mingru"]
+
+    def step(
+        self, projected: Float[Array, "batch gates"], carry: Float[Array, "batch hidden"]
+    ) -> tuple[Float[Array, "batch hidden"], Float[Array, "batch hidden"]]:
+        carry = mingru_step(projected, carry, self.gate_activation)
+        return carry, carry
+
+    def sequence(
+        self,
+        inputs: LayerInputs,
+        carry: Float[Array, "batch hidden"],
+        resets: Bool[Array, "time batch"],
+    ) -> tuple[Float[Array, "time batch hidden"], Float[Array, "batch hidden"]]:
+        return mingru_sequence(inputs, carry, resets, self.gate_activation, self.precision)
+
+
+CELLS: dict[CellName, type[Cell]] = {kind.facts.name: kind for kind in (LSTMCell, GRUCell, ElmanCell, MinGRUCell)}

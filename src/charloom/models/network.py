@@ -4,7 +4,7 @@ Inputs are embeddings, one-hot vectors or scalars. They are folded into the firs
 product is a table with one row per token. A time step looks up its row, and the table's gradient is a segment sum.
 """
 
-import dataclasses
+from dataclasses import replace
 
 import equinox as eqx
 import jax
@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int32, Key
 
 from charloom.errors import SettingError
 from charloom.kernels import LayerInputs, Rows, dense, require_own_process
-from charloom.models.cells import CELLS, Cell
+from charloom.models.cells import CELLS, Cell, CellWithRecurrentKernel
 from charloom.models.initializers import glorot_uniform, uniform, zeros
 from charloom.models.sequence_model import Carry, DropoutMasks, SequenceModel
 from charloom.settings import Inputs, NetworkSettings, Precision
@@ -168,29 +168,31 @@ class Network(SequenceModel):
 
     def with_precision(self, precision: Precision) -> "Network":
         """Returns the network with the same float32 weights, whose sequences multiply factors of `precision`."""
-        cells = tuple(dataclasses.replace(cell, precision=precision) for cell in self.cells)
-        head = dataclasses.replace(self.head, precision=precision) if isinstance(self.head, Dense) else self.head
-        return dataclasses.replace(self, cells=cells, head=head)
+        cells = tuple(replace(cell, precision=precision) for cell in self.cells)
+        head = replace(self.head, precision=precision) if isinstance(self.head, Dense) else self.head
+        return replace(self, cells=cells, head=head)
 
     def with_weight_dropout(self, share: float, key: Key[Array, ""]) -> "Network":
         """Returns the network with dropout on its recurrent weights.
 
         The remaining weights are scaled by 1 / (1 - share). The share is rounded to a multiple of 1/256.
         Source: Wan et al., 2013 (DropConnect); Merity, Keskar and Socher, 2018 (recurrent weights).
+
+        Raises:
+            SettingError: a cell has no recurrent weights.
         """
 
-        def dropped_out(kernel: Float[Array, "hidden gates"], key: Key[Array, ""]) -> Float[Array, "hidden gates"]:
+        def dropped_out(cell: Cell, key: Key[Array, ""]) -> Cell:
+            if not isinstance(cell, CellWithRecurrentKernel):
+                raise SettingError("weight_dropout", f"applies to recurrent weights; {cell.facts.name} has none")
+            kernel = cell.recurrent_kernel
             # One random byte per weight: drawing 32-bit numbers would take as long as a third of a step.
             dropped = jax.random.bits(key, kernel.shape, jnp.uint8) < of_256
-            return jnp.where(dropped, 0, kernel * (256 / (256 - of_256)))
+            return replace(cell, recurrent_kernel=jnp.where(dropped, 0, kernel * (256 / (256 - of_256))))
 
         of_256 = round(256 * share)
         keys = jax.random.split(key, len(self.cells))
-        return eqx.tree_at(
-            lambda network: [cell.recurrent_kernel for cell in network.cells],
-            self,
-            [dropped_out(cell.recurrent_kernel, cell_key) for cell, cell_key in zip(self.cells, keys, strict=True)],
-        )
+        return replace(self, cells=tuple(map(dropped_out, self.cells, keys)))
 
     def _scalars(self, rows: Int32[Array, "*batch"]) -> Float[Array, "*batch 1"]:
         # Ids are smaller than the vocabulary size. The next row is the start input, which is zero.

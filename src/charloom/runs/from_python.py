@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from charloom.arguments import flag
+from charloom.cell_facts import CellName
 from charloom.errors import SettingError
 from charloom.model import TextModel
 from charloom.runs.interruption import train_interruptibly
 from charloom.runs.run_file import settings_of_run
 from charloom.runs.run_settings import RunSettings
 from charloom.settings import (
-    CellName,
     NetworkSettings,
     PrecisionChoice,
     Schedule,
@@ -79,7 +79,7 @@ def train(
         records: Treat each line as a separate text.
         delimiter: Text between records, if it is not the end of a line.
         min_count: Replace characters that occur less often by one unknown character.
-        cell: Type of the recurrent layers: "lstm", "gru" or "elman".
+        cell: Type of the recurrent layers: "lstm", "gru", "elman" or "mingru".
         hidden: Units per layer.
         layers: Number of recurrent layers.
         embedding: Size of the character embedding.

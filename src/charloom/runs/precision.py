@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from charloom.cell_facts import CELL_FACTS
 from charloom.kernels import bfloat16_instructions
 from charloom.settings import NetworkSettings, TrainingSettings
 
@@ -11,9 +12,10 @@ def with_precision(training: TrainingSettings, network: NetworkSettings) -> tupl
 
     "auto" takes bfloat16 if this processor multiplies it fast and native kernels compute all layers.
     """
-    is_fast = bfloat16_instructions() is not None and "softmax" not in network.cell_activations
+    is_native = CELL_FACTS[network.cell].native_id is not None and "softmax" not in network.cell_activations
+    is_fast = is_native and bfloat16_instructions() is not None
     if training.precision == "auto":
         return replace(training, precision="bfloat16" if is_fast else "float32"), []
     if training.precision == "bfloat16" and not is_fast:
-        return training, ["bfloat16 is slower than float32 here, because this processor does not multiply it faster"]
+        return training, ["bfloat16 is slower than float32 for this network on this processor"]
     return training, []

@@ -5,7 +5,7 @@ import math
 from collections.abc import Set
 from dataclasses import dataclass, replace
 
-from charloom.models import CELLS
+from charloom.cell_facts import CELL_FACTS
 from charloom.settings import NetworkSettings, TrainingSettings
 from charloom.training import REFERENCE_VOCABULARY
 from charloom.units import significant
@@ -27,7 +27,6 @@ PICKED = frozenset({"hidden", "dropout", "learning_rate", "weight_dropout", "wei
 # Scoring a character is this many times as fast as training on it.
 _SCORING_SPEED = 3.0
 _MIN_TRAINING_FRACTION = 0.1
-_CELL_NAMES = {"lstm": "LSTM", "gru": "GRU", "elman": "Elman"}
 _MIN_SECONDS, _MAX_SECONDS = 20.0, 600.0
 _SECONDS_PER_MEGABYTE = 100.0
 
@@ -104,15 +103,17 @@ def pick(
     seconds = _training_seconds(seconds, speed, closing_characters)
     passes = seconds * speed / characters
     weight_dropout = round(_interpolated(_WEIGHT_DROPOUT_BY_PASSES, passes), 2)
+    if weight_dropout < _MIN_WEIGHT_DROPOUT or not CELL_FACTS[network.cell].has_recurrent_kernel:
+        weight_dropout = 0.0
     picked = TrainingSettings(
         dropout=round(_interpolated(_DROPOUT_BY_PASSES, passes), 2),
         learning_rate=round(_LEARNING_RATE * min(1.0, _LEARNING_RATE_WIDTH / network.hidden), 4),
-        weight_dropout=weight_dropout if weight_dropout >= _MIN_WEIGHT_DROPOUT else 0.0,
+        weight_dropout=weight_dropout,
         weight_decay=_WEIGHT_DECAY,
     )
     training = replace(training, **{name: getattr(picked, name) for name in PICKED - {"hidden"} - given})
     what = (
-        f"{_CELL_NAMES[network.cell]}, {network.layers} × {network.hidden} units, "
+        f"{CELL_FACTS[network.cell].label}, {network.layers} × {network.hidden} units, "
         f"embedding {network.embedding}, "
         f"{training.batch_size} rows × {training.sequence_length}, dropout {training.dropout:g}, "
         f"weight dropout {training.weight_dropout:g}, learning rate {training.learning_rate:g}, "
@@ -131,8 +132,8 @@ def _training_seconds(seconds: float, speed: float, closing_characters: int) -> 
 
 
 def _weights(network: NetworkSettings, vocab_size: int) -> int:
-    """Returns the number of weights that a character is multiplied with: all except the embedding's."""
-    return network.hidden * (CELLS[network.cell].gate_count * network.hidden * (2 * network.layers - 1) + vocab_size)
+    """Returns the cost of a character: the number of weights it is multiplied with, all except the embedding's."""
+    return CELL_FACTS[network.cell].cost(network.hidden, network.layers) + network.hidden * vocab_size
 
 
 def _interpolated(points: tuple[tuple[float, float], ...], x: float) -> float:

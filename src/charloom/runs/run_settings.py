@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from charloom.cell_facts import CELL_FACTS
 from charloom.errors import SettingError
 from charloom.model import TextModel
 from charloom.settings import NetworkSettings, TextSettings, TrainingSettings
@@ -53,6 +54,8 @@ class RunSettings:
     given: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
+        if self.training.weight_dropout and not CELL_FACTS[self.network.cell].has_recurrent_kernel:
+            raise SettingError("weight_dropout", f"applies to recurrent weights; {self.network.cell} has none")
         if self.cache is not None and self.text.delimiter is not None:
             raise SettingError("cache", "applies to continuous text; records are kept in memory")
         if (

@@ -6,12 +6,11 @@ import jax
 
 from charloom.data import TokenStream
 from charloom.kernels import kernels_in_use, reference_reason
-from charloom.models import CELLS, Cell, Dense, Network, SequenceModel
+from charloom.models import Cell, Dense, Network, SequenceModel
 from charloom.studies.batching import Batching, ContiguousStreams, PaddedPieces, ShuffledWindows, StatefulRows
 from charloom.studies.study_data import StudyData
 from charloom.studies.tutorial_models import SharedLayers
 
-_KERAS_NAMES = {"lstm": "LSTM", "gru": "GRU", "elman": "SimpleRNN"}
 _ROWS = 8
 _ROUND_TRIP = 100
 
@@ -53,12 +52,12 @@ def _row(name: str, shape: list[int], layer: Any) -> dict[str, Any]:
 
 
 def _kernels(cell: Cell, steps: int) -> str:
-    reason = reference_reason(cell.hidden, cell.cell_activation, steps)
+    reason = reference_reason(cell.facts.name, cell.hidden, cell.cell_activation, steps)
     return kernels_in_use().name if reason is None else "reference"
 
 
 def _cell_name(cell: Cell) -> str:
-    name = next(_KERAS_NAMES[name] for name, kind in CELLS.items() if isinstance(cell, kind))
+    name = cell.facts.keras_name or cell.facts.label
     unusual: list[str] = [cell.cell_activation] if cell.cell_activation != "tanh" else []
     if cell.gate_activation != "sigmoid":
         unusual.append(f"{cell.gate_activation.replace('_', ' ')} gates")

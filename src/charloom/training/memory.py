@@ -2,6 +2,7 @@
 
 import jax
 
+from charloom.cell_facts import CELL_FACTS
 from charloom.errors import CharloomError
 from charloom.machine import available_memory_bytes
 from charloom.models import Network
@@ -15,8 +16,6 @@ _COPIES = 12
 for the new one, the evaluation's, the best, and one that is being saved."""
 _COPIES_FOR_CHECKPOINT = 21
 """Copies while a checkpoint is saved: the first two of these states and the best weights, three times."""
-# Floats that a step stores per character, layer and unit: activations, their gradients, and the cell's state.
-_KEPT_PER_UNIT = {"lstm": 8, "gru": 7, "elman": 4}
 _KEPT_PER_LOGIT = 5
 
 
@@ -39,7 +38,7 @@ def training_bytes(
     """
     network = jax.eval_shape(lambda: Network.init(settings, vocab_size, None, None))
     copies = _COPIES_FOR_CHECKPOINT if checkpoints else _COPIES
-    units = settings.layers * settings.hidden * _KEPT_PER_UNIT[settings.cell]
+    units = settings.layers * settings.hidden * CELL_FACTS[settings.cell].kept_floats
     characters = batch_size * sequence_length
     return _PROGRAMS + _FLOAT * (copies * network.parameters + characters * (units + _KEPT_PER_LOGIT * vocab_size))
 

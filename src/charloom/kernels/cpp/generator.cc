@@ -4,6 +4,7 @@
 #include <cstring>
 #include <exception>
 #include <string>
+#include <string_view>
 
 #include "checks.h"
 #include "generator.h"
@@ -64,6 +65,17 @@ extern "C" [[gnu::visibility("default")]] int charloom_run_generator(const void*
     charloom::require(generator && state && task, "an argument is null");
     static_cast<const charloom::AnyGenerator*>(generator)->run(*state, *task, charloom::allowed_threads);
   });
+}
+
+// Returns the size of a structure that Python also describes, in bytes; 0 for an unknown name. See `structures.py`.
+extern "C" [[gnu::visibility("default")]] size_t charloom_size_of(const char* name) {
+  const std::string_view structure = name ? name : "";
+  if (structure == "Weights") return sizeof(charloom::Weights);
+  if (structure == "Activations") return sizeof(charloom::Activations);
+  if (structure == "GeneratorState") return sizeof(charloom::GeneratorState);
+  if (structure == "Task") return sizeof(charloom::Task);
+  if (structure == "Sampler") return sizeof(charloom::Sampler);
+  return 0;
 }
 
 // Results do not depend on the count.
