@@ -19,6 +19,7 @@ from charloom.settings import (
     HeadName,
     Inputs,
     NetworkSettings,
+    PrecisionChoice,
     Schedule,
     TextSettings,
     TrainingSettings,
@@ -180,6 +181,12 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             "clip_norm",
             Range(above=0, maximum=1e38),
             "Global norm that gradients are clipped to. Lower it if individual steps make the loss jump.",
+        ),
+        _training(
+            "precision",
+            get_args(PrecisionChoice),
+            "Precision of the factors of matrix products. Sums, weights and the optimizer are float32. `auto` takes "
+            "`bfloat16` on processors that multiply it faster.",
         ),
         _training(
             "state_reset_probability",

@@ -84,7 +84,7 @@ struct KernelGradient<Float32> {
 // Inputs are stored as to[column][row], and gradients are packed chunk by chunk.
 template <>
 struct KernelGradient<BFloat16> {
-  static constexpr int kChunk = 512;
+  static constexpr int kChunk = 1024;
 
   static size_t transposed_floats(int columns, int depth) {
     return floats_of_halves(static_cast<size_t>(columns) * half_stride(depth));
