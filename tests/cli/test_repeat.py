@@ -33,6 +33,7 @@ def rewritten(path, change):
         ["book.txt", *TINY, "--schedule", "constant", "--warmup-ratio", 0, "--clip-norm", 0.25, "--patience", 1],
         ["book.txt", *TINY, "--bytes", "--learning-rate", "1e-05", "--weight-dropout", 0.3],
         ["-", *TINY, "--encoding", "cp1252", "--cell", "gru", "--layers", 2, "--weight-decay", 0],
+        ["book.txt", *TINY, "--precision", "bfloat16"],
     ],
 )
 def test_a_repeated_run_gives_the_same_bytes(charloom, book, tmp_path, monkeypatch, words):

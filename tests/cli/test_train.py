@@ -145,6 +145,7 @@ def test_missing_sources_are_refused(charloom, tmp_path, source, words):
         (("--pace", "0:9"), ["no such option: --pace. Use --repeat."]),
         (("--warmup-ratio", "1"), ["--warmup-ratio must be", "below 1, got 1.0"]),
         (("--schedule", "linear"), ["--schedule", "'linear' is not one of 'constant', 'cosine'"]),
+        (("--precision", "float16"), ["--precision", "'float16' is not one of 'auto', 'float32', 'bfloat16'"]),
         (("--clip-norm", "0"), ["--clip-norm must be", "above 0 and at most 1e+38, got 0.0"]),
         (("--state-reset-probability", "1"), ["--state-reset-probability must be", "below 1, got 1.0"]),
         (("--records", "--state-reset-probability", "0.1"), ["--state-reset-probability must be 0 for records"]),
