@@ -91,6 +91,7 @@ class PromptedModel:
             settings,
             seed=seed,
             stream_indexes=stream_indexes,
+            end_id=end_id,
             new_stop_detector=lambda: StopDetector(vocabulary.decoder(), stops, end_id),
             may_end=_may_end(vocabulary, stop),
             before_generating=before_generating,

@@ -8,16 +8,35 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int32, UInt32
 
 from charloom.inference.generation import DecoderState, NativeDecoderState, generate_block
 from charloom.inference.sampling import SamplingRule, native_samplers, seed_words
-from charloom.kernels import SAMPLER_RECORD, Generator, GeneratorState
+from charloom.kernels import SAMPLER_RECORD, Begun, Generator, GeneratorState, Refill
 from charloom.models import Network
 from charloom.settings import SamplingSettings
+
+NONE_BEGUN = Begun(*np.zeros((2, 0), np.int32))
+
+
+class WaitingTexts(NamedTuple):
+    """Texts that begin in the slots of texts that end, with the same seed and settings.
+
+    Attributes:
+        state: the state that they continue.
+        stream_indexes: their stream indexes, in their order.
+        length: maximum number of tokens of a text.
+        end_id: the token that ends a text and is not part of it; None if there is none.
+    """
+
+    state: DecoderState | NativeDecoderState
+    stream_indexes: Sequence[int]
+    length: int
+    end_id: int | None
+
 
 _BLOCK_SIZE = 256
 """Tokens per text and call of `generate_tokens`."""
@@ -81,6 +100,13 @@ class DecodingBatch(ABC):
 
         After an exception, these texts cannot continue until they are restored.
         """
+
+    def generate_refilled(self, steps: int, waiting: WaitingTexts) -> tuple[Int32[np.ndarray, "texts steps"], Begun]:
+        """Returns the next `steps` tokens of all slots, and which of the waiting texts have begun in them.
+
+        In the native generator, waiting texts begin in the slots of texts that end. Elsewhere none does.
+        """
+        return self.generate(steps), NONE_BEGUN
 
     @abstractmethod
     def save(self, slots: slice) -> None:
@@ -166,6 +192,20 @@ class NativeDecodingBatch(DecodingBatch):
         self._generator.run(GeneratorState(*(array[..., first:, :] for array in self._streams)), tokens, samplers)
         samplers["position"] += np.uint32(steps)
         return tokens
+
+    def generate_refilled(self, steps: int, waiting: WaitingTexts) -> tuple[Int32[np.ndarray, "texts steps"], Begun]:
+        if not isinstance(waiting.state, NativeDecoderState):
+            raise ValueError("the state belongs to another network")
+        samplers = self._samplers[: self._count]
+        tokens = np.full((self._count, steps), -1, np.int32)
+        streams = np.array(waiting.stream_indexes, np.uint32)
+        end_token = -1 if waiting.end_id is None else waiting.end_id
+        refill = Refill(waiting.state.streams, streams, waiting.length, end_token)
+        begun = self._generator.run(self._streams, tokens, samplers, refill)
+        samplers["position"] += np.uint32(steps)
+        samplers["stream"][begun.places] = streams[: len(begun.places)]  # the last one of each slot stays
+        samplers["position"][begun.places] = steps - begun.steps
+        return tokens, begun
 
     def save(self, slots: slice) -> None:
         first, end, _ = slots.indices(self._count)

@@ -4,14 +4,16 @@
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Int32
 
-from charloom.inference.decoding_batch import DecodingBatch
+from charloom.inference.decoding_batch import DecodingBatch, WaitingTexts
 from charloom.inference.generation import DecoderState, NativeDecoderState
+from charloom.kernels import Begun
 from charloom.settings import SamplingSettings
 
 Text = TypeVar("Text")
@@ -71,10 +73,19 @@ class TextBatch(Generic[Text]):
 
     def generate(self, steps: int, slots: slice = slice(None)) -> Int32[np.ndarray, "texts steps"]:
         """Returns the next tokens of the texts in `slots`, and measures the time."""
+        with self._measured(len(self.texts[slots]), steps):
+            return self.decoding.generate(steps, slots)
+
+    def generate_refilled(self, steps: int, waiting: WaitingTexts) -> tuple[Int32[np.ndarray, "texts steps"], Begun]:
+        """Does what `DecodingBatch.generate_refilled` does, and measures the time. The caller replaces the texts."""
+        with self._measured(len(self.texts), steps):
+            return self.decoding.generate_refilled(steps, waiting)
+
+    @contextmanager
+    def _measured(self, texts: int, steps: int) -> Iterator[None]:
         begin = time.perf_counter()
-        tokens = self.decoding.generate(steps, slots)
-        self._step_times.record(len(tokens), (time.perf_counter() - begin) / steps)
-        return tokens
+        yield
+        self._step_times.record(texts, (time.perf_counter() - begin) / steps)
 
     def clear(self) -> None:
         """Removes all texts. It allocates nothing, so it works even if memory has run out."""

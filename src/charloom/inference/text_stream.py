@@ -27,16 +27,16 @@ class StopDetector:
         self._end_id = end_id
         self._held = ""
 
-    def add(self, token_ids: Integer[np.ndarray, " time"], is_last: bool = False) -> str:
+    def add(self, token_ids: Integer[np.ndarray, " time"], ending: FinishReason | None = None) -> str:
         """Returns the text that `token_ids` complete. Characters that may begin a stop text are held back.
 
         Args:
-            token_ids: the next tokens. After the end of the text they are ignored.
-            is_last: whether the text then has its full length.
+            token_ids: the next tokens. What follows the end of a record is ignored.
+            ending: why the text ends after them, unless it ends before; None if it does not.
         """
-        if self._end_id is not None and (ends := np.flatnonzero(token_ids == self._end_id)).size:
+        if self._end_id is not None and (ends := (token_ids == self._end_id).nonzero()[0]).size:
             return self._end(token_ids[: ends[0]], "end")
-        return self._end(token_ids, "length") if is_last else self._completed(self._decode(token_ids))
+        return self._completed(self._decode(token_ids)) if ending is None else self._end(token_ids, ending)
 
     def _end(self, token_ids: Integer[np.ndarray, " time"], reason: FinishReason) -> str:
         ready = self._completed(self._decode(token_ids, final=True))
@@ -80,9 +80,9 @@ class TextStream:
         """Number of characters that have been generated and not read."""
         return sum(map(len, self._pieces))
 
-    def add(self, token_ids: Integer[np.ndarray, " time"], is_last: bool) -> None:
+    def add(self, token_ids: Integer[np.ndarray, " time"], ending: FinishReason | None = None) -> None:
         """Adds tokens, as `StopDetector.add` does."""
-        if piece := self._stop_detector.add(token_ids, is_last):
+        if piece := self._stop_detector.add(token_ids, ending):
             self._pieces.append(piece)
 
     def __iter__(self) -> Iterator[str]:

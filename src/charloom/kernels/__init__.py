@@ -8,7 +8,7 @@ from charloom.kernels.choice import Kernels, has_native_kernel, kernels_in_use, 
 from charloom.kernels.compiled import compiled, own_settings, require_own_process
 from charloom.kernels.dense import dense
 from charloom.kernels.elman import elman_sequence, elman_step
-from charloom.kernels.generator import SAMPLER_RECORD, Generator, GeneratorState, LayerWeights
+from charloom.kernels.generator import SAMPLER_RECORD, Begun, Generator, GeneratorState, LayerWeights, Refill
 from charloom.kernels.gru import gru_sequence, gru_step
 from charloom.kernels.inputs import Features, LayerInputs, Rows
 from charloom.kernels.lstm import LSTMCarry, lstm_sequence, lstm_step
@@ -17,6 +17,7 @@ from charloom.kernels.native import Activations
 __all__ = [
     "SAMPLER_RECORD",
     "Activations",
+    "Begun",
     "Features",
     "Generator",
     "GeneratorState",
@@ -24,6 +25,7 @@ __all__ = [
     "LSTMCarry",
     "LayerInputs",
     "LayerWeights",
+    "Refill",
     "Rows",
     "compiled",
     "dense",
