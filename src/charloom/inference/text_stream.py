@@ -46,13 +46,15 @@ class StopDetector:
         return ready
 
     def _completed(self, piece: str) -> str:
+        if not self._stops:
+            return piece
         held = self._held + piece
         found = [at for stop in self._stops if (at := held.find(stop)) >= 0]
         if found:
             self.stopped = "stop"
             return held[: min(found)]
         # Characters that may begin a stop text wait for the next piece.
-        ready = len(held) - max((_overlap(held, stop) for stop in self._stops), default=0)
+        ready = len(held) - max((_overlap(held, stop) for stop in self._stops))
         self._held = held[ready:]
         return held[:ready]
 
