@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from charloom.artifacts import read_tensor_file, write_tensor_file
 from charloom.description import summary
 from charloom.errors import ModelFileError, RecordError, SettingError, UnknownCharacterError
-from charloom.inference import TextStream
+from charloom.inference import StopDetector
 from charloom.model import FORMAT_VERSION, TextModel, load
 from charloom.models import CELLS, Network
 from charloom.models.cells import ElmanCell
@@ -307,15 +307,19 @@ def test_bytes_become_text_even_if_they_are_not_utf8():
 def test_a_text_ends_before_its_stop_for_every_piece_size(text, stop, size):
     vocabulary = Vocabulary.of_texts(["ab"])
     ids = vocabulary.encode(text)
-    blocks = (ids[begin : begin + size] for begin in range(0, len(ids), size))
-    stream = TextStream(blocks, vocabulary.decoder(), stop)
-    assert "".join(stream) == text.partition(stop)[0]
-    assert stream.stopped == ("stop" if stop in text else "length")
+    detector, found = StopDetector(vocabulary.decoder(), (stop,)), ""
+    for begin in range(0, max(1, len(ids)), size):
+        if detector.stopped is None:
+            found += detector.add(ids[begin : begin + size], "length" if begin + size >= len(ids) else None)
+    assert found == text.partition(stop)[0]
+    assert detector.stopped == ("stop" if stop in text else "length")
 
 
 def test_only_a_possible_start_of_the_stop_text_is_held_back():
     vocabulary = Vocabulary.of_texts(["abc"])
-    pieces = list(TextStream((vocabulary.encode(piece) for piece in ("aab", "ca", "b")), vocabulary.decoder(), "abb"))
+    detector = StopDetector(vocabulary.decoder(), ("abb",))
+    endings = (("aab", None), ("ca", None), ("b", "length"))
+    pieces = [detector.add(vocabulary.encode(piece), ending) for piece, ending in endings]
     assert pieces == ["a", "abc", "ab"]
 
 
@@ -346,7 +350,7 @@ def test_texts_generated_in_parallel_equal_single_texts_in_any_reading_order():
     stop = "".join(prompted.stream(60, settings, seed=1))[40:44]
     single = [prompted.stream(700, settings, seed=1, stream_index=index, stop=stop) for index in range(5)]
     wanted = [("".join(stream), stream.stopped) for stream in single]
-    together = prompted.stream_many(700, settings, seed=1, stream_indexes=range(5), stop=stop)
+    together = list(prompted.stream_many(700, settings, seed=1, stream_indexes=range(5), stop=stop))
     got = {index: "".join(together[index]) for index in (3, 0, 4, 1, 2)}
     assert [(got[index], together[index].stopped) for index in range(5)] == wanted
     assert wanted[0][1] == "stop"

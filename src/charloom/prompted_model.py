@@ -1,14 +1,18 @@
 """A model that has read a prompt, and samples any number of texts from there."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+from jaxtyping import Bool
+
 from charloom.errors import SettingError
-from charloom.inference import DecoderState, NativeDecoderState, TextStream, generate_tokens, split_streams
+from charloom.inference import DecoderState, NativeDecoderState, ParallelTexts, StopDetector, TextStream
 from charloom.models import Network
 from charloom.printable import quoted
 from charloom.settings import SamplingSettings, require_count, require_seed
+from charloom.text import Vocabulary
 
 if TYPE_CHECKING:
     from charloom.model import TextModel
@@ -57,12 +61,21 @@ class PromptedModel:
         settings: SamplingSettings,
         *,
         seed: int,
-        stream_indexes: Sequence[int],
+        stream_indexes: Iterable[int],
         stop: str | None = None,
-    ) -> list[TextStream]:
-        """Returns what `stream` returns, for each of `stream_indexes`.
+        before_generating: Callable[[], None] = lambda: None,
+    ) -> Iterator[TextStream]:
+        """Returns an iterator over what `stream` returns, for each of `stream_indexes`. There may be any number.
 
         The texts are sampled in parallel, while any of them is read. Each text is the same as if it were sampled alone.
+
+        Args:
+            length: as in `stream`.
+            settings: as in `stream`.
+            seed: as in `stream`.
+            stream_indexes: the indexes of the texts among those with the same seed.
+            stop: as in `stream`.
+            before_generating: called before each block of some milliseconds, for example to flush what was printed.
         """
         length, seed = require_count("length", length), require_seed(seed)
         if stop is not None and not isinstance(stop, str):
@@ -70,6 +83,30 @@ class PromptedModel:
         if stop == "":
             raise SettingError("stop", "must not be empty")
         stop = self.model.normalize(stop) if stop else None  # in characters that the model can generate
-        blocks = generate_tokens(self.network, self.state, length, settings, seed, stream_indexes)
-        vocabulary, streams = self.model.vocabulary, split_streams(blocks, len(stream_indexes))
-        return [TextStream(stream, vocabulary.decoder(), stop, vocabulary.end_id) for stream in streams]
+        vocabulary, stops, end_id = self.model.vocabulary, (stop,) if stop else (), self.model.vocabulary.end_id
+        return ParallelTexts(
+            self.network,
+            self.state,
+            length,
+            settings,
+            seed=seed,
+            stream_indexes=stream_indexes,
+            end_id=end_id,
+            new_stop_detector=lambda: StopDetector(vocabulary.decoder(), stops, end_id),
+            may_end=_may_end(vocabulary, stop),
+            before_generating=before_generating,
+        )
+
+
+def _may_end(vocabulary: Vocabulary, stop: str | None) -> Bool[np.ndarray, " vocab"]:
+    """Returns which tokens can be the last one of a record or of `stop`."""
+    found = np.zeros(vocabulary.size, bool)
+    if vocabulary.end_id is not None:
+        found[vocabulary.end_id] = True
+    if stop and vocabulary.units == "chars":
+        found[vocabulary.encode(stop[-1], "skip")] = True
+    elif stop and stop[-1] == "\ufffd":  # stands for bytes that are not UTF-8, which any byte may complete
+        found[:] = True
+    elif stop:
+        found[stop[-1].encode("utf-8", "surrogatepass")[-1]] = True
+    return found

@@ -1,15 +1,14 @@
 """Samples without duplicates, and without copies of a known text."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count as counted
 
 from charloom.inference import TextStream
 from charloom.prompted_model import PromptedModel
 from charloom.settings import SamplingSettings, TextSettings, require_count
 from charloom.text import Corpus, split_records
 
-TEXTS_PER_BATCH = 64
-"""How many texts are generated in parallel, which is several times as fast as one by one."""
 _MAX_FAILED_TRIES = 2_000
 """The search ends after this many tries in a row without a new text."""
 
@@ -79,6 +78,7 @@ def unique_samples(
     stop: str | None = None,
     unique: bool = True,
     known: KnownText | None = None,
+    before_generating: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[str, TextStream]]:
     """Yields up to `count` texts, each with its stream; fewer if thousands of tries in a row give nothing new.
 
@@ -92,34 +92,35 @@ def unique_samples(
         stop: a text to stop before.
         unique: whether to drop duplicates.
         known: a text; samples that occur in it are dropped.
+        before_generating: as in `PromptedModel.stream_many`.
     """
     count = require_count("count", count)
     is_record = prompted.model.text.delimiter is not None
     kept: set[str] = set()
     last_found = 0
+    streams = prompted.stream_many(
+        length, settings, seed=seed, stream_indexes=counted(), stop=stop, before_generating=before_generating
+    )
     while tally.found < count and tally.tries - last_found < _MAX_FAILED_TRIES:
-        indexes = range(tally.tries, tally.tries + TEXTS_PER_BATCH)
-        for stream in prompted.stream_many(length, settings, seed=seed, stream_indexes=indexes, stop=stop):
-            text = "".join(stream)
-            # The user wrote the prompt, so it does not count as copied; but it is a part of a record.
-            whole = prompted.prompt + text if is_record else text
-            tally.tries += 1
-            if is_record and stream.stopped == "length":
-                tally.unfinished += 1
-            elif not whole:
-                tally.empty += 1
-            elif known is not None and known.has(whole):
-                tally.copies += 1
-            elif unique and whole in kept:
-                tally.duplicates += 1
-            else:
-                kept.add(whole)
-                tally.found, last_found = tally.found + 1, tally.tries
-                if known is not None:
-                    tally.longest_run = known.longest_run(whole, tally.longest_run)
-                yield text, stream
-                if tally.found == count:
-                    return
+        stream = next(streams)
+        text = "".join(stream)
+        # The user wrote the prompt, so it does not count as copied; but it is a part of a record.
+        whole = prompted.prompt + text if is_record else text
+        tally.tries += 1
+        if is_record and stream.stopped == "length":
+            tally.unfinished += 1
+        elif not whole:
+            tally.empty += 1
+        elif known is not None and known.has(whole):
+            tally.copies += 1
+        elif unique and whole in kept:
+            tally.duplicates += 1
+        else:
+            kept.add(whole)
+            tally.found, last_found = tally.found + 1, tally.tries
+            if known is not None:
+                tally.longest_run = known.longest_run(whole, tally.longest_run)
+            yield text, stream
 
 
 def _as_text(text: str | bytes) -> str:

@@ -28,7 +28,7 @@ def test_a_text_is_independent_of_the_other_texts_in_the_batch(cell, layers):
         for _ in range(int(rng.integers(0, 4)) if waiting else 0):
             if waiting:
                 index = waiting.pop()
-                texts.add(states[index], RULES[index % 3], 5, index)
+                texts.add(states[index], RULES[index % 3], 5, [index])
                 here.append(index)
         assert len(texts) == len(here)
         if here:
@@ -52,12 +52,11 @@ def test_a_text_continues_from_its_state_in_another_batch(layers):
     network, rule = make(layers), RULES[0]
     state = read_prompt(network, np.array([1, 2], np.uint8))
     texts = DecodingBatch.for_state(network, state)
-    texts.add(state, rule, 1, 0)
-    texts.add(state, rule, 1, 1)
+    texts.add(state, rule, 1, [0, 1])
     first = texts.generate(20)[1].tolist()
     logits, middle = texts.logits(1).copy(), texts.state(1)
     texts.generate(3)  # does not change the copied state
     others = DecodingBatch.for_state(network, middle)
-    others.add(middle, rule, 1, 1, position=20)
+    others.add(middle, rule, 1, [1], position=20)
     np.testing.assert_array_equal(others.logits(0), logits)
     assert first + others.generate(30)[0].tolist() == ids_of(network, [1, 2], 50, rule, seed=1, stream_index=1)

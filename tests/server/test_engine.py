@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from charloom.inference import generate_tokens, read_tokens, split_streams
+from charloom.inference import generate_tokens, read_tokens
 from charloom.server.batch_scheduler import BatchScheduler
 from charloom.server.engine import Engine
 from charloom.server.generation_request import GenerationRequest
@@ -60,10 +60,9 @@ async def text_of(responses, request):
 def text_alone(model, request):
     """Returns the tokens of a request's text if it is generated without others."""
     state = read_tokens(model.network, model.start_state, request.prompt)
-    (blocks,) = split_streams(
-        generate_tokens(model.network, state, request.length, request.settings, request.seed, [request.stream_index]), 1
-    )
-    return np.concatenate(list(blocks)).tolist()
+    indexes = [request.stream_index]
+    blocks = generate_tokens(model.network, state, request.length, request.settings, request.seed, indexes)
+    return np.concatenate(list(blocks), axis=1)[0].tolist()
 
 
 def fails_for(seed, function, problem):

@@ -17,7 +17,7 @@ from charloom.cli.options import (
     set_threads,
     threads_option,
 )
-from charloom.cli.streams import print_line, print_message, print_text
+from charloom.cli.streams import flush_results, print_line, print_message, print_text
 from charloom.errors import CharloomError
 from charloom.settings import SamplingSettings, UnknownPolicy, require_count, require_seed
 
@@ -124,20 +124,21 @@ def generate(
         seed = secrets.randbelow(2**32)
         print_message(f"seed {seed}")
     sampled = partial(_sample_unique, unique=unique, known=known) if unique or known is not None else _sample
+    are_whole = count > 1 and loaded.text.delimiter is not None  # so that Ctrl-C leaves no part of a record
     for index, (pieces, stream) in enumerate(sampled(prompted, count, length, settings, seed, stop)):
-        _print_sample(loaded, prompted.prompt, seed, as_json, index, pieces, stream)
+        shown = ["".join(pieces)] if are_whole else pieces
+        _print_sample(loaded, prompted.prompt, seed, as_json, index, shown, stream)
 
 
 def _sample(
     prompted: "PromptedModel", count: int, length: int, settings: SamplingSettings, seed: int, stop: str | None
 ) -> Iterator[tuple[Iterable[str], "TextStream"]]:
     """Yields each text's pieces, as they are generated, and its stream."""
-    from charloom.unique_samples import TEXTS_PER_BATCH
-
-    for first in range(0, count, TEXTS_PER_BATCH):
-        indexes = range(first, min(first + TEXTS_PER_BATCH, count))
-        for stream in prompted.stream_many(length, settings, seed=seed, stream_indexes=indexes, stop=stop):
-            yield stream, stream
+    streams = prompted.stream_many(
+        length, settings, seed=seed, stream_indexes=range(count), stop=stop, before_generating=flush_results
+    )
+    for stream in streams:
+        yield stream, stream
 
 
 def _sample_unique(
@@ -159,9 +160,17 @@ def _sample_unique(
     from charloom.unique_samples import Tally, unique_samples
 
     tally = Tally()
-    samples = unique_samples(prompted, count, length, settings, tally, seed=seed, stop=stop, unique=unique, known=known)
+    samples = unique_samples(
+        *(prompted, count, length, settings, tally),
+        seed=seed,
+        stop=stop,
+        unique=unique,
+        known=known,
+        before_generating=flush_results,
+    )
     for text, stream in samples:
         yield [text], stream
+    flush_results()
     print_message(_tally_line(tally, unique, known is not None))
     if tally.found < count:
         raise CharloomError(
@@ -173,10 +182,10 @@ def _sample_unique(
 def _print_sample(
     model: "TextModel", prompt: str, seed: int, as_json: bool, index: int, pieces: Iterable[str], stream: "TextStream"
 ) -> None:
-    """Prints a text while it is generated."""
+    """Prints a text while it is generated. `flush_results` is called before each block of it."""
     if as_json:
         text = "".join(pieces)
-        print_line(json.dumps({"prompt": prompt, "text": text, "seed": seed, "stopped": stream.stopped}))
+        print_line(json.dumps({"prompt": prompt, "text": text, "seed": seed, "stopped": stream.stopped}), flush=False)
         return
     separator = "\n" if index > 0 and model.text.record_end != "\n" else ""
     if separator or prompt:

@@ -44,15 +44,16 @@ class _DroppingFile(io.FileIO):
         return memoryview(data).nbytes if written is None else written
 
 
-def print_line(line: str) -> None:
+def print_line(line: str, *, flush: bool = True) -> None:
     """Prints a line of results on standard output."""
-    print_lines([line])
+    print_lines([line], flush=flush)
 
 
-def print_lines(lines: Iterable[str]) -> None:
-    """Prints lines of results on standard output, and flushes them so that a reader gets them at once."""
+def print_lines(lines: Iterable[str], *, flush: bool = True) -> None:
+    """Prints lines of results on standard output. Flushed lines reach a reader at once."""
     sys.stdout.write("".join(f"{one_line(line)}\n" for line in lines))
-    sys.stdout.flush()
+    if flush:
+        sys.stdout.flush()
 
 
 def print_summary(lines: Iterable[str], *, may_be_closed: bool) -> None:
@@ -71,13 +72,15 @@ def print_summary(lines: Iterable[str], *, may_be_closed: bool) -> None:
 
 
 def print_text(text: str) -> None:
-    """Prints generated text: unchanged into a pipe or a file, with control characters escaped on a terminal."""
+    """Prints generated text: unchanged into a pipe or a file, with control characters escaped on a terminal.
+
+    A reader gets it after `flush_results`.
+    """
     sys.stdout.write(printable_lines(text) if sys.stdout.isatty() else text)
-    sys.stdout.flush()
 
 
 def flush_results() -> None:
-    """Writes the rest of the results.
+    """Writes what was printed and not flushed.
 
     Raises:
         OSError: they cannot be written.

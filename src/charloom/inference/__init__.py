@@ -1,14 +1,16 @@
 """Inference: scoring and generating with a network whose weights do not change."""
 
 from charloom.inference.costs import Cost, scored_pieces, settings_for
-from charloom.inference.decoding_batch import DecodingBatch
-from charloom.inference.generation import DecoderState, NativeDecoderState, generate_tokens, read_prompt, read_tokens
+from charloom.inference.decoding_batch import DecodingBatch, generate_tokens
+from charloom.inference.generation import DecoderState, NativeDecoderState, read_prompt, read_tokens
 from charloom.inference.line_scores import LineScore, score_lines, score_parts
+from charloom.inference.parallel_texts import ParallelTexts
 from charloom.inference.prediction import Next, TextCarry, logits_of, prediction, state_vector
 from charloom.inference.scorer import Scorer
 from charloom.inference.scores import PEAK, Score, TopPredictions
 from charloom.inference.scoring import MeanScore, score_blocks
-from charloom.inference.text_stream import FinishReason, StopDetector, TextStream, split_streams
+from charloom.inference.text_batch import StepTimes, TextBatch
+from charloom.inference.text_stream import FinishReason, StopDetector, TextStream
 from charloom.inference.unit_outputs import unit_outputs
 
 __all__ = [
@@ -21,9 +23,12 @@ __all__ = [
     "MeanScore",
     "NativeDecoderState",
     "Next",
+    "ParallelTexts",
     "Score",
     "Scorer",
+    "StepTimes",
     "StopDetector",
+    "TextBatch",
     "TextCarry",
     "TextStream",
     "TopPredictions",
@@ -37,7 +42,6 @@ __all__ = [
     "score_parts",
     "scored_pieces",
     "settings_for",
-    "split_streams",
     "state_vector",
     "unit_outputs",
 ]

@@ -5,21 +5,53 @@ implementation generates the texts one after another.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int32, UInt32
 
 from charloom.inference.generation import DecoderState, NativeDecoderState, generate_block
 from charloom.inference.sampling import SamplingRule, native_samplers, seed_words
-from charloom.kernels import SAMPLER_RECORD, Generator, GeneratorState
+from charloom.kernels import SAMPLER_RECORD, Begun, Generator, GeneratorState, Refill
 from charloom.models import Network
 from charloom.settings import SamplingSettings
 
+NONE_BEGUN = Begun(*np.zeros((2, 0), np.int32))
+
+
+class WaitingTexts(NamedTuple):
+    """Texts that begin in the slots of texts that end, with the same seed and settings.
+
+    Attributes:
+        state: the state that they continue.
+        stream_indexes: their stream indexes, in their order.
+        length: maximum number of tokens of a text.
+        end_id: the token that ends a text and is not part of it; None if there is none.
+    """
+
+    state: DecoderState | NativeDecoderState
+    stream_indexes: Sequence[int]
+    length: int
+    end_id: int | None
+
+
+_BLOCK_SIZE = 256
+"""Tokens per text and call of `generate_tokens`."""
+
 
 class DecodingBatch(ABC):
-    """A batch of texts in generation. Each has a slot, counted from 0."""
+    """A batch of texts in generation. Each has a slot, counted from 0.
+
+    Attributes:
+        USEFUL_TEXTS: how many texts to generate at once. More are not faster.
+        CALL_SECONDS: roughly what a call of `generate` costs in addition to its steps.
+    """
+
+    USEFUL_TEXTS: ClassVar[int]
+    CALL_SECONDS: ClassVar[float]
 
     @staticmethod
     def for_state(network: Network, state: DecoderState | NativeDecoderState) -> "DecodingBatch":
@@ -37,16 +69,16 @@ class DecodingBatch(ABC):
         state: DecoderState | NativeDecoderState,
         settings: SamplingSettings,
         seed: int,
-        stream_index: int,
+        stream_indexes: Sequence[int],
         position: int = 0,
     ) -> None:
-        """Adds a text that continues `state`, in the last slot. `state` itself does not change.
+        """Adds texts that continue `state`, in new slots after the last one. `state` itself does not change.
 
         Args:
             state: the state after the prompt.
             settings: the sampling settings.
             seed: seed of the sampler.
-            stream_index: distinguishes texts with the same seed.
+            stream_indexes: one index per text, which distinguishes texts with the same seed.
             position: position of the next token among the tokens generated with this seed and index.
         """
 
@@ -69,6 +101,13 @@ class DecodingBatch(ABC):
         After an exception, these texts cannot continue until they are restored.
         """
 
+    def generate_refilled(self, steps: int, waiting: WaitingTexts) -> tuple[Int32[np.ndarray, "texts steps"], Begun]:
+        """Returns the next `steps` tokens of all slots, and which of the waiting texts have begun in them.
+
+        In the native generator, waiting texts begin in the slots of texts that end. Elsewhere none does.
+        """
+        return self.generate(steps), NONE_BEGUN
+
     @abstractmethod
     def save(self, slots: slice) -> None:
         """Saves the texts in `slots` as they are now, for `restore`."""
@@ -84,6 +123,10 @@ class DecodingBatch(ABC):
 
 class NativeDecodingBatch(DecodingBatch):
     """A batch of the native generator."""
+
+    # From 64 texts on, the products are as fast as they get. Twice as many halve the share of what a call costs.
+    USEFUL_TEXTS = 128
+    CALL_SECONDS = 60e-6
 
     def __init__(self, generator: Generator) -> None:
         self._generator = generator
@@ -109,18 +152,21 @@ class NativeDecodingBatch(DecodingBatch):
         state: DecoderState | NativeDecoderState,
         settings: SamplingSettings,
         seed: int,
-        stream_index: int,
+        stream_indexes: Sequence[int],
         position: int = 0,
     ) -> None:
         if not isinstance(state, NativeDecoderState) or state.generator is not self._generator:
             raise ValueError("the state belongs to another network")
-        if self._count == len(self._samplers):
-            self._resize(2 * self._count)
-        slot = self._count
+        first, end = self._count, self._count + len(stream_indexes)
+        capacity = len(self._samplers)
+        while capacity < end:
+            capacity *= 2
+        if capacity > len(self._samplers):
+            self._resize(capacity)
         for ours, theirs in zip(_text_major(self._streams), _text_major(state.streams), strict=True):
-            ours[slot] = theirs[0]
-        self._samplers[slot] = native_samplers(settings, seed, [stream_index], position)[0]
-        self._count += 1
+            ours[first:end] = theirs[0]
+        self._samplers[first:end] = native_samplers(settings, seed, stream_indexes, position)
+        self._count = end
 
     def remove(self, slot: int) -> None:
         last = self._count - 1
@@ -146,6 +192,20 @@ class NativeDecodingBatch(DecodingBatch):
         self._generator.run(GeneratorState(*(array[..., first:, :] for array in self._streams)), tokens, samplers)
         samplers["position"] += np.uint32(steps)
         return tokens
+
+    def generate_refilled(self, steps: int, waiting: WaitingTexts) -> tuple[Int32[np.ndarray, "texts steps"], Begun]:
+        if not isinstance(waiting.state, NativeDecoderState):
+            raise ValueError("the state belongs to another network")
+        samplers = self._samplers[: self._count]
+        tokens = np.full((self._count, steps), -1, np.int32)
+        streams = np.array(waiting.stream_indexes, np.uint32)
+        end_token = -1 if waiting.end_id is None else waiting.end_id
+        refill = Refill(waiting.state.streams, streams, waiting.length, end_token)
+        begun = self._generator.run(self._streams, tokens, samplers, refill)
+        samplers["position"] += np.uint32(steps)
+        samplers["stream"][begun.places] = streams[: len(begun.places)]  # the last one of each slot stays
+        samplers["position"][begun.places] = steps - begun.steps
+        return tokens, begun
 
     def save(self, slots: slice) -> None:
         first, end, _ = slots.indices(self._count)
@@ -186,6 +246,9 @@ class _Text:
 class ReferenceDecodingBatch(DecodingBatch):
     """A batch whose texts are generated one after another."""
 
+    USEFUL_TEXTS = 1
+    CALL_SECONDS = 200e-6
+
     def __init__(self, network: Network) -> None:
         self._network = network
         self._texts: list[_Text] = []
@@ -198,13 +261,13 @@ class ReferenceDecodingBatch(DecodingBatch):
         state: DecoderState | NativeDecoderState,
         settings: SamplingSettings,
         seed: int,
-        stream_index: int,
+        stream_indexes: Sequence[int],
         position: int = 0,
     ) -> None:
         if not isinstance(state, DecoderState) or state.logits.shape != (self._network.vocab_size,):
             raise ValueError("the state belongs to another network")
         rule, words = SamplingRule.of(settings), seed_words(seed)
-        self._texts.append(_Text(state, rule, words, stream_index, position, (state, position)))
+        self._texts += [_Text(state, rule, words, index, position, (state, position)) for index in stream_indexes]
 
     def remove(self, slot: int) -> None:
         self._texts[slot] = self._texts[-1]
@@ -240,3 +303,29 @@ class ReferenceDecodingBatch(DecodingBatch):
             text.position += len(tokens)
             steps -= len(tokens)
         return np.concatenate(blocks)
+
+
+def generate_tokens(
+    network: Network,
+    state: DecoderState | NativeDecoderState,
+    length: int,
+    settings: SamplingSettings,
+    seed: int,
+    stream_indexes: Sequence[int],
+) -> Iterator[Int32[np.ndarray, "texts block"]]:
+    """Yields the next `length` token ids of texts that continue `state`, in parallel, block by block.
+
+    Args:
+        network: the network that has read `state`.
+        state: the common state of the texts; it does not change.
+        length: number of tokens per text.
+        settings: the sampling settings.
+        seed: seed of the sampler. A text's random numbers depend only on it, the stream index and the position.
+        stream_indexes: one index per text. A text does not depend on which other indexes are generated with it.
+    """
+    batch = DecodingBatch.for_state(network, state)
+    batch.add(state, settings, seed, stream_indexes)
+    while length > 0:
+        block = batch.generate(min(_BLOCK_SIZE, length))
+        yield block
+        length -= block.shape[1]

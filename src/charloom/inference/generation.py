@@ -1,4 +1,4 @@
-"""Generation: the prompt primes the state once, then each character is fed back, in one native or compiled loop.
+"""The state of a text in generation: the prompt primes it once, then each character is fed back.
 
 XLA rounds a row of a matrix product differently in batches of different sizes, and a text must not depend on the
 other texts in its batch. So the compiled program generates one text at a time.
@@ -7,25 +7,22 @@ See docs/design/generation.md.
 """
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int32, Integer, Shaped, UInt32
+from jaxtyping import Array, Float, Int32, Integer, UInt32
 
-from charloom.inference.sampling import SamplingRule, choose, native_samplers, seed_words, uniforms
+from charloom.inference.sampling import SamplingRule, choose, uniforms
 from charloom.kernels import Activations, Generator, GeneratorState, LayerWeights, compiled, has_native_kernel
 from charloom.models import CELLS, Carry, CellWithRecurrentKernel, Dense, GRUCell, LogitsHead, Network
-from charloom.settings import SamplingSettings
 
 BLOCK_SIZE = 64
-"""Characters per call: few enough to stream smoothly, enough to make the cost of a call negligible."""
-# A native call wakes threads. For a small network, that takes about as long as generating 64 characters.
+"""Characters per call of a compiled program."""
+# A native call wakes threads. For a small network, that takes about as long as reading 64 characters.
 _NATIVE_BLOCK = 256
-# Doubled each time: the first characters arrive at once, and little is generated beyond the end of a short record.
-_FIRST_NATIVE_BLOCK = 16
 
 
 class DecoderState(NamedTuple):
@@ -93,40 +90,6 @@ def read_tokens(
     return state
 
 
-def generate_tokens(
-    network: Network,
-    state: DecoderState | NativeDecoderState,
-    length: int,
-    settings: SamplingSettings,
-    seed: int,
-    stream_indexes: Sequence[int],
-) -> Iterator[Int32[np.ndarray, "streams block"]]:
-    """Yields the next `length` token ids of texts that continue `state`, in parallel, block by block.
-
-    Args:
-        network: the network that has read `state`.
-        state: the common state of the texts; it does not change.
-        length: number of tokens per text.
-        settings: the sampling settings.
-        seed: seed of the sampler. A text's random numbers depend only on it, the stream index and the position.
-        stream_indexes: one index per text. A text does not depend on which other indexes are generated with it.
-    """
-    if isinstance(state, NativeDecoderState):
-        yield from _generate_natively(state, length, native_samplers(settings, seed, stream_indexes))
-        return
-    rule = SamplingRule.of(settings)
-    words = seed_words(seed)
-    states = [state] * len(stream_indexes)
-    for position in range(0, length, BLOCK_SIZE):
-        blocks = []
-        for row, index in enumerate(stream_indexes):
-            token_ids, states[row] = generate_block(
-                network, states[row], rule, words, index, position, length - position
-            )
-            blocks.append(token_ids)
-        yield np.stack(blocks)
-
-
 def generate_block(
     network: Network,
     state: DecoderState,
@@ -140,23 +103,6 @@ def generate_block(
     count = min(BLOCK_SIZE, length)
     token_ids, state = _generate(network, state, rule, seed_words, np.uint32(stream_index), np.uint32(position), count)
     return np.asarray(token_ids)[:count], state
-
-
-def _generate_natively(
-    state: NativeDecoderState, length: int, samplers: Shaped[np.ndarray, " streams"]
-) -> Iterator[Int32[np.ndarray, "streams block"]]:
-    hidden, cells, logits = state.streams
-    count = len(samplers)
-    streams = GeneratorState(
-        np.repeat(hidden, count, axis=1), np.repeat(cells, count, axis=1), np.repeat(logits, count, axis=0)
-    )
-    position, block = 0, _FIRST_NATIVE_BLOCK
-    while position < length:
-        tokens = np.full((count, min(block, length - position)), -1, np.int32)
-        state.generator.run(streams, tokens, samplers)
-        yield tokens
-        position, block = position + tokens.shape[1], min(2 * block, _NATIVE_BLOCK)
-        samplers["position"] = position
 
 
 # Packed networks by the ids of their networks, as long as these exist. Packing takes longer than many a text.

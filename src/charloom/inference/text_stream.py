@@ -1,7 +1,7 @@
 """Turns generated token ids into pieces of text, and finds where the text ends."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -10,26 +10,6 @@ from jaxtyping import Integer
 from charloom.text import IncrementalDecoder
 
 FinishReason = Literal["length", "stop", "end"]
-
-
-def split_streams(blocks: Iterator[np.ndarray], count: int) -> list[Iterator[np.ndarray]]:
-    """Returns an iterator for each of the `count` rows of `blocks`.
-
-    Blocks that one iterator requests are kept for the others.
-    """
-    waiting: list[deque[np.ndarray]] = [deque() for _ in range(count)]
-
-    def row(own: deque[np.ndarray]) -> Iterator[np.ndarray]:
-        while True:
-            if not own:
-                block = next(blocks, None)
-                if block is None:
-                    return
-                for row, ids in zip(waiting, block, strict=True):
-                    row.append(ids)
-            yield own.popleft()
-
-    return [row(own) for own in waiting]
 
 
 class StopDetector:
@@ -47,31 +27,34 @@ class StopDetector:
         self._end_id = end_id
         self._held = ""
 
-    def add(self, token_ids: Integer[np.ndarray, " time"]) -> str:
-        """Returns the text that `token_ids` complete. Characters that may begin a stop text are held back."""
-        if self._end_id is not None and (ends := np.flatnonzero(token_ids == self._end_id)).size:
-            return self._end(token_ids[: ends[0]], "end")
-        return self._completed(self._decode(token_ids))
+    def add(self, token_ids: Integer[np.ndarray, " time"], ending: FinishReason | None = None) -> str:
+        """Returns the text that `token_ids` complete. Characters that may begin a stop text are held back.
 
-    def finish(self) -> str:
-        """Returns the rest of a text that has reached its length."""
-        return self._end(np.zeros(0, np.int32), "length")
+        Args:
+            token_ids: the next tokens. What follows the end of a record is ignored.
+            ending: why the text ends after them, unless it ends before; None if it does not.
+        """
+        if self._end_id is not None and (ends := (token_ids == self._end_id).nonzero()[0]).size:
+            return self._end(token_ids[: ends[0]], "end")
+        return self._completed(self._decode(token_ids)) if ending is None else self._end(token_ids, ending)
 
     def _end(self, token_ids: Integer[np.ndarray, " time"], reason: FinishReason) -> str:
-        ready = self._completed(self._decode(token_ids) + self._decode(np.zeros(0, np.int32), final=True))
+        ready = self._completed(self._decode(token_ids, final=True))
         if self.stopped is None:
             self.stopped = reason
             ready += self._held
         return ready
 
     def _completed(self, piece: str) -> str:
+        if not self._stops:
+            return piece
         held = self._held + piece
         found = [at for stop in self._stops if (at := held.find(stop)) >= 0]
         if found:
             self.stopped = "stop"
             return held[: min(found)]
         # Characters that may begin a stop text wait for the next piece.
-        ready = len(held) - max((_overlap(held, stop) for stop in self._stops), default=0)
+        ready = len(held) - max(_overlap(held, stop) for stop in self._stops)
         self._held = held[ready:]
         return held[:ready]
 
@@ -79,35 +62,38 @@ class StopDetector:
 class TextStream:
     """An iterator over the pieces of a text while it is generated.
 
-    Attributes:
-        stopped: as in `StopDetector`.
+    Args:
+        stop_detector: decodes the text and finds its end.
+        advance: continues this text and others, which adds tokens to them.
     """
 
-    def __init__(
-        self,
-        blocks: Iterator[np.ndarray],
-        decode: IncrementalDecoder,
-        stop: str | None = None,
-        end_id: int | None = None,
-    ):
-        self._stop_detector = StopDetector(decode, () if stop is None else (stop,), end_id)
-        self._pieces = self._generated(blocks)
+    def __init__(self, stop_detector: StopDetector, advance: Callable[["TextStream"], None]):
+        self._stop_detector = stop_detector
+        self._advance = advance
+        self._pieces: deque[str] = deque()
 
     @property
     def stopped(self) -> FinishReason | None:
+        """As in `StopDetector`. It may be set before the last pieces are read."""
         return self._stop_detector.stopped
 
-    def __iter__(self) -> Iterator[str]:
-        return self._pieces
+    @property
+    def waiting_characters(self) -> int:
+        """Number of characters that have been generated and not read."""
+        return sum(map(len, self._pieces))
 
-    def _generated(self, blocks: Iterator[np.ndarray]) -> Iterator[str]:
-        for token_ids in blocks:
-            if piece := self._stop_detector.add(token_ids):
-                yield piece
-            if self.stopped:
+    def add(self, token_ids: Integer[np.ndarray, " time"], ending: FinishReason | None = None) -> None:
+        """Adds tokens, as `StopDetector.add` does."""
+        if piece := self._stop_detector.add(token_ids, ending):
+            self._pieces.append(piece)
+
+    def __iter__(self) -> Iterator[str]:
+        while True:
+            while self._pieces:
+                yield self._pieces.popleft()
+            if self.stopped is not None:
                 return
-        if piece := self._stop_detector.finish():
-            yield piece
+            self._advance(self)
 
 
 def _overlap(text: str, stop: str) -> int:

@@ -14,7 +14,7 @@ from charloom.kernels.choice import (
 from charloom.kernels.compiled import compiled, own_settings, require_own_process
 from charloom.kernels.dense import dense
 from charloom.kernels.elman import elman_sequence, elman_step
-from charloom.kernels.generator import Generator, GeneratorState, LayerWeights
+from charloom.kernels.generator import Begun, Generator, GeneratorState, LayerWeights, Refill
 from charloom.kernels.gru import gru_sequence, gru_step
 from charloom.kernels.inputs import Features, LayerInputs, Rows
 from charloom.kernels.lstm import LSTMCarry, lstm_sequence, lstm_step
@@ -25,6 +25,7 @@ from charloom.kernels.structures import SAMPLER_RECORD
 __all__ = [
     "SAMPLER_RECORD",
     "Activations",
+    "Begun",
     "Features",
     "Generator",
     "GeneratorState",
@@ -32,6 +33,7 @@ __all__ = [
     "LSTMCarry",
     "LayerInputs",
     "LayerWeights",
+    "Refill",
     "Rows",
     "bfloat16_instructions",
     "compiled",

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int32, Shaped
+from jaxtyping import Float32, Int32, Shaped, UInt32
 
 from charloom.cell_facts import CELL_FACTS, CellFacts, CellName
 from charloom.kernels.choice import loaded_library
 from charloom.kernels.native import Activations
 from charloom.kernels.operations import call, require_array
-from charloom.kernels.structures import SAMPLER_RECORD, LayerActivations, Pointer, States, Task, Weights
+from charloom.kernels.structures import SAMPLER_RECORD, LayerActivations, Pointer, Refills, States, Task, Weights
 
 
 class LayerWeights(NamedTuple):
@@ -37,6 +37,37 @@ class GeneratorState(NamedTuple):
     hidden: Float32[np.ndarray, "layers texts hidden"]
     cells: Float32[np.ndarray, "layers texts hidden"]
     logits: Float32[np.ndarray, "texts vocab"]
+
+
+class Refill(NamedTuple):
+    """Texts that begin in the places of texts that end within a call of `Generator.run`.
+
+    A text ends before it would sample `end_token`, and after `length` tokens. If no text waits any more, the ended text
+    continues, with its `end_token`.
+
+    Attributes:
+        state: the state in which the texts begin: that of a single text.
+        streams: the indexes of their streams, in their order. Seed and rule are those of the place.
+        length: maximum number of tokens of a text.
+        end_token: negative if no token ends a text.
+    """
+
+    state: GeneratorState
+    streams: UInt32[np.ndarray, " waiting"]
+    length: int
+    end_token: int
+
+
+class Begun(NamedTuple):
+    """The texts of a `Refill` that have begun, which are the first ones.
+
+    Attributes:
+        places: the place of each text.
+        steps: the step of its first token, in a place's row of tokens.
+    """
+
+    places: Int32[np.ndarray, " begun"]
+    steps: Int32[np.ndarray, " begun"]
 
 
 class Generator:
@@ -113,7 +144,8 @@ class Generator:
         state: GeneratorState,
         rows: Int32[np.ndarray, "texts time"],
         samplers: Shaped[np.ndarray, " texts"] | None = None,
-    ) -> None:
+        refill: Refill | None = None,
+    ) -> Begun:
         """Reads and samples tokens for as many texts as there are rows. `state` and `rows` are changed in place.
 
         Args:
@@ -121,6 +153,10 @@ class Generator:
                 texts of a larger state.
             rows: the rows of the table to read, in C order. A negative number is replaced by a sampled token.
             samplers: records of `SAMPLER_RECORD`, which are not changed; None if no token is sampled.
+            refill: texts that begin in the places of texts that end.
+
+        Returns:
+            The texts of `refill` that have begun.
 
         Raises:
             MemoryError: there is not enough memory. The contents of `state` and `rows` are then undefined.
@@ -136,8 +172,19 @@ class Generator:
             if not samplers.flags.c_contiguous:
                 raise ValueError("samplers must be in C order")
         arrays = States(count, room, *(array.ctypes.data for array in state))
-        task = Task(steps, rows.ctypes.data, None if samplers is None else samplers.ctypes.data)
+        task = Task(steps, rows.ctypes.data, None if samplers is None else samplers.ctypes.data, None)
+        begun = Begun(*np.empty((2, 0 if refill is None else len(refill.streams)), np.int32))
+        if refill is None:
+            call(self._run, self._handle, ctypes.byref(arrays), ctypes.byref(task))
+            return begun
+        require_array("streams", refill.streams, begun.places.shape, np.uint32)
+        if self._room(refill.state, 1) != 1:
+            raise ValueError("texts begin in the state of a single text")
+        pointers = [array.ctypes.data for array in (refill.streams, *refill.state, *begun)]
+        filled = Refills(refill.end_token, refill.length, len(refill.streams), *pointers, 0)
+        task.refill = ctypes.addressof(filled)
         call(self._run, self._handle, ctypes.byref(arrays), ctypes.byref(task))
+        return Begun(*(array[: filled.begun] for array in begun))
 
     def _room(self, state: GeneratorState, count: int) -> int:
         """Returns how many texts the arrays have room for. `state` may be a slice of the last of them.

@@ -44,10 +44,20 @@ class States(ctypes.Structure):
     )
 
 
+class Refills(ctypes.Structure):
+    """Texts that begin in the places of texts that end within a call."""
+
+    _fields_ = (
+        *((name, ctypes.c_int) for name in ("end_token", "length", "waiting")),
+        *((name, Pointer) for name in ("streams", "hidden", "cells", "logits", "places", "steps")),
+        ("begun", ctypes.c_int),
+    )
+
+
 class Task(ctypes.Structure):
     """One call of a generator."""
 
-    _fields_ = (("steps", ctypes.c_int), ("rows", Pointer), ("samplers", Pointer))
+    _fields_ = (("steps", ctypes.c_int), ("rows", Pointer), ("samplers", Pointer), ("refill", Pointer))
 
 
 SAMPLER_RECORD = np.dtype(
@@ -80,6 +90,7 @@ SIZES: Mapping[str, int] = {
     "Weights": ctypes.sizeof(Weights),
     "Activations": ctypes.sizeof(LayerActivations),
     "GeneratorState": ctypes.sizeof(States),
+    "Refill": ctypes.sizeof(Refills),
     "Task": ctypes.sizeof(Task),
     "Sampler": SAMPLER_RECORD.itemsize,
 }

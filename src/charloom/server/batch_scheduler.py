@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Integer
 
-from charloom.inference import DecoderState, NativeDecoderState, logits_of
+from charloom.inference import DecoderState, NativeDecoderState, TextBatch, logits_of
 from charloom.server.generation_request import GenerationRequest, TokenChunk, failed_chunk, scored_chunk
 from charloom.server.model_session import ModelSession
 
@@ -67,7 +67,7 @@ class BatchScheduler:
     def __init__(self, model: ModelSession) -> None:
         self.model = model
         self.prompts: deque[_PromptRead] = deque()
-        self.generating: list[_ActiveText] = []  # in the order of the batch's slots
+        self.batch: TextBatch[_ActiveText] = TextBatch(model.batch, model.step_times)
         # Texts whose readers are behind, until the readers have caught up.
         self.paused: list[tuple[_ActiveText, DecoderState | NativeDecoderState]] = []
         self.last_round = 0.0  # time of the last round of all texts
@@ -83,12 +83,12 @@ class BatchScheduler:
     @property
     def count(self) -> int:
         """Number of texts, including paused ones."""
-        return sum(len(one.requests) for one in self.prompts) + len(self.generating) + len(self.paused)
+        return sum(len(one.requests) for one in self.prompts) + len(self.batch) + len(self.paused)
 
     @property
     def has_work(self) -> bool:
         """Whether any work can be done now."""
-        return bool(self.generating) or self.is_reading or any(not one.request.is_paused for one, _ in self.paused)
+        return bool(self.batch.texts) or self.is_reading or any(not one.request.is_paused for one, _ in self.paused)
 
     @property
     def is_reading(self) -> bool:
@@ -104,16 +104,16 @@ class BatchScheduler:
             reading.requests = [request for request in reading.requests if not request.is_cancelled]
         self.prompts = deque(reading for reading in self.prompts if reading.requests)
         failed: list[TokenChunk] = []
-        for slot in reversed(range(len(self.generating))):
-            one = self.generating[slot]
+        for slot in reversed(range(len(self.batch))):
+            one = self.batch.texts[slot]
             if one.request.is_paused and not one.request.is_cancelled:
                 try:
-                    self.paused.append((one, self.model.batch.state(slot)))
+                    self.paused.append((one, self.batch.decoding.state(slot)))
                 except Exception as problem:
                     failed.append(failed_chunk(one.request, problem))
-                self._remove(slot)
+                self.batch.remove(slot)
             elif one.request.is_cancelled:
-                self._remove(slot)
+                self.batch.remove(slot)
         paused, self.paused = self.paused, []
         for one, state in paused:
             if one.request.is_paused and not one.request.is_cancelled:
@@ -126,10 +126,10 @@ class BatchScheduler:
         """Adds a text to the batch. Returns its last chunk if that fails."""
         request = one.request
         try:
-            self.model.batch.add(state, request.settings, request.seed, request.stream_index, one.generated)
+            indexes = [request.stream_index]
+            self.batch.add([one], state, request.settings, request.seed, indexes, one.generated)
         except Exception as problem:
             return [failed_chunk(request, problem)]
-        self.generating.append(one)
         return []
 
     def read_prompts(self, until: float) -> list[TokenChunk]:
@@ -202,19 +202,21 @@ class BatchScheduler:
 
     def generate_first(self) -> list[TokenChunk]:
         """Generates one character of each text that has just begun."""
-        first = len(self.generating)
-        while first and self.generating[first - 1].generated == 0:
+        texts = self.batch.texts
+        first = len(texts)
+        while first and texts[first - 1].generated == 0:
             first -= 1
-        return self._generate(1, first, len(self.generating))
+        return self._generate(1, first, len(texts))
 
     def generate(self, max_texts: int) -> list[TokenChunk]:
         """Generates some characters of the next texts, at most `max_texts` of them."""
-        if self._cursor >= len(self.generating):
+        count = len(self.batch)
+        if self._cursor >= count:
             self._cursor = 0
-        while max_texts > 1 and self.model.step_seconds.get(max_texts.bit_length(), 0.0) > _MAX_STEP_SECONDS:
+        while max_texts > 1 and self.model.step_times.of(max_texts, 0.0) > _MAX_STEP_SECONDS:
             max_texts //= 2
-        turns = -(-len(self.generating) // max_texts)
-        first, end = self._cursor, min(self._cursor + -(-len(self.generating) // max(1, turns)), len(self.generating))
+        turns = -(-count // max_texts)
+        first, end = self._cursor, min(self._cursor + -(-count // max(1, turns)), count)
         self._cursor = end
         return self._generate(self._round_steps(first, end), first, end)
 
@@ -222,13 +224,11 @@ class BatchScheduler:
         """Generates `steps` tokens of the texts in the slots from `first` to `end`."""
         if first == end:
             return []
-        begin = time.perf_counter()
         generated = self._generate_or_split(steps, first, end)
-        self._record_step_time(end - first, (time.perf_counter() - begin) / steps)
         done = []
         # In reverse order, because the last text takes the slot of a removed one.
         for slot in reversed(range(first, end)):
-            one, result = self.generating[slot], generated[slot - first]
+            one, result = self.batch.texts[slot], generated[slot - first]
             try:
                 if isinstance(result, Exception):
                     raise result
@@ -237,7 +237,7 @@ class BatchScheduler:
                 chunk = failed_chunk(one.request, problem)
             done.append(chunk)
             if chunk.is_last:
-                self._remove(slot)
+                self.batch.remove(slot)
         return done
 
     def _generate_or_split(self, steps: int, first: int, end: int) -> list[_Steps | Exception]:
@@ -245,13 +245,13 @@ class BatchScheduler:
 
         If the texts fail together, they are restored and tried again in two halves.
         """
-        slots, batch = slice(first, end), self.model.batch
+        slots, decoding = slice(first, end), self.batch.decoding
         try:
-            batch.save(slots)
+            decoding.save(slots)
             try:
                 return list(self._generate_batch(steps, first, end))
             except Exception:
-                batch.restore(slots)
+                decoding.restore(slots)
                 raise
         except Exception as problem:
             if end - first == 1:
@@ -261,16 +261,16 @@ class BatchScheduler:
         return [*self._generate_or_split(steps, first, middle), *self._generate_or_split(steps, middle, end)]
 
     def _generate_batch(self, steps: int, first: int, end: int) -> Iterator[_Steps]:
-        batch, slots = self.model.batch, slice(first, end)
-        watched = [slot for slot in range(first, end) if self.generating[slot].request.top_predictions is not None]
+        slots, texts = slice(first, end), self.batch.texts
+        watched = [slot for slot in range(first, end) if texts[slot].request.top_predictions is not None]
         if not watched:
-            return ((row, None) for row in batch.generate(steps, slots))
+            return ((row, None) for row in self.batch.generate(steps, slots))
         logits: dict[int, list[np.ndarray]] = {slot: [] for slot in watched}
         generated = []
         for _ in range(steps):
             for slot in watched:
-                logits[slot].append(batch.logits(slot).copy())
-            generated.append(batch.generate(1, slots))
+                logits[slot].append(self.batch.decoding.logits(slot).copy())
+            generated.append(self.batch.generate(1, slots))
         rows = np.concatenate(generated, axis=1)
         return ((row, logits.get(slot)) for slot, row in enumerate(rows, first))
 
@@ -293,37 +293,26 @@ class BatchScheduler:
         is_whole = is_last and len(token_ids) == len(tokens) and one.generated == request.length
         if is_whole and request.length <= _MAX_CACHED_TEXT and self.model.start_state is not None:
             text = np.frombuffer(one.token_ids, vocabulary.token_dtype)
-            self._cache_state(np.concatenate([request.prompt, text]), self.model.batch.state(slot))
+            self._cache_state(np.concatenate([request.prompt, text]), self.batch.decoding.state(slot))
         return chunk._replace(is_last=is_last)
 
     def abort_all(self) -> list[GenerationRequest]:
         """Removes all texts, and returns their requests. It can fail only because of a bug."""
         requests = [request for reading in self.prompts for request in reading.requests]
-        requests += [one.request for one in (*self.generating, *(text for text, _ in self.paused))]
+        requests += [one.request for one in (*self.batch.texts, *(text for text, _ in self.paused))]
         self.prompts.clear()
-        self.generating.clear()
         self.paused.clear()
-        self.model.batch.clear()
+        self.batch.clear()
         return requests
-
-    def _remove(self, slot: int) -> None:
-        self.model.batch.remove(slot)
-        self.generating[slot] = self.generating[-1]
-        self.generating.pop()
 
     def _round_steps(self, first: int, end: int) -> int:
         """Returns the number of steps for a round; 1 if a text is waiting for its first character."""
-        texts = self.generating[first:end]
+        texts = self.batch.texts[first:end]
         if not texts or any(one.generated == 0 for one in texts):
             return 1
-        known = self.model.step_seconds.get(len(texts).bit_length(), ROUND_SECONDS)
+        known = self.model.step_times.of(len(texts), ROUND_SECONDS)
         longest = max(one.request.length - one.generated for one in texts)
         return max(1, min(int(ROUND_SECONDS / known), longest, _MAX_ROUND_STEPS))
-
-    def _record_step_time(self, texts: int, seconds: float) -> None:
-        """Updates the estimated duration of a step with about `texts` texts."""
-        size, known = texts.bit_length(), self.model.step_seconds
-        known[size] = known.get(size, seconds) + 0.2 * (seconds - known.get(size, seconds))
 
 
 def _is_paused(reading: _PromptRead) -> bool:

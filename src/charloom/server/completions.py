@@ -121,9 +121,7 @@ class _Text:
             self.likelihoods.add(chunk)
         if chunk.is_prompt:
             return None
-        piece = self.stop_detector.add(chunk.token_ids)
-        if chunk.is_last and self.stop_detector.stopped is None:
-            piece += self.stop_detector.finish()
+        piece = self.stop_detector.add(chunk.token_ids, "length" if chunk.is_last else None)
         if (reason := self.stop_detector.stopped) is not None:
             self.finish_reason = "length" if reason == "length" else "stop"
             self.request.is_cancelled = True

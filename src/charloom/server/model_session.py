@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from charloom.errors import ModelFileError
-from charloom.inference import DecoderState, DecodingBatch, NativeDecoderState, read_prompt, read_tokens
+from charloom.inference import DecoderState, DecodingBatch, NativeDecoderState, StepTimes, read_prompt, read_tokens
 from charloom.machine import available_memory_bytes
 from charloom.model import TextModel, load
 from charloom.models import Network
@@ -41,7 +41,7 @@ class ModelSession:
         start_state: the state at the beginning of a text; None for a model of windows, which carries no state.
         prefix_cache: states after texts that have been read.
         batch: the texts in generation.
-        step_seconds: duration of a step, by the bit length of the number of texts.
+        step_times: durations of steps.
         token_seconds: duration of reading one token of a prompt.
     """
 
@@ -53,7 +53,7 @@ class ModelSession:
     start_state: DecoderState | NativeDecoderState | None = field(repr=False)
     prefix_cache: PrefixCache = field(repr=False)
     batch: DecodingBatch = field(repr=False)
-    step_seconds: dict[int, float] = field(default_factory=dict, repr=False)
+    step_times: StepTimes = field(default_factory=StepTimes, repr=False)
     token_seconds: float = field(default=_READING_SECONDS / _MAX_CHUNK, repr=False)
 
     @classmethod
@@ -81,7 +81,7 @@ class ModelSession:
     def _warm_up(self, state: DecoderState | NativeDecoderState) -> None:
         rules = [SamplingSettings(top_k=k, top_p=p) for k in (None, 1) for p in (None, 0.9)]
         for rule in (*rules, SamplingSettings(temperature=0)):
-            self.batch.add(state, rule, 0, 0)
+            self.batch.add(state, rule, 0, [0])
             self.batch.generate(1)
             self.batch.remove(0)
         if self.start_state is not None:

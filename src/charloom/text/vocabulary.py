@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Protocol, get_args, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int32, Integer
+from jaxtyping import Int32, Integer, UInt32
 
 from charloom.errors import SettingError, UnknownCharacterError
 from charloom.settings import Units, UnknownPolicy
@@ -184,7 +184,8 @@ class Vocabulary:
     def decoder(self) -> IncrementalDecoder:
         """Returns a function that decodes ids into text and keeps an unfinished UTF-8 sequence for its next call."""
         if self.units == "chars":
-            return lambda token_ids, final=False: "".join(self.characters[i] for i in token_ids)
+            points = self._points
+            return lambda token_ids, final=False: points[token_ids].tobytes().decode("utf-32-le", "surrogatepass")
         utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         return lambda token_ids, final=False: utf8.decode(np.asarray(token_ids, dtype=np.uint8).tobytes(), final)
 
@@ -196,6 +197,10 @@ class Vocabulary:
         for byte, at in known:
             ids[byte] = at
         return bytes(byte for byte, _ in known), bytes(ids)
+
+    @cached_property
+    def _points(self) -> UInt32[np.ndarray, " size"]:
+        return np.array([ord(character) for character in self.characters], dtype="<u4")
 
     @cached_property
     def _id_of_code_point(self) -> Int32[np.ndarray, " code_points"]:

@@ -73,6 +73,7 @@ extern "C" [[gnu::visibility("default")]] size_t charloom_size_of(const char* na
   if (structure == "Weights") return sizeof(charloom::Weights);
   if (structure == "Activations") return sizeof(charloom::Activations);
   if (structure == "GeneratorState") return sizeof(charloom::GeneratorState);
+  if (structure == "Refill") return sizeof(charloom::Refill);
   if (structure == "Task") return sizeof(charloom::Task);
   if (structure == "Sampler") return sizeof(charloom::Sampler);
   return 0;

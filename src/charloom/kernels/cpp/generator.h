@@ -4,6 +4,7 @@
 // the columns of the head are divided among them. A text's numbers are independent of the other texts.
 #pragma once
 
+#include <atomic>
 #include <vector>
 
 #include "checks.h"
@@ -41,11 +42,27 @@ struct Sampler {
   SamplingRule rule;
 };
 
+// Texts that begin in the places of texts that end within a call. A text ends before it samples `end_token`, which is then not a
+// part of it, and after `length` tokens. If no text waits any more, the ended text continues.
+struct Refill {
+  int end_token;  // negative if no token ends a text
+  int length;
+  int waiting;
+  const uint32_t* streams;  // [waiting], of the texts that wait, in their order; seed and rule are those of the place
+  const float* hidden;      // [layers, hidden]: the state in which they begin
+  const float* cells;       // the same, only for the LSTM
+  const float* logits;      // [vocab]
+  int32_t* places;          // [waiting], for the results: the place of each text that has begun,
+  int32_t* steps;           // and the step of its first token
+  int begun;                // for the result: how many have begun
+};
+
 // One call: each text reads rows of the table, and samples tokens that it then reads.
 struct Task {
   int steps;
   int32_t* rows;            // [count, steps]; a negative number is replaced by a sampled token
   const Sampler* samplers;  // [count]; null if no token is sampled
+  Refill* refill;           // null if no texts wait
 };
 
 class AnyGenerator {
@@ -84,9 +101,11 @@ class Generator : public AnyGenerator {
     require_fitting(state, task);
     const size_t state_floats = Scratch::rounded(static_cast<size_t>(state.count) * weights_.hidden_size);
     const double operations = 2.0 * Cell::gate_count * weights_.hidden_size * weights_.hidden_size * state.count;
+    std::atomic<int> begun = 0;
     Team::of_process().run(operations < kMinParallelOperations ? 1 : threads,
                            weights_.layers * state_floats + Scratch::rounded(state.count),
-                           [&](Member member, Scratch scratch) { run(state, task, member, scratch); });
+                           [&](Member member, Scratch scratch) { run(state, task, begun, member, scratch); });
+    if (task.refill) task.refill->begun = std::min(begun.load(), task.refill->waiting);
   }
 
  private:
@@ -111,6 +130,11 @@ class Generator : public AnyGenerator {
     const size_t count = static_cast<size_t>(state.count) * task.steps;
     if (count == 0) return;
     require(state.hidden && state.logits && (state.cells || !Cell::has_cell) && task.rows, "an array is missing");
+    if (const Refill* refill = task.refill) {
+      size_of("length", refill->length), size_of("waiting texts", refill->waiting, 0);
+      require(refill->streams && refill->hidden && refill->logits && (refill->cells || !Cell::has_cell) && refill->places &&
+                  refill->steps, "an array is missing");
+    }
     require_rows(task.rows, count, weights_.rows, true);
     if (std::none_of(task.rows, task.rows + count, [](int32_t row) { return row < 0; })) return;
     require(task.samplers, "samplers are missing");
@@ -129,11 +153,13 @@ class Generator : public AnyGenerator {
     return from ? std::vector<float>(from, from + count) : std::vector<float>();
   }
 
-  void run(const GeneratorState& state, const Task& task, Member member, Scratch scratch) const {
+  void run(const GeneratorState& state, const Task& task, std::atomic<int>& begun, Member member, Scratch scratch) const {
     const int count = state.count, hidden = weights_.hidden_size, layers = weights_.layers, vocab = weights_.vocab;
     const size_t state_size = static_cast<size_t>(count) * hidden;
     const int first_text = member.first(count);
-    std::vector<uint32_t> sampled(member.last(count) - first_text);  // by each of this member's texts
+    std::vector<Counter> counters(member.last(count) - first_text);  // of each of this member's texts
+    for (size_t at = 0; task.samplers && at < counters.size(); ++at)
+      counters[at] = {task.samplers[first_text + at].stream, task.samplers[first_text + at].position};
     // Each layer's state is read from one buffer and written to another; then the two are exchanged.
     std::vector<float*> now(layers), next(layers);
     for (int layer = 0; layer < layers; ++layer) {
@@ -153,8 +179,15 @@ class Generator : public AnyGenerator {
         int32_t& row = task.rows[static_cast<size_t>(text) * task.steps + step];
         if (row < 0) {
           const Sampler& sampler = task.samplers[text];
-          const uint32_t draw = threefry(sampler.seed, sampler.stream, sampler.position + sampled[text - first_text]++);
-          row = choose(state.logits + static_cast<size_t>(text) * vocab, vocab, draw, sampler.rule, room);
+          Counter& counter = counters[text - first_text];
+          const auto sampled = [&] {
+            const uint32_t draw = threefry(sampler.seed, counter.stream, counter.position++);
+            return choose(state.logits + static_cast<size_t>(text) * vocab, vocab, draw, sampler.rule, room);
+          };
+          const auto refilled = [&] { return begins(*task.refill, begun, state, now, text, step, counter); };
+          if (task.refill && counter.position >= static_cast<uint32_t>(task.refill->length)) refilled();
+          row = sampled();
+          while (task.refill && row == task.refill->end_token && refilled()) row = sampled();
         }
         rows[text] = row;
       }
@@ -180,6 +213,29 @@ class Generator : public AnyGenerator {
         const size_t first = state_size * member.index / member.members, last = state_size * (member.index + 1) / member.members;
         std::copy(now[layer] + first, now[layer] + last, next[layer] + first);
       }
+  }
+
+  // Counts a text's random numbers.
+  struct Counter {
+    uint32_t stream, position;
+  };
+
+  // Begins the next text that waits in the place of `text`. Returns false if none waits. No other member uses the place now.
+  bool begins(Refill& refill, std::atomic<int>& begun, const GeneratorState& state, const std::vector<float*>& now, int text,
+              int step, Counter& counter) const {
+    if (begun.load() >= refill.waiting) return false;
+    const int index = begun++;
+    if (index >= refill.waiting) return false;
+    const size_t hidden = weights_.hidden_size, vocab = weights_.vocab;
+    for (int layer = 0; layer < weights_.layers; ++layer) {
+      std::copy_n(refill.hidden + layer * hidden, hidden, now[layer] + text * hidden);
+      if constexpr (Cell::has_cell)
+        std::copy_n(refill.cells + layer * hidden, hidden, state.cells + (static_cast<size_t>(layer) * state.room + text) * hidden);
+    }
+    std::copy_n(refill.logits, vocab, state.logits + text * vocab);
+    refill.places[index] = text, refill.steps[index] = step;
+    counter = {refill.streams[index], 0};
+    return true;
   }
 
   // Computes one layer's step for all texts and this member's units. `below` is the layer's input, null for the first layer.
