@@ -679,28 +679,154 @@ void check_without_memory(const std::string& name, const Answer& wanted, const C
   check(failures > 1 && failures < 10'000, name + ": " + std::to_string(failures) + " allocations");
 }
 
-template <class Cell>
-void check_generator(int layers, int hidden, int vocab, bool with_head, SamplingRule rule) {
-  std::mt19937 random(11);
-  std::normal_distribution<float> normal;
-  const auto draw = [&](size_t count, double scale) {
-    Floats values(count);
-    for (float& value : values) value = static_cast<float>(scale * normal(random));
-    return values;
+// The generator of a cell with weights of a precision.
+enum class WeightsIn { kFloat32, kBFloat16, kInt8 };
+
+std::unique_ptr<AnyGenerator> new_generator(int cell, WeightsIn precision, const Weights& weights) {
+  const auto made = [&]<class Precision>(Precision) -> std::unique_ptr<AnyGenerator> {
+    if (cell == 0) return std::make_unique<Generator<LSTM, Precision>>(weights);
+    if (cell == 1) return std::make_unique<Generator<GRU, Precision>>(weights);
+    return std::make_unique<Generator<Elman, Precision>>(weights);
   };
-  const size_t gates = static_cast<size_t>(Cell::gate_count) * hidden;
-  const Floats table = draw(vocab * gates, 1), head = draw(static_cast<size_t>(hidden) * vocab, 1), head_bias = draw(vocab, 1);
+  if (precision == WeightsIn::kInt8) return new_exact_generator(cell, weights);
+  return precision == WeightsIn::kBFloat16 ? made(BFloat16{}) : made(Float32{});
+}
+
+// A network with random weights. They are multiples of a power of two, so that they are the same on all processors.
+struct Net {
+  int cell, layers, hidden, vocab;
+  bool with_head;
+  size_t gates;
+  Floats table, head, head_bias;
   std::vector<Floats> kernels, biases;
-  for (int i = 0; i < 2 * layers; ++i) kernels.push_back(draw(hidden * gates, 1 / std::sqrt(hidden))), biases.push_back(draw(gates, 1));
   std::vector<const float*> input, recurrent, bias, recurrent_bias;
-  for (int i = 0; i < layers; ++i) {
-    input.push_back(kernels[2 * i].data()), recurrent.push_back(kernels[2 * i + 1].data());
-    bias.push_back(biases[2 * i].data()), recurrent_bias.push_back(biases[2 * i + 1].data());
+  std::vector<ActivationChoice> activations;
+
+  Net(int cell, int layers, int hidden, int vocab, bool with_head)
+      : cell(cell), layers(layers), hidden(hidden), vocab(vocab), with_head(with_head),
+        gates(static_cast<size_t>(cell == 0 ? 4 : cell == 1 ? 3 : 1) * hidden), activations(layers) {
+    std::mt19937 random(11);
+    const auto draw = [&](size_t count, double deviation) {
+      Floats values(count);
+      const float scale = std::exp2(std::round(static_cast<float>(std::log2(deviation * std::sqrt(3.0)))));
+      for (float& value : values) value = scale * (static_cast<float>(static_cast<int>(random() >> 8) - (1 << 23)) * 0x1p-23f);
+      return values;
+    };
+    table = draw(vocab * gates, 1), head = draw(static_cast<size_t>(hidden) * vocab, 0.3), head_bias = draw(vocab, 1);
+    for (int i = 0; i < 2 * layers; ++i) kernels.push_back(draw(hidden * gates, 1 / std::sqrt(hidden))), biases.push_back(draw(gates, 1));
+    for (int i = 0; i < layers; ++i) {
+      input.push_back(kernels[2 * i].data()), recurrent.push_back(kernels[2 * i + 1].data());
+      bias.push_back(biases[2 * i].data()), recurrent_bias.push_back(biases[2 * i + 1].data());
+    }
   }
-  const std::vector<Activations> activations(layers);
-  const Generator<Cell> generator(Weights{layers, hidden, vocab, vocab, table.data(), input.data(), bias.data(), recurrent.data(),
-                                          recurrent_bias.data(), activations.data(), with_head ? head.data() : nullptr,
-                                          with_head ? head_bias.data() : nullptr});
+
+  Weights weights() const {
+    return {layers, hidden, vocab, vocab, table.data(), input.data(), bias.data(), recurrent.data(), recurrent_bias.data(),
+            activations.data(), with_head ? head.data() : nullptr, with_head ? head_bias.data() : nullptr};
+  }
+};
+
+// The columns of a kernel as 8-bit integers, as they are packed.
+struct Bytes {
+  std::vector<int> weights;
+  Doubles scales;
+
+  Bytes(const float* kernel, int depth, size_t columns) : weights(depth * columns), scales(columns) {
+    for (size_t column = 0; column < columns; ++column) {
+      float largest = 0;
+      for (int k = 0; k < depth; ++k) largest = std::fmax(largest, std::fabs(kernel[k * columns + column]));
+      scales[column] = largest / 127;
+      for (int k = 0; k < depth; ++k) weights[k * columns + column] = static_cast<int>(std::nearbyint(kernel[k * columns + column] / (largest / 127)));
+    }
+  }
+
+  // The product with a state of bytes, of which 127 stand for one.
+  Doubles times(const float* state, int depth) const {
+    Doubles sums(scales.size());
+    for (size_t column = 0; column < sums.size(); ++column) {
+      int sum = 0;
+      for (int k = 0; k < depth; ++k) sum += static_cast<int>(std::nearbyint(state[k] * 127)) * weights[k * scales.size() + column];
+      sums[column] = sum * scales[column] / 127;
+    }
+    return sums;
+  }
+};
+
+// A character's step with 8-bit weights equals that of the equations in double precision.
+void check_bytes(int cell, int hidden, int texts) {
+  const Net net(cell, 2, hidden, 30, true);
+  const auto generator = new_generator(cell, WeightsIn::kInt8, net.weights());
+  std::mt19937 random(5);
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  const size_t state_size = static_cast<size_t>(texts) * hidden;
+  Floats state(2 * state_size), cells(2 * state_size), logits(texts * 30);
+  for (Floats* numbers : {&state, &cells})
+    for (float& number : *numbers) number = uniform(random);
+  const Floats before = state, cells_before = cells;
+  std::vector<int32_t> rows(texts);
+  for (int text = 0; text < texts; ++text) rows[text] = text * 7 % 30;
+  generator->run({texts, texts, state.data(), cells.data(), logits.data()}, Task{1, rows.data(), nullptr, nullptr}, 2);
+  const int gates = net.gates;
+  const auto sigmoid = [](double x) { return 1 / (1 + std::exp(-x)); };
+  double apart = 0;
+  const Bytes head(net.head.data(), hidden, 30);
+  const std::string name = "8-bit weights, cell " + std::to_string(cell) + ", hidden " + std::to_string(hidden);
+  for (int layer = 0; layer < 2; ++layer) {
+    const Bytes recurrent(net.recurrent[layer], hidden, gates), input(net.input[layer], hidden, gates);
+    for (int text = 0; text < texts; ++text) {
+      const size_t at = layer * state_size + static_cast<size_t>(text) * hidden;
+      const Doubles sums = recurrent.times(before.data() + at, hidden);
+      Doubles x = layer ? input.times(state.data() + at - state_size, hidden) : Doubles(gates);  // the layer below is given
+      for (int g = 0; g < gates; ++g) x[g] += layer ? net.bias[layer][g] : net.table[static_cast<size_t>(rows[text]) * gates + g];
+      for (int j = 0; j < hidden; ++j) {
+        double h, c = 0;
+        if (cell == 0) {
+          const auto a = [&](int gate) { return x[gate * hidden + j] + sums[gate * hidden + j]; };
+          c = sigmoid(a(1)) * cells_before[at + j] + sigmoid(a(0)) * std::tanh(a(2));
+          h = sigmoid(a(3)) * std::tanh(c);
+          apart = std::fmax(apart, std::fabs(c - cells[at + j]));
+        } else if (cell == 1) {
+          const auto u = [&](int gate) { return sums[gate * hidden + j] + net.recurrent_bias[layer][gate * hidden + j]; };
+          const double z = sigmoid(x[j] + u(0)), r = sigmoid(x[hidden + j] + u(1));
+          h = z * before[at + j] + (1 - z) * std::tanh(x[2 * hidden + j] + r * u(2));
+        } else {
+          h = std::tanh(x[j] + sums[j]);
+        }
+        apart = std::fmax(apart, std::fabs(h - state[at + j]));
+      }
+      if (layer == 0) continue;
+      const Doubles wanted = head.times(state.data() + at, hidden);
+      for (int v = 0; v < 30; ++v) apart = std::fmax(apart, std::fabs(wanted[v] + net.head_bias[v] - logits[text * 30 + v]));
+    }
+  }
+  check(apart <= 1e-5, name + ": a step is " + std::to_string(apart) + " off");
+}
+
+// Returns a digest of 10,000 characters with 8-bit weights. It must be the same on all processors.
+uint64_t digest_of_texts() {
+  std::vector<uint32_t> powers(2048);
+  for (int i = 0; i < 2048; ++i) powers[i] = 0x80000000u - static_cast<uint32_t>(i) * (1u << 19);
+  const SamplingRule rule{0.8f, 0, 0, 6051101.6f, powers.data(), powers.data()};
+  constexpr int kTexts = 5, kSteps = 500;
+  uint64_t digest = 14695981039346656037u;  // FNV-1a
+  for (int cell = 0; cell < 3; ++cell)
+    for (const int hidden : {70, 128}) {
+      const Net net(cell, 2, hidden, 60, true);
+      const auto generator = new_generator(cell, WeightsIn::kInt8, net.weights());
+      Floats state(2 * kTexts * hidden), cells(state.size()), logits(kTexts * 60);
+      std::vector<int32_t> tokens(kTexts * kSteps, -1);
+      std::vector<Sampler> samplers;
+      for (uint32_t text = 0; text < kTexts; ++text) tokens[text * kSteps] = 0, samplers.push_back({{1, 2}, text, 0, rule});
+      generator->run({kTexts, kTexts, state.data(), cells.data(), logits.data()}, Task{kSteps, tokens.data(), samplers.data(), nullptr}, 2);
+      for (const int32_t token : tokens) digest = (digest ^ static_cast<uint64_t>(token)) * 1099511628211u;
+    }
+  return digest;
+}
+
+void check_generator(int cell, WeightsIn precision, int layers, int hidden, int vocab, bool with_head, SamplingRule rule) {
+  const Net net(cell, layers, hidden, vocab, with_head);
+  const auto made = new_generator(cell, precision, net.weights());
+  const AnyGenerator& generator = *made;
   // Any tables will do here.
   std::vector<uint32_t> coarse(2048), fine(2048);
   for (int i = 0; i < 2048; ++i) {
@@ -723,8 +849,8 @@ void check_generator(int layers, int hidden, int vocab, bool with_head, Sampling
     for (int i = 0; i < kRead * count; ++i) rows[i] = i % kRead % vocab;
     const GeneratorState generator_state{count, room, state.data(), cells.data(), logits.data()};
     const std::vector<Sampler> samplers = samplers_of(indexes);
-    generator.run(generator_state, Task{kRead, rows.data(), nullptr}, threads);
-    generator.run(generator_state, Task{kSteps, tokens.data(), samplers.data()}, threads);
+    generator.run(generator_state, Task{kRead, rows.data(), nullptr, nullptr}, threads);
+    generator.run(generator_state, Task{kSteps, tokens.data(), samplers.data(), nullptr}, threads);
     return tokens;
   };
   // The same in one call.
@@ -735,12 +861,13 @@ void check_generator(int layers, int hidden, int vocab, bool with_head, Sampling
     for (int i = 0; i < count; ++i)
       for (int k = 0; k < kRead; ++k) rows[i * steps + k] = k % vocab;
     const std::vector<Sampler> samplers = samplers_of(indexes);
-    generator.run(GeneratorState{count, count, state.data(), cells.data(), logits.data()}, Task{steps, rows.data(), samplers.data()}, threads);
+    generator.run(GeneratorState{count, count, state.data(), cells.data(), logits.data()}, Task{steps, rows.data(), samplers.data(), nullptr}, threads);
     for (int i = 0; i < count; ++i)
       tokens.insert(tokens.end(), rows.begin() + i * steps + kRead, rows.begin() + (i + 1) * steps);
     return tokens;
   };
-  const std::string name = "a generator of " + std::to_string(layers) + " layers of " + std::to_string(hidden) + " units";
+  const std::string name = "a generator of " + std::to_string(layers) + " layers of " + std::to_string(hidden) + " units in precision " +
+                           std::to_string(static_cast<int>(precision));
   const std::vector<uint32_t> indexes = {7, 0, 3, 9, 4, 1, 8};
   const std::vector<int32_t> all = generate(indexes, 1);
   for (int threads : {2, 3}) check(all == generate(indexes, threads), name + " gives another text with more threads");
@@ -776,7 +903,7 @@ void check_bounds() {
   constexpr int kHidden = 4, kVocab = 3;
   const Floats zeros(16 * kHidden * kHidden);
   const std::vector<const float*> kernels(2, zeros.data());
-  const std::vector<Activations> activations(2);
+  const std::vector<ActivationChoice> activations(2);
   const Weights right{2, kHidden, kVocab, kVocab, zeros.data(), kernels.data(), kernels.data(), kernels.data(), kernels.data(), activations.data(),
                       zeros.data(), zeros.data()};
   const auto refused = [&](const std::string& what, const auto& change) {
@@ -801,7 +928,7 @@ void check_bounds() {
     GeneratorState states{1, 1, state.data(), nullptr, logits.data()};
     Sampler sampler = right_sampler;
     rows[0] = 0, rows[1] = -1;
-    Task task{2, rows, &sampler};
+    Task task{2, rows, &sampler, nullptr};
     change(states, sampler, task);
     generator.run(states, task, 2);
   };
@@ -869,10 +996,16 @@ int main(int count, char** arguments) {
   for (const SamplingRule& rule : {SamplingRule{0.8f, 0, 0, 0, nullptr, nullptr}, SamplingRule{-1, 0, 0, 0, nullptr, nullptr},
                                    SamplingRule{1.5f, 3, 0, 0, nullptr, nullptr},
                                    SamplingRule{1.5f, 0, 3000000000u, 0, nullptr, nullptr}}) {
-    check_generator<LSTM>(2, brief ? 130 : 200, 19, true, rule);
-    check_generator<GRU>(3, 33, 130, true, rule);
-    check_generator<Elman>(1, 300, 300, false, rule);
+    for (const WeightsIn precision : {WeightsIn::kFloat32, WeightsIn::kBFloat16, WeightsIn::kInt8}) {
+      check_generator(0, precision, 2, brief ? 130 : 200, 19, true, rule);
+      check_generator(1, precision, 3, 33, 130, true, rule);
+      check_generator(2, precision, 1, 300, 300, false, rule);
+    }
   }
+  for (int cell = 0; cell < 3; ++cell)
+    for (const int hidden : {1, 33, 128, 200})
+      for (const int texts : {1, 2, 3, 17, 40}) check_bytes(cell, hidden, texts);
+  std::printf("digest %016llx\n", static_cast<unsigned long long>(digest_of_texts()));
   check_denormals();
   check_concurrent_calls(brief ? 3 : 20);
   check_team_policy();

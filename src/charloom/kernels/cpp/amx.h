@@ -3,7 +3,7 @@
 // A process must ask Linux for the permission to use them. Without it, or without the instructions, CHARLOOM_AMX code is not run.
 #pragma once
 
-#if defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__linux__)
+#if defined(__AMX_BF16__) && defined(__AMX_INT8__) && defined(__AVX512BF16__) && defined(__linux__)
 #define CHARLOOM_AMX 1
 
 #include <sys/syscall.h>
@@ -66,6 +66,12 @@ inline void load_tile(const void* from, ptrdiff_t row_bytes) {
 template <int Tile>
 inline void store_tile(void* to, ptrdiff_t row_bytes) {
   asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(to), "r"(row_bytes), "i"(Tile) : "memory");
+}
+
+// Adds the products of quads of signed bytes.
+template <int Sums, int Rows, int Panel>
+inline void multiply_byte_tile() {
+  asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(Sums), "i"(Rows), "i"(Panel));
 }
 
 // Adds the products of bfloat16 pairs.

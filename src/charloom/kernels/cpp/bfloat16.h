@@ -16,7 +16,7 @@
 #include "amx.h"
 #include "product.h"
 
-namespace charloom {
+namespace charloom::inline CHARLOOM_ARITHMETIC {
 
 using Half = uint16_t;  // the bits of a bfloat16 number
 

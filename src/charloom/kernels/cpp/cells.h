@@ -24,15 +24,13 @@
 
 #include <algorithm>
 
+#include "activation_choice.h"
 #include "vectors.h"
 
-namespace charloom {
+namespace charloom::inline CHARLOOM_ARITHMETIC {
 
 // The activations of a layer. Gradients are computed from the outputs.
-struct Activations {
-  bool hard_gates;  // hard sigmoid instead of sigmoid
-  bool relu;        // ReLU instead of tanh
-
+struct Activations : ActivationChoice {
   // Applies the gate activation in place to `batch_size` vectors that are `stride` vectors stride.
   void gate(Vector* x, int batch_size, int stride) const {
     if (hard_gates)

@@ -37,21 +37,29 @@ int with_status(char* problem, size_t room, const Body& body) {
   }
 }
 
-charloom::AnyGenerator* new_generator(int cell, const charloom::Weights& weights) {
-  if (cell == 0) return new charloom::Generator<charloom::LSTM>(weights);
-  if (cell == 1) return new charloom::Generator<charloom::GRU>(weights);
-  if (cell == 2) return new charloom::Generator<charloom::Elman>(weights);
+template <class Precision>
+std::unique_ptr<charloom::AnyGenerator> new_generator(int cell, const charloom::Weights& weights) {
+  if (cell == 0) return std::make_unique<charloom::Generator<charloom::LSTM, Precision>>(weights);
+  if (cell == 1) return std::make_unique<charloom::Generator<charloom::GRU, Precision>>(weights);
+  if (cell == 2) return std::make_unique<charloom::Generator<charloom::Elman, Precision>>(weights);
   throw charloom::Invalid("unknown cell " + std::to_string(cell));
+}
+
+std::unique_ptr<charloom::AnyGenerator> new_generator(int cell, int precision, const charloom::Weights& weights) {
+  if (precision == 0) return new_generator<charloom::Float32>(cell, weights);
+  if (precision == 1) return new_generator<charloom::BFloat16>(cell, weights);
+  if (precision == 2) return charloom::new_exact_generator(cell, weights);
+  throw charloom::Invalid("unknown precision " + std::to_string(precision));
 }
 
 }  // namespace
 
 // The caller must free the generator with charloom_delete_generator.
-extern "C" [[gnu::visibility("default")]] int charloom_new_generator(int cell, const charloom::Weights* weights, void** made,
-                                                                     char* problem, size_t room) {
+extern "C" [[gnu::visibility("default")]] int charloom_new_generator(int cell, int precision, const charloom::Weights* weights,
+                                                                     void** made, char* problem, size_t room) {
   return with_status(problem, room, [&] {
     charloom::require(weights && made, "an argument is null");
-    *made = new_generator(cell, *weights);
+    *made = new_generator(cell, precision, *weights).release();
   });
 }
 

@@ -2,97 +2,44 @@
 //
 // Members own units as in `layer.h`. One member computes the logits and tokens of a text. If there are fewer texts than members,
 // the columns of the head are divided among them. A text's numbers are independent of the other texts.
+//
+// Weights are packed in a `Precision`: Float32, BFloat16 or Int8. States between characters are floats. Within a call, each layer
+// also has its states as factors of that precision.
 #pragma once
 
 #include <atomic>
 #include <vector>
 
 #include "checks.h"
+#include "generator_call.h"
 #include "layer.h"
-#include "sampling.h"
+#include "quantized.h"
 
-namespace charloom {
+namespace charloom::inline CHARLOOM_ARITHMETIC {
 
-// The weights of a network. All layers have the same size. All except the first have an input kernel and a bias.
-struct Weights {
-  int layers, hidden_size, vocab, rows;
-  const float* table;                    // [rows, gate_count * hidden_size]: the first layer's projected inputs
-  const float* const* input_kernels;     // [hidden_size, gate_count * hidden_size] of each layer; the first is ignored
-  const float* const* biases;            // [gate_count * hidden_size]
-  const float* const* recurrent_kernels;
-  const float* const* recurrent_biases;  // only for the GRU
-  const Activations* activations;        // of each layer
-  const float* head_kernel;              // [hidden_size, vocab]; null if the last layer's outputs are the logits
-  const float* head_bias;
-};
-
-// The state of `count` texts between two characters, in arrays with room for `room` texts.
-struct GeneratorState {
-  int count, room;
-  float* hidden;  // [layers, room, hidden]
-  float* cells;   // the same, only for the LSTM
-  float* logits;  // [room, vocab], of the next token
-};
-
-// Everything that determines a text's tokens except its logits.
-struct Sampler {
-  uint32_t seed[2];
-  uint32_t stream;    // the index of the text's stream of random numbers
-  uint32_t position;  // of the next sampled token
-  SamplingRule rule;
-};
-
-// Texts that begin in the places of texts that end within a call. A text ends before it samples `end_token`, which is then not a
-// part of it, and after `length` tokens. If no text waits any more, the ended text continues.
-struct Refill {
-  int end_token;  // negative if no token ends a text
-  int length;
-  int waiting;
-  const uint32_t* streams;  // [waiting], of the texts that wait, in their order; seed and rule are those of the place
-  const float* hidden;      // [layers, hidden]: the state in which they begin
-  const float* cells;       // the same, only for the LSTM
-  const float* logits;      // [vocab]
-  int32_t* places;          // [waiting], for the results: the place of each text that has begun,
-  int32_t* steps;           // and the step of its first token
-  int begun;                // for the result: how many have begun
-};
-
-// One call: each text reads rows of the table, and samples tokens that it then reads.
-struct Task {
-  int steps;
-  int32_t* rows;            // [count, steps]; a negative number is replaced by a sampled token
-  const Sampler* samplers;  // [count]; null if no token is sampled
-  Refill* refill;           // null if no texts wait
-};
-
-class AnyGenerator {
- public:
-  virtual ~AnyGenerator() = default;
-  virtual void run(const GeneratorState& state, const Task& task, int threads) const = 0;
-};
-
-template <class Cell>
+template <class Cell, class Precision = Float32>
 class Generator : public AnyGenerator {
  public:
   explicit Generator(const Weights& weights) : weights_(weights) {
     require_complete(weights);
     const int hidden = weights.hidden_size, gates = Cell::gate_count * hidden;
-    const size_t kernel = packed_floats<Cell>(hidden, hidden);
-    const size_t head = weights.head_kernel ? static_cast<size_t>(hidden) * vectors_of(weights.vocab) * kWidth : 0;
-    float* next = packed_.reserve((2 * static_cast<size_t>(weights.layers) - 1) * kernel + head);
+    const size_t kernel = Scratch::rounded(packed_floats<Cell, Precision>(hidden, hidden));
+    const size_t head = weights.head_kernel ? packed_floats<Elman, Precision>(hidden, weights.vocab) : 0;
+    Scratch memory(packed_.reserve((2 * static_cast<size_t>(weights.layers) - 1) * kernel + head));
     for (int layer = 0; layer < weights.layers; ++layer) {
-      recurrent_.push_back(next), next += kernel;
-      pack(weights.recurrent_kernels[layer], hidden, recurrent_[layer]);
-      input_.push_back(layer ? next : nullptr);
-      if (layer) pack(weights.input_kernels[layer], hidden, next), next += kernel;
-      activations_.push_back(weights.activations[layer]);
+      recurrent_.push_back(memory.take<Element>(kernel));
+      pack<Cell>(weights.recurrent_kernels[layer], hidden, hidden, recurrent_[layer]);
+      input_.push_back(layer ? memory.take<Element>(kernel) : nullptr);
+      if (layer) pack<Cell>(weights.input_kernels[layer], hidden, hidden, input_[layer]);
+      activations_.push_back({weights.activations[layer]});
+      require((!std::is_same_v<Precision, Int8>) || !activations_[layer].relu, "8-bit states must be between -1 and 1");
       biases_.push_back(copy(layer ? weights.biases[layer] : nullptr, gates));
       recurrent_biases_.push_back(copy(Cell::has_recurrent_bias ? weights.recurrent_biases[layer] : nullptr, gates));
     }
     table_ = copy(weights.table, static_cast<size_t>(weights.rows) * gates);
     if (weights.head_kernel) {
-      head_ = next;
-      pack_forward<Elman>(weights.head_kernel, hidden, weights.vocab, 0, vectors_of(weights.vocab), next);
+      head_ = memory.take<Element>(head);
+      pack<Elman>(weights.head_kernel, hidden, weights.vocab, head_);
       head_bias_ = copy(weights.head_bias, weights.vocab);
     }
   }
@@ -103,12 +50,14 @@ class Generator : public AnyGenerator {
     const double operations = 2.0 * Cell::gate_count * weights_.hidden_size * weights_.hidden_size * state.count;
     std::atomic<int> begun = 0;
     Team::of_process().run(operations < kMinParallelOperations ? 1 : threads,
-                           weights_.layers * state_floats + Scratch::rounded(state.count),
+                           weights_.layers * (state_floats + 2 * factor_floats(state.count)) + Scratch::rounded(state.count),
                            [&](Member member, Scratch scratch) { run(state, task, begun, member, scratch); });
     if (task.refill) task.refill->begun = std::min(begun.load(), task.refill->waiting);
   }
 
  private:
+  using Element = typename Precision::Element;
+
   static void require_complete(const Weights& weights) {
     size_of("layers", weights.layers), size_of("hidden", weights.hidden_size), size_of("vocab", weights.vocab);
     size_of("gates", static_cast<int64_t>(Cell::gate_count) * weights.hidden_size);
@@ -145,8 +94,17 @@ class Generator : public AnyGenerator {
     }
   }
 
-  static void pack(const float* kernel, int hidden, float* to) {
-    pack_forward<Cell>(kernel, hidden, hidden, 0, vectors_of(hidden), to);
+  template <class OfCell>
+  static void pack(const float* kernel, int depth, int hidden, Element* to) {
+    if constexpr (std::is_same_v<Precision, Int8>)
+      Int8::pack<OfCell>(kernel, depth, hidden, to);
+    else
+      pack_forward<OfCell, Precision>(kernel, depth, hidden, 0, vectors_of(hidden), to);
+  }
+
+  // The size of a layer's states as factors.
+  size_t factor_floats(int count) const {
+    return Scratch::rounded(Precision::floats(static_cast<size_t>(count) * Precision::stride_of(weights_.hidden_size)));
   }
 
   static std::vector<float> copy(const float* from, size_t count) {
@@ -162,10 +120,17 @@ class Generator : public AnyGenerator {
       counters[at] = {task.samplers[first_text + at].stream, task.samplers[first_text + at].position};
     // Each layer's state is read from one buffer and written to another; then the two are exchanged.
     std::vector<float*> now(layers), next(layers);
+    std::vector<Element*> factors(layers), next_factors(layers);
     for (int layer = 0; layer < layers; ++layer) {
       now[layer] = state.hidden + layer * static_cast<size_t>(state.room) * hidden;
       next[layer] = scratch.take(state_size);
+      for (std::vector<Element*>* both : {&factors, &next_factors}) {
+        (*both)[layer] = scratch.take<Element>(factor_floats(count));
+        // The padding must be zero in both.
+        for (int text = first_text; text < member.last(count); ++text) set_factors(*both, now, layer, text);
+      }
     }
+    [[maybe_unused]] const TileScope tiles_in_use;
     int32_t* rows = reinterpret_cast<int32_t*>(scratch.take(count));
     // Logits are needed if any text samples the next token. Each member checks this before any member fills in rows.
     std::vector<char> needs_logits(task.steps);
@@ -184,7 +149,7 @@ class Generator : public AnyGenerator {
             const uint32_t draw = threefry(sampler.seed, counter.stream, counter.position++);
             return choose(state.logits + static_cast<size_t>(text) * vocab, vocab, draw, sampler.rule, room);
           };
-          const auto refilled = [&] { return begins(*task.refill, begun, state, now, text, step, counter); };
+          const auto refilled = [&] { return begins(*task.refill, begun, state, now, factors, text, step, counter); };
           if (task.refill && counter.position >= static_cast<uint32_t>(task.refill->length)) refilled();
           row = sampled();
           while (task.refill && row == task.refill->end_token && refilled()) row = sampled();
@@ -193,16 +158,16 @@ class Generator : public AnyGenerator {
       }
       member.wait();
       for (int layer = 0; layer < layers; ++layer) {
-        advance(layer, state, layer ? next[layer - 1] : nullptr, now[layer], next[layer], rows,
-                step % 2 == 1, member);
+        const States of_layer{now[layer], next[layer], layer ? next_factors[layer - 1] : nullptr, factors[layer], next_factors[layer]};
+        advance(layer, state, of_layer, rows, step % 2 == 1, member);
         member.wait();
       }
-      for (int layer = 0; layer < layers; ++layer) std::swap(now[layer], next[layer]);
+      std::swap(now, next), std::swap(factors, next_factors);
       if (step + 1 == task.steps || needs_logits[step + 1]) {
         if (count >= member.members) {  // each member then samples tokens for the same texts
-          predict(state, now[layers - 1], member.first(count), member.last(count), Member{0, 1, nullptr});
+          predict(state, now[layers - 1], factors[layers - 1], member.first(count), member.last(count), Member{0, 1, nullptr});
         } else {
-          predict(state, now[layers - 1], 0, count, member);
+          predict(state, now[layers - 1], factors[layers - 1], 0, count, member);
           member.wait();
         }
       }
@@ -221,14 +186,15 @@ class Generator : public AnyGenerator {
   };
 
   // Begins the next text that waits in the place of `text`. Returns false if none waits. No other member uses the place now.
-  bool begins(Refill& refill, std::atomic<int>& begun, const GeneratorState& state, const std::vector<float*>& now, int text,
-              int step, Counter& counter) const {
+  bool begins(Refill& refill, std::atomic<int>& begun, const GeneratorState& state, const std::vector<float*>& now,
+              const std::vector<Element*>& factors, int text, int step, Counter& counter) const {
     if (begun.load() >= refill.waiting) return false;
     const int index = begun++;
     if (index >= refill.waiting) return false;
     const size_t hidden = weights_.hidden_size, vocab = weights_.vocab;
     for (int layer = 0; layer < weights_.layers; ++layer) {
       std::copy_n(refill.hidden + layer * hidden, hidden, now[layer] + text * hidden);
+      set_factors(factors, now, layer, text);
       if constexpr (Cell::has_cell)
         std::copy_n(refill.cells + layer * hidden, hidden, state.cells + (static_cast<size_t>(layer) * state.room + text) * hidden);
     }
@@ -238,25 +204,48 @@ class Generator : public AnyGenerator {
     return true;
   }
 
-  // Computes one layer's step for all texts and this member's units. `below` is the layer's input, null for the first layer.
-  void advance(int layer, const GeneratorState& state, const float* below, const float* now, float* next,
-               const int32_t* rows_of, bool backwards, Member member) const {
-    const int count = state.count, hidden = weights_.hidden_size;
-    const size_t gates_width = static_cast<size_t>(Cell::gate_count) * hidden, panel_size = gates_width * kWidth;
+  // Converts a text's state to factors.
+  void set_factors(const std::vector<Element*>& factors, const std::vector<float*>& states, int layer, int text) const {
+    const int hidden = weights_.hidden_size;
+    copy_row<Precision>(states[layer] + static_cast<size_t>(text) * hidden, hidden,
+                        factors[layer] + static_cast<size_t>(text) * Precision::stride_of(hidden));
+  }
+
+  // The states of a layer before and after a step. `below` are factors of the layer's input, null for the first layer.
+  struct States {
+    const float* now;
+    float* next;
+    const Element* below;
+    const Element* factors;
+    Element* next_factors;
+  };
+
+  // Computes one layer's step for all texts and this member's units.
+  void advance(int layer, const GeneratorState& state, const States& states, const int32_t* rows_of, bool backwards, Member member) const {
+    const int count = state.count, hidden = weights_.hidden_size, stride = Precision::stride_of(hidden);
+    const size_t gates_width = static_cast<size_t>(Cell::gate_count) * hidden;
+    const size_t panel_size = static_cast<size_t>(Cell::gate_count) * kWidth * Precision::depth_of(hidden);
+    const float* now = states.now;
+    float* next = states.next;
     float* cells = state.cells + (Cell::has_cell ? layer * static_cast<size_t>(state.room) * hidden : 0);
     const Share share(member, vectors_of(hidden), Cell::units);
     for_each_panel(share.first, share.last, Cell::units, backwards, [&](int vector, int vectors) {
       const int columns = vectors * Cell::gate_count;
-      for_each_group(0, count, [&](int first, int rows) {
-        const auto product = [&](const float* states, const float* packed, int depth) {
-          const float* panel = packed + vector * panel_size;
-          return Product{states + static_cast<size_t>(first) * hidden, hidden, 1, panel, columns * kWidth, depth,
-                         panel + vectors * panel_size};
+      for_each_group<Precision::kRows>(0, count, [&](int first_of_group, int group_rows) {
+        const auto product = [&](const Element* factors, const Element* packed, int depth) {
+          const Element* panel = packed + vector * panel_size;
+          return Precision::product(factors + static_cast<size_t>(first_of_group) * stride, stride, panel, columns, depth,
+                                    panel + vectors * panel_size, 0);
         };
-        const Product products[] = {layer ? product(below, input_[layer], hidden) : product(now, recurrent_[layer], 0),
-                                    product(now, recurrent_[layer], hidden)};
-        Vector sums[kRows * kPanel], projected[kRows * kPanel];
-        multiply_layer<Cell>(products, rows, columns, projected, sums);
+        const typename Precision::Factors products[] = {
+            layer ? product(states.below, input_[layer], hidden) : product(states.factors, recurrent_[layer], 0),
+            product(states.factors, recurrent_[layer], hidden)};
+        Vector group_sums[Precision::kRows * kPanel], group_projected[Precision::kRows * kPanel];
+        multiply_layer<Cell>(products, group_rows, columns, group_projected, group_sums);
+        for_each_group(0, group_rows, [&](int first_in_group, int rows) {
+        const int first = first_of_group + first_in_group;
+        const Vector* sums = group_sums + first_in_group * columns;
+        const Vector* projected = group_projected + first_in_group * columns;
         for (int u = 0; u < vectors; ++u) {
           const int unit = (vector + u) * kWidth, valid = charloom::valid(unit, hidden);
           const size_t at = static_cast<size_t>(first) * hidden + unit;
@@ -271,15 +260,17 @@ class Generator : public AnyGenerator {
           Cell::forward(activations_[layer], rows, gates, memory, outputs);
           for (int r = 0; r < rows; ++r) {
             store(next + at + r * hidden, outputs[r], valid);
+            Precision::store(states.next_factors + static_cast<size_t>(first + r) * stride + unit, outputs[r]);
             if constexpr (Cell::has_cell) store(cells + at + r * hidden, memory[r], valid);
           }
         }
+        });
       });
     });
   }
 
   // Computes the logits of the texts from `begin` to `end` in this member's columns.
-  void predict(const GeneratorState& state, const float* outputs, int begin, int end, Member member) const {
+  void predict(const GeneratorState& state, const float* outputs, const Element* factors, int begin, int end, Member member) const {
     const int hidden = weights_.hidden_size, vocab = weights_.vocab;
     if (!head_) {
       const int first = member.first(vocab), last = member.last(vocab);
@@ -289,11 +280,11 @@ class Generator : public AnyGenerator {
     }
     const Share share(member, vectors_of(vocab), kPanel);
     for_each_panel(share.first, share.last, kPanel, false, [&](int vector, int vectors) {
-      const float* panel = head_ + static_cast<size_t>(vector) * kWidth * hidden;
-      for_each_group(begin, end, [&](int first_batch_row, int rows) {
-        const Product product{outputs + static_cast<size_t>(first_batch_row) * hidden, hidden, 1, panel, vectors * kWidth, hidden,
-                              panel};
-        Vector sums[kRows * kPanel];
+      const Element* panel = head_ + static_cast<size_t>(vector) * kWidth * Precision::depth_of(hidden);
+      for_each_group<Precision::kRows>(begin, end, [&](int first_batch_row, int rows) {
+        const ptrdiff_t stride = Precision::stride_of(hidden);
+        const auto product = Precision::product(factors + first_batch_row * stride, stride, panel, vectors, hidden, panel, 0);
+        Vector sums[Precision::kRows * kPanel];
         multiply(&product, 1, rows, vectors, sums);
         for (int r = 0; r < rows; ++r)
           for (int v = 0; v < vectors; ++v) {
@@ -307,8 +298,8 @@ class Generator : public AnyGenerator {
 
   Weights weights_;  // only the sizes are used later
   Arena packed_;
-  std::vector<float*> recurrent_, input_;
-  float* head_ = nullptr;
+  std::vector<Element*> recurrent_, input_;
+  Element* head_ = nullptr;
   std::vector<Activations> activations_;
   std::vector<std::vector<float>> biases_, recurrent_biases_;
   std::vector<float> table_, head_bias_;

@@ -14,7 +14,7 @@
 #include "precision.h"
 #include "threads.h"
 
-namespace charloom {
+namespace charloom::inline CHARLOOM_ARITHMETIC {
 
 constexpr double kMinParallelOperations = 2e5;  // operations per step from which several threads are faster
 constexpr size_t kCachedFloats = 1 << 17;       // floats of weights that easily fit a core's cache

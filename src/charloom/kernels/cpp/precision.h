@@ -17,7 +17,7 @@
 
 #include "bfloat16.h"
 
-namespace charloom {
+namespace charloom::inline CHARLOOM_ARITHMETIC {
 
 template <class Element>
 struct Rows {

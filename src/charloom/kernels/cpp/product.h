@@ -10,7 +10,7 @@
 
 #include "vectors.h"
 
-namespace charloom {
+namespace charloom::inline CHARLOOM_ARITHMETIC {
 
 constexpr int kLine = 16;  // floats in a cache line
 constexpr int kPanel = 4;  // the maximum number of vectors in a panel

@@ -6,11 +6,20 @@
 #include <cstring>
 #include <utility>
 
-#if defined(__AVX512F__)
+#if defined(__AVX2__) || defined(__AVX512F__)
 #include <immintrin.h>
 #endif
 
-namespace charloom {
+// There are two kinds of arithmetic. The fast one fuses multiplications and additions and approximates reciprocals, as the
+// processor can. The exact one uses only operations whose results IEEE 754 defines, in a fixed order, so that all processors give
+// the same bits. A source file chooses it with CHARLOOM_EXACT, and is compiled with -ffp-contract=off.
+#if defined(CHARLOOM_EXACT)
+#define CHARLOOM_ARITHMETIC exact
+#else
+#define CHARLOOM_ARITHMETIC fast
+#endif
+
+namespace charloom::inline CHARLOOM_ARITHMETIC {
 
 // kWidth: floats per register. kRows: batch rows per product, so that kRows * 4 sums and their operands fit the registers.
 #if defined(__AVX512F__)
@@ -108,7 +117,7 @@ inline Vector at_least(float bound, Vector x) {
 
 // 1 / x for x from 1 to 2^126, to about the last bit. For larger x, the first estimate would be denormal.
 inline Vector reciprocal(Vector x) {
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) && !defined(CHARLOOM_EXACT)
   const Vector estimate = _mm512_rcp14_ps(x);  // a division would take as long as a dozen products
   return estimate + estimate * (1.0f - x * estimate);
 #else
@@ -119,7 +128,7 @@ inline Vector reciprocal(Vector x) {
 constexpr float kRounds = 12582912.0f;  // 1.5 * 2^23: adding it to a number rounds the number to an integer
 
 inline Vector rounded(Vector x) {
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) && !defined(CHARLOOM_EXACT)
   return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 #else
   return (x + kRounds) - kRounds;
@@ -128,7 +137,7 @@ inline Vector rounded(Vector x) {
 
 // x * 2^n for an integer n from -126 to 127.
 inline Vector scaled(Vector x, Vector n) {
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) && !defined(CHARLOOM_EXACT)
   return _mm512_scalef_ps(x, n);
 #else
   const Integers exponent = ((Integers)(n + kRounds) - (Integers)all(kRounds) + 127) << 23;
