@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from charloom.prompted_model import PromptedModel
     from charloom.unique_samples import KnownText, Tally
 
+# Several records are printed whole, in writes that hold only whole records, so that Ctrl-C leaves no part of one.
+# Python splits writes of more than 8,192 bytes; a character has up to 4, or 6 in JSON.
+_WRITTEN_AT_ONCE = 1_000
+_MAX_JSON_EXTRA = 80
+
 
 @click.command()
 @click.argument("model", type=FilePath())
@@ -124,10 +129,22 @@ def generate(
         seed = secrets.randbelow(2**32)
         print_message(f"seed {seed}")
     sampled = partial(_sample_unique, unique=unique, known=known) if unique or known is not None else _sample
-    are_whole = count > 1 and loaded.text.delimiter is not None  # so that Ctrl-C leaves no part of a record
+    are_whole, room = count > 1 and loaded.text.delimiter is not None, _WRITTEN_AT_ONCE
     for index, (pieces, stream) in enumerate(sampled(prompted, count, length, settings, seed, stop)):
-        shown = ["".join(pieces)] if are_whole else pieces
-        _print_sample(loaded, prompted.prompt, seed, as_json, index, shown, stream)
+        if are_whole:
+            pieces = [text := "".join(pieces)]
+            room -= len(text) + len(prompted.prompt) + _MAX_JSON_EXTRA
+            if room < 0:
+                flush_results()
+                room = _WRITTEN_AT_ONCE
+        separator = "\n" if index > 0 and loaded.text.record_end != "\n" else ""
+        if as_json:
+            found = {"prompt": prompted.prompt, "text": "".join(pieces), "seed": seed, "stopped": stream.stopped}
+            print_line(json.dumps(found), flush=False)
+        elif are_whole:
+            print_text(f"{separator}{prompted.prompt}{text}\n")
+        else:
+            _print_pieces(separator + prompted.prompt, pieces)
 
 
 def _sample(
@@ -179,17 +196,9 @@ def _sample_unique(
         )
 
 
-def _print_sample(
-    model: "TextModel", prompt: str, seed: int, as_json: bool, index: int, pieces: Iterable[str], stream: "TextStream"
-) -> None:
+def _print_pieces(beginning: str, pieces: Iterable[str]) -> None:
     """Prints a text while it is generated. `flush_results` is called before each block of it."""
-    if as_json:
-        text = "".join(pieces)
-        print_line(json.dumps({"prompt": prompt, "text": text, "seed": seed, "stopped": stream.stopped}), flush=False)
-        return
-    separator = "\n" if index > 0 and model.text.record_end != "\n" else ""
-    if separator or prompt:
-        print_text(separator + prompt)
+    print_text(beginning)
     for piece in pieces:
         print_text(piece)
     print_text("\n")

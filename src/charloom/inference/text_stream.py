@@ -54,7 +54,7 @@ class StopDetector:
             self.stopped = "stop"
             return held[: min(found)]
         # Characters that may begin a stop text wait for the next piece.
-        ready = len(held) - max((_overlap(held, stop) for stop in self._stops))
+        ready = len(held) - max(_overlap(held, stop) for stop in self._stops)
         self._held = held[ready:]
         return held[:ready]
 
