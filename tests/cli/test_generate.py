@@ -219,7 +219,7 @@ def test_ctrl_c_leaves_whole_records(tmp_path):
     path = tmp_path / "records.safetensors"
     TextModel(network, vocabulary, settings, TextSettings(delimiter="\n")).save(path)
     with generating(path, 100, "--count", "100000000") as process:
-        begin = process.stdout.read(100)
+        begin = process.stdout.read(3000)
         process.send_signal(signal.SIGINT)
         text = begin + process.stdout.read()
         assert process.wait(timeout=60) == 130

@@ -129,22 +129,25 @@ def generate(
         seed = secrets.randbelow(2**32)
         print_message(f"seed {seed}")
     sampled = partial(_sample_unique, unique=unique, known=known) if unique or known is not None else _sample
-    are_whole, room = count > 1 and loaded.text.delimiter is not None, _WRITTEN_AT_ONCE
-    for index, (pieces, stream) in enumerate(sampled(prompted, count, length, settings, seed, stop)):
-        if are_whole:
-            pieces = [text := "".join(pieces)]
-            room -= len(text) + len(prompted.prompt) + _MAX_JSON_EXTRA
-            if room < 0:
-                flush_results()
-                room = _WRITTEN_AT_ONCE
-        separator = "\n" if index > 0 and loaded.text.record_end != "\n" else ""
-        if as_json:
-            found = {"prompt": prompted.prompt, "text": "".join(pieces), "seed": seed, "stopped": stream.stopped}
-            print_line(json.dumps(found), flush=False)
-        elif are_whole:
-            print_text(f"{separator}{prompted.prompt}{text}\n")
-        else:
-            _print_pieces(separator + prompted.prompt, pieces)
+    samples = sampled(prompted, count, length, settings, seed, stop)
+    if count > 1 and loaded.text.delimiter is not None:
+        samples = _whole(samples, len(prompted.prompt))
+    for index, (pieces, stream) in enumerate(samples):
+        _print_sample(loaded, prompted.prompt, seed, as_json, index, pieces, stream)
+
+
+def _whole(
+    samples: Iterable[tuple[Iterable[str], "TextStream"]], prompt_length: int
+) -> Iterator[tuple[list[str], "TextStream"]]:
+    """Yields texts in one piece, and flushes what was printed often enough that no write splits a record."""
+    room = _WRITTEN_AT_ONCE
+    for pieces, stream in samples:
+        text = "".join(pieces)
+        room -= prompt_length + len(text) + _MAX_JSON_EXTRA
+        if room < 0:
+            flush_results()
+            room = _WRITTEN_AT_ONCE
+        yield [text], stream
 
 
 def _sample(
@@ -196,9 +199,22 @@ def _sample_unique(
         )
 
 
-def _print_pieces(beginning: str, pieces: Iterable[str]) -> None:
-    """Prints a text while it is generated. `flush_results` is called before each block of it."""
-    print_text(beginning)
+def _print_sample(
+    model: "TextModel", prompt: str, seed: int, as_json: bool, index: int, pieces: Iterable[str], stream: "TextStream"
+) -> None:
+    """Prints a text while it is generated; a text in one piece with a single call, which a signal cannot interrupt.
+
+    `flush_results` is called before each block.
+    """
+    if as_json:
+        text = "".join(pieces)
+        print_line(json.dumps({"prompt": prompt, "text": text, "seed": seed, "stopped": stream.stopped}), flush=False)
+        return
+    separator = "\n" if index > 0 and model.text.record_end != "\n" else ""
+    if isinstance(pieces, list):
+        print_text(f"{separator}{prompt}{''.join(pieces)}\n")
+        return
+    print_text(separator + prompt)
     for piece in pieces:
         print_text(piece)
     print_text("\n")
