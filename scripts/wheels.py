@@ -57,7 +57,7 @@ def main() -> None:
             wheel = platform_wheel(pure, platform, libraries, arguments.out)
             if system.startswith("linux-"):
                 require_platform(wheel, platform)
-            print(f"{wheel}: {len(libraries)} libraries, {wheel.stat().st_size / 1e6:.1f} MB", flush=True)
+            print(f"{wheel}, {wheel.stat().st_size / 1e6:.1f} MB: {', '.join(libraries)}", flush=True)
 
 
 def ffi_headers(folder: Path) -> Path:
@@ -86,8 +86,11 @@ def compile_libraries(system: str, target: str, headers: Path, folder: Path) -> 
         shutil.copytree(SOURCES, sources)
         zig = [*_ZIG, "-target", target, *FLAGS, "-g0", "-w"]
         # Only the kernels need the instruction set. Zig compiles its C++ library once for all libraries of a system.
+        link = [*zig, "-s"]
+        if system.startswith("darwin-"):
+            link.append(f"-Wl,-install_name,@rpath/{each.name}.so")  # otherwise its path on this machine
         libraries[each.name] = folder / f"{each.name}.so"
-        compile_library([*zig, *each.options, "-isystem", str(headers)], [*zig, "-s"], sources, libraries[each.name])
+        compile_library([*zig, *each.options, "-isystem", str(headers)], link, sources, libraries[each.name])
     return libraries
 
 
