@@ -6,7 +6,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 # The versions that were tested with this Python; with one that is newer than all of them, the newest.
 CONSTRAINTS := $(firstword $(wildcard constraints/python$(VERSION).txt) $(lastword $(sort $(wildcard constraints/python*.txt))))
 
-.PHONY: help install demo test test-docs check docs kernels kills fuzz format quick reproduce results bench picture constraints clean
+.PHONY: help install demo test test-docs check docs kernels kills fuzz format quick reproduce results bench picture wheels constraints clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,10 @@ PIP = 'pip>=25.1'
 .venv/bench: $(BIN)/charloom
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable . --group bench
+	@touch $@
+
+.venv/wheels: .venv/dev
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable . --group wheels
 	@touch $@
 
 .venv/docs: $(BIN)/charloom
@@ -91,6 +95,9 @@ bench: .venv/bench  ## Measure speed, memory, start-up and size next to PyTorch 
 
 picture: install  ## Run the demo and draw it as docs/demo.svg.
 	$(BIN)/python scripts/picture
+
+wheels: .venv/wheels  ## Build the wheels with native kernels for Linux and macOS, or for SYSTEMS, into dist.
+	$(BIN)/python scripts/wheels.py $(SYSTEMS)
 
 constraints:  ## Refresh the pinned versions for each installed Python.
 	scripts/refresh-constraints

@@ -1,9 +1,11 @@
 """Setup before charloom is imported: type checks at run time, and a separate cache folder.
 
 CHARLOOM_TEST_CACHE names a folder that keeps compiled kernels between runs of the tests.
+CHARLOOM_TEST_WHEEL names a wheel to test, instead of the one that the tests build.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,8 +99,21 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     programs = folder / "venv" / "bin"
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
-            build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder / "wheels", root]
-            subprocess.run(build, check=True, capture_output=True)
+            if given := os.environ.get("CHARLOOM_TEST_WHEEL"):
+                (folder / "wheels").mkdir(parents=True)
+                shutil.copy(given, folder / "wheels")
+            else:
+                build = [
+                    sys.executable,
+                    "-m",
+                    "build",
+                    "--wheel",
+                    "--no-isolation",
+                    "--outdir",
+                    folder / "wheels",
+                    root,
+                ]
+                subprocess.run(build, check=True, capture_output=True)
             subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
             subprocess.run([programs / "pip", "install", "--quiet", "charloom"], check=True, env=os.environ | pip)
     (wheel,) = (folder / "wheels").glob("charloom-*.whl")

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from charloom import TextModel, Vocabulary
+from charloom import TextModel, Vocabulary, load
 from charloom.models import Network
-from charloom.settings import NetworkSettings
+from charloom.settings import NetworkSettings, SamplingSettings, TextSettings
 from tests.cli.conftest import assert_refused
 
 
@@ -152,9 +152,20 @@ def test_no_model(charloom, tmp_path):
     assert_refused(charloom("generate"), 2, "missing argument 'MODEL'")
 
 
-def generating(model_file, length):
+def generating(model_file, length, *options):
     return subprocess.Popen(
-        [sys.executable, "-m", "charloom", "generate", str(model_file), "--length", str(length), "--seed", "1"],
+        [
+            sys.executable,
+            "-m",
+            "charloom",
+            "generate",
+            str(model_file),
+            "--length",
+            str(length),
+            "--seed",
+            "1",
+            *options,
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -200,6 +211,23 @@ def test_ctrl_c_ends_generation_quietly(model_file):
         process.stdout.read()
         assert process.wait(timeout=60) == 130
         assert process.stderr.read() == b""
+
+
+def test_ctrl_c_leaves_whole_records(tmp_path):
+    vocabulary, settings = Vocabulary.of_texts(["abc"], record_end="\n"), NetworkSettings(hidden=8, embedding=2)
+    network = Network.init(settings, vocabulary.size, vocabulary.start_id, np.random.default_rng(0))
+    path = tmp_path / "records.safetensors"
+    TextModel(network, vocabulary, settings, TextSettings(delimiter="\n")).save(path)
+    with generating(path, 100, "--count", "100000000") as process:
+        begin = process.stdout.read(3000)
+        process.send_signal(signal.SIGINT)
+        text = begin + process.stdout.read()
+        assert process.wait(timeout=60) == 130
+    assert text.endswith(b"\n")
+    assert text.count(b"\n") > 100
+    prompted = load(path).prompted()
+    streams = prompted.stream_many(100, SamplingSettings(), seed=1, stream_indexes=range(100))
+    assert text.decode().splitlines()[:100] == ["".join(stream) for stream in streams]
 
 
 def test_a_models_window_is_used_and_a_short_prompt_refused(charloom, tmp_path):

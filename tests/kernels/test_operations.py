@@ -11,7 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from charloom.kernels import SAMPLER_RECORD, Activations, Generator, LayerWeights, choice, kernels_in_use, structures
+from charloom.kernels import (
+    SAMPLER_RECORD,
+    Activations,
+    Generator,
+    GeneratorState,
+    LayerWeights,
+    Refill,
+    choice,
+    kernels_in_use,
+    structures,
+)
 from charloom.kernels.build import KernelsUnavailableError, library_path
 from charloom.kernels.native import _Layer
 from charloom.kernels.operations import FUNCTIONS, HANDLERS
@@ -248,12 +258,18 @@ def refusals():
     calls = [lambda change=change: Generator("lstm", *change(*weights(4))) for change in WRONG_WEIGHTS]
     calls += [lambda change=change: made.run(change(right), rows) for change in WRONG_STATES]
     calls.append(lambda: made.run(right, rows, samplers(3)))
+    streams, one = np.zeros(1, np.uint32), made.begin(1)
+    calls += [
+        lambda: made.run(right, rows, samplers(2), Refill(one, streams.astype(np.int64), 5, 0)),
+        lambda: made.run(right, rows, samplers(2), Refill(right, streams, 5, 0)),
+        lambda: made.run(right, rows, samplers(2), Refill(one._replace(logits=one.logits[:, 1:]), streams, 5, 0)),
+    ]
     calls += [
         lambda: made.run(right, rows.astype(np.int64)),
         lambda: made.run(right, np.zeros((2, 2), np.int32)[:, ::2]),
     ]
     for call in calls:
-        with pytest.raises(ValueError, match=r"kernels read|C order|recurrent biases|tokens"):
+        with pytest.raises(ValueError, match=r"kernels read|C order|recurrent biases|tokens|single text"):
             call()
     return len(calls)
 
@@ -266,7 +282,51 @@ def test_a_generator_of_a_cell_without_native_kernels_is_refused():
 def test_weights_and_states_of_different_networks_are_refused():
     code = "from tests.kernels.test_operations import refusals; print(refusals())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.stdout == f"{len(WRONG_WEIGHTS) + len(WRONG_STATES) + 3}\n", done.stderr
+    assert done.stdout == f"{len(WRONG_WEIGHTS) + len(WRONG_STATES) + 6}\n", done.stderr
+
+
+@pytest.mark.parametrize("length", [0, -1])
+def test_a_waiting_text_needs_a_length(length):
+    made = generator()
+    with pytest.raises(ValueError, match=f"length is {length}"):
+        made.run(
+            made.begin(1),
+            np.full((1, 2), -1, np.int32),
+            samplers(1),
+            Refill(made.begin(1), np.zeros(1, np.uint32), length, 0),
+        )
+
+
+@pytest.mark.parametrize("gate_count", [4, 3, 1])
+def test_waiting_texts_begin_where_others_end(gate_count):
+    made = generator(gate_count)
+    state = made.begin(1)
+    made.run(state, np.array([[2, 5]], np.int32))
+    both = GeneratorState(*(np.repeat(array, 2, axis=-2) for array in state))
+    alone = np.full((1, 12), -1, np.int32)
+    made.run(GeneratorState(*(array.copy() for array in state)), alone, samplers(1))  # greedy: all texts are equal
+    rows = np.full((2, 12), -1, np.int32)
+    begun = made.run(both, rows, samplers(2), Refill(state, np.arange(5, dtype=np.uint32), 3, -1))
+    # Each text has three tokens, so both places get new texts in steps 3, 6 and 9; the last of the six finds none.
+    assert sorted(begun.steps.tolist()) == [3, 3, 6, 6, 9]
+    refilled = np.tile(alone[0, :3], 4)
+    longer = np.concatenate([refilled[:6], alone[0, :6]])
+    by_place = [refilled, longer] if begun.places[4] == 0 else [longer, refilled]
+    np.testing.assert_array_equal(rows, by_place)
+
+
+def test_a_text_ends_before_its_end_token_even_if_that_comes_first():
+    made = generator()
+    state = made.begin(1)
+    alone = np.full((1, 1), -1, np.int32)
+    made.run(GeneratorState(*(array.copy() for array in state)), alone, samplers(1))
+    rows = np.full((1, 4), -1, np.int32)
+    own = GeneratorState(*(array.copy() for array in state))
+    begun = made.run(own, rows, samplers(1), Refill(state, np.arange(7, dtype=np.uint32), 100, alone.item()))
+    # Every text is empty, so all of them begin and end in the first step.
+    assert begun.places.tolist() == [0] * 7
+    assert begun.steps.tolist() == [0] * 7
+    assert rows[0, 0] == alone.item()
 
 
 def test_a_copy_of_a_generator_shares_its_memory_and_outlives_it():

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from charloom.prompted_model import PromptedModel
     from charloom.unique_samples import KnownText, Tally
 
+# Several records are printed whole, in writes that hold only whole records, so that Ctrl-C leaves no part of one.
+# Python splits writes of more than 8,192 bytes; a character has up to 4, or 6 in JSON.
+_WRITTEN_AT_ONCE = 1_000
+_MAX_JSON_EXTRA = 80
+
 
 @click.command()
 @click.argument("model", type=FilePath())
@@ -124,10 +129,25 @@ def generate(
         seed = secrets.randbelow(2**32)
         print_message(f"seed {seed}")
     sampled = partial(_sample_unique, unique=unique, known=known) if unique or known is not None else _sample
-    are_whole = count > 1 and loaded.text.delimiter is not None  # so that Ctrl-C leaves no part of a record
-    for index, (pieces, stream) in enumerate(sampled(prompted, count, length, settings, seed, stop)):
-        shown = ["".join(pieces)] if are_whole else pieces
-        _print_sample(loaded, prompted.prompt, seed, as_json, index, shown, stream)
+    samples = sampled(prompted, count, length, settings, seed, stop)
+    if count > 1 and loaded.text.delimiter is not None:
+        samples = _whole(samples, len(prompted.prompt))
+    for index, (pieces, stream) in enumerate(samples):
+        _print_sample(loaded, prompted.prompt, seed, as_json, index, pieces, stream)
+
+
+def _whole(
+    samples: Iterable[tuple[Iterable[str], "TextStream"]], prompt_length: int
+) -> Iterator[tuple[list[str], "TextStream"]]:
+    """Yields texts in one piece, and flushes what was printed often enough that no write splits a record."""
+    room = _WRITTEN_AT_ONCE
+    for pieces, stream in samples:
+        text = "".join(pieces)
+        room -= prompt_length + len(text) + _MAX_JSON_EXTRA
+        if room < 0:
+            flush_results()
+            room = _WRITTEN_AT_ONCE
+        yield [text], stream
 
 
 def _sample(
@@ -182,14 +202,19 @@ def _sample_unique(
 def _print_sample(
     model: "TextModel", prompt: str, seed: int, as_json: bool, index: int, pieces: Iterable[str], stream: "TextStream"
 ) -> None:
-    """Prints a text while it is generated. `flush_results` is called before each block of it."""
+    """Prints a text while it is generated; a text in one piece with a single call, which a signal cannot interrupt.
+
+    `flush_results` is called before each block.
+    """
     if as_json:
         text = "".join(pieces)
         print_line(json.dumps({"prompt": prompt, "text": text, "seed": seed, "stopped": stream.stopped}), flush=False)
         return
     separator = "\n" if index > 0 and model.text.record_end != "\n" else ""
-    if separator or prompt:
-        print_text(separator + prompt)
+    if isinstance(pieces, list):
+        print_text(f"{separator}{prompt}{''.join(pieces)}\n")
+        return
+    print_text(separator + prompt)
     for piece in pieces:
         print_text(piece)
     print_text("\n")

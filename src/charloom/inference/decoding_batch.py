@@ -104,7 +104,8 @@ class DecodingBatch(ABC):
     def generate_refilled(self, steps: int, waiting: WaitingTexts) -> tuple[Int32[np.ndarray, "texts steps"], Begun]:
         """Returns the next `steps` tokens of all slots, and which of the waiting texts have begun in them.
 
-        In the native generator, waiting texts begin in the slots of texts that end. Elsewhere none does.
+        In the native generator, waiting texts begin in the slots of texts that end, whose end token is then left out.
+        Elsewhere none does.
         """
         return self.generate(steps), NONE_BEGUN
 

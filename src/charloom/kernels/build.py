@@ -1,4 +1,4 @@
-"""The native kernels' library: compiled once for this processor, and stored in the user's cache."""
+"""The native kernels' library, compiled from source: once for this processor, and stored in the user's cache."""
 
 import hashlib
 import logging
@@ -23,7 +23,8 @@ _HEADERS = (
 )
 _UNITS = ("handlers.cc", "sequence_bfloat16.cc", "sequence.cc", "generator.cc")
 """The sources, which are compiled in parallel, the longest first."""
-_FLAGS = ("-std=c++20", "-O2", "-pthread", "-fPIC")
+FLAGS = ("-std=c++20", "-O2", "-pthread", "-fPIC")
+"""The options of every compiler and processor."""
 _COMPILER_NAMES = ("c++", "g++", "clang++")
 _TIMEOUT_SECONDS = 300
 _BUILD_FOLDER_PREFIX = "compiling-"
@@ -74,7 +75,7 @@ def compile_command() -> list[str]:
     Raises:
         KernelsUnavailableError: there is no compiler.
     """
-    return [*_compiler(), *_FLAGS, _architecture_flag()]
+    return [*_compiler(), *FLAGS, _architecture_flag()]
 
 
 def _compiler() -> list[str]:
@@ -123,9 +124,7 @@ def _make(command: Sequence[str], sources: dict[str, bytes], path: Path) -> None
                 for name, source in sources.items():
                     (folder / name).write_bytes(source)
                 library = folder / "kernels.so"
-                units = [str(folder / unit) for unit in _UNITS]
-                _run(*([*command, "-c", unit, "-o", f"{unit}.o"] for unit in units))
-                _run([*command, "-shared", *(f"{unit}.o" for unit in units), "-o", str(library)])
+                compile_library(command, command, folder, library)
                 library.chmod(0o700)
                 digest = folder / "digest"
                 digest.write_text(hashlib.sha256(library.read_bytes()).hexdigest())
@@ -135,6 +134,23 @@ def _make(command: Sequence[str], sources: dict[str, bytes], path: Path) -> None
         raise KernelsUnavailableError(f"{command[0]} took more than {_TIMEOUT_SECONDS} s") from None
     except OSError as error:
         raise KernelsUnavailableError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def compile_library(command: Sequence[str], link: Sequence[str], folder: Path, library: Path) -> None:
+    """Compiles the sources in `folder`, and links them.
+
+    Args:
+        command: the compiler and its options.
+        link: the compiler and its options when it links.
+        folder: where the sources are, and the objects go.
+        library: the file to write.
+
+    Raises:
+        KernelsUnavailableError: the compiler fails.
+    """
+    units = [str(folder / unit) for unit in _UNITS]
+    _run(*([*command, "-c", unit, "-o", f"{unit}.o"] for unit in units))
+    _run([*link, "-shared", *(f"{unit}.o" for unit in units), "-o", str(library)])
 
 
 def _run(*commands: Sequence[str]) -> None:

@@ -9,10 +9,12 @@ import logging
 import math
 import os
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxlib.version import __version__ as jaxlib_version
 from jaxtyping import Array, Float
 
 from charloom.cell_facts import CELL_FACTS, CellName
@@ -20,6 +22,7 @@ from charloom.errors import CharloomError
 from charloom.kernels.build import KernelsUnavailableError, library_path
 from charloom.kernels.inputs import LayerInputs
 from charloom.kernels.operations import HANDLERS, declare
+from charloom.kernels.packaged import packaged_library
 from charloom.kernels.structures import require_equal_sizes
 from charloom.machine import available_cores
 from charloom.settings import CellActivation
@@ -154,7 +157,7 @@ def bfloat16_instructions() -> str | None:
 
 def loaded_library() -> ctypes.CDLL:
     """Returns the library that `kernels_in_use` found."""
-    return _load()[0]
+    return _load().library
 
 
 def _computes_on_cpu() -> bool:
@@ -172,7 +175,7 @@ def _chosen(choice: str) -> Kernels:
     if choice == "reference":
         return Kernels("reference", _REQUESTED)
     try:
-        _, suffix = _load()
+        loaded = _load()
     except KernelsUnavailableError as problem:
         if choice == "native":
             raise CharloomError(
@@ -182,13 +185,38 @@ def _chosen(choice: str) -> Kernels:
         effect = "using the slower reference" if _computes_on_cpu() else "generating text is slow"
         logger.warning("native kernels are unavailable, %s: %s", effect, problem)
         return Kernels("reference", str(problem))
-    return Kernels("native", "compiled for this processor", suffix)
+    return Kernels("native", loaded.why, loaded.suffix)
+
+
+class _Loaded(NamedTuple):
+    """The library, the suffix of its handlers' names in XLA, and why it is this one."""
+
+    library: ctypes.CDLL
+    suffix: str
+    why: str
 
 
 @cache
-def _load() -> tuple[ctypes.CDLL, str]:
-    """Returns the library and the suffix of its handlers' names in XLA."""
+def _load() -> _Loaded:
+    # `CXX` asks for that compiler's library.
+    packaged = None if os.environ.get("CXX") else packaged_library()
+    if packaged is not None:
+        try:
+            suffix = packaged.sha256[:16]
+            return _Loaded(_register(packaged.path, suffix), suffix, packaged.why)
+        except KernelsUnavailableError as problem:
+            logger.warning("the wheel's kernels do not work here: %s", problem)
     path = library_path()
+    suffix = path.stem.removeprefix("kernels-")
+    return _Loaded(_register(path, suffix), suffix, "compiled for this processor")
+
+
+def _register(path: Path, suffix: str) -> ctypes.CDLL:
+    """Loads the library, and registers its handlers with XLA.
+
+    Raises:
+        KernelsUnavailableError: the system cannot load it, or this jaxlib does not support its version of XLA's FFI.
+    """
     try:
         library = ctypes.CDLL(str(path))
         declare(library)
@@ -196,10 +224,13 @@ def _load() -> tuple[ctypes.CDLL, str]:
         raise KernelsUnavailableError(f"cannot load {path}: {error}") from error
     require_equal_sizes(library)
     # JAX may cache compiled programs, which refer to handlers by name. Other sources therefore need other names.
-    suffix = path.stem.removeprefix("kernels-")
     for handler in HANDLERS:
         # This function of JAX is untyped.
         function = jax.ffi.pycapsule(getattr(library, f"charloom_{handler}"))  # type: ignore[no-untyped-call]
-        jax.ffi.register_ffi_target(f"charloom_{handler}_{suffix}", function, platform="cpu")
+        try:
+            jax.ffi.register_ffi_target(f"charloom_{handler}_{suffix}", function, platform="cpu")
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise KernelsUnavailableError(f"jaxlib {jaxlib_version} refuses {path}: {reason}") from error
     library.charloom_use_threads(available_cores())
-    return library, suffix
+    return library

@@ -46,6 +46,7 @@ def restore_tensors(like: Tree, tensors: Mapping[str, np.ndarray], path: Path) -
                 f"{named[name].dtype} of {named[name].shape}. The file was changed after it was written."
             )
     with own_settings():
-        leaves = [jax.numpy.asarray(tensors[name]) for name in named]
+        # `jax.numpy.asarray` would compile a program for each shape.
+        leaves = [jax.device_put(tensors[name], may_alias=False) for name in named]
     restored_tree: Tree = jax.tree.unflatten(jax.tree.structure(like), leaves)
     return restored_tree

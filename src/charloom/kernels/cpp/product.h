@@ -60,6 +60,12 @@ void multiply(const Product* products, int count, Vector* result) {
       unrolled<Vectors>([&](auto v) CHARLOOM_INLINE { columns[v.value] = load(panel + v.value * kWidth); });
       unrolled<Rows>([&](auto r) CHARLOOM_INLINE {
         const Vector factor = all(rows[r.value * row_stride]);
+        if constexpr (Rows * Vectors + Vectors + 1 > kRegisters) {
+          // Each row loads the last column from memory, as an operand. Clang would keep it in a register and spill a sum.
+          const float* again = panel;
+          asm volatile("" : "+r"(again));
+          columns[Vectors - 1] = load(again + (Vectors - 1) * kWidth);
+        }
         unrolled<Vectors>([&](auto v) CHARLOOM_INLINE { sums[r.value][v.value] += factor * columns[v.value]; });
       });
       __builtin_prefetch(ahead, 0, 2);

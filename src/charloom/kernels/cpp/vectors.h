@@ -21,19 +21,16 @@
 
 namespace charloom::inline CHARLOOM_ARITHMETIC {
 
-// kWidth: floats per register. kRows: batch rows per product, so that kRows * 4 sums and their operands fit the registers.
+// kWidth: floats per register. kRegisters: vector registers. kRows: batch rows per product, so that kRows * 4 sums and their
+// operands fit the registers.
 #if defined(__AVX512F__)
-constexpr int kWidth = 16;
-constexpr int kRows = 6;
+constexpr int kWidth = 16, kRegisters = 32, kRows = 6;
 #elif defined(__AVX__)
-constexpr int kWidth = 8;
-constexpr int kRows = 3;
+constexpr int kWidth = 8, kRegisters = 16, kRows = 3;
 #elif defined(__aarch64__)
-constexpr int kWidth = 4;
-constexpr int kRows = 6;
+constexpr int kWidth = 4, kRegisters = 32, kRows = 6;
 #else
-constexpr int kWidth = 4;
-constexpr int kRows = 3;
+constexpr int kWidth = 4, kRegisters = 16, kRows = 3;
 #endif
 
 typedef float Vector __attribute__((vector_size(4 * kWidth)));
