@@ -19,10 +19,12 @@ logger = logging.getLogger("charloom")
 
 _HEADERS = (
     *("vectors.h", "threads.h", "product.h", "amx.h", "bfloat16.h", "precision.h", "cells.h", "layer.h", "forward.h"),
-    *("kernel_gradient.h", "backward.h", "sequence.h", "checks.h", "dense.h", "sampling.h", "generator.h"),
+    *("kernel_gradient.h", "backward.h", "sequence.h", "checks.h", "dense.h", "sampling.h", "quantized.h"),
+    *("activation_choice.h", "generator_call.h", "generator.h"),
 )
-_UNITS = ("handlers.cc", "sequence_bfloat16.cc", "sequence.cc", "generator.cc")
+_UNITS = ("handlers.cc", "sequence_bfloat16.cc", "sequence.cc", "generator.cc", "exact_generator.cc")
 """The sources, which are compiled in parallel, the longest first."""
+_UNIT_FLAGS = {"exact_generator.cc": ("-ffp-contract=off",)}
 FLAGS = ("-std=c++20", "-O2", "-pthread", "-fPIC")
 """The options of every compiler and processor."""
 _COMPILER_NAMES = ("c++", "g++", "clang++")
@@ -51,6 +53,7 @@ def library_path() -> Path:
     key = hashlib.sha256()
     for part in (
         *sources.values(),
+        _UNIT_FLAGS,
         *command,
         executable.stat().st_mtime_ns,
         executable.stat().st_size,
@@ -148,9 +151,14 @@ def compile_library(command: Sequence[str], link: Sequence[str], folder: Path, l
     Raises:
         KernelsUnavailableError: the compiler fails.
     """
-    units = [str(folder / unit) for unit in _UNITS]
-    _run(*([*command, "-c", unit, "-o", f"{unit}.o"] for unit in units))
-    _run([*link, "-shared", *(f"{unit}.o" for unit in units), "-o", str(library)])
+    objects = {unit: str(folder / f"{unit}.o") for unit in _UNITS}
+    _run(
+        *(
+            [*command, *_UNIT_FLAGS.get(unit, ()), "-c", str(folder / unit), "-o", made]
+            for unit, made in objects.items()
+        )
+    )
+    _run([*link, "-shared", *objects.values(), "-o", str(library)])
 
 
 def _run(*commands: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 import ctypes
 import weakref
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Float32, Int32, Shaped, UInt32
@@ -13,6 +13,7 @@ from charloom.kernels.choice import loaded_library
 from charloom.kernels.native import Activations
 from charloom.kernels.operations import call, require_array
 from charloom.kernels.structures import SAMPLER_RECORD, LayerActivations, Pointer, Refills, States, Task, Weights
+from charloom.settings import WeightsPrecision
 
 
 class LayerWeights(NamedTuple):
@@ -79,6 +80,7 @@ class Generator:
         table: Float32[np.ndarray, "rows gates"],
         layers: Sequence[LayerWeights],
         head: tuple[Float32[np.ndarray, "hidden vocab"], Float32[np.ndarray, " vocab"]] | None,
+        precision: WeightsPrecision = "float32",
     ):
         """Packs the weights.
 
@@ -87,10 +89,13 @@ class Generator:
             table: the first layer's projected inputs.
             layers: the layers, first to last, all of the same size.
             head: kernel and bias; None if the last layer's outputs are the logits.
+            precision: the precision of the packed kernels, and of the states that they are multiplied by. "int8" gives
+                the same texts on all processors from the same table, biases and kernels.
 
         Raises:
             MemoryError: there is not enough memory for a copy of the weights.
-            ValueError: the cell has no native kernels, or the shapes of the weights do not fit together.
+            ValueError: the cell has no native kernels, or the shapes of the weights do not fit together. For "int8",
+                a weight is not finite, or the cell activation is not tanh.
         """
         facts = CELL_FACTS[cell]
         if facts.native_id is None:
@@ -122,7 +127,8 @@ class Generator:
             *(array.ctypes.data for array in held[1 : 1 + len(head or ())]),
         )
         made = Pointer()
-        call(library.charloom_new_generator, facts.native_id, ctypes.byref(weights), ctypes.byref(made))
+        number = get_args(WeightsPrecision).index(precision)
+        call(library.charloom_new_generator, facts.native_id, number, ctypes.byref(weights), ctypes.byref(made))
         self._run, self._handle = library.charloom_run_generator, made
         weakref.finalize(self, library.charloom_delete_generator, made)
 

@@ -22,7 +22,7 @@ _message = ctypes.c_char_p, ctypes.c_size_t
 FUNCTIONS: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
     "use_threads": (None, (ctypes.c_int,)),
     "bfloat16_instructions": (ctypes.c_int, ()),
-    "new_generator": (_status, (ctypes.c_int, _pointer, ctypes.POINTER(_pointer), *_message)),
+    "new_generator": (_status, (ctypes.c_int, ctypes.c_int, _pointer, ctypes.POINTER(_pointer), *_message)),
     "run_generator": (_status, (_pointer, _pointer, _pointer, *_message)),
     "delete_generator": (None, (_pointer,)),
     "size_of": (ctypes.c_size_t, (ctypes.c_char_p,)),
