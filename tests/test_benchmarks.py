@@ -8,7 +8,7 @@ from pathlib import Path
 _IMPORT_ALL = """
 import importlib, inspect, pkgutil
 import benchmarks
-from benchmarks.workloads import TRAINING
+from benchmarks.workloads import SAMPLING, SCORING, TRAINING
 
 imported = 0
 for module in pkgutil.walk_packages(benchmarks.__path__, "benchmarks."):
@@ -18,9 +18,11 @@ for module in pkgutil.walk_packages(benchmarks.__path__, "benchmarks."):
         imported_module = importlib.import_module(module.name)
         imported += 1
         if module.name.startswith("benchmarks.peers."):  # which get a workload as JSON
-            assert set(inspect.signature(imported_module.train).parameters) == {"seconds", *TRAINING[0].as_json()}
+            for task, workload in {"train": TRAINING[0], "generate": SAMPLING[0], "score": SCORING}.items():
+                if function := getattr(imported_module, task, None):
+                    assert set(inspect.signature(function).parameters) == {"seconds", *workload.as_json()}
     except ModuleNotFoundError as missing:
-        if missing.name not in ("torch", "tensorflow"):  # which only `make bench` installs
+        if missing.name not in ("onnxruntime", "torch", "tensorflow"):  # which only `make bench` installs
             raise
 print(imported)
 """
