@@ -90,7 +90,7 @@ reproduce: install  ## Rerun every published experiment in full (hours; a stoppe
 results: install  ## Write docs/results.md from docs/results.json; DIRS="..." adds results first.
 	$(BIN)/python scripts/results.py $(DIRS)
 
-bench: .venv/bench  ## Measure speed, memory, start-up and size next to PyTorch and Keras (half an hour; Linux on x86-64).
+bench: .venv/bench  ## Measure speed, memory, start-up and size next to PyTorch, ONNX Runtime and Keras (an hour; Linux on x86-64).
 	$(BIN)/python -m benchmarks
 
 picture: install  ## Run the demo and draw it as docs/demo.svg.

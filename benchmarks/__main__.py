@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--rounds N] [PART...]`: measures charloom next to PyTorch and Keras.
+"""`python -m benchmarks [--rounds N] [PART...]`: measures charloom next to its peers, each at its best.
 
 It prints two pages and keeps them in build/bench: bench.md, which docs/speed.md is copied from, and bench-details.md,
 for docs/lab/speed.md. All figures are in bench.json.
@@ -12,14 +12,21 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import generation, startup, training
+from benchmarks import generation, line_scoring, record_sampling, startup, training
+from benchmarks.limit import FLOAT32
 from benchmarks.workers import GOAL_COLUMNS, Figures, MachineLoad, Row, Table
 from charloom.kernels import kernels_in_use
 from charloom.machine import available_cores, processor_name
 
-PARTS = {"training": training, "generation": generation, "startup": startup}
+PARTS = {
+    "training": training,
+    "generation": generation,
+    "scoring": line_scoring,
+    "records": record_sampling,
+    "startup": startup,
+}
 OUT = Path("build") / "bench"
-PACKAGES = ("charloom", "jax", "torch", "keras", "tensorflow-cpu")
+PACKAGES = ("charloom", "jax", "torch", "onnxruntime", "keras", "tensorflow-cpu")
 _OTHERS_MAY_TAKE = 0.05
 _PEAKS_MAY_DIFFER = 0.10
 
@@ -74,13 +81,13 @@ def page(figures: Figures, tables: list[Table]) -> str:
     lines = [
         "# Speed",
         "",
-        "charloom next to PyTorch and Keras, on one machine and in one run.[^machine]",
+        "charloom next to PyTorch, ONNX Runtime and Keras, on one machine and in one run.[^machine]",
         "",
         *_table_lines(facts),
         "",
         f"Each figure is the median of {figures['rounds']} rounds.",
         "In a round, the programs run one after another, each in a separate process.",
-        "A speedup is the median of the rounds' ratios.",
+        "A speedup is the median of the rounds' ratios, over the fastest peer of the row.",
         "The [lab notes](lab/speed.md) have shares of the processor's peak, goals, other machines and GPUs.",
         *_sections(tables),
         "",
@@ -102,7 +109,7 @@ def machine_state(figures: Figures) -> str:
     reasons = []
     if figures["others_share"] > _OTHERS_MAY_TAKE:
         reasons.append(f"other programs took {figures['others_share']:.0%} of the processors' time")
-    peaks = figures.get("peak_gflops", [])
+    peaks = [reading[FLOAT32] for reading in figures.get("peaks", [])]
     if peaks and min(peaks) < (1 - _PEAKS_MAY_DIFFER) * max(peaks):
         reasons.append(f"its peak moved between {min(peaks):.0f} and {max(peaks):.0f} GFLOP/s")
     if reasons:

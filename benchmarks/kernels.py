@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.limit import peak_gflops
+from benchmarks.limit import FLOAT32, measured_peaks
 from charloom.kernels.build import compile_command
 from charloom.machine import available_cores
 
@@ -30,7 +30,7 @@ def main() -> None:
         peaks: list[float] = []
         speeds: list[list[tuple[float, float]]] = [[] for _ in programs]
         for _ in range(ROUNDS):
-            peaks.append(peak_gflops())
+            peaks.append(measured_peaks()[FLOAT32])
             for program, of in zip(programs, speeds, strict=True):
                 done = subprocess.run([program, *shape], capture_output=True, text=True, check=True)
                 forward, backward = map(float, done.stdout.split())

@@ -1,5 +1,6 @@
-"""The limits of this machine: multiply-adds in registers, and a large matrix product in PyTorch."""
+"""The limits of this machine: products in registers, and a large matrix product in PyTorch."""
 
+import statistics
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -9,20 +10,35 @@ from charloom.kernels.build import compile_command
 from charloom.machine import available_cores
 
 SECONDS = 0.4
+FLOAT32 = "float32 FMA"
 _HERE = Path(__file__).parent
 
+Peaks = dict[str, float]
+"""Billions of operations per second of all cores, by precision and instruction, such as `bfloat16 AMX`."""
 
-def peak_gflops() -> float:
-    """Measures and returns the fused multiply-adds of all cores, in GFLOP/s."""
+
+def measured_peaks() -> Peaks:
+    """Measures and returns the peak of each multiplying instruction that this processor has."""
     done = subprocess.run(
         [_program(), str(available_cores()), str(SECONDS)], capture_output=True, text=True, check=True
     )
-    return float(done.stdout)
+    lines = (line.rsplit(maxsplit=1) for line in done.stdout.splitlines())
+    return {instruction: float(figure) for instruction, figure in lines}
 
 
-def matrix_gflops() -> float:
+def peak_of(precision: str, readings: list[Peaks]) -> float:
+    """Returns the peak of the fastest instruction of a precision: the median of the readings.
+
+    >>> peak_of("bfloat16", [{"float32 FMA": 150, "bfloat16 AVX512_BF16": 80, "bfloat16 AMX": 2500}])
+    2500
+    """
+    medians = {name: statistics.median(peaks[name] for peaks in readings) for name in readings[0]}
+    return max(figure for name, figure in medians.items() if name.startswith(precision))
+
+
+def matrix_gflops(precision: str) -> float:
     """Measures and returns the speed of a large matrix product, in GFLOP/s."""
-    return float(run_peer(["benchmarks.peers.pytorch", "matrix", "{}"])["gflops"])
+    return float(run_peer([f"PRECISION={precision}", "benchmarks.peers.pytorch", "matrix", "{}"])["gflops"])
 
 
 @cache

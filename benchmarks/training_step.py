@@ -1,5 +1,7 @@
 """`python -m benchmarks.training_step`: where the time of a step goes, next to the goal for the whole step.
 
+charloom trains in the precision that it chooses by default. The peer is PyTorch in its faster precision.
+
 XLA's profiler times what runs. XLA's programs run one after another here, so the times add up to the time of the step.
 """
 
@@ -12,13 +14,15 @@ from collections import Counter
 import jax
 import numpy as np
 
-from benchmarks.limit import peak_gflops
+from benchmarks.limit import measured_peaks, peak_of
+from benchmarks.texts import random_ids
 from benchmarks.training import PEERS, SECONDS
-from benchmarks.workers import median, random_ids, run_peer
+from benchmarks.workers import Figures, best_peer, median, run_peer
 from benchmarks.workloads import CHARACTERS, EMBEDDING, TRAINING, VOCABULARY, Training
 from charloom.data import ContiguousBatches, TokenStream
 from charloom.models import Network
-from charloom.settings import NetworkSettings
+from charloom.runs.precision import with_precision
+from charloom.settings import NetworkSettings, TrainingSettings
 from charloom.training import StepRule, Trainer, initial_state, root_key
 
 ROUNDS = 3
@@ -29,36 +33,39 @@ WRAPPERS = ("ThunkExecutor::Execute", "SlinkyThreadPool::Await", "while")
 
 
 def main() -> None:
-    """Prints a table for the workloads that have a goal over PyTorch."""
+    """Prints a table for the workloads that have a goal over the best peer."""
     print("Milliseconds per step. charloom and PyTorch run in turn; figures are medians.\n")
     print(
-        "| network, batch size × sequence length | PyTorch | goal | charloom | multiply-adds at the peak | "
+        "| network, batch size × sequence length | best of PyTorch | goal | charloom | precision | "
+        "multiply-adds at the peak | "
         f"{' | '.join(PARTS)} |"
     )
-    print("| --- " * (5 + len(PARTS)) + "|")
+    print("| --- " * (6 + len(PARTS)) + "|")
     for workload in TRAINING:
         if workload.goals is None:
             continue
         characters = workload.batch_size * workload.sequence_length
         task = ["train", json.dumps({"seconds": SECONDS, **workload.as_json()})]
-        peaks, peers, parts = [], [], []
+        rule = _rule(workload)
+        peaks, parts = [], []
+        peers: dict[str, list[Figures]] = {"PyTorch": [], "PyTorch, bfloat16": []}
         for _ in range(ROUNDS):
-            peaks.append(peak_gflops())
-            peers.append(run_peer(PEERS["PyTorch"] + task))
-            parts.append(profile(workload))
-        peer = characters / median(peers, "chars_per_second") * 1e3
+            peaks.append(measured_peaks())
+            for peer, of_rounds in peers.items():
+                of_rounds.append(run_peer(PEERS[peer] + task))
+            parts.append(profile(workload, rule))
+        of_peer = characters / median(peers[best_peer(peers)], "chars_per_second") * 1e3
         of_parts = [statistics.median(of[part] for of in parts) for part in PARTS]
         whole = statistics.median(sum(of.values()) for of in parts)
-        at_peak = workload.operations * characters / statistics.median(peaks) / 1e6
-        figures = (peer, peer / workload.goals[0], whole, at_peak, *of_parts)
-        print(f"| {workload.name} | {' | '.join(f'{figure:.2f}' for figure in figures)} |", flush=True)
+        at_peak = workload.operations * characters / peak_of(rule.precision, peaks) / 1e6
+        texts = (f"{figure:.2f}" for figure in (of_peer, of_peer / workload.goals[0], whole))
+        rest = (f"{figure:.2f}" for figure in (at_peak, *of_parts))
+        print(f"| {' | '.join([workload.name, *texts, rule.precision, *rest])} |", flush=True)
 
 
-def profile(workload: Training) -> dict[str, float]:
+def profile(workload: Training, rule: StepRule) -> dict[str, float]:
     """Returns the milliseconds of each part of a step."""
-    settings = NetworkSettings(cell=workload.cell, layers=workload.layers, hidden=workload.hidden, embedding=EMBEDDING)
-    network = Network.init(settings, VOCABULARY, 0, np.random.default_rng(0))
-    rule = StepRule(nesterov=True)
+    network = Network.init(_network(workload), VOCABULARY, 0, np.random.default_rng(0))
     stream = TokenStream.from_documents([random_ids(CHARACTERS, VOCABULARY)])
     batches = ContiguousBatches(stream, workload.batch_size, workload.sequence_length)
     trainer = Trainer(initial_state(network, workload.batch_size, rule), batches, rule, root_key(1))
@@ -75,6 +82,16 @@ def profile(workload: Training) -> dict[str, float]:
         (path,) = glob.glob(f"{folder}/**/*.xplane.pb", recursive=True)
         milliseconds = _milliseconds(path)
     return {part: milliseconds[part] / (trainer.step - first) for part in PARTS}
+
+
+def _network(workload: Training) -> NetworkSettings:
+    return NetworkSettings(cell=workload.cell, layers=workload.layers, hidden=workload.hidden, embedding=EMBEDDING)
+
+
+def _rule(workload: Training) -> StepRule:
+    training, _ = with_precision(TrainingSettings(), _network(workload))
+    assert training.precision != "auto"
+    return StepRule(nesterov=True, precision=training.precision)
 
 
 def _milliseconds(path: str) -> Counter[str]:

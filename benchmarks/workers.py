@@ -10,11 +10,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
+from charloom.machine import available_cores
 
 Figures = dict[str, Any]
 Row = tuple[str, ...]
 
+DOES_NOT_WORK = "does not work"
+"""The key under which a peer prints why it does not work on this machine."""
+OWN = "charloom"
+"""What the names of charloom's own programs begin with. All others are peers."""
 GOAL_COLUMNS: Row = ("goal", "measured", "required", "target", "result")
 
 
@@ -71,7 +75,8 @@ def run_peer(arguments: list[str]) -> Figures:
     module = next(place for place, argument in enumerate(arguments) if "=" not in argument)
     variables = dict(argument.split("=", 1) for argument in arguments[:module])
     # Compilation is measured separately, so no run may use what an earlier one compiled.
-    environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "0", "TF_CPP_MIN_LOG_LEVEL": "3", **variables}
+    uncached = {"JAX_ENABLE_COMPILATION_CACHE": "0", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
+    environment = {**os.environ, **uncached, "TF_CPP_MIN_LOG_LEVEL": "3", **variables}
     done = subprocess.run([sys.executable, "-m", *arguments[module:]], capture_output=True, text=True, env=environment)
     if done.returncode:
         raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stderr[-2000:]}")
@@ -89,6 +94,55 @@ def ratio(results: list[Figures], others: list[Figures], key: str) -> float:
     return statistics.median(one[key] / other[key] for one, other in zip(results, others, strict=True))
 
 
+def works(results: list[Figures]) -> bool:
+    """Returns whether a program gave figures in each round."""
+    return not any(DOES_NOT_WORK in result for result in results)
+
+
+def best_peer(results: Mapping[str, list[Figures]]) -> str:
+    """Returns the name of the fastest program that is not charloom's."""
+    peers = [peer for peer, of in results.items() if not peer.startswith(OWN) and works(of)]
+    return max(peers, key=lambda peer: median(results[peer], "chars_per_second"))
+
+
+def over_best(results: Mapping[str, list[Figures]]) -> float:
+    """Returns charloom's speedup over the best of its peers."""
+    return ratio(results[OWN], results[best_peer(results)], "chars_per_second")
+
+
+def speeds(results: Mapping[str, list[Figures]]) -> Row:
+    """Returns each program's characters per second, the best peer, and the speedup over it."""
+    figures = [figure(of, "chars_per_second", ",.0f") for of in results.values()]
+    return (*figures, best_peer(results), f"{over_best(results):.2f}")
+
+
+def figure(results: list[Figures], key: str, form: str, unit: float = 1.0) -> str:
+    """Returns the median of `key` over the rounds, in units, as `format` writes it."""
+    return format(median(results, key) / unit, form) if works(results) else DOES_NOT_WORK
+
+
+def reasons(results: Mapping[str, Mapping[str, list[Figures]]]) -> str:
+    """Returns sentences on the programs that do not work, for the note of a table; "" if all do."""
+    found = {
+        f"{peer} does not work ({of[0][DOES_NOT_WORK]})."
+        for of_workload in results.values()
+        for peer, of in of_workload.items()
+        if not works(of)
+    }
+    return "".join(f" {sentence}" for sentence in sorted(found))
+
+
+def with_best_threads(measure: Callable[[int], float]) -> Figures:
+    """Returns the characters per second with one thread or with one per core, whichever is faster.
+
+    >>> with_best_threads(lambda threads: 100 / threads)
+    {'chars_per_second': 100.0, 'threads': 1}
+    """
+    speeds = {threads: measure(threads) for threads in sorted({1, available_cores()})}
+    threads = max(speeds, key=lambda threads: speeds[threads])
+    return {"chars_per_second": speeds[threads], "threads": threads}
+
+
 def goal(name: str, figure: float, bounds: tuple[float, float], form: str, *, low: bool = False) -> Row:
     """Returns a row of the table of goals.
 
@@ -103,11 +157,6 @@ def goal(name: str, figure: float, bounds: tuple[float, float], form: str, *, lo
     result = "target reached" if target else "requirement met" if required else "missed"
     texts = [f"{bound:.0%}" if form.endswith("%") else f"{bound:,.6g}" for bound in bounds]
     return (name, format(figure, form), *(f"{'at most ' if low else ''}{text}" for text in texts), result)
-
-
-def random_ids(count: int, vocabulary: int) -> np.ndarray:
-    """Returns a text of `count` random ids, the same each time."""
-    return np.random.default_rng(0).integers(0, vocabulary, count).astype(np.int32)
 
 
 def memory_bytes() -> int:

@@ -1,6 +1,7 @@
-"""charloom itself. `CHARLOOM_KERNELS` selects the kernels."""
+"""charloom itself. `CHARLOOM_KERNELS` selects the kernels, and `PRECISION` that of training: auto by default."""
 
 import json
+import os
 import resource
 import sys
 import tempfile
@@ -12,28 +13,33 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.workers import memory_bytes, random_ids
+from benchmarks.scoring import CHARACTERS as LETTERS
+from benchmarks.scoring import model_of
+from benchmarks.texts import random_ids, random_lines
+from benchmarks.workers import Figures, memory_bytes
 from benchmarks.workloads import CHARACTERS, EMBEDDING, VOCABULARY
 from charloom.data import ContiguousBatches, TokenStream
 from charloom.inference import generate_tokens, read_prompt
 from charloom.kernels import kernels_in_use
 from charloom.models import Network
-from charloom.settings import NetworkSettings, SamplingSettings
+from charloom.runs.precision import with_precision
+from charloom.settings import NetworkSettings, SamplingSettings, TrainingSettings
 from charloom.training import StepRule, Trainer, initial_state
 
 IMPORTED = memory_bytes()
+PRECISION: Any = os.environ.get("PRECISION", "auto")
 
 
-def train(
-    seconds: float, cell: Any, layers: int, hidden: int, batch_size: int, sequence_length: int
-) -> dict[str, float]:
+def train(seconds: float, cell: Any, layers: int, hidden: int, batch_size: int, sequence_length: int) -> Figures:
     """Trains like the commands do, and reads the clock between dispatches. Work on the host counts."""
     kernels_in_use()  # compiled once per machine, not per network
     begin = time.perf_counter()
     stream = TokenStream.from_documents([random_ids(CHARACTERS, VOCABULARY)])
     settings = NetworkSettings(cell=cell, layers=layers, hidden=hidden, embedding=EMBEDDING)
     network = Network.init(settings, VOCABULARY, 0, np.random.default_rng(0))
-    rule = StepRule(nesterov=True)
+    training, _ = with_precision(TrainingSettings(precision=PRECISION), settings)
+    assert training.precision != "auto"
+    rule = StepRule(nesterov=True, precision=training.precision)
     trainer = Trainer(
         initial_state(network, batch_size, rule),
         ContiguousBatches(stream, batch_size, sequence_length),
@@ -54,10 +60,11 @@ def train(
         "chars_per_second": (trainer.step - first) * batch_size * sequence_length / elapsed,
         "compile_seconds": warm - begin,
         "memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - IMPORTED,
+        "precision": rule.precision,
     }
 
 
-def generate(seconds: float, hidden: int, streams: int) -> dict[str, float]:
+def generate(seconds: float, hidden: int, streams: int) -> Figures:
     """Samples texts in parallel, with a temperature."""
     settings = NetworkSettings(hidden=hidden, embedding=EMBEDDING)
     network = Network.init(settings, VOCABULARY, 0, np.random.default_rng(0))
@@ -71,7 +78,19 @@ def generate(seconds: float, hidden: int, streams: int) -> dict[str, float]:
     return {"chars_per_second": steps * streams / elapsed}
 
 
-def one_to_one(epochs: int) -> dict[str, float]:
+def score(seconds: float, hidden: int, lines: int) -> Figures:
+    """Scores many lines, as `score_many` and the command do."""
+    model = model_of(hidden)
+    texts = ["".join(LETTERS[index] for index in line) for line in random_lines(lines, VOCABULARY)]
+    model.score_many(texts)
+    passes, begin = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - begin) < seconds:
+        model.score_many(texts)
+        passes += 1
+    return {"chars_per_second": passes * sum(map(len, texts)) / elapsed}
+
+
+def one_to_one(epochs: int) -> Figures:
     """Runs the first experiment of the alphabet study with one seed."""
     from charloom.studies import STUDIES
     from charloom.studies.run_seeds import run_seeds
@@ -93,8 +112,5 @@ def one_to_one(epochs: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(
-        json.dumps(
-            {"train": train, "generate": generate, "one_to_one": one_to_one}[sys.argv[1]](**json.loads(sys.argv[2]))
-        )
-    )
+    tasks = {"train": train, "generate": generate, "score": score, "one_to_one": one_to_one}
+    print(json.dumps(tasks[sys.argv[1]](**json.loads(sys.argv[2]))))

@@ -13,7 +13,8 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import keras
 
-from benchmarks.workers import memory_bytes, random_ids
+from benchmarks.texts import random_ids
+from benchmarks.workers import memory_bytes
 from benchmarks.workloads import CHARACTERS, EMBEDDING, VOCABULARY
 
 IMPORTED = memory_bytes()
