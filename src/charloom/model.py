@@ -46,6 +46,7 @@ from charloom.settings import (
     SamplingSettings,
     TextSettings,
     UnknownPolicy,
+    WeightsPrecision,
     require_count,
     require_path,
 )
@@ -95,6 +96,7 @@ class TextModel:
         stop: str | None = None,
         unknown: UnknownPolicy = "error",
         window: int | None = None,
+        weights: WeightsPrecision = "float32",
     ) -> str:
         """Returns `prompt` and up to `length` new characters.
 
@@ -115,6 +117,8 @@ class TextModel:
                 "skip" leaves them out, and "replace" reads `vocabulary.replacement`.
             window: Read the last `window` characters again for each new character, from a zero state, instead of
                 carrying the state. None means as the model was trained.
+            weights: Precision in which the weights are packed. "int8" is several times as fast, gives the same text on
+                all processors, and changes the probabilities a little. "bfloat16" is between it and "float32".
 
         Raises:
             SettingError: An argument is out of its range.
@@ -123,7 +127,7 @@ class TextModel:
             TextTypeError: The prompt is not a text.
         """
         settings = SamplingSettings(temperature=temperature, top_k=top_k, top_p=top_p)
-        prompted = self.prompted(prompt, unknown, window)
+        prompted = self.prompted(prompt, unknown, window, weights)
         return prompted.prompt + "".join(prompted.stream(length, settings, seed=seed, stop=stop))
 
     def score(
@@ -289,7 +293,13 @@ class TextModel:
         """The length of the windows that the model was trained on. None if it carries its state through the text."""
         return self.training.get("window")
 
-    def prompted(self, prompt: str = "", unknown: UnknownPolicy = "error", window: int | None = None) -> PromptedModel:
+    def prompted(
+        self,
+        prompt: str = "",
+        unknown: UnknownPolicy = "error",
+        window: int | None = None,
+        weights: WeightsPrecision = "float32",
+    ) -> PromptedModel:
         """Returns the model after it has read `prompt`, ready to generate any number of texts from there.
 
         Use `PromptedModel.stream` to receive a text while it is generated.
@@ -298,15 +308,18 @@ class TextModel:
             prompt: The text to read, as in `generate`.
             unknown: As in `generate`.
             window: As in `generate`.
+            weights: As in `generate`.
 
         Raises:
-            SettingError: `unknown` or `window` is out of its range.
+            SettingError: `unknown` or `window` is out of its range, or the model cannot have these `weights`.
             UnknownCharacterError: As in `generate`.
             TooShortError: As in `generate`.
         """
+        choice("weights", weights, get_args(WeightsPrecision))
         window, token_ids = self.prompt_ids(prompt, unknown, window)
         network = self.sampling_network
-        return PromptedModel(self, network, self.vocabulary.decode(token_ids), read_prompt(network, token_ids, window))
+        state = read_prompt(network, token_ids, window, weights)
+        return PromptedModel(self, network, self.vocabulary.decode(token_ids), state)
 
     def prompt_ids(
         self, prompt: str, unknown: UnknownPolicy = "error", window: int | None = None

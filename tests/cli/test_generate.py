@@ -103,6 +103,7 @@ def test_a_prompt_that_is_not_utf8_is_refused(charloom, model_file):
         (("--stop", ""), ["--stop must not be empty"]),
         (("--seed", str(2**63)), ["--seed must be"]),
         (("--unknown", "guess"), ["'guess' is not one of"]),
+        (("--weights", "int4"), ["'int4' is not one of 'float32', 'bfloat16', 'int8'"]),
         (("--cell", "gru"), ["no such option"]),
         (("--lanes", "5"), ["no such option '--lanes'"]),
     ],
@@ -246,3 +247,5 @@ def test_a_models_window_is_used_and_a_short_prompt_refused(charloom, tmp_path):
     short = charloom("generate", path, "--prompt", "the", "--seed", 1)
     assert_refused(short, 1, "the prompt has 3 characters, but the model reads a window of 8")
     assert_refused(charloom("generate", path, "--window", 0), 2, "--window must be a whole number from 1")
+    packed = charloom(*arguments, "--weights", "int8")
+    assert_refused(packed, 2, "--weights must be", "for a model that reads windows; got 'int8'")

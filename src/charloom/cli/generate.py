@@ -19,7 +19,7 @@ from charloom.cli.options import (
 )
 from charloom.cli.streams import flush_results, print_line, print_message, print_text
 from charloom.errors import CharloomError
-from charloom.settings import SamplingSettings, UnknownPolicy, require_count, require_seed
+from charloom.settings import SamplingSettings, UnknownPolicy, WeightsPrecision, require_count, require_seed
 
 if TYPE_CHECKING:
     from charloom.inference import TextStream
@@ -70,6 +70,13 @@ _MAX_JSON_EXTRA = 80
     show_default=True,
     help="What to do with characters of the prompt that the model does not know.",
 )
+@click.option(
+    "--weights",
+    type=click.Choice(get_args(WeightsPrecision)),
+    default="float32",
+    show_default=True,
+    help="Precision of the packed weights: int8 is fastest, and gives the same text on all processors.",
+)
 @threads_option
 @json_option
 def generate(
@@ -87,6 +94,7 @@ def generate(
     stop: str | None,
     window: int | None,
     unknown: UnknownPolicy,
+    weights: WeightsPrecision,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -119,7 +127,7 @@ def generate(
     from charloom.text import describe_characters
 
     loaded = load(model)
-    prompted = loaded.prompted(prompt, unknown, window)
+    prompted = loaded.prompted(prompt, unknown, window, weights)
     unknowns = loaded.unknown_characters(prompt)
     if unknowns:
         action = "left out" if unknown == "skip" else f"replaced with {loaded.vocabulary.replacement!r}"

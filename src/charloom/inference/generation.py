@@ -15,9 +15,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int32, Integer, UInt32
 
+from charloom.errors import SettingError
+from charloom.inference.exact_table import exact_projection_table
 from charloom.inference.sampling import SamplingRule, choose, uniforms
 from charloom.kernels import Activations, Generator, GeneratorState, LayerWeights, compiled, has_native_kernel
 from charloom.models import CELLS, Carry, CellWithRecurrentKernel, Dense, GRUCell, LogitsHead, Network
+from charloom.settings import WeightsPrecision
 
 BLOCK_SIZE = 64
 """Characters per call of a compiled program."""
@@ -54,20 +57,28 @@ class NativeDecoderState(NamedTuple):
 
 
 def read_prompt(
-    network: Network, prompt: Integer[np.ndarray, " time"], window: int | None = None
+    network: Network,
+    prompt: Integer[np.ndarray, " time"],
+    window: int | None = None,
+    weights: WeightsPrecision = "float32",
 ) -> DecoderState | NativeDecoderState:
     """Returns the state after the start input and `prompt`, which may be empty.
 
     With a window, the network reads only the last `window` tokens of the prompt, and does so again for each new token.
+
+    Raises:
+        SettingError: native kernels cannot have these `weights` for this network.
     """
     if window is not None:
+        if weights != "float32":
+            raise SettingError("weights", f'must be "float32" for a model that reads windows; got {weights!r}')
         ids = jnp.asarray(prompt[-window:], jnp.int32)
         return _read_window(
             network,
             DecoderState(_table(network), jnp.zeros(network.vocab_size, jnp.float32), network.zero_carry(1), ids),
         )
     state: DecoderState | NativeDecoderState
-    if (generator := _packed(network)) is not None:
+    if (generator := _packed(network, weights)) is not None:
         state = NativeDecoderState(generator, generator.begin(1))
     else:
         state = DecoderState(_table(network), jnp.zeros(network.vocab_size, jnp.float32), network.zero_carry(1))
@@ -106,17 +117,26 @@ def generate_block(
 
 
 # Packed networks by the ids of their networks, as long as these exist. Packing takes longer than many a text.
-_generators: dict[int, Generator] = {}
+_generators: dict[tuple[int, WeightsPrecision], Generator] = {}
 
 
-def _packed(network: Network) -> Generator | None:
-    """Returns the network packed for generation, cached; None if the native kernels do not support it."""
+def _packed(network: Network, weights: WeightsPrecision) -> Generator | None:
+    """Returns the network packed for generation, cached; None if the native kernels do not support it.
+
+    Raises:
+        SettingError: they do not support it, and `weights` are not float32, which the reference has.
+    """
     if (cells := _native_cells(network)) is None:
-        return None
-    if (known := _generators.get(id(network))) is not None:
+        if weights == "float32":
+            return None
+        raise SettingError("weights", f'must be "float32" where no native kernels generate; got {weights!r}')
+    if weights == "int8" and any(cell.cell_activation != "tanh" for cell in cells):
+        raise SettingError("weights", 'can be "int8" only if all cell activations are tanh')
+    key = id(network), weights
+    if (known := _generators.get(key)) is not None:
         return known
-    generator = _generators[id(network)] = _generator(network, cells)
-    weakref.finalize(network, _generators.pop, id(network), None)
+    generator = _generators[key] = _generator(network, cells, weights)
+    weakref.finalize(network, _generators.pop, key, None)
     return generator
 
 
@@ -133,7 +153,7 @@ def _native_cells(network: Network) -> list[CellWithRecurrentKernel] | None:
     return native if len(native) == len(network.cells) and isinstance(network.head, Dense | LogitsHead) else None
 
 
-def _generator(network: Network, cells: Sequence[CellWithRecurrentKernel]) -> Generator:
+def _generator(network: Network, cells: Sequence[CellWithRecurrentKernel], weights: WeightsPrecision) -> Generator:
     head: tuple[np.ndarray, np.ndarray] | None = None
     if isinstance(network.head, Dense):
         head = np.asarray(network.head.kernel), np.asarray(network.head.bias)
@@ -147,7 +167,8 @@ def _generator(network: Network, cells: Sequence[CellWithRecurrentKernel]) -> Ge
         )
         for cell in cells
     ]
-    return Generator(cells[0].facts.name, np.asarray(_table(network)), layers, head)
+    table = exact_projection_table(network) if weights == "int8" else np.asarray(_table(network))
+    return Generator(cells[0].facts.name, table, layers, head, weights)
 
 
 @compiled
