@@ -243,27 +243,27 @@ class Generator : public AnyGenerator {
         Vector group_sums[Precision::kRows * kPanel], group_projected[Precision::kRows * kPanel];
         multiply_layer<Cell>(products, group_rows, columns, group_projected, group_sums);
         for_each_group(0, group_rows, [&](int first_in_group, int rows) {
-        const int first = first_of_group + first_in_group;
-        const Vector* sums = group_sums + first_in_group * columns;
-        const Vector* projected = group_projected + first_in_group * columns;
-        for (int u = 0; u < vectors; ++u) {
-          const int unit = (vector + u) * kWidth, valid = charloom::valid(unit, hidden);
-          const size_t at = static_cast<size_t>(first) * hidden + unit;
-          Vector gates[kRows * Cell::kept], memory[kRows], outputs[kRows];
-          for (int r = 0; r < rows; ++r) {
-            const float* given = layer ? biases_[layer].data() : table_.data() + rows_of[first + r] * gates_width;
-            const int from = r * columns + u * Cell::gate_count;
-            preactivations<Cell>(given, recurrent_biases_[layer].data(), projected + from, sums + from, unit, hidden,
-                                 gates + r * Cell::kept);
-            memory[r] = load((Cell::has_cell ? cells : now) + at + r * hidden, valid);
+          const int first = first_of_group + first_in_group;
+          const Vector* sums = group_sums + first_in_group * columns;
+          const Vector* projected = group_projected + first_in_group * columns;
+          for (int u = 0; u < vectors; ++u) {
+            const int unit = (vector + u) * kWidth, valid = charloom::valid(unit, hidden);
+            const size_t at = static_cast<size_t>(first) * hidden + unit;
+            Vector gates[kRows * Cell::kept], memory[kRows], outputs[kRows];
+            for (int r = 0; r < rows; ++r) {
+              const float* given = layer ? biases_[layer].data() : table_.data() + rows_of[first + r] * gates_width;
+              const int from = r * columns + u * Cell::gate_count;
+              preactivations<Cell>(given, recurrent_biases_[layer].data(), projected + from, sums + from, unit, hidden,
+                                   gates + r * Cell::kept);
+              memory[r] = load((Cell::has_cell ? cells : now) + at + r * hidden, valid);
+            }
+            Cell::forward(activations_[layer], rows, gates, memory, outputs);
+            for (int r = 0; r < rows; ++r) {
+              store(next + at + r * hidden, outputs[r], valid);
+              Precision::store(states.next_factors + static_cast<size_t>(first + r) * stride + unit, outputs[r]);
+              if constexpr (Cell::has_cell) store(cells + at + r * hidden, memory[r], valid);
+            }
           }
-          Cell::forward(activations_[layer], rows, gates, memory, outputs);
-          for (int r = 0; r < rows; ++r) {
-            store(next + at + r * hidden, outputs[r], valid);
-            Precision::store(states.next_factors + static_cast<size_t>(first + r) * stride + unit, outputs[r]);
-            if constexpr (Cell::has_cell) store(cells + at + r * hidden, memory[r], valid);
-          }
-        }
         });
       });
     });

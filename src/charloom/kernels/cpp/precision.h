@@ -34,7 +34,6 @@ void copy_row(const float* from, int count, typename Precision::Element* to) {
     Precision::store(to + at, from && at < count ? load(from + at, valid(at, count)) : Vector{});
 }
 
-
 struct Float32 {
   using Element = float;
   using Factors = Product;
