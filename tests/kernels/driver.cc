@@ -964,7 +964,7 @@ int main(int count, char** arguments) {
       for (int j = 0; j < 6; ++j) {
         int time = times[(i + j + cell) % 4];
         const double work = 1.0 * hiddens[i] * hiddens[i] * batch_sizes[j];
-        if (work * time > (brief ? 2e5 : 4e7)) time = 2;
+        if (work * time > (brief ? 2e5 : 1e7)) time = 2;
         if (work * time > (brief ? 2e6 : 4e7)) continue;
         // The first layer has no features, later ones have as many as units. Any other number is also valid.
         const int features[] = {0, hiddens[i], hiddens[(i + 3) % 4]};

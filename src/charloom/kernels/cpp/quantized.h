@@ -32,10 +32,12 @@ inline Integers add_quads(Integers sum, Integers row, Integers column) {
 #if defined(__AVX512VNNI__)
   // The first factor is unsigned: 128 more than the row's numbers. `multiply` subtracts 128 times the columns' sums.
   return (Integers)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)row, (__m512i)column);
-#elif defined(__AVX2__)
-  const auto evens = [&](Integers quads) {  // sign-extended to 16 bits
-    return _mm256_srai_epi16(_mm256_slli_epi16((__m256i)quads, 8), 8);
-  };
+#elif defined(__AVX512BW__)
+  const auto evens = [](Integers quads) { return _mm512_srai_epi16(_mm512_slli_epi16((__m512i)quads, 8), 8); };
+  const auto odds = [](Integers quads) { return _mm512_srai_epi16((__m512i)quads, 8); };  // sign-extended to 16 bits
+  return sum + (Integers)_mm512_madd_epi16(evens(row), evens(column)) + (Integers)_mm512_madd_epi16(odds(row), odds(column));
+#elif defined(__AVX2__) && !defined(__AVX512F__)
+  const auto evens = [](Integers quads) { return _mm256_srai_epi16(_mm256_slli_epi16((__m256i)quads, 8), 8); };
   const auto odds = [](Integers quads) { return _mm256_srai_epi16((__m256i)quads, 8); };
   return sum + (Integers)_mm256_madd_epi16(evens(row), evens(column)) + (Integers)_mm256_madd_epi16(odds(row), odds(column));
 #else
