@@ -2,7 +2,7 @@ import json
 import struct
 import subprocess
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -497,7 +497,7 @@ def test_an_unknown_cell_uses_the_reference_kernels(monkeypatch, native_library)
 
     model = make(cell="elman")
     wanted = model.generate("ab", 20, temperature=0)
-    cells = tuple(OtherCell(*(getattr(cell, field.name) for field in fields(cell))) for cell in model.network.cells)
+    cells = tuple(OtherCell(**vars(cell)) for cell in model.network.cells)
     monkeypatch.setitem(CELLS, "other", OtherCell)
     monkeypatch.setenv("CHARLOOM_KERNELS", "native")
     other = replace(model, network=replace(model.network, cells=cells))

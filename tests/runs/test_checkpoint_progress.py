@@ -21,7 +21,7 @@ from charloom.training import Notice, StepPlan, follow
 
 TEXT = "a man a plan a canal panama\n" * 30
 NETWORK = NetworkSettings(hidden=8, embedding=4)
-TRAINING = TrainingSettings(batch_size=4, sequence_length=16, steps=60)
+TRAINING = TrainingSettings(precision="float32", batch_size=4, sequence_length=16, steps=60)
 STEP_PLAN = StepPlan(((0, 60),))
 
 

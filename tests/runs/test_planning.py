@@ -26,7 +26,7 @@ def measured(monkeypatch):
     """Fakes the training speed of the machine, and records what is measured."""
     measured = []
 
-    def training_speed(network, batch_size, sequence_length):
+    def training_speed(network, batch_size, sequence_length, precision):
         measured.append((network, batch_size, sequence_length))
         return SPEED
 
@@ -68,7 +68,7 @@ def test_a_default_budget_starts_when_the_text_is_read():
 def test_a_default_budget_excludes_the_first_compilation(monkeypatch):
     clock = Budget(np.inf)
 
-    def training_speed(network, batch_size, sequence_length):
+    def training_speed(network, batch_size, sequence_length, precision):
         clock.add_spent(50.0)  # the time of a compiler on a busy machine
         return SPEED
 
