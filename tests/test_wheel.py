@@ -45,7 +45,7 @@ def without_compiler(installed, request, tmp_path):
         return installed.wheel, variables
     library = request.getfixturevalue("native_library")
     found = usable(this_system(), processor_features())
-    if not found:
+    if not found:  # such as a processor older than x86-64-v2, on which charloom compiles its kernels
         pytest.skip(f"wheels have no library for this processor ({this_system()})")
     platform, _ = wheels.PLATFORMS[this_system()]
     wheel = wheels.platform_wheel(installed.wheel, platform, {found[0].name: library}, tmp_path)

@@ -185,7 +185,8 @@ class Generator : public AnyGenerator {
     uint32_t stream, position;
   };
 
-  // Begins the next text that waits in the place of `text`. Returns false if none waits. No other member uses the place now.
+  // Starts the next waiting text in the place of `text`. Returns false if none is waiting. No other member uses this place
+  // meanwhile.
   bool begins(Refill& refill, std::atomic<int>& begun, const GeneratorState& state, const std::vector<float*>& now,
               const std::vector<Element*>& factors, int text, int step, Counter& counter) const {
     if (begun.load() >= refill.waiting) return false;

@@ -20,6 +20,7 @@ CHARLOOM_EXTERN(GRU, Float32)
 CHARLOOM_EXTERN(GRU, BFloat16)
 CHARLOOM_EXTERN(Elman, Float32)
 CHARLOOM_EXTERN(Elman, BFloat16)
+#undef CHARLOOM_EXTERN
 
 }  // namespace charloom
 
@@ -133,6 +134,20 @@ struct LayerArgs {
   }
 };
 
+template <class Cell>
+void run(const LayerArgs& args, const charloom::Forward& call) {
+  in_precision(args.bfloat16, [&](auto precision) {
+    charloom::run_forward<Cell, decltype(precision)>(call, charloom::allowed_threads);
+  });
+}
+
+template <class Cell>
+void run(const LayerArgs& args, const charloom::Backward& call) {
+  in_precision(args.bfloat16, [&](auto precision) {
+    charloom::run_backward<Cell, decltype(precision)>(call, charloom::allowed_threads);
+  });
+}
+
 // Reads the arguments and results of a call one after the other.
 class Operands {
  public:
@@ -218,9 +233,7 @@ ffi::Error lstm_forward(Arguments arguments, Results results, Attributes attribu
     call.last_cell = last_cell->typed_data();
     call.gates = data_or_null(gates);
     call.cells = data_or_null(cells);
-    in_precision(args.bfloat16, [&](auto precision) {
-      charloom::run_forward<charloom::LSTM, decltype(precision)>(call, charloom::allowed_threads);
-    });
+    run<charloom::LSTM>(args, call);
   });
 }
 
@@ -248,9 +261,7 @@ ffi::Error lstm_backward(Arguments arguments, Results results, Attributes attrib
     call.d_last_cell = d_last_cell.typed_data();
     call.gates = gates->typed_data();  // in the memory of the argument
     call.d_start_cell = d_start_cell->typed_data();
-    in_precision(args.bfloat16, [&](auto precision) {
-      charloom::run_backward<charloom::LSTM, decltype(precision)>(call, charloom::allowed_threads);
-    });
+    run<charloom::LSTM>(args, call);
   });
 }
 
@@ -270,9 +281,7 @@ ffi::Error gru_forward(Arguments arguments, Results results, Attributes attribut
     call.table = table.typed_data();
     call.outputs = outputs->typed_data();
     call.gates = data_or_null(gates);
-    in_precision(args.bfloat16, [&](auto precision) {
-      charloom::run_forward<charloom::GRU, decltype(precision)>(call, charloom::allowed_threads);
-    });
+    run<charloom::GRU>(args, call);
   });
 }
 
@@ -294,9 +303,7 @@ ffi::Error gru_backward(Arguments arguments, Results results, Attributes attribu
     args.bias("d_recurrent_bias", *d_recurrent_bias);
     call.gates = gates->typed_data();  // in the memory of the argument
     call.d_recurrent_bias = d_recurrent_bias->typed_data();
-    in_precision(args.bfloat16, [&](auto precision) {
-      charloom::run_backward<charloom::GRU, decltype(precision)>(call, charloom::allowed_threads);
-    });
+    run<charloom::GRU>(args, call);
   });
 }
 
@@ -312,9 +319,7 @@ ffi::Error elman_forward(Arguments arguments, Results results, Attributes attrib
     args.outputs("outputs", *outputs);
     call.table = table.typed_data();
     call.outputs = outputs->typed_data();
-    in_precision(args.bfloat16, [&](auto precision) {
-      charloom::run_forward<charloom::Elman, decltype(precision)>(call, charloom::allowed_threads);
-    });
+    run<charloom::Elman>(args, call);
   });
 }
 
@@ -330,9 +335,7 @@ ffi::Error elman_backward(Arguments arguments, Results results, Attributes attri
     args.fill<charloom::Elman>(call, *d_table);
     cotangents(args, call, outputs, d_outputs, d_last);
     gradients(args, call, d_table, d_inputs, d_kernel, d_recurrent_kernel, d_start);
-    in_precision(args.bfloat16, [&](auto precision) {
-      charloom::run_backward<charloom::Elman, decltype(precision)>(call, charloom::allowed_threads);
-    });
+    run<charloom::Elman>(args, call);
   });
 }
 
