@@ -89,9 +89,7 @@ def run_training(
     Raises:
         CharloomError: there is a problem with a source or the output. If possible it is raised before training.
     """
-    training, notices = with_precision(as_read_back(settings.training), settings.network)
-    settings = replace(settings, network=as_read_back(settings.network), training=training)
-    yield from map(Notice, notices)
+    settings = replace(settings, network=as_read_back(settings.network), training=as_read_back(settings.training))
     clock = Budget(math.inf, 0.0 if started is None else time.monotonic() - started, reserved)
     if settings.folder is None:
         return (yield from _run(settings, None, should_stop, clock))
@@ -114,6 +112,10 @@ def _run(
     split, trained_on, stored = yield from read_and_split(settings, folder, sources)
     vocabulary, train_stream, validation_stream = split.vocabulary, split.train, split.validation
     yield from map(Notice, split.notices)
+    # Not earlier, because it may compile the kernels: a missing text is reported at once.
+    training, notices = with_precision(settings.training, settings.network)
+    settings = replace(settings, training=training)
+    yield from map(Notice, notices)
     settings, speed = yield from plan_length(settings, split, clock)
     training, notices = fit_batch_size(settings.training, len(train_stream))
     offsets = None
